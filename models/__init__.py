@@ -1,0 +1,1 @@
+"""Network definitions and trained bundles."""

@@ -1,0 +1,247 @@
+"""A bundle on disk: a trained network and everything it expects.
+
+    models/<name>/
+      spec.json      what the networks expect and emit (`voxtile.models.spec`)
+      *.keras        the networks
+      README.md      model card
+      LICENSE        licence of the weights
+
+Loading is the dangerous moment: a network file can carry code. Everything is
+checked here before Keras sees the file: its checksum, that it is a sound zip
+archive of the three members Keras writes, that each layer is on a short list
+of stock layers, and that its size is sane. No network is built here.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from .spec import ModelError, ModelSpec, Network, read_spec
+
+SHIPPED = Path(__file__).parent
+
+_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+_LARGEST_CONFIG = 16 * 2**20
+_MOST_PARAMETERS = 2 * 10**9
+# Layers that only compute: none of them runs code from its configuration.
+_LAYERS = {
+    "Activation",
+    "Add",
+    "Average",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "Concatenate",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Cropping2D",
+    "DepthwiseConv2D",
+    "Dropout",
+    "ELU",
+    "Functional",
+    "GroupNormalization",
+    "InputLayer",
+    "LayerNormalization",
+    "LeakyReLU",
+    "MaxPooling2D",
+    "Multiply",
+    "PReLU",
+    "ReLU",
+    "Rescaling",
+    "SeparableConv2D",
+    "Softmax",
+    "SpatialDropout2D",
+    "UpSampling2D",
+    "ZeroPadding2D",
+}
+# What a layer's configuration may hold beside other layers.
+_PARTS = {
+    "keras.initializers",
+    "keras.regularizers",
+    "keras.constraints",
+    "keras.activations",
+}
+_VALUES = {("keras", "DTypePolicy"), ("builtins", "slice")}
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A checked bundle.
+
+    Parameters
+    ----------
+    folder : Path
+    spec : ModelSpec
+    """
+
+    folder: Path
+    spec: ModelSpec
+
+    @property
+    def sha256(self) -> str:
+        """Identity of all that decides a result: the spec, which names each network's SHA-256."""
+        decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def read_network(self, network: Network) -> bytes:
+        """Return the verified bytes of one network.
+
+        The bytes that were checked are the bytes that are loaded: nothing can
+        change the file in between.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, altered, or holds what a network need not.
+        """
+        path = self.folder / network.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"{path} cannot be read ({error.strerror}); copy the whole bundle folder"
+            ) from error
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != network.sha256:
+            raise ModelError(
+                f"{path} has SHA-256 {digest}, but its spec.json says {network.sha256}: the file "
+                "was altered or cut short; copy the bundle again from its source"
+            )
+        if network.file.endswith(".keras"):
+            check_keras_archive(content, str(path))
+        return content
+
+
+def load_bundle(name: str | Path) -> Bundle:
+    """Read and verify a bundle; no network is built.
+
+    Parameters
+    ----------
+    name : str or Path
+        A folder, or the bare name of a bundle that voxtile ships. A bare name
+        that is also a folder here means the folder.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    ModelError
+        If there is no such bundle, or its spec or a network is refused.
+    """
+    folder = Path(name)
+    if not folder.is_dir() and folder.name == str(name) and (SHIPPED / folder).is_dir():
+        folder = SHIPPED / folder
+    if not folder.is_dir():
+        shipped = ", ".join(shipped_bundles()) or "none"
+        raise ModelError(
+            f"model '{name}' is neither a folder nor a shipped bundle; shipped: {shipped}"
+        )
+    bundle = Bundle(folder, read_spec(folder / "spec.json"))
+    for network in bundle.spec.networks:
+        bundle.read_network(network)
+    return bundle
+
+
+def shipped_bundles() -> list[str]:
+    """Return the names of the bundles that voxtile ships."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/spec.json"))
+
+
+def check_keras_archive(content: bytes, name: str) -> None:
+    """Refuse a ``.keras`` file that is damaged or holds more than a stock network.
+
+    Parameters
+    ----------
+    content : bytes
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            members = {item.filename: item for item in archive.infolist()}
+            strange = sorted(set(members) - _MEMBERS)
+            if strange or len(members) != len(archive.infolist()):
+                raise ModelError(
+                    f"{name} holds {strange or 'a member twice'}, which no network file needs"
+                )
+            if set(members) != _MEMBERS:
+                missing = sorted(_MEMBERS - set(members))
+                raise ModelError(f"{name} lacks {missing}; it is not a Keras 3 network")
+            if members["config.json"].file_size > _LARGEST_CONFIG:
+                raise ModelError(f"{name} has a config.json of more than 16 MiB")
+            if members["model.weights.h5"].file_size > max(4 * len(content), 2**20):
+                # Trained weights hardly compress; what grows fourfold is a bomb.
+                raise ModelError(f"{name} inflates to far more than its size")
+            broken = archive.testzip()
+            if broken is not None:
+                raise ModelError(f"{name} is damaged: {broken} fails its checksum")
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(
+            f"{name} is not a sound Keras 3 archive ({error}); pickles, .h5 and SavedModel are "
+            "refused because loading them can run code"
+        ) from error
+    for part in _objects(config):
+        _check_object(part, name)
+    parameters = _parameters(config)
+    if parameters > _MOST_PARAMETERS:
+        raise ModelError(f"{name} would have about {parameters:.2g} parameters; refused as absurd")
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every serialised object in a Keras config, however deep."""
+    if isinstance(value, dict):
+        if "class_name" in value:
+            yield value
+        for inner in value.values():
+            yield from _objects(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _objects(inner)
+
+
+def _check_object(part: dict[str, Any], name: str) -> None:
+    """Refuse a serialised object that is not stock."""
+    kind, module = part.get("class_name"), part.get("module")
+    stock = (
+        (module in ("keras.layers", "keras") and kind in _LAYERS)
+        or (module == "keras.src.models.functional" and kind == "Functional")
+        or (module in _PARTS and isinstance(kind, str) and kind.isidentifier())
+        or (module, kind) in _VALUES
+        or (module is None and kind == "__keras_tensor__")
+        or (kind == "__keras_tensor__")
+    )
+    if not stock or part.get("registered_name") not in (None, kind, "Functional"):
+        raise ModelError(
+            f"{name} holds {module}.{kind}, which is not one of the stock layers a network may "
+            "have; loading it could run code"
+        )
+
+
+def _parameters(config: dict[str, Any]) -> float:
+    """Return an upper guess of the parameters, from widths alone, before anything is built."""
+    widths = [1]
+    largest = 0.0
+    for part in _objects(config):
+        inner = part.get("config", {})
+        if not isinstance(inner, dict):
+            continue
+        filters = inner.get("filters")
+        kernel = inner.get("kernel_size") or [1, 1]
+        if isinstance(filters, int | float):
+            area = 1.0
+            for size in kernel if isinstance(kernel, list) else [kernel] * 2:
+                area *= size
+            largest += filters * area * 2 * max(widths)
+            widths.append(int(filters))
+    return largest

@@ -1,0 +1,262 @@
+"""What a network expects and emits, as JSON that people can read.
+
+`ModelSpec` is the content of ``spec.json``, the plain file beside the weights
+of a bundle. It feeds every stage: which planes are cut, how intensities are
+scaled, how large a tile is, and what the output channels mean.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+FORMAT = "voxtile-bundle"
+FORMAT_VERSION = 1
+
+View = Literal["axial", "coronal", "sagittal"]
+Weighting = Literal["gaussian", "constant"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class ModelError(ValueError):
+    """A bundle or spec that is refused; says what is wrong and what to do."""
+
+
+class _Frozen(BaseModel):
+    """Immutable, and unknown keys are refused: a misspelt key must not be a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoScaling(_Frozen):
+    """Leave intensities as they are."""
+
+    method: Literal["none"] = "none"
+
+
+class Window(_Frozen):
+    """A fixed window, as for CT in Hounsfield units: its lower edge becomes 0, its upper 1."""
+
+    method: Literal["window"] = "window"
+    center: float
+    width: Positive
+
+
+class MinMax(_Frozen):
+    """Least and greatest voxel of the volume become 0 and 1."""
+
+    method: Literal["minmax"] = "minmax"
+
+
+class Percentile(_Frozen):
+    """Two percentiles of the volume become 0 and 1; what lies outside is clipped."""
+
+    method: Literal["percentile"] = "percentile"
+    lower: Percent = 0.5
+    upper: Percent = 99.5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lower >= self.upper:
+            raise ValueError(f"lower {self.lower} must be below upper {self.upper}")
+        return self
+
+
+class ZScore(_Frozen):
+    """Zero mean and unit standard deviation over the volume.
+
+    `nonzero` counts only voxels other than 0 (skull-stripped brains). `clip`
+    names two percentiles to clip at first, which tames single bright voxels.
+    """
+
+    method: Literal["zscore"] = "zscore"
+    nonzero: bool = False
+    clip: tuple[Percent, Percent] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(f"clip {self.clip} must rise")
+        return self
+
+
+Intensity = Annotated[
+    NoScaling | Window | MinMax | Percentile | ZScore, Field(discriminator="method")
+]
+
+
+class Concept(_Frozen):
+    """A coded concept, such as SNOMED CT 10200004 "Liver" (DICOM PS3.16 CID 7150 and others)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+class Label(_Frozen):
+    """One output of a network: a value in the mask, with its name and colour.
+
+    `region` lists the reference values that this output covers (default: its
+    own value). Overlapping regions, such as whole tumour = oedema + core, are
+    sigmoid outputs written into the mask in the order of the spec: a later
+    one overwrites. Each is scored against the union of its values.
+    """
+
+    value: Annotated[int, Field(ge=1, le=65535)]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    color: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+    region: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
+    concept: Concept | None = None
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label values that this output covers."""
+        return self.region or (self.value,)
+
+
+class Network(_Frozen):
+    """One trained file of a bundle and the views it serves."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(keras|onnx)$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    views: Annotated[tuple[View, ...], Field(min_length=1)]
+    weight: Positive = 1.0
+
+
+class ModelSpec(_Frozen):
+    """Everything a bundle's networks expect and emit.
+
+    Parameters
+    ----------
+    name, description : str
+    channels : tuple of str
+        Input channels in order. One channel is the manifest's `image` column;
+        several are its `image_<channel>` columns.
+    context_slices : int
+        Planes that the network sees at once, odd: the judged one in the
+        middle. It has ``len(channels) * context_slices`` input channels, for
+        each channel its planes in order.
+    spacing_mm : (R, A, S) or None
+        Pixel spacing to bring planes to. Each view uses its two in-plane
+        entries; the through-plane one is never resampled. None: native.
+    intensity : Intensity
+        One method for all channels, measured on each.
+    tile : (rows, columns)
+        In pixels; a multiple of `multiple`.
+    multiple : int
+        What a tile must be a multiple of: ``2**depth``.
+    overlap : float
+        Least fraction of a tile that neighbours share.
+    weighting : {"gaussian", "constant"}
+        Trust in the pixels of a tile when overlaps are blended.
+    labels : tuple of Label
+        Outputs in order, background not among them. A softmax network has
+        one channel more, the first, for background.
+    activation : {"softmax", "sigmoid"}
+        Softmax for exclusive labels, sigmoid for one or overlapping ones.
+    thresholds : tuple of float
+        Least probability for each sigmoid label; empty means 0.5.
+    networks : tuple of Network
+    training : dict
+        How it was trained: manifest hash, cases, scores, versions. For people.
+    """
+
+    format: Literal["voxtile-bundle"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    description: str = ""
+    channels: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...], Field(min_length=1)
+    ] = ("image",)
+    context_slices: Annotated[int, Field(ge=1, le=63)] = 1
+    spacing_mm: tuple[Positive, Positive, Positive] | None = None
+    intensity: Intensity = ZScore()
+    tile: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    weighting: Weighting = "gaussian"
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    activation: Literal["softmax", "sigmoid"]
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    networks: Annotated[tuple[Network, ...], Field(min_length=1)]
+    training: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.context_slices % 2 == 0:
+            raise ValueError(
+                f"context_slices {self.context_slices} must be odd: the judged plane is in the "
+                "middle"
+            )
+        if any(size % self.multiple for size in self.tile):
+            raise ValueError(f"tile {self.tile} must be a multiple of {self.multiple}")
+        for what, entries in (
+            ("channel", self.channels),
+            ("label value", [label.value for label in self.labels]),
+            ("label name", [label.name for label in self.labels]),
+            ("network file", [network.file for network in self.networks]),
+        ):
+            twice = sorted({str(entry) for entry in entries if entries.count(entry) > 1})
+            if twice:
+                raise ValueError(f"{what} {', '.join(twice)} appears twice")
+        if self.activation == "softmax":
+            if self.thresholds:
+                raise ValueError("thresholds belong to sigmoid outputs; softmax takes the largest")
+            if any(label.region for label in self.labels):
+                raise ValueError("regions may overlap, so they need sigmoid outputs, not softmax")
+        if self.thresholds and len(self.thresholds) != len(self.labels):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
+        written = {label.value for label in self.labels}
+        for label in self.labels:
+            unwritten = sorted(set(label.values) - written)
+            if unwritten or label.value not in label.values:
+                raise ValueError(
+                    f"region {list(label.values)} of label {label.value} must hold its own value "
+                    f"and only values of labels {sorted(written)}"
+                )
+        return self
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Views that any network serves, each once, in order."""
+        return tuple(dict.fromkeys(view for network in self.networks for view in network.views))
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of a tile."""
+        return len(self.channels) * self.context_slices
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of a prediction, background included for softmax."""
+        return len(self.labels) + (self.activation == "softmax")
+
+    def dump(self) -> str:
+        """Return the spec as JSON text."""
+        return self.model_dump_json(indent=2, exclude_none=True) + "\n"
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Read and check a ``spec.json``.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, not JSON, or not a spec; names every key that
+        is wrong.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}); a bundle is a folder with a spec.json"
+        ) from error
+    try:
+        return ModelSpec.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise ModelError(f"{path} is not a valid spec: {problems}") from error

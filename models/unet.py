@@ -1,0 +1,164 @@
+"""The U-Net: the only file with layers.
+
+The default network is the classic one of Ronneberger et al. 2015 ("U-Net:
+Convolutional Networks for Biomedical Image Segmentation", figure 1), with
+`same` padding so that a mask is as large as its image:
+
+    input -> [C C] ------------------------------------> [C C] -> 1x1 -> output
+               | pool                            up |
+             [C C] ----------------------------> [C C]
+               | pool                        up |
+             [C C] --------------------> [C C]
+               | pool                up |
+             [C C] ------------> [C C]
+               | pool        up |
+               +---> [C C] -----+        C: 3x3 convolution (+ norm), ReLU
+
+Built from stock Keras layers, so that a saved network needs no code of ours.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+Normalisation = Literal["none", "batch", "group", "instance"]
+Activation = Literal["sigmoid", "softmax", "linear"]
+
+
+def build_unet(
+    input_shape: Sequence[int | None] = (128, 128, 3),
+    num_classes: int = 1,
+    *,
+    filters: int = 64,
+    depth: int = 4,
+    normalisation: Normalisation = "none",
+    dropout: float = 0.0,
+    activation: Activation | None = None,
+    name: str = "unet",
+) -> keras.Model:
+    """Return an uncompiled U-Net.
+
+    Parameters
+    ----------
+    input_shape : (rows, columns, channels), default (128, 128, 3)
+        Size of one tile. Rows and columns may be None: such a network takes
+        any multiple of ``2**depth``.
+    num_classes : int, default 1
+        Channels of the output, background included for softmax.
+    filters : int, default 64
+        Filters of the first level; each level below has twice as many.
+    depth : int, default 4
+        Number of poolings.
+    normalisation : {"none", "batch", "group", "instance"}, default "none"
+        What follows each convolution. "group" has 8 groups (or as many as
+        divide the filters). "group" and "instance" have statistics over the
+        tile, so their output depends on the tile's size.
+    dropout : float, default 0
+        Rate of the spatial dropout in the bottleneck and the two levels next
+        to it; 0 adds no layer.
+    activation : {"sigmoid", "softmax", "linear"} or None
+        Last activation. None means sigmoid for one class and softmax for
+        more; overlapping regions want "sigmoid".
+    name : str, default "unet"
+        Name of the network.
+
+    Returns
+    -------
+    keras.Model
+        float32 of shape (n, rows, columns, channels) to float32 of shape
+        (n, rows, columns, num_classes). With default arguments it has
+        31,031,745 parameters.
+
+    Raises
+    ------
+    ValueError
+        If rows or columns are not a multiple of ``2**depth``, or a number is
+        out of range.
+    """
+    if len(input_shape) != 3 or not input_shape[2] or input_shape[2] < 1:
+        raise ValueError(
+            f"input_shape {tuple(input_shape)} must be (rows, columns, channels), "
+            "with at least one channel"
+        )
+    if depth < 1 or filters < 1 or num_classes < 1:
+        raise ValueError(
+            f"depth {depth}, filters {filters} and num_classes {num_classes} must be at least 1"
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout {dropout} must be at least 0 and below 1")
+    if activation == "softmax" and num_classes == 1:
+        raise ValueError("softmax over one class is always 1; use sigmoid or num_classes=2")
+    multiple = 2**depth
+    for axis, size in zip(("rows", "columns"), input_shape, strict=False):
+        if size is not None and (size < multiple or size % multiple):
+            raise ValueError(
+                f"{axis} {size} must be a multiple of {multiple} (2**depth, depth={depth}); "
+                f"the next one is {max(1, -(-size // multiple)) * multiple}"
+            )
+    if activation is None:
+        activation = "sigmoid" if num_classes == 1 else "softmax"
+
+    def convolutions(x: Any, width: int, level: str) -> Any:
+        """Two 3x3 convolutions, each with its normalisation and ReLU."""
+        for part in ("a", "b"):
+            if normalisation == "none":
+                x = layers.Conv2D(
+                    width,
+                    3,
+                    padding="same",
+                    activation="relu",
+                    kernel_initializer="he_normal",
+                    name=f"{level}_conv_{part}",
+                )(x)
+                continue
+            x = layers.Conv2D(
+                width,
+                3,
+                padding="same",
+                use_bias=False,  # the normalisation has its own offset
+                kernel_initializer="he_normal",
+                name=f"{level}_conv_{part}",
+            )(x)
+            x = _normaliser(normalisation, width, f"{level}_norm_{part}")(x)
+            x = layers.Activation("relu", name=f"{level}_relu_{part}")(x)
+        return x
+
+    inputs = keras.Input(tuple(input_shape), name="tiles")
+    x = inputs
+    skips = []
+    for level in range(depth):
+        x = convolutions(x, filters * 2**level, f"down{level + 1}")
+        if dropout and level == depth - 1:
+            x = layers.SpatialDropout2D(dropout, name=f"down{level + 1}_dropout")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"pool{level + 1}")(x)
+    x = convolutions(x, filters * 2**depth, "bottom")
+    if dropout:
+        x = layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
+    for level in reversed(range(depth)):
+        width = filters * 2**level
+        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", name=f"up{level + 1}")(x)
+        x = layers.Concatenate(name=f"skip{level + 1}")([skips[level], x])
+        x = convolutions(x, width, f"merge{level + 1}")
+        if dropout and level == depth - 1:
+            x = layers.SpatialDropout2D(dropout, name=f"merge{level + 1}_dropout")(x)
+    # float32 whatever the precision of the rest: probabilities are compared with thresholds.
+    x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    outputs = layers.Activation(activation, dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _normaliser(normalisation: Normalisation, width: int, name: str) -> keras.layers.Layer:
+    """Return the layer that follows a convolution of `width` filters."""
+    if normalisation == "batch":
+        return layers.BatchNormalization(name=name)
+    if normalisation == "instance":
+        return layers.GroupNormalization(groups=-1, name=name)
+    if normalisation == "group":
+        groups = next(n for n in range(min(8, width), 0, -1) if width % n == 0)
+        return layers.GroupNormalization(groups=groups, name=name)
+    raise ValueError(
+        f"normalisation {normalisation!r} is not known; use none, batch, group or instance"
+    )

@@ -1,0 +1,55 @@
+"""What can go wrong, as a tree.
+
+    VoxtileError
+    |-- ManifestError      the list of cases is unusable; nothing was run
+    |-- CaseError          one scan or label is unusable; the others go on
+    |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
+
+`voxtile.models.ModelError` stands beside it: a bundle that is refused.
+"""
+
+from collections.abc import Iterable
+
+
+class VoxtileError(Exception):
+    """Anything voxtile refuses, in words a researcher can act on."""
+
+
+class ManifestError(VoxtileError):
+    """A manifest with problems, all of them at once.
+
+    Parameters
+    ----------
+    problems : iterable of str
+        One sentence each, with the line number where there is one.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class CaseError(VoxtileError):
+    """One case that cannot be done, and why.
+
+    Parameters
+    ----------
+    code : str
+        Stable name of the reason, such as ``truncated``; for programs.
+    sentence : str
+        What came, what was needed, what to do. Never a value of a DICOM text
+        tag and never the name of a DICOM file: both may identify a patient.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        self.code = code
+        self.sentence = sentence
+        super().__init__(sentence)
+
+    def __reduce__(self) -> tuple[type["CaseError"], tuple[str, str]]:
+        # Exceptions pickle their one message; this one travels between processes with its code.
+        return CaseError, (self.code, self.sentence)
+
+
+class EnvironmentFault(VoxtileError):
+    """Disk, memory, permission or a lock: nothing that another scan would mend."""

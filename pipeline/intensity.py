@@ -1,0 +1,107 @@
+"""Bring intensities to the scale that a network was trained on.
+
+Statistics are taken once over the whole volume; the scaling they give is then
+applied plane by plane, so that a normalised copy of the volume never exists.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from voxtile.models.spec import Intensity, MinMax, NoScaling, Percentile, Window, ZScore
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Clip to ``[low, high]``, subtract `shift`, divide by `scale`.
+
+    Parameters
+    ----------
+    shift, scale : float
+        In units of the input. `scale` is positive.
+    low, high : float
+        In units of the input; infinite where nothing is clipped.
+    """
+
+    shift: float
+    scale: float
+    low: float = -np.inf
+    high: float = np.inf
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Return the scaled array, float32, same shape."""
+        # float64 only where float32 would lose what distinguishes the values (large offsets).
+        wide = array.dtype.itemsize > 4 or max(abs(self.shift), abs(self.scale)) > 2**20
+        scaled = array.astype(np.float64 if wide else np.float32)
+        if self.low > -np.inf or self.high < np.inf:
+            np.clip(scaled, self.low, self.high, out=scaled)
+        scaled -= self.shift
+        scaled /= self.scale
+        return scaled.astype(np.float32, copy=False)
+
+
+def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
+    """Return the scaling of one channel of one volume.
+
+    Parameters
+    ----------
+    array : ndarray of int or float, shape (i, j, k)
+        The whole channel, finite.
+    intensity : Intensity
+        The method and its parameters, from the spec.
+
+    Returns
+    -------
+    Scaling
+        A constant image (or one without any voxel that counts) gets scale 1:
+        it becomes zeros, not NaN.
+    """
+    match intensity:
+        case NoScaling():
+            return Scaling(0, 1)
+        case Window(center=center, width=width):
+            return _between(center - width / 2, center + width / 2)
+        case MinMax():
+            return _between(float(array.min()), float(array.max()))
+        case Percentile(lower=lower, upper=upper):
+            return _between(*_percentiles(array, lower, upper))
+        case ZScore(nonzero=nonzero, clip=clip):
+            counted = array[array != 0] if nonzero else array
+            if counted.size == 0:
+                return Scaling(0, 1)
+            low, high = (-np.inf, np.inf) if clip is None else _percentiles(counted, *clip)
+            mean, deviation = _moments(counted, low, high)
+            return Scaling(mean, deviation if deviation > 0 else 1, low, high)
+
+
+def normalise(array: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """Return a normalised copy of one channel of a volume, float32, same shape."""
+    return measure(array, intensity).apply(array)
+
+
+def _between(low: float, high: float) -> Scaling:
+    """Return the scaling that takes `low` to 0 and `high` to 1, and clips there."""
+    return Scaling(low, high - low if high > low else 1, low, high)
+
+
+def _percentiles(array: np.ndarray, lower: float, upper: float) -> tuple[float, float]:
+    """Return two percentiles over all voxels."""
+    low, high = np.percentile(array, (lower, upper))
+    return float(low), float(high)
+
+
+def _moments(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Return mean and standard deviation of the clipped voxels, in float64 but never copied so.
+
+    Slab by slab in memory order, and the deviation in a second pass about the
+    mean: no cancellation, whatever the offset.
+    """
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
+    slabs = [flat[start : start + 2**20] for start in range(0, flat.size, 2**20)]
+    mean = sum(np.clip(slab.astype(np.float64), low, high).sum() for slab in slabs) / flat.size
+    squares = sum(
+        np.square(np.clip(slab.astype(np.float64), low, high) - mean).sum() for slab in slabs
+    )
+    deviation = float(np.sqrt(squares / flat.size))
+    # Rounding of a constant image must not pass for contrast.
+    return float(mean), deviation if deviation > 1e-12 * max(1.0, abs(float(mean))) else 0.0

@@ -1,0 +1,436 @@
+"""NIfTI files: read volumes, write masks. The only importer of nibabel.
+
+Files are inflated here, to the end and with a cap, and nibabel interprets the
+bytes: nibabel alone stops reading before the checksum of a gzip stream, so
+that most damaged files come back as silently wrong voxels.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel import imageglobals
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+from nibabel.spatialimages import HeaderDataError
+
+from .errors import CaseError
+from .files import replacing
+from .scan import Notice, ReadPolicy, Scan
+from .volume import Volume, grid_difference, is_sheared
+
+_MAGIC_GZIP = b"\x1f\x8b"
+# Deflate cannot do better than 1032:1, so a header that promises more lies.
+_MOST_INFLATION = 1100
+# Bytes after the last voxel that are let pass; some writers pad.
+_SLACK = 2**16
+_CHUNK = 2**22
+# sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
+_FORM_TOLERANCE_MM = 0.1
+
+
+def is_nifti_name(path: Path) -> bool:
+    """Whether a file's name says NIfTI, in any case of letters."""
+    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"))
+
+
+def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
+    """Read a NIfTI file: ``.nii``, ``.hdr``/``.img``, version 1 or 2, plain or gzip, any endian.
+
+    Parameters
+    ----------
+    path : Path
+        Either file of a pair. Gzip is recognised by content, not by name.
+    policy : ReadPolicy, optional
+        `volume` chooses among several; NaN is not judged here.
+
+    Returns
+    -------
+    Scan
+        Voxels in storage order with ``scl_slope`` and ``scl_inter`` applied;
+        integers stay integers where nothing is scaled. The affine is the
+        sform, else the qform, else what nibabel assumes without either.
+
+    Raises
+    ------
+    CaseError
+        With the reason: not NIfTI, damaged, cut short, more than one volume,
+        no usable affine, voxels that are not real numbers.
+    """
+    policy = policy or ReadPolicy()
+    try:
+        with _open(_header_path(path)) as file:
+            header = _read_header(file, path.name)
+            layout = _layout(header, path.name)
+            if layout.paired:
+                _finish(file, path.name, header.sizeof_hdr)
+            else:
+                voxels = _read_voxels(file, layout, path.name, header.sizeof_hdr)
+        if layout.paired:
+            with _open(_image_path(path)) as file:
+                voxels = _read_voxels(file, layout, path.name, 0)
+    except OSError as error:
+        raise CaseError(
+            "unreadable", f"{path.name} cannot be read ({error.strerror or error})"
+        ) from error
+    array = _pick_volume(voxels, policy, path.name)
+    try:
+        volume, notices = _place(header, _scaled(header, array), path.name)
+    except (HeaderDataError, ValueError) as error:
+        raise CaseError("bad_header", f"{path.name}: {error}") from error
+    return Scan(volume, tuple(notices))
+
+
+def write_mask(path: Path, mask: Volume) -> None:
+    """Write a label map as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz`` or ``.nii``.
+    mask : Volume of an unsigned integer type, shape (i, j, k)
+        Written in its storage order. Its affine goes into sform and qform (a
+        sheared one into sform only), with its codes; a code that the source
+        left 0 takes the other's, and both 0 stay 0. Every other header field
+        is fresh: intent ``label``, units mm, nothing of the source.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3D of an unsigned integer type, or the name is not
+        NIfTI's.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    if mask.array.ndim != 3 or mask.array.dtype.kind != "u":
+        raise ValueError(
+            f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
+            "a label map is 3D and of an unsigned integer type"
+        )
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"mask name {path.name!r} must end in .nii or .nii.gz")
+    header = mask_header(mask)
+    with replacing(path) as file:
+        if name.endswith(".nii"):
+            file.writelines(_mask_bytes(header, mask.array))
+            return
+        # No name and no time in the gzip header: equal masks are equal files.
+        with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
+            for piece in _mask_bytes(header, mask.array):
+                stream.write(piece)
+
+
+def mask_header(mask: Volume) -> Nifti1Header:
+    """Return the fresh header of a mask (NIfTI-2 only where an axis is longer than 32767)."""
+    header = Nifti1Header() if max(mask.shape) <= 32767 else Nifti2Header()
+    header.set_data_dtype(mask.array.dtype)
+    header.set_data_shape(mask.shape)
+    sform, qform = mask.codes
+    sheared = is_sheared(mask.affine)
+    header.set_sform(mask.affine, code=sform or qform)
+    if sheared:
+        header.set_qform(None, code=0)
+        header["pixdim"][1:4] = mask.spacing_mm
+    else:
+        header.set_qform(mask.affine, code=qform or sform)
+    header.set_xyzt_units("mm")
+    header.set_intent("label", name="labels")
+    header["descrip"] = b"voxtile"
+    header["cal_max"] = int(mask.array.max())
+    header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
+    return header
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a header promises about the voxels."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    paired: bool
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels there are; exact, whatever the header claims."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels."""
+        return self.voxels * self.dtype.itemsize
+
+
+class _Source:
+    """A file, inflated on the fly where it is gzip; every read is checked."""
+
+    def __init__(self, path: Path) -> None:
+        self.size = path.stat().st_size
+        raw: BinaryIO = path.open("rb")
+        self.gzip = raw.read(2) == _MAGIC_GZIP
+        raw.seek(0)
+        self._raw = raw
+        self._file: Any = igzip.GzipFile(fileobj=raw, mode="rb") if self.gzip else raw
+
+    def __enter__(self) -> "_Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._raw.close()
+
+    def read_into(self, target: memoryview, name: str) -> int:
+        """Fill `target` and return how much came; less only at the end of the file."""
+        filled = 0
+        try:
+            while filled < len(target):
+                got = self._file.readinto(target[filled : filled + _CHUNK])
+                if not got:
+                    break
+                filled += got
+        except EOFError as error:
+            raise CaseError(
+                "truncated", f"{name}: the gzip stream is cut short; copy the file again"
+            ) from error
+        except (igzip.BadGzipFile, isal_zlib.error, zlib.error) as error:
+            raise CaseError(
+                "corrupt", f"{name}: the gzip stream is damaged ({error}); copy the file again"
+            ) from error
+        return filled
+
+
+def _open(path: Path) -> _Source:
+    """Open one file for reading."""
+    if path.is_dir():
+        raise CaseError("not_nifti", f"{path.name} is a folder, not a NIfTI file")
+    return _Source(path)
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    """Return the other file of a .hdr/.img pair, compressed or not, in the case of the first."""
+    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    for name in (stem[:-4] + ending, stem[:-4] + ending.upper()):
+        for suffix in ("", ".gz", ".GZ"):
+            candidate = path.with_name(name + suffix)
+            if candidate.exists():
+                return candidate
+    raise CaseError(
+        "missing_pair", f"{path.name} needs its {ending} file beside it, and there is none"
+    )
+
+
+def _header_path(path: Path) -> Path:
+    """Return the file with the header."""
+    if path.name.lower().endswith((".img", ".img.gz")):
+        return _sibling(path, ".hdr")
+    return path
+
+
+def _image_path(path: Path) -> Path:
+    """Return the file with the voxels of a pair."""
+    if path.name.lower().endswith((".img", ".img.gz")):
+        return path
+    return _sibling(path, ".img")
+
+
+def _read_header(file: _Source, name: str) -> Any:
+    """Return the nibabel header at the start of a file."""
+    if file.size == 0:
+        raise CaseError("empty_file", f"{name} has 0 bytes; copy or download it again")
+    block = bytearray(348)
+    if file.read_into(memoryview(block), name) < len(block):
+        raise CaseError("not_nifti", f"{name} is too short to be a NIfTI file{_looks_like(block)}")
+    for endian in "<>":
+        (size,) = struct.unpack(endian + "i", block[:4])
+        if size == 348 and block[344:348] in (b"n+1\0", b"ni1\0"):
+            kind = Nifti1Header if block[344:348] == b"n+1\0" else Nifti1PairHeader
+            break
+        if size == 540 and block[4:8] in (b"n+2\0", b"ni2\0"):
+            kind = Nifti2Header if block[4:8] == b"n+2\0" else Nifti2PairHeader
+            rest = bytearray(540 - 348)
+            if file.read_into(memoryview(rest), name) < len(rest):
+                raise CaseError("truncated", f"{name} ends within its header; copy it again")
+            block += rest
+            break
+    else:
+        raise CaseError("not_nifti", f"{name} is not a NIfTI file{_looks_like(block)}")
+    # nibabel logs every small repair of a header; what matters is said by our own notices.
+    with imageglobals.LoggingOutputSuppressor():
+        try:
+            return kind(bytes(block), endianness=endian)
+        except (HeaderDataError, ValueError, KeyError) as error:
+            raise CaseError("bad_header", f"{name} has a damaged header ({error})") from error
+
+
+def _looks_like(block: bytearray) -> str:
+    """Return a guess at what a file is instead, for the message."""
+    start = bytes(block).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return ": it is a web page, so its download failed; download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return ": it is a git-lfs pointer; run `git lfs pull` where it comes from"
+    if struct.unpack("<i", block[:4])[0] == 348 or struct.unpack(">i", block[:4])[0] == 348:
+        return ": it has the size of an Analyze 7.5 header, which names no orientation; convert it"
+    if bytes(block[128:132]) == b"DICM":
+        return ": it is a DICOM file; name the folder of its series instead"
+    return "; name a .nii, .nii.gz or .hdr/.img file"
+
+
+def _layout(header: Any, name: str) -> _Layout:
+    """Return what the header promises, checked before anything is allocated."""
+    count = int(header["dim"][0])
+    if not 1 <= count <= 7:
+        raise CaseError("bad_header", f"{name}: the header says {count} dimensions; 1 to 7 exist")
+    shape = tuple(int(size) for size in header["dim"][1 : count + 1])
+    if any(size < 1 for size in shape):
+        raise CaseError("bad_header", f"{name}: the header says dimensions {shape}")
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise CaseError("bad_header", f"{name}: unknown data type ({error})") from error
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise CaseError(
+            "not_scalar",
+            f"{name} has voxels of type {dtype.name or dtype}, but one real number each is needed; "
+            "extract a channel first",
+        )
+    offset = float(header["vox_offset"])
+    paired = isinstance(header, Nifti1PairHeader | Nifti2PairHeader)
+    least = 0 if paired else (352 if header.sizeof_hdr == 348 else 544)
+    if not np.isfinite(offset) or offset < 0 or offset != int(offset) or offset > 2**31:
+        raise CaseError("bad_header", f"{name}: the header says voxels begin at byte {offset}")
+    # A single file's voxels cannot begin inside its header; some writers leave 0.
+    return _Layout(shape, dtype, max(int(offset), least), paired)
+
+
+def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
+    """Return all voxels in storage order, once the file was read to its end.
+
+    Parameters
+    ----------
+    consumed : int
+        Bytes of the file that were read already.
+    """
+    promised = layout.offset + layout.nbytes
+    if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
+        raise CaseError(
+            "truncated",
+            f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
+            f"has {file.size}{' compressed' if file.gzip else ''}; copy the file again",
+        )
+    skipped = memoryview(bytearray(layout.offset - consumed))
+    stored = np.empty(layout.voxels, layout.dtype)
+    got = file.read_into(skipped, name) + file.read_into(memoryview(stored).cast("B"), name)
+    if consumed + got < promised:
+        raise CaseError(
+            "truncated",
+            f"{name}: the header promises {promised} bytes, but there are {consumed + got}; "
+            "copy the file again",
+        )
+    _finish(file, name, promised)
+    return stored.reshape(layout.shape, order="F")
+
+
+def _finish(file: _Source, name: str, promised: int) -> None:
+    """Read on to the end of a stream, which checks its CRC; refuse much more than was promised."""
+    rest = memoryview(bytearray(_SLACK + 1))
+    if file.read_into(rest, name) > _SLACK:
+        raise CaseError(
+            "too_long",
+            f"{name} holds more than the {promised} bytes that its header promises; "
+            "the header or the file is wrong",
+        )
+
+
+def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
+    """Return the (i, j, k) array of the one volume, or of the one that was asked for."""
+    space = (*voxels.shape[:3], 1, 1)[:3]
+    volumes = voxels.reshape((*space, -1), order="F")
+    count = volumes.shape[3]
+    chosen = policy.volume
+    if chosen is None:
+        if count > 1:
+            raise CaseError(
+                "several_volumes",
+                f"{name} holds {count} volumes (shape {voxels.shape}), but one is needed; "
+                f"choose one with --volume 0 to --volume {count - 1}",
+            )
+        chosen = 0
+    if not 0 <= chosen < count:
+        raise CaseError(
+            "no_such_volume", f"{name}: volume {chosen} was asked for, but there are {count}"
+        )
+    picked: np.ndarray = volumes[..., chosen]
+    return picked if picked.dtype.isnative else picked.astype(picked.dtype.newbyteorder("="))
+
+
+def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
+    """Return ``stored * scl_slope + scl_inter``; the stored voxels where nothing is scaled.
+
+    float32 holds what 16-bit integers and float32 become (each value is the
+    float64 result, rounded once); wider types become float64.
+    """
+    slope, inter = header.get_slope_inter()
+    if slope is None or (slope, inter) == (1, 0):
+        return array
+    if array.dtype.itemsize > 2 and array.dtype != np.float32:
+        wide: np.ndarray = array * np.float64(slope) + np.float64(inter)
+        return wide
+    scaled = np.empty(array.shape, np.float32, order="F")
+    for k in range(array.shape[2]):
+        scaled[:, :, k] = array[:, :, k] * np.float64(slope) + np.float64(inter)
+    return scaled
+
+
+def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Notice]]:
+    """Return the volume with the affine that the header gives, and what is odd about it."""
+    notices = []
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    affine = header.get_best_affine()
+    try:
+        volume = Volume(array, affine, codes)
+    except ValueError as error:
+        raise CaseError(
+            "bad_affine", f"{name}: {error}; set the header's sform to where the scan lies"
+        ) from error
+    if codes == (0, 0):
+        notices.append(
+            Notice(
+                "no_orientation",
+                f"{name}: sform and qform codes are both 0, so the header does not say where the "
+                f"voxels lie; read as {volume.orientation} as nibabel does: left and right may be "
+                "swapped",
+            )
+        )
+    elif min(codes) > 0 and not is_sheared(affine):
+        difference = grid_difference(volume.shape, affine, header.get_qform())
+        if difference.position_mm > _FORM_TOLERANCE_MM:
+            notices.append(
+                Notice(
+                    "form_conflict",
+                    f"{name}: sform and qform differ by up to {difference.position_mm:.3g} mm; "
+                    "the sform was used",
+                )
+            )
+    unit = header.get_xyzt_units()[0]
+    if unit in ("meter", "micron"):
+        notices.append(
+            Notice(
+                "unit",
+                f"{name}: the header's unit is {unit}; its numbers were read as mm, as viewers do",
+            )
+        )
+    return volume, notices
+
+
+def _mask_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes]:
+    """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
+    yield header.binaryblock
+    yield bytes(4)
+    for k in range(array.shape[2]):
+        yield array[:, :, k].tobytes(order="F")

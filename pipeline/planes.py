@@ -1,0 +1,69 @@
+"""Slice a volume into 2D planes along a view, and put planes back together.
+
+A plane is one slice of a closest-canonical (RAS) array:
+
+    view       slices along   rows   columns
+    axial      S              R      A
+    coronal    A              R      S
+    sagittal   R              A      S
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from voxtile.models.spec import View
+
+_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+def slice_axis(view: View) -> int:
+    """Return the axis of a canonical array along which the planes of `view` lie."""
+    return _AXIS[view]
+
+
+def in_plane(view: View, values: Sequence[float]) -> tuple[float, float]:
+    """Return the two of three per-axis (R, A, S) values that belong to (rows, columns)."""
+    rows, columns = (value for axis, value in enumerate(values) if axis != _AXIS[view])
+    return rows, columns
+
+
+def to_planes(array: np.ndarray, view: View) -> np.ndarray:
+    """Return a view of a canonical array, shape (planes, rows, columns, ...)."""
+    return np.moveaxis(array, _AXIS[view], 0)
+
+
+def from_planes(planes: Iterable[np.ndarray], view: View, out: np.ndarray) -> None:
+    """Write planes, in order, into the canonical array `out`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer or more planes than `out` has along the view.
+    """
+    for target, plane in zip(to_planes(out, view), planes, strict=True):
+        target[...] = plane
+
+
+def neighbours(index: int, count: int, context_slices: int) -> list[int]:
+    """Return the planes that a network sees as channels to judge plane `index`.
+
+    Parameters
+    ----------
+    index, count : int
+        Which plane of how many.
+    context_slices : int
+        How many it sees in all, itself in the middle; odd.
+
+    Returns
+    -------
+    list of int
+        Beyond the first or last plane, that plane again.
+
+    Examples
+    --------
+    >>> neighbours(0, 10, 5)
+    [0, 0, 0, 1, 2]
+    """
+    half = context_slices // 2
+    return [min(max(index + offset, 0), count - 1) for offset in range(-half, half + 1)]

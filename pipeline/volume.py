@@ -1,0 +1,208 @@
+"""A volume: an array of voxels and where they lie in the world.
+
+The world is millimetres in RAS+ (x to the patient's right, y to anterior, z
+to superior), as in NIfTI. ``affine @ (i, j, k, 1)`` is the centre of voxel
+``(i, j, k)``. No file format is known here.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+import numpy as np
+
+Array = np.ndarray
+Shape3D = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """An array of voxels with its affine, immutable.
+
+    Parameters
+    ----------
+    array : ndarray, shape (i, j, k) or (i, j, k, channels)
+        Voxels of any real type, in the storage order of the source.
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index to RAS+ millimetres.
+    codes : (sform, qform), default (1, 1)
+        What the world is, in NIfTI's numbers (1 scanner, 2 aligned, 3
+        Talairach, 4 MNI; 0 unknown). A mask keeps those of its scan.
+
+    Raises
+    ------
+    ValueError
+        If the array has not 3 or 4 axes or has none along one, or the affine
+        is not a finite, invertible (4, 4) matrix.
+    """
+
+    array: Array
+    affine: Array
+    codes: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if self.array.ndim not in (3, 4) or 0 in self.array.shape:
+            raise ValueError(
+                f"array has shape {self.array.shape}; a volume needs (i, j, k) or "
+                "(i, j, k, channels), none of them 0"
+            )
+        affine = np.array(self.affine, np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ValueError(f"affine {affine.tolist()} must be a finite (4, 4) matrix")
+        if not np.array_equal(affine[3], (0, 0, 0, 1)):
+            raise ValueError(f"last row of the affine is {affine[3].tolist()}, not [0, 0, 0, 1]")
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        # The determinant of the direction cosines: free of unit and voxel size.
+        if not (lengths > 0).all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+            raise ValueError(
+                f"affine {affine.tolist()} is singular: it gives two voxels one place in the world"
+            )
+        affine.setflags(write=False)
+        array = self.array.view()
+        array.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "array", array)
+
+    @property
+    def shape(self) -> Shape3D:
+        """Voxels along (i, j, k)."""
+        i, j, k = self.array.shape[:3]
+        return i, j, k
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxel centres along (i, j, k), in mm."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return i, j, k
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel, in millilitres: ``|det affine| / 1000``, right for sheared grids."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
+    def orientation(self) -> str:
+        """Where the storage axes point, nearest first, such as ``RAS`` or ``LPS``."""
+        axes = canonical_axes(self.affine)
+        names = ["?"] * 3
+        for world, (storage, flip) in enumerate(zip(axes.order, axes.flips, strict=True)):
+            names[storage] = ("RAS", "LPI")[flip][world]
+        return "".join(names)
+
+    def with_array(self, array: Array) -> "Volume":
+        """Return a volume on the same grid with other voxels.
+
+        Raises
+        ------
+        ValueError
+            If the spatial shape differs.
+        """
+        if array.shape[:3] != self.shape:
+            raise ValueError(f"array has shape {array.shape}, but the grid has {self.shape}")
+        return replace(self, array=array)
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """How the storage axes of an array become other axes: a permutation, then flips.
+
+    Parameters
+    ----------
+    order : (int, int, int)
+        Result axis ``a`` is storage axis ``order[a]``.
+    flips : (bool, bool, bool)
+        Whether result axis ``a`` runs the other way.
+    """
+
+    order: Shape3D
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, array: Array) -> Array:
+        """Return a view of `array` with these axes; any axes after the third stay."""
+        turned = array.transpose(*self.order, *range(3, array.ndim))
+        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+    def undo(self, array: Array) -> Array:
+        """Return a view of `array` in storage order: the inverse of `apply`."""
+        turned = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+        return turned.transpose(*np.argsort(self.order), *range(3, array.ndim))
+
+    def index_affine(self, shape: Shape3D) -> Array:
+        """Return the affine from a result index to the storage index, for a storage `shape`."""
+        affine = np.zeros((4, 4))
+        affine[3, 3] = 1
+        for axis, (source, flip) in enumerate(zip(self.order, self.flips, strict=True)):
+            affine[source, axis] = -1 if flip else 1
+            affine[source, 3] = shape[source] - 1 if flip else 0
+        return affine
+
+
+def canonical_axes(affine: Array) -> Axes:
+    """Return the axes that bring a grid closest to RAS.
+
+    Each world axis takes the storage axis that points most along it: of the
+    six permutations, the one with the largest sum of absolute cosines.
+    """
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    i, j, k = max(
+        permutations(range(3)), key=lambda order: np.abs(cosines[range(3), list(order)]).sum()
+    )
+    r, a, s = (bool(cosines[world, axis] < 0) for world, axis in enumerate((i, j, k)))
+    return Axes((i, j, k), (r, a, s))
+
+
+def reorient(volume: Volume, axes: Axes) -> Volume:
+    """Return the volume with other storage axes; every voxel keeps its place in the world.
+
+    Nothing is resampled, and the array is a view of the input's.
+    """
+    return replace(
+        volume,
+        array=axes.apply(volume.array),
+        affine=volume.affine @ axes.index_affine(volume.shape),
+    )
+
+
+def canonical(volume: Volume) -> Volume:
+    """Return the volume stored as close to RAS as a permutation and flips can bring it.
+
+    An oblique volume stays oblique. The array is a view.
+    """
+    return reorient(volume, canonical_axes(volume.affine))
+
+
+@dataclass(frozen=True, slots=True)
+class GridDifference:
+    """How far one grid is from another of the same shape.
+
+    Parameters
+    ----------
+    position_mm : float
+        Largest distance between equal corners of both grids, in mm.
+    direction : float
+        Largest difference of an entry of the direction cosines.
+    """
+
+    position_mm: float
+    direction: float
+
+    def __bool__(self) -> bool:
+        """Whether the difference matters: beyond 1e-3 mm or 1e-4 in direction."""
+        return self.position_mm > 1e-3 or self.direction > 1e-4
+
+
+def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
+    """Compare two affines over a grid of `shape`."""
+    indices = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
+    indices[:, :3] *= np.array(shape) - 1
+    corners = (indices @ (one - other).T)[:, :3]
+    cosines = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)]
+    return GridDifference(
+        position_mm=float(np.linalg.norm(corners, axis=1).max()),
+        direction=float(np.abs(cosines[0] - cosines[1]).max()),
+    )
+
+
+def is_sheared(affine: Array) -> bool:
+    """Whether the axes of a grid are not at right angles (beyond 1e-4 in cosine)."""
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-4)
