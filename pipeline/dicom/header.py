@@ -9,7 +9,7 @@ import re
 import struct
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -83,9 +83,13 @@ class Slice:
     slope, intercept : float
         Value = stored * slope + intercept (PS3.3 C.11.1).
     component, echo : str, float
-        What all slices of one volume share.
-    order : tuple of int or float
-        What brings slices at one position, each of its own volume, in order.
+        What all slices of one volume share: what they show, as far as it is
+        said, and the echo time in ms, NaN where it is not.
+    rescaled : bool
+        Whether the file says slope and intercept.
+    order : tuple of float
+        What brings slices at one position, each of its own volume, in order;
+        NaN for what the file does not say.
     """
 
     store: PixelStore
@@ -99,6 +103,7 @@ class Slice:
     thickness_mm: float
     slope: float
     intercept: float
+    rescaled: bool
     component: str
     echo: float
     order: tuple[float, ...]
@@ -119,8 +124,8 @@ class Instance:
     slices : tuple of Slice
         Empty where it is not an image, or `problem` says why it is unusable.
     problem : CaseError or None
-    rescaled : bool
-        False for a CT that does not say how stored values become HU.
+    plain_ct : bool
+        Whether it is a CT that does not say how stored values become HU.
     tilt_deg : float
         GantryDetectorTilt.
     inverted : bool
@@ -135,7 +140,7 @@ class Instance:
     frame_of_reference: str = ""
     slices: tuple[Slice, ...] = ()
     problem: CaseError | None = None
-    rescaled: bool = True
+    plain_ct: bool = False
     tilt_deg: float = 0.0
     inverted: bool = False
 
@@ -201,7 +206,7 @@ def _read_header(place: Place) -> Instance:
         store = _pixel_store(dataset, place, syntax, element)
         changes |= {
             "slices": _slices(dataset, store),
-            "rescaled": not _is_plain_ct(dataset, sop_class),
+            "plain_ct": _is_plain_ct(dataset, sop_class),
             "tilt_deg": _optional(dataset, "GantryDetectorTilt", 0.0),
             "inverted": store.photometric == "MONOCHROME1",
         }
@@ -343,13 +348,13 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     thickness = _optional(dataset, "SliceThickness", 0.0)
     tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     component = _component(dataset.get("ImageType"), None)
-    echo = _optional(dataset, "EchoTime", 0.0)
+    echo = _optional(dataset, "EchoTime", nan)
     order = (
         _rank(component),
         echo,
-        _optional(dataset, "TemporalPositionIdentifier", 0.0),
-        _optional(dataset, "AcquisitionNumber", 0.0),
-        _optional(dataset, "InstanceNumber", 0.0),
+        _optional(dataset, "TemporalPositionIdentifier", nan),
+        _optional(dataset, "AcquisitionNumber", nan),
+        _optional(dataset, "InstanceNumber", nan),
         0,
     )
 
@@ -368,6 +373,7 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             thickness_mm=thickness,
             slope=slope,
             intercept=intercept,
+            rescaled="RescaleSlope" in dataset,
             component=component,
             echo=echo,
             order=order,
@@ -391,11 +397,14 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     place = store.place
     slices = []
     for index, groups in enumerate(frames):
+        _require_ascending(groups, place)
 
         def group(name: str, groups: Dataset = groups) -> Dataset:
             """Return a functional group of this frame, its own or the shared one, or an empty."""
             items = groups.get(name) or shared.get(name)
-            return items[0] if items else Dataset()
+            found: Dataset = items[0] if items else Dataset()
+            _require_ascending(found, place)
+            return found
 
         content = group("FrameContentSequence")
         frame_type = group("MRImageFrameTypeSequence")
@@ -403,8 +412,9 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
             frame_type.get("ComplexImageComponent"),
         )
-        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", 0.0)
-        slope, intercept = _rescale(group("PixelValueTransformationSequence"), place)
+        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", nan)
+        transformation = group("PixelValueTransformationSequence")
+        slope, intercept = _rescale(transformation, place)
         slices.append(
             Slice(
                 store=store,
@@ -418,14 +428,15 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
                 thickness_mm=_optional(group("PixelMeasuresSequence"), "SliceThickness", 0.0),
                 slope=slope,
                 intercept=intercept,
+                rescaled="RescaleSlope" in transformation,
                 component=component,
                 echo=echo,
                 order=(
                     _rank(component),
                     echo,
-                    _optional(content, "TemporalPositionIndex", 0.0),
-                    _optional(dataset, "AcquisitionNumber", 0.0),
-                    _optional(dataset, "InstanceNumber", 0.0),
+                    _optional(content, "TemporalPositionIndex", nan),
+                    _optional(dataset, "AcquisitionNumber", nan),
+                    _optional(dataset, "InstanceNumber", nan),
                     index,
                 ),
             )
@@ -445,9 +456,11 @@ def _component(image_type: Any, named: Any) -> str:
     return words[2] if len(words) > 2 else ""
 
 
-def _rank(component: str) -> int:
+def _rank(component: str) -> float:
     """Return 0 for magnitude, which is the first volume, and a stable number for the rest."""
-    if not component or component.startswith("M"):
+    if not component:
+        return nan
+    if component.startswith("M"):
         return 0
     return int.from_bytes(component.encode()[:4].ljust(4, b"\0"))
 
