@@ -2,10 +2,9 @@
 
 Only what an image needs is looked at, and every value is checked where it is
 read. No text of a tag leaves this file but CS code strings and UIDs, which
-are compared and never shown (Modality is, once it is found to be a code).
+are compared and never shown (Modality is, where it is a known one).
 """
 
-import re
 import struct
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,6 +26,8 @@ _NOT_SCANS = (
 )
 _PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
 _UNDEFINED = 0xFFFFFFFF
+# Modalities that are shown (PS3.3 C.7.3.1.1.1). Anything else may be a name in the wrong place.
+_MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "RF", "CR", "DX", "MG", "SC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Instance:
     Parameters
     ----------
     modality : str
-        A code such as CT; "OT" where it is none.
+        A code such as CT; "OT" where it is none that is known.
     kind : {"image", "scout", "other"}
         A scout (localiser) is an image, but never the volume.
     frame_of_reference : str
@@ -192,8 +193,7 @@ def _read_header(place: Place) -> Instance:
         place=place,
         uid=str(dataset.get("SOPInstanceUID", "")),
         series=str(dataset.get("SeriesInstanceUID", "")),
-        # Only what is a code may be shown (PS3.5 section 6.2, CS).
-        modality=modality if re.fullmatch(r"[A-Z]{2,10}", modality) else "OT",
+        modality=modality if modality in _MODALITIES else "OT",
         kind="other",
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
     )

@@ -71,7 +71,7 @@ class Series:
     def __str__(self) -> str:
         slices = self.slices
         if not slices:
-            return f"id={self.label} ({self.modality}, {len(self.images)} damaged files)"
+            return f"id={self.label} ({self.modality}, {len(self.images)} unusable files)"
         rows, columns = slices[0].spacing
         normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
         along = np.unique(np.round([normal @ piece.position for piece in slices], 3))
@@ -99,6 +99,8 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
         If not exactly one series is left.
     """
     every = _group(instances)
+    for series in every:
+        _require_known(series)
     found = [series for series in every if series.may_be_volume]
     if not found:
         raise _nothing(instances, every)
@@ -142,6 +144,21 @@ def _group(instances: Sequence[Instance]) -> list[Series]:
         )
         for uid, images in grouped.items()
     ]
+
+
+def _require_known(series: Series) -> None:
+    """Refuse damaged files of which it is not known to which series they belong.
+
+    A file that is cut short within its header has no SeriesInstanceUID, or a
+    part of one: it may be the slice that another series lacks.
+    """
+    damaged = [
+        image.problem
+        for image in series.images
+        if image.problem is not None and image.problem.code in ("truncated", "damaged")
+    ]
+    if damaged and not series.slices:
+        raise damaged[0]
 
 
 def _nothing(instances: Sequence[Instance], every: Sequence[Series]) -> CaseError:

@@ -271,10 +271,7 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
     volumes = [
         list(volume)
         for volume in zip(
-            *(
-                sorted(group, key=lambda piece: np.nan_to_num(piece.order).tolist())
-                for group in positions
-            ),
+            *(sorted(group, key=_in_order) for group in positions),
             strict=True,
         )
     ]
@@ -284,8 +281,8 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
         raise CaseError(
             "mixed_volumes",
             f"the series holds {count} volumes, but only some of its slices say their echo time, "
-            "temporal position, acquisition or instance number, so that volumes cannot be told apart; put "
-            "the files of one into a folder of their own",
+            "temporal position, acquisition or instance number, so that volumes cannot be told "
+            "apart; put the files of one into a folder of their own",
         )
     for volume in volumes:
         if len({(piece.component, f"{piece.echo:.3f}") for piece in volume}) > 1:
@@ -309,6 +306,12 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
             "no_such_volume", f"volume {chosen} was asked for, but the series holds {count}"
         )
     return volumes[chosen]
+
+
+def _in_order(piece: Slice) -> list[float]:
+    """Return what sorts slices at one position; NaN would not compare."""
+    ordered: list[float] = np.nan_to_num(piece.order).tolist()
+    return ordered
 
 
 def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice]) -> Stack:
