@@ -30,6 +30,7 @@ _MOST_INFLATION = 1100
 # Bytes after the last voxel that are let pass; some writers pad.
 _SLACK = 2**16
 _CHUNK = 2**22
+_INFLATE_ERRORS: tuple[type[Exception], ...] = (igzip.BadGzipFile, isal_zlib.error, zlib.error)
 # sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
 _FORM_TOLERANCE_MM = 0.1
 
@@ -197,7 +198,7 @@ class _Source:
             raise CaseError(
                 "truncated", f"{name}: the gzip stream is cut short; copy the file again"
             ) from error
-        except (igzip.BadGzipFile, isal_zlib.error, zlib.error) as error:
+        except _INFLATE_ERRORS as error:
             raise CaseError(
                 "corrupt", f"{name}: the gzip stream is damaged ({error}); copy the file again"
             ) from error
@@ -247,10 +248,10 @@ def _read_header(file: _Source, name: str) -> Any:
         raise CaseError("not_nifti", f"{name} is too short to be a NIfTI file{_looks_like(block)}")
     for endian in "<>":
         (size,) = struct.unpack(endian + "i", block[:4])
-        if size == 348 and block[344:348] in (b"n+1\0", b"ni1\0"):
+        if size == 348 and bytes(block[344:348]) in (b"n+1\0", b"ni1\0"):
             kind = Nifti1Header if block[344:348] == b"n+1\0" else Nifti1PairHeader
             break
-        if size == 540 and block[4:8] in (b"n+2\0", b"ni2\0"):
+        if size == 540 and bytes(block[4:8]) in (b"n+2\0", b"ni2\0"):
             kind = Nifti2Header if block[4:8] == b"n+2\0" else Nifti2PairHeader
             rest = bytearray(540 - 348)
             if file.read_into(memoryview(rest), name) < len(rest):
@@ -325,7 +326,7 @@ def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np
         )
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
-    got = file.read_into(skipped, name) + file.read_into(memoryview(stored).cast("B"), name)
+    got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
     if consumed + got < promised:
         raise CaseError(
             "truncated",
