@@ -30,7 +30,9 @@ _MOST_INFLATION = 1100
 # Bytes after the last voxel that are let pass; some writers pad.
 _SLACK = 2**16
 _CHUNK = 2**22
-_INFLATE_ERRORS: tuple[type[Exception], ...] = (igzip.BadGzipFile, isal_zlib.error, zlib.error)
+# isal's stub calls its exception class an instance.
+_ISAL_ERROR: Any = isal_zlib.error
+_INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 # sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
 _FORM_TOLERANCE_MM = 0.1
 

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from voxtile.models.bundle import Bundle, load_bundle
 
 from . import __version__
@@ -22,7 +21,7 @@ from .fingerprint import case_fingerprint, content_hash
 from .inference import infer
 from .journal import Journal, peak_memory_mb
 from .metrics import count_overlaps
-from .nifti import read_nifti, write_mask
+from .nifti import write_mask
 from .plan import Plan, make_plan
 from .reading import read_channels
 from .reference import read_reference
@@ -36,7 +35,8 @@ from .report import (
     write_reports,
 )
 from .scan import Notice, ReadPolicy
-from .volume import Volume, grid_difference
+from .verification import check_written
+from .volume import Volume
 
 _PACKAGES = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "isal", "keras", "tensorflow")
 
@@ -233,45 +233,6 @@ def run_case(
         group=case.group,
         extras=dict(case.extras),
     )
-
-
-def check_written(path: Path, mask: Volume) -> dict[str, Any]:
-    """Read a written mask back and compare it with what was to be written.
-
-    Returns
-    -------
-    dict
-        The grid, and under "check" how far the file's is from it.
-
-    Raises
-    ------
-    CaseError
-        If grid or voxels differ: the file cannot be trusted.
-    """
-    scan = read_nifti(path)
-    written = scan.volume
-    same_shape = written.shape == mask.shape
-    difference = grid_difference(mask.shape, written.affine, mask.affine)
-    same_voxels = same_shape and bool(np.array_equal(written.array, mask.array))
-    consistent = not any(notice.code == "form_conflict" for notice in scan.notices)
-    if difference or not same_voxels or not consistent:
-        raise CaseError(
-            "mask_check",
-            f"the mask that was written differs from the one computed (shape {written.shape} for "
-            f"{mask.shape}, {difference.position_mm:.3g} mm apart); check the disk",
-        )
-    return {
-        "shape": list(mask.shape),
-        "spacing_mm": list(mask.spacing_mm),
-        "orientation": mask.orientation,
-        "affine": mask.affine.tolist(),
-        "codes": {"sform": mask.codes[0], "qform": mask.codes[1]},
-        "check": {
-            "position_mm": difference.position_mm,
-            "direction": difference.direction,
-            "voxels_equal": same_voxels,
-        },
-    }
 
 
 def _reference(
