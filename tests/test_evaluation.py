@@ -16,7 +16,7 @@ from voxtile.volume import Axes, Volume, reorient
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
-    """Four cases: exact, shifted by a voxel with an extra value, without prediction or reference."""
+    """Four cases: exact, shifted with an extra value, without prediction, without reference."""
     _, truth = ball()
     (tmp_path / "masks").mkdir()
     shifted = np.roll(truth.array, 1, axis=0)

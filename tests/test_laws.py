@@ -15,7 +15,7 @@ from voxtile.nifti import read_nifti, write_mask
 from voxtile.planes import from_planes, neighbours, to_planes
 from voxtile.resampling import resamplers
 from voxtile.tiling import Padding, TileGrid, cut, stitch, tile_weight
-from voxtile.volume import Axes, Volume, canonical, canonical_axes, grid_difference, reorient
+from voxtile.volume import Axes, Volume, canonical, grid_difference, reorient
 
 ALL_AXES = [
     Axes(order, flips)

@@ -1,4 +1,4 @@
-"""A reference is put on the scan's grid only if it lies there already; its values must be labels."""
+"""A reference is used only if it lies on the scan's grid and its values are labels."""
 
 from itertools import permutations, product
 from pathlib import Path
