@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelError, ModelSpec, Network
 
@@ -85,7 +84,9 @@ def _load(bundle: Bundle, network: Network, plan: Plan) -> Model:
 
     def predict(tiles: np.ndarray) -> np.ndarray:
         if tiles.shape != shape:
-            raise ValueError(f"tiles have shape {tiles.shape}, but the model is compiled for {shape}")
+            raise ValueError(
+                f"tiles have shape {tiles.shape}, but the model is compiled for {shape}"
+            )
         # One compiled function of one shape; `model.predict` builds a data pipeline each time.
         return np.asarray(model.predict_on_batch(tiles))
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec, View
 
@@ -139,7 +138,8 @@ def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     kind = label_type(spec)
     if spec.activation == "softmax":
         values = np.array([0, *(label.value for label in spec.labels)], kind)
-        return values[probabilities.argmax(axis=-1)]
+        chosen: np.ndarray = values[probabilities.argmax(axis=-1)]
+        return chosen
     plane = np.zeros(probabilities.shape[:2], kind)
     thresholds = spec.thresholds or (0.5,) * len(spec.labels)
     for index, (label, threshold) in enumerate(zip(spec.labels, thresholds, strict=True)):
@@ -258,12 +258,8 @@ def _predict(
                     f"model gave shape {output.shape} for tiles of shape {filled.shape}; "
                     f"{(*filled.shape[:3], classes)} was needed"
                 )
-        if len(outputs) == 1:
-            mean = outputs[0]
-        else:
-            mean = sum(
-                (weight / weights) * output
-                for output, (_, weight) in zip(outputs, serving, strict=True)
-            )
+        mean = outputs[0]
+        if len(outputs) > 1:
+            shares = [weight / weights for _, weight in serving]
+            mean = np.einsum("m,m...->...", np.array(shares, np.float32), np.stack(outputs))
         yield from mean[: len(group)]
-

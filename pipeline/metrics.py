@@ -1,7 +1,7 @@
 """Two masks -> counts -> overlaps. Count once, score many.
 
-    Dice = 2 tp / (2 tp + fp + fn)      (Dice 1945)
-    IoU  =   tp / (tp + fp + fn)        (Jaccard 1912)
+Dice = 2 tp / (2 tp + fp + fn)      (Dice 1945)
+IoU  =   tp / (tp + fp + fn)        (Jaccard 1912)
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-
 from voxtile.models.spec import Label
 
 from .volume import Volume, grid_difference
@@ -115,9 +114,7 @@ def score(
     if labels is None:
         values = np.union1d(np.unique(prediction.array), np.unique(reference.array)).tolist()
         labels = plain_labels({value: f"label {value}" for value in values if value})
-    overlaps = count_overlaps(
-        prediction.array, reference.array, [label.values for label in labels]
-    )
+    overlaps = count_overlaps(prediction.array, reference.array, [label.values for label in labels])
     return tuple(
         Score(label.value, label.name, overlap)
         for label, overlap in zip(labels, overlaps, strict=True)

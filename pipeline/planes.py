@@ -11,7 +11,6 @@ A plane is one slice of a closest-canonical (RAS) array:
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-
 from voxtile.models.spec import View
 
 _AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-
 from voxtile.models.spec import Label
 
 from .errors import CaseError
@@ -126,7 +125,9 @@ def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ..
             )
         if largest > 0:
             notices = (
-                Notice(f"{what}_rounded", f"the {what} had values up to {largest:.2g} from an integer"),
+                Notice(
+                    f"{what}_rounded", f"the {what} had values up to {largest:.2g} from an integer"
+                ),
             )
         array = rounded
     low, high = float(array.min()), float(array.max())
@@ -156,7 +157,8 @@ def _renamed(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
     table = np.arange(max(int(array.max()), *label_map) + 1, dtype=np.uint16)
     for before, after in label_map.items():
         table[before] = after
-    return table[array]
+    renamed: np.ndarray = table[array]
+    return renamed
 
 
 def _listed(values: Sequence[int]) -> str:

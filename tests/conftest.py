@@ -1,0 +1,16 @@
+"""Fixtures: where the real data lie, and a model that costs nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data: VOXTILE_DATA, or `shared/data` beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("VOXTILE_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("real data are not here (set VOXTILE_DATA)")
+    return folder
