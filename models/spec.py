@@ -10,9 +10,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FORMAT = "voxtile-bundle"
-FORMAT_VERSION = 1
-
 View = Literal["axial", "coronal", "sagittal"]
 Weighting = Literal["gaussian", "constant"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -162,8 +159,8 @@ class ModelSpec(_Frozen):
         How it was trained: manifest hash, cases, scores, versions. For people.
     """
 
-    format: Literal["voxtile-bundle"] = FORMAT
-    format_version: Literal[1] = FORMAT_VERSION
+    format: Literal["voxtile-bundle"] = "voxtile-bundle"
+    format_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     description: str = ""
     channels: Annotated[
@@ -192,12 +189,12 @@ class ModelSpec(_Frozen):
         if any(size % self.multiple for size in self.tile):
             raise ValueError(f"tile {self.tile} must be a multiple of {self.multiple}")
         for what, entries in (
-            ("channel", self.channels),
-            ("label value", [label.value for label in self.labels]),
+            ("channel", list(self.channels)),
+            ("label value", [str(label.value) for label in self.labels]),
             ("label name", [label.name for label in self.labels]),
             ("network file", [network.file for network in self.networks]),
         ):
-            twice = sorted({str(entry) for entry in entries if entries.count(entry) > 1})
+            twice = sorted({entry for entry in entries if entries.count(entry) > 1})
             if twice:
                 raise ValueError(f"{what} {', '.join(twice)} appears twice")
         if self.activation == "softmax":

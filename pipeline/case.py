@@ -1,8 +1,8 @@
 """A case is a row of a manifest; a manifest is a CSV of cases.
 
-    case_id,image,label,split,group,site
-    p001,scans/p001.nii.gz,labels/p001.nii.gz,train,p001,A
-    p002,dicom/p002/,,test,p002,B
+case_id,image,label,split,group,site
+p001,scans/p001.nii.gz,labels/p001.nii.gz,train,p001,A
+p002,dicom/p002/,,test,p002,B
 """
 
 import csv
@@ -152,9 +152,7 @@ def _rows(content: bytes, path: Path, problems: list[str]) -> list[tuple[int, li
     return rows
 
 
-def _check_header(
-    header: list[str], path: Path, reserved: set[str], problems: list[str]
-) -> None:
+def _check_header(header: list[str], path: Path, reserved: set[str], problems: list[str]) -> None:
     """Add what is wrong with the header line."""
     where = f"{path} line 1"
     channels = [name for name in header if _CHANNEL.fullmatch(name)]

@@ -35,8 +35,8 @@ class Scaling:
         scaled = array.astype(np.float64 if wide else np.float32)
         if self.low > -np.inf or self.high < np.inf:
             np.clip(scaled, self.low, self.high, out=scaled)
-        scaled -= self.shift
-        scaled /= self.scale
+        np.subtract(scaled, self.shift, out=scaled)
+        np.divide(scaled, self.scale, out=scaled)
         return scaled.astype(np.float32, copy=False)
 
 

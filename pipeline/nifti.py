@@ -30,6 +30,9 @@ _MOST_INFLATION = 1100
 # Bytes after the last voxel that are let pass; some writers pad.
 _SLACK = 2**16
 _CHUNK = 2**22
+# isal's stub calls its exception class an instance.
+_ISAL_ERROR: Any = isal_zlib.error
+_INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 # sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
 _FORM_TOLERANCE_MM = 0.1
 
@@ -112,37 +115,71 @@ def write_mask(path: Path, mask: Volume) -> None:
             f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
             "a label map is 3D and of an unsigned integer type"
         )
+    _write(path, mask_header(mask), mask.array)
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write the voxels of one channel as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz`` or ``.nii``.
+    volume : Volume of int or float, shape (i, j, k)
+        Written in its storage order and type, unscaled, with its affine and
+        codes as in `write_mask`; nothing else of the source is written.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3D or of a type that NIfTI lacks, or the name is
+        not NIfTI's.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    if volume.array.ndim != 3:
+        raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
+    _write(path, _fresh_header(volume), volume.array)
+
+
+def _write(path: Path, header: Nifti1Header, array: np.ndarray) -> None:
+    """Write a file under a header that describes it."""
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"mask name {path.name!r} must end in .nii or .nii.gz")
-    header = mask_header(mask)
+        raise ValueError(f"file name {path.name!r} must end in .nii or .nii.gz")
     with replacing(path) as file:
         if name.endswith(".nii"):
-            file.writelines(_mask_bytes(header, mask.array))
+            file.writelines(_file_bytes(header, array))
             return
-        # No name and no time in the gzip header: equal masks are equal files.
+        # No name and no time in the gzip header: equal voxels are equal files.
         with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
-            for piece in _mask_bytes(header, mask.array):
+            for piece in _file_bytes(header, array):
                 stream.write(piece)
 
 
 def mask_header(mask: Volume) -> Nifti1Header:
     """Return the fresh header of a mask (NIfTI-2 only where an axis is longer than 32767)."""
-    header = Nifti1Header() if max(mask.shape) <= 32767 else Nifti2Header()
-    header.set_data_dtype(mask.array.dtype)
-    header.set_data_shape(mask.shape)
-    sform, qform = mask.codes
-    sheared = is_sheared(mask.affine)
-    header.set_sform(mask.affine, code=sform or qform)
-    if sheared:
-        header.set_qform(None, code=0)
-        header["pixdim"][1:4] = mask.spacing_mm
-    else:
-        header.set_qform(mask.affine, code=qform or sform)
-    header.set_xyzt_units("mm")
+    header = _fresh_header(mask)
     header.set_intent("label", name="labels")
-    header["descrip"] = b"voxtile"
     header["cal_max"] = int(mask.array.max())
+    return header
+
+
+def _fresh_header(volume: Volume) -> Nifti1Header:
+    """Return a header with the volume's type, shape and place, and nothing of any source."""
+    header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
+    header.set_data_dtype(volume.array.dtype.newbyteorder("="))
+    header.set_data_shape(volume.shape)
+    sform, qform = volume.codes
+    header.set_sform(volume.affine, code=sform or qform)
+    if is_sheared(volume.affine):
+        # A quaternion cannot say shear (nifti1.h, "orientation and location in space").
+        header.set_qform(None, code=0)
+        header["pixdim"][1:4] = volume.spacing_mm
+    else:
+        header.set_qform(volume.affine, code=qform or sform)
+    header.set_xyzt_units("mm")
+    header["descrip"] = b"voxtile"
     header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
     return header
 
@@ -197,7 +234,7 @@ class _Source:
             raise CaseError(
                 "truncated", f"{name}: the gzip stream is cut short; copy the file again"
             ) from error
-        except (igzip.BadGzipFile, isal_zlib.error, zlib.error) as error:
+        except _INFLATE_ERRORS as error:
             raise CaseError(
                 "corrupt", f"{name}: the gzip stream is damaged ({error}); copy the file again"
             ) from error
@@ -247,10 +284,10 @@ def _read_header(file: _Source, name: str) -> Any:
         raise CaseError("not_nifti", f"{name} is too short to be a NIfTI file{_looks_like(block)}")
     for endian in "<>":
         (size,) = struct.unpack(endian + "i", block[:4])
-        if size == 348 and block[344:348] in (b"n+1\0", b"ni1\0"):
+        if size == 348 and bytes(block[344:348]) in (b"n+1\0", b"ni1\0"):
             kind = Nifti1Header if block[344:348] == b"n+1\0" else Nifti1PairHeader
             break
-        if size == 540 and block[4:8] in (b"n+2\0", b"ni2\0"):
+        if size == 540 and bytes(block[4:8]) in (b"n+2\0", b"ni2\0"):
             kind = Nifti2Header if block[4:8] == b"n+2\0" else Nifti2PairHeader
             rest = bytearray(540 - 348)
             if file.read_into(memoryview(rest), name) < len(rest):
@@ -325,7 +362,7 @@ def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np
         )
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
-    got = file.read_into(skipped, name) + file.read_into(memoryview(stored).cast("B"), name)
+    got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
     if consumed + got < promised:
         raise CaseError(
             "truncated",
@@ -428,7 +465,7 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
     return volume, notices
 
 
-def _mask_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes]:
+def _file_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes]:
     """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
     yield header.binaryblock
     yield bytes(4)

@@ -67,3 +67,22 @@ def neighbours(index: int, count: int, context_slices: int) -> list[int]:
     """
     half = context_slices // 2
     return [min(max(index + offset, 0), count - 1) for offset in range(-half, half + 1)]
+
+
+def with_context(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return neighbouring planes as the channels of one.
+
+    Parameters
+    ----------
+    planes : sequence of ndarray, each of shape (rows, columns, channels)
+        In the order of `neighbours`.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns, channels * len(planes))
+        For each channel its planes, in order.
+    """
+    if len(planes) == 1:
+        return planes[0]
+    stacked = np.stack(planes, axis=-1)
+    return stacked.reshape(*stacked.shape[:2], -1)

@@ -12,9 +12,7 @@ from .scan import Notice, ReadPolicy, Scan
 from .volume import Volume, grid_difference
 
 
-def read_volume(
-    path: str | Path, *, nan: str = "refuse", volume: int | None = None
-) -> Volume:
+def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = None) -> Volume:
     """Read a NIfTI file or the DICOM series in a folder.
 
     Parameters
@@ -91,9 +89,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     first = scans[0].volume
     for channel, scan in zip(channels[1:], scans[1:], strict=True):
         other = scan.volume
-        if other.shape != first.shape or grid_difference(
-            first.shape, first.affine, other.affine
-        ):
+        if other.shape != first.shape or grid_difference(first.shape, first.affine, other.affine):
             raise CaseError(
                 "channel_grid",
                 f"channel {channel} has shape {other.shape} and spacing "

@@ -105,9 +105,7 @@ class Padding:
     @property
     def window(self) -> tuple[slice, slice]:
         """Where the plane lies in the padded one."""
-        first = [
-            (after - size) // 2 for size, after in zip(self.plane, self.padded, strict=True)
-        ]
+        first = [(after - size) // 2 for size, after in zip(self.plane, self.padded, strict=True)]
         return (
             slice(first[0], first[0] + self.plane[0]),
             slice(first[1], first[1] + self.plane[1]),
@@ -151,7 +149,8 @@ def tile_weight(tile: Shape2D, weighting: Weighting) -> np.ndarray:
         np.exp(-0.5 * np.square((np.arange(size) - (size - 1) / 2) / (size / 8))) for size in tile
     )
     weight = np.outer(rows, columns)
-    return np.maximum(weight, 1e-3 * weight.max()).astype(np.float32)
+    trusted: np.ndarray = np.maximum(weight, 1e-3 * weight.max()).astype(np.float32)
+    return trusted
 
 
 def cut(plane: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:

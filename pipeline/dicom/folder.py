@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
+
 from voxtile.errors import CaseError
 
 # Files with such names are meant to be DICOM, whatever they hold.

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
 from voxtile.errors import CaseError
 
 from .folder import Place

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset
+
 from voxtile.errors import CaseError
 
 from .folder import Place

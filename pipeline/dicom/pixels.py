@@ -9,6 +9,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
 from voxtile.errors import CaseError
 from voxtile.isolation import Workspace
 from voxtile.scan import Notice

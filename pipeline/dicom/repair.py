@@ -5,6 +5,7 @@ from itertools import pairwise
 from math import ceil, floor
 
 import numpy as np
+
 from voxtile.isolation import Workspace
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import ge, le
 
 import numpy as np
+
 from voxtile.errors import CaseError
 from voxtile.scan import Notice
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from voxtile.isolation import Workspace
 from voxtile.scan import Notice, ReadPolicy, Scan
 from voxtile.volume import Volume

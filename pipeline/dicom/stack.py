@@ -17,6 +17,7 @@ from itertools import pairwise
 from math import atan2, degrees
 
 import numpy as np
+
 from voxtile.errors import CaseError
 from voxtile.scan import Notice, ReadPolicy
 

@@ -1,0 +1,304 @@
+"""Vary training tiles: where a tile is taken from a plane, and how bright it is.
+
+Pure functions on arrays: a seeded generator goes in, arrays come out. Geometry
+is decided once per tile, as a `Warp`, and read from the whole plane, so that
+what turns into view at a tile's edge is anatomy and not padding:
+
+    plane  +-----------------+
+           |     /-----.     |
+           |    / tile /     |     image: linear interpolation
+           |   '-----/       |     label: nearest pixel
+           +-----------------+
+
+All neighbour slices of a tile move together, and the label with them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+Shape2D = tuple[int, int]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far training tiles are varied.
+
+    The kinds and their frequencies follow nnU-Net (Isensee et al. 2021,
+    "nnU-Net", supplementary note 4), with a milder rotation. Ranges are drawn
+    from uniformly; a frequency is the share of tiles that a kind touches.
+
+    Parameters
+    ----------
+    rotation_deg : float
+        Largest angle, either way.
+    scale : (low, high)
+        Magnification; drawn so that its logarithm is uniform.
+    stretch : float
+        Largest further magnification of one axis against the other, as a
+        fraction.
+    elastic_mm : float
+        Standard deviation of the shift of each control point, in mm.
+    elastic_spacing : int
+        Pixels between control points.
+    shift : float
+        Largest shift of a tile on a plane no larger than the tile, as a
+        fraction of the tile.
+    geometry_rate, intensity_rate : float
+        Frequencies of each kind of either sort.
+    noise : float
+        Largest standard deviation, as a fraction of the tile's own.
+    blur_pixels : (low, high)
+        Standard deviation of a Gaussian.
+    brightness : float
+        Largest offset, as a fraction of the tile's standard deviation.
+    contrast, gamma : (low, high)
+        Factor about the tile's mean; exponent of the tile scaled to [0, 1].
+    """
+
+    rotation_deg: float = 20.0
+    scale: Range = (0.8, 1.25)
+    stretch: float = 0.1
+    elastic_mm: float = 1.0
+    elastic_spacing: int = 16
+    shift: float = 0.05
+    geometry_rate: float = 0.7
+    intensity_rate: float = 0.2
+    noise: float = 0.15
+    blur_pixels: Range = (0.4, 0.9)
+    brightness: float = 0.2
+    contrast: Range = (0.75, 1.3)
+    gamma: Range = (0.7, 1.5)
+
+    @classmethod
+    def none(cls) -> "Augmentation":
+        """Return the augmentation that changes nothing."""
+        return cls(geometry_rate=0, intensity_rate=0, shift=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Warp:
+    """Where the pixels of a tile are read on a plane.
+
+    Parameters
+    ----------
+    angle_deg : float
+        Turn of the tile on the plane.
+    scale : (rows, columns)
+        Magnification of what the tile shows.
+    control_mm : ndarray of float, shape (m, n, 2), or None
+        Shifts (rows, columns) of the control points of a cubic B-spline over
+        the tile, in mm (free-form deformation, Rueckert et al. 1999, section
+        III.B).
+    """
+
+    angle_deg: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    control_mm: np.ndarray | None = None
+
+
+def draw_warp(
+    rng: np.random.Generator, tile: Shape2D, spacing_mm: tuple[float, float], how: Augmentation
+) -> Warp:
+    """Return a random warp for a tile of the size and (rows, columns) spacing given."""
+    angle, scale, control = 0.0, (1.0, 1.0), None
+    if rng.random() < how.geometry_rate:
+        angle = rng.uniform(-how.rotation_deg, how.rotation_deg)
+    if rng.random() < how.geometry_rate:
+        common = rng.uniform(*np.log(how.scale))
+        stretch = rng.uniform(-1, 1) * np.log1p(how.stretch) / 2
+        scale = float(np.exp(common + stretch)), float(np.exp(common - stretch))
+    if rng.random() < how.geometry_rate and how.elastic_mm > 0:
+        rows, columns = (-(-size // how.elastic_spacing) + 3 for size in tile)
+        control = rng.normal(0, how.elastic_mm, (rows, columns, 2))
+        # Control points cannot fold the tile when they move less than about 0.4 of their
+        # distance (Choi and Lee 2000, "Injectivity conditions of 2D and 3D uniform cubic B-spline
+        # functions").
+        reach = 0.4 * how.elastic_spacing * np.asarray(spacing_mm)
+        np.clip(control, -reach, reach, out=control)
+    return Warp(angle, scale, control)
+
+
+def coordinates(
+    tile: Shape2D, centre: tuple[float, float], warp: Warp, spacing_mm: tuple[float, float]
+) -> np.ndarray:
+    """Return where each pixel of a tile is read on its plane.
+
+    Parameters
+    ----------
+    tile : (rows, columns)
+        In pixels.
+    centre : (row, column)
+        Point of the plane that the middle of the tile shows, in pixels; the
+        middle of a tile of 4 lies at 1.5.
+    warp : Warp
+    spacing_mm : (rows, columns)
+        Of the plane: turning is done in mm, so that nothing is sheared.
+
+    Returns
+    -------
+    ndarray of float32, shape (2, rows, columns)
+        Row and column on the plane, in pixels. They may lie outside it.
+    """
+    offsets = [np.arange(size) - (size - 1) / 2 for size in tile]
+    moved = np.stack(np.meshgrid(*offsets, indexing="ij"))
+    spacing = np.asarray(spacing_mm, float).reshape(2, 1, 1)
+    if warp.angle_deg or warp.scale != (1.0, 1.0):
+        cosine, sine = np.cos(np.radians(warp.angle_deg)), np.sin(np.radians(warp.angle_deg))
+        turn = np.array([[cosine, -sine], [sine, cosine]]) / np.asarray(warp.scale)
+        moved = np.tensordot(turn, moved * spacing, 1) / spacing
+    if warp.control_mm is not None:
+        rows, columns = (
+            _spline_basis(size, points)
+            for size, points in zip(tile, warp.control_mm.shape, strict=False)
+        )
+        shift = np.einsum("rm,mnd,cn->drc", rows, warp.control_mm, columns, optimize=True)
+        moved = moved + shift / spacing
+    where: np.ndarray = (moved + np.reshape(centre, (2, 1, 1))).astype(np.float32)
+    return where
+
+
+def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return a plane's values between its pixels; beyond its edge, the edge's.
+
+    Parameters
+    ----------
+    plane : ndarray of float32, shape (rows, columns, channels)
+    where : ndarray of float32, shape (2, ...)
+        Row and column to read, in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (..., channels)
+        Exact where a whole pixel is read.
+    """
+    rows, columns, channels = plane.shape
+    corner, part = [], []
+    for axis, size in ((0, rows), (1, columns)):
+        inside = np.clip(where[axis], 0, size - 1)
+        first = np.minimum(inside.astype(np.intp), max(size - 2, 0))
+        corner.append(first)
+        part.append((inside - first)[..., np.newaxis])
+    flat = plane.reshape(rows * columns, channels)
+    start = corner[0] * columns + corner[1]
+    below, right = columns * (rows > 1), int(columns > 1)
+    top = flat[start] * (1 - part[1]) + flat[start + right] * part[1]
+    bottom = flat[start + below] * (1 - part[1]) + flat[start + below + right] * part[1]
+    read: np.ndarray = top * (1 - part[0]) + bottom * part[0]
+    return read
+
+
+def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return the values of the pixels nearest to `where`; beyond the edge, the edge's.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (rows, columns)
+        Labels: no value comes out that is not in it.
+    where : ndarray of float32, shape (2, ...)
+    """
+    rows, columns = (
+        np.clip(np.rint(where[axis]).astype(np.intp), 0, size - 1)
+        for axis, size in enumerate(plane.shape)
+    )
+    read: np.ndarray = plane[rows, columns]
+    return read
+
+
+def flip(
+    image: np.ndarray, label: np.ndarray, axes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror a tile.
+
+    Parameters
+    ----------
+    image : ndarray, shape (rows, columns, context, channels)
+    label : ndarray, shape (rows, columns)
+    axes : sequence of {0, 1, 2}
+        Rows, columns, or the order of the neighbour slices.
+
+    Returns
+    -------
+    image, label : views of the input
+    """
+    return np.flip(image, tuple(axes)), np.flip(label, tuple(axis for axis in axes if axis < 2))
+
+
+def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
+    """Return a tile with other brightness, contrast, gamma, sharpness and noise.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (rows, columns, context, channels)
+        Every channel is varied on its own: channels are different contrasts
+        of one anatomy. Neighbour slices are of one scan and vary together.
+    """
+    varied = np.array(image, np.float32)
+    for channel in range(varied.shape[-1]):
+        part = varied[..., channel]
+        deviation = float(part.std())
+        if rng.random() < how.intensity_rate:
+            part = blur(part, rng.uniform(*how.blur_pixels))
+        if rng.random() < how.intensity_rate:
+            part = part + np.float32(rng.uniform(-how.brightness, how.brightness) * deviation)
+        if rng.random() < how.intensity_rate:
+            part = contrast(part, rng.uniform(*how.contrast))
+        if rng.random() < how.intensity_rate:
+            part = gamma(part, rng.uniform(*how.gamma), inverted=rng.random() < 0.5)
+        if rng.random() < how.intensity_rate:
+            sigma = np.float32(rng.uniform(0, how.noise) * deviation)
+            part = part + sigma * rng.standard_normal(part.shape, np.float32)
+        varied[..., channel] = part
+    return varied
+
+
+def blur(image: np.ndarray, sigma_pixels: float) -> np.ndarray:
+    """Return the image smoothed by a Gaussian along rows and columns; a sigma of 0 keeps it."""
+    if sigma_pixels <= 0:
+        return image
+    smooth: np.ndarray = gaussian_filter1d(image, sigma_pixels, axis=0, mode="nearest", truncate=3)
+    smooth = gaussian_filter1d(smooth, sigma_pixels, axis=1, mode="nearest", truncate=3)
+    return smooth
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Return the image stretched about its mean, within its old range; 1 keeps it."""
+    if factor == 1:
+        return image
+    mean = image.mean()
+    stretched: np.ndarray = np.clip(
+        (image - mean) * np.float32(factor) + mean, image.min(), image.max()
+    )
+    return stretched
+
+
+def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.ndarray:
+    """Return the image with its range bent by an exponent, its range kept; 1 keeps it.
+
+    `inverted` bends the negative of the image: the bright end moves instead
+    of the dark one.
+    """
+    low, high = image.min(), image.max()
+    if exponent == 1 or high <= low:
+        return image
+    unit = (high - image if inverted else image - low) / (high - low)
+    bent = np.power(unit, np.float32(exponent)) * (high - low)
+    bent = high - bent if inverted else bent + low
+    result: np.ndarray = bent.astype(np.float32, copy=False)
+    return result
+
+
+@lru_cache(maxsize=32)
+def _spline_basis(size: int, points: int) -> np.ndarray:
+    """Return the weight of each control point of a uniform cubic B-spline at each pixel."""
+    position = (np.arange(size) + 0.5) / size * (points - 3)
+    distance = np.abs(position[:, np.newaxis] + 1 - np.arange(points))
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.maximum(2 - distance, 0) ** 3 / 6
+    basis: np.ndarray = np.where(distance < 1, near, far)
+    basis.setflags(write=False)
+    return basis

@@ -1,0 +1,116 @@
+"""The README.md of a trained bundle: what it does, what it was made from, how far to trust it."""
+
+from typing import Any
+
+from voxtile.models.spec import ModelSpec
+
+
+def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
+    """Return a model card in Markdown, from the spec and its `training` facts alone.
+
+    (The headings follow Mitchell et al. 2019, "Model Cards for Model
+    Reporting", section 4.)
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        As `voxtile.train` writes it.
+    has_licence : bool
+        Whether a LICENSE lies beside the card.
+    """
+    facts = spec.training
+    scores = facts["validation_dice"]
+    recipe = facts["recipe"]
+    licence = (
+        "See LICENSE."
+        if has_licence
+        else "None was given. Weights carry the licence of the data they were trained on: add it "
+        "as LICENSE before you pass this bundle on."
+    )
+    budget = (
+        f"{recipe['minutes']:g} minutes" if "minutes" in recipe else f"{recipe['epochs']} epochs"
+    )
+    return f"""# {spec.name}
+
+{spec.description or "A 2D U-Net trained with voxtile."}
+
+    voxtile run MANIFEST {spec.name} --out DIR
+
+(a shipped bundle goes by its name, any other by the path of its folder)
+
+## What it does
+
+- Input: {_channels(spec)}; {", ".join(spec.views)} planes with {spec.context_slices} slices at \
+once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
+- Output: a label map on the scan's own grid.
+
+| value | label | colour |
+|---|---|---|
+{_rows([label.value, label.name, label.color] for label in spec.labels)}
+
+## How it was trained
+
+- {facts["n_train"]} cases of `{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`); their \
+ids are in spec.json.
+- U-Net with {facts["parameters"]:,} parameters, {facts["steps"]} steps of {recipe["batch"]} tiles \
+of {spec.tile[0]}x{spec.tile[1]}, budget {budget}, {facts["seconds"] / 60:.1f} minutes in all on \
+{facts["machine"]}, seed {recipe["seed"]}.
+- {_versions(facts)}.
+- history.csv has the loss and the validation Dice of every epoch.
+
+## Scores
+
+Dice of whole volumes, {facts["n_val"]} validation cases, mean over labels {scores["mean"]:.3f}:
+
+| label | mean | SD | worst case | n |
+|---|---|---|---|---|
+{
+        _rows(
+            [row["name"], *(_number(row[key]) for key in ("mean", "sd", "min")), row["n"]]
+            for row in scores["labels"]
+        )
+    }
+
+The validation cases were not trained on, but they chose the checkpoint (epoch \
+{facts["best_epoch"]}), so these scores are a little optimistic. Cases that were used for nothing, \
+from your own scanner, tell more.
+
+## Limits
+
+- It knows scans like those it was trained on: another field of view, contrast or pathology may \
+fail without a warning. Look at the masks.
+- Research use only. Not a medical device; not for diagnosis or treatment.
+
+## Licence
+
+{licence}
+"""
+
+
+def _rows(rows: Any) -> str:
+    """Return the body of a Markdown table."""
+    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def _channels(spec: ModelSpec) -> str:
+    """Return what the input is, in words."""
+    if len(spec.channels) == 1:
+        return "one scan"
+    return f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
+
+
+def _spacing(spec: ModelSpec) -> str:
+    """Return the pixel spacing, in words."""
+    if spec.spacing_mm is None:
+        return "at the scan's own spacing"
+    return "at " + " x ".join(f"{value:g}" for value in spec.spacing_mm) + " mm (R, A, S)"
+
+
+def _versions(facts: dict[str, Any]) -> str:
+    """Return the versions that trained it, in words."""
+    return ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+
+
+def _number(value: float | None) -> str:
+    """Return a score for a table."""
+    return "-" if value is None else f"{value:.3f}"

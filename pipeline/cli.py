@@ -1,0 +1,384 @@
+"""Words -> calls. No logic: each command reads its words, calls one function, prints, exits.
+
+Heavy modules are imported inside the commands, so that `voxtile --help`
+answers at once.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from .case import Split
+    from .report import CaseReport
+    from .scan import ReadPolicy
+
+USAGE, SOME_FAILED, BAD_INPUT, MODEL_REFUSED, ENVIRONMENT, INTERRUPTED = 2, 3, 4, 5, 6, 130
+
+app = typer.Typer(
+    name="voxtile",
+    help="Segment batches of medical volumes: a manifest of scans in, masks and a report out.",
+    epilog="Exit codes: 0 all well, 2 usage, 3 some cases failed, 4 bad manifest or input, "
+    "5 model refused, 6 environment, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Nan(StrEnum):
+    """What to do with NaN and infinite voxels."""
+
+    refuse = "refuse"
+    fill = "fill"
+
+
+Root = Annotated[
+    Path | None, typer.Option(help="Where the manifest's relative paths begin [its folder].")
+]
+Volume = Annotated[
+    int | None, typer.Option(min=0, help="Which volume of 4D scans, counting from 0.")
+]
+NanOption = Annotated[Nan, typer.Option(help="NaN voxels: refuse, or fill with the minimum.")]
+Tile = Annotated[str | None, typer.Option(help="Tile as ROWSxCOLUMNS, such as 256x256 [spec].")]
+Overlap = Annotated[
+    float | None, typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction [spec].")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Tiles in the network at once.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
+Model = Annotated[
+    str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
+]
+
+
+@app.command()
+def run(
+    manifest: Manifest,
+    model: Model,
+    out: Out,
+    root: Root = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only cases of these splits, such as val or val,test.")
+    ] = None,
+    label_map: Annotated[
+        str | None, typer.Option(help="Rename reference values, such as 2:1,3:1.")
+    ] = None,
+    ignore_bad_labels: Annotated[
+        bool, typer.Option(help="A bad reference costs only the scores, not the case.")
+    ] = False,
+    nan: NanOption = Nan.refuse,
+    volume: Volume = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch: Batch = None,
+) -> None:
+    """Segment and score every case of a manifest."""
+    with _explained():
+        from .run import RunSettings, run_manifest
+
+        settings = RunSettings(
+            policy=_policy(nan, volume),
+            label_map=_label_map(label_map),
+            ignore_bad_labels=ignore_bad_labels,
+            tile=_tile(tile),
+            overlap=overlap,
+            batch=batch,
+            splits=_splits(split),
+        )
+        result = run_manifest(
+            manifest, model, out, root=root, settings=settings, on_case=_print_case
+        )
+        _finish(out, result.reports)
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(help="NIfTI file or DICOM folder.", show_default=False)],
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="Mask, .nii.gz or .nii.", show_default=False)],
+    nan: NanOption = Nan.refuse,
+    volume: Volume = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    batch: Batch = None,
+) -> None:
+    """Segment one scan."""
+    with _explained():
+        from .single import segment_file
+
+        if not out.name.lower().endswith((".nii", ".nii.gz")):
+            _refuse(f"{out.name!r} must end in .nii or .nii.gz", USAGE)
+        rows, notices = segment_file(
+            image,
+            model,
+            out,
+            policy=_policy(nan, volume),
+            tile=_tile(tile),
+            overlap=overlap,
+            batch=batch,
+        )
+        for notice in notices:
+            typer.echo(f"warning: {notice}", err=True)
+        for row in rows:
+            typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
+        typer.echo(f"mask: {out}")
+
+
+@app.command()
+def evaluate(
+    manifest: Manifest,
+    predictions: Annotated[Path, typer.Option(help="Folder with <case_id>.nii.gz masks.")],
+    out: Out,
+    labels: Annotated[
+        Path | None, typer.Option(help='What to score: JSON {"1": "liver"} or CSV value,name.')
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Score finished masks, from any tool, against a manifest's references."""
+    with _explained():
+        from .evaluation import evaluate as evaluate_masks
+        from .evaluation import read_labels
+
+        chosen = None if labels is None else read_labels(labels)
+        reports = evaluate_masks(
+            manifest, predictions, out, root=root, labels=chosen, on_case=_print_case
+        )
+        _finish(out, reports)
+
+
+@app.command()
+def train(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option(help="Folder of the new model; must not exist.")],
+    root: Root = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget [20].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Budget in epochs instead.")] = None,
+    view: Annotated[
+        str | None, typer.Option(help="axial, coronal or sagittal; several as a,b [by rule].")
+    ] = None,
+    context_slices: Annotated[
+        int | None, typer.Option(help="Planes seen at once, odd [5].")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Pixel spacing in mm as R,A,S [the scans' own].")
+    ] = None,
+    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS [by rule].")] = None,
+    filters: Annotated[int | None, typer.Option(min=1, help="Of the first level [32].")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Poolings [by rule].")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles in a step [by rule].")] = None,
+    flips: Annotated[
+        str | None, typer.Option(help="Axes that may be mirrored, such as R or R,A [none].")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name,color.')
+    ] = None,
+    licence: Annotated[
+        Path | None, typer.Option(help="Licence of the weights, a text file.")
+    ] = None,
+    description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+) -> None:
+    """Train a U-Net on a manifest's train split, and write it as a model folder."""
+    with _explained():
+        from .evaluation import read_labels
+        from .recipe import Recipe
+        from .training import train as train_model
+
+        given: dict[str, Any] = {
+            "minutes": minutes,
+            "epochs": epochs,
+            "views": _words(view),
+            "context_slices": context_slices,
+            "spacing_mm": _numbers(spacing),
+            "tile": _tile(tile),
+            "filters": filters,
+            "depth": depth,
+            "batch": batch,
+            "flips": _words(flips),
+            "labels": None if labels is None else read_labels(labels),
+        }
+        recipe = Recipe(
+            seed=seed, **{name: value for name, value in given.items() if value is not None}
+        )
+        bundle = train_model(
+            manifest, out, root=root, recipe=recipe, description=description, licence=licence
+        )
+        typer.echo(f"model: {bundle.folder}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the demo.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training budget.")] = 1.0,
+) -> None:
+    """Make synthetic scans, train a small model on some, segment and score the others."""
+    with _explained():
+        from .demo import run_demo
+
+        done = run_demo(out, minutes=minutes, say=typer.echo, on_case=_print_case)
+        typer.echo("")
+        typer.echo("One file was damaged on purpose: it failed alone, with its reason.")
+        for line in _summary_lines(done.result.out):
+            typer.echo(line)
+        typer.echo(f"report: {done.result.out / 'report.csv'}")
+        typer.echo(f"masks:  {done.result.out / 'masks'}")
+        scan, mask = done.cohort / "oblique.nii.gz", done.result.out / "masks/oblique.nii.gz"
+        typer.echo(f"look:   itksnap -g {scan} -s {mask}")
+        typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")
+        # The damaged scan must fail, and nothing else may.
+        failed = [report.case_id for report in done.result.failed]
+        raise typer.Exit(0 if failed == ["damaged"] else SOME_FAILED)
+
+
+@app.command()
+def models() -> None:
+    """List the models that come with voxtile."""
+    with _explained():
+        from voxtile.models.bundle import load_bundle, shipped_bundles
+
+        for name in shipped_bundles():
+            spec = load_bundle(name).spec
+            typer.echo(f"{name}: {spec.description}")
+            for label in spec.labels:
+                typer.echo(f"  {label.value}  {label.name}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what voxtile refuses into a sentence and an exit code."""
+    from voxtile.models.spec import ModelError
+
+    from .errors import CaseError, EnvironmentFault, ManifestError
+
+    try:
+        yield
+    except ManifestError as error:
+        _refuse("\n".join(error.problems), BAD_INPUT)
+    except CaseError as error:
+        _refuse(f"{error.code}: {error.sentence}", BAD_INPUT)
+    except ModelError as error:
+        _refuse(str(error), MODEL_REFUSED)
+    except EnvironmentFault as error:
+        _refuse(str(error), ENVIRONMENT)
+    except ValueError as error:
+        _refuse(str(error), USAGE)
+    except KeyboardInterrupt:
+        _refuse("interrupted", INTERRUPTED)
+
+
+def _refuse(message: str, code: int) -> NoReturn:
+    """Say why and leave."""
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def _print_case(report: "CaseReport", number: int, count: int) -> None:
+    """Print one line for a finished case."""
+    if report.status == "failed":
+        outcome = f"failed  {report.reason}"
+    else:
+        scores = [row.dice for row in report.labels if row.dice is not None]
+        shown = " ".join(f"{value:.3f}" for value in scores[:8])
+        outcome = f"dice {shown}" if scores else "done"
+        if report.warnings:
+            outcome += f"  ({', '.join(notice.code for notice in report.warnings)})"
+    typer.echo(f"{number:>5}/{count} {report.case_id}  {report.seconds:.1f} s  {outcome}")
+    sys.stdout.flush()
+
+
+def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
+    """Print the summary and leave with the right code."""
+    failed = [report for report in reports if report.status == "failed"]
+    typer.echo(f"{len(reports) - len(failed)} done, {len(failed)} failed")
+    for line in _summary_lines(out):
+        typer.echo(line)
+    typer.echo(f"report: {out / 'report.csv'}")
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _summary_lines(out: Path) -> Iterator[str]:
+    """Yield one line for each label of a written summary."""
+    import csv
+
+    with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] == "dice" and row["mean"]:
+                yield (
+                    f"  {row['label_name']}: mean Dice {float(row['mean']):.4f}, "
+                    f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "
+                    f"worst {row['worst_case']} {float(row['worst']):.3f}"
+                )
+
+
+def _policy(nan: Nan, volume: int | None) -> "ReadPolicy":
+    """Return the reading policy of the options."""
+    from .scan import ReadPolicy
+
+    return ReadPolicy(nan="fill" if nan is Nan.fill else "refuse", volume=volume)
+
+
+def _label_map(text: str | None) -> dict[int, int]:
+    """Return ``2:1,3:1`` as a mapping."""
+    if not text:
+        return {}
+    try:
+        pairs = [pair.split(":") for pair in text.split(",")]
+        renamed = {int(before): int(after) for before, after in pairs}
+    except ValueError:
+        raise ValueError(f"--label-map {text!r} must look like 2:1,3:1") from None
+    if not all(0 <= value <= 65535 for pair in renamed.items() for value in pair):
+        raise ValueError(f"--label-map {text!r}: values are 0 to 65535")
+    return renamed
+
+
+def _tile(text: str | None) -> tuple[int, int] | None:
+    """Return ``256x256`` as two numbers."""
+    if text is None:
+        return None
+    try:
+        rows, columns = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise ValueError(f"--tile {text!r} must look like 256x256") from None
+    return rows, columns
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    """Return ``a,b`` as words."""
+    return None if text is None else tuple(text.split(","))
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    """Return ``1,1,3`` as numbers."""
+    if text is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--spacing {text!r} must be three numbers, such as 1,1,3") from None
+    return x, y, z
+
+
+def _splits(text: str | None) -> "tuple[Split, ...]":
+    """Return ``val,test`` as splits."""
+    from typing import get_args
+
+    from .case import Split
+
+    if not text:
+        return ()
+    known = {split: split for split in get_args(Split)}
+    wrong = [part for part in text.split(",") if part not in known]
+    if wrong:
+        raise ValueError(f"--split {wrong[0]!r} is not one of {', '.join(known)}")
+    return tuple(known[part] for part in text.split(","))

@@ -1,0 +1,259 @@
+"""Score finished masks, from any tool, against the references of a manifest."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.models.spec import Label
+
+from . import __version__
+from .case import Case, read_manifest
+from .errors import CaseError, EnvironmentFault, ManifestError
+from .files import write_json, write_text
+from .fingerprint import content_hash
+from .journal import Journal, peak_memory_mb
+from .metrics import count_overlaps, plain_labels
+from .reading import read_scan
+from .reference import integral, on_grid_of
+from .report import (
+    COLUMNS,
+    CaseReport,
+    LabelRow,
+    failed_report,
+    scored_row,
+    unscored_row,
+    write_reports,
+)
+from .scan import Notice
+from .volume import Volume
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """A prediction and its reference on one grid."""
+
+    prediction: Volume
+    reference: Volume | None
+    notices: tuple[Notice, ...]
+
+
+def evaluate(
+    manifest: str | Path,
+    predictions: str | Path,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    labels: Sequence[Label] | None = None,
+    on_case: Callable[[CaseReport, int, int], None] | None = None,
+) -> tuple[CaseReport, ...]:
+    """Write the report of a run for masks that exist already.
+
+    Parameters
+    ----------
+    manifest : str or Path
+        Its `label` column names the references; images need not exist.
+    predictions : str or Path
+        Folder with ``<case_id>.nii.gz`` or ``<case_id>.nii``.
+    out : str or Path
+        Run folder.
+    root : str or Path, optional
+        Where the manifest's relative paths begin.
+    labels : sequence of Label, optional
+        What to score; other values are left out, with a warning. Unless
+        given, every value that any mask of the cohort has.
+    on_case : callable, optional
+        Called with each report, its number from 1, and how many there are.
+
+    Returns
+    -------
+    tuple of CaseReport
+        In the manifest's order. A missing prediction is a failed case.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has problems.
+    """
+    out = Path(out)
+    cases = read_manifest(manifest, root=root, reserved=COLUMNS, need_images=False)
+    folder = Path(predictions)
+    if not folder.is_dir():
+        raise ManifestError([f"predictions folder {folder} does not exist"])
+    if labels is None:
+        labels = _labels_of_cohort(cases, folder)
+    write_json(
+        out / "run.json",
+        {
+            "voxtile": __version__,
+            "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
+            "cases": len(cases),
+            "labels": [label.model_dump(mode="json") for label in labels],
+        },
+    )
+    reports = []
+    for number, case in enumerate(cases, start=1):
+        report = _evaluate_case(case, folder, labels)
+        write_text(out / "cases" / f"{case.case_id}.json", report.dump())
+        reports.append(report)
+        if on_case is not None:
+            on_case(report, number, len(cases))
+    write_reports(out, reports)
+    return tuple(reports)
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """Read what to score: JSON ``{"1": "liver"}``, or CSV with columns value and name.
+
+    A ``spec.json`` of a bundle, or a CSV with a `color` column, gives colours too.
+
+    Raises
+    ------
+    ManifestError
+        If the file is neither, with what is wrong.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            content = json.loads(text)
+            if "labels" in content:
+                return tuple(Label.model_validate(label) for label in content["labels"])
+            return plain_labels({int(value): str(name) for value, name in content.items()})
+        rows = list(csv.DictReader(StringIO(text, newline="")))
+        plain = plain_labels({int(row["value"]): row["name"] for row in rows})
+        return tuple(
+            label.model_copy(update={"color": row["color"]}) if row.get("color") else label
+            for label, row in zip(plain, rows, strict=True)
+        )
+    except OSError as error:
+        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ManifestError(
+            [f'{path} is no list of labels ({error}); JSON {{"1": "liver"}} or CSV value,name']
+        ) from error
+
+
+def _evaluate_case(case: Case, folder: Path, labels: Sequence[Label]) -> CaseReport:
+    """Return the report of one case, whatever happens to it."""
+    journal = Journal()
+    try:
+        with journal.stage("read"):
+            pair = _read_pair(case, folder)
+            journal.note(pair.notices)
+            journal.note(_left_out(pair, labels))
+        with journal.stage("score"):
+            rows = _rows(pair, labels)
+    except EnvironmentFault:
+        raise
+    except CaseError as error:
+        return failed_report(
+            case,
+            labels,
+            Notice(error.code, error.sentence),
+            warnings=journal.notices,
+            timings_s=dict(journal.seconds),
+            seconds=journal.total_seconds,
+            peak_memory_mb=peak_memory_mb(),
+        )
+    grid = pair.prediction
+    return CaseReport(
+        case_id=case.case_id,
+        status="done",
+        reason=None,
+        warnings=tuple(journal.notices),
+        fingerprint="",
+        labels=rows,
+        geometry={
+            "shape": list(grid.shape),
+            "spacing_mm": list(grid.spacing_mm),
+            "orientation": grid.orientation,
+            "affine": grid.affine.tolist(),
+        },
+        mask={},
+        timings_s=dict(journal.seconds),
+        seconds=journal.total_seconds,
+        peak_memory_mb=peak_memory_mb(),
+        split=case.split,
+        group=case.group,
+        extras=dict(case.extras),
+    )
+
+
+def _read_pair(case: Case, folder: Path) -> _Pair:
+    """Read a prediction and its reference, on the grid of the reference."""
+    path = next(
+        (
+            candidate
+            for ending in (".nii.gz", ".nii")
+            if (candidate := folder / f"{case.case_id}{ending}").is_file()
+        ),
+        None,
+    )
+    if path is None:
+        raise CaseError(
+            "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
+        )
+    scan = read_scan(path)
+    array, notices = integral(scan.volume.array, "prediction")
+    prediction = scan.volume.with_array(array)
+    notices = (*scan.notices, *notices)
+    if case.label is None:
+        return _Pair(prediction, None, notices)
+    reference_scan = read_scan(case.label)
+    array, more = integral(reference_scan.volume.array, "label")
+    reference = reference_scan.volume.with_array(array)
+    placed, moved = on_grid_of(prediction, reference, "prediction")
+    return _Pair(placed, reference, (*notices, *reference_scan.notices, *more, *moved))
+
+
+def _rows(pair: _Pair, labels: Sequence[Label]) -> tuple[LabelRow, ...]:
+    """Return the row of each label."""
+    regions = [label.values for label in labels]
+    prediction, reference = pair.prediction, pair.reference
+    if reference is None:
+        overlaps = count_overlaps(prediction.array, prediction.array, regions)
+        return tuple(
+            unscored_row(label, overlap.voxels_pred, prediction.voxel_volume_ml)
+            for label, overlap in zip(labels, overlaps, strict=True)
+        )
+    overlaps = count_overlaps(prediction.array, reference.array, regions)
+    return tuple(
+        scored_row(label, overlap, reference.voxel_volume_ml)
+        for label, overlap in zip(labels, overlaps, strict=True)
+    )
+
+
+def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
+    """Say which values are in the masks but not scored."""
+    scored = {0, *(value for label in labels for value in label.values)}
+    notices = []
+    masks: Mapping[str, Volume | None] = {
+        "prediction": pair.prediction,
+        "reference": pair.reference,
+    }
+    for what, mask in masks.items():
+        others = [] if mask is None else sorted(set(np.unique(mask.array).tolist()) - scored)
+        if others:
+            shown = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
+            notices.append(
+                Notice("values_not_scored", f"values {shown} of the {what} were not to be scored")
+            )
+    return notices
+
+
+def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
+    """Return a label for each value that any readable mask has."""
+    values: set[int] = set()
+    for case in cases:
+        try:
+            pair = _read_pair(case, folder)
+        except CaseError:
+            continue  # its own row will say why
+        for mask in (pair.prediction, pair.reference):
+            if mask is not None:
+                values.update(np.unique(mask.array).tolist())
+    return plain_labels({value: f"label {value}" for value in sorted(values - {0})})

@@ -1,0 +1,65 @@
+"""One hash of all that decides a case's result: inputs, model, settings, code."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .case import Case
+from .errors import CaseError
+
+
+def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a case, hexadecimal.
+
+    Parameters
+    ----------
+    case : Case
+        Its files' contents count; their names and the case's id do not.
+    settings : mapping
+        What else changes the result: model, plan, policies. JSON values.
+
+    Raises
+    ------
+    CaseError
+        If an input cannot be read.
+    """
+    parts = {
+        "images": {channel: content_hash(path) for channel, path in case.images},
+        "label": None if case.label is None else content_hash(case.label),
+        "settings": dict(settings),
+        "version": __version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, or of every file in a folder in the order of their names.
+
+    The two files of a ``.hdr``/``.img`` pair count together.
+    """
+    digest = hashlib.sha256()
+    try:
+        for file in _files(path):
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    except OSError as error:
+        raise CaseError("unreadable", f"an input cannot be read ({error.strerror})") from error
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files that belong to an input."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".hdr", ".img")):
+        stem = name[:-4]
+        return sorted(
+            file
+            for file in path.parent.iterdir()
+            if file.name.lower().removesuffix(".gz") in (f"{stem}.hdr", f"{stem}.img")
+        )
+    return [path]

@@ -1,0 +1,73 @@
+"""What a long job shows of itself on standard error: a bar on a terminal, else plain lines."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """One stage after another, each with how far it is.
+
+    Parameters
+    ----------
+    console : Console
+    bar : rich.progress.Progress or None
+        None shows lines only.
+    """
+
+    def __init__(self, console: Console, bar: Bar | None) -> None:
+        self._console = console
+        self._bar = bar
+
+    def begin(self, stage: str, total: float) -> None:
+        """Begin a stage; the one before is done."""
+        if self._bar is None:
+            return
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        self._bar.add_task(stage, total=total, words="")
+
+    def advance(self) -> None:
+        """Count one more of the stage's total."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[-1])
+
+    def at(self, completed: float, words: str) -> None:
+        """Say how much of the stage's total is done, and how it goes."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[-1], completed=completed, words=words)
+
+    def line(self, words: str) -> None:
+        """Leave a line that stays."""
+        self._console.print(words, highlight=False, markup=False)
+
+
+@contextmanager
+def show_progress(*, shown: bool) -> Iterator[Progress]:
+    """Show progress while the block runs.
+
+    Parameters
+    ----------
+    shown : bool
+        False shows nothing at all.
+    """
+    console = Console(stderr=True, quiet=not shown, soft_wrap=True)
+    if not console.is_terminal or not shown:
+        yield Progress(console, None)
+        return
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        yield Progress(console, bar)

@@ -1,0 +1,49 @@
+"""Read back what was written: a mask is trusted only once its file was seen to be right."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import CaseError
+from .nifti import read_nifti
+from .volume import Volume, grid_difference
+
+
+def check_written(path: Path, mask: Volume) -> dict[str, Any]:
+    """Read a written mask back and compare it with what was to be written.
+
+    Returns
+    -------
+    dict
+        The grid, and under "check" how far the file's is from it.
+
+    Raises
+    ------
+    CaseError
+        If grid or voxels differ: the file cannot be trusted.
+    """
+    scan = read_nifti(path)
+    written = scan.volume
+    same_shape = written.shape == mask.shape
+    difference = grid_difference(mask.shape, written.affine, mask.affine)
+    same_voxels = same_shape and bool(np.array_equal(written.array, mask.array))
+    consistent = not any(notice.code == "form_conflict" for notice in scan.notices)
+    if difference or not same_voxels or not consistent:
+        raise CaseError(
+            "mask_check",
+            f"the mask that was written differs from the one computed (shape {written.shape} for "
+            f"{mask.shape}, {difference.position_mm:.3g} mm apart); check the disk",
+        )
+    return {
+        "shape": list(mask.shape),
+        "spacing_mm": list(mask.spacing_mm),
+        "orientation": mask.orientation,
+        "affine": mask.affine.tolist(),
+        "codes": {"sform": mask.codes[0], "qform": mask.codes[1]},
+        "check": {
+            "position_mm": difference.position_mm,
+            "direction": difference.direction,
+            "voxels_equal": same_voxels,
+        },
+    }
