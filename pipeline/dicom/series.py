@@ -1,6 +1,7 @@
 """A folder of DICOM to a scan, from the files to the voxels. Runs in the child process."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,35 @@ from .folder import list_files
 from .header import Instance, read_header
 from .pixels import Decoder, voxels
 from .repair import fill_gaps, rectangular
-from .selection import choose_series
+from .selection import Series, choose_series
 from .stack import Stack, stack_slices
 
 
 def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     """Read the one volume of a folder; as `voxtile.dicom.read_series`, in this process."""
+    found = find_stack(workspace, path, policy)
+    stack, decoder = found.stack, found.decoder
+    array = voxels(stack.slices, stack.planes, decoder)
+    fill_gaps(array, stack.planes)
+    affine = stack.affine
+    if stack.tilt_deg and policy.tilt == "resample":
+        array, affine = rectangular(array, affine, workspace)
+    notices = (*found.notices, *_about(found.series.images, stack), *decoder.notices())
+    return Scan(Volume(array.T, affine), notices)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The one volume of a folder before its voxels are read: its slices, and what decodes them."""
+
+    series: Series
+    stack: Stack
+    decoder: Decoder
+    notices: tuple[Notice, ...]
+
+
+def find_stack(workspace: Workspace, path: Path, policy: ReadPolicy) -> Found:
+    """Return the slices of the one volume that a folder holds, from headers alone."""
     listing = list_files(path)
     instances = []
     for place in listing.files:
@@ -35,15 +59,8 @@ def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
             )
         )
     decoder = Decoder(workspace)
-    stack, found = stack_slices(series.slices, policy, decoder.same)
-    notices += found
-    array = voxels(stack.slices, stack.planes, decoder)
-    fill_gaps(array, stack.planes)
-    affine = stack.affine
-    if stack.tilt_deg and policy.tilt == "resample":
-        array, affine = rectangular(array, affine, workspace)
-    notices += [*_about(series.images, stack), *decoder.notices()]
-    return Scan(Volume(array.T, affine), tuple(notices))
+    stack, noticed = stack_slices(series.slices, policy, decoder.same)
+    return Found(series, stack, decoder, (*notices, *noticed))
 
 
 def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:
