@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from .case import Split
+    from .export import Exported
     from .report import CaseReport
     from .scan import ReadPolicy
 
@@ -77,6 +78,9 @@ def run(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
+    export: Annotated[
+        str | None, typer.Option(help="Also write masks as these formats, such as seg.nrrd,bids.")
+    ] = None,
 ) -> None:
     """Segment and score every case of a manifest."""
     with _explained():
@@ -90,6 +94,7 @@ def run(
             overlap=overlap,
             batch=batch,
             splits=_splits(split),
+            exports=_words(export) or (),
         )
         result = run_manifest(
             manifest, model, out, root=root, settings=settings, on_case=_print_case
@@ -150,6 +155,39 @@ def evaluate(
             manifest, predictions, out, root=root, labels=chosen, on_case=_print_case
         )
         _finish(out, reports)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Formats, separated by commas: seg.nrrd, tables, dicom-seg, dicom-seg-labelmap, "
+            "bids, binary, stl, glb."
+        ),
+    ],
+    manifest: Annotated[
+        Path | None, typer.Option(help="The run's manifest; DICOM SEG needs it to find scans.")
+    ] = None,
+    root: Root = None,
+    cases: Annotated[str | None, typer.Option(help="Only these case ids, such as p1,p2.")] = None,
+) -> None:
+    """Write the masks of a finished run in the formats of other programs."""
+    with _explained():
+        from .export import export_run
+
+        results = export_run(
+            run,
+            to.split(","),
+            manifest=manifest,
+            root=root,
+            cases=_words(cases) or (),
+            on_export=_print_export,
+        )
+        failed = sum(result.reason is not None for result in results)
+        typer.echo(f"{len(results) - failed} exported, {failed} failed")
+        raise typer.Exit(SOME_FAILED if failed else 0)
 
 
 @app.command()
@@ -295,6 +333,13 @@ def _print_case(report: "CaseReport", number: int, count: int) -> None:
             outcome += f"  ({', '.join(notice.code for notice in report.warnings)})"
     typer.echo(f"{number:>5}/{count} {report.case_id}  {report.seconds:.1f} s  {outcome}")
     sys.stdout.flush()
+
+
+def _print_export(result: "Exported") -> None:
+    """Print what became of one case and format."""
+    outcome = "done" if result.reason is None else f"failed  {result.reason}"
+    codes = ", ".join(notice.code for notice in result.notices)
+    typer.echo(f"{result.case_id}  {result.format}  {outcome}{f'  ({codes})' if codes else ''}")
 
 
 def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:

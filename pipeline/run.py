@@ -16,9 +16,10 @@ from . import __version__
 from .case import Case, Split, read_manifest
 from .engine import Model, engine_facts, load_models
 from .errors import CaseError, EnvironmentFault, ManifestError
+from .export import Finished, check_formats, export_case, keeping_probabilities
 from .files import write_json, write_text
 from .fingerprint import case_fingerprint, content_hash
-from .inference import infer
+from .inference import Observer, infer
 from .journal import Journal, peak_memory_mb
 from .metrics import count_overlaps
 from .nifti import write_mask
@@ -57,6 +58,8 @@ class RunSettings:
         As in `voxtile.plan.make_plan`; None means the spec's.
     splits : tuple of str
         Run only cases of these splits; empty means all.
+    exports : tuple of str
+        Formats to write each mask in as well, of `voxtile.export`.
     """
 
     policy: ReadPolicy = field(default_factory=ReadPolicy)
@@ -66,6 +69,7 @@ class RunSettings:
     overlap: float | None = None
     batch: int | None = None
     splits: tuple[Split, ...] = ()
+    exports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,9 @@ class Segmenter:
     models: tuple[Model, ...]
     plan: Plan
 
-    def __call__(self, volume: Volume) -> Volume:
-        """Return the label map of a volume."""
-        return infer(volume, self.bundle.spec, self.models, self.plan)
+    def __call__(self, volume: Volume, observe: Observer | None = None) -> Volume:
+        """Return the label map of a volume; `observe` is told the probabilities of each plane."""
+        return infer(volume, self.bundle.spec, self.models, self.plan, observe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,8 @@ def run_manifest(
         If results cannot be written.
     """
     settings = settings or RunSettings()
+    if settings.exports:
+        check_formats(settings.exports, running=True)
     out = Path(out)
     cases = read_manifest(manifest, root=root, reserved=COLUMNS)
     if settings.splits:
@@ -208,8 +214,14 @@ def run_case(
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, segmenter, settings, journal)
-    with journal.stage("infer"):
-        mask = segmenter(scan.volume)
+    finished = Finished(
+        case.case_id, out, spec.labels, spec.name, case.images[0][1], settings.policy
+    )
+    with (
+        journal.stage("infer"),
+        keeping_probabilities(finished, scan.volume, spec, settings.exports) as observe,
+    ):
+        mask = segmenter(scan.volume, observe)
     path = out / "masks" / f"{case.case_id}.nii.gz"
     with journal.stage("write"):
         write_mask(path, mask)
@@ -217,6 +229,8 @@ def run_case(
         geometry = check_written(path, mask)
     with journal.stage("score"):
         labels = _label_rows(mask, reference, segmenter)
+    with journal.stage("export"):
+        journal.note(export_case(finished, mask, settings.exports))
     return CaseReport(
         case_id=case.case_id,
         status="done",
