@@ -195,8 +195,8 @@ class Crew:
             If the run was told to stop.
         EnvironmentFault
             If results cannot be written, or workers cannot start.
-        ModelError
-            If a network cannot be loaded.
+        ModelError, ValueError
+            If a network cannot be loaded, or a model that was given.
         """
         waiting = deque(assignments)
         try:
@@ -257,7 +257,10 @@ class Crew:
         elif kind == "unfit":
             if isinstance(content, ModelError | EnvironmentFault):
                 raise content
-            raise EnvironmentFault(f"a worker cannot load the job: {content}")
+            raise ValueError(
+                f"a worker cannot load the models ({content}); define them in a module that it "
+                "can import, not in the main script, or run in this process with workers=None"
+            )
         return None
 
     def _died(self, worker: _Worker) -> Iterator[Loss]:

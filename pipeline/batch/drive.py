@@ -160,6 +160,7 @@ class _Drive:
         self._tables = Tables(job.out, [case.case_id for case in cases])
         self._reports: dict[str, CaseReport] = {}
         self._listeners: list[Listener] = []
+        self._begun: set[str] = set()
 
     def run(
         self,
@@ -196,6 +197,9 @@ class _Drive:
                     if batch.max_failures is not None and failures >= batch.max_failures:
                         break
         except KeyboardInterrupt:
+            # Workers may have recorded what they could no longer tell.
+            unheard = [case for case in todo if case.case_id in self._begun]
+            self._reports |= ledger.finished(job, unheard, retry_failed=batch.retry_failed)
             self._finish("interrupted")
             raise Interrupted(
                 f"interrupted: {len(self._reports)} of {len(self._cases)} cases are done or have "
@@ -321,6 +325,10 @@ class _Drive:
 
     def _tell(self, event: Event) -> None:
         """Tell every listener."""
+        if event.case_id is not None and event.kind == "case_started":
+            self._begun.add(event.case_id)
+        elif event.case_id is not None and event.kind != "stage":
+            self._begun.discard(event.case_id)
         for listener in self._listeners:
             listener(event)
 

@@ -25,8 +25,10 @@ def prepare(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
     """
     for folder in (out, *(out / part for part in _PARTS)):
         probe = folder / (".probe" if shard is None else f".probe-{shard}")
-        write_text(probe, "")
-        remove(probe)
+        try:
+            write_text(probe, "")
+        finally:
+            remove(probe)
     free_mb = shutil.disk_usage(out).free / 1e6
     if free_mb < _LEAST_FREE_MB:
         raise EnvironmentFault(

@@ -53,8 +53,8 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
         ) from error
     try:
         _refuse_if_alive(out, path)
-        write_json(path, _myself())
         try:
+            write_json(path, _myself())
             # Recorded before looking: of two that come at once, at least one sees the other.
             for other in others(out, shard):
                 _refuse_if_alive(out, other)
