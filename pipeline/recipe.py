@@ -20,6 +20,8 @@ Shape2D = tuple[int, int]
 Axis = Literal["R", "A", "S"]
 
 _LARGEST_TILE = 256
+# Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
+_LEAST_BOTTOM = 5
 # Pixels of a batch: 32 tiles of 48x64, about 1 GB of activations at 32 filters.
 _BATCH_PIXELS = 32 * 48 * 64
 _MOST_STEPS = 250
@@ -153,7 +155,7 @@ def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
     - views: slices along the axis of the coarsest spacing (median over the
       cases; within a tenth counts as equal, then the axis with the fewest
       planes), so that a plane shows the finest detail.
-    - depth: as many poolings as leave 6 pixels of the shorter side of the
+    - depth: as many poolings as leave 5 pixels of the shorter side of the
       largest plane, at least 2 and at most 4.
     - tile: the largest plane of any case, rounded up to ``2**depth``, at most
       256 pixels a side; a tile that holds the whole plane needs no stitching.
@@ -166,7 +168,7 @@ def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
     depth = recipe.depth
     if depth is None:
         shortest = min(min(largest), *(recipe.tile or largest))
-        depth = min(4, max(2, floor(log2(max(shortest, 1) / 6)) if shortest >= 6 else 2))
+        depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
         if recipe.tile is not None:
             while depth > 1 and any(size % 2**depth for size in recipe.tile):
                 depth -= 1

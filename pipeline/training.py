@@ -453,6 +453,8 @@ class _Coach(keras.callbacks.Callback):  # type: ignore[misc]  # keras publishes
         if self._budget.seconds is None or self._used() >= 1:
             return True
         seconds = monotonic() - self._begin
+        if self._best is None:  # what it costs is not known yet
+            return seconds >= _VALIDATION_SHARE * self._budget.seconds
         return self._validation_s + self._last_validation_s <= _VALIDATION_SHARE * seconds
 
     def _validate(self) -> Scores:
