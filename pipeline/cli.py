@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -153,6 +153,90 @@ def evaluate(
 
 
 @app.command()
+def train(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option(help="Folder of the new model; must not exist.")],
+    root: Root = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget [20].")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Budget in epochs instead.")] = None,
+    view: Annotated[
+        str | None, typer.Option(help="axial, coronal or sagittal; several as a,b [by rule].")
+    ] = None,
+    context_slices: Annotated[
+        int | None, typer.Option(help="Planes seen at once, odd [5].")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Pixel spacing in mm as R,A,S [the scans' own].")
+    ] = None,
+    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS [by rule].")] = None,
+    filters: Annotated[int | None, typer.Option(min=1, help="Of the first level [32].")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Poolings [by rule].")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Tiles in a step [by rule].")] = None,
+    flips: Annotated[
+        str | None, typer.Option(help="Axes that may be mirrored, such as R or R,A [none].")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name,color.')
+    ] = None,
+    licence: Annotated[
+        Path | None, typer.Option(help="Licence of the weights, a text file.")
+    ] = None,
+    description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+) -> None:
+    """Train a U-Net on a manifest's train split, and write it as a model folder."""
+    with _explained():
+        from .evaluation import read_labels
+        from .recipe import Recipe
+        from .training import train as train_model
+
+        given: dict[str, Any] = {
+            "minutes": minutes,
+            "epochs": epochs,
+            "views": _words(view),
+            "context_slices": context_slices,
+            "spacing_mm": _numbers(spacing),
+            "tile": _tile(tile),
+            "filters": filters,
+            "depth": depth,
+            "batch": batch,
+            "flips": _words(flips),
+            "labels": None if labels is None else read_labels(labels),
+        }
+        recipe = Recipe(
+            seed=seed, **{name: value for name, value in given.items() if value is not None}
+        )
+        bundle = train_model(
+            manifest, out, root=root, recipe=recipe, description=description, licence=licence
+        )
+        typer.echo(f"model: {bundle.folder}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the demo.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Training budget.")] = 1.0,
+) -> None:
+    """Make synthetic scans, train a small model on some, segment and score the others."""
+    with _explained():
+        from .demo import run_demo
+
+        done = run_demo(out, minutes=minutes, say=typer.echo, on_case=_print_case)
+        typer.echo("")
+        typer.echo("One file was damaged on purpose: it failed alone, with its reason.")
+        for line in _summary_lines(done.result.out):
+            typer.echo(line)
+        typer.echo(f"report: {done.result.out / 'report.csv'}")
+        typer.echo(f"masks:  {done.result.out / 'masks'}")
+        scan, mask = done.cohort / "oblique.nii.gz", done.result.out / "masks/oblique.nii.gz"
+        typer.echo(f"look:   itksnap -g {scan} -s {mask}")
+        typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")
+        # The damaged scan must fail, and nothing else may.
+        failed = [report.case_id for report in done.result.failed]
+        raise typer.Exit(0 if failed == ["damaged"] else SOME_FAILED)
+
+
+@app.command()
 def models() -> None:
     """List the models that come with voxtile."""
     with _explained():
@@ -267,6 +351,22 @@ def _tile(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(f"--tile {text!r} must look like 256x256") from None
     return rows, columns
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    """Return ``a,b`` as words."""
+    return None if text is None else tuple(text.split(","))
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    """Return ``1,1,3`` as numbers."""
+    if text is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--spacing {text!r} must be three numbers, such as 1,1,3") from None
+    return x, y, z
 
 
 def _splits(text: str | None) -> "tuple[Split, ...]":

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelError, ModelSpec, Network
 

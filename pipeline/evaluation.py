@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+
 from voxtile.models.spec import Label
 
 from . import __version__

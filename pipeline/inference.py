@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec, View
 

@@ -7,6 +7,7 @@ applied plane by plane, so that a normalised copy of the volume never exists.
 from dataclasses import dataclass
 
 import numpy as np
+
 from voxtile.models.spec import Intensity, MinMax, NoScaling, Percentile, Window, ZScore
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
 from voxtile.models.spec import Label
 
 from .volume import Volume, grid_difference

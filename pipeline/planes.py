@@ -11,6 +11,7 @@ A plane is one slice of a closest-canonical (RAS) array:
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+
 from voxtile.models.spec import View
 
 _AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}

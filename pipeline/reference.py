@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
 from voxtile.models.spec import Label
 
 from .errors import CaseError

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+
 from voxtile.models.spec import Label
 
 from .case import Case

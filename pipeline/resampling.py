@@ -7,8 +7,8 @@ back only ever interpolates:
     old    o       o       o       o          spacing 1.0
     new  x     x     x     x     x     x      spacing 0.75
 
-A separate matrix for rows and columns does it all: linear interpolation, and
-a triangle filter as wide as the new pixels where a grid shrinks (anti-alias).
+A separate matrix for rows and columns does it all: linear interpolation,
+averaged over a window where a grid shrinks (anti-alias).
 """
 
 from dataclasses import dataclass
@@ -81,21 +81,32 @@ def resamplers(
 
 
 def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
-    """Return the interpolation matrix for new pixels `step` old pixels apart."""
+    """Return the interpolation matrix for new pixels `step` old pixels apart.
+
+    The old pixels are joined by straight lines, and a grid that shrinks
+    averages that line over a window about each new centre. Both keep a linear
+    ramp exactly. The window blurs as much as the usual triangle filter of
+    half-width `step` does (equal variance): ``width**2 = 2 (step**2 - 1)``.
+    """
     centres = (np.arange(new_size) - (new_size - 1) / 2) * step + (size - 1) / 2
-    reach = max(1.0, step)
-    first = np.floor(centres - reach).astype(int)
-    candidates = first[:, np.newaxis] + np.arange(int(np.ceil(2 * reach)) + 2)
-    weights = np.maximum(0, 1 - np.abs(candidates - centres[:, np.newaxis]) / reach)
-    weights[(candidates < 0) | (candidates >= size)] = 0
-    # A centre beyond the edge takes the edge: what is left of the weights is rescaled to one.
-    outside = weights.sum(axis=1) == 0
-    candidates = np.clip(candidates, 0, size - 1)
-    weights[outside, 0] = 1
-    weights /= weights.sum(axis=1, keepdims=True)
+    # Beyond the outermost pixels the line goes on level: as if the edge pixels were repeated.
+    width = np.sqrt(2 * max(0.0, step**2 - 1))
+    reach = int(np.ceil(width / 2)) + 1
+    candidates = np.floor(centres).astype(int)[:, np.newaxis] + np.arange(-reach, reach + 2)
+    offsets = candidates - centres[:, np.newaxis]
+    if width < 1e-6:
+        weights = np.maximum(0, 1 - np.abs(offsets))
+    else:
+        weights = (_hat_area(offsets + width / 2) - _hat_area(offsets - width / 2)) / width
     rows = np.repeat(np.arange(new_size), candidates.shape[1])
     matrix = sparse.coo_array(
-        (weights.ravel().astype(np.float32), (rows, candidates.ravel())), (new_size, size)
-    ).tocsr()
+        (weights.ravel(), (rows, np.clip(candidates, 0, size - 1).ravel())), (new_size, size)
+    ).tocsr()  # entries of one place add up: the repeated edge
     matrix.eliminate_zeros()
-    return matrix
+    return matrix.astype(np.float32)
+
+
+def _hat_area(end: np.ndarray) -> np.ndarray:
+    """Return the area below ``max(0, 1 - |x|)`` up to `end`."""
+    inside = np.clip(end, -1, 1)
+    return np.where(inside < 0, (1 + inside) ** 2 / 2, 1 - (1 - inside) ** 2 / 2)

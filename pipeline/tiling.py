@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+
 from voxtile.models.spec import Weighting
 
 Shape2D = tuple[int, int]

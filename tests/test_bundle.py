@@ -1,0 +1,236 @@
+"""A bundle is verified before anything of it is built: bytes, archive, layers, spec."""
+
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from phantoms import ball, make_spec
+
+from voxtile.engine import load_models
+from voxtile.inference import infer, segment
+from voxtile.models.bundle import check_keras_archive, load_bundle
+from voxtile.models.spec import Label, ModelError, ModelSpec, Network, read_spec
+from voxtile.models.unet import build_unet
+from voxtile.plan import make_plan
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> bytes:
+    """A tiny real network: 3 channels in, 2 classes out."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = build_unet((None, None, 3), 2, filters=2, depth=2, normalisation="batch")
+    path = tmp_path_factory.mktemp("network") / "n.keras"
+    model.save(path)
+    return path.read_bytes()
+
+
+def write_bundle(folder: Path, content: bytes, **changes) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "n.keras").write_bytes(content)
+    settings = {
+        "context_slices": 3,
+        "multiple": 4,
+        "networks": (
+            Network(file="n.keras", sha256=hashlib.sha256(content).hexdigest(), views=("axial",)),
+        ),
+        **changes,
+    }
+    (folder / "spec.json").write_text(make_spec(**settings).dump())
+    return folder
+
+
+def repack(content: bytes, **members: bytes) -> bytes:
+    """The archive with members replaced or added (dots written as two underscores)."""
+    out = io.BytesIO()
+    replaced = {name.replace("__", "."): data for name, data in members.items()}
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(out, "w") as target:
+        for item in source.infolist():
+            if item.filename not in replaced:
+                target.writestr(item.filename, source.read(item.filename))
+        for name, data in replaced.items():
+            target.writestr(name, data)
+    return out.getvalue()
+
+
+def config_of(content: bytes) -> dict:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def test_a_sound_bundle_segments_a_volume(tmp_path: Path, network: bytes) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "b", network))
+    image, _ = ball()
+    mask = segment(image, bundle)
+    assert mask.array.dtype == np.uint8
+    np.testing.assert_array_equal(mask.affine, image.affine)
+
+
+def test_the_batch_changes_probabilities_by_at_most_1e_5(tmp_path: Path, network: bytes) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "b", network))
+    tiles = np.random.default_rng(0).random((6, 16, 16, 3), np.float32)
+    whole = load_models(bundle, make_plan(bundle.spec, batch=6))[0](tiles)
+    single = load_models(bundle, make_plan(bundle.spec, batch=1))[0]
+    one_by_one = np.concatenate([single(tile[np.newaxis]) for tile in tiles])
+    np.testing.assert_allclose(one_by_one, whole, atol=1e-5)
+
+
+def test_a_model_is_compiled_once_for_one_shape(tmp_path: Path, network: bytes) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "b", network))
+    (model,) = load_models(bundle, make_plan(bundle.spec, batch=2))
+    with pytest.raises(ValueError, match="compiled for"):
+        model(np.zeros((3, 16, 16, 3), np.float32))
+
+
+def test_bytes_that_changed_are_refused(tmp_path: Path, network: bytes) -> None:
+    folder = write_bundle(tmp_path / "b", network)
+    altered = bytearray(network)
+    altered[len(altered) // 2] ^= 1
+    (folder / "n.keras").write_bytes(altered)
+    with pytest.raises(ModelError, match="was altered or cut short"):
+        load_bundle(folder)
+    (folder / "n.keras").unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_bundle(folder)
+
+
+class Harmful:
+    """Leaves a trace if it is ever unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+def test_archives_that_could_run_code_are_refused_without_side_effect(
+    tmp_path: Path, network: bytes
+) -> None:
+    trace = tmp_path / "trace"
+    lambda_layer = {"module": "keras.layers", "class_name": "Lambda", "config": {}}
+    function = {"module": "os", "class_name": "function", "config": "system"}
+    custom = {
+        "module": "keras.layers",
+        "class_name": "Conv2D",
+        "registered_name": "evil>Conv2D",
+        "config": {},
+    }
+    for part in (lambda_layer, function, custom):
+        config = config_of(network)
+        config["config"]["layers"].append(part)
+        with pytest.raises(ModelError, match="not one of the stock layers"):
+            check_keras_archive(repack(network, config__json=json.dumps(config).encode()), "x")
+    nested = config_of(network)
+    nested["config"]["layers"][1]["config"]["activation"] = function
+    with pytest.raises(ModelError, match="not one of the stock layers"):
+        check_keras_archive(repack(network, config__json=json.dumps(nested).encode()), "x")
+    for content, message in (
+        (pickle.dumps(Harmful(trace)), "not a sound Keras 3 archive"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "not a sound Keras 3 archive"),
+        (repack(network, **{"../evil__py": b"x"}), "no network file needs"),
+        (network[: len(network) // 2], "not a sound"),
+        (repack(network, config__json=b"["), "not a sound"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            check_keras_archive(content, "x")
+    assert not trace.exists()
+
+
+def test_absurd_sizes_are_refused_before_anything_is_built(network: bytes) -> None:
+    config = config_of(network)
+    for layer in config["config"]["layers"]:
+        if "filters" in layer["config"]:
+            layer["config"]["filters"] = 10**6
+    with pytest.raises(ModelError, match="parameters; refused as absurd"):
+        check_keras_archive(repack(network, config__json=json.dumps(config).encode()), "x")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(50_000_000))
+    with pytest.raises(ModelError, match="inflates to far more"):
+        check_keras_archive(out.getvalue(), "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context_slices": 1}, "takes 3 channels, but the spec says 1 x 1"),
+        (
+            {
+                "labels": (
+                    Label(value=1, name="a", color="#000000"),
+                    Label(value=2, name="b", color="#000000"),
+                )
+            },
+            "gives 2 classes, but the spec has 2 labels",
+        ),
+    ],
+)
+def test_a_network_must_fit_its_spec(tmp_path: Path, network: bytes, changes, message) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "b", network, **changes))
+    with pytest.raises(ModelError, match=message):
+        load_models(bundle, make_plan(bundle.spec))
+
+
+def test_no_such_model_says_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="neither a folder nor a shipped bundle; shipped:"):
+        load_bundle("liverr")
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"not a valid spec: name: Field required; .*labels"):
+        load_bundle(tmp_path)
+
+
+def test_a_spec_survives_json(tmp_path: Path) -> None:
+    spec = make_spec(intensity={"method": "window", "center": 40, "width": 400})
+    (tmp_path / "spec.json").write_text(spec.dump())
+    assert read_spec(tmp_path / "spec.json") == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tiles": (8, 8)}, "tiles"),
+        ({"context_slices": 4}, "must be odd"),
+        ({"multiple": 5}, "multiple of 5"),
+        ({"thresholds": (0.5,)}, "belong to sigmoid"),
+        ({"format": "other"}, "format"),
+        ({"overlap": 1.0}, "overlap"),
+        ({"activation": "sigmoid", "thresholds": (0.5, 0.5)}, "2 thresholds for 1 labels"),
+        ({"labels": (Label(value=1, name="a", color="#000000"),) * 2}, "label value 1 appears"),
+        (
+            {
+                "activation": "sigmoid",
+                "labels": (Label(value=1, name="a", color="#000000", region=(1, 2)),),
+            },
+            "region",
+        ),
+    ],
+)
+def test_an_inconsistent_spec_is_refused(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_spec(**changes)
+
+
+def test_several_networks_are_averaged_by_weight() -> None:
+    networks = tuple(
+        Network(file=f"{name}.keras", sha256="0" * 64, views=("axial",), weight=weight)
+        for name, weight in (("a", 3), ("b", 1))
+    )
+    spec: ModelSpec = make_spec(networks=networks)
+
+    def always(label: int):
+        return lambda tiles: np.broadcast_to(
+            np.eye(2, dtype=np.float32)[label], (*tiles.shape[:3], 2)
+        )
+
+    image, _ = ball()
+    assert infer(image, spec, [always(1), always(0)], make_plan(spec)).array.all()
+    assert not infer(image, spec, [always(0), always(1)], make_plan(spec)).array.any()

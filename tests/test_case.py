@@ -1,0 +1,130 @@
+"""A manifest is read whole, or everything that is wrong with it is said at once."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxtile.case import Case, read_manifest
+from voxtile.errors import ManifestError
+
+
+def write(folder: Path, text: str | bytes, files=("a.nii", "b.nii", "l.nii")) -> Path:
+    for name in files:
+        (folder / name).touch()
+    path = folder / "m.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def problems(path: Path, **options) -> str:
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path, **options)
+    return "\n".join(caught.value.problems)
+
+
+def test_a_row_becomes_a_case(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "case_id,image,label,split,group,site\np1,a.nii,l.nii,val,P,north\np2,b.nii,,,,\n",
+    )
+    one, two = read_manifest(path)
+    assert one == Case(
+        "p1",
+        (("image", tmp_path / "a.nii"),),
+        tmp_path / "l.nii",
+        "val",
+        "P",
+        (("site", "north"),),
+        2,
+    )
+    assert (two.label, two.split, two.group) == (None, None, None)
+
+
+def test_bom_crlf_blank_lines_and_quoted_line_ends_are_fine(tmp_path: Path) -> None:
+    text = b'\xef\xbb\xbfcase_id,image,note\r\np1,a.nii,"two\r\nlines"\r\n\r\np2,b.nii,x\r\n'
+    one, two = read_manifest(write(tmp_path, text))
+    assert dict(one.extras)["note"] == "two\r\nlines"
+    assert (one.line, two.line) == (2, 5)
+
+
+def test_several_channels_and_a_root(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("t1.nii", "t2.nii"):
+        (data / name).touch()
+    path = write(tmp_path, "case_id,image_t1,image_t2\np1,t1.nii,t2.nii\n")
+    (case,) = read_manifest(path, root=data)
+    assert case.images == (("t1", data / "t1.nii"), ("t2", data / "t2.nii"))
+
+
+def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = (
+        b"case_id,image,split\n"
+        b"ok,a.nii,train\n"
+        b"ok,a.nii,train\n"
+        b"../up,a.nii,train\n"
+        b"q,none.nii,train\n"
+        b"r,a.nii,dev\n"
+        b"s,a.nii\n"
+        b"t\xff,a.nii,train\n"
+        b"u,,train\n"
+        b"OK,a.nii,\n"
+    )
+    said = problems(write(tmp_path, text))
+    for expected in (
+        "line 3: case_id 'ok' is already on line 2",
+        "line 4: case_id '../up' must be",
+        "line 5: image 'none.nii' does not exist (looked in",
+        "line 6: split 'dev' is not one of train, val, test",
+        "line 7: 2 cells, but the header has 3",
+        "line 8: byte 0xff is not UTF-8",
+        "line 9: image is empty",
+        "line 10: case_id 'OK' is already on line 2",
+    ):
+        assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("case_id,image\n", "has a header but no case"),
+        ("id,image\nx,a.nii\n", "column case_id is missing"),
+        ("case_id\nx\n", "column image is missing"),
+        ("case_id;image\nx;a.nii\n", "separated by commas"),
+        ("case_id,image,image\nx,a.nii,a.nii\n", "column 'image' appears 2 times"),
+        ("case_id,image,image_t1\nx,a.nii,a.nii\n", "exclude each other"),
+        ("case_id,image,dice\nx,a.nii,1\n", "'dice' is one of the report's"),
+        ('case_id,image\nx,"a.nii\n', "not CSV"),
+        ("case_id,image\n..,a.nii\n", "not only dots"),
+        ("case_id,image\na/b,a.nii\n", "case_id 'a/b'"),
+        (f"case_id,image\n{'x' * 101},a.nii\n", "1 to 100"),
+        ("case_id,image,label\nx,a.nii,no.nii\n", "label 'no.nii' does not exist"),
+    ],
+)
+def test_a_bad_manifest_says_why(tmp_path: Path, text, message) -> None:
+    assert message in problems(write(tmp_path, text), reserved=("dice",))
+
+
+def test_a_manifest_that_is_not_there_says_so(tmp_path: Path) -> None:
+    assert "cannot be read" in problems(tmp_path / "none.csv")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError):
+        read_manifest(path)
+
+
+@given(st.from_regex(r"[A-Za-z0-9._-]{1,100}", fullmatch=True))
+def test_an_id_names_a_file_in_its_folder(case_id: str) -> None:
+    try:
+        Case(case_id, (("image", Path("a")),))
+    except ValueError:
+        assert not case_id.strip(".")
+        return
+    assert (Path("/out/masks") / f"{case_id}.nii.gz").parent == Path("/out/masks")

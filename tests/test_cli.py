@@ -1,0 +1,144 @@
+"""The command line: fast to answer, and each kind of trouble has its exit code."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from phantoms import ball
+from test_bundle import network, write_bundle
+from typer.testing import CliRunner
+
+from voxtile.cli import app
+from voxtile.nifti import read_nifti, write_mask, write_volume
+
+assert network  # a fixture
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, network: bytes) -> Path:
+    """A bundle, one good case, and manifests."""
+    image, truth = ball()
+    write_volume(tmp_path / "a.nii.gz", image)
+    write_mask(tmp_path / "l.nii.gz", truth)
+    write_bundle(tmp_path / "model", network)
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    (tmp_path / "good.csv").write_text("case_id,image,label,split\na,a.nii.gz,l.nii.gz,val\n")
+    (tmp_path / "mixed.csv").write_text("case_id,image\na,a.nii.gz\nb,bad.nii.gz\n")
+    (tmp_path / "wrong.csv").write_text("case_id,image\na,a.nii.gz\na,none.nii.gz\n")
+    return tmp_path
+
+
+def invoke(*words) -> tuple[int, str]:
+    result = runner.invoke(app, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+def test_help_answers_at_once() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv[1:] = ['--help']; from voxtile.cli import main; main()",
+    ]
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - begin)
+    assert "Exit codes" in done.stdout
+    assert min(seconds) < 0.5
+
+
+def test_nothing_heavy_is_imported_for_the_command_line() -> None:
+    code = (
+        "import sys, voxtile.cli; print([m for m in ('numpy', 'pandas', 'keras', 'pydicom', "
+        "'nibabel', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_run_ends_well(cohort: Path) -> None:
+    code, said = invoke("run", cohort / "good.csv", cohort / "model", "--out", cohort / "out")
+    assert code == 0, said
+    assert "1 done, 0 failed" in said
+    assert "ball: mean Dice" in said
+    assert (cohort / "out/report.csv").exists()
+
+
+def test_some_failed_is_3_and_says_why(cohort: Path) -> None:
+    code, said = invoke("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out")
+    assert code == 3
+    assert "failed  empty_file: bad.nii.gz has 0 bytes" in said
+
+
+def test_a_bad_manifest_is_4_and_nothing_runs(cohort: Path) -> None:
+    code, said = invoke("run", cohort / "wrong.csv", cohort / "model", "--out", cohort / "out")
+    assert code == 4
+    assert "line 3: case_id 'a' is already on line 2" in said
+    assert "line 3: image 'none.nii.gz' does not exist" in said
+    assert not (cohort / "out").exists()
+
+
+def test_a_refused_model_is_5(cohort: Path) -> None:
+    code, said = invoke("run", cohort / "good.csv", "nothere", "--out", cohort / "out")
+    assert code == 5
+    assert "shipped" in said
+    (cohort / "model/n.keras").write_bytes(b"")
+    assert invoke("run", cohort / "good.csv", cohort / "model", "--out", cohort / "out")[0] == 5
+
+
+def test_an_unwritable_folder_is_6(cohort: Path) -> None:
+    (cohort / "file").touch()
+    code, said = invoke("run", cohort / "good.csv", cohort / "model", "--out", cohort / "file/out")
+    assert code == 6
+    assert "cannot be written" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tile", "17x16"), "multiple of 4"),
+        (("--tile", "big"), "must look like 256x256"),
+        (("--label-map", "1-2"), "must look like 2:1,3:1"),
+        (("--split", "dev"), "not one of train, val, test"),
+        (("--overlap", "2"), "overlap"),
+        (("--nan", "maybe"), "nan"),
+    ],
+)
+def test_wrong_words_are_2(cohort: Path, words, message) -> None:
+    code, said = invoke(
+        "run", cohort / "good.csv", cohort / "model", "--out", cohort / "out", *words
+    )
+    assert code == 2
+    assert message in said
+
+
+def test_segment_one_scan(cohort: Path) -> None:
+    code, said = invoke("segment", cohort / "a.nii.gz", cohort / "model", cohort / "m.nii.gz")
+    assert code == 0, said
+    assert "ball: " in said
+    image, _ = ball()
+    written = read_nifti(cohort / "m.nii.gz").volume
+    assert written.shape == image.shape
+    np.testing.assert_allclose(written.affine, image.affine, atol=1e-5)
+    code, said = invoke("segment", cohort / "bad.nii.gz", cohort / "model", cohort / "x.nii.gz")
+    assert (code, (cohort / "x.nii.gz").exists()) == (4, False)
+    assert invoke("segment", cohort / "a.nii.gz", cohort / "model", cohort / "m.png")[0] == 2
+
+
+def test_evaluate_scores_masks(cohort: Path) -> None:
+    (cohort / "masks").mkdir()
+    (cohort / "masks/a.nii.gz").write_bytes((cohort / "l.nii.gz").read_bytes())
+    words = ("--predictions", cohort / "masks", "--out", cohort / "out")
+    code, said = invoke("evaluate", cohort / "good.csv", *words)
+    assert code == 0, said
+    assert "mean Dice 1.0000" in said
+
+
+def test_models_lists_what_is_shipped() -> None:
+    assert invoke("models")[0] == 0

@@ -1,0 +1,82 @@
+"""Finished masks of any tool are scored like our own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from phantoms import ball
+
+from voxtile.errors import ManifestError
+from voxtile.evaluation import evaluate, read_labels
+from voxtile.nifti import write_mask, write_volume
+from voxtile.volume import Axes, Volume, reorient
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Four cases: exact, shifted with an extra value, without prediction, without reference."""
+    _, truth = ball()
+    (tmp_path / "masks").mkdir()
+    shifted = np.roll(truth.array, 1, axis=0)
+    shifted[0, 0, 0] = 5
+    write_mask(tmp_path / "truth.nii.gz", truth)
+    exact = reorient(truth, Axes((2, 0, 1), (True, False, True)))
+    write_mask(tmp_path / "masks/exact.nii.gz", exact)
+    write_volume(tmp_path / "masks/shifted.nii", truth.with_array(shifted.astype(np.float32)))
+    write_mask(tmp_path / "masks/unscored.nii.gz", truth)
+    (tmp_path / "m.csv").write_text(
+        "case_id,image,label\nexact,gone.nii,truth.nii.gz\nshifted,gone.nii,truth.nii.gz\n"
+        "missing,gone.nii,truth.nii.gz\nunscored,gone.nii,\n"
+    )
+    return tmp_path
+
+
+def test_labels_are_the_union_over_the_cohort_and_a_missing_prediction_fails(cohort: Path) -> None:
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    table = pd.read_csv(cohort / "out/report.csv").set_index(["case_id", "label"])
+    assert sorted(set(table.index.get_level_values("label"))) == [1, 5]
+    assert table.loc[("exact", 1), "dice"] == 1
+    assert table.loc[("exact", 5), "status"] == "both_empty"
+    assert 0.7 < table.loc[("shifted", 1), "dice"] < 1
+    assert table.loc[("shifted", 5), "status"] == "ref_empty"
+    assert table.loc[("missing", 1), "status"] == "failed"
+    assert table.loc[("unscored", 1), "status"] == "no_reference"
+    assert reports[2].reason is not None
+    assert reports[2].reason.code == "no_prediction"
+    summary = pd.read_csv(cohort / "out/summary.csv").set_index(["label", "metric"])
+    assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 2, 1]
+
+
+def test_only_the_labels_given_are_scored_and_the_rest_is_said(cohort: Path) -> None:
+    (cohort / "labels.json").write_text(json.dumps({"1": "ball"}))
+    labels = read_labels(cohort / "labels.json")
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=labels)
+    assert [row.label_name for row in reports[1].labels] == ["ball"]
+    assert [notice.code for notice in reports[1].warnings] == ["values_not_scored"]
+
+
+def test_a_prediction_on_another_grid_fails_its_case(cohort: Path) -> None:
+    _, truth = ball()
+    write_mask(cohort / "masks/exact.nii.gz", Volume(truth.array, np.diag([1.2, 1.5, 2.6, 1])))
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert reports[0].reason is not None
+    assert "the prediction lies up to" in reports[0].reason.sentence
+
+
+def test_label_files(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("value,name,color\n2,liver,#123456\n3,spleen,\n")
+    assert [(x.value, x.name) for x in read_labels(path)] == [(2, "liver"), (3, "spleen")]
+    assert read_labels(path)[0].color == "#123456"
+    path.write_text("number,name\n2,liver\n")
+    with pytest.raises(ManifestError, match="no list of labels"):
+        read_labels(path)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_labels(tmp_path / "none.json")
+
+
+def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:
+    with pytest.raises(ManifestError, match="does not exist"):
+        evaluate(cohort / "m.csv", cohort / "nowhere", cohort / "out")
