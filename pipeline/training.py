@@ -465,6 +465,9 @@ class _Coach(keras.callbacks.Callback):  # type: ignore[misc]  # keras publishes
         weights = self._network.get_weights()
         if self._recipe.ema:
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            # The means themselves are in the network now: JAX gives such shared memory away
+            # when it predicts, so the network gets a copy.
+            self._network.set_weights(self._network.get_weights())
         scores = judge(self._cases, self._spec, self._predict)
         if self._best is None or scores.mean > self._best[1].mean:
             self._save()

@@ -33,7 +33,7 @@ def test_planes_show_the_finest_detail() -> None:
     assert settle(Recipe(), [thick]).views == ("axial",)
     assert settle(Recipe(), [thick]).tile == (256, 256)
     small = settle(Recipe(), [cube])
-    assert (small.views, small.tile, small.depth, small.batch) == (("sagittal",), (64, 48), 3, 32)
+    assert (small.views, small.tile, small.depth, small.batch) == (("sagittal",), (64, 48), 3, 16)
     assert [label.value for label in small.labels] == [1, 2]
 
 
