@@ -20,8 +20,9 @@ Built from stock Keras layers, so that a saved network needs no code of ours.
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras
-from keras import layers
+from .backend import keras
+
+layers = keras.layers
 
 Normalisation = Literal["none", "batch", "group", "instance"]
 Activation = Literal["sigmoid", "softmax", "linear"]

@@ -7,9 +7,9 @@ threads prepare batches and in whatever order.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import keras
 import numpy as np
 
+from voxtile.models.backend import keras
 from voxtile.models.spec import Label
 
 from .augmentation import (

@@ -77,7 +77,15 @@ def run_demo(
     manifest = make_cohort(out / "cohort")
     say(f"2. training a small U-Net for {minutes:g} min on {_TRAIN} of them")
     recipe = Recipe(
-        minutes=minutes, filters=8, depth=3, context_slices=3, labels=LABELS, views=("axial",)
+        minutes=minutes,
+        filters=8,
+        depth=3,
+        context_slices=3,
+        batch=8,
+        learning_rate=3e-3,
+        steps_per_epoch=50,
+        views=("axial",),
+        labels=LABELS,
     )
     train(manifest, out / "model", recipe=recipe, description="Demo: phantoms of two ellipsoids.")
     say("3. running the batch over the scans that it never saw")
@@ -132,7 +140,7 @@ def _scan(rng: np.random.Generator, *, axes: str, tilt_degrees: float) -> tuple[
     spacing = (1.5, 1.5, float(rng.uniform(3.5, 5)))
     centre = rng.uniform(-8, 8, 3)
     radii = rng.uniform((20, 16, 18), (28, 22, 26))
-    lesion = rng.uniform(5, 8)
+    lesion = rng.uniform(7, 10)
     beside = centre + (radii - lesion - 3) * rng.uniform(-0.5, 0.5, 3)
     distractor = centre + np.array([0, radii[1] + 12, 0]) * rng.choice((-1, 1))
     gain = rng.uniform(0.7, 1.4)

@@ -5,11 +5,9 @@ columns, channels), to predictions, float32 of shape (n, rows, columns,
 classes); the rest of the pipeline knows no more of a network than that.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -39,19 +37,10 @@ def load_models(bundle: Bundle, plan: Plan) -> tuple[Model, ...]:
     return tuple(_load(bundle, network, plan) for network in bundle.spec.networks)
 
 
-def import_keras() -> ModuleType:
-    """Return keras, imported without TensorFlow's start-up messages."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    import keras
-
-    module: ModuleType = keras
-    return module
-
-
 def engine_facts() -> dict[str, str]:
     """Return what runs the networks, for `run.json`."""
-    keras = import_keras()
+    from voxtile.models.backend import keras
+
     return {
         "engine": "keras",
         "keras": keras.__version__,
@@ -65,7 +54,8 @@ def _load(bundle: Bundle, network: Network, plan: Plan) -> Model:
     if not network.file.endswith(".keras"):
         raise ModelError(f"{network.file} cannot be run: only .keras networks can be at present")
     content = bundle.read_network(network)
-    keras = import_keras()
+    from voxtile.models.backend import keras
+
     # Keras wants a path. The bytes that were checked go into a private file, so that what is
     # loaded is what was checked.
     with tempfile.TemporaryDirectory(prefix="voxtile-") as folder:

@@ -109,4 +109,5 @@ def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
 def _hat_area(end: np.ndarray) -> np.ndarray:
     """Return the area below ``max(0, 1 - |x|)`` up to `end`."""
     inside = np.clip(end, -1, 1)
-    return np.where(inside < 0, (1 + inside) ** 2 / 2, 1 - (1 - inside) ** 2 / 2)
+    area: np.ndarray = np.where(inside < 0, (1 + inside) ** 2 / 2, 1 - (1 - inside) ** 2 / 2)
+    return area

@@ -24,12 +24,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-import keras
 import numpy as np
-from keras import ops
 from pydantic_core import to_jsonable_python
 
 import voxtile
+from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import Label, ModelSpec, Network
 from voxtile.models.unet import build_unet
@@ -46,6 +45,8 @@ from .preparation import PlaneStack, StoredCase, store_cases, store_planes
 from .progress import Progress, show_progress
 from .recipe import Recipe, settle
 from .schedule import Budget, rate_at
+
+ops = keras.ops
 
 Choice = TypeVar("Choice")
 

@@ -1,0 +1,533 @@
+"""One DICOM file's header: the images in it, where they lie, and how their pixels are stored.
+
+Only what an image needs is looked at, and every value is checked where it is
+read. No text of a tag leaves this file but CS code strings and UIDs, which
+are compared and never shown (Modality is, once it is found to be a code).
+"""
+
+import re
+import struct
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isfinite
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from voxtile.errors import CaseError
+
+from .folder import Place
+from .mosaic import siemens_tiles, uih_tiles
+
+# Pixel data that are not a scan: Segmentation, Surface Segmentation, RT Dose (PS3.4 B.5).
+_NOT_SCANS = (
+    "1.2.840.10008.5.1.4.1.1.66.4",
+    "1.2.840.10008.5.1.4.1.1.66.5",
+    "1.2.840.10008.5.1.4.1.1.481.2",
+)
+_PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
+_UNDEFINED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class PixelStore:
+    """How the pixels of one file are stored (PS3.3 C.7.6.3).
+
+    Parameters
+    ----------
+    syntax : UID
+        Transfer syntax.
+    offset : int
+        Byte of the file where the pixel data begin; of the inflated data set
+        in a deflated file.
+    length : int or None
+        Bytes of pixel data; None where they are encapsulated.
+    kind : {"integer", "float32", "float64"}
+    """
+
+    place: Place
+    syntax: UID
+    offset: int
+    length: int | None
+    little_endian: bool
+    frames: int
+    rows: int
+    columns: int
+    allocated: int
+    stored: int
+    signed: bool
+    photometric: str
+    kind: str = "integer"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One slice: a frame of a file, or a window of one.
+
+    Parameters
+    ----------
+    frame : int
+        Of the file, from 0.
+    corner : (row, column)
+        Where its window begins in the frame; (0, 0) but for a mosaic.
+    rows, columns : int
+        Size, in pixels.
+    position : (x, y, z)
+        Centre of its first pixel, LPS, in mm (PS3.3 C.7.6.2.1.1).
+    orientation : (x, y, z, x, y, z)
+        Direction in which columns count on, then rows, LPS.
+    spacing : (rows, columns)
+        Distance between neighbouring rows, and columns, in mm.
+    thickness_mm : float
+        SliceThickness, 0 where it is not said. Not the distance of slices.
+    slope, intercept : float
+        Value = stored * slope + intercept (PS3.3 C.11.1).
+    component, echo : str, float
+        What all slices of one volume share.
+    order : tuple of int or float
+        What brings slices at one position, each of its own volume, in order.
+    """
+
+    store: PixelStore
+    frame: int
+    corner: tuple[int, int]
+    rows: int
+    columns: int
+    position: tuple[float, float, float]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, float]
+    thickness_mm: float
+    slope: float
+    intercept: float
+    component: str
+    echo: float
+    order: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """One DICOM file.
+
+    Parameters
+    ----------
+    modality : str
+        A code such as CT; "OT" where it is none.
+    kind : {"image", "scout", "other"}
+        A scout (localiser) is an image, but never the volume.
+    frame_of_reference : str
+        UID of the world that its positions are in; empty without one.
+    slices : tuple of Slice
+        Empty where it is not an image, or `problem` says why it is unusable.
+    problem : CaseError or None
+    rescaled : bool
+        False for a CT that does not say how stored values become HU.
+    tilt_deg : float
+        GantryDetectorTilt.
+    inverted : bool
+        Whether low values are meant to look bright (MONOCHROME1).
+    """
+
+    place: Place
+    uid: str
+    series: str
+    modality: str
+    kind: str
+    frame_of_reference: str = ""
+    slices: tuple[Slice, ...] = ()
+    problem: CaseError | None = None
+    rescaled: bool = True
+    tilt_deg: float = 0.0
+    inverted: bool = False
+
+
+def read_header(place: Place) -> Instance:
+    """Return what one file holds.
+
+    Raises
+    ------
+    CaseError
+        If the file is so damaged that not even its series is known.
+    """
+    try:
+        return _read_header(place)
+    except CaseError:
+        raise
+    except MemoryError:
+        raise
+    except OSError as error:
+        raise CaseError("unreadable", f"{place} cannot be read ({error.strerror})") from error
+    except Exception as error:  # pydicom raises anything on a damaged file
+        raise CaseError(
+            "damaged",
+            f"{place} has a damaged header ({type(error).__name__}); copy it again, or leave it "
+            "out",
+        ) from error
+
+
+def _read_header(place: Place) -> Instance:
+    """Return what one file holds; any exception may come of a damaged one."""
+    with place.path.open("rb") as file:
+        dataset = dcmread(file, stop_before_pixels=True)
+        pixel_offset = file.tell()
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
+        if not syntax:
+            raise CaseError(
+                "damaged", f"{place} does not name its transfer syntax; copy or export it again"
+            )
+        syntax = UID(syntax)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            element = _deflated_pixels(place)
+        else:
+            file.seek(pixel_offset)
+            element = _pixel_element(file.read(12), pixel_offset, dataset)
+    _require_ascending(dataset, place)
+    sop_class = UID(str(dataset.get("SOPClassUID", "")))
+    modality = str(dataset.get("Modality", ""))
+    instance = Instance(
+        place=place,
+        uid=str(dataset.get("SOPInstanceUID", "")),
+        series=str(dataset.get("SeriesInstanceUID", "")),
+        # Only what is a code may be shown (PS3.5 section 6.2, CS).
+        modality=modality if re.fullmatch(r"[A-Z]{2,10}", modality) else "OT",
+        kind="other",
+        frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
+    )
+    if sop_class in _NOT_SCANS or not (element or _should_be_image(dataset, sop_class)):
+        return instance
+    changes: dict[str, Any] = {"kind": "scout" if _is_scout(dataset) else "image"}
+    try:
+        if element is None:
+            raise _truncated(place)
+        store = _pixel_store(dataset, place, syntax, element)
+        changes |= {
+            "slices": _slices(dataset, store),
+            "rescaled": not _is_plain_ct(dataset, sop_class),
+            "tilt_deg": _optional(dataset, "GantryDetectorTilt", 0.0),
+            "inverted": store.photometric == "MONOCHROME1",
+        }
+    except CaseError as problem:
+        changes["problem"] = problem
+    return replace(instance, **changes)
+
+
+def _require_ascending(dataset: Dataset, place: Place) -> None:
+    """Refuse tags out of order (PS3.5 section 7.1): a length or tag before them is wrong."""
+    tags = list(dataset.keys())
+    if any(after <= before for before, after in pairwise(tags)):
+        raise CaseError(
+            "damaged",
+            f"{place} has elements out of order, as no sound file does; copy it again, or rewrite "
+            "it with a DICOM tool",
+        )
+
+
+def _should_be_image(dataset: Dataset, sop_class: UID) -> bool:
+    """Whether an object without pixel data ought to have some."""
+    meta_class = UID(str(dataset.file_meta.get("MediaStorageSOPClassUID", "")))
+    named = any("Image Storage" in uid.name for uid in (sop_class, meta_class))
+    return named or "Rows" in dataset or "BitsAllocated" in dataset
+
+
+def _is_scout(dataset: Dataset) -> bool:
+    """Whether an image is a scout or localiser (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1)."""
+    value = dataset.get("ImageType", "")
+    words = [value] if isinstance(value, str) else [str(word) for word in value or ()]
+    return any("LOCALI" in word or "SCOUT" in word for word in words)
+
+
+def _is_plain_ct(dataset: Dataset, sop_class: UID) -> bool:
+    """Whether a CT image lacks its rescale values, so that its numbers may not be HU."""
+    return sop_class.name == "CT Image Storage" and "RescaleSlope" not in dataset
+
+
+def _truncated(place: Place) -> CaseError:
+    """Return the error of a file that ends before its pixels."""
+    return CaseError(
+        "truncated", f"{place} ends before its pixel data; copy it again, or leave it out"
+    )
+
+
+_Element = tuple[str, int, int | None]
+
+
+def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | None:
+    """Return (kind, offset, length or None) of the pixel data that a file position is at."""
+    if len(head) < 8:
+        return None
+    implicit, little = dataset.original_encoding
+    order = "<" if little else ">"
+    group, element = struct.unpack_from(f"{order}HH", head)
+    kind = _PIXEL_TAGS.get(group << 16 | element)
+    if kind is None:
+        return None
+    if not implicit and head[4:6] not in (b"OB", b"OW", b"OF", b"OD", b"UN"):
+        return None
+    begin = 4 if implicit else 8
+    if len(head) < begin + 4:
+        return None
+    (length,) = struct.unpack_from(f"{order}I", head, begin)
+    return kind, offset + begin + 4, None if length == _UNDEFINED else length
+
+
+def _deflated_pixels(place: Place) -> _Element | None:
+    """Return the same for a deflated data set, where there is no position to speak of."""
+    dataset = dcmread(place.path)
+    return ("integer", 0, len(dataset.PixelData)) if "PixelData" in dataset else None
+
+
+def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element) -> PixelStore:
+    """Return how the pixels are stored, checked."""
+    kind, offset, length = element
+    if int(dataset.get("SamplesPerPixel") or 0) != 1 or str(
+        dataset.get("PhotometricInterpretation")
+    ) not in ("MONOCHROME1", "MONOCHROME2"):
+        raise CaseError(
+            "colour",
+            f"{place} has coloured pixels, or does not say that they are grey; one grey value per "
+            "pixel is needed (MONOCHROME1 or MONOCHROME2)",
+        )
+    names = ["Rows", "Columns", "BitsAllocated"]
+    if kind == "integer":
+        names += ["BitsStored", "HighBit", "PixelRepresentation"]
+    for name in names:
+        if not isinstance(dataset.get(name), int):
+            raise CaseError("damaged", f"{place} has no valid {name}; copy or export it again")
+    store = PixelStore(
+        place=place,
+        syntax=syntax,
+        offset=offset,
+        length=length,
+        little_endian=bool(dataset.original_encoding[1]),
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        rows=dataset.Rows,
+        columns=dataset.Columns,
+        allocated=dataset.BitsAllocated,
+        stored=dataset.BitsStored if kind == "integer" else dataset.BitsAllocated,
+        signed=kind != "integer" or dataset.PixelRepresentation == 1,
+        photometric=str(dataset.PhotometricInterpretation),
+        kind=kind,
+    )
+    allowed = {"integer": (8, 16, 32), "float32": (32,), "float64": (64,)}[kind]
+    sound = store.allocated in allowed and 1 <= store.stored <= store.allocated
+    if kind == "integer":
+        sound &= dataset.HighBit == store.stored - 1 and dataset.PixelRepresentation in (0, 1)
+    if not sound or min(store.rows, store.columns, store.frames) < 1:
+        raise CaseError(
+            "pixel_layout",
+            f"{place} stores pixels in a way that is not read: {store.rows} x {store.columns}, "
+            f"{store.frames} frames, {store.stored} of {store.allocated} bits; 8, 16 or 32 bits "
+            "with the highest last are",
+        )
+    if "ModalityLUTSequence" in dataset:
+        raise CaseError(
+            "modality_lut",
+            f"{place} maps stored values by a table (Modality LUT), which is not read; rescale "
+            "slope and intercept are",
+        )
+    return store
+
+
+def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
+    """Return the slices of a file with an image."""
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        return _enhanced_slices(dataset, store)
+    if store.frames > 1:
+        raise CaseError(
+            "no_geometry",
+            f"{store.place} holds {store.frames} frames but not where each lies (no per-frame "
+            "functional groups); export it as enhanced multi-frame or as single slices",
+        )
+    slope, intercept = _rescale(dataset, store.place)
+    orientation = _orientation(dataset, store.place)
+    spacing = _spacing(dataset, store.place)
+    thickness = _optional(dataset, "SliceThickness", 0.0)
+    tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
+    component = _component(dataset.get("ImageType"), None)
+    echo = _optional(dataset, "EchoTime", 0.0)
+    order = (
+        _rank(component),
+        echo,
+        _optional(dataset, "TemporalPositionIdentifier", 0.0),
+        _optional(dataset, "AcquisitionNumber", 0.0),
+        _optional(dataset, "InstanceNumber", 0.0),
+        0,
+    )
+
+    def make(
+        corner: tuple[int, int], rows: int, columns: int, position: tuple[float, float, float]
+    ) -> Slice:
+        return Slice(
+            store=store,
+            frame=0,
+            corner=corner,
+            rows=rows,
+            columns=columns,
+            position=position,
+            orientation=orientation,
+            spacing=spacing,
+            thickness_mm=thickness,
+            slope=slope,
+            intercept=intercept,
+            component=component,
+            echo=echo,
+            order=order,
+        )
+
+    if tiles is None:
+        position = _position(dataset, store.place)
+        return (make((0, 0), store.rows, store.columns, position),)
+    return tuple(make(tile.corner, tile.rows, tile.columns, tile.position) for tile in tiles)
+
+
+def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
+    """Return the frames of an enhanced multi-frame image (PS3.3 C.7.6.16)."""
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    if len(frames) != store.frames or "NumberOfFrames" not in dataset:
+        raise CaseError(
+            "damaged",
+            f"{store.place} says {store.frames} frames but describes {len(frames)}; copy it again",
+        )
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    place = store.place
+    slices = []
+    for index, groups in enumerate(frames):
+
+        def group(name: str, groups: Dataset = groups) -> Dataset:
+            """Return a functional group of this frame, its own or the shared one, or an empty."""
+            items = groups.get(name) or shared.get(name)
+            return items[0] if items else Dataset()
+
+        content = group("FrameContentSequence")
+        frame_type = group("MRImageFrameTypeSequence")
+        component = _component(
+            frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
+            frame_type.get("ComplexImageComponent"),
+        )
+        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", 0.0)
+        slope, intercept = _rescale(group("PixelValueTransformationSequence"), place)
+        slices.append(
+            Slice(
+                store=store,
+                frame=index,
+                corner=(0, 0),
+                rows=store.rows,
+                columns=store.columns,
+                position=_position(group("PlanePositionSequence"), place),
+                orientation=_orientation(group("PlaneOrientationSequence"), place),
+                spacing=_spacing(group("PixelMeasuresSequence"), place),
+                thickness_mm=_optional(group("PixelMeasuresSequence"), "SliceThickness", 0.0),
+                slope=slope,
+                intercept=intercept,
+                component=component,
+                echo=echo,
+                order=(
+                    _rank(component),
+                    echo,
+                    _optional(content, "TemporalPositionIndex", 0.0),
+                    _optional(dataset, "AcquisitionNumber", 0.0),
+                    _optional(dataset, "InstanceNumber", 0.0),
+                    index,
+                ),
+            )
+        )
+    return tuple(slices)
+
+
+def _component(image_type: Any, named: Any) -> str:
+    """Return what kind of value an image shows, as far as it says: M, P, R, I, a map, or "".
+
+    From the fourth value of an enhanced image's FrameType with its complex
+    component, or the third of a classic MR's ImageType.
+    """
+    words = [str(word) for word in image_type] if image_type else []
+    if named is not None:
+        return f"{named} {words[3] if len(words) > 3 else ''}"
+    return words[2] if len(words) > 2 else ""
+
+
+def _rank(component: str) -> int:
+    """Return 0 for magnitude, which is the first volume, and a stable number for the rest."""
+    if not component or component.startswith("M"):
+        return 0
+    return int.from_bytes(component.encode()[:4].ljust(4, b"\0"))
+
+
+def _position(dataset: Dataset, place: Place) -> tuple[float, float, float]:
+    """Return ImagePositionPatient."""
+    x, y, z = _needed(dataset, "ImagePositionPatient", 3, place)
+    return x, y, z
+
+
+def _orientation(dataset: Dataset, place: Place) -> tuple[float, ...]:
+    """Return ImageOrientationPatient, two unit vectors at right angles (PS3.3 C.7.6.2.1.1)."""
+    values = _needed(dataset, "ImageOrientationPatient", 6, place)
+    row, column = values[:3], values[3:]
+    lengths = [sum(x * x for x in vector) for vector in (row, column)]
+    dot = sum(x * y for x, y in zip(row, column, strict=True))
+    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(dot)) > 2e-3:
+        raise CaseError(
+            "no_geometry",
+            f"{place} has an ImageOrientationPatient that is not two unit vectors at right angles; "
+            "export the series again",
+        )
+    return values
+
+
+def _spacing(dataset: Dataset, place: Place) -> tuple[float, float]:
+    """Return PixelSpacing: between rows, between columns (PS3.3 10.7.1.3)."""
+    rows, columns = _needed(dataset, "PixelSpacing", 2, place)
+    if min(rows, columns) <= 0:
+        raise CaseError(
+            "no_geometry", f"{place} has a PixelSpacing that is not positive; export it again"
+        )
+    return rows, columns
+
+
+def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
+    """Return slope and intercept; (1, 0) where there is neither."""
+    present = [name for name in ("RescaleSlope", "RescaleIntercept") if name in dataset]
+    if not present:
+        return 1.0, 0.0
+    try:
+        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+    except (AttributeError, TypeError, ValueError):
+        slope = 0.0
+    if slope == 0 or not isfinite(slope) or not isfinite(intercept):
+        raise CaseError(
+            "bad_rescale",
+            f"{place} needs both RescaleSlope and RescaleIntercept, finite and the slope not 0, "
+            "but has not; export the series again",
+        )
+    return slope, intercept
+
+
+def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[float, ...]:
+    """Return the numbers of an element that an image cannot lie anywhere without."""
+    values = _numbers(dataset, name)
+    if len(values) != count or not all(map(isfinite, values)):
+        came = f"{len(values)} numbers" if values else "none"
+        raise CaseError(
+            "no_geometry",
+            f"{place} needs {count} finite numbers in {name} but has {came}, so it is not known "
+            "where it lies; export the original series again, or leave the case out",
+        )
+    return values
+
+
+def _numbers(dataset: Dataset, name: str) -> tuple[float, ...]:
+    """Return the numbers of an element; none where it is missing, empty or no numbers."""
+    try:
+        value = dataset.get(name)
+        if value is None or value == "":
+            return ()
+        many = [value] if isinstance(value, int | float | str) else list(value)
+        return tuple(float(number) for number in many)
+    except (ValueError, TypeError, OverflowError, NotImplementedError):
+        return ()
+
+
+def _optional(dataset: Dataset, name: str, default: float) -> float:
+    """Return the first number of an element, if it has a finite one."""
+    values = _numbers(dataset, name)
+    return values[0] if values and isfinite(values[0]) else default

@@ -1,0 +1,179 @@
+"""Pictures tiled with the slices of a volume, as Siemens (mosaic) and UIH (grid) write them.
+
++---+---+---+
+| 0 | 1 | 2 |      slices row by row; a Siemens mosaic is square and
++---+---+---+      padded with empty tiles, its position that of the
+| 3 | 4 | - |      corner of a picture so large around slice 0's centre
++---+---+---+
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, isqrt
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+
+from voxtile.errors import CaseError
+
+from .folder import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One slice in a tiled picture.
+
+    Parameters
+    ----------
+    corner : (row, column)
+        Its first pixel in the picture.
+    rows, columns : int
+    position : (x, y, z)
+        Centre of its first pixel, LPS, in mm.
+    """
+
+    corner: tuple[int, int]
+    rows: int
+    columns: int
+    position: tuple[float, float, float]
+
+
+def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
+    """Return the slices of a Siemens mosaic, or None where an image is none.
+
+    The number of slices and their normal come from the private CSA header
+    (0029,xx10); distances from SpacingBetweenSlices.
+
+    Raises
+    ------
+    CaseError
+        If the image is a mosaic but does not say enough to unfold it.
+    """
+    words = dataset.get("ImageType") or ()
+    says_mosaic = any("MOSAIC" in str(word) for word in words)
+    csa = _csa(_private(dataset, 0x0029, "SIEMENS CSA HEADER", 0x10))
+    counts = csa.get("NumberOfImagesInMosaic", [])
+    count = int(counts[0]) if counts else _private(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A)
+    if not says_mosaic and not count:
+        return None
+    normal = np.array([float(text) for text in csa.get("SliceNormalVector", [])])
+    spacing = dataset.get("SpacingBetweenSlices")
+    if not count or normal.shape != (3,) or not spacing:
+        raise CaseError(
+            "mosaic",
+            f"{place} is a Siemens mosaic without the private header (0029,1010) that says how "
+            "many slices it holds and which way they run; export it with private tags",
+        )
+    side = ceil(count**0.5) if isqrt(count) ** 2 != count else isqrt(count)
+    rows, columns = _tile_size(dataset, (side, side), place)
+    across, down = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
+    between_rows, between_columns = (float(value) for value in dataset.PixelSpacing)
+    if abs(abs(normal @ np.cross(across, down)) - 1) > 1e-3:
+        raise CaseError(
+            "mosaic",
+            f"{place} is a Siemens mosaic whose slices do not run at right angles to their rows "
+            "and columns; export the series as single slices",
+        )
+    first = (
+        np.array(dataset.ImagePositionPatient, float)
+        + across * between_columns * (dataset.Columns - columns) / 2
+        + down * between_rows * (dataset.Rows - rows) / 2
+    )
+    return [
+        _tile(number, side, rows, columns, first + normal * float(spacing) * number)
+        for number in range(count)
+    ]
+
+
+def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
+    """Return the slices of a UIH grid (VFRAME), or None where an image is none.
+
+    The private sequence (0065,xx51) holds each slice's position.
+
+    Raises
+    ------
+    CaseError
+        If the image is a grid but does not say enough to unfold it.
+    """
+    words = dataset.get("ImageType") or ()
+    items = _private(dataset, 0x0065, "Image Private Header", 0x51)
+    if not items and not any("VFRAME" in str(word) for word in words):
+        return None
+    count = len(items or ())
+    stated = _private(dataset, 0x0065, "Image Private Header", 0x50)
+    if not count or (stated is not None and int(stated) != count):
+        raise CaseError(
+            "mosaic",
+            f"{place} is a UIH grid without the private sequence (0065,1051) that says where its "
+            "slices lie; export it with private tags",
+        )
+    across = ceil(count**0.5)
+    rows, columns = _tile_size(dataset, (ceil(count / across), across), place)
+    positions = [np.array(item.ImagePositionPatient, float) for item in items]
+    return [
+        _tile(number, across, rows, columns, position) for number, position in enumerate(positions)
+    ]
+
+
+def _tile(number: int, across: int, rows: int, columns: int, position: np.ndarray) -> Tile:
+    """Return one tile, counted row by row."""
+    x, y, z = position.tolist()
+    corner = (number // across * rows, number % across * columns)
+    return Tile(corner, rows, columns, (x, y, z))
+
+
+def _tile_size(dataset: Dataset, grid: tuple[int, int], place: Place) -> tuple[int, int]:
+    """Return rows and columns of a tile."""
+    if dataset.Rows % grid[0] or dataset.Columns % grid[1]:
+        raise CaseError(
+            "mosaic",
+            f"{place} has {dataset.Rows} x {dataset.Columns} pixels, which {grid[0]} x {grid[1]} "
+            "tiles do not divide; export the series as single slices",
+        )
+    return dataset.Rows // grid[0], dataset.Columns // grid[1]
+
+
+def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+    """Return the value of a private element, or None."""
+    try:
+        return dataset.private_block(group, creator)[element].value
+    except KeyError:
+        return None
+
+
+def _csa(content: Any) -> dict[str, list[str]]:
+    """Return the elements of a Siemens CSA2 header ("SV10"), empty without one.
+
+    Layout as nibabel documents it (nibabel.nicom, "Siemens format DICOM with
+    CSA header"): 8 bytes, the number of elements, then for each a name of 64
+    bytes, five numbers of which the fourth counts items, and each item's
+    length with its text, padded to 4 bytes.
+    """
+    if not isinstance(content, bytes) or content[:4] != b"SV10":
+        return {}
+    try:
+        return dict(_csa_elements(content))
+    except (struct.error, UnicodeDecodeError):
+        return {}
+
+
+def _csa_elements(content: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Yield name and texts of each element."""
+    (count,) = struct.unpack_from("<I", content, 8)
+    at = 16
+    for _ in range(min(count, 1000)):
+        name, _, _, _, items, _ = struct.unpack_from("<64si4siii", content, at)
+        at += 84
+        texts = []
+        for _ in range(min(items, 1000)):
+            (length,) = struct.unpack_from("<4xi8x", content, at)
+            at += 16
+            if not 0 <= length <= len(content) - at:
+                raise struct.error("an item is longer than the header")
+            text = content[at : at + length].split(b"\0")[0].decode("latin-1").strip()
+            at += -(-length // 4) * 4
+            if text:
+                texts.append(text)
+        yield name.split(b"\0")[0].decode("ascii"), texts

@@ -1,0 +1,222 @@
+"""The one series that is meant, among everything that a folder holds.
+
+Scouts, objects without pixels and pictures that lie nowhere in the patient
+never count as a volume. Where several series are left, nothing is guessed.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import ge, le
+
+import numpy as np
+
+from voxtile.errors import CaseError
+from voxtile.scan import Notice
+
+from .header import Instance, Slice
+
+# A picture with such a problem is no slice of a volume: a report page, a projection image.
+_NO_VOLUME = ("colour", "no_geometry")
+_HOW = (
+    "choose one with --series (or a column `series`): its id, a SeriesInstanceUID, or rules such "
+    "as modality=CT, slices>=20, largest, joined by commas"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """The images of one series.
+
+    Parameters
+    ----------
+    uid : str
+        SeriesInstanceUID; never shown.
+    images : tuple of Instance
+        In name order, scouts left out.
+    scouts : int
+    """
+
+    uid: str
+    images: tuple[Instance, ...]
+    scouts: int = 0
+
+    @property
+    def label(self) -> str:
+        """A pseudonym: the same for the same series, telling nothing about it."""
+        return hashlib.sha256(self.uid.encode()).hexdigest()[:8]
+
+    @property
+    def modality(self) -> str:
+        """Code of the modality."""
+        return self.images[0].modality if self.images else "OT"
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """All slices, in name order."""
+        return tuple(piece for image in self.images for piece in image.slices)
+
+    @property
+    def may_be_volume(self) -> bool:
+        """Whether some image lies somewhere, or is too damaged to tell."""
+        return any(
+            image.problem is None or image.problem.code not in _NO_VOLUME for image in self.images
+        )
+
+    def __str__(self) -> str:
+        slices = self.slices
+        if not slices:
+            return f"id={self.label} ({self.modality}, {len(self.images)} damaged files)"
+        rows, columns = slices[0].spacing
+        normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
+        along = np.unique(np.round([normal @ piece.position for piece in slices], 3))
+        spacing = f"{columns:.3g} x {rows:.3g}"
+        if len(along) > 1:
+            spacing += f" x {np.median(np.diff(along)):.3g}"
+        word = "slice" if len(slices) == 1 else "slices"
+        return f"id={self.label} ({self.modality}, {len(slices)} {word}, {spacing} mm)"
+
+
+def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Series, list[Notice]]:
+    """Return the series that is meant, and what was left aside.
+
+    Parameters
+    ----------
+    instances : sequence of Instance
+        Every DICOM file, in name order.
+    rule : str or None
+        A SeriesInstanceUID, or terms joined by commas: ``id=3f2a90c1``,
+        ``modality=CT``, ``slices>=20``, ``slices<=300``, ``largest``.
+
+    Raises
+    ------
+    CaseError
+        If not exactly one series is left.
+    """
+    every = _group(instances)
+    found = [series for series in every if series.may_be_volume]
+    if not found:
+        raise _nothing(instances, every)
+    chosen = found if rule is None else _apply(rule, found)
+    if not chosen:
+        raise CaseError(
+            "no_such_series",
+            f"no series is as asked for, but there are {_listed(found)}; {_HOW}",
+        )
+    if len(chosen) > 1:
+        raise CaseError(
+            "several_series", f"there are {len(chosen)} series: {_listed(chosen)}; {_HOW}"
+        )
+    (series,) = chosen
+    for image in series.images:
+        if image.problem is not None:
+            raise image.problem
+    return series, _left_aside(instances, every, found, series)
+
+
+def _group(instances: Sequence[Instance]) -> list[Series]:
+    """Return the series with images, scouts apart, in the order of their first file."""
+    grouped: dict[str, list[Instance]] = {}
+    for instance in instances:
+        if instance.kind != "other":
+            grouped.setdefault(instance.series, []).append(instance)
+    return [
+        Series(
+            uid,
+            tuple(image for image in images if image.kind == "image"),
+            sum(image.kind == "scout" for image in images),
+        )
+        for uid, images in grouped.items()
+    ]
+
+
+def _nothing(instances: Sequence[Instance], every: Sequence[Series]) -> CaseError:
+    """Return why no series is a volume."""
+    problems = [
+        image.problem for series in every for image in series.images if image.problem is not None
+    ]
+    if problems:
+        return problems[0]
+    if any(series.scouts for series in every):
+        return CaseError(
+            "only_scouts",
+            "there are only scouts (localisers), which never count as the volume; name the folder "
+            "of the series itself",
+        )
+    return CaseError(
+        "not_an_image",
+        f"none of the {len(instances)} DICOM objects is an image of a scan (they are reports, "
+        "plans, segmentations or the like); name the folder of the series itself",
+    )
+
+
+def _left_aside(
+    instances: Sequence[Instance],
+    every: Sequence[Series],
+    found: Sequence[Series],
+    chosen: Series,
+) -> list[Notice]:
+    """Return notices about what was not read."""
+    notices = []
+    if len(found) > 1:
+        notices.append(Notice("series_chosen", f"{chosen} was chosen among {len(found)} series"))
+    aside = {
+        "scout": sum(series.scouts for series in every),
+        "picture without a place in the patient": sum(
+            len(series.images) for series in every if series not in found
+        ),
+        "other DICOM object": sum(instance.kind == "other" for instance in instances),
+    }
+    words = [
+        f"{count} {what}{'' if count == 1 else 's'}".replace("picture without", "pictures without")
+        if what.startswith("picture") and count > 1
+        else f"{count} {what}{'s' if count > 1 else ''}"
+        for what, count in aside.items()
+        if count
+    ]
+    if words:
+        notices.append(Notice("left_aside", f"{', '.join(words)} left aside"))
+    return notices
+
+
+def _listed(found: Sequence[Series]) -> str:
+    """Return series for a message, the first 20."""
+    words = [str(series) for series in found[:20]]
+    if len(found) > 20:
+        words.append(f"{len(found) - 20} more")
+    return ", ".join(words)
+
+
+def _apply(rule: str, found: Sequence[Series]) -> list[Series]:
+    """Return the series that a rule leaves."""
+    chosen = list(found)
+    terms = [term.strip() for term in rule.split(",") if term.strip()]
+    for term in terms:
+        if term != "largest":
+            test = _test(term)
+            chosen = [series for series in chosen if test(series)]
+    if "largest" in terms and chosen:  # whatever its place: the largest of what the rest leave
+        most = max(len(series.slices) for series in chosen)
+        chosen = [series for series in chosen if len(series.slices) == most]
+    return chosen
+
+
+def _test(term: str) -> Callable[[Series], bool]:
+    """Return the test that one term of a rule stands for."""
+    if match := re.fullmatch(r"modality\s*=\s*([A-Za-z]{2,10})", term):
+        modality = match[1].upper()
+        return lambda series: series.modality == modality
+    if match := re.fullmatch(r"slices\s*(>=|<=)\s*(\d{1,9})", term):
+        compare, limit = (ge if match[1] == ">=" else le), int(match[2])
+        return lambda series: bool(compare(len(series.slices), limit))
+    if match := re.fullmatch(r"id\s*=\s*([0-9a-f]{8})", term):
+        label = match[1]
+        return lambda series: series.label == label
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)+", term):
+        return lambda series: series.uid == term
+    raise CaseError(
+        "bad_series_rule",
+        "the rule for the series is none of id=..., modality=..., slices>=..., slices<=..., "
+        "largest, or a SeriesInstanceUID; correct it",
+    )

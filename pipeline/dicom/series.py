@@ -1,0 +1,70 @@
+"""A folder of DICOM to a scan, from the files to the voxels. Runs in the child process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.isolation import Workspace
+from voxtile.scan import Notice, ReadPolicy, Scan
+from voxtile.volume import Volume
+
+from .folder import list_files
+from .header import Instance, read_header
+from .pixels import Decoder, voxels
+from .repair import fill_gaps, rectangular
+from .selection import choose_series
+from .stack import Stack, stack_slices
+
+
+def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
+    """Read the one volume of a folder; as `voxtile.dicom.read_series`, in this process."""
+    listing = list_files(path)
+    instances = []
+    for place in listing.files:
+        workspace.at(str(place))
+        instances.append(read_header(place))
+    series, notices = choose_series(instances, policy.series)
+    if listing.ignored:
+        notices.append(Notice("ignored_files", f"{listing.ignored} files that are not DICOM"))
+    decoder = Decoder(workspace)
+    stack, found = stack_slices(series.slices, policy, decoder.same)
+    notices += found
+    array = voxels(stack.slices, stack.planes, decoder)
+    fill_gaps(array, stack.planes)
+    affine = stack.affine
+    if stack.tilt_deg and policy.tilt == "resample":
+        array, affine = rectangular(array, affine, workspace)
+    notices += [*_about(series.images, stack), *decoder.notices()]
+    return Scan(Volume(array.T, affine), tuple(notices))
+
+
+def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:
+    """Return what a reader of the numbers should know about the images."""
+    notices = []
+    if any(image.inverted for image in images):
+        notices.append(
+            Notice(
+                "monochrome1",
+                "low values are meant to look bright (MONOCHROME1); values were kept as they are",
+            )
+        )
+    if not all(image.rescaled for image in images):
+        notices.append(
+            Notice(
+                "no_rescale",
+                "the CT does not say how stored values become HU; they were kept as they are",
+            )
+        )
+    tilt = max((image.tilt_deg for image in images), key=abs)
+    # Upright: every axis of the grid along one of the world's.
+    upright = bool((np.abs(stack.affine[:3, :3]) > 1e-3).sum() == 3)
+    if abs(tilt) > 0.5 and upright:
+        notices.append(
+            Notice(
+                "tilt_unused",
+                f"the scanner says a gantry tilt of {tilt:.1f} degrees, but the slices lie "
+                "upright; read as they lie",
+            )
+        )
+    return notices

@@ -1,0 +1,59 @@
+"""What the documents show exists: commands, options, files, names."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import voxtile
+from voxtile.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+
+
+def shown_commands(text: str) -> list[str]:
+    """Each `voxtile ...` in a code block or in code quotes."""
+    blocks = re.findall(r"```(?:sh|text|console)?\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", text)
+    return [line.strip() for line in lines if line.strip().startswith("voxtile ")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_command_and_option_shown_exists(document: Path) -> None:
+    commands = get_command(app).commands
+    for line in shown_commands(document.read_text()):
+        words = line.split("#")[0].split()
+        if words[1].startswith("-"):
+            continue
+        assert words[1] in commands, line
+        known = {name for option in commands[words[1]].params for name in option.opts}
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= known | {"--help"}, line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_file_linked_exists(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+def test_the_readme_names_every_command_and_script() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in get_command(app).commands:
+        assert f"`voxtile {name}" in text
+    for script in ("demo", "test"):
+        assert f"./scripts/{script}" in text
+        assert (ROOT / "scripts" / script).stat().st_mode & 0o111
+
+
+def test_the_public_names_are_there_and_documented() -> None:
+    for name in voxtile.__all__:
+        assert getattr(voxtile, name).__doc__, name
+    for name in ("run_manifest", "segment", "read_volume", "write_mask", "score", "train"):
+        assert "Parameters\n    ----------" in getattr(voxtile, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        voxtile.nothing  # noqa: B018
