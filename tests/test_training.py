@@ -198,6 +198,17 @@ def test_a_value_that_is_no_label_is_refused(tmp_path: Path) -> None:
         train(cohort(tmp_path), tmp_path / "out", recipe=recipe)
 
 
+def test_a_value_that_only_validation_has_is_refused(tmp_path: Path) -> None:
+    cohort(tmp_path)
+    shell = read_nifti(tmp_path / "0_label.nii.gz").volume
+    write_mask(tmp_path / "0_label.nii.gz", shell.with_array(np.minimum(shell.array, 1)))
+    rows = [["c0", "0.nii", "0_label.nii.gz", "t"], ["c1", "1.nii", "1_label.nii.gz", "v"]]
+    with pytest.raises(
+        ManifestError, match=r"line 3: case c1.*\[2\], but the training labels only"
+    ):
+        train(write_rows(tmp_path, rows), tmp_path / "out", recipe=TINY)
+
+
 def test_a_patient_in_both_splits_is_refused(tmp_path: Path) -> None:
     cohort(tmp_path)
     (tmp_path / "cohort.csv").write_text(
