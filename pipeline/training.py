@@ -122,6 +122,12 @@ def train(
     Bundle
         Read back from `out` and verified.
 
+    Notes
+    -----
+    While it runs, cases and the checkpoint lie in a hidden folder
+    ``.<name>.*.tmp`` beside `out`. An interruption removes it and leaves
+    nothing; only a killed process leaves it behind, to be deleted by hand.
+
     Raises
     ------
     ManifestError
