@@ -19,7 +19,7 @@ from .stack import Stack, stack_slices
 
 def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     """Read the one volume of a folder; as `voxtile.dicom.read_series`, in this process."""
-    listing = list_files(path)
+    listing = list_files(path, workspace.at)
     instances = []
     for place in listing.files:
         workspace.at(str(place))
