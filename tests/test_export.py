@@ -18,6 +18,7 @@ from phantoms import ball, make_bundle, make_spec, threshold_model
 from test_run import add_case, write_manifest
 from typer.testing import CliRunner
 
+from voxtile.batch.drive import run_manifest
 from voxtile.cli import app
 from voxtile.errors import CaseError, ManifestError
 from voxtile.export import FORMATS, Finished, check_formats, export_run
@@ -27,7 +28,7 @@ from voxtile.export.slicer import write_seg_nrrd
 from voxtile.export.surfaces import glb, stl
 from voxtile.models.spec import Concept, Label, Network
 from voxtile.nifti import read_nifti
-from voxtile.run import RunSettings, run_manifest
+from voxtile.run import RunSettings
 from voxtile.volume import Volume
 
 LIVER = Concept(value="10200004", scheme="SCT", meaning="Liver")

@@ -13,6 +13,7 @@ from dicoms import voxels, write_series
 from phantoms import make_bundle
 from test_run import write_manifest
 
+from voxtile.batch.drive import run_manifest
 from voxtile.dicom import read_sources
 from voxtile.errors import CaseError
 from voxtile.export import Finished, export_run
@@ -20,7 +21,7 @@ from voxtile.export.dicom_seg import write_binary_seg, write_labelmap_seg
 from voxtile.models.spec import Concept, Label
 from voxtile.reading import read_scan
 from voxtile.reference import read_reference
-from voxtile.run import RunSettings, run_manifest
+from voxtile.run import RunSettings
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
 

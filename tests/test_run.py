@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from phantoms import ball, make_bundle, make_spec, threshold_model
 
+from voxtile.batch.drive import run_manifest
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.inference import infer
 from voxtile.models.spec import Label, Network
@@ -19,7 +20,7 @@ from voxtile.nifti import read_nifti, write_mask, write_volume
 from voxtile.phantom_dicom import write_series
 from voxtile.plan import make_plan
 from voxtile.report import read_case_report, write_reports
-from voxtile.run import RunSettings, run_manifest
+from voxtile.run import RunSettings
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
@@ -348,6 +349,19 @@ def test_channels_must_be_there_and_share_a_grid(tmp_path: Path) -> None:
     rows = [{"case_id": "x", "image_t2": "a.nii.gz", "image_t1": "a.nii.gz"}]
     result = run(write_manifest(tmp_path, rows), tmp_path / "ok", **spec)
     assert result.reports[0].status == "done"
+
+
+def test_a_row_picks_its_own_volume_of_a_4d_scan(tmp_path: Path) -> None:
+    image, truth = ball()
+    both = np.stack([np.zeros_like(image.array), image.array], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(both, image.affine), tmp_path / "a.nii.gz")
+    write_mask(tmp_path / "l.nii.gz", truth)
+    row = {"case_id": "a", "image": "a.nii.gz", "label": "l.nii.gz"}
+    assert "several_volumes" in failure(tmp_path, [row])
+    result = run(write_manifest(tmp_path, [{**row, "volume": "1"}]), tmp_path / "picked")
+    assert result.reports[0].labels[0].dice == 1
+    result = run(write_manifest(tmp_path, [{**row, "volume": "0"}]), tmp_path / "other")
+    assert result.reports[0].labels[0].status == "pred_empty"
 
 
 def test_only_the_asked_splits_run(tmp_path: Path) -> None:

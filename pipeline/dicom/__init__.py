@@ -107,7 +107,9 @@ def read_sources(
     scan = run_isolated(
         "voxtile.dicom.sources:sources_here", path.absolute(), policy or ReadPolicy()
     )
-    files = {place.number: place.path for place in list_files(path.absolute()).files}
+    files = {
+        place.number: place.path for place in list_files(path.absolute(), lambda _: None).files
+    }
     table = scan.volume.array[0, 0]
     slices = tuple(
         SourceSlice(files[number], frame) if number else None

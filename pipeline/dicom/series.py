@@ -43,7 +43,7 @@ class Found:
 
 def find_stack(workspace: Workspace, path: Path, policy: ReadPolicy) -> Found:
     """Return the slices of the one volume that a folder holds, from headers alone."""
-    listing = list_files(path)
+    listing = list_files(path, workspace.at)
     instances = []
     for place in listing.files:
         workspace.at(str(place))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from voxtile.errors import CaseError, ManifestError
 from voxtile.fingerprint import content_hash
 from voxtile.models.spec import Label
 from voxtile.nifti import read_nifti
+from voxtile.reading import policy_of
 from voxtile.reference import integral
 from voxtile.report import read_case_report
 from voxtile.scan import ReadPolicy
@@ -72,20 +73,24 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
     """
     facts = _run_facts(out)
     labels = tuple(facts["labels"])
-    images = None if cases is None else {case.case_id: case.images[0][1] for case in cases}
+    named = None if cases is None else {case.case_id: case for case in cases}
     found = []
     for path in sorted((out / "cases").glob("*.json")):
         try:
             report = read_case_report(path)
         except ValueError as error:
             raise ManifestError([f"{path} cannot be used: {error}"]) from error
-        if report.status == "done" and (images is None or report.case_id in images):
-            image = None if images is None else images[report.case_id]
-            found.append(
-                Finished(report.case_id, out, labels, facts["model"], image, facts["policy"])
-            )
+        if report.status != "done":
+            continue
+        one = Finished(report.case_id, out, labels, facts["model"], policy=facts["policy"])
+        if named is None:
+            found.append(one)
+        elif report.case_id in named:
+            case = named[report.case_id]
+            policy = policy_of(case, facts["policy"])
+            found.append(replace(one, image=case.images[0][1], policy=policy))
     if not found:
-        told = "" if images is None else " that the manifest names"
+        told = "" if named is None else " that the manifest names"
         raise ManifestError([f"{out} has no finished case{told}; nothing to export"])
     return tuple(found)
 
