@@ -9,7 +9,7 @@ the native grid, turned into labels and forgotten, so memory does not grow
 with classes x volume. Only several views must be summed over the volume.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -26,12 +26,11 @@ from .resampling import Resampler, resamplers
 from .tiling import Padding, TileGrid, cut, stitch, tile_weight
 from .volume import Volume, canonical, canonical_axes
 
+# Sees the probabilities of every plane pass, native grid, before they are decided and forgotten.
+Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
+
 # Spacings closer than this are one: resampling by less would only blur.
 _SAME_SPACING = 1e-3
-
-# Told the view, the index and the probabilities, float32 of shape (rows, columns, classes), of
-# each plane of the canonical array just before it is decided. They are valid during the call only.
-Observer = Callable[[View, int, np.ndarray], None]
 
 
 def segment(volume: Volume, bundle: Bundle | str) -> Volume:
@@ -74,7 +73,7 @@ def infer(
     spec: ModelSpec,
     models: Sequence[Model],
     plan: Plan,
-    observe: Observer | None = None,
+    watch: Watch = iter,
 ) -> Volume:
     """Segment one volume with models that are already loaded.
 
@@ -86,9 +85,9 @@ def infer(
     models : sequence of Model
         One for each of ``spec.networks``.
     plan : Plan
-    observe : callable, optional
-        Called with each plane's final probabilities, each plane once: of
-        several views, their mean, along the axial one.
+    watch : callable, optional
+        Takes the planes' probabilities and yields them unchanged, such as a
+        `voxtile.confidence.EntropyWatch`.
 
     Returns
     -------
@@ -116,7 +115,7 @@ def infer(
     views = spec.views
     if len(views) == 1:
         planes = _probabilities(ras, array, views[0], spec, scalings, models, plan)
-        from_planes(_decided(planes, views[0], spec, observe), views[0], target)
+        from_planes((decide(plane, spec) for plane in watch(planes)), views[0], target)
         return volume.with_array(labels)
 
     total = np.zeros((*ras.shape, spec.output_channels), np.float32)
@@ -126,18 +125,9 @@ def infer(
         planes = _probabilities(ras, array, view, spec, scalings, models, plan)
         for sums, plane in zip(to_planes(total, view), planes, strict=True):
             sums += share * plane
-    from_planes(_decided(to_planes(total, "axial"), "axial", spec, observe), "axial", target)
+    blended = watch(iter(to_planes(total, "axial")))
+    from_planes((decide(plane, spec) for plane in blended), "axial", target)
     return volume.with_array(labels)
-
-
-def _decided(
-    planes: Iterable[np.ndarray], view: View, spec: ModelSpec, observe: Observer | None
-) -> Iterator[np.ndarray]:
-    """Yield the labels of each plane, once its probabilities were shown."""
-    for index, plane in enumerate(planes):
-        if observe is not None:
-            observe(view, index, plane)
-        yield decide(plane, spec)
 
 
 def label_type(spec: ModelSpec) -> type[np.unsignedinteger]:

@@ -18,7 +18,7 @@ from .errors import CaseError, EnvironmentFault
 from .export import Finished, check_formats, export_case, keeping_probabilities
 from .files import remove
 from .fingerprint import case_fingerprint, content_hash
-from .inference import Observer, infer
+from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
 from .metrics import count_overlaps
 from .nifti import write_mask
@@ -133,9 +133,9 @@ class Segmenter:
     models: tuple[Model, ...]
     plan: Plan
 
-    def __call__(self, volume: Volume, observe: Observer | None = None) -> Volume:
-        """Return the label map of a volume; `observe` is told the probabilities of each plane."""
-        return infer(volume, self.bundle.spec, self.models, self.plan, observe)
+    def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
+        """Return the label map of a volume."""
+        return infer(volume, self.bundle.spec, self.models, self.plan, watch)
 
 
 def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
@@ -164,9 +164,9 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     )
     with (
         journal.stage("infer"),
-        keeping_probabilities(finished, scan.volume, spec, settings.exports) as observe,
+        keeping_probabilities(finished, scan.volume, spec, settings.exports) as keep,
     ):
-        mask = segmenter(scan.volume, observe)
+        mask = segmenter(scan.volume, keep)
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)

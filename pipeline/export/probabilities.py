@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from voxtile.errors import EnvironmentFault
-from voxtile.inference import Observer
+from voxtile.inference import Watch
 from voxtile.models.spec import ModelSpec, View
 from voxtile.nifti import write_volume
 from voxtile.planes import to_planes
@@ -30,8 +30,8 @@ KINDS: dict[str, type[np.unsignedinteger]] = {
 @contextmanager
 def keeping_probabilities(
     case: Finished, scan: Volume, spec: ModelSpec, formats: Sequence[str]
-) -> Iterator[Observer | None]:
-    """Give an observer for inference, and write what it saw when the block ends well.
+) -> Iterator[Watch]:
+    """Give a watch for inference, and write what it saw when the block ends well.
 
     Files are ``exports/<format>/<case_id>/<value>_<name>.nii.gz``, one for each
     label and on the scan's grid. Background is what is left to 1 (softmax).
@@ -43,28 +43,30 @@ def keeping_probabilities(
         Its voxels do not matter.
     spec : ModelSpec
     formats : sequence of str
-        Those of `KINDS` among them are written; without any there is no
-        observer.
+        Those of `KINDS` among them are written; without any, planes pass by.
     """
     wanted = [name for name in formats if name in KINDS]
     if not wanted:
-        yield None
+        yield iter
         return
     axes = canonical_axes(scan.affine)
+    # Of several views the mean is decided, along the axial one.
+    view: View = spec.views[0] if len(spec.views) == 1 else "axial"
     first = 1 if spec.activation == "softmax" else 0
     stores = {name: [_store(scan, KINDS[name], case) for _ in spec.labels] for name in wanted}
-    targets = {name: [axes.apply(store) for store in stores[name]] for name in wanted}
 
-    def observe(view: View, index: int, probabilities: np.ndarray) -> None:
-        """Keep one plane."""
-        for name in wanted:
-            top = np.iinfo(KINDS[name]).max
-            for channel, target in enumerate(targets[name], start=first):
-                # Resampling may overshoot 0 and 1 by rounding.
-                scaled = np.clip(probabilities[..., channel], 0, 1) * np.float32(top)
-                to_planes(target, view)[index] = np.rint(scaled)
+    def keep(planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the planes, and keep each."""
+        for index, plane in enumerate(planes):
+            for name in wanted:
+                top = np.float32(np.iinfo(KINDS[name]).max)
+                for channel, store in enumerate(stores[name], start=first):
+                    # Resampling may overshoot 0 and 1 by rounding.
+                    scaled = np.rint(np.clip(plane[..., channel], 0, 1) * top)
+                    to_planes(axes.apply(store), view)[index] = scaled
+            yield plane
 
-    yield observe
+    yield keep
     for name in wanted:
         for label, store in zip(spec.labels, stores[name], strict=True):
             path = case.target(name) / case.case_id / f"{file_stem(label)}.nii.gz"
