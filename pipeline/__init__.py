@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .inference import segment
     from .metrics import score
     from .nifti import write_mask
+    from .notebook import view
     from .reading import read_volume
     from .training import train
     from .volume import Volume
@@ -40,6 +41,7 @@ _HOMES = {
     "score": "voxtile.metrics",
     "segment": "voxtile.inference",
     "train": "voxtile.training",
+    "view": "voxtile.notebook",
     "write_mask": "voxtile.nifti",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "score",
     "segment",
     "train",
+    "view",
     "write_mask",
 ]
 
