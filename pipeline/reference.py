@@ -7,7 +7,7 @@ import numpy as np
 
 from voxtile.models.spec import Label
 
-from .dicom import is_annotation, read_annotation
+from .dicom import annotation_file, read_annotation
 from .errors import CaseError
 from .reading import read_scan
 from .scan import Notice
@@ -29,7 +29,7 @@ def read_reference(
     ----------
     path : Path
         A label map in a NIfTI file or DICOM folder, or a DICOM SEG or
-        RTSTRUCT file.
+        RTSTRUCT: its file, or a folder with that alone.
     image : Volume
         The scan; its voxels do not matter.
     labels : sequence of Label
@@ -50,8 +50,9 @@ def read_reference(
     CaseError
         If the mask lies on another grid, or has values that are no labels.
     """
-    if is_annotation(path):
-        drawn = read_annotation(path, image, labels, label_map)
+    annotation = annotation_file(path)
+    if annotation is not None:
+        drawn = read_annotation(annotation, image, labels, label_map)
         return image.with_array(drawn.volume.array.astype(_kind(labels))), drawn.notices
     scan = read_scan(path)
     placed, notices = on_grid_of(scan.volume, image, "label")

@@ -1,5 +1,6 @@
 """DICOM SEG and RTSTRUCT as references: laid on the scan's voxels and matched, or refused."""
 
+import shutil
 from pathlib import Path
 
 import nrrd
@@ -13,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from voxtile.dicom import is_annotation
+from voxtile.dicom import annotation_file
 from voxtile.dicom.annotation import Segment, match
 from voxtile.dicom.structure_set import fill, rasterise
 from voxtile.errors import CaseError
@@ -326,15 +327,21 @@ def test_nothing_is_drawn_without_contours() -> None:
 
 def test_only_annotations_are_taken_for_such(data_dir: Path, tmp_path: Path) -> None:
     data = data_dir / "dicom_seg_rtstruct"
-    assert is_annotation(data / "seg_liver_512/liver_seg.dcm")
-    assert is_annotation(data / "rtstruct_phantom/rt.dcm")
-    assert not is_annotation(data / "seg_liver_512/ct/01.dcm")
-    assert not is_annotation(data / "seg_liver_512/ct")
+    assert annotation_file(data / "seg_liver_512/liver_seg.dcm")
+    assert annotation_file(data / "rtstruct_phantom/rt.dcm")
+    assert not annotation_file(data / "seg_liver_512/ct/01.dcm")
+    assert not annotation_file(data / "seg_liver_512/ct")
+    folder = tmp_path / "series"
+    folder.mkdir()
+    shutil.copy(data / "rtstruct_phantom/rt.dcm", folder / "1")
+    assert annotation_file(folder) == folder / "1"
+    shutil.copy(data / "rtstruct_phantom/rt.dcm", folder / "2")
+    assert not annotation_file(folder)
     _, truth = ball()
     write_mask(tmp_path / "m.nii.gz", truth)
-    assert not is_annotation(tmp_path / "m.nii.gz")
+    assert not annotation_file(tmp_path / "m.nii.gz")
     (tmp_path / "short.dcm").write_bytes(bytes(128) + b"DICM\x02\x00\x02\x00UI")
-    assert not is_annotation(tmp_path / "short.dcm")
+    assert not annotation_file(tmp_path / "short.dcm")
 
 
 def test_a_damaged_annotation_has_a_reason(data_dir: Path, tmp_path: Path) -> None:

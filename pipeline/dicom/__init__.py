@@ -27,7 +27,7 @@ from voxtile.models.spec import Label
 from voxtile.scan import Notice, ReadPolicy, Scan
 from voxtile.volume import Volume
 
-__all__ = ["SourceSlice", "is_annotation", "read_annotation", "read_series", "read_sources"]
+__all__ = ["SourceSlice", "annotation_file", "read_annotation", "read_series", "read_sources"]
 
 # Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
 _ANNOTATIONS = (
@@ -120,8 +120,19 @@ def read_sources(
     return Volume(empty, scan.volume.affine), slices, scan.notices
 
 
-def is_annotation(path: Path) -> bool:
-    """Whether a file is a DICOM SEG or RTSTRUCT, by its file header (PS3.10 section 7.1)."""
+def annotation_file(path: Path) -> Path | None:
+    """Return the DICOM SEG or RTSTRUCT that a path stands for, if so.
+
+    The file itself, or the only file in a folder, as a PACS exports a series.
+    """
+    if path.is_dir():
+        files = [file for file in path.iterdir() if not file.name.startswith(".")]
+        path = files[0] if len(files) == 1 else path
+    return path if _is_annotation(path) else None
+
+
+def _is_annotation(path: Path) -> bool:
+    """Whether a file is a SEG or RTSTRUCT, by its file header (PS3.10 section 7.1)."""
     try:
         with path.open("rb") as file:
             head = file.read(2048)

@@ -107,9 +107,8 @@ def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np
         If a polygon lies between slices, across them, or outside the image,
         or polygons are on every other slice only.
     """
-    mask = np.zeros(shape, bool)
     if not polygons:
-        return mask
+        return np.zeros(shape, bool)
     spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0)
     axis = int(np.argmin(spread))
     by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
@@ -133,10 +132,11 @@ def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np
             )
         by_slice[plane].append(flat)
     _require_neighbours(sorted(by_slice))
-    planes = np.moveaxis(mask, axis, 0)
+    rows, columns = np.delete(np.array(shape), axis).tolist()
+    planes = np.zeros((shape[axis], rows, columns), bool)
     for plane, flats in by_slice.items():
-        planes[plane] = fill(flats, (planes.shape[1], planes.shape[2]))
-    return mask
+        planes[plane] = fill(flats, (rows, columns))
+    return np.moveaxis(planes, 0, axis)
 
 
 def _require_neighbours(planes: list[int]) -> None:
@@ -171,22 +171,25 @@ def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     >>> fill([square], (5, 5)).sum()
     np.int64(9)
     """
-    # crossings[row, column]: how many edges a ray along the row first meets left of the column.
-    crossings = np.zeros((shape[0], shape[1] + 1), np.int32)
-    for polygon in polygons:
-        for (row, column), (row_to, column_to) in zip(
-            polygon, np.roll(polygon, -1, axis=0), strict=True
-        ):
-            if row > row_to:
-                row, row_to, column, column_to = row_to, row, column_to, column
-            # Rows with row <= centre < row_to: a corner between two edges counts once.
-            rows = np.arange(max(np.ceil(row), 0), min(np.ceil(row_to), shape[0]))
-            if not rows.size:
-                continue
-            at = column + (rows - row) / (row_to - row) * (column_to - column)
-            columns = np.clip(np.ceil(at), 0, shape[1]).astype(int)
-            np.add.at(crossings, (rows.astype(int), columns), 1)
-    inside: np.ndarray = np.cumsum(crossings[:, :-1], axis=1) % 2 == 1
+    ends = [np.stack([polygon, np.roll(polygon, -1, axis=0)], axis=1) for polygon in polygons]
+    edges = np.concatenate(ends)  # (edge, from and to, row and column)
+    upward = edges[:, 0, 0] > edges[:, 1, 0]
+    edges[upward] = edges[upward, ::-1]
+    (row, column), (row_to, column_to) = edges[:, 0].T, edges[:, 1].T
+    # Rows with row <= centre < row_to: a corner between two edges counts once.
+    begin = np.ceil(row).clip(0, shape[0]).astype(int)
+    count = np.ceil(row_to).clip(0, shape[0]).astype(int) - begin
+    edge = np.repeat(np.arange(len(edges)), count)
+    rows = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + begin[edge]
+    along = (rows - row[edge]) / (row_to - row)[edge]
+    at = column[edge] + along * (column_to - column)[edge]
+    columns = np.ceil(at).clip(0, shape[1]).astype(int)
+    # How many edges a ray along the row first meets between a column's centre and the one before.
+    # Only odd or even counts, which uint8 keeps when it overflows.
+    crossings = np.zeros((shape[0], shape[1] + 1), np.uint8)
+    np.add.at(crossings, (rows, columns), 1)
+    odd = np.cumsum(crossings[:, :-1], axis=1, dtype=np.uint8) & 1
+    inside: np.ndarray = odd.view(bool)
     return inside
 
 

@@ -17,6 +17,7 @@ from voxtile.models.spec import Label
 from voxtile.scan import Notice
 from voxtile.volume import Volume
 
+from .binary import voxels_of
 from .finished import Finished
 from .mesh import Mesh, surface
 from .terminology import file_stem, rgb
@@ -138,6 +139,6 @@ def _material(label: Label) -> dict[str, object]:
 def _meshes(labels: Sequence[Label], mask: Volume) -> Iterator[tuple[Label, Mesh]]:
     """Yield the surface of each label that has one."""
     for label in labels:
-        mesh = surface(mask.with_array(np.isin(mask.array, label.values)))
+        mesh = surface(mask.with_array(voxels_of(label, mask)))
         if mesh is not None:
             yield label, mesh
