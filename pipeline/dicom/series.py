@@ -49,7 +49,7 @@ def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:
                 "low values are meant to look bright (MONOCHROME1); values were kept as they are",
             )
         )
-    if not all(image.rescaled for image in images):
+    if any(image.plain_ct for image in images):
         notices.append(
             Notice(
                 "no_rescale",

@@ -128,6 +128,12 @@ def _require_alike(slices: Sequence[Slice]) -> None:
             f"({' and '.join(map(str, orientations))} slices), but a volume has one; put those of "
             "one orientation into a folder of their own",
         )
+    if len({piece.rescaled for piece in slices}) > 1:
+        raise CaseError(
+            "bad_rescale",
+            f"{sum(not piece.rescaled for piece in slices)} of {len(slices)} slices have no "
+            "RescaleSlope but the others have; export the series again",
+        )
     first = slices[0].spacing
     relative = [
         (rows / first[0], columns / first[1])
@@ -187,7 +193,7 @@ def _without_copies(
         return positions
     alike = all(
         piece.store is not group[0].store
-        and piece.order == group[0].order
+        and np.array_equal(piece.order, group[0].order, equal_nan=True)
         and same(group[0], piece)
         for group in positions
         for piece in group[1:]
@@ -215,7 +221,7 @@ def _without_duplicates(
         for piece in group:
             copy = any(
                 piece.component == other.component
-                and piece.echo == other.echo
+                and np.array_equal(piece.echo, other.echo, equal_nan=True)
                 and same(piece, other)
                 for other in kept
             )
@@ -266,12 +272,21 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
     volumes = [
         list(volume)
         for volume in zip(
-            *(sorted(group, key=lambda piece: piece.order) for group in positions), strict=True
+            *(sorted(group, key=_in_order) for group in positions),
+            strict=True,
         )
     ]
     count = len(volumes)
+    said = np.isfinite([piece.order for group in positions for piece in group])
+    if count > 1 and (said.any(axis=0) != said.all(axis=0)).any():
+        raise CaseError(
+            "mixed_volumes",
+            f"the series holds {count} volumes, but only some of its slices say their echo time, "
+            "temporal position, acquisition or instance number, so that volumes cannot be told "
+            "apart; put the files of one into a folder of their own",
+        )
     for volume in volumes:
-        if len({(piece.component, round(piece.echo, 3)) for piece in volume}) > 1:
+        if len({(piece.component, f"{piece.echo:.3f}") for piece in volume}) > 1:
             raise CaseError(
                 "mixed_volumes",
                 f"the {len(positions)} slices of a volume differ in echo or in what they show "
@@ -292,6 +307,12 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
             "no_such_volume", f"volume {chosen} was asked for, but the series holds {count}"
         )
     return volumes[chosen]
+
+
+def _in_order(piece: Slice) -> list[float]:
+    """Return what sorts slices at one position; NaN would not compare."""
+    ordered: list[float] = np.nan_to_num(piece.order).tolist()
+    return ordered
 
 
 def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice]) -> Stack:
