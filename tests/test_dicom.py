@@ -12,12 +12,13 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicoms import SERIES, affine, make_slice, save, voxels, write_series
+from dicoms import OBLIQUE, SERIES, affine, make_slice, save, voxels, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -352,7 +353,7 @@ def test_missing_slices_are_told_by_place_and_gap(tmp_path: Path) -> None:
     error = refused(tmp_path)
     assert error.code == "missing_slices"
     assert error.sentence.startswith(
-        "3 of 9 slices are missing: after slice 3 (5 mm), after slice 5 (7.5 mm), counted along "
+        "3 of 9 slices missing: after slice 3 (5 mm), after slice 5 (7.5 mm), counted along "
         "the stack, where 2.5 mm is the spacing"
     )
 
@@ -384,6 +385,19 @@ def test_uneven_spacing_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, ReadPolicy(missing_slices="interpolate"))
     assert error.code == "uneven_spacing"
     assert "1.7 to 3.3 mm apart (most often 2.5 mm)" in error.sentence
+
+
+def test_positions_in_tenths_of_a_millimetre_are_read_and_said(tmp_path: Path) -> None:
+    def round_off(dataset: Dataset, index: int) -> None:
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dataset.ImagePositionPatient = [0, 0, f"{0.625 * index:.1f}"]
+
+    stored = voxels(17)
+    write_series(tmp_path, stored, round_off)
+    scan = read_series(tmp_path)
+    np.testing.assert_array_equal(scan.volume.array, values(stored))
+    assert scan.volume.spacing_mm[2] == pytest.approx(0.625)
+    assert codes(scan) == ["rounded_positions"]
 
 
 def test_identical_duplicates_are_dropped_and_said(tmp_path: Path) -> None:
@@ -655,6 +669,75 @@ def test_a_missing_codec_is_told_with_the_one_command(
         here(tmp_path)
     assert caught.value.code == "missing_codec"
     assert caught.value.sentence.endswith('run: pip install "voxtile[dicom-codecs]"')
+
+
+def enhanced(stored: np.ndarray) -> Dataset:
+    """One file of two volumes, frames in no order, its shared groups above the frames' own."""
+    repeats, count, *_ = stored.shape
+    across, down = np.array(OBLIQUE)
+    order = np.random.default_rng(0).permutation(repeats * count)
+    frames = []
+    for number in order:
+        repeat, index = divmod(int(number), count)
+        frame, position, content, value = (Dataset() for _ in range(4))
+        place = np.array([-30.0, 12.5, 7.25]) + 2.5 * index * np.cross(across, down)
+        position.ImagePositionPatient = [f"{number:.10g}" for number in place]
+        content.TemporalPositionIndex = repeat + 1
+        value.RescaleSlope, value.RescaleIntercept = index + 1, repeat - 1024
+        frame.PlanePositionSequence = [position]
+        frame.FrameContentSequence = [content]
+        frame.PixelValueTransformationSequence = [value]
+        frames.append(frame)
+    shared, orientation, measures = (Dataset() for _ in range(3))
+    orientation.ImageOrientationPatient = [*across, *down]
+    measures.PixelSpacing = [0.75, 0.5]
+    shared.PlaneOrientationSequence = [orientation]
+    shared.PixelMeasuresSequence = [measures]
+    flat = stored.reshape(-1, *stored.shape[2:])[order]
+    top = dict.fromkeys(
+        (
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "PixelSpacing",
+            "RescaleSlope",
+            "RescaleIntercept",
+        )
+    )
+    dataset = make_slice(
+        0,
+        flat,
+        SOPClassUID=EnhancedCTImageStorage,
+        Rows=stored.shape[2],
+        Columns=stored.shape[3],
+        NumberOfFrames=len(flat),
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=frames,
+        **top,
+    )
+    return dataset
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_enhanced_file_is_read_by_its_frames_groups(compressed: bool, tmp_path: Path) -> None:
+    stored = np.stack([voxels(4, 64, 48, seed) for seed in range(2)])
+    dataset = enhanced(stored)
+    if compressed:
+        dataset.compress(JPEG2000Lossless)
+    save(dataset, tmp_path / "a")
+    assert refused(tmp_path).code == "several_volumes"
+    for repeat in range(2):
+        scan = read_series(tmp_path, ReadPolicy(volume=repeat))
+        slopes = np.arange(1, 5)
+        expected = stored[repeat].T.astype(int) * slopes + repeat - 1024
+        np.testing.assert_array_equal(scan.volume.array, expected)
+        np.testing.assert_allclose(scan.volume.affine, affine(), atol=1e-9)
+
+
+def test_a_frame_without_its_own_rescale_is_refused(tmp_path: Path) -> None:
+    dataset = enhanced(voxels()[np.newaxis])
+    del dataset.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence
+    save(dataset, tmp_path / "a")
+    assert refused(tmp_path).code == "bad_rescale"
 
 
 def test_volumes_of_an_enhanced_file_need_its_frames_described(tmp_path: Path) -> None:

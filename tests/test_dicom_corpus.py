@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dcm2niix
 import numpy as np
+import pydicom
 import pytest
 from voxtile.dicom import read_series
 from voxtile.errors import CaseError
@@ -168,6 +169,21 @@ def test_the_two_volumes_of_one_enhanced_file_are_kept_apart(
     require_same_places(canonical(ours), canonical(field))
     # In Hz; the two scalings of a 12-bit value agree to a hundredth.
     np.testing.assert_allclose(canonical(ours).array, canonical(field).array, atol=0.01)
+
+
+@pytest.mark.parametrize("group", [0x0029, 0x0065])
+def test_a_mosaic_without_its_private_header_is_refused(
+    group: int, data_dir: Path, tmp_path: Path
+) -> None:
+    case = {0x0029: "siemens_mosaic_ap", 0x0065: "uih_4d_dti"}[group]
+    for path in sorted((data_dir / "dicom_to_nifti" / case / "dicom").iterdir())[:1]:
+        dataset = pydicom.dcmread(path)
+        for tag in [tag for tag in dataset.keys() if tag.group == group]:  # noqa: SIM118
+            del dataset[tag]
+        dataset.save_as(tmp_path / "a")
+    with pytest.raises(CaseError, match="export it with private tags") as caught:
+        read_series(tmp_path, ReadPolicy(volume=0))
+    assert caught.value.code == "mosaic"
 
 
 def test_tilt_native_equals_the_slices_as_acquired(data_dir: Path) -> None:

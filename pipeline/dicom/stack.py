@@ -339,13 +339,22 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
     off = places - places[0] - planes[:, np.newaxis] * step
     # A hundredth of the spacing, or what rounding to hundredths of a millimetre does.
     tolerance = max(0.01 * spacing, min(0.01, 0.1 * spacing))
-    uneven = np.abs(off @ normal).max() > tolerance
-    if uneven or (steps > 1).sum() * 2 > len(steps):
+    worst = float(np.abs(off @ normal).max())
+    # Some scanners write tenths of a millimetre; more than that is no rounding.
+    if worst > max(tolerance, min(0.06, 0.1 * spacing)) or (steps > 1).sum() * 2 > len(steps):
         raise CaseError(
             "uneven_spacing",
             f"the {len(slices)} slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart "
             f"(most often {usual:.4g} mm), but a volume is evenly spaced; put the slices of one "
             "spacing into a folder of their own, or resample the series",
+        )
+    if worst > tolerance:
+        notices.append(
+            Notice(
+                "rounded_positions",
+                f"slices lie up to {worst:.2g} mm beside even spacing, as positions that were "
+                f"rounded do; read as {spacing:.4g} mm apart",
+            )
         )
     shift = float(np.hypot(off @ across, off @ down).max())
     if shift > max(0.02, 0.05 * min(slices[0].spacing)):
@@ -377,7 +386,7 @@ def _judge_gaps(
     listed = ", ".join(f"after slice {k + 1} ({gaps[k]:.4g} mm)" for k in wide[:5])
     more = f" and {len(wide) - 5} more" if len(wide) > 5 else ""
     what = (
-        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices are missing: {listed}{more}, "
+        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices missing: {listed}{more}, "
         f"counted along the stack, where {spacing:.4g} mm is the spacing"
     )
     if policy.missing_slices == "refuse":
