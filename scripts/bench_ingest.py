@@ -18,6 +18,7 @@ import highdicom
 import numpy as np
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
+
 from voxtile.dicom import read_series
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+
 from voxtile.errors import CaseError
 from voxtile.isolation import Workspace
 from voxtile.scan import Notice, Scan

@@ -26,6 +26,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+
 from voxtile.dicom import pixels, read_series
 from voxtile.dicom.series import read_here
 from voxtile.errors import CaseError

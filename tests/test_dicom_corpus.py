@@ -10,6 +10,7 @@ import dcm2niix
 import numpy as np
 import pydicom
 import pytest
+
 from voxtile.dicom import read_series
 from voxtile.errors import CaseError
 from voxtile.nifti import read_nifti

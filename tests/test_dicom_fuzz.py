@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+
 from voxtile.dicom import read_series
 from voxtile.errors import CaseError
 from voxtile.scan import ReadPolicy, Scan

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from voxtile.errors import CaseError
 from voxtile.isolation import run_isolated
 from voxtile.scan import Notice

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from voxtile.errors import CaseError
 from voxtile.nifti import read_nifti, write_mask
 from voxtile.volume import Volume

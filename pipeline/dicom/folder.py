@@ -78,7 +78,7 @@ def list_files(path: Path) -> Listing:
 def _listing(paths: list[Path]) -> Listing:
     """Return the files that are DICOM, with their places among all."""
     places = [Place(path, number, len(paths)) for number, path in enumerate(paths, start=1)]
-    found = [place for place in places if _is_dicom(place)]
+    found = [place for place in places if is_dicom(place)]
     if not found:
         raise CaseError(
             "not_dicom",
@@ -130,7 +130,7 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
         )
 
 
-def _is_dicom(place: Place) -> bool:
+def is_dicom(place: Place) -> bool:
     """Whether a file of a folder is DICOM; refuses one that only looks like it."""
     with place.path.open("rb") as file:
         head = file.read(4096)
