@@ -92,8 +92,8 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     CaseError
         If a channel is missing or lies on another grid, or cannot be read.
     """
-    paths = _channel_paths(case, channels)
-    scans = [read_scan(path, policy) for path in paths]
+    policy = policy_of(case, policy or ReadPolicy())
+    scans = [read_scan(path, policy) for path in _channel_paths(case, channels)]
     if len(scans) == 1:
         return scans[0]
     first = _on_one_grid(channels, scans)
@@ -110,30 +110,10 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
     CaseError
         If a channel is missing or lies on another grid, or is not one volume.
     """
+    policy = policy_of(case, policy or ReadPolicy())
     scans = [survey_scan(path, policy) for path in _channel_paths(case, channels)]
     first = _on_one_grid(channels, scans)
     return Scan(first, tuple(notice for scan in scans for notice in scan.notices))
-
-
-def policy_for(case: Case, policy: ReadPolicy) -> ReadPolicy:
-    """Return how a case is read: its own columns `series` and `volume` win.
-
-    Raises
-    ------
-    CaseError
-        If its volume is no number.
-    """
-    extras = dict(case.extras)
-    series, volume = extras.get("series"), extras.get("volume")
-    if volume and not volume.isdecimal():
-        raise CaseError(
-            "no_such_volume", f"volume {volume[:20]!r} must be a whole number, counted from 0"
-        )
-    return replace(
-        policy,
-        series=series or policy.series,
-        volume=int(volume) if volume else policy.volume,
-    )
 
 
 def _channel_paths(case: Case, channels: Sequence[str]) -> list[Path]:
@@ -165,6 +145,15 @@ def _on_one_grid(channels: Sequence[str], scans: Sequence[Scan]) -> Volume:
                 f"{_mm(first.spacing_mm)}, or they lie elsewhere; resample one to the other first",
             )
     return first
+
+
+def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
+    """Return the policy with what the case's own row says in place of what the run says."""
+    return replace(
+        policy,
+        series=policy.series if case.series is None else case.series,
+        volume=policy.volume if case.volume is None else case.volume,
+    )
 
 
 def _mm(spacing: Sequence[float]) -> str:

@@ -195,6 +195,8 @@ def test_one_file_is_a_volume_of_one_slice(tmp_path: Path) -> None:
     scan = read_scan(tmp_path / "000.dcm")
     np.testing.assert_array_equal(scan.volume.array, values(stored))
     assert scan.volume.spacing_mm == pytest.approx((0.5, 0.75, 3))
+    assert codes(scan) == ["single_slice"]
+    assert codes(read_series(tmp_path)) == []
 
 
 def test_low_values_that_look_bright_are_kept_and_said(tmp_path: Path) -> None:
@@ -630,6 +632,22 @@ def test_garbage_between_slices_is_not_passed_over(tmp_path: Path) -> None:
     error = refused(tmp_path)
     assert error.code == "not_dicom"
     assert error.sentence.startswith("file 4 of 6 is not a DICOM file")
+
+
+def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
+    write_series(tmp_path, voxels())
+    (tmp_path / "002.dcm").unlink()
+    (tmp_path / "002.dcm").symlink_to(tmp_path / "annex")
+    error = refused(tmp_path)
+    assert error.code == "unreadable"
+    assert error.sentence.startswith("file 3 of 5 is a link to a file that is not there")
+
+
+def test_a_pipe_among_the_files_stops_nobody(tmp_path: Path) -> None:
+    stored = voxels()
+    write_series(tmp_path, stored)
+    os.mkfifo(tmp_path / "pipe")
+    np.testing.assert_array_equal(read_series(tmp_path).volume.array, values(stored))
 
 
 def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:

@@ -95,11 +95,12 @@ def _below(folder: Path) -> Iterator[Path]:
 
     for root, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (
-            Path(root, name)
-            for name in files
-            if not name.startswith(".") and name.upper() != "DICOMDIR"
-        )
+        for name in files:
+            path = Path(root, name)
+            # A pipe or socket would never end; a link to nothing is judged as a file.
+            special = path.exists() and not path.is_file()
+            if not name.startswith(".") and name.upper() != "DICOMDIR" and not special:
+                yield path
 
 
 def _in_dicomdir(path: Path) -> Iterator[Path]:
@@ -132,6 +133,12 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
 
 def is_dicom(place: Place) -> bool:
     """Whether a file of a folder is DICOM; refuses one that only looks like it."""
+    if not place.path.exists():
+        raise CaseError(
+            "unreadable",
+            f"{place} is a link to a file that is not there; fetch it, for instance with "
+            "`git annex get` or `dvc pull`",
+        )
     with place.path.open("rb") as file:
         head = file.read(4096)
     if head[128:132] == b"DICM":

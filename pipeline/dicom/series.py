@@ -46,6 +46,13 @@ def _scan_here(
     series, notices = choose_series(instances, policy.series)
     if listing.ignored:
         notices.append(Notice("ignored_files", f"{listing.ignored} files that are not DICOM"))
+    if len(listing.files) == len(series.slices) == 1 and not path.is_dir():
+        notices.append(
+            Notice(
+                "single_slice",
+                "one file with one slice was named; name its folder to read the whole series",
+            )
+        )
     decoder = Decoder(workspace)
     stack, found = stack_slices(series.slices, policy, decoder.same)
     notices += found

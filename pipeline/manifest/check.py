@@ -16,7 +16,6 @@ from voxtile.case import Case, examine_manifest
 from voxtile.errors import CaseError
 from voxtile.models.spec import ModelSpec
 from voxtile.reading import (
-    policy_for,
     read_channels,
     read_scan,
     survey_channels,
@@ -227,7 +226,7 @@ def _check_case(
     content = ""
     try:
         read = read_channels if settings.deep else survey_channels
-        scan = read(case, channels, policy_for(case, settings.policy))
+        scan = read(case, channels, settings.policy)
         image = scan.volume
         findings += _warnings(case, scan.notices)
         content = _content_hash(image) if settings.deep else ""
@@ -339,8 +338,7 @@ def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
     images: dict[tuple[str, ...], list[Case]] = {}
     labels: dict[Path, list[Case]] = {}
     for case in cases:
-        extras = dict(case.extras)
-        choice = (extras.get("series", ""), extras.get("volume", ""))
+        choice = (case.series or "", str(case.volume or 0))
         paths = (str(path.absolute()) for _, path in case.images)
         images.setdefault((*paths, *choice), []).append(case)
         if case.label is not None:

@@ -205,10 +205,10 @@ def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
                 entry.label,
                 entry.split,
                 entry.get("group"),
-                tuple(
+                extras=tuple(
                     (key, value)
                     for key, value in entry.further
-                    if key not in ("case_id", "group", "split")
+                    if key not in ("case_id", "group", "split", "series", "volume")
                 ),
             )
         )

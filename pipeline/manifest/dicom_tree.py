@@ -131,16 +131,14 @@ def read_dicom_tree(
             name,
             (("image", series.home),),
             group=groups[series.patient],
+            series=f"id={series.label}" if series.uid in crowded else None,
             extras=(
-                ("series", f"id={series.label}" if series.uid in crowded else ""),
                 ("modality", series.modality),
                 ("slices", str(series.slices)),
             ),
         )
         for name, series in zip(ids, volumes, strict=True)
     )
-    if not crowded:
-        cases = tuple(replace(case, extras=case.extras[1:]) for case in cases)
     key = tuple(
         Identity(name, groups[series.patient], *series.identity, series.uid)
         for name, series in zip(ids, volumes, strict=True)

@@ -17,7 +17,7 @@ from voxtile.case import Case, read_manifest
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.files import write_json
 from voxtile.nifti import write_mask, write_volume
-from voxtile.reading import policy_for, read_scan, survey_scan
+from voxtile.reading import policy_of, read_scan, survey_scan
 from voxtile.reference import integral, on_grid_of
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
@@ -141,7 +141,7 @@ def _write_cases(
     for number, case in enumerate(cases, start=1):
         images, label = places(case)
         try:
-            policy = policy_for(case, settings.policy)
+            policy = policy_of(case, settings.policy)
             grids = [
                 _write_image(path, folder / place, policy, link=settings.link)
                 for (_, path), place in zip(case.images, images, strict=True)

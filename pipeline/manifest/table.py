@@ -96,6 +96,8 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
         "label": [relative(case.label, folder) for case in cases],
         "split": [str(case.split or "") for case in cases],
         "group": [case.group or "" for case in cases],
+        "series": [case.series or "" for case in cases],
+        "volume": ["" if case.volume is None else str(case.volume) for case in cases],
     }
     kept = {name: cells for name, cells in optional.items() if any(cells)}
     rows = []
