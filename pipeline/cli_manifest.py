@@ -297,27 +297,27 @@ def _counter(what: str) -> Callable[[int, int], None]:
 
 
 def _show(result: "CheckResult") -> None:
-    """Print a check for people."""
+    """Print a check for people: a table on a terminal, else a line for each finding."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
     for line in result.summary():
-        console.print(Text(line))
-    if result.findings:
+        typer.echo(line)
+    console = Console()
+    if console.is_terminal and result.findings:
         table = Table("line", "case", "", "code", "what", show_edge=False, pad_edge=False)
         for finding in result.findings:
-            style = "red" if finding.severity == "error" else "yellow"
             table.add_row(
                 str(finding.line or ""),
                 Text(finding.case_id),
-                Text(finding.severity, style),
+                Text(finding.severity, "red" if finding.severity == "error" else "yellow"),
                 Text(finding.code),
                 Text(finding.sentence),
             )
         console.print(table)
+    else:
+        for finding in result.findings:
+            typer.echo(str(finding))
     warnings = len(result.findings) - len(result.errors)
-    console.print(Text(f"{len(result.errors)} errors, {warnings} warnings"))
+    typer.echo(f"{len(result.errors)} errors, {warnings} warnings")

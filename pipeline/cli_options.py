@@ -71,9 +71,10 @@ def read_policy(**words: Any) -> "ReadPolicy":
     from .scan import ReadPolicy
 
     # An enum's member is its word; the policy checks each once more.
-    return ReadPolicy(
-        **{name: word.value if isinstance(word, StrEnum) else word for name, word in words.items()}
-    )
+    plain: dict[str, Any] = {
+        name: word.value if isinstance(word, StrEnum) else word for name, word in words.items()
+    }
+    return ReadPolicy(**plain)
 
 
 def label_map(text: str | None) -> dict[int, int]:

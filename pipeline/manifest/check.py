@@ -56,6 +56,10 @@ class Finding:
     case_id: str = ""
     line: int = 0
 
+    def __str__(self) -> str:
+        where = f"line {self.line} case {self.case_id}: " if self.line else ""
+        return f"{self.severity}: {where}{self.code}: {self.sentence}"
+
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:

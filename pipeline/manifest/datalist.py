@@ -159,7 +159,7 @@ def _entry(item: Any, split: Split | None, root: Path) -> _Entry:
         raise ValueError(f"is a {type(item).__name__}; it must name an image, and may a label")
     image, label = item.get("image"), item.get("label")
     names = [image] if isinstance(image, str) else image
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
         raise ValueError(f"has image {image!r:.80}; it must be a path or a list of paths")
     if isinstance(label, list) and len(label) == 1:
         label = label[0]

@@ -9,6 +9,8 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 
+from .names import channel_name
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -81,10 +83,9 @@ def channel_names(described: Any, path: Path) -> list[str]:
     ManifestError
         If it is not such an object, numbered from 0.
     """
-    from .names import channel_name
-
-    numbers = [str(number) for number in range(len(described))] if described else []
-    if not isinstance(described, dict) or not numbers or set(described) != set(numbers):
+    count = len(described) if isinstance(described, dict) else 0
+    numbers = [str(number) for number in range(count)]
+    if not numbers or set(described) != set(numbers):
         raise ManifestError(
             [f'{path}: channel names {described!r:.80} must look like {{"0": "T1", "1": "T2"}}']
         )
