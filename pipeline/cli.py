@@ -5,13 +5,13 @@ answers at once.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from .cli_exit import SOME_FAILED, USAGE, explained, refuse
+from .cli_exit import ENVIRONMENT, SOME_FAILED, USAGE, explained, refuse
 from .cli_manifest import app as manifest_app
 from .cli_options import (
     Duplicates,
@@ -31,6 +31,7 @@ from .cli_options import (
 from .cli_options import label_map as label_map_of
 
 if TYPE_CHECKING:
+    from .batch.shard import Shard
     from .case import Split
     from .report import CaseReport
 
@@ -51,10 +52,30 @@ Overlap = Annotated[
     float | None, typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction [spec].")
 ]
 Batch = Annotated[int | None, typer.Option(min=1, help="Tiles in the network at once.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[
     str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
 ]
+
+
+def _show_version(asked: bool) -> None:
+    """Print the version and leave."""
+    if asked:
+        from . import __version__
+
+        typer.echo(f"voxtile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 @app.command()
@@ -81,10 +102,33 @@ def run(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Most seconds for a case [no limit].")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0, help="Most MB for a worker [the machine's, shared].")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="New tries, alone, for a case whose worker was lost.")
+    ] = 1,
+    fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed case.")] = False,
+    max_failures: Annotated[
+        int | None, typer.Option(min=1, help="Stop when so many cases have failed.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Try cases again that failed before.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Do everything again.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Only part i/n of the cases; auto in a Slurm array.")
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Segment and score every case of a manifest."""
+    """Segment and score every case of a manifest that is not done yet."""
     with explained():
-        from .run import RunSettings, run_manifest
+        from .batch.display import displayed, result_lines
+        from .batch.drive import run_manifest
+        from .batch.settings import BatchSettings
+        from .run import RunSettings
 
         settings = RunSettings(
             policy=read_policy(
@@ -102,10 +146,89 @@ def run(
             batch=batch,
             splits=_splits(split),
         )
-        result = run_manifest(
-            manifest, model, out, root=root, settings=settings, on_case=_print_case
+        how = BatchSettings(
+            workers=max(1, workers),
+            timeout_s=timeout,
+            memory_mb=memory,
+            retries=retries,
+            max_failures=1 if fail_fast else max_failures,
+            retry_failed=retry_failed,
+            fresh=fresh,
+            shard=_shard(shard),
         )
-        _finish(out, result.reports)
+        with displayed(shown=not quiet) as display:
+            result = run_manifest(
+                manifest,
+                model,
+                out,
+                root=root,
+                settings=settings,
+                batch=how,
+                # A terminal has the bar; a file gets a line for each case.
+                on_case=None if quiet or sys.stdout.isatty() else _print_case,
+                on_event=display,
+            )
+        if not quiet:
+            _echo_lines(result_lines(result))
+            if how.shard is None:
+                _echo_lines(_summary_lines(out))
+                typer.echo(f"report: {out / 'report.csv'}")
+            else:
+                typer.echo(f"when all shards are done: voxtile merge {out}")
+        raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say what a run folder holds: done, failed, running, missing."""
+    with explained():
+        import json
+        from dataclasses import asdict
+
+        from .batch.status import read_status, status_lines
+
+        found = read_status(folder)
+        if as_json:
+            typer.echo(json.dumps(asdict(found), indent=1))
+        else:
+            _echo_lines(status_lines(found))
+
+
+@app.command()
+def merge(
+    folder: Annotated[Path, typer.Argument(help="Run folder of shards.", show_default=False)],
+) -> None:
+    """Join the shards of a run: write report.csv, summary.csv and run.json."""
+    with explained():
+        from .batch.merge import merge_shards
+
+        merged = merge_shards(folder)
+        typer.echo(
+            f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
+            f"{merged.total}"
+        )
+        if merged.missing:
+            typer.echo(f"missing: {', '.join(merged.missing[:5])}; run their shards again")
+        _echo_lines(_summary_lines(folder))
+        typer.echo(f"report: {folder / 'report.csv'}")
+        raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option(help="Where results would go.")] = Path(),
+) -> None:
+    """Check this machine: versions, GPU, codecs, disk, memory; and say what mends it."""
+    with explained():
+        from .doctor import examine
+
+        findings = list(examine(out))
+        for finding in findings:
+            typer.echo(str(finding))
+        raise typer.Exit(0 if all(finding.good for finding in findings) else ENVIRONMENT)
 
 
 @app.command()
@@ -316,16 +439,16 @@ def main() -> None:
 
 def _print_case(report: "CaseReport", number: int, count: int) -> None:
     """Print one line for a finished case."""
-    if report.status == "failed":
-        outcome = f"failed  {report.reason}"
-    else:
-        scores = [row.dice for row in report.labels if row.dice is not None]
-        shown = " ".join(f"{value:.3f}" for value in scores[:8])
-        outcome = f"dice {shown}" if scores else "done"
-        if report.warnings:
-            outcome += f"  ({', '.join(notice.code for notice in report.warnings)})"
-    typer.echo(f"{number:>5}/{count} {report.case_id}  {report.seconds:.1f} s  {outcome}")
+    from .batch.display import case_line
+
+    typer.echo(case_line(report, number, count))
     sys.stdout.flush()
+
+
+def _echo_lines(lines: Iterable[str]) -> None:
+    """Print lines."""
+    for line in lines:
+        typer.echo(line)
 
 
 def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
@@ -361,6 +484,15 @@ def _tile(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(f"--tile {text!r} must look like 256x256") from None
     return rows, columns
+
+
+def _shard(text: str | None) -> "Shard | None":
+    """Return the shard that was asked for; Slurm says which task of an array this is."""
+    import os
+
+    from .batch.shard import Shard
+
+    return None if text is None else Shard.parse(text, os.environ)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

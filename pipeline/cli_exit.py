@@ -28,8 +28,8 @@ def explained() -> Iterator[None]:
         refuse(str(error), ENVIRONMENT)
     except ValueError as error:
         refuse(str(error), USAGE)
-    except KeyboardInterrupt:
-        refuse("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        refuse(str(error) or "interrupted", INTERRUPTED)
 
 
 def refuse(message: str, code: int) -> NoReturn:

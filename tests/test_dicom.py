@@ -643,6 +643,18 @@ def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
     assert error.sentence.startswith("file 3 of 5 is a link to a file that is not there")
 
 
+def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
+    stored = voxels()
+    write_series(tmp_path / "elsewhere", stored)
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "case" / "second").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "case")
+    scan = read_series(tmp_path / "case")
+    np.testing.assert_array_equal(scan.volume.array, values(stored))
+    assert scan.notices == ()
+
+
 def test_a_pipe_among_the_files_stops_nobody(tmp_path: Path) -> None:
     stored = voxels()
     write_series(tmp_path, stored)

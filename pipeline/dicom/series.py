@@ -38,7 +38,7 @@ def _scan_here(
     voxels_of: Callable[[Sequence[Slice], Sequence[int], Decoder], np.ndarray],
 ) -> Scan:
     """Return the one volume of a folder, with the voxels that `voxels_of` takes from its slices."""
-    listing = list_files(path)
+    listing = list_files(path, workspace.at)
     instances = []
     for place in listing.files:
         workspace.at(str(place))
