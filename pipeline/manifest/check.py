@@ -26,6 +26,7 @@ from voxtile.report import COLUMNS
 from voxtile.scan import Notice, ReadPolicy
 from voxtile.volume import Volume, canonical
 
+from .readers import in_order
 from .source import listed
 
 OnCase = Callable[[int, int], None]
@@ -206,8 +207,13 @@ def check_manifest(
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
-    for number, case in enumerate(cases, start=1):
-        known, found, content = _check_case(case, spec, settings)
+    # One at a time where voxels are read: memory is bounded by the largest case.
+    checked = in_order(
+        lambda case: _check_case(case, spec, settings), cases, at_once=1 if settings.deep else None
+    )
+    for number, (case, (known, found, content)) in enumerate(
+        zip(cases, checked, strict=True), start=1
+    ):
         facts.append(known)
         later += found
         if content:
