@@ -39,11 +39,12 @@ def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     notices += found
     array = voxels(stack.slices, stack.planes, decoder)
     fill_gaps(array, stack.planes)
-    affine = stack.affine
+    affine = lying = stack.affine
     if stack.tilt_deg and policy.tilt == "resample":
         array, affine = rectangular(array, affine, workspace)
     notices += [*_about(series.images, stack), *decoder.notices()]
-    return Scan(Volume(array.T, affine), tuple(notices))
+    regridded = bool(stack.missing) or affine is not lying
+    return Scan(Volume(array.T, affine), tuple(notices), regridded)
 
 
 def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:
