@@ -257,7 +257,8 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
         if reply["transposed"]:
             array = array.T
         volume = Volume(array, np.array(reply["affine"], np.float64), (1, 1))
-        return Scan(volume, tuple(Notice(str(code), str(text)) for code, text in reply["notices"]))
+        notices = tuple(Notice(str(code), str(text)) for code, text in reply["notices"])
+        return Scan(volume, notices, bool(reply["regridded"]))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CaseError(
             "decoder_crashed",
@@ -352,6 +353,7 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
             "transposed": transposed,
             "affine": scan.volume.affine.tolist(),
             "notices": [(notice.code, notice.sentence) for notice in scan.notices],
+            "regridded": scan.regridded,
         }
     except CaseError as error:
         problem = error

@@ -7,7 +7,7 @@ that most damaged files come back as silently wrong voxels.
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -162,6 +162,17 @@ def write_volume(path: Path, volume: Volume) -> None:
     _write(path, _fresh_header(volume), volume.array)
 
 
+def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
+    """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
+    if volume.array.ndim == 3:
+        write_volume(path, volume)
+        return
+    stem, _, ending = path.name.partition(".nii")
+    for index, channel in enumerate(channels):
+        name = path.with_name(f"{stem}_{channel}.nii{ending}")
+        write_volume(name, volume.with_array(volume.array[..., index]))
+
+
 def _write(path: Path, header: Nifti1Header, array: np.ndarray) -> None:
     """Write a file under a header that describes it."""
     name = path.name.lower()
@@ -190,16 +201,17 @@ def _fresh_header(volume: Volume) -> Nifti1Header:
     header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
     header.set_data_dtype(volume.array.dtype.newbyteorder("="))
     header.set_data_shape(volume.shape)
+    header["descrip"] = b"voxtile"
     sform, qform = volume.codes
     header.set_sform(volume.affine, code=sform or qform)
     if is_sheared(volume.affine):
         # A quaternion cannot say shear (nifti1.h, "orientation and location in space").
         header.set_qform(None, code=0)
         header["pixdim"][1:4] = volume.spacing_mm
+        header["descrip"] = b"voxtile: sheared grid, see sform"
     else:
         header.set_qform(volume.affine, code=qform or sform)
     header.set_xyzt_units("mm")
-    header["descrip"] = b"voxtile"
     header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
     return header
 

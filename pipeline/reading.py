@@ -99,7 +99,8 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     first = _on_one_grid(channels, scans)
     stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
     notices = tuple(notice for scan in scans for notice in scan.notices)
-    return Scan(first.with_array(stacked), notices)
+    regridded = any(scan.regridded for scan in scans)
+    return Scan(first.with_array(stacked), notices, regridded)
 
 
 def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:

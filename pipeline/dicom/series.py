@@ -58,11 +58,12 @@ def _scan_here(
     notices += found
     array = voxels_of(stack.slices, stack.planes, decoder)
     fill_gaps(array, stack.planes)
-    affine = stack.affine
+    affine = lying = stack.affine
     if stack.tilt_deg and policy.tilt == "resample":
         array, affine = rectangular(array, affine, workspace)
     notices += [*_about(series.images, stack), *decoder.notices()]
-    return Scan(Volume(array.T, affine), tuple(notices))
+    regridded = bool(stack.missing) or affine is not lying
+    return Scan(Volume(array.T, affine), tuple(notices), regridded)
 
 
 def _no_voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> np.ndarray:
