@@ -6,7 +6,7 @@ From headers alone, in milliseconds a case; `deep` reads every voxel too.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -240,15 +240,11 @@ def _check_case(
         image = scan.volume
         findings += _warnings(case, scan.notices)
         content = _content_hash(image) if settings.deep else ""
-        facts = CaseFacts(
-            case.case_id,
-            case.line,
-            case.split,
-            case.group,
-            image.shape,
-            image.spacing_mm,
-            image.orientation,
-            bool(case.label),
+        facts = replace(
+            facts,
+            shape=image.shape,
+            spacing_mm=image.spacing_mm,
+            orientation=image.orientation,
         )
     except CaseError as error:
         findings.append(_error(case, error))
@@ -257,10 +253,10 @@ def _check_case(
     try:
         values, notices = _check_label(case.label, image, spec, settings)
         findings += _warnings(case, notices)
+        facts = replace(facts, label_values=values)
     except CaseError as error:
         findings.append(_error(case, error))
-        return facts, findings, content
-    return (facts if values is None else _with_values(facts, values)), findings, content
+    return facts, findings, content
 
 
 def _check_label(
@@ -285,11 +281,6 @@ def _check_label(
 def _values(array: np.ndarray) -> tuple[int, ...]:
     """Return the values of a label map other than 0."""
     return tuple(int(value) for value in np.unique(array) if value)
-
-
-def _with_values(facts: CaseFacts, values: tuple[int, ...]) -> CaseFacts:
-    """Return the facts with label values."""
-    return CaseFacts(**{**asdict(facts), "label_values": values})
 
 
 def _content_hash(volume: Volume) -> str:
