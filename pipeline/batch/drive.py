@@ -122,8 +122,12 @@ def run_manifest(
     batch = batch or BatchSettings()
     out = Path(out)
     everything = _chosen(manifest, root, settings)
+    if batch.cluster is not None:  # other machines have another current folder
+        out, everything = out.absolute(), tuple(map(_anywhere, everything))
     cases = everything if batch.shard is None else batch.shard.of(everything)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    if batch.cluster is not None:
+        bundle = replace(bundle, folder=bundle.folder.absolute())
     job = Job(
         bundle=bundle,
         plan=make_plan(
@@ -390,6 +394,15 @@ def _chosen(
         if not cases:
             raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
     return cases
+
+
+def _anywhere(case: Case) -> Case:
+    """Return a case whose files are found from any current folder."""
+    return replace(
+        case,
+        images=tuple((channel, path.absolute()) for channel, path in case.images),
+        label=None if case.label is None else case.label.absolute(),
+    )
 
 
 def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None) -> dict[str, Any]:
