@@ -92,6 +92,8 @@ class _Worker:
             "OPENBLAS_NUM_THREADS": threads,
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_NUM_INTEROP_THREADS": "1",
+            # Workers share a GPU: the first would otherwise take all of its memory.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         }
         try:
             with far:
