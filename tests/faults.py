@@ -302,12 +302,12 @@ def fail_write(world: World, at_call: int, code: int) -> bool:
     return True
 
 
-def every_write(world: World, code: int) -> int:
-    """Let each call fail in turn; return how many there were."""
-    at_call = 1
-    while fail_write(world, at_call, code):
-        at_call += 1
-    return at_call - 1
+def every_write(world: World, code: int, step: int = 1) -> int:
+    """Let each call fail in turn, or every so many; return how many have failed."""
+    tries = 0
+    while fail_write(world, 1 + tries * step, code):
+        tries += 1
+    return tries
 
 
 def strange_place(world: World, what: str) -> None:

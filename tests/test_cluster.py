@@ -1,11 +1,9 @@
 """Cases on a Dask cluster: the same results, and a loss costs one case."""
 
-import random
 import subprocess
 import sys
 from pathlib import Path
 
-import faults
 import pytest
 from dask_processes import dask, on
 from faulty import DEADLY, SOUND, make_cases, results, run_faulty, sound_cases, temporary_files
@@ -17,6 +15,7 @@ from voxtile.errors import EnvironmentFault
 pytest.importorskip("distributed")
 
 
+@pytest.mark.slow
 def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Path) -> None:
     manifest = make_cases(tmp_path, {**{f"c{n}": SOUND for n in range(6)}, "deadly": DEADLY})
     run_faulty(manifest, tmp_path / "here", BatchSettings(workers=1))
@@ -27,10 +26,6 @@ def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Pat
         assert all(worker.poll() is None for worker in processes.workers)
     assert results(tmp_path / "out") == results(tmp_path / "here")
     assert temporary_files(tmp_path / "out") == []
-
-
-def test_a_scheduler_that_is_killed_is_recovered_by_rerunning(tmp_path: Path) -> None:
-    faults.kill_scheduler(faults.World(tmp_path, 8), random.Random(1))
 
 
 def test_a_scheduler_that_does_not_answer_is_found_before_the_first_case(
