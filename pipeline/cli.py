@@ -48,9 +48,12 @@ app = typer.Typer(
 app.add_typer(manifest_app, name="manifest")
 
 
-Tile = Annotated[str | None, typer.Option(help="Tile as ROWSxCOLUMNS, such as 256x256 [spec].")]
+Tile = Annotated[
+    str | None, typer.Option(help="Tile as ROWSxCOLUMNS, such as 256x256 (default: spec).")
+]
 Overlap = Annotated[
-    float | None, typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction [spec].")
+    float | None,
+    typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction (default: spec)."),
 ]
 Batch = Annotated[int | None, typer.Option(min=1, help="Tiles in the network at once.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -105,10 +108,11 @@ def run(
     batch: Batch = None,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Most seconds for a case [no limit].")
+        float | None, typer.Option(min=0, help="Most seconds for a case (default: no limit).")
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(min=0, help="Most MB for a worker [the machine's, shared].")
+        float | None,
+        typer.Option(min=0, help="Most MB for a worker (default: the machine's, shared)."),
     ] = None,
     retries: Annotated[
         int, typer.Option(min=0, help="New tries, alone, for a case whose worker was lost.")
@@ -354,23 +358,29 @@ def train(
     manifest: Manifest,
     out: Annotated[Path, typer.Option(help="Folder of the new model; must not exist.")],
     root: Root = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget [20].")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget (default: 20).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Budget in epochs instead.")] = None,
     view: Annotated[
-        str | None, typer.Option(help="axial, coronal or sagittal; several as a,b [by rule].")
+        str | None,
+        typer.Option(help="axial, coronal or sagittal; several as a,b (default: by rule)."),
     ] = None,
     context_slices: Annotated[
-        int | None, typer.Option(help="Planes seen at once, odd [5].")
+        int | None, typer.Option(help="Planes seen at once, odd (default: 5).")
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="Pixel spacing in mm as R,A,S [the scans' own].")
+        str | None, typer.Option(help="Pixel spacing in mm as R,A,S (default: the scans' own).")
     ] = None,
-    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS [by rule].")] = None,
-    filters: Annotated[int | None, typer.Option(min=1, help="Of the first level [32].")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Poolings [by rule].")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Tiles in a step [by rule].")] = None,
+    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS (default: by rule).")] = None,
+    filters: Annotated[
+        int | None, typer.Option(min=1, help="Of the first level (default: 32).")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Poolings (default: by rule).")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Tiles in a step (default: by rule).")
+    ] = None,
     flips: Annotated[
-        str | None, typer.Option(help="Axes that may be mirrored, such as R or R,A [none].")
+        str | None,
+        typer.Option(help="Axes that may be mirrored, such as R or R,A (default: none)."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name,color.')

@@ -64,7 +64,7 @@ def build(
     ],
     out: NewManifest,
     kind: Annotated[
-        Source | None, typer.Option("--from", help="What SOURCE is [found out, and said].")
+        Source | None, typer.Option("--from", help="What SOURCE is (default: found out, and said).")
     ] = None,
     bids: Annotated[bool, typer.Option("--bids", help="The same as --from bids.")] = False,
     labels: Annotated[
@@ -81,7 +81,8 @@ def build(
         str | None, typer.Option(help="bids: which images, such as T1w; several are channels.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="monai: where relative paths begin [the list's folder].")
+        Path | None,
+        typer.Option(help="monai: where relative paths begin (default: the list's folder)."),
     ] = None,
     label_names: Annotated[
         Path | None, typer.Option(help="Write the names of labels to this JSON, for train.")
@@ -231,7 +232,8 @@ def export(
         bool, typer.Option("--link", help="Link sound .nii.gz files instead of writing them anew.")
     ] = False,
     channels: Annotated[
-        str | None, typer.Option(help="Names of channels there, such as CT [the columns'].")
+        str | None,
+        typer.Option(help="Names of channels there, such as CT (default: the columns')."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name.')

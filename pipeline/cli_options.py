@@ -41,7 +41,8 @@ class Tilt(StrEnum):
 
 Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
 Root = Annotated[
-    Path | None, typer.Option(help="Where the manifest's relative paths begin [its folder].")
+    Path | None,
+    typer.Option(help="Where the manifest's relative paths begin (default: its folder)."),
 ]
 Volume = Annotated[
     int | None, typer.Option(min=0, help="Which volume of 4D scans, counting from 0.")
