@@ -21,7 +21,7 @@ from .fingerprint import case_fingerprint, content_hash
 from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
 from .metrics import count_overlaps
-from .nifti import write_mask
+from .nifti import write_channels, write_mask
 from .plan import Plan
 from .reading import policy_of, read_channels
 from .reference import read_reference
@@ -124,6 +124,10 @@ class Job:
         """Return where a case's mask goes."""
         return self.out / "masks" / f"{case_id}.nii.gz"
 
+    def image_path(self, case_id: str) -> Path:
+        """Return where the image goes that a mask lies on, if its scan has no such grid."""
+        return self.out / "images" / f"{case_id}.nii.gz"
+
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
@@ -170,6 +174,9 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
+        if scan.regridded:
+            # The source has no such grid, so a viewer needs the image that the mask lies on.
+            write_channels(job.image_path(case.case_id), scan.volume, spec.channels)
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
@@ -259,7 +266,8 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
             f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    remove(job.mask_path(case.case_id))
+    for path in (job.mask_path(case.case_id), job.image_path(case.case_id)):
+        remove(path)
     return failed_report(
         case,
         job.bundle.spec.labels,

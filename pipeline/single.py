@@ -7,7 +7,7 @@ from voxtile.models.bundle import load_bundle
 from .engine import load_models
 from .inference import infer
 from .metrics import count_overlaps
-from .nifti import write_mask
+from .nifti import write_mask, write_volume
 from .plan import make_plan
 from .reading import read_scan
 from .report import LabelRow, unscored_row
@@ -57,6 +57,15 @@ def segment_file(
     scan = read_scan(image, policy)
     mask = infer(scan.volume, bundle.spec, load_models(bundle, plan), plan)
     write_mask(out, mask)
+    notices = scan.notices
+    if scan.regridded:
+        stem, _, ending = out.name.lower().partition(".nii")
+        image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
+        write_volume(image_path, scan.volume)
+        notices = (
+            *notices,
+            Notice("image_written", f"the mask lies on a new grid; its image is {image_path.name}"),
+        )
     check_written(out, mask)
     labels = bundle.spec.labels
     overlaps = count_overlaps(mask.array, mask.array, [label.values for label in labels])
@@ -64,4 +73,4 @@ def segment_file(
         unscored_row(label, overlap.voxels_pred, mask.voxel_volume_ml)
         for label, overlap in zip(labels, overlaps, strict=True)
     )
-    return rows, scan.notices
+    return rows, notices

@@ -18,6 +18,7 @@ from voxtile.dicom import annotation_file
 from voxtile.dicom.annotation import Segment, match
 from voxtile.dicom.structure_set import fill, rasterise
 from voxtile.errors import CaseError
+from voxtile.manifest.check import check_manifest
 from voxtile.models.spec import Concept, Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.reading import read_scan
@@ -352,3 +353,12 @@ def test_a_damaged_annotation_has_a_reason(data_dir: Path, tmp_path: Path) -> No
         with pytest.raises(CaseError) as caught:
             read_reference(tmp_path / "cut.dcm", image, labels("liver"))
         assert caught.value.code.startswith("label_")
+
+
+def test_checking_a_manifest_takes_an_annotation_for_what_it_is(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    write_volume(tmp_path / "a.nii.gz", image)
+    write_structure_set(tmp_path / "rt.dcm", {"a": [square(image, 2, 9, 1)]})
+    (tmp_path / "cases.csv").write_text("case_id,image,label\na,a.nii.gz,rt.dcm\n")
+    result = check_manifest(tmp_path / "cases.csv")
+    assert [finding.code for finding in result.findings] == ["label_unchecked"]

@@ -1,6 +1,6 @@
 """A folder of DICOM to a scan, from the files to the voxels. Runs in the child process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from voxtile.scan import Notice, ReadPolicy, Scan
 from voxtile.volume import Volume
 
 from .folder import list_files
-from .header import Instance, read_header
+from .header import Instance, Slice, read_header
 from .pixels import Decoder, voxels
 from .repair import fill_gaps, rectangular
 from .selection import Series, choose_series
@@ -20,15 +20,35 @@ from .stack import Stack, stack_slices
 
 def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     """Read the one volume of a folder; as `voxtile.dicom.read_series`, in this process."""
+    return _scan_here(workspace, path, policy, voxels)
+
+
+def survey_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
+    """Return the grid and the notices of the volume; its voxels stay 0 and unread.
+
+    Pixels are decoded only where several slices lie at one place, to tell
+    copies from conflicts.
+    """
+    return _scan_here(workspace, path, policy, _no_voxels)
+
+
+def _scan_here(
+    workspace: Workspace,
+    path: Path,
+    policy: ReadPolicy,
+    voxels_of: Callable[[Sequence[Slice], Sequence[int], Decoder], np.ndarray],
+) -> Scan:
+    """Return the one volume of a folder, with the voxels that `voxels_of` takes from its slices."""
     found = find_stack(workspace, path, policy)
     stack, decoder = found.stack, found.decoder
-    array = voxels(stack.slices, stack.planes, decoder)
+    array = voxels_of(stack.slices, stack.planes, decoder)
     fill_gaps(array, stack.planes)
-    affine = stack.affine
+    affine = lying = stack.affine
     if stack.tilt_deg and policy.tilt == "resample":
         array, affine = rectangular(array, affine, workspace)
     notices = (*found.notices, *_about(found.series.images, stack), *decoder.notices())
-    return Scan(Volume(array.T, affine), notices)
+    regridded = bool(stack.missing) or affine is not lying
+    return Scan(Volume(array.T, affine), notices, regridded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +81,13 @@ def find_stack(workspace: Workspace, path: Path, policy: ReadPolicy) -> Found:
     decoder = Decoder(workspace)
     stack, noticed = stack_slices(series.slices, policy, decoder.same)
     return Found(series, stack, decoder, (*notices, *noticed))
+
+
+def _no_voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> np.ndarray:
+    """Return zeros of the volume's shape, shape (slices, rows, columns)."""
+    # Pages of the workspace that nobody writes take no memory.
+    shape = (max(planes) + 1, slices[0].rows, slices[0].columns)
+    return decoder.workspace.allocate(shape, np.dtype(np.int16))
 
 
 def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:
