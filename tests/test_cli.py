@@ -161,7 +161,7 @@ def test_a_rerun_says_what_was_done_before(cohort: Path) -> None:
     assert invoke(*words)[0] == 3
     code, said = invoke(*words)
     assert code == 3
-    assert "1 done, 1 failed (2 of all before)" in said
+    assert "1 done, 1 failed (2 done before)" in said
     assert "1 x empty_file: b" in said
     assert "--retry-failed" in said
     assert invoke(*words, "--quiet") == (3, "")
