@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .case import Split
     from .report import CaseReport
 
+# Heading of the options that say how a batch runs, and change no result.
+_MANY = "Many cases"
+
 app = typer.Typer(
     name="voxtile",
     help="Segment batches of medical volumes: a manifest of scans in, masks and a report out.",
@@ -106,37 +109,73 @@ def run(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, rich_help_panel=_MANY, help="Worker processes.")
+    ] = 1,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Most seconds for a case (default: no limit).")
+        float | None,
+        typer.Option(
+            min=0, rich_help_panel=_MANY, help="Most seconds for a case (default: no limit)."
+        ),
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option(min=0, help="Most MB for a worker (default: the machine's, shared)."),
+        typer.Option(
+            min=0,
+            rich_help_panel=_MANY,
+            help="Most MB for a worker (default: the machine's, shared).",
+        ),
     ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, help="New tries, alone, for a case whose worker was lost.")
+        int,
+        typer.Option(
+            min=0, rich_help_panel=_MANY, help="New tries, alone, for a case whose worker was lost."
+        ),
     ] = 1,
-    fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed case.")] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", rich_help_panel=_MANY, help="Stop at the first failed case."),
+    ] = False,
     max_failures: Annotated[
-        int | None, typer.Option(min=1, help="Stop when so many cases have failed.")
+        int | None,
+        typer.Option(min=1, rich_help_panel=_MANY, help="Stop when so many cases have failed."),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Try cases again that failed before.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Do everything again.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", rich_help_panel=_MANY, help="Try cases again that failed before."
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", rich_help_panel=_MANY, help="Do everything again.")
+    ] = False,
     shard: Annotated[
-        str | None, typer.Option(help="Only part i/n of the cases; auto in a Slurm array.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_MANY, help="Only part i/n of the cases; auto in a Slurm array."
+        ),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Run on a Dask cluster: tls://HOST:PORT.")
+        str | None,
+        typer.Option(rich_help_panel=_MANY, help="Run on a Dask cluster: tls://HOST:PORT."),
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="Start Dask workers as jobs: slurm, pbs or sge.")
+        str | None,
+        typer.Option(rich_help_panel=_MANY, help="Start Dask workers as jobs: slurm, pbs or sge."),
     ] = None,
     cluster_settings: Annotated[
-        Path | None, typer.Option(help="TOML with [cluster]: queue, memory, walltime, ...")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_MANY, help="TOML with a section cluster: queue, memory, walltime, ..."
+        ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option(help="Allow a scheduler on another host without TLS.")
+        bool,
+        typer.Option(
+            "--insecure",
+            rich_help_panel=_MANY,
+            help="Allow a scheduler on another host without TLS.",
+        ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
