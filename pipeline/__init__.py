@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from .errors import CaseError, ManifestError, VoxtileError
     from .inference import segment
-    from .metrics import score
     from .nifti import write_mask
     from .reading import read_volume
     from .run import run_manifest
+    from .scoring import score
     from .training import train
     from .volume import Volume
 
@@ -37,7 +37,7 @@ _HOMES = {
     "load_bundle": "voxtile.models.bundle",
     "read_volume": "voxtile.reading",
     "run_manifest": "voxtile.run",
-    "score": "voxtile.metrics",
+    "score": "voxtile.scoring",
     "segment": "voxtile.inference",
     "train": "voxtile.training",
     "write_mask": "voxtile.nifti",
