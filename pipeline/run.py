@@ -14,27 +14,29 @@ from voxtile.models.bundle import Bundle, load_bundle
 
 from . import __version__
 from .case import Case, Split, read_manifest
+from .confidence import EntropyWatch
 from .engine import Model, engine_facts, load_models
 from .errors import CaseError, EnvironmentFault, ManifestError
 from .files import write_json, write_text
 from .fingerprint import case_fingerprint, content_hash
-from .inference import infer
+from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
-from .metrics import count_overlaps
+from .montage import montage, write_montage
 from .nifti import write_mask
 from .plan import Plan, make_plan
+from .qc import inspect_case
 from .reading import read_channels
 from .reference import read_reference
 from .report import (
     COLUMNS,
     CaseReport,
-    LabelRow,
+    check_columns,
     failed_report,
-    scored_row,
-    unscored_row,
+    label_rows,
     write_reports,
 )
 from .scan import Notice, ReadPolicy
+from .scoring import Measures
 from .verification import check_written
 from .volume import Volume
 
@@ -57,6 +59,12 @@ class RunSettings:
         As in `voxtile.plan.make_plan`; None means the spec's.
     splits : tuple of str
         Run only cases of these splits; empty means all.
+    measures : Measures
+        What to measure beside the metrics that always are.
+    by : tuple of str
+        Columns of the manifest to summarise by.
+    montages : bool
+        Whether to draw a picture of each case into ``qc/``.
     """
 
     policy: ReadPolicy = field(default_factory=ReadPolicy)
@@ -66,6 +74,9 @@ class RunSettings:
     overlap: float | None = None
     batch: int | None = None
     splits: tuple[Split, ...] = ()
+    measures: Measures = field(default_factory=Measures)
+    by: tuple[str, ...] = ()
+    montages: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +87,9 @@ class Segmenter:
     models: tuple[Model, ...]
     plan: Plan
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
         """Return the label map of a volume."""
-        return infer(volume, self.bundle.spec, self.models, self.plan)
+        return infer(volume, self.bundle.spec, self.models, self.plan, watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +157,8 @@ def run_manifest(
     """
     settings = settings or RunSettings()
     out = Path(out)
-    cases = read_manifest(manifest, root=root, reserved=COLUMNS)
+    cases = read_manifest(manifest, root=root, reserved=(*COLUMNS, *settings.measures.columns))
+    check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)
         if not cases:
@@ -184,7 +196,7 @@ def run_manifest(
             if on_case is not None:
                 on_case(report, number, len(cases))
     finally:
-        write_reports(out, reports)
+        write_reports(out, reports, settings.by)
     failed = sum(report.status == "failed" for report in reports)
     counts = {"done": len(reports) - failed, "failed": failed}
     write_json(out / "run.json", {**facts, "finished": _now(), **counts})
@@ -208,22 +220,30 @@ def run_case(
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, segmenter, settings, journal)
+    entropy = EntropyWatch(spec.activation)
     with journal.stage("infer"):
-        mask = segmenter(scan.volume)
+        mask = segmenter(scan.volume, entropy)
     path = out / "masks" / f"{case.case_id}.nii.gz"
     with journal.stage("write"):
         write_mask(path, mask)
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
-        labels = _label_rows(mask, reference, segmenter)
+        rows = label_rows(mask, reference, spec.labels, settings.measures)
+    with journal.stage("qc"):
+        qc = inspect_case(
+            mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean
+        )
+        if settings.montages:
+            picture = montage(scan.volume, mask, spec.labels, reference=reference)
+            write_montage(out / "qc" / f"{case.case_id}.png", picture)
     return CaseReport(
         case_id=case.case_id,
         status="done",
         reason=None,
         warnings=tuple(journal.notices),
         fingerprint="",
-        labels=labels,
+        labels=rows,
         geometry=geometry,
         mask={"file": f"masks/{path.name}", "sha256": content_hash(path)},
         timings_s=dict(journal.seconds),
@@ -232,6 +252,7 @@ def run_case(
         split=case.split,
         group=case.group,
         extras=dict(case.extras),
+        qc=qc,
     )
 
 
@@ -252,22 +273,6 @@ def _reference(
         return None
     journal.note(notices)
     return mask
-
-
-def _label_rows(
-    mask: Volume, reference: Volume | None, segmenter: Segmenter
-) -> tuple[LabelRow, ...]:
-    """Return the row of each label."""
-    labels = segmenter.bundle.spec.labels
-    against = mask if reference is None else reference
-    overlaps = count_overlaps(mask.array, against.array, [label.values for label in labels])
-    pairs = zip(labels, overlaps, strict=True)
-    if reference is None:
-        return tuple(
-            unscored_row(label, overlap.voxels_pred, mask.voxel_volume_ml)
-            for label, overlap in pairs
-        )
-    return tuple(scored_row(label, overlap, mask.voxel_volume_ml) for label, overlap in pairs)
 
 
 def _attempt(
@@ -314,6 +319,7 @@ def _attempt(
         case,
         segmenter.bundle.spec.labels,
         reason,
+        measures=settings.measures,
         warnings=journal.notices,
         fingerprint=fingerprint,
         timings_s=dict(journal.seconds),
@@ -334,6 +340,7 @@ def _decisive(settings: RunSettings) -> dict[str, Any]:
         "policy": asdict(settings.policy),
         "label_map": {str(key): value for key, value in sorted(settings.label_map.items())},
         "ignore_bad_labels": settings.ignore_bad_labels,
+        "measures": asdict(settings.measures),
     }
 
 
