@@ -154,7 +154,9 @@ def build_unet(
 def _normaliser(normalisation: Normalisation, width: int, name: str) -> keras.layers.Layer:
     """Return the layer that follows a convolution of `width` filters."""
     if normalisation == "batch":
-        return layers.BatchNormalization(name=name)
+        # Keras' own 0.99 still remembers the first weights after hundreds of steps, and a training
+        # of a minute has no more. A batch has thousands of pixels, so little memory is enough.
+        return layers.BatchNormalization(momentum=0.95, name=name)
     if normalisation == "instance":
         return layers.GroupNormalization(groups=-1, name=name)
     if normalisation == "group":

@@ -18,7 +18,7 @@ from .errors import ManifestError
 Split = Literal["train", "val", "test"]
 
 # Columns with a meaning; `image_<channel>` has one too, and the rest travels to the report.
-_MEANT = ("case_id", "image", "label", "split", "group")
+_MEANT = ("case_id", "image", "label", "split", "group", "series", "volume")
 _CASE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _CHANNEL = re.compile(r"image_([A-Za-z0-9_]{1,40})")
 
@@ -39,6 +39,10 @@ class Case:
     split : {"train", "val", "test"} or None
     group : str or None
         Patient, or whatever must not be divided between splits.
+    series : str or None
+        Which DICOM series of several, as in `ReadPolicy`.
+    volume : int or None
+        Which volume of a 4D scan, counting from 0.
     extras : tuple of (column, value)
         Further columns, as they stand in the manifest.
     line : int
@@ -50,6 +54,8 @@ class Case:
     label: Path | None = None
     split: Split | None = None
     group: str | None = None
+    series: str | None = None
+    volume: int | None = None
     extras: tuple[tuple[str, str], ...] = ()
     line: int = 0
 
@@ -198,6 +204,8 @@ def _row_problems(
                 problems.append(problem)
     if row.get("split") and row["split"] not in get_args(Split):
         problems.append(f"split {row['split']!r} is not one of train, val, test")
+    if row.get("volume") and not row["volume"].isdecimal():
+        problems.append(f"volume {row['volume']!r} is not a whole number from 0")
     return problems
 
 
@@ -235,6 +243,8 @@ def _case(row: dict[str, str], base: Path, line: int) -> Case:
         label=base / row["label"] if row.get("label") else None,
         split=splits.get(row.get("split", "")),
         group=row.get("group") or None,
+        series=row.get("series") or None,
+        volume=int(row["volume"]) if row.get("volume") else None,
         extras=tuple(
             (column, cell)
             for column, cell in row.items()

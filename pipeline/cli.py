@@ -68,6 +68,25 @@ Model = Annotated[
 ]
 
 
+def _show_version(asked: bool) -> None:
+    """Print the version and leave."""
+    if asked:
+        from . import __version__
+
+        typer.echo(f"voxtile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
 @app.command()
 def run(
     manifest: Manifest,

@@ -28,6 +28,8 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
     """
     parts = {
         "images": {channel: content_hash(path) for channel, path in case.images},
+        "series": case.series,
+        "volume": case.volume,
         "label": None if case.label is None else content_hash(case.label),
         "settings": dict(settings),
         "version": __version__,

@@ -17,6 +17,7 @@ and serves one scan after the other until the parent ends.
 """
 
 import atexit
+import errno
 import json
 import mmap
 import os
@@ -321,29 +322,31 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
             "notices": [(notice.code, notice.sentence) for notice in scan.notices],
         }
     except CaseError as error:
-        return {"code": error.code, "sentence": error.sentence}
+        problem = error
     except MemoryError:
-        return _too_large()
+        problem = _too_large()
     except Exception as error:  # anything else must not end the child, nor quote a tag
-        if isinstance(error, OSError) and error.errno == 12:
-            return _too_large()
-        return {
-            "code": "decoder_failed",
-            "sentence": f"reading failed in a way that was not foreseen ({_where(error)}); please "
-            "report this",
-        }
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            problem = _too_large()
+        else:
+            problem = CaseError(
+                "decoder_failed",
+                f"reading failed in a way that was not foreseen ({_where(error)}); please report "
+                "this",
+            )
+    return {"code": problem.code, "sentence": problem.sentence}
 
 
-def _too_large() -> dict[str, Any]:
+def _too_large() -> CaseError:
     """Return the error of a scan that does not fit in memory."""
     import resource
 
     cap, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return {
-        "code": "too_large",
-        "sentence": f"the scan needs more memory than its reader may have ({cap / 2**30:.1f} GiB); "
-        "read it on a larger machine, or crop it",
-    }
+    return CaseError(
+        "too_large",
+        f"the scan needs more memory than its reader may have ({cap / 2**30:.1f} GiB); read it on "
+        "a larger machine, or crop it",
+    )
 
 
 def _where(error: Exception) -> str:

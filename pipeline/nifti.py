@@ -89,12 +89,12 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     return Scan(volume, tuple(notices))
 
 
-def write_mask(path: Path, mask: Volume) -> None:
+def write_mask(path: str | Path, mask: Volume) -> None:
     """Write a label map as NIfTI, whole or not at all.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         ``.nii.gz`` or ``.nii``.
     mask : Volume of an unsigned integer type, shape (i, j, k)
         Written in its storage order. Its affine goes into sform and qform (a
@@ -115,7 +115,7 @@ def write_mask(path: Path, mask: Volume) -> None:
             f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
             "a label map is 3D and of an unsigned integer type"
         )
-    _write(path, mask_header(mask), mask.array)
+    _write(Path(path), mask_header(mask), mask.array)
 
 
 def write_volume(path: Path, volume: Volume) -> None:

@@ -72,7 +72,8 @@ def make_plan(
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap {overlap} is a fraction: at least 0 and below 1")
     if batch is None:
-        batch = min(64, max(1, _BATCH_PIXELS // (tile[0] * tile[1])))
+        # The last batch of a case is filled up, so that small tiles want no large batch.
+        batch = min(16, max(1, _BATCH_PIXELS // (tile[0] * tile[1])))
     if batch < 1:
         raise ValueError(f"batch {batch} must be at least 1")
     return Plan(tile, overlap_pixels(tile, overlap), spec.weighting, batch)

@@ -74,6 +74,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     CaseError
         If a channel is missing or lies on another grid, or cannot be read.
     """
+    policy = policy_of(case, policy or ReadPolicy())
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1:
         return read_scan(next(iter(images.values())), policy)  # one channel needs no name
@@ -99,6 +100,15 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
     notices = tuple(notice for scan in scans for notice in scan.notices)
     return Scan(first.with_array(stacked), notices)
+
+
+def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
+    """Return the policy with what the case's own row says in place of what the run says."""
+    return replace(
+        policy,
+        series=policy.series if case.series is None else case.series,
+        volume=policy.volume if case.volume is None else case.volume,
+    )
 
 
 def _mm(spacing: Sequence[float]) -> str:

@@ -20,8 +20,12 @@ Shape2D = tuple[int, int]
 Axis = Literal["R", "A", "S"]
 
 _LARGEST_TILE = 256
-# Pixels of a batch: 32 tiles of 48x64, about 1 GB of activations at 32 filters.
-_BATCH_PIXELS = 32 * 48 * 64
+# Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
+_LEAST_BOTTOM = 5
+# Pixels of a batch: 16 tiles of 48x64. On a CPU many small steps learn more in the same time than
+# few large ones.
+_BATCH_PIXELS = 16 * 48 * 64
+_LEAST_BATCH = 4
 _MOST_STEPS = 250
 
 
@@ -92,7 +96,7 @@ class Recipe:
     dropout: float = 0.0
     batch: int | None = None
     steps_per_epoch: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     ema: float = 0.99
     foreground: float = 1 / 3
@@ -153,11 +157,11 @@ def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
     - views: slices along the axis of the coarsest spacing (median over the
       cases; within a tenth counts as equal, then the axis with the fewest
       planes), so that a plane shows the finest detail.
-    - depth: as many poolings as leave 6 pixels of the shorter side of the
+    - depth: as many poolings as leave 5 pixels of the shorter side of the
       largest plane, at least 2 and at most 4.
     - tile: the largest plane of any case, rounded up to ``2**depth``, at most
       256 pixels a side; a tile that holds the whole plane needs no stitching.
-    - batch: as many pixels as 32 tiles of 48x64, 2 to 64 tiles.
+    - batch: as many pixels as 16 tiles of 48x64, 4 to 64 tiles.
     - epoch: each plane of the training cases once, at most 250 steps.
     """
     views = recipe.views or (_finest_view(cases),)
@@ -166,7 +170,7 @@ def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
     depth = recipe.depth
     if depth is None:
         shortest = min(min(largest), *(recipe.tile or largest))
-        depth = min(4, max(2, floor(log2(max(shortest, 1) / 6)) if shortest >= 6 else 2))
+        depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
         if recipe.tile is not None:
             while depth > 1 and any(size % 2**depth for size in recipe.tile):
                 depth -= 1
@@ -177,7 +181,7 @@ def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
         rows, columns = (multiple * min(cap, ceil(size / multiple)) for size in largest)
         tile = rows, columns
     _check_tile(tile, depth)
-    batch = recipe.batch or min(64, max(2, _BATCH_PIXELS // (tile[0] * tile[1])))
+    batch = recipe.batch or min(64, max(_LEAST_BATCH, _BATCH_PIXELS // (tile[0] * tile[1])))
     count = sum(case.shape[slice_axis(view)] for case in cases for view in views)
     return replace(
         recipe,

@@ -122,6 +122,12 @@ def train(
     Bundle
         Read back from `out` and verified.
 
+    Notes
+    -----
+    While it runs, cases and the checkpoint lie in a hidden folder
+    ``.<name>.*.tmp`` beside `out`. An interruption removes it and leaves
+    nothing; only a killed process leaves it behind, to be deleted by hand.
+
     Raises
     ------
     ManifestError
@@ -151,6 +157,7 @@ def train(
         )
         learnt, judged = stored[: len(training)], stored[len(training) :]
         recipe = settle(recipe, [case.extent for case in learnt])
+        _check_values(judged, validation, recipe, manifest)
         channels = tuple(channel for channel, _ in training[0].images)
         spec = _spec(out.name, description, channels, recipe, manifest)
         stacks = []
@@ -211,6 +218,22 @@ def _splits(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list[Cas
     if problems:
         raise ManifestError(problems)
     return training, validation
+
+
+def _check_values(
+    judged: Sequence[StoredCase], validation: Sequence[Case], recipe: Recipe, manifest: Path
+) -> None:
+    """Refuse validation labels with values that no training label has: nobody could learn them."""
+    known = {value for label in recipe.labels for value in label.values}
+    problems = [
+        f"{manifest} line {case.line}: case {case.case_id}: the label has values "
+        f"{sorted(set(stored.extent.values) - known)}, but the training labels only "
+        f"{sorted(known)}; move a case that has them to train, or correct the mask"
+        for stored, case in zip(judged, validation, strict=True)
+        if known and not known.issuperset(stored.extent.values)
+    ]
+    if problems:
+        raise ManifestError(problems)
 
 
 @contextmanager
@@ -427,7 +450,10 @@ class _Coach(keras.callbacks.Callback):  # type: ignore[misc]  # keras publishes
             "learning_rate": float(f"{self._rate:.4g}"),
             "loss": round(self._loss, 5),
         }
-        words = f"epoch {epoch + 1}, step {self._steps}: loss {self._loss:.3f}"
+        words = (
+            f"epoch {epoch + 1}, step {self._steps}, {self._used():.0%} of the budget: "
+            f"loss {self._loss:.3f}"
+        )
         if self._is_due():
             scores = self._validate()
             row["val_dice"] = round(scores.mean, 5)
@@ -454,6 +480,8 @@ class _Coach(keras.callbacks.Callback):  # type: ignore[misc]  # keras publishes
         if self._budget.seconds is None or self._used() >= 1:
             return True
         seconds = monotonic() - self._begin
+        if self._best is None:  # what it costs is not known yet
+            return seconds >= _VALIDATION_SHARE * self._budget.seconds
         return self._validation_s + self._last_validation_s <= _VALIDATION_SHARE * seconds
 
     def _validate(self) -> Scores:
@@ -464,6 +492,9 @@ class _Coach(keras.callbacks.Callback):  # type: ignore[misc]  # keras publishes
         weights = self._network.get_weights()
         if self._recipe.ema:
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            # The means themselves are in the network now: JAX gives such shared memory away
+            # when it predicts, so the network gets a copy.
+            self._network.set_weights(self._network.get_weights())
         scores = judge(self._cases, self._spec, self._predict)
         if self._best is None or scores.mean > self._best[1].mean:
             self._save()

@@ -36,8 +36,8 @@ def test_a_row_becomes_a_case(tmp_path: Path) -> None:
         tmp_path / "l.nii",
         "val",
         "P",
-        (("site", "north"),),
-        2,
+        extras=(("site", "north"),),
+        line=2,
     )
     assert (two.label, two.split, two.group) == (None, None, None)
 
@@ -47,6 +47,13 @@ def test_bom_crlf_blank_lines_and_quoted_line_ends_are_fine(tmp_path: Path) -> N
     one, two = read_manifest(write(tmp_path, text))
     assert dict(one.extras)["note"] == "two\r\nlines"
     assert (one.line, two.line) == (2, 5)
+
+
+def test_a_row_may_choose_its_series_and_volume(tmp_path: Path) -> None:
+    text = "case_id,image,series,volume\np1,a.nii,slices>=20,2\np2,b.nii,,\n"
+    one, two = read_manifest(write(tmp_path, text))
+    assert (one.series, one.volume, one.extras) == ("slices>=20", 2, ())
+    assert (two.series, two.volume) == (None, None)
 
 
 def test_several_channels_and_a_root(tmp_path: Path) -> None:
@@ -98,6 +105,7 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         ("case_id,image,image_t1\nx,a.nii,a.nii\n", "exclude each other"),
         ("case_id,image,dice\nx,a.nii,1\n", "'dice' is one of the report's"),
         ('case_id,image\nx,"a.nii\n', "not CSV"),
+        ("case_id,image,volume\nx,a.nii,-1\n", "volume '-1' is not a whole number"),
         ("case_id,image\n..,a.nii\n", "not only dots"),
         ("case_id,image\na/b,a.nii\n", "case_id 'a/b'"),
         (f"case_id,image\n{'x' * 101},a.nii\n", "1 to 100"),

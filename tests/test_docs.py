@@ -52,6 +52,19 @@ def test_the_readme_names_every_command_and_script() -> None:
         assert (ROOT / "scripts" / script).stat().st_mode & 0o111
 
 
+def test_the_readmes_python_runs(tmp_path: Path, data_dir: Path, monkeypatch, capsys) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    folder = data_dir / "hippocampus"
+    for name, kind in (("scan", "images"), ("reference", "labels")):
+        source = folder / kind / "hippocampus_007.nii.gz"
+        (tmp_path / f"{name}.nii.gz").write_bytes(source.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert re.search(r"anterior hippocampus 0\.9\d+ 0\.8\d+", said)
+    assert (tmp_path / "mask.nii.gz").exists()
+
+
 def test_the_public_names_are_there_and_documented() -> None:
     for name in voxtile.__all__:
         assert getattr(voxtile, name).__doc__, name

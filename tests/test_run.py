@@ -351,6 +351,19 @@ def test_channels_must_be_there_and_share_a_grid(tmp_path: Path) -> None:
     assert result.reports[0].status == "done"
 
 
+def test_a_row_picks_its_own_volume_of_a_4d_scan(tmp_path: Path) -> None:
+    image, truth = ball()
+    both = np.stack([np.zeros_like(image.array), image.array], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(both, image.affine), tmp_path / "a.nii.gz")
+    write_mask(tmp_path / "l.nii.gz", truth)
+    row = {"case_id": "a", "image": "a.nii.gz", "label": "l.nii.gz"}
+    assert "several_volumes" in failure(tmp_path, [row])
+    result = run(write_manifest(tmp_path, [{**row, "volume": "1"}]), tmp_path / "picked")
+    assert result.reports[0].labels[0].dice == 1
+    result = run(write_manifest(tmp_path, [{**row, "volume": "0"}]), tmp_path / "other")
+    assert result.reports[0].labels[0].status == "pred_empty"
+
+
 def test_only_the_asked_splits_run(tmp_path: Path) -> None:
     rows = [
         {**add_case(tmp_path, name), "split": split}

@@ -1,4 +1,4 @@
-"""DICOM series: read exactly, or refused with the reason. The only importer of pydicom.
+"""DICOM series: read exactly, or refused with the reason. Nobody else reads with pydicom.
 
 folder.py     a folder, file or DICOMDIR -> the files, in name order
 header.py     a file -> its images: where they lie, how they are stored

@@ -1,7 +1,7 @@
 """The DICOM files of a folder, in name order: a file is known by its place, never by its name."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Listing:
     ignored: int = 0
 
 
-def list_files(path: Path) -> Listing:
+def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
     """Find the DICOM files that a path stands for.
 
     Parameters
@@ -54,6 +54,8 @@ def list_files(path: Path) -> Listing:
     path : Path
         A folder with everything below it, one file, or a DICOMDIR, which
         stands for the files that it names (PS3.10 section 8).
+    looking_at : callable
+        Told each file's place before it is opened.
 
     Raises
     ------
@@ -65,20 +67,24 @@ def list_files(path: Path) -> Listing:
             if not path.exists():
                 raise CaseError("unreadable", "the DICOM file or folder does not exist")
             if path.name.upper() == "DICOMDIR":
-                return _listing(list(_in_dicomdir(path)))
+                return _listing(list(_in_dicomdir(path)), looking_at)
             _require_dicom(Place(path, 1, 1))
             return Listing((Place(path, 1, 1),))
-        return _listing(sorted(_below(path)))
+        return _listing(sorted(_below(path)), looking_at)
     except OSError as error:
         raise CaseError(
             "unreadable", f"the DICOM folder cannot be read ({error.strerror})"
         ) from error
 
 
-def _listing(paths: list[Path]) -> Listing:
+def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
     """Return the files that are DICOM, with their places among all."""
     places = [Place(path, number, len(paths)) for number, path in enumerate(paths, start=1)]
-    found = [place for place in places if _is_dicom(place)]
+    found = []
+    for place in places:
+        looking_at(str(place))
+        if _is_dicom(place):
+            found.append(place)
     if not found:
         raise CaseError(
             "not_dicom",
@@ -88,18 +94,25 @@ def _listing(paths: list[Path]) -> Listing:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder that are not hidden; links to folders are not followed."""
+    """Yield all files below a folder that are not hidden; each folder once, linked or not."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for root, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (
-            Path(root, name)
-            for name in files
-            if not name.startswith(".") and name.upper() != "DICOMDIR"
-        )
+    seen = set()
+    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = Path(root).resolve()
+        if real in seen:  # a link back up, or a second way to the same place
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            path = Path(root, name)
+            # A pipe or socket would never end; a link to nothing is judged as a file.
+            special = path.exists() and not path.is_file()
+            if not name.startswith(".") and name.upper() != "DICOMDIR" and not special:
+                yield path
 
 
 def _in_dicomdir(path: Path) -> Iterator[Path]:
@@ -132,6 +145,12 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
 
 def _is_dicom(place: Place) -> bool:
     """Whether a file of a folder is DICOM; refuses one that only looks like it."""
+    if not place.path.exists():
+        raise CaseError(
+            "unreadable",
+            f"{place} is a link to a file that is not there; fetch it, for instance with "
+            "`git annex get` or `dvc pull`",
+        )
     with place.path.open("rb") as file:
         head = file.read(4096)
     if head[128:132] == b"DICM":

@@ -2,14 +2,13 @@
 
 Only what an image needs is looked at, and every value is checked where it is
 read. No text of a tag leaves this file but CS code strings and UIDs, which
-are compared and never shown (Modality is, once it is found to be a code).
+are compared and never shown (Modality is, where it is a known one).
 """
 
-import re
 import struct
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -28,6 +27,8 @@ _NOT_SCANS = (
 )
 _PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
 _UNDEFINED = 0xFFFFFFFF
+# Modalities that are shown (PS3.3 C.7.3.1.1.1). Anything else may be a name in the wrong place.
+_MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "RF", "CR", "DX", "MG", "SC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,13 @@ class Slice:
     slope, intercept : float
         Value = stored * slope + intercept (PS3.3 C.11.1).
     component, echo : str, float
-        What all slices of one volume share.
-    order : tuple of int or float
-        What brings slices at one position, each of its own volume, in order.
+        What all slices of one volume share: what they show, as far as it is
+        said, and the echo time in ms, NaN where it is not.
+    rescaled : bool
+        Whether the file says slope and intercept.
+    order : tuple of float
+        What brings slices at one position, each of its own volume, in order;
+        NaN for what the file does not say.
     """
 
     store: PixelStore
@@ -100,6 +105,7 @@ class Slice:
     thickness_mm: float
     slope: float
     intercept: float
+    rescaled: bool
     component: str
     echo: float
     order: tuple[float, ...]
@@ -112,7 +118,7 @@ class Instance:
     Parameters
     ----------
     modality : str
-        A code such as CT; "OT" where it is none.
+        A code such as CT; "OT" where it is none that is known.
     kind : {"image", "scout", "other"}
         A scout (localiser) is an image, but never the volume.
     frame_of_reference : str
@@ -120,8 +126,8 @@ class Instance:
     slices : tuple of Slice
         Empty where it is not an image, or `problem` says why it is unusable.
     problem : CaseError or None
-    rescaled : bool
-        False for a CT that does not say how stored values become HU.
+    plain_ct : bool
+        Whether it is a CT that does not say how stored values become HU.
     tilt_deg : float
         GantryDetectorTilt.
     inverted : bool
@@ -136,7 +142,7 @@ class Instance:
     frame_of_reference: str = ""
     slices: tuple[Slice, ...] = ()
     problem: CaseError | None = None
-    rescaled: bool = True
+    plain_ct: bool = False
     tilt_deg: float = 0.0
     inverted: bool = False
 
@@ -188,8 +194,7 @@ def _read_header(place: Place) -> Instance:
         place=place,
         uid=str(dataset.get("SOPInstanceUID", "")),
         series=str(dataset.get("SeriesInstanceUID", "")),
-        # Only what is a code may be shown (PS3.5 section 6.2, CS).
-        modality=modality if re.fullmatch(r"[A-Z]{2,10}", modality) else "OT",
+        modality=modality if modality in _MODALITIES else "OT",
         kind="other",
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
     )
@@ -202,7 +207,7 @@ def _read_header(place: Place) -> Instance:
         store = _pixel_store(dataset, place, syntax, element)
         changes |= {
             "slices": _slices(dataset, store),
-            "rescaled": not _is_plain_ct(dataset, sop_class),
+            "plain_ct": _is_plain_ct(dataset, sop_class),
             "tilt_deg": _optional(dataset, "GantryDetectorTilt", 0.0),
             "inverted": store.photometric == "MONOCHROME1",
         }
@@ -344,13 +349,13 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     thickness = _optional(dataset, "SliceThickness", 0.0)
     tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     component = _component(dataset.get("ImageType"), None)
-    echo = _optional(dataset, "EchoTime", 0.0)
+    echo = _optional(dataset, "EchoTime", nan)
     order = (
         _rank(component),
         echo,
-        _optional(dataset, "TemporalPositionIdentifier", 0.0),
-        _optional(dataset, "AcquisitionNumber", 0.0),
-        _optional(dataset, "InstanceNumber", 0.0),
+        _optional(dataset, "TemporalPositionIdentifier", nan),
+        _optional(dataset, "AcquisitionNumber", nan),
+        _optional(dataset, "InstanceNumber", nan),
         0,
     )
 
@@ -369,6 +374,7 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             thickness_mm=thickness,
             slope=slope,
             intercept=intercept,
+            rescaled="RescaleSlope" in dataset,
             component=component,
             echo=echo,
             order=order,
@@ -392,11 +398,14 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     place = store.place
     slices = []
     for index, groups in enumerate(frames):
+        _require_ascending(groups, place)
 
         def group(name: str, groups: Dataset = groups) -> Dataset:
             """Return a functional group of this frame, its own or the shared one, or an empty."""
             items = groups.get(name) or shared.get(name)
-            return items[0] if items else Dataset()
+            found: Dataset = items[0] if items else Dataset()
+            _require_ascending(found, place)
+            return found
 
         content = group("FrameContentSequence")
         frame_type = group("MRImageFrameTypeSequence")
@@ -404,8 +413,9 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
             frame_type.get("ComplexImageComponent"),
         )
-        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", 0.0)
-        slope, intercept = _rescale(group("PixelValueTransformationSequence"), place)
+        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", nan)
+        transformation = group("PixelValueTransformationSequence")
+        slope, intercept = _rescale(transformation, place)
         slices.append(
             Slice(
                 store=store,
@@ -419,14 +429,15 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
                 thickness_mm=_optional(group("PixelMeasuresSequence"), "SliceThickness", 0.0),
                 slope=slope,
                 intercept=intercept,
+                rescaled="RescaleSlope" in transformation,
                 component=component,
                 echo=echo,
                 order=(
                     _rank(component),
                     echo,
-                    _optional(content, "TemporalPositionIndex", 0.0),
-                    _optional(dataset, "AcquisitionNumber", 0.0),
-                    _optional(dataset, "InstanceNumber", 0.0),
+                    _optional(content, "TemporalPositionIndex", nan),
+                    _optional(dataset, "AcquisitionNumber", nan),
+                    _optional(dataset, "InstanceNumber", nan),
                     index,
                 ),
             )
@@ -446,9 +457,11 @@ def _component(image_type: Any, named: Any) -> str:
     return words[2] if len(words) > 2 else ""
 
 
-def _rank(component: str) -> int:
+def _rank(component: str) -> float:
     """Return 0 for magnitude, which is the first volume, and a stable number for the rest."""
-    if not component or component.startswith("M"):
+    if not component:
+        return nan
+    if component.startswith("M"):
         return 0
     return int.from_bytes(component.encode()[:4].ljust(4, b"\0"))
 

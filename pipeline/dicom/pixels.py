@@ -102,6 +102,7 @@ class Decoder:
 
     def _frames(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
         """Yield frames of a file, shape (rows, columns), as stored."""
+        self.workspace.at(str(store.place))
         if wanted[-1] >= store.frames:
             raise _undecodable(store, "a frame that it should have is not there")
         try:
@@ -110,7 +111,7 @@ class Decoder:
             else:
                 frames = self._native(store, wanted)
             for frame in frames:
-                self.workspace.at(str(store.place))
+                self.workspace.at(str(store.place))  # so that a long file is not taken for a hang
                 if frame.shape != (store.rows, store.columns):
                     raise _undecodable(store, f"a frame came out as {frame.shape}")
                 yield frame

@@ -64,10 +64,15 @@ class Series:
             image.problem is None or image.problem.code not in _NO_VOLUME for image in self.images
         )
 
+    @property
+    def orientations(self) -> int:
+        """How many orientations; scouts in three planes often do not say what they are."""
+        return len(np.unique(np.round([piece.orientation for piece in self.slices], 2), axis=0))
+
     def __str__(self) -> str:
         slices = self.slices
         if not slices:
-            return f"id={self.label} ({self.modality}, {len(self.images)} damaged files)"
+            return f"id={self.label} ({self.modality}, {len(self.images)} unusable files)"
         rows, columns = slices[0].spacing
         normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
         along = np.unique(np.round([normal @ piece.position for piece in slices], 3))
@@ -95,9 +100,13 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
         If not exactly one series is left.
     """
     every = _group(instances)
+    for series in every:
+        _require_known(series)
     found = [series for series in every if series.may_be_volume]
     if not found:
         raise _nothing(instances, every)
+    # A series of several orientations is no volume, so it never competes with one that may be.
+    found = [series for series in found if series.orientations <= 1] or found
     chosen = found if rule is None else _apply(rule, found)
     if not chosen:
         raise CaseError(
@@ -112,6 +121,13 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
     for image in series.images:
         if image.problem is not None:
             raise image.problem
+    worlds = len({image.frame_of_reference for image in series.images})
+    if worlds > 1:
+        raise CaseError(
+            "mixed_frame_of_reference",
+            f"the images of the series lie in {worlds} frames of reference, so that their places "
+            "cannot be compared; put those of one into a folder of their own",
+        )
     return series, _left_aside(instances, every, found, series)
 
 
@@ -131,6 +147,21 @@ def _group(instances: Sequence[Instance]) -> list[Series]:
     ]
 
 
+def _require_known(series: Series) -> None:
+    """Refuse damaged files of which it is not known to which series they belong.
+
+    A file that is cut short within its header has no SeriesInstanceUID, or a
+    part of one: it may be the slice that another series lacks.
+    """
+    damaged = [
+        image.problem
+        for image in series.images
+        if image.problem is not None and image.problem.code in ("truncated", "damaged")
+    ]
+    if damaged and not series.slices:
+        raise damaged[0]
+
+
 def _nothing(instances: Sequence[Instance], every: Sequence[Series]) -> CaseError:
     """Return why no series is a volume."""
     problems = [
@@ -146,8 +177,8 @@ def _nothing(instances: Sequence[Instance], every: Sequence[Series]) -> CaseErro
         )
     return CaseError(
         "not_an_image",
-        f"none of the {len(instances)} DICOM objects is an image of a scan (they are reports, "
-        "plans, segmentations or the like); name the folder of the series itself",
+        f"there is no image of a scan among {len(instances)} DICOM objects (reports, plans, "
+        "segmentations and the like are none); name the folder of the series itself",
     )
 
 
@@ -162,21 +193,18 @@ def _left_aside(
     if len(found) > 1:
         notices.append(Notice("series_chosen", f"{chosen} was chosen among {len(found)} series"))
     aside = {
-        "scout": sum(series.scouts for series in every),
-        "picture without a place in the patient": sum(
-            len(series.images) for series in every if series not in found
+        "scouts": sum(series.scouts for series in every),
+        "pictures without a place in the patient": sum(
+            len(series.images) for series in every if not series.may_be_volume
         ),
-        "other DICOM object": sum(instance.kind == "other" for instance in instances),
+        "slices of a series with several orientations": sum(
+            len(series.slices) for series in every if series.may_be_volume and series not in found
+        ),
+        "other DICOM objects": sum(instance.kind == "other" for instance in instances),
     }
-    words = [
-        f"{count} {what}{'' if count == 1 else 's'}".replace("picture without", "pictures without")
-        if what.startswith("picture") and count > 1
-        else f"{count} {what}{'s' if count > 1 else ''}"
-        for what, count in aside.items()
-        if count
-    ]
+    words = [f"{what} ({count})" for what, count in aside.items() if count]
     if words:
-        notices.append(Notice("left_aside", f"{', '.join(words)} left aside"))
+        notices.append(Notice("left_aside", f"not read: {', '.join(words)}"))
     return notices
 
 

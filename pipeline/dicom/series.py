@@ -19,7 +19,7 @@ from .stack import Stack, stack_slices
 
 def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     """Read the one volume of a folder; as `voxtile.dicom.read_series`, in this process."""
-    listing = list_files(path)
+    listing = list_files(path, workspace.at)
     instances = []
     for place in listing.files:
         workspace.at(str(place))
@@ -27,6 +27,13 @@ def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     series, notices = choose_series(instances, policy.series)
     if listing.ignored:
         notices.append(Notice("ignored_files", f"{listing.ignored} files that are not DICOM"))
+    if len(listing.files) == len(series.slices) == 1 and not path.is_dir():
+        notices.append(
+            Notice(
+                "single_slice",
+                "one file with one slice was named; name its folder to read the whole series",
+            )
+        )
     decoder = Decoder(workspace)
     stack, found = stack_slices(series.slices, policy, decoder.same)
     notices += found
@@ -49,7 +56,7 @@ def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:
                 "low values are meant to look bright (MONOCHROME1); values were kept as they are",
             )
         )
-    if not all(image.rescaled for image in images):
+    if any(image.plain_ct for image in images):
         notices.append(
             Notice(
                 "no_rescale",

@@ -128,6 +128,12 @@ def _require_alike(slices: Sequence[Slice]) -> None:
             f"({' and '.join(map(str, orientations))} slices), but a volume has one; put those of "
             "one orientation into a folder of their own",
         )
+    if len({piece.rescaled for piece in slices}) > 1:
+        raise CaseError(
+            "bad_rescale",
+            f"{sum(not piece.rescaled for piece in slices)} of {len(slices)} slices have no "
+            "RescaleSlope but the others have; export the series again",
+        )
     first = slices[0].spacing
     relative = [
         (rows / first[0], columns / first[1])
@@ -187,7 +193,7 @@ def _without_copies(
         return positions
     alike = all(
         piece.store is not group[0].store
-        and piece.order == group[0].order
+        and np.array_equal(piece.order, group[0].order, equal_nan=True)
         and same(group[0], piece)
         for group in positions
         for piece in group[1:]
@@ -215,7 +221,7 @@ def _without_duplicates(
         for piece in group:
             copy = any(
                 piece.component == other.component
-                and piece.echo == other.echo
+                and np.array_equal(piece.echo, other.echo, equal_nan=True)
                 and same(piece, other)
                 for other in kept
             )
@@ -266,12 +272,21 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
     volumes = [
         list(volume)
         for volume in zip(
-            *(sorted(group, key=lambda piece: piece.order) for group in positions), strict=True
+            *(sorted(group, key=_in_order) for group in positions),
+            strict=True,
         )
     ]
     count = len(volumes)
+    said = np.isfinite([piece.order for group in positions for piece in group])
+    if count > 1 and (said.any(axis=0) != said.all(axis=0)).any():
+        raise CaseError(
+            "mixed_volumes",
+            f"the series holds {count} volumes, but only some of its slices say their echo time, "
+            "temporal position, acquisition or instance number, so that volumes cannot be told "
+            "apart; put the files of one into a folder of their own",
+        )
     for volume in volumes:
-        if len({(piece.component, round(piece.echo, 3)) for piece in volume}) > 1:
+        if len({(piece.component, f"{piece.echo:.3f}") for piece in volume}) > 1:
             raise CaseError(
                 "mixed_volumes",
                 f"the {len(positions)} slices of a volume differ in echo or in what they show "
@@ -292,6 +307,12 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
             "no_such_volume", f"volume {chosen} was asked for, but the series holds {count}"
         )
     return volumes[chosen]
+
+
+def _in_order(piece: Slice) -> list[float]:
+    """Return what sorts slices at one position; NaN would not compare."""
+    ordered: list[float] = np.nan_to_num(piece.order).tolist()
+    return ordered
 
 
 def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice]) -> Stack:
@@ -318,13 +339,22 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
     off = places - places[0] - planes[:, np.newaxis] * step
     # A hundredth of the spacing, or what rounding to hundredths of a millimetre does.
     tolerance = max(0.01 * spacing, min(0.01, 0.1 * spacing))
-    uneven = np.abs(off @ normal).max() > tolerance
-    if uneven or (steps > 1).sum() * 2 > len(steps):
+    worst = float(np.abs(off @ normal).max())
+    # Some scanners write tenths of a millimetre; more than that is no rounding.
+    if worst > max(tolerance, min(0.06, 0.1 * spacing)) or (steps > 1).sum() * 2 > len(steps):
         raise CaseError(
             "uneven_spacing",
             f"the {len(slices)} slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart "
             f"(most often {usual:.4g} mm), but a volume is evenly spaced; put the slices of one "
             "spacing into a folder of their own, or resample the series",
+        )
+    if worst > tolerance:
+        notices.append(
+            Notice(
+                "rounded_positions",
+                f"slices lie up to {worst:.2g} mm beside even spacing, as positions that were "
+                f"rounded do; read as {spacing:.4g} mm apart",
+            )
         )
     shift = float(np.hypot(off @ across, off @ down).max())
     if shift > max(0.02, 0.05 * min(slices[0].spacing)):
@@ -356,7 +386,7 @@ def _judge_gaps(
     listed = ", ".join(f"after slice {k + 1} ({gaps[k]:.4g} mm)" for k in wide[:5])
     more = f" and {len(wide) - 5} more" if len(wide) > 5 else ""
     what = (
-        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices are missing: {listed}{more}, "
+        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices missing: {listed}{more}, "
         f"counted along the stack, where {spacing:.4g} mm is the spacing"
     )
     if policy.missing_slices == "refuse":

@@ -1,0 +1,72 @@
+"""Functions that run in the child process, and behave badly there."""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from voxtile.errors import CaseError
+from voxtile.isolation import Workspace
+from voxtile.scan import Notice, Scan
+from voxtile.volume import Volume
+
+
+def ramp(workspace: Workspace, shape: tuple[int, int, int]) -> Scan:
+    """A scan that counts its voxels."""
+    array = workspace.allocate(shape, np.dtype(np.int32))
+    array[...] = np.arange(array.size).reshape(shape)
+    return Scan(Volume(array.T, np.diag([2.0, 3.0, 4.0, 1.0])), (Notice("ramp", "a ramp"),))
+
+
+def process(workspace: Workspace) -> Scan:
+    """A scan that holds the number of its process."""
+    array = workspace.allocate((1, 1, 1), np.dtype(np.int64))
+    array[...] = os.getpid()
+    return Scan(Volume(array, np.eye(4)))
+
+
+def die(workspace: Workspace) -> Scan:
+    """Die as a heap overflow would have it."""
+    workspace.at("file 2 of 3")
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def fall_silent(workspace: Workspace) -> Scan:
+    """Hang."""
+    workspace.at("file 1 of 3")
+    time.sleep(60)
+    raise AssertionError
+
+
+def refuse(_: Workspace) -> Scan:
+    """Refuse a scan."""
+    raise CaseError("truncated", "file 2 of 3 ends early")
+
+
+def fail(_: Workspace) -> Scan:
+    """Fail with a patient's name in the message."""
+    raise RuntimeError("Doe^Jane")
+
+
+def eat(workspace: Workspace) -> Scan:
+    """Ask for more memory than there may be."""
+    workspace.allocate((2**20, 2**10, 2**6), np.dtype(np.int16))
+    raise AssertionError
+
+
+def eat_heap(_: Workspace) -> Scan:
+    """Ask for more memory than there may be, elsewhere."""
+    np.ones(2**36, np.uint8)
+    raise AssertionError
+
+
+def chatter(workspace: Workspace) -> Scan:
+    """Print a patient's name on the way, as libraries do."""
+    for stream in (sys.stdout, sys.stderr):
+        print("Doe^Jane", file=stream, flush=True)
+    os.write(1, b"Doe^Jane")
+    os.write(2, b"Doe^Jane")
+    return ramp(workspace, (1, 2, 3))

@@ -1,0 +1,39 @@
+"""The tables of docs/ingest.md name the codes that the source uses, all of them and no others."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+READERS = ("nifti.py", "reading.py", "isolation.py", "dicom/*.py")
+
+
+def used(kind: str) -> set[str]:
+    """Codes that the readers construct an error or notice with."""
+    codes = set()
+    for pattern in READERS:
+        for path in (ROOT / "pipeline").glob(pattern):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == kind:
+                    codes |= constants(node.args[0])
+    return codes
+
+
+def constants(argument: ast.expr) -> set[str]:
+    """Codes that an argument may be: a string, or one of two."""
+    if isinstance(argument, ast.Constant):
+        return {argument.value}
+    if isinstance(argument, ast.IfExp):
+        return constants(argument.body) | constants(argument.orelse)
+    return set()  # a code that came from elsewhere
+
+
+@pytest.mark.parametrize(("kind", "heading"), [("CaseError", "error"), ("Notice", "notice")])
+def test_the_table_names_every_code(kind: str, heading: str) -> None:
+    text = (ROOT / "docs" / "ingest.md").read_text()
+    table = text.split(f"| {heading} | when |\n", 1)[1].split("\n\n", 1)[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert documented == sorted(documented)
+    assert set(documented) == used(kind)

@@ -1,0 +1,271 @@
+"""Training: from a manifest to a bundle, and what it refuses."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxtile import Bundle, Volume, load_bundle, score, segment, train
+from voxtile.augmentation import Augmentation
+from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.models.spec import Label, NoScaling
+from voxtile.nifti import read_nifti, write_mask
+from voxtile.phantom import Ellipsoid, centred_affine, draw
+from voxtile.recipe import Recipe
+from voxtile.training import Scores, make_loss
+
+INNER = Label(value=2, name="core", color="#3cb44b")
+OUTER = Label(value=1, name="shell", color="#e6194b")
+TINY = Recipe(
+    epochs=3,
+    steps_per_epoch=30,
+    filters=4,
+    depth=1,
+    batch=8,
+    tile=(24, 24),
+    context_slices=1,
+    learning_rate=1e-2,
+    ema=0.8,
+    intensity=NoScaling(),
+    normalisation="batch",
+    augmentation=Augmentation(elastic_mm=0.3),
+)
+
+
+def cohort(folder: Path, splits: str = "ttttv") -> Path:
+    """A manifest of noisy two-part balls on grids of several sizes and orientations."""
+    rows = []
+    for number, split in enumerate(splits):
+        shape = 24 + number, 22, 10
+        affine = centred_affine(shape, (1.0, 1.2, 2.0), axes=["RAS", "LPS"][number % 2])
+        at = (number - 2.0, 1.0, 0.0)
+        solids = [Ellipsoid(at, (9, 9, 8), 1, label=1), Ellipsoid(at, (5, 5, 5), 2, label=2)]
+        image, truth = draw(shape, affine, solids)
+        noise = np.random.default_rng(number).normal(0, 0.1, shape)
+        write_image(folder / f"{number}.nii", image.with_array(image.array + noise))
+        write_mask(folder / f"{number}_label.nii.gz", truth)
+        rows.append([f"c{number}", f"{number}.nii", f"{number}_label.nii.gz", split])
+    return write_rows(folder, rows)
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """A float image as NIfTI."""
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Image(volume.array.astype(np.float32), volume.affine), path)
+
+
+def write_rows(folder: Path, rows: list[list[str]]) -> Path:
+    """A manifest with its split letters spelt out."""
+    names = {"t": "train", "v": "val", "": ""}
+    path = folder / "cohort.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case_id", "image", "label", "split"])
+        writer.writerows([*row[:3], names[row[3]]] for row in rows)
+    return path
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A bundle with the manifest it was trained on."""
+
+    bundle: Bundle
+    manifest: Path
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """Rows of history.csv."""
+        with (self.bundle.folder / "history.csv").open() as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two exclusive labels, two views in one network, resampled planes."""
+    folder = tmp_path_factory.mktemp("softmax")
+    manifest = cohort(folder)
+    recipe = replace(
+        TINY, views=("axial", "coronal"), spacing_mm=(1.2, 1.2, 1.2), labels=(OUTER, INNER)
+    )
+    licence = folder / "licence.txt"
+    licence.write_text("CC0")
+    bundle = train(manifest, folder / "balls", recipe=recipe, licence=licence, description="Balls.")
+    return Trained(bundle, manifest)
+
+
+@pytest.mark.slow
+def test_loss_falls(trained: Trained) -> None:
+    losses = [float(row["loss"]) for row in trained.history]
+    assert len(losses) == 3
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.slow
+def test_the_bundle_is_whole_and_says_how_it_was_made(trained: Trained) -> None:
+    files = {path.name for path in trained.bundle.folder.iterdir()}
+    assert files == {"spec.json", "unet.keras", "README.md", "history.csv", "LICENSE"}
+    spec = load_bundle(trained.bundle.folder).spec
+    assert spec.name == "balls"
+    assert spec.views == ("axial", "coronal")
+    assert spec.activation == "softmax"
+    facts = spec.training
+    assert (facts["n_train"], facts["n_val"]) == (4, 1)
+    assert facts["train"] == ["c0", "c1", "c2", "c3"]
+    assert facts["steps"] == 90
+    card = (trained.bundle.folder / "README.md").read_text()
+    for words in ("Balls.", "core", "Not a medical device", "chose the checkpoint"):
+        assert words in card
+
+
+@pytest.mark.slow
+def test_the_scores_are_those_of_a_run(trained: Trained) -> None:
+    # What validation saw while training is what the loaded bundle gives, resampling included.
+    facts = trained.bundle.spec.training["validation_dice"]
+    folder = trained.manifest.parent
+    mask = segment(read_nifti(folder / "4.nii").volume, trained.bundle)
+    truth = read_nifti(folder / "4_label.nii.gz").volume
+    dice = [part.overlap.dice for part in score(mask, truth, trained.bundle.spec.labels)]
+    assert dice == pytest.approx(facts["cases"]["c4"], abs=2e-3)
+    assert max(float(row["val_dice"]) for row in trained.history) == pytest.approx(
+        facts["mean"], abs=1e-3
+    )
+    assert facts["mean"] > 0.3
+
+
+@pytest.mark.slow
+def test_nothing_is_left_beside_the_bundle(trained: Trained) -> None:
+    names = [path.name for path in trained.bundle.folder.parent.iterdir()]
+    assert not [name for name in names if name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_overlapping_regions_train_by_time_and_an_interruption_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from voxtile import training
+
+    whole = Label(value=1, name="whole", color="#e6194b", region=(1, 2))
+    recipe = replace(TINY, epochs=None, minutes=0.02, labels=(whole, INNER))
+    kept: list[Path] = []
+
+    def interrupt(bundle: Path, out: Path) -> None:
+        kept.append(bundle)
+        assert load_bundle(bundle).spec.activation == "sigmoid"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_publish", interrupt)
+    manifest = cohort(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        train(manifest, tmp_path / "out", recipe=recipe)
+    assert kept
+    assert sorted(tmp_path.iterdir()) == before
+    assert "validation Dice" in capsys.readouterr().err  # a line per epoch: not a terminal
+
+
+def test_no_validation_case_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no case with split 'val'.*add a column split"):
+        train(cohort(tmp_path, "ttt"), tmp_path / "out", recipe=TINY)
+
+
+def test_cases_without_label_are_refused_all_at_once(tmp_path: Path) -> None:
+    cohort(tmp_path)
+    rows = [["c0", "0.nii", "", "t"], ["c1", "1.nii", "1_label.nii.gz", "t"]]
+    rows += [["c2", "2.nii", "", "v"], ["c3", "3.nii", "", ""]]
+    with pytest.raises(ManifestError) as caught:
+        train(write_rows(tmp_path, rows), tmp_path / "out", recipe=TINY)
+    assert ["line 2" in problem for problem in caught.value.problems] == [True, False]
+    assert "line 4: case c2 has split 'val' but no label" in caught.value.problems[1]
+
+
+def test_unusable_labels_are_refused_all_at_once(tmp_path: Path) -> None:
+    cohort(tmp_path)
+    rows = [["c0", "0.nii", "1_label.nii.gz", "t"], ["c1", "1.nii", "1_label.nii.gz", "t"]]
+    rows += [["c2", "2.nii", "0_label.nii.gz", "v"]]
+    with pytest.raises(ManifestError) as caught:
+        train(write_rows(tmp_path, rows), tmp_path / "out", recipe=TINY)
+    assert [" line 2: case c0" in caught.value.problems[0], len(caught.value.problems)] == [True, 2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_that_is_no_label_is_refused(tmp_path: Path) -> None:
+    recipe = replace(TINY, labels=(OUTER,))
+    with pytest.raises(ManifestError, match="the label has values 2"):
+        train(cohort(tmp_path), tmp_path / "out", recipe=recipe)
+
+
+def test_a_value_that_only_validation_has_is_refused(tmp_path: Path) -> None:
+    cohort(tmp_path)
+    shell = read_nifti(tmp_path / "0_label.nii.gz").volume
+    write_mask(tmp_path / "0_label.nii.gz", shell.with_array(np.minimum(shell.array, 1)))
+    rows = [["c0", "0.nii", "0_label.nii.gz", "t"], ["c1", "1.nii", "1_label.nii.gz", "v"]]
+    with pytest.raises(
+        ManifestError, match=r"line 3: case c1.*\[2\], but the training labels only"
+    ):
+        train(write_rows(tmp_path, rows), tmp_path / "out", recipe=TINY)
+
+
+def test_a_patient_in_both_splits_is_refused(tmp_path: Path) -> None:
+    cohort(tmp_path)
+    (tmp_path / "cohort.csv").write_text(
+        "case_id,image,label,split,group\n"
+        "a,0.nii,0_label.nii.gz,train,p1\nb,1.nii,1_label.nii.gz,val,p1\n"
+    )
+    with pytest.raises(ManifestError, match="line 3: group 'p1' is in val here but in train on"):
+        train(tmp_path / "cohort.csv", tmp_path / "out", recipe=TINY)
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(EnvironmentFault, match="exists; choose another name"):
+        train(cohort(tmp_path), tmp_path / "out", recipe=TINY)
+
+
+def test_scores_leave_undefined_cases_out() -> None:
+    nan = float("nan")
+    scores = Scores((("a", (1.0, nan)), ("b", (0.5, nan)), ("c", (nan, nan))))
+    assert scores.mean == 0.75
+    assert [column.size for column in scores.columns] == [2, 0]
+
+
+@pytest.fixture(params=[True, False], ids=["softmax", "sigmoid"])
+def loss(request: pytest.FixtureRequest) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Both losses, on arrays."""
+    function = make_loss(softmax=request.param)
+    return lambda truth, answer: float(function(truth, answer))
+
+
+def one_hot(seed: int = 0) -> np.ndarray:
+    """Random exclusive targets, shape (2, 6, 6, 3)."""
+    return np.eye(3, dtype=np.float32)[np.random.default_rng(seed).integers(0, 3, (2, 6, 6))]
+
+
+def test_a_perfect_answer_costs_nothing(loss: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    assert loss(one_hot(), one_hot()) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_better_answer_costs_less(loss: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    costs = [
+        loss(one_hot(), share * one_hot() + (1 - share) / 3) for share in (0.0, 0.3, 0.6, 0.9, 1)
+    ]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_no_label_anywhere_costs_nothing_where_none_is_predicted(
+    loss: Callable[[np.ndarray, np.ndarray], float],
+) -> None:
+    truth = np.zeros((1, 4, 4, 3), np.float32)
+    truth[..., 0] = 1
+    assert loss(truth, truth) == pytest.approx(0, abs=1e-4)
+
+
+def test_dice_of_the_softmax_loss_ignores_the_background() -> None:
+    truth = np.zeros((1, 1, 4, 2), np.float32)
+    truth[0, 0, :2, 0] = truth[0, 0, 2:, 1] = 1
+    answer = np.full((1, 1, 4, 2), 0.5, np.float32)
+    # Cross-entropy log 2; Dice of the one label (2 * 1 + 1) / (2 + 2 + 1).
+    assert float(make_loss(softmax=True)(truth, answer)) == pytest.approx(np.log(2) + 1 - 3 / 5)
