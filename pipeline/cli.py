@@ -395,7 +395,7 @@ def _summary_lines(out: Path) -> Iterator[str]:
 
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["metric"] == "dice" and row["mean"]:
+            if row["metric"] == "dice" and row["mean"] and not row["by"]:
                 yield (
                     f"  {row['label_name']}: mean Dice {float(row['mean']):.4f}, "
                     f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "

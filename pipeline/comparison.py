@@ -216,7 +216,8 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
 def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the cases of one label that have the metric in both runs, with their difference."""
     usable = of_label[of_label["comparable"]].dropna(subset=[f"{metric}_a", f"{metric}_b"])
-    difference = usable[f"{metric}_b"] - usable[f"{metric}_a"]
+    # Rounded, so that equal changes are ties and rank alike: 0.8 - 0.7 is not 0.9 - 0.8 in binary.
+    difference = (usable[f"{metric}_b"] - usable[f"{metric}_a"]).round(12)
     gain = difference if better(metric) == "higher" else -difference
     return pd.DataFrame(
         {
