@@ -197,7 +197,8 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     """Return the rows of two reports side by side; columns of the second end in ``_b``."""
     labels = [dict(zip(table["label"], table["label_name"], strict=True)) for table in (one, other)]
     differing = [
-        f"label {value} is {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}"
+        f"label {value} is {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}; "
+        "give the same names, as `voxtile evaluate --labels` does"
         for value, name in labels[0].items()
         if value in labels[1] and labels[1][value] != name
     ]

@@ -146,16 +146,23 @@ def test_evaluate_scores_masks(cohort: Path) -> None:
 
 def test_reports_are_made_again_and_runs_compared(cohort: Path) -> None:
     (cohort / "scanned.csv").write_text("case_id,image,label,scanner\na,a.nii.gz,l.nii.gz,X\n")
-    for name, words in (
-        ("one", ("--lesions", "--nsd", "3")),
-        ("two", ("--no-qc", "--by", "scanner")),
-    ):
-        words = (cohort / "scanned.csv", cohort / "model", "--out", cohort / name, *words)
-        code, said = invoke("run", *words)
-        assert code == 0, said
+    one, two, words = cohort / "one", cohort / "two", ("--nsd", "3", "--lesions")
+    code, said = invoke(
+        "run", cohort / "scanned.csv", cohort / "model", "--out", one, "--no-qc", *words
+    )
+    assert code == 0, said
+    masks = ("--predictions", one / "masks", "--out", two, "--by", "scanner")
+    code, said = invoke("evaluate", cohort / "scanned.csv", *masks, *words)
+    assert code == 0, said
+    code, said = invoke("compare", one, two, "--out", cohort / "both")
+    assert code == 4
+    assert "label 1 is 'ball' in one but 'label 1' in two; give the same names, as" in said
+    masks = (*masks, "--labels", cohort / "model/spec.json")
+    assert invoke("evaluate", cohort / "scanned.csv", *masks, *words)[0] == 0
+    assert not (one / "qc").exists()
+    assert "lesion_f1" in (two / "summary.csv").read_text()
     assert "nsd_3mm" in (cohort / "one/report.csv").read_text()
     assert ",scanner,X" in (cohort / "two/summary.csv").read_text()
-    assert ((cohort / "one/qc").exists(), (cohort / "two/qc").exists()) == (True, False)
     before = (cohort / "one/report.csv").read_bytes()
     (cohort / "one/report.csv").unlink()
     code, said = invoke("report", cohort / "one", "--by", "scanner")
