@@ -118,6 +118,23 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
             os.close(handle)
 
 
+def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
+    """Return ``function(workspace, *arguments)`` where that is a JSON value and no scan.
+
+    Parameters and errors are those of `run_isolated`.
+    """
+    with _LOCK:
+        child = _child()
+        handle = _anonymous_file()
+        try:
+            reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+        finally:
+            os.close(handle)
+    if "code" in reply:
+        raise CaseError(str(reply["code"]), str(reply["sentence"]))
+    return reply.get("value")
+
+
 class _Child:
     """The child process and the line to it."""
 
@@ -230,7 +247,8 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
         if reply["transposed"]:
             array = array.T
         volume = Volume(array, np.array(reply["affine"], np.float64), (1, 1))
-        return Scan(volume, tuple(Notice(str(code), str(text)) for code, text in reply["notices"]))
+        notices = tuple(Notice(str(code), str(text)) for code, text in reply["notices"])
+        return Scan(volume, notices, bool(reply["regridded"]))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CaseError(
             "decoder_crashed",
@@ -313,7 +331,9 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
     try:
         function, arguments = pickle.loads(request)
         module, name = function.split(":")
-        scan: Scan = getattr(import_module(module), name)(workspace, *arguments)
+        scan = getattr(import_module(module), name)(workspace, *arguments)
+        if not isinstance(scan, Scan):
+            return {"value": scan}
         array = scan.volume.array
         transposed = not array.flags.c_contiguous
         return {
@@ -323,6 +343,7 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
             "transposed": transposed,
             "affine": scan.volume.affine.tolist(),
             "notices": [(notice.code, notice.sentence) for notice in scan.notices],
+            "regridded": scan.regridded,
         }
     except CaseError as error:
         problem = error
