@@ -31,6 +31,7 @@ from .cli_options import (
 from .cli_options import label_map as label_map_of
 
 if TYPE_CHECKING:
+    from .batch.cluster import Cluster
     from .batch.shard import Shard
     from .case import Split
     from .comparison import Comparison
@@ -140,6 +141,18 @@ def run(
     shard: Annotated[
         str | None, typer.Option(help="Only part i/n of the cases; auto in a Slurm array.")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on a Dask cluster: tls://HOST:PORT.")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Start Dask workers as jobs: slurm, pbs or sge.")
+    ] = None,
+    cluster_settings: Annotated[
+        Path | None, typer.Option(help="TOML with [cluster]: queue, memory, walltime, ...")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option(help="Allow a scheduler on another host without TLS.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment and score every case of a manifest that is not done yet."""
@@ -177,6 +190,7 @@ def run(
             retry_failed=retry_failed,
             fresh=fresh,
             shard=_shard(shard),
+            cluster=_cluster(scheduler, cluster, cluster_settings, insecure),
         )
         with displayed(shown=not quiet) as display:
             result = run_manifest(
@@ -588,6 +602,17 @@ def _tile(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(f"--tile {text!r} must look like 256x256") from None
     return rows, columns
+
+
+def _cluster(
+    scheduler: str | None, system: str | None, settings: Path | None, insecure: bool
+) -> "Cluster | None":
+    """Return the cluster that was asked for."""
+    from .batch.cluster import Cluster, queue_system
+
+    if scheduler is None and system is None:
+        return None
+    return Cluster(scheduler, None if system is None else queue_system(system), settings, insecure)
 
 
 def _shard(text: str | None) -> "Shard | None":

@@ -12,13 +12,26 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from faulty import alive, descendants, events, results, run_faulty, sound_cases, temporary_files
+import dask_processes
+from faulty import (
+    DEADLY,
+    SOUND,
+    alive,
+    descendants,
+    events,
+    make_cases,
+    results,
+    run_faulty,
+    sound_cases,
+    temporary_files,
+)
 
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
@@ -172,6 +185,60 @@ def start_two(world: World, rng: random.Random) -> None:
     assert results(out) == world.expected
 
 
+def strike_when(out: Path, finished: int, process: subprocess.Popen) -> threading.Thread:
+    """Kill a process as soon as so many cases are finished."""
+
+    def strike() -> None:
+        wait_until(lambda: begun(out) and len(events(out, "case_finished")) >= finished, 60)
+        process.kill()
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    return striker
+
+
+def kill_dask_worker(world: World, rng: random.Random) -> None:
+    """Kill a Dask worker with its case: every case is done."""
+    out = world.new_out()
+    with dask_processes.dask(world.folder / "dask", 2) as processes:
+        striker = strike_when(out, rng.randrange(world.count - 1), processes.workers[0])
+        result = run_faulty(world.manifest, out, dask_processes.on(processes), pause_s=0.05)
+        striker.join()
+    assert (len(result.reports), result.failed) == (world.count, ())
+    assert results(out) == world.expected
+
+
+def kill_scheduler(world: World, rng: random.Random) -> None:
+    """Kill the Dask scheduler: the run says so, and a rerun completes."""
+    out = world.new_out()
+    with dask_processes.dask(world.folder / "dask", 1) as processes:
+        assert processes.scheduler is not None
+        striker = strike_when(out, rng.randrange(world.count - 2), processes.scheduler)
+        try:
+            run_faulty(world.manifest, out, dask_processes.on(processes), pause_s=0.1)
+            lost = None
+        except EnvironmentFault as error:
+            lost = str(error)
+        striker.join()
+    assert lost is not None, "the run did not notice"
+    assert "scheduler was lost; start it again" in lost
+    run_faulty(world.manifest, out)
+    assert results(out) == world.expected
+    assert temporary_files(out) == []
+
+
+def poison_dask(world: World, rng: random.Random) -> None:
+    """Send a case that kills its worker: it fails alone, and no Dask worker ends."""
+    poisoned = rng.randrange(world.count)
+    bright = {f"c{n:03d}": DEADLY if n == poisoned else SOUND for n in range(world.count)}
+    out = world.new_out()
+    manifest = make_cases(out.with_suffix(".cohort"), bright)
+    with dask_processes.dask(world.folder / "dask", 2) as processes:
+        result = run_faulty(manifest, out, dask_processes.on(processes))
+        assert all(worker.poll() is None for worker in processes.workers)
+    assert [report.case_id for report in result.failed] == [f"c{poisoned:03d}"]
+
+
 @contextmanager
 def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
     """Let the n-th write, fsync or rename of `voxtile.files` fail; yield the calls made."""
@@ -235,12 +302,12 @@ def fail_write(world: World, at_call: int, code: int) -> bool:
     return True
 
 
-def every_write(world: World, code: int) -> int:
-    """Let each call fail in turn; return how many there were."""
-    at_call = 1
-    while fail_write(world, at_call, code):
-        at_call += 1
-    return at_call - 1
+def every_write(world: World, code: int, step: int = 1) -> int:
+    """Let each call fail in turn, or every so many; return how many have failed."""
+    tries = 0
+    while fail_write(world, 1 + tries * step, code):
+        tries += 1
+    return tries
 
 
 def strange_place(world: World, what: str) -> None:
@@ -359,6 +426,9 @@ def main() -> None:
         "Ctrl-C and SIGTERM": lambda: times(20, interrupt),
         "a write that fails": writes,
         "two runs at once": lambda: times(20, start_two, cases=4),
+        "a Dask worker is killed": lambda: times(20, kill_dask_worker, cases=8),
+        "the Dask scheduler is killed": lambda: times(20, kill_scheduler, cases=8),
+        "a poisoned case on Dask": lambda: times(20, poison_dask, cases=8),
         "strange places": places,
         "5,000 tiny cases": many,
     }
