@@ -13,6 +13,7 @@ from typing import Any
 from voxtile.models.bundle import Bundle
 
 from .case import Case, Split
+from .confidence import EntropyWatch
 from .engine import Model, load_models
 from .errors import CaseError, EnvironmentFault
 from .export import Finished, check_formats, export_case, keeping_probabilities
@@ -20,13 +21,15 @@ from .files import remove
 from .fingerprint import case_fingerprint, content_hash
 from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
-from .metrics import count_overlaps
+from .montage import montage, write_montage
 from .nifti import write_channels, write_mask
 from .plan import Plan
+from .qc import inspect_case
 from .reading import policy_of, read_channels
 from .reference import read_reference
-from .report import CaseReport, LabelRow, failed_report, scored_row, unscored_row
+from .report import CaseReport, failed_report, label_rows
 from .scan import Notice, ReadPolicy
+from .scoring import Measures
 from .verification import check_written
 from .volume import Volume
 
@@ -49,6 +52,12 @@ class RunSettings:
         Run only cases of these splits; empty means all.
     exports : tuple of str
         Formats to write each mask in as well, of `voxtile.export`.
+    measures : Measures
+        What to measure beside the metrics that always are.
+    by : tuple of str
+        Columns of the manifest to summarise by.
+    montages : bool
+        Whether to draw a picture of each case into ``qc/``.
     """
 
     policy: ReadPolicy = field(default_factory=ReadPolicy)
@@ -59,6 +68,9 @@ class RunSettings:
     batch: int | None = None
     splits: tuple[Split, ...] = ()
     exports: tuple[str, ...] = ()
+    measures: Measures = field(default_factory=Measures)
+    by: tuple[str, ...] = ()
+    montages: bool = True
 
     def __post_init__(self) -> None:
         if self.exports:
@@ -70,6 +82,7 @@ class RunSettings:
             "policy": asdict(self.policy),
             "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
             "ignore_bad_labels": self.ignore_bad_labels,
+            "measures": asdict(self.measures),
         }
 
 
@@ -128,6 +141,10 @@ class Job:
         """Return where the image goes that a mask lies on, if its scan has no such grid."""
         return self.out / "images" / f"{case_id}.nii.gz"
 
+    def picture_path(self, case_id: str) -> Path:
+        """Return where a case's picture goes."""
+        return self.out / "qc" / f"{case_id}.png"
+
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
@@ -158,6 +175,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, segmenter, settings, journal)
+    entropy = EntropyWatch(spec.activation)
     finished = Finished(
         case.case_id,
         job.out,
@@ -170,7 +188,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         journal.stage("infer"),
         keeping_probabilities(finished, scan.volume, spec, settings.exports) as keep,
     ):
-        mask = segmenter(scan.volume, keep)
+        mask = segmenter(scan.volume, lambda planes: keep(entropy(planes)))
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
@@ -180,7 +198,14 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
-        labels = _label_rows(mask, reference, segmenter)
+        rows = label_rows(mask, reference, spec.labels, settings.measures)
+    with journal.stage("qc"):
+        qc = inspect_case(
+            mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean
+        )
+        if settings.montages:
+            picture = montage(scan.volume, mask, spec.labels, reference=reference)
+            write_montage(job.picture_path(case.case_id), picture)
     with journal.stage("export"):
         journal.note(export_case(finished, mask, settings.exports))
     return CaseReport(
@@ -189,7 +214,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         reason=None,
         warnings=tuple(journal.notices),
         fingerprint="",
-        labels=labels,
+        labels=rows,
         geometry=geometry,
         mask={"file": f"masks/{path.name}", "sha256": content_hash(path)},
         timings_s=dict(journal.seconds),
@@ -198,6 +223,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         split=case.split,
         group=case.group,
         extras=dict(case.extras),
+        qc=qc,
     )
 
 
@@ -218,22 +244,6 @@ def _reference(
         return None
     journal.note(notices)
     return mask
-
-
-def _label_rows(
-    mask: Volume, reference: Volume | None, segmenter: Segmenter
-) -> tuple[LabelRow, ...]:
-    """Return the row of each label."""
-    labels = segmenter.bundle.spec.labels
-    against = mask if reference is None else reference
-    overlaps = count_overlaps(mask.array, against.array, [label.values for label in labels])
-    pairs = zip(labels, overlaps, strict=True)
-    if reference is None:
-        return tuple(
-            unscored_row(label, overlap.voxels_pred, mask.voxel_volume_ml)
-            for label, overlap in pairs
-        )
-    return tuple(scored_row(label, overlap, mask.voxel_volume_ml) for label, overlap in pairs)
 
 
 def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
@@ -266,12 +276,13 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
             f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    for path in (job.mask_path(case.case_id), job.image_path(case.case_id)):
-        remove(path)
+    for path_of in (job.mask_path, job.image_path, job.picture_path):
+        remove(path_of(case.case_id))
     return failed_report(
         case,
         job.bundle.spec.labels,
         reason,
+        measures=job.settings.measures,
         warnings=journal.notices,
         fingerprint=fingerprint,
         timings_s=dict(journal.seconds),

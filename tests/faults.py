@@ -20,6 +20,7 @@ from pathlib import Path
 from unittest import mock
 
 import dask_processes
+import numpy as np
 from faulty import (
     DEADLY,
     SOUND,
@@ -32,9 +33,13 @@ from faulty import (
     sound_cases,
     temporary_files,
 )
+from phantoms import ball
 
+from voxtile.batch.settings import BatchSettings
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
+from voxtile.nifti import write_mask, write_volume
+from voxtile.run import RunSettings
 
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0
@@ -376,6 +381,37 @@ def many_cases(folder: Path, count: int) -> str:
     )
 
 
+def speedup(folder: Path, count: int) -> str:
+    """Two workers against one, on cases that are mostly reading and scoring."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    image, truth = ball(shape=(192, 192, 64), spacing_mm=(0.4, 0.4, 0.6))
+    noisy = image.with_array(image.array + rng.integers(0, 30, image.shape, np.int16))
+    write_volume(folder / "image.nii.gz", noisy)
+    write_mask(folder / "label.nii.gz", truth)
+    rows = [f"c{number:03d},image.nii.gz,label.nii.gz\n" for number in range(count)]
+    manifest = folder / "cases.csv"
+    manifest.write_text("case_id,image,label\n" + "".join(rows))
+    seconds = {}
+    for workers in (1, 2):
+        out = folder / f"workers{workers}"
+        times: list[float] = []
+        run_faulty(
+            manifest,
+            out,
+            BatchSettings(workers=workers),
+            # Without the start: a batch of hours does not notice it.
+            on_event=lambda event, times=times: (
+                times.append(time.monotonic())
+                if event.kind in ("case_started", "case_finished")
+                else None
+            ),
+            settings=RunSettings(tile=(96, 96), overlap=0),
+        )
+        seconds[workers] = times[-1] - times[0]
+    return f"{seconds[1] / seconds[2]:.2f} times as fast ({seconds[1]:.1f} s, {seconds[2]:.1f} s)"
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of a process, in MB (10^6 bytes); 0 when it is gone."""
     try:
@@ -420,6 +456,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             return many_cases(Path(folder), max(100, round(5000 * arguments.share)))
 
+    def two_workers() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return speedup(Path(folder) / "cohort", max(8, round(40 * arguments.share)))
+
     matrix = {
         "kill -9 of the run": lambda: times(50, kill_run),
         "kill -9 of a worker": lambda: times(50, kill_worker),
@@ -431,6 +471,7 @@ def main() -> None:
         "a poisoned case on Dask": lambda: times(20, poison_dask, cases=8),
         "strange places": places,
         "5,000 tiny cases": many,
+        "two workers against one": two_workers,
     }
     broken = 0
     for name, row in matrix.items():

@@ -25,6 +25,7 @@ from voxtile.reading import (
 from voxtile.reference import integral, on_grid_of, read_reference
 from voxtile.report import COLUMNS
 from voxtile.scan import Notice, ReadPolicy
+from voxtile.scoring import Measures
 from voxtile.volume import Volume, canonical
 
 from .readers import in_order
@@ -203,7 +204,9 @@ def check_manifest(
         If there is no manifest at all.
     """
     settings = settings or CheckSettings()
-    cases, problems = examine_manifest(manifest, root=root, reserved=COLUMNS)
+    cases, problems = examine_manifest(
+        manifest, root=root, reserved=(*COLUMNS, *Measures().columns)
+    )
     findings = [Finding("error", "manifest", problem) for problem in problems]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
