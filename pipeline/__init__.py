@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from .batch.settings import BatchSettings
     from .errors import CaseError, ManifestError, VoxtileError
     from .inference import segment
-    from .metrics import score
     from .nifti import write_mask
     from .reading import read_volume
+    from .scoring import score
     from .training import train
     from .volume import Volume
 
@@ -39,7 +39,7 @@ _HOMES = {
     "load_bundle": "voxtile.models.bundle",
     "read_volume": "voxtile.reading",
     "run_manifest": "voxtile.batch.drive",
-    "score": "voxtile.metrics",
+    "score": "voxtile.scoring",
     "segment": "voxtile.inference",
     "train": "voxtile.training",
     "write_mask": "voxtile.nifti",

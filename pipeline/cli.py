@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .batch.cluster import Cluster
     from .batch.shard import Shard
     from .case import Split
+    from .comparison import Comparison
     from .report import CaseReport
+    from .scoring import Measures
 
 # Heading of the options that say how a batch runs, and change no result.
 _MANY = "Many cases"
@@ -59,6 +61,15 @@ Overlap = Annotated[
     typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction (default: spec)."),
 ]
 Batch = Annotated[int | None, typer.Option(min=1, help="Tiles in the network at once.")]
+Nsd = Annotated[
+    str, typer.Option(help="Tolerances of the surface Dice in mm, such as 1,2; empty for none.")
+]
+Lesions = Annotated[
+    bool, typer.Option("--lesions", help="Match connected parts as lesions: found, missed, false.")
+]
+By = Annotated[
+    str | None, typer.Option(help="Summarise by these columns too, such as scanner,sex.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[
@@ -109,6 +120,10 @@ def run(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
+    nsd: Nsd = "1,2",
+    lesions: Lesions = False,
+    by: By = None,
+    qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
     workers: Annotated[
         int, typer.Option(min=0, rich_help_panel=_MANY, help="Worker processes.")
     ] = 1,
@@ -201,6 +216,9 @@ def run(
             overlap=overlap,
             batch=batch,
             splits=_splits(split),
+            measures=_measures(nsd, lesions),
+            by=_words(by) or (),
+            montages=qc,
         )
         how = BatchSettings(
             workers=max(1, workers),
@@ -379,6 +397,9 @@ def evaluate(
         Path | None, typer.Option(help='What to score: JSON {"1": "liver"} or CSV value,name.')
     ] = None,
     root: Root = None,
+    nsd: Nsd = "1,2",
+    lesions: Lesions = False,
+    by: By = None,
 ) -> None:
     """Score finished masks, from any tool, against a manifest's references."""
     with explained():
@@ -387,9 +408,51 @@ def evaluate(
 
         chosen = None if labels is None else read_labels(labels)
         reports = evaluate_masks(
-            manifest, predictions, out, root=root, labels=chosen, on_case=_print_case
+            manifest,
+            predictions,
+            out,
+            root=root,
+            labels=chosen,
+            measures=_measures(nsd, lesions),
+            by=_words(by) or (),
+            on_case=_print_case,
         )
         _finish(out, reports)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    by: By = None,
+) -> None:
+    """Make the tables of a run again from its cases."""
+    with explained():
+        from .report import check_columns, read_case_reports, write_reports
+
+        reports = read_case_reports(run)
+        columns = _words(by) or ()
+        check_columns(columns, reports)
+        write_reports(run, reports, columns)
+        _finish(run, reports)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
+    out: Out,
+    metrics: Annotated[
+        str | None, typer.Option(help="What to compare (default: dice,hd95_mm,assd_mm).")
+    ] = None,
+) -> None:
+    """Compare runs case by case: differences with intervals and tests."""
+    with explained():
+        from .comparison import compare_runs, write_comparison
+
+        comparison = compare_runs(runs, _words(metrics) or ())
+        write_comparison(out, comparison)
+        for line in _comparison_lines(comparison):
+            typer.echo(line)
+        typer.echo(f"comparison: {out / 'comparison.csv'}")
 
 
 @app.command()
@@ -530,12 +593,43 @@ def _summary_lines(out: Path) -> Iterator[str]:
 
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["metric"] == "dice" and row["mean"]:
+            if row["metric"] == "dice" and row["mean"] and not row["by"]:
                 yield (
                     f"  {row['label_name']}: mean Dice {float(row['mean']):.4f}, "
                     f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "
                     f"worst {row['worst_case']} {float(row['worst']):.3f}"
                 )
+
+
+def _comparison_lines(comparison: "Comparison") -> Iterator[str]:
+    """Yield one line for each label and metric, and the cases that changed most."""
+    from .comparison import most_changed
+
+    rows = comparison.summary.to_dict(orient="records")
+    for row in rows:
+        yield (
+            f"{row['run_b']} - {row['run_a']}, {row['label_name']}, {row['metric']}: "
+            f"{row['mean_difference']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}], "
+            f"n {row['n']}, wins {row['wins']}, ties {row['ties']}, losses {row['losses']}, "
+            f"p {row['p']:.2g}, Holm {row['p_holm']:.2g}"
+        )
+    yield "changed most:"
+    for case in most_changed(comparison, rows[0]["metric"]):
+        yield (
+            f"  {case['case_id']} {case['label_name']} {case['metric']}: "
+            f"{case['value_a']:.4f} -> {case['value_b']:.4f} ({case['run_b']})"
+        )
+
+
+def _measures(nsd: str, lesions: bool) -> "Measures":
+    """Return what ``--nsd`` and ``--lesions`` ask for."""
+    from .scoring import Measures
+
+    try:
+        tolerances = tuple(float(part) for part in nsd.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f"--nsd {nsd!r} must be numbers of mm, such as 1,2") from None
+    return Measures(nsd_mm=tolerances, lesions=lesions)
 
 
 def _tile(text: str | None) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -17,19 +17,20 @@ from .errors import CaseError, EnvironmentFault, ManifestError
 from .files import write_json, write_text
 from .fingerprint import content_hash
 from .journal import Journal, peak_memory_mb
-from .metrics import count_overlaps, plain_labels
+from .metrics import plain_labels
+from .qc import inspect_case
 from .reading import read_scan
 from .reference import integral, on_grid_of
 from .report import (
     COLUMNS,
     CaseReport,
-    LabelRow,
+    check_columns,
     failed_report,
-    scored_row,
-    unscored_row,
+    label_rows,
     write_reports,
 )
 from .scan import Notice
+from .scoring import Measures
 from .volume import Volume
 
 
@@ -49,6 +50,8 @@ def evaluate(
     *,
     root: str | Path | None = None,
     labels: Sequence[Label] | None = None,
+    measures: Measures | None = None,
+    by: Sequence[str] = (),
     on_case: Callable[[CaseReport, int, int], None] | None = None,
 ) -> tuple[CaseReport, ...]:
     """Write the report of a run for masks that exist already.
@@ -66,6 +69,10 @@ def evaluate(
     labels : sequence of Label, optional
         What to score; other values are left out, with a warning. Unless
         given, every value that any mask of the cohort has.
+    measures : Measures, optional
+        What to measure beside the metrics that always are.
+    by : sequence of str
+        Columns of the manifest to summarise by.
     on_case : callable, optional
         Called with each report, its number from 1, and how many there are.
 
@@ -80,7 +87,11 @@ def evaluate(
         If the manifest has problems.
     """
     out = Path(out)
-    cases = read_manifest(manifest, root=root, reserved=COLUMNS, need_images=False)
+    measures = measures or Measures()
+    cases = read_manifest(
+        manifest, root=root, reserved=(*COLUMNS, *measures.columns), need_images=False
+    )
+    check_columns(by, cases)
     folder = Path(predictions)
     if not folder.is_dir():
         raise ManifestError([f"predictions folder {folder} does not exist"])
@@ -93,16 +104,17 @@ def evaluate(
             "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
             "cases": len(cases),
             "labels": [label.model_dump(mode="json") for label in labels],
+            "measures": asdict(measures),
         },
     )
     reports = []
     for number, case in enumerate(cases, start=1):
-        report = _evaluate_case(case, folder, labels)
+        report = _evaluate_case(case, folder, labels, measures)
         write_text(out / "cases" / f"{case.case_id}.json", report.dump())
         reports.append(report)
         if on_case is not None:
             on_case(report, number, len(cases))
-    write_reports(out, reports)
+    write_reports(out, reports, by)
     return tuple(reports)
 
 
@@ -137,7 +149,9 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         ) from error
 
 
-def _evaluate_case(case: Case, folder: Path, labels: Sequence[Label]) -> CaseReport:
+def _evaluate_case(
+    case: Case, folder: Path, labels: Sequence[Label], measures: Measures
+) -> CaseReport:
     """Return the report of one case, whatever happens to it."""
     journal = Journal()
     try:
@@ -146,7 +160,8 @@ def _evaluate_case(case: Case, folder: Path, labels: Sequence[Label]) -> CaseRep
             journal.note(pair.notices)
             journal.note(_left_out(pair, labels))
         with journal.stage("score"):
-            rows = _rows(pair, labels)
+            rows = label_rows(pair.prediction, pair.reference, labels, measures)
+            qc = inspect_case(pair.prediction, labels, rows)
     except EnvironmentFault:
         raise
     except CaseError as error:
@@ -154,6 +169,7 @@ def _evaluate_case(case: Case, folder: Path, labels: Sequence[Label]) -> CaseRep
             case,
             labels,
             Notice(error.code, error.sentence),
+            measures=measures,
             warnings=journal.notices,
             timings_s=dict(journal.seconds),
             seconds=journal.total_seconds,
@@ -180,6 +196,7 @@ def _evaluate_case(case: Case, folder: Path, labels: Sequence[Label]) -> CaseRep
         split=case.split,
         group=case.group,
         extras=dict(case.extras),
+        qc=qc,
     )
 
 
@@ -208,23 +225,6 @@ def _read_pair(case: Case, folder: Path) -> _Pair:
     reference = reference_scan.volume.with_array(array)
     placed, moved = on_grid_of(prediction, reference, "prediction")
     return _Pair(placed, reference, (*notices, *reference_scan.notices, *more, *moved))
-
-
-def _rows(pair: _Pair, labels: Sequence[Label]) -> tuple[LabelRow, ...]:
-    """Return the row of each label."""
-    regions = [label.values for label in labels]
-    prediction, reference = pair.prediction, pair.reference
-    if reference is None:
-        overlaps = count_overlaps(prediction.array, prediction.array, regions)
-        return tuple(
-            unscored_row(label, overlap.voxels_pred, prediction.voxel_volume_ml)
-            for label, overlap in zip(labels, overlaps, strict=True)
-        )
-    overlaps = count_overlaps(prediction.array, reference.array, regions)
-    return tuple(
-        scored_row(label, overlap, reference.voxel_volume_ml)
-        for label, overlap in zip(labels, overlaps, strict=True)
-    )
 
 
 def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:

@@ -9,7 +9,7 @@ the native grid, turned into labels and forgotten, so memory does not grow
 with classes x volume. Only several views must be summed over the volume.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -25,6 +25,9 @@ from .planes import from_planes, in_plane, neighbours, to_planes, with_context
 from .resampling import Resampler, resamplers
 from .tiling import Padding, TileGrid, cut, stitch, tile_weight
 from .volume import Volume, canonical, canonical_axes
+
+# Sees the probabilities of every plane pass, native grid, before they are decided and forgotten.
+Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
 # Spacings closer than this are one: resampling by less would only blur.
 _SAME_SPACING = 1e-3
@@ -65,7 +68,13 @@ def segment(volume: Volume, bundle: Bundle | str) -> Volume:
     return infer(volume, bundle.spec, load_models(bundle, plan), plan)
 
 
-def infer(volume: Volume, spec: ModelSpec, models: Sequence[Model], plan: Plan) -> Volume:
+def infer(
+    volume: Volume,
+    spec: ModelSpec,
+    models: Sequence[Model],
+    plan: Plan,
+    watch: Watch = iter,
+) -> Volume:
     """Segment one volume with models that are already loaded.
 
     Parameters
@@ -76,6 +85,9 @@ def infer(volume: Volume, spec: ModelSpec, models: Sequence[Model], plan: Plan) 
     models : sequence of Model
         One for each of ``spec.networks``.
     plan : Plan
+    watch : callable, optional
+        Takes the planes' probabilities and yields them unchanged, such as a
+        `voxtile.confidence.EntropyWatch`.
 
     Returns
     -------
@@ -103,7 +115,7 @@ def infer(volume: Volume, spec: ModelSpec, models: Sequence[Model], plan: Plan) 
     views = spec.views
     if len(views) == 1:
         planes = _probabilities(ras, array, views[0], spec, scalings, models, plan)
-        from_planes((decide(plane, spec) for plane in planes), views[0], target)
+        from_planes((decide(plane, spec) for plane in watch(planes)), views[0], target)
         return volume.with_array(labels)
 
     total = np.zeros((*ras.shape, spec.output_channels), np.float32)
@@ -113,7 +125,8 @@ def infer(volume: Volume, spec: ModelSpec, models: Sequence[Model], plan: Plan) 
         planes = _probabilities(ras, array, view, spec, scalings, models, plan)
         for sums, plane in zip(to_planes(total, view), planes, strict=True):
             sums += share * plane
-    from_planes((decide(plane, spec) for plane in to_planes(total, "axial")), "axial", target)
+    blended = watch(iter(to_planes(total, "axial")))
+    from_planes((decide(plane, spec) for plane in blended), "axial", target)
     return volume.with_array(labels)
 
 

@@ -13,7 +13,8 @@ The child is a plain subprocess and not a `multiprocessing` one: it neither
 imports the caller's main script again nor is it forbidden inside a worker
 (pool workers are daemons, which may have no children). Its stdout and stderr
 are closed, because libraries print what they read. It is started on first use
-and serves one scan after the other until the parent ends.
+and serves one scan after the other until the parent ends; threads that read at
+once have one each.
 """
 
 import atexit
@@ -29,6 +30,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -108,14 +111,13 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
         the child died or fell silent, ``too_large`` when memory did not
         suffice, ``decoder_failed`` for an error that nobody foresaw.
     """
-    with _LOCK:
-        child = _child()
-        handle = _anonymous_file()
-        try:
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
             reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
-            return _scan(reply, handle)
-        finally:
-            os.close(handle)
+        return _scan(reply, handle)
+    finally:
+        os.close(handle)
 
 
 def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
@@ -123,13 +125,12 @@ def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
 
     Parameters and errors are those of `run_isolated`.
     """
-    with _LOCK:
-        child = _child()
-        handle = _anonymous_file()
-        try:
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
             reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
-        finally:
-            os.close(handle)
+    finally:
+        os.close(handle)
     if "code" in reply:
         raise CaseError(str(reply["code"]), str(reply["sentence"]))
     return reply.get("value")
@@ -211,25 +212,34 @@ class _Child:
             return f" (signal {-code})"
 
 
-# The one child of this process, and the one who may talk to it.
+# Children that nobody talks to: one, or as many as threads have read at once.
 _LOCK = threading.Lock()
-_CHILDREN: list[_Child] = []
+_IDLE: list[_Child] = []
 
 
-def _child() -> _Child:
-    """Return the child, started when there is none."""
-    if _CHILDREN and not _CHILDREN[0].alive:
-        _end_child()
-    if not _CHILDREN:
-        _CHILDREN.append(_Child())
-    return _CHILDREN[0]
+@contextmanager
+def _borrowed() -> Iterator[_Child]:
+    """Lend a child to one thread, started when none is idle."""
+    child = None
+    with _LOCK:
+        while _IDLE and child is None:
+            child = _IDLE.pop()
+            if not child.alive:
+                child.end()
+                child = None
+    child = child or _Child()
+    try:
+        yield child
+    finally:
+        with _LOCK:
+            _IDLE.append(child)
 
 
 @atexit.register
-def _end_child() -> None:
-    """End the child, if there is one."""
-    while _CHILDREN:
-        _CHILDREN.pop().end()
+def _end_children() -> None:
+    """End the children; one that a thread still talks to ends when its line is closed."""
+    while _IDLE:
+        _IDLE.pop().end()
 
 
 def _scan(reply: dict[str, Any], handle: int) -> Scan:

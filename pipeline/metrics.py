@@ -1,7 +1,9 @@
 """Two masks -> counts -> overlaps. Count once, score many.
 
-Dice = 2 tp / (2 tp + fp + fn)      (Dice 1945)
-IoU  =   tp / (tp + fp + fn)        (Jaccard 1912)
+Dice        = 2 tp / (2 tp + fp + fn)      (Dice 1945)
+IoU         =   tp / (tp + fp + fn)        (Jaccard 1912)
+precision   =   tp / (tp + fp)
+sensitivity =   tp / (tp + fn)
 """
 
 from collections.abc import Sequence
@@ -56,6 +58,16 @@ class Overlap:
         return self.tp / union if union else float("nan")
 
     @property
+    def precision(self) -> float:
+        """Share of the prediction that the reference has; NaN if the prediction is empty."""
+        return self.tp / self.voxels_pred if self.voxels_pred else float("nan")
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the reference that the prediction has; NaN if the reference is empty."""
+        return self.tp / self.voxels_ref if self.voxels_ref else float("nan")
+
+    @property
     def status(self) -> Status:
         """Which masks are empty."""
         if self.voxels_pred and self.voxels_ref:
@@ -65,44 +77,13 @@ class Overlap:
         return "pred_empty" if self.voxels_ref else "both_empty"
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The overlap of one label, with the label's value and name."""
-
-    label: int
-    label_name: str
-    overlap: Overlap
-
-
-def score(
-    prediction: Volume, reference: Volume, labels: Sequence[Label] | None = None
-) -> tuple[Score, ...]:
-    """Compare two label maps on one grid.
-
-    Parameters
-    ----------
-    prediction, reference : Volume of integers, shape (i, j, k)
-    labels : sequence of Label, optional
-        What to score; every value in either mask unless given.
-
-    Returns
-    -------
-    tuple of Score
-        One for each label, in order.
+def check_one_grid(prediction: Volume, reference: Volume) -> None:
+    """Refuse masks on two grids.
 
     Raises
     ------
     ValueError
-        If the grids differ.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from voxtile import Volume, score
-    >>> one = Volume(np.array([[[1, 1, 0]]]), np.eye(4))
-    >>> other = Volume(np.array([[[0, 1, 1]]]), np.eye(4))
-    >>> score(one, other)[0].overlap
-    Overlap(tp=1, fp=1, fn=1)
+        If they differ in shape or place.
     """
     if prediction.shape != reference.shape or grid_difference(
         reference.shape, prediction.affine, reference.affine
@@ -112,14 +93,12 @@ def score(
             f"reference {reference.shape} and {reference.orientation}, or they lie elsewhere; "
             "bring one to the grid of the other first"
         )
-    if labels is None:
-        values = np.union1d(np.unique(prediction.array), np.unique(reference.array)).tolist()
-        labels = plain_labels({value: f"label {value}" for value in values if value})
-    overlaps = count_overlaps(prediction.array, reference.array, [label.values for label in labels])
-    return tuple(
-        Score(label.value, label.name, overlap)
-        for label, overlap in zip(labels, overlaps, strict=True)
-    )
+
+
+def labels_of(prediction: Volume, reference: Volume) -> tuple[Label, ...]:
+    """Return a label for every value in either mask."""
+    values = np.union1d(np.unique(prediction.array), np.unique(reference.array)).tolist()
+    return plain_labels({int(value): f"label {value}" for value in values if value})
 
 
 def plain_labels(names: dict[int, str]) -> tuple[Label, ...]:

@@ -1,13 +1,14 @@
-"""From case reports to CSV: one row per case and label, and a summary per label.
+"""From case reports to CSV: one row per case and label.
 
-The JSON of each case is the truth; both CSVs are derived from them and can be
+The JSON of each case is the truth; the tables are derived from them and can be
 made again at any time.
 """
 
+import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +17,17 @@ import pandas as pd
 from voxtile.models.spec import Label
 
 from .case import Case
+from .errors import ManifestError
 from .files import write_text
-from .metrics import Overlap
+from .metric_names import nsd_column, nsd_tolerance
+from .qc import CaseFlags, flag_cases
 from .scan import Notice
+from .scoring import Measures, Score, count_components, score
+from .summary import summary_json, summary_latex, summary_markdown, summary_table
+from .volume import Volume
 
-# Stable: columns are only ever added, after these; manifest extras come last.
+# Stable: columns are only ever added, after these. The surface Dice follows, a column for each
+# tolerance asked for, and manifest extras come last.
 COLUMNS = (
     "case_id",
     "label",
@@ -40,16 +47,63 @@ COLUMNS = (
     "warnings",
     "split",
     "group",
+    "precision",
+    "sensitivity",
+    "volume_difference_ml",
+    "volume_difference_rel",
+    "hd_mm",
+    "hd95_mm",
+    "assd_mm",
+    "components_pred",
+    "components_ref",
+    "lesions_detected",
+    "lesions_missed",
+    "lesions_false",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "lesion_f1",
+    "qc_flags",
+    "qc_rank",
 )
-_WHOLE = ("label", "tp", "fp", "fn", "voxels_pred", "voxels_ref")
-_SUMMARISED = ("dice", "iou", "volume_ml_pred", "volume_ml_ref")
-# For these a larger value is no better, so there is no worst case.
-_UNRANKED = ("volume_ml_pred", "volume_ml_ref")
+_WHOLE = (
+    "label",
+    "tp",
+    "fp",
+    "fn",
+    "voxels_pred",
+    "voxels_ref",
+    "components_pred",
+    "components_ref",
+    "lesions_detected",
+    "lesions_missed",
+    "lesions_false",
+    "qc_rank",
+)
+_REAL = (
+    "dice",
+    "iou",
+    "volume_ml_pred",
+    "volume_ml_ref",
+    "precision",
+    "sensitivity",
+    "volume_difference_ml",
+    "volume_difference_rel",
+    "hd_mm",
+    "hd95_mm",
+    "assd_mm",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "lesion_f1",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """What is known of one label of one case; None where there is nothing to know."""
+    """What is known of one label of one case; None where there is nothing to know.
+
+    `nsd` holds the surface Dice by the name of its column. What the columns
+    mean is in ``docs/metrics.md``.
+    """
 
     label: int
     label_name: str
@@ -63,6 +117,22 @@ class LabelRow:
     voxels_ref: int | None = None
     volume_ml_pred: float | None = None
     volume_ml_ref: float | None = None
+    precision: float | None = None
+    sensitivity: float | None = None
+    volume_difference_ml: float | None = None
+    volume_difference_rel: float | None = None
+    hd_mm: float | None = None
+    hd95_mm: float | None = None
+    assd_mm: float | None = None
+    components_pred: int | None = None
+    components_ref: int | None = None
+    lesions_detected: int | None = None
+    lesions_missed: int | None = None
+    lesions_false: int | None = None
+    lesion_sensitivity: float | None = None
+    lesion_precision: float | None = None
+    lesion_f1: float | None = None
+    nsd: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +162,8 @@ class CaseReport:
     split, group : str or None
     extras : dict of str to str
         Further columns of the manifest.
+    qc : dict
+        What `voxtile.qc` measured and flagged without a reference.
     """
 
     case_id: str
@@ -108,22 +180,29 @@ class CaseReport:
     split: str | None
     group: str | None
     extras: dict[str, str]
+    qc: dict[str, Any] = field(default_factory=dict)
 
     def dump(self) -> str:
         """Return the report as JSON text; numbers that are not finite become null."""
         return json.dumps(_plain(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the CSV rows of the case."""
+    def rows(self, flags: CaseFlags | None = None) -> list[dict[str, Any]]:
+        """Return the CSV rows of the case; flags come from its run."""
         common = {
             "seconds": round(self.seconds, 3),
             "reason": "" if self.reason is None else str(self.reason),
             "warnings": "; ".join(map(str, self.warnings)),
             "split": self.split,
             "group": self.group,
-            **self.extras,
         }
-        return [{"case_id": self.case_id, **_plain(label), **common} for label in self.labels]
+        rows = []
+        for label in self.labels:
+            row = {"case_id": self.case_id, **_plain(label)}
+            nsd = row.pop("nsd")
+            if flags is not None:
+                row |= {"qc_flags": flags.of_label(label.label), "qc_rank": flags.rank}
+            rows.append({**row, **common, **nsd, **self.extras})
+        return rows
 
 
 def read_case_report(path: Path) -> CaseReport:
@@ -147,11 +226,42 @@ def read_case_report(path: Path) -> CaseReport:
         raise ValueError(f"{path.name} is not a case report: {error}") from error
 
 
-def scored_row(label: Label, overlap: Overlap, voxel_volume_ml: float) -> LabelRow:
+def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
+    """Read every case of a run folder, in the order of its ``report.csv``, then by id.
+
+    Raises
+    ------
+    ManifestError
+        If the folder has none, or one cannot be read.
+    """
+    try:
+        reports = {
+            report.case_id: report
+            for report in map(read_case_report, sorted((out / "cases").glob("*.json")))
+        }
+    except (ValueError, OSError) as error:
+        raise ManifestError([f"{out}: {error}; run the case again"]) from error
+    if not reports:
+        raise ManifestError([f"{out} is no run folder: it has no cases/*.json"])
+    known = [case_id for case_id in _written_order(out) if case_id in reports]
+    return tuple(reports[case_id] for case_id in dict.fromkeys((*known, *reports)))
+
+
+def _written_order(out: Path) -> list[str]:
+    """Return the case ids of a written report, each once; none without one."""
+    try:
+        with (out / "report.csv").open(newline="", encoding="utf-8") as file:
+            return list(dict.fromkeys(row["case_id"] for row in csv.DictReader(file)))
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error):
+        return []  # it is about to be made again
+
+
+def scored_row(measured: Score, measures: Measures) -> LabelRow:
     """Return the row of a label that has a reference."""
+    overlap, surface, lesions = measured.overlap, measured.surface, measured.lesions
     return LabelRow(
-        label=label.value,
-        label_name=label.name,
+        label=measured.label,
+        label_name=measured.label_name,
         status=overlap.status,
         dice=overlap.dice,
         iou=overlap.iou,
@@ -160,19 +270,46 @@ def scored_row(label: Label, overlap: Overlap, voxel_volume_ml: float) -> LabelR
         fn=overlap.fn,
         voxels_pred=overlap.voxels_pred,
         voxels_ref=overlap.voxels_ref,
-        volume_ml_pred=overlap.voxels_pred * voxel_volume_ml,
-        volume_ml_ref=overlap.voxels_ref * voxel_volume_ml,
+        volume_ml_pred=overlap.voxels_pred * measured.voxel_volume_ml,
+        volume_ml_ref=overlap.voxels_ref * measured.voxel_volume_ml,
+        precision=overlap.precision,
+        sensitivity=overlap.sensitivity,
+        volume_difference_ml=measured.volume_difference_ml,
+        volume_difference_rel=measured.volume_difference_rel,
+        hd_mm=surface.hd_mm,
+        hd95_mm=surface.hd95_mm,
+        assd_mm=surface.assd_mm,
+        components_pred=measured.components_pred,
+        components_ref=measured.components_ref,
+        lesions_detected=None if lesions is None else lesions.detected,
+        lesions_missed=None if lesions is None else lesions.missed,
+        lesions_false=None if lesions is None else lesions.false,
+        lesion_sensitivity=None if lesions is None else lesions.sensitivity,
+        lesion_precision=None if lesions is None else lesions.precision,
+        lesion_f1=None if lesions is None else lesions.f1,
+        nsd={nsd_column(tolerance): surface.nsd(tolerance) for tolerance in measures.nsd_mm},
     )
 
 
-def unscored_row(label: Label, voxels: int, voxel_volume_ml: float) -> LabelRow:
-    """Return the row of a label without a reference."""
-    return LabelRow(
-        label=label.value,
-        label_name=label.name,
-        status="no_reference",
-        voxels_pred=voxels,
-        volume_ml_pred=voxels * voxel_volume_ml,
+def label_rows(
+    mask: Volume, reference: Volume | None, labels: Sequence[Label], measures: Measures
+) -> tuple[LabelRow, ...]:
+    """Measure a mask, against a reference where there is one; return the row of each label."""
+    if reference is not None:
+        scores = score(mask, reference, labels, measures=measures)
+        return tuple(scored_row(one, measures) for one in scores)
+    counted = count_components(mask, labels)
+    return tuple(
+        LabelRow(
+            label=label.value,
+            label_name=label.name,
+            status="no_reference",
+            voxels_pred=voxels,
+            volume_ml_pred=voxels * mask.voxel_volume_ml,
+            components_pred=components,
+            nsd=dict.fromkeys(measures.columns),
+        )
+        for label, (voxels, components) in zip(labels, counted, strict=True)
     )
 
 
@@ -181,6 +318,7 @@ def failed_report(
     labels: Iterable[Label],
     reason: Notice,
     *,
+    measures: Measures | None = None,
     warnings: Iterable[Notice] = (),
     fingerprint: str = "",
     timings_s: dict[str, float] | None = None,
@@ -188,13 +326,17 @@ def failed_report(
     peak_memory_mb: float | None = None,
 ) -> CaseReport:
     """Return the report of a case that failed: it stays visible in every count."""
+    # It has every column of the others, so that a report's columns do not depend on its cases.
+    nsd = dict.fromkeys((measures or Measures()).columns)
     return CaseReport(
         case_id=case.case_id,
         status="failed",
         reason=reason,
         warnings=tuple(warnings),
         fingerprint=fingerprint,
-        labels=tuple(LabelRow(label.value, label.name, "failed") for label in labels),
+        labels=tuple(
+            LabelRow(label.value, label.name, "failed", nsd=dict(nsd)) for label in labels
+        ),
         geometry={},
         mask={},
         timings_s=timings_s or {},
@@ -206,87 +348,56 @@ def failed_report(
     )
 
 
-def report_table(reports: Iterable[CaseReport]) -> pd.DataFrame:
+def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
     """Return the rows of ``report.csv``, in the order of the reports."""
-    rows = [row for report in reports for row in report.rows()]
-    extras = list(dict.fromkeys(name for row in rows for name in row if name not in COLUMNS))
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *extras])
+    flags = flag_cases(reports)
+    rows = [row for report in reports for row in report.rows(flags.get(report.case_id))]
+    nsd = {name for report in reports for label in report.labels for name in label.nsd}
+    columns = [*COLUMNS, *sorted(nsd, key=nsd_tolerance)]
+    extras = dict.fromkeys(name for row in rows for name in row if name not in columns)
+    table = pd.DataFrame(rows, columns=[*columns, *extras])
     for column in _WHOLE:
         table[column] = table[column].astype("Int64")
-    for column in ("dice", "iou", "volume_ml_pred", "volume_ml_ref"):
+    for column in (*_REAL, *nsd):
         table[column] = table[column].astype("float64")
     return table
 
 
-def summary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise a report by label and metric.
+def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = ()) -> pd.DataFrame:
+    """Write ``report.csv`` and the summaries into a run folder; return the summary.
 
     Parameters
     ----------
-    table : DataFrame
-        From `report_table`.
-
-    Returns
-    -------
-    DataFrame
-        Columns label, label_name, metric, n (cases), n_used (cases with a
-        value), n_failed, mean, sd (n - 1), median, q1, q3, worst, worst_case.
-        NaN (both masks empty, no reference, failed) is left out of the
-        statistics and seen as ``n - n_used``.
+    out : Path
+    reports : sequence of CaseReport
+    by : sequence of str
+        Columns of the report to summarise by, beside the whole cohort.
     """
-    rows = []
-    for (value, name), of_label in table.groupby(["label", "label_name"], sort=False):
-        for metric in _SUMMARISED:
-            used = of_label.dropna(subset=[metric])
-            numbers = used[metric]
-            ranked = not used.empty and metric not in _UNRANKED
-            # Of equally bad cases the first by id, so that the order of rows does not matter.
-            worst = used.sort_values([metric, "case_id"]).iloc[0] if ranked else None
-            rows.append(
-                {
-                    "label": value,
-                    "label_name": name,
-                    "metric": metric,
-                    "n": len(of_label),
-                    "n_used": len(used),
-                    "n_failed": int((of_label["status"] == "failed").sum()),
-                    # fsum is exact, so the mean does not depend on the order either.
-                    "mean": math.fsum(numbers) / len(used) if len(used) else math.nan,
-                    "sd": _deviation(numbers.tolist()),
-                    "median": numbers.median(),
-                    "q1": numbers.quantile(0.25),
-                    "q3": numbers.quantile(0.75),
-                    "worst": None if worst is None else worst[metric],
-                    "worst_case": None if worst is None else worst["case_id"],
-                }
-            )
-    return pd.DataFrame(rows, columns=list(_SUMMARY_COLUMNS))
-
-
-_SUMMARY_COLUMNS = (
-    "label",
-    "label_name",
-    "metric",
-    "n",
-    "n_used",
-    "n_failed",
-    "mean",
-    "sd",
-    "median",
-    "q1",
-    "q3",
-    "worst",
-    "worst_case",
-)
-
-
-def write_reports(out: Path, reports: Iterable[CaseReport]) -> pd.DataFrame:
-    """Write ``report.csv`` and ``summary.csv`` into a run folder; return the summary."""
     table = report_table(reports)
     write_text(out / "report.csv", csv_text(table))
-    summary = summary_table(table)
+    summary = summary_table(table, by)
     write_text(out / "summary.csv", csv_text(summary))
+    write_text(out / "summary.json", summary_json(summary))
+    write_text(out / "summary.md", summary_markdown(summary))
+    write_text(out / "summary.tex", summary_latex(summary))
     return summary
+
+
+def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport]) -> None:
+    """Refuse to summarise by what is no column of the manifest, before anything runs.
+
+    Raises
+    ------
+    ManifestError
+        With the columns that it has.
+    """
+    extras = dict.fromkeys(name for case in cases for name in dict(case.extras))
+    known = ["split", "group", *extras]
+    for column in by:
+        if column not in known:
+            raise ManifestError(
+                [f"cannot summarise by {column!r}; the manifest has {', '.join(known)}"]
+            )
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -314,14 +425,6 @@ def _defused(cell: Any) -> Any:
     except ValueError:
         return "'" + cell
     return cell
-
-
-def _deviation(numbers: Sequence[float]) -> float:
-    """Return the sample standard deviation, independent of order; NaN below two numbers."""
-    if len(numbers) < 2:
-        return math.nan
-    mean = math.fsum(numbers) / len(numbers)
-    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
 
 
 def _plain(value: Any) -> Any:

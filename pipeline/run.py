@@ -13,19 +13,22 @@ from typing import Any
 from voxtile.models.bundle import Bundle
 
 from .case import Case, Split
+from .confidence import EntropyWatch
 from .engine import Model, load_models
 from .errors import CaseError, EnvironmentFault
 from .files import remove
 from .fingerprint import case_fingerprint, content_hash
-from .inference import infer
+from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
-from .metrics import count_overlaps
+from .montage import montage, write_montage
 from .nifti import write_channels, write_mask
 from .plan import Plan
+from .qc import inspect_case
 from .reading import read_channels
 from .reference import read_reference
-from .report import CaseReport, LabelRow, failed_report, scored_row, unscored_row
+from .report import CaseReport, failed_report, label_rows
 from .scan import Notice, ReadPolicy
+from .scoring import Measures
 from .verification import check_written
 from .volume import Volume
 
@@ -46,6 +49,12 @@ class RunSettings:
         As in `voxtile.plan.make_plan`; None means the spec's.
     splits : tuple of str
         Run only cases of these splits; empty means all.
+    measures : Measures
+        What to measure beside the metrics that always are.
+    by : tuple of str
+        Columns of the manifest to summarise by.
+    montages : bool
+        Whether to draw a picture of each case into ``qc/``.
     """
 
     policy: ReadPolicy = field(default_factory=ReadPolicy)
@@ -55,6 +64,9 @@ class RunSettings:
     overlap: float | None = None
     batch: int | None = None
     splits: tuple[Split, ...] = ()
+    measures: Measures = field(default_factory=Measures)
+    by: tuple[str, ...] = ()
+    montages: bool = True
 
     def decisive(self) -> dict[str, Any]:
         """Return what changes a result; tile and overlap are in the plan."""
@@ -62,6 +74,7 @@ class RunSettings:
             "policy": asdict(self.policy),
             "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
             "ignore_bad_labels": self.ignore_bad_labels,
+            "measures": asdict(self.measures),
         }
 
 
@@ -120,6 +133,10 @@ class Job:
         """Return where the image goes that a mask lies on, if its scan has no such grid."""
         return self.out / "images" / f"{case_id}.nii.gz"
 
+    def picture_path(self, case_id: str) -> Path:
+        """Return where a case's picture goes."""
+        return self.out / "qc" / f"{case_id}.png"
+
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
@@ -129,9 +146,9 @@ class Segmenter:
     models: tuple[Model, ...]
     plan: Plan
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
         """Return the label map of a volume."""
-        return infer(volume, self.bundle.spec, self.models, self.plan)
+        return infer(volume, self.bundle.spec, self.models, self.plan, watch)
 
 
 def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
@@ -150,8 +167,9 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, segmenter, settings, journal)
+    entropy = EntropyWatch(spec.activation)
     with journal.stage("infer"):
-        mask = segmenter(scan.volume)
+        mask = segmenter(scan.volume, entropy)
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
@@ -161,14 +179,21 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
-        labels = _label_rows(mask, reference, segmenter)
+        rows = label_rows(mask, reference, spec.labels, settings.measures)
+    with journal.stage("qc"):
+        qc = inspect_case(
+            mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean
+        )
+        if settings.montages:
+            picture = montage(scan.volume, mask, spec.labels, reference=reference)
+            write_montage(job.picture_path(case.case_id), picture)
     return CaseReport(
         case_id=case.case_id,
         status="done",
         reason=None,
         warnings=tuple(journal.notices),
         fingerprint="",
-        labels=labels,
+        labels=rows,
         geometry=geometry,
         mask={"file": f"masks/{path.name}", "sha256": content_hash(path)},
         timings_s=dict(journal.seconds),
@@ -177,6 +202,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         split=case.split,
         group=case.group,
         extras=dict(case.extras),
+        qc=qc,
     )
 
 
@@ -197,22 +223,6 @@ def _reference(
         return None
     journal.note(notices)
     return mask
-
-
-def _label_rows(
-    mask: Volume, reference: Volume | None, segmenter: Segmenter
-) -> tuple[LabelRow, ...]:
-    """Return the row of each label."""
-    labels = segmenter.bundle.spec.labels
-    against = mask if reference is None else reference
-    overlaps = count_overlaps(mask.array, against.array, [label.values for label in labels])
-    pairs = zip(labels, overlaps, strict=True)
-    if reference is None:
-        return tuple(
-            unscored_row(label, overlap.voxels_pred, mask.voxel_volume_ml)
-            for label, overlap in pairs
-        )
-    return tuple(scored_row(label, overlap, mask.voxel_volume_ml) for label, overlap in pairs)
 
 
 def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
@@ -245,12 +255,13 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
             f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    for path in (job.mask_path(case.case_id), job.image_path(case.case_id)):
-        remove(path)
+    for path_of in (job.mask_path, job.image_path, job.picture_path):
+        remove(path_of(case.case_id))
     return failed_report(
         case,
         job.bundle.spec.labels,
         reason,
+        measures=job.settings.measures,
         warnings=journal.notices,
         fingerprint=fingerprint,
         timings_s=dict(journal.seconds),

@@ -6,12 +6,12 @@ from voxtile.models.bundle import load_bundle
 
 from .engine import load_models
 from .inference import infer
-from .metrics import count_overlaps
 from .nifti import write_mask, write_volume
 from .plan import make_plan
 from .reading import read_scan
-from .report import LabelRow, unscored_row
+from .report import LabelRow, label_rows
 from .scan import Notice, ReadPolicy
+from .scoring import Measures
 from .verification import check_written
 
 
@@ -67,10 +67,4 @@ def segment_file(
             Notice("image_written", f"the mask lies on a new grid; its image is {image_path.name}"),
         )
     check_written(out, mask)
-    labels = bundle.spec.labels
-    overlaps = count_overlaps(mask.array, mask.array, [label.values for label in labels])
-    rows = tuple(
-        unscored_row(label, overlap.voxels_pred, mask.voxel_volume_ml)
-        for label, overlap in zip(labels, overlaps, strict=True)
-    )
-    return rows, notices
+    return label_rows(mask, None, bundle.spec.labels, Measures()), notices

@@ -39,7 +39,7 @@ from .dataset import Sampling, TileBatches
 from .errors import EnvironmentFault, ManifestError
 from .files import replacing, write_text
 from .inference import infer
-from .metrics import score
+from .metrics import count_overlaps
 from .plan import make_plan
 from .preparation import PlaneStack, StoredCase, store_cases, store_planes
 from .progress import Progress, show_progress
@@ -537,8 +537,10 @@ def judge(
     rows = []
     for case in cases:
         mask = infer(case.volume, spec, [predict], plan)
-        scores = score(mask, case.reference, spec.labels)
-        rows.append((case.case_id, tuple(part.overlap.dice for part in scores)))
+        overlaps = count_overlaps(
+            mask.array, case.reference.array, [label.values for label in spec.labels]
+        )
+        rows.append((case.case_id, tuple(overlap.dice for overlap in overlaps)))
     return Scores(tuple(rows))
 
 

@@ -7,7 +7,9 @@ import pytest
 from typer.main import get_command
 
 import voxtile
+from voxtile import comparison, qc, report, summary
 from voxtile.cli import app
+from voxtile.scoring import Measures
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
@@ -64,7 +66,7 @@ def test_the_readmes_python_runs(tmp_path: Path, data_dir: Path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out
-    assert re.search(r"anterior hippocampus 0\.9\d+ 0\.8\d+", said)
+    assert re.search(r"anterior hippocampus 0\.9\d+ 1\.0 0\.9\d+", said)
     assert (tmp_path / "mask.nii.gz").exists()
 
 
@@ -75,3 +77,12 @@ def test_the_public_names_are_there_and_documented() -> None:
         assert "Parameters\n    ----------" in getattr(voxtile, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         voxtile.nothing  # noqa: B018
+
+
+def test_every_column_of_a_table_is_explained() -> None:
+    text = (ROOT / "docs/metrics.md").read_text()
+    explained = set(re.findall(r"`([^`]+)`", text))
+    columns = (*report.COLUMNS, *Measures().columns, *summary.COLUMNS, *comparison.COLUMNS)
+    assert [column for column in columns if column not in explained] == []
+    assert [flag for flag in qc.CODES if flag not in explained] == []
+    assert ROOT.joinpath("README.md").read_text().count("docs/metrics.md")

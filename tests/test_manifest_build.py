@@ -227,6 +227,15 @@ def test_options_of_another_source_are_refused(tmp_path: Path) -> None:
         build_manifest(tmp_path / "i", Outputs(tmp_path / "m", tmp_path / "k"), kind="nifti")
 
 
+def test_linked_folders_are_followed_and_each_is_listed_once(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.nii", "i/b.nii")
+    (tmp_path / "i/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "i/again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/up").symlink_to(tmp_path / "i")
+    cases, _ = build(tmp_path / "i", tmp_path)
+    assert [case.case_id for case in cases] == ["a", "b"]
+
+
 # nnU-Net
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxtile.metrics import Overlap, count_overlaps, plain_labels, score
+from voxtile.metrics import Overlap, count_overlaps, plain_labels
 from voxtile.nifti import read_nifti
+from voxtile.scoring import score
 from voxtile.volume import Volume
 
 

@@ -18,7 +18,7 @@ from voxtile.fingerprint import content_hash
 from voxtile.journal import Journal
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.plan import make_plan
-from voxtile.report import COLUMNS, CaseReport, failed_report
+from voxtile.report import COLUMNS, CaseReport, check_columns, failed_report
 from voxtile.run import Job, RunSettings
 from voxtile.scan import Notice
 
@@ -168,7 +168,7 @@ class _Drive:
         self._batch = batch
         self._stop = stop
         self._facts = facts
-        self._tables = Tables(job.out, [case.case_id for case in cases])
+        self._tables = Tables(job.out, [case.case_id for case in cases], job.settings.by)
         self._reports: dict[str, CaseReport] = {}
         self._listeners: list[Listener] = []
         self._begun: set[str] = set()
@@ -330,10 +330,12 @@ class _Drive:
             case,
             job.bundle.spec.labels,
             Notice(loss.reason.code, sentence),
+            measures=job.settings.measures,
             fingerprint=fingerprint,
             seconds=loss.seconds,
         )
         remove(job.mask_path(case.case_id))
+        remove(job.picture_path(case.case_id))
         ledger.record(job.out, report)
         return report
 
@@ -388,7 +390,8 @@ def _chosen(
     manifest: str | Path, root: str | Path | None, settings: RunSettings
 ) -> tuple[Case, ...]:
     """Return the manifest's cases of the splits that were asked for."""
-    cases = read_manifest(manifest, root=root, reserved=COLUMNS)
+    cases = read_manifest(manifest, root=root, reserved=(*COLUMNS, *settings.measures.columns))
+    check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)
         if not cases:

@@ -11,6 +11,8 @@ from voxtile.files import clear_temporary, remove, write_text
 from .shard import Shard
 
 _PARTS = ("masks", "cases")
+# Made when the first picture is; nothing depends on it.
+_OPTIONAL = ("qc",)
 # Below this not even a few masks fit.
 _LEAST_FREE_MB = 64.0
 
@@ -41,9 +43,9 @@ def prepare(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
 def clear(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
     """Remove the temporary files of writers that were killed; of a shard only its own."""
     if shard is None:
-        for folder in (out, *(out / part for part in _PARTS)):
+        for folder in (out, *(out / part for part in (*_PARTS, *_OPTIONAL))):
             clear_temporary(folder)
         return
-    names = {f"{case.case_id}{ending}" for case in cases for ending in (".json", ".nii.gz")}
-    for part in _PARTS:
+    names = {f"{case.case_id}{ending}" for case in cases for ending in (".json", ".nii.gz", ".png")}
+    for part in (*_PARTS, *_OPTIONAL):
         clear_temporary(out / part, names)

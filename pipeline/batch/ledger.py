@@ -35,6 +35,7 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
     for case in cases:
         remove(record_path(job.out, case.case_id))
         remove(job.mask_path(case.case_id))
+        remove(job.picture_path(case.case_id))
 
 
 def finished(job: Job, cases: Sequence[Case], *, retry_failed: bool) -> dict[str, CaseReport]:

@@ -10,5 +10,7 @@ check.py         a manifest -> what is wrong with its files
 split.py         a manifest -> the same with a column `split` or `fold`
 export.py        a manifest -> the layout of another tool
 names.py         file names -> case ids
+readers.py       several files read at once
+source.py        what a source of cases gives
 table.py         rows <-> CSV
 """

@@ -6,7 +6,7 @@ From headers alone, in milliseconds a case; `deep` reads every voxel too.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +24,10 @@ from voxtile.reading import (
 from voxtile.reference import integral, on_grid_of, read_reference
 from voxtile.report import COLUMNS
 from voxtile.scan import Notice, ReadPolicy
+from voxtile.scoring import Measures
 from voxtile.volume import Volume, canonical
 
+from .readers import in_order
 from .source import listed
 
 OnCase = Callable[[int, int], None]
@@ -201,13 +203,20 @@ def check_manifest(
         If there is no manifest at all.
     """
     settings = settings or CheckSettings()
-    cases, problems = examine_manifest(manifest, root=root, reserved=COLUMNS)
+    cases, problems = examine_manifest(
+        manifest, root=root, reserved=(*COLUMNS, *Measures().columns)
+    )
     findings = [Finding("error", "manifest", problem) for problem in problems]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
-    for number, case in enumerate(cases, start=1):
-        known, found, content = _check_case(case, spec, settings)
+    # One at a time where voxels are read: memory is bounded by the largest case.
+    checked = in_order(
+        lambda case: _check_case(case, spec, settings), cases, at_once=1 if settings.deep else None
+    )
+    for number, (case, (known, found, content)) in enumerate(
+        zip(cases, checked, strict=True), start=1
+    ):
         facts.append(known)
         later += found
         if content:
@@ -234,15 +243,11 @@ def _check_case(
         image = scan.volume
         findings += _warnings(case, scan.notices)
         content = _content_hash(image) if settings.deep else ""
-        facts = CaseFacts(
-            case.case_id,
-            case.line,
-            case.split,
-            case.group,
-            image.shape,
-            image.spacing_mm,
-            image.orientation,
-            bool(case.label),
+        facts = replace(
+            facts,
+            shape=image.shape,
+            spacing_mm=image.spacing_mm,
+            orientation=image.orientation,
         )
     except CaseError as error:
         findings.append(_error(case, error))
@@ -251,10 +256,10 @@ def _check_case(
     try:
         values, notices = _check_label(case.label, image, spec, settings)
         findings += _warnings(case, notices)
+        facts = replace(facts, label_values=values)
     except CaseError as error:
         findings.append(_error(case, error))
-        return facts, findings, content
-    return (facts if values is None else _with_values(facts, values)), findings, content
+    return facts, findings, content
 
 
 def _check_label(
@@ -279,11 +284,6 @@ def _check_label(
 def _values(array: np.ndarray) -> tuple[int, ...]:
     """Return the values of a label map other than 0."""
     return tuple(int(value) for value in np.unique(array) if value)
-
-
-def _with_values(facts: CaseFacts, values: tuple[int, ...]) -> CaseFacts:
-    """Return the facts with label values."""
-    return CaseFacts(**{**asdict(facts), "label_values": values})
 
 
 def _content_hash(volume: Volume) -> str:

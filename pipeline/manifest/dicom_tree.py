@@ -16,6 +16,7 @@ from voxtile.dicom import catalogue
 from voxtile.errors import ManifestError
 
 from .names import find_files
+from .readers import in_order
 from .source import Found, Identity
 
 # So many files are asked for at once: progress is seen, and a reply stays small.
@@ -198,8 +199,11 @@ def _entries(
     paths: Sequence[Path], identify: bool, on_files: OnFiles | None
 ) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Yield every file with what it is a part of."""
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
-        yield from zip(some, catalogue(some, identify=identify), strict=True)
+    batches = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
+    read = in_order(lambda some: catalogue(some, identify=identify), batches)
+    done = 0
+    for some, entries in zip(batches, read, strict=True):
+        yield from zip(some, entries, strict=True)
+        done += len(some)
         if on_files is not None:
-            on_files(start + len(some), len(paths))
+            on_files(done, len(paths))

@@ -92,6 +92,7 @@ def export_manifest(
     if found.errors:
         raise ManifestError([f"case {e.case_id}: {e.sentence}" for e in found.errors])
     layout = {"nnunet": nnunet, "monai": datalist}[settings.to]
+    layout.describe(cases, channels, {}, out.name)  # refuses at once what no file can mend
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside `out`, so that a data set is never seen half written.

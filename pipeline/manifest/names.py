@@ -30,6 +30,8 @@ def find_nifti(folder: Path) -> list[Path]:
 def find_files(folder: Path) -> list[Path]:
     """Return all files below a folder that are not hidden, in the order of their names.
 
+    Links to folders are followed, each folder once, as the DICOM reader does.
+
     Raises
     ------
     ManifestError
@@ -37,8 +39,14 @@ def find_files(folder: Path) -> list[Path]:
     """
 
     def walk() -> Iterator[Path]:
-        for root, folders, files in os.walk(folder, onerror=_refuse):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+        seen = set()
+        for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+            real = Path(root).resolve()
+            if real in seen:  # a link back up, or a second way to the same place
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (Path(root, name) for name in files if not name.startswith("."))
 
     if not folder.is_dir():

@@ -1,0 +1,182 @@
+"""The connected parts of a mask, from its runs.
+
+A run is a stretch of voxels along the last axis. Runs that touch are one
+component, so a graph of runs is enough: no label image is made, which for a
+whole-body mask would be larger than the scan.
+
+Voxels that share a face, an edge or a corner are connected (26-neighbourhood).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+# Neighbouring lines, each pair once: the line itself has its runs apart already.
+_NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Components:
+    """The connected parts of a mask.
+
+    Parameters
+    ----------
+    runs : Runs
+    component : ndarray of int, shape (runs,)
+        Number of the component of each run, from 0.
+    count : int
+    """
+
+    runs: "Runs"
+    component: np.ndarray
+    count: int
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """Voxels of each component, shape (count,)."""
+        sizes = np.bincount(
+            self.component, weights=self.runs.stops - self.runs.starts, minlength=self.count
+        )
+        whole: np.ndarray = sizes.astype(np.int64)
+        return whole
+
+    def hit_by(self, other: "Components") -> np.ndarray:
+        """Return which components share a voxel with a component of another mask.
+
+        Returns
+        -------
+        ndarray of bool, shape (count,)
+        """
+        ours, _ = _meetings(self.runs, other.runs, (0, 0), reach=0)
+        hit = np.zeros(self.count, bool)
+        hit[self.component[ours]] = True
+        return hit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Stretches of voxels along the last axis of a mask.
+
+    A place on line ``n`` at index ``x`` is the number ``n * (length + 1) + x``,
+    so that a stop, which is one past the last voxel, is still on its line and
+    both arrays rise.
+
+    Parameters
+    ----------
+    starts, stops : ndarray of int, shape (runs,)
+    shape : (i, j, k)
+        Of the mask.
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LesionCounts:
+    """Detection of components: a lesion is a component of the reference.
+
+    Parameters
+    ----------
+    detected, missed : int
+        Components of the reference with and without a voxel of the prediction.
+    false, true : int
+        Components of the prediction without and with a voxel of the reference.
+    """
+
+    detected: int
+    missed: int
+    false: int
+    true: int
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of lesions that were detected; NaN without lesions."""
+        return _share(self.detected, self.missed)
+
+    @property
+    def precision(self) -> float:
+        """Share of predicted components that hit a lesion; NaN without any."""
+        return _share(self.true, self.false)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both (Commowick et al. 2018); 0 if one mask is empty, NaN if both."""
+        if not (self.detected + self.missed) and not (self.true + self.false):
+            return float("nan")
+        if not self.detected:
+            return 0.0
+        return 2 * self.sensitivity * self.precision / (self.sensitivity + self.precision)
+
+
+def find_components(mask: np.ndarray) -> Components:
+    """Return the connected parts of a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (i, j, k)
+        Fastest where the last axis is contiguous in memory.
+
+    Examples
+    --------
+    >>> mask = np.zeros((3, 3, 3), bool)
+    >>> mask[0, 0, 0] = mask[1, 1, 1] = mask[0, 2, 2] = True
+    >>> find_components(mask).count, find_components(mask[:, ::2]).count
+    (1, 2)
+    """
+    runs = _runs(mask)
+    met = [_meetings(runs, runs, offset, reach=1) for offset in _NEIGHBOURS]
+    ones, others = (np.concatenate(part) for part in zip(*met, strict=True))
+    number = len(runs.starts)
+    graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(number, number))
+    count, component = connected_components(graph, directed=False) if number else (0, ones)
+    return Components(runs, component, int(count))
+
+
+def count_lesions(prediction: Components, reference: Components) -> LesionCounts:
+    """Count which components of each mask meet the other."""
+    detected = int(reference.hit_by(prediction).sum())
+    true = int(prediction.hit_by(reference).sum())
+    return LesionCounts(detected, reference.count - detected, prediction.count - true, true)
+
+
+def _runs(mask: np.ndarray) -> Runs:
+    """Return the runs of a mask, in the order of memory."""
+    i, j, k = mask.shape
+    edges = np.empty((i, j, k + 1), bool)
+    edges[..., 0], edges[..., -1] = mask[..., 0], mask[..., -1]
+    np.not_equal(mask[..., 1:], mask[..., :-1], out=edges[..., 1:-1])
+    places = np.flatnonzero(edges)
+    return Runs(places[::2], places[1::2], (i, j, k))
+
+
+def _meetings(
+    one: Runs, other: Runs, offset: tuple[int, int], *, reach: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of runs that meet, of `one` and of the line at an offset in `other`.
+
+    With reach 0 they share an index along the line; with reach 1 they may
+    also lie diagonally past each other's end.
+    """
+    lines_i, lines_j, length = one.shape[0], one.shape[1], one.shape[2] + 1
+    i, j = np.divmod(one.starts // length, lines_j)
+    there = (i + offset[0] < lines_i) & (j + offset[1] >= 0) & (j + offset[1] < lines_j)
+    ours = np.flatnonzero(there)
+    shift = (offset[0] * lines_j + offset[1]) * length
+    # The first run there that does not end before ours begins, and the first that begins after.
+    first = np.searchsorted(
+        other.stops, one.starts[ours] + shift, side="left" if reach else "right"
+    )
+    last = np.searchsorted(other.starts, one.stops[ours] + shift, side="right" if reach else "left")
+    counts = last - first
+    begins = np.cumsum(counts) - counts
+    theirs = np.repeat(first - begins, counts) + np.arange(counts.sum())
+    return np.repeat(ours, counts), theirs
+
+
+def _share(part: int, rest: int) -> float:
+    """Return part / (part + rest); NaN if there is none of either."""
+    return part / (part + rest) if part + rest else float("nan")

@@ -1,0 +1,225 @@
+"""Two label maps -> everything that is measured of each label.
+
+    prediction, reference -> box of a label -> two masks -> overlap      (metrics)
+                                                        -> distances    (surface)
+                                                        -> components   (components)
+
+One label at a time, cropped to the box that holds it in either mask: nothing
+is ever made that is larger than the masks themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from voxtile.models.spec import Label
+
+from .components import Components, LesionCounts, count_lesions, find_components
+from .metric_names import nsd_column
+from .metrics import Overlap, check_one_grid, labels_of
+from .surface import SurfaceDistances, measure_surfaces
+from .volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured beside the metrics that always are.
+
+    Parameters
+    ----------
+    nsd_mm : tuple of float
+        Tolerances of the surface Dice, in mm.
+    lesions : bool
+        Whether components are matched as lesions.
+
+    Raises
+    ------
+    ValueError
+        If a tolerance is negative, not finite or given twice.
+    """
+
+    nsd_mm: tuple[float, ...] = (1.0, 2.0)
+    lesions: bool = False
+
+    def __post_init__(self) -> None:
+        for tolerance in self.nsd_mm:
+            if not 0 <= tolerance < float("inf"):
+                raise ValueError(f"NSD tolerance {tolerance} must be a number of mm, at least 0")
+        if len(set(map(nsd_column, self.nsd_mm))) != len(self.nsd_mm):
+            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the report that depend on what is asked."""
+        return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """What was measured of one label.
+
+    Parameters
+    ----------
+    label : int
+    label_name : str
+    overlap : Overlap
+    surface : SurfaceDistances
+    components_pred, components_ref : int
+        Connected parts, 26-neighbourhood.
+    lesions : LesionCounts or None
+        Where asked for.
+    voxel_volume_ml : float
+    """
+
+    label: int
+    label_name: str
+    overlap: Overlap
+    surface: SurfaceDistances
+    components_pred: int
+    components_ref: int
+    lesions: LesionCounts | None
+    voxel_volume_ml: float
+
+    @property
+    def volume_difference_ml(self) -> float:
+        """Volume of the prediction minus that of the reference."""
+        return (self.overlap.voxels_pred - self.overlap.voxels_ref) * self.voxel_volume_ml
+
+    @property
+    def volume_difference_rel(self) -> float:
+        """Volume difference as a share of the reference; NaN if that is empty."""
+        if not self.overlap.voxels_ref:
+            return float("nan")
+        return (self.overlap.voxels_pred - self.overlap.voxels_ref) / self.overlap.voxels_ref
+
+
+def score(
+    prediction: Volume,
+    reference: Volume,
+    labels: Sequence[Label] | None = None,
+    *,
+    measures: Measures | None = None,
+) -> tuple[Score, ...]:
+    """Compare two label maps on one grid: overlaps, surface distances, components.
+
+    Parameters
+    ----------
+    prediction, reference : Volume of integers, shape (i, j, k)
+    labels : sequence of Label, optional
+        What to score; every value in either mask unless given.
+    measures : Measures, optional
+
+    Returns
+    -------
+    tuple of Score
+        One for each label, in order.
+
+    Raises
+    ------
+    ValueError
+        If the grids differ.
+
+    Examples
+    --------
+    >>> from voxtile import Volume, score
+    >>> one = Volume(np.array([[[1, 1, 0]]]), np.eye(4))
+    >>> other = Volume(np.array([[[0, 1, 1]]]), np.eye(4))
+    >>> result = score(one, other)[0]
+    >>> result.overlap, result.surface.hd95_mm, result.surface.nsd(0)
+    (Overlap(tp=1, fp=1, fn=1), 0.95, 0.5)
+    """
+    check_one_grid(prediction, reference)
+    lesions = measures is not None and measures.lesions
+    if labels is None:
+        labels = labels_of(prediction, reference)
+    regions = [label.values for label in labels]
+    masks = _masks((prediction, reference), regions)
+    # Axes are permuted like the masks'; distances and volumes do not depend on where a grid begins.
+    linear = prediction.affine[:3, list(_memory_order(prediction.array))]
+    return tuple(
+        _score(label, pred, ref, linear, prediction.voxel_volume_ml, lesions)
+        for label, (pred, ref) in zip(labels, masks, strict=True)
+    )
+
+
+def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
+    """Return voxels and connected parts of each label of one mask."""
+    regions = [label.values for label in labels]
+    return tuple(
+        (int(np.count_nonzero(part)), find_components(part).count)
+        for (part,) in _masks((mask,), regions)
+    )
+
+
+def _score(
+    label: Label,
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    linear: np.ndarray,
+    voxel_volume_ml: float,
+    lesions: bool,
+) -> Score:
+    """Measure one label on cropped masks."""
+    tp = int(np.count_nonzero(prediction & reference))
+    overlap = Overlap(
+        tp=tp,
+        fp=int(np.count_nonzero(prediction)) - tp,
+        fn=int(np.count_nonzero(reference)) - tp,
+    )
+    parts: list[Components] = [find_components(mask) for mask in (prediction, reference)]
+    return Score(
+        label.value,
+        label.name,
+        overlap,
+        measure_surfaces(prediction, reference, linear),
+        components_pred=parts[0].count,
+        components_ref=parts[1].count,
+        lesions=count_lesions(*parts) if lesions else None,
+        voxel_volume_ml=voxel_volume_ml,
+    )
+
+
+def _masks(
+    volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield for each region its mask in each volume, cropped to the box that holds them all.
+
+    Axes are in the memory order of the first volume, so that the last is
+    contiguous.
+    """
+    order = _memory_order(volumes[0].array)
+    arrays = [volume.array.transpose(order) for volume in volumes]
+    arrays = [array.view(np.uint8) if array.dtype == bool else array for array in arrays]
+    largest = max(value for region in regions for value in region) if regions else 0
+    boxes = [ndimage.find_objects(array, largest) for array in arrays]
+    for region in regions:
+        held = [found[value - 1] for found in boxes for value in region]
+        box = _joint_box([part for part in held if part is not None])
+        yield tuple(_mask(array[box], region) for array in arrays)
+
+
+def _memory_order(array: np.ndarray) -> tuple[int, ...]:
+    """Return the axes of an array from the slowest to the fastest in memory."""
+    return tuple(int(axis) for axis in np.argsort(np.abs(array.strides), stable=True)[::-1])
+
+
+def _joint_box(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """Return the smallest box that holds all; one voxel where there are none."""
+    if not boxes:
+        return (slice(0, 1),) * 3
+    return tuple(
+        slice(min(part.start for part in axis), max(part.stop for part in axis))
+        for axis in zip(*boxes, strict=True)
+    )
+
+
+def _mask(crop: np.ndarray, region: Sequence[int]) -> np.ndarray:
+    """Return where a crop has any value of a region, C order."""
+    if len(region) == 1:
+        mask: np.ndarray = crop == region[0]
+        return np.ascontiguousarray(mask)
+    table = np.zeros(int(max(crop.max(), *region)) + 1, bool)
+    table[list(region)] = True
+    return np.ascontiguousarray(table[crop])

@@ -1,0 +1,167 @@
+"""Two masks -> distances between their surfaces. Measure once, derive many.
+
+A surface voxel is one with a 6-neighbour outside the mask; beyond the border of
+the image everything is outside. Distances run between voxel centres, in mm of
+the world, so that a sheared grid is measured as it lies.
+
+    . . . . . .
+    . # # # # .       # surface
+    . # o o # .       o inside
+    . # # # # .
+    . . . . . .
+
+Everything else is read off the two sets of nearest distances, from each
+surface voxel of one mask to the surface of the other.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+# Headers hold spacing as float32, so that a distance of exactly one tolerance may come out larger.
+_SLACK_MM = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SurfaceDistances:
+    """Nearest distances between two surfaces, in both directions.
+
+    Parameters
+    ----------
+    pred_to_ref : ndarray of float64, shape (surface voxels of the prediction,)
+        Millimetres from each to the nearest surface voxel of the reference;
+        infinite if the reference is empty.
+    ref_to_pred : ndarray of float64, shape (surface voxels of the reference,)
+        The other way round.
+    """
+
+    pred_to_ref: np.ndarray
+    ref_to_pred: np.ndarray
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are distances: both masks have voxels."""
+        return bool(self.pred_to_ref.size and self.ref_to_pred.size)
+
+    @property
+    def hd_mm(self) -> float:
+        """Hausdorff distance, the largest of all; NaN if a mask is empty."""
+        if not self.measured:
+            return float("nan")
+        return float(max(self.pred_to_ref.max(), self.ref_to_pred.max()))
+
+    @property
+    def hd95_mm(self) -> float:
+        """The larger of the two directed 95th percentiles; NaN if a mask is empty."""
+        if not self.measured:
+            return float("nan")
+        return float(max(np.percentile(self.pred_to_ref, 95), np.percentile(self.ref_to_pred, 95)))
+
+    @property
+    def assd_mm(self) -> float:
+        """Mean over both sets pooled; NaN if a mask is empty."""
+        if not self.measured:
+            return float("nan")
+        total = self.pred_to_ref.sum() + self.ref_to_pred.sum()
+        return float(total / (self.pred_to_ref.size + self.ref_to_pred.size))
+
+    def nsd(self, tolerance_mm: float) -> float:
+        """Return the surface Dice: the share of both surfaces within a tolerance of the other.
+
+        Counted in surface voxels, while Nikolov et al. 2021 weigh surface
+        elements by area.
+
+        Parameters
+        ----------
+        tolerance_mm : float
+            At least 0. A distance equal to it is within.
+
+        Returns
+        -------
+        float
+            0 to 1; 0 if one mask is empty, NaN if both are.
+        """
+        if not tolerance_mm >= 0:
+            raise ValueError(f"tolerance {tolerance_mm} mm must be at least 0")
+        voxels = self.pred_to_ref.size + self.ref_to_pred.size
+        if not voxels:
+            return float("nan")
+        limit = tolerance_mm + _SLACK_MM
+        within = sum(
+            np.count_nonzero(part <= limit) for part in (self.pred_to_ref, self.ref_to_pred)
+        )
+        return float(within / voxels)
+
+
+def measure_surfaces(
+    prediction: np.ndarray, reference: np.ndarray, affine: np.ndarray
+) -> SurfaceDistances:
+    """Measure how far the surfaces of two masks are from each other.
+
+    Parameters
+    ----------
+    prediction, reference : ndarray of bool, shape (i, j, k)
+        Whole masks, or both cropped to a box that holds all their voxels.
+    affine : ndarray of float, shape (4, 4) or (3, 3)
+        Voxel index to world millimetres; where the grid begins does not matter.
+
+    Returns
+    -------
+    SurfaceDistances
+
+    Examples
+    --------
+    Two voxels, two steps of 3 mm apart:
+
+    >>> one, other = np.zeros((2, 3, 1, 1), bool)
+    >>> one[0] = other[2] = True
+    >>> measure_surfaces(one, other, np.diag([3.0, 1.0, 1.0])).hd_mm
+    6.0
+    """
+    if prediction.shape != reference.shape:
+        raise ValueError(f"shapes {prediction.shape} and {reference.shape} differ")
+    linear = np.asarray(affine, np.float64)[:3, :3]
+    pred, ref = surface_voxels(prediction), surface_voxels(reference)
+    places = tuple(
+        np.stack(np.unravel_index(voxels, prediction.shape), axis=1) @ linear.T
+        for voxels in (pred, ref)
+    )
+    # A voxel that lies on both surfaces is at distance 0: only the others are searched.
+    return SurfaceDistances(
+        _nearest(places[0], places[1], np.isin(pred, ref, assume_unique=True)),
+        _nearest(places[1], places[0], np.isin(ref, pred, assume_unique=True)),
+    )
+
+
+def surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """Return the flat indices (C order) of the surface voxels of a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        In rising order.
+    """
+    # Erosion by the 6-neighbourhood, in place: scipy's takes 30 times as long.
+    inside = mask.copy()
+    for axis in range(mask.ndim):
+        voxels, kept = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
+        kept[1:] &= voxels[:-1]
+        kept[:-1] &= voxels[1:]
+        kept[0] = kept[-1] = False
+    np.logical_xor(inside, mask, out=inside)
+    return np.flatnonzero(inside)
+
+
+def _nearest(points: np.ndarray, others: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Return the distance of each point to the nearest of the others; 0 where it is shared."""
+    distances = np.zeros(len(points))
+    if not len(others):
+        distances[:] = np.inf
+    elif not shared.all():
+        distances[~shared] = cKDTree(others, leafsize=32).query(points[~shared])[0]
+    return distances
