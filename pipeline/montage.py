@@ -14,6 +14,7 @@ colour of their label. No display is needed.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,10 @@ def write_montage(path: Path, picture: Image.Image) -> None:
     EnvironmentFault
         If the disk refuses.
     """
+    content = BytesIO()
+    picture.save(content, "PNG", compress_level=3)
     with replacing(path) as file:
-        picture.save(file, "PNG", compress_level=3)
+        file.write(content.getvalue())
 
 
 def _busiest_planes(masks: Sequence[np.ndarray]) -> tuple[int, ...]:
