@@ -245,6 +245,23 @@ def poison_dask(world: World, rng: random.Random) -> None:
     assert [report.case_id for report in result.failed] == [f"c{poisoned:03d}"]
 
 
+class CountedFile:
+    """Stands before a file, whose own methods cannot be replaced."""
+
+    def __init__(self, file, write: Callable) -> None:
+        self._file = file
+        self.write = write
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+
 @contextmanager
 def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
     """Let the n-th write, fsync or rename of `voxtile.files` fail; yield the calls made."""
@@ -265,12 +282,7 @@ def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
         file = real_fdopen(*arguments, **options)
         if "w" not in file.mode:
             return file
-        # A file object's methods cannot be replaced, so one stands before it.
-        stand_in = mock.MagicMock(wraps=file)
-        stand_in.__enter__.return_value = stand_in
-        stand_in.__exit__.side_effect = lambda *_: file.close()
-        stand_in.write.side_effect = counted("write", file.write)
-        return stand_in
+        return CountedFile(file, counted("write", file.write))
 
     import voxtile.files as files
 
