@@ -5,7 +5,7 @@ answers at once.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -111,6 +111,7 @@ def run(
     lesions: Lesions = False,
     by: By = None,
     qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
+    html: Annotated[bool, typer.Option(help="Write report.html, the page for people.")] = True,
 ) -> None:
     """Segment and score every case of a manifest."""
     with _explained():
@@ -131,6 +132,8 @@ def run(
         result = run_manifest(
             manifest, model, out, root=root, settings=settings, on_case=_print_case
         )
+        if html:
+            _write_page(out, result.reports, manifest=manifest, root=root)
         _finish(out, result.reports)
 
 
@@ -203,8 +206,21 @@ def evaluate(
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     by: By = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV of its cases: the page gets pictures from the scans.")
+    ] = None,
+    root: Root = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder with <case_id>.nii.gz masks [the run's own].")
+    ] = None,
+    cases: Annotated[
+        str, typer.Option(help="Which cases get pictures: worst:N, all or none.")
+    ] = "worst:20",
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Put everything into report.html itself.")
+    ] = False,
 ) -> None:
-    """Make the tables of a run again from its cases."""
+    """Make the tables and the page of a run again from its cases."""
     with _explained():
         from .report import check_columns, read_case_reports, write_reports
 
@@ -212,6 +228,15 @@ def report(
         columns = _words(by) or ()
         check_columns(columns, reports)
         write_reports(run, reports, columns)
+        _write_page(
+            run,
+            reports,
+            manifest=manifest,
+            root=root,
+            predictions=predictions,
+            cases=cases,
+            single_file=single_file,
+        )
         _finish(run, reports)
 
 
@@ -387,6 +412,16 @@ def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
         typer.echo(line)
     typer.echo(f"report: {out / 'report.csv'}")
     raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _write_page(out: Path, reports: "Sequence[CaseReport]", **choices: Any) -> None:
+    """Write the page, and say what it holds."""
+    from .html import write_page
+
+    page = write_page(out, reports, **choices)
+    for case_id, sentence in page.problems:
+        typer.echo(f"warning: no pictures of {case_id}: {sentence}", err=True)
+    typer.echo(f"page:   {page.path} ({len(page.pictured)} cases with pictures: patient data)")
 
 
 def _summary_lines(out: Path) -> Iterator[str]:
