@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from voxtile.models.bundle import Bundle, load_bundle
 
+    from .batch.drive import run_manifest
     from .errors import CaseError, ManifestError, VoxtileError
     from .inference import segment
     from .nifti import write_mask
     from .reading import read_volume
-    from .run import run_manifest
     from .scoring import score
     from .training import train
     from .volume import Volume
@@ -36,7 +36,7 @@ _HOMES = {
     "VoxtileError": "voxtile.errors",
     "load_bundle": "voxtile.models.bundle",
     "read_volume": "voxtile.reading",
-    "run_manifest": "voxtile.run",
+    "run_manifest": "voxtile.batch.drive",
     "score": "voxtile.scoring",
     "segment": "voxtile.inference",
     "train": "voxtile.training",

@@ -5,7 +5,7 @@ answers at once.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from .batch.shard import Shard
     from .case import Split
     from .comparison import Comparison
     from .report import CaseReport
@@ -61,6 +62,7 @@ Lesions = Annotated[
 By = Annotated[
     str | None, typer.Option(help="Summarise by these columns too, such as scanner,sex.")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
 Model = Annotated[
@@ -112,10 +114,33 @@ def run(
     by: By = None,
     qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
     html: Annotated[bool, typer.Option(help="Write report.html, the page for people.")] = True,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Most seconds for a case [no limit].")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(min=0, help="Most MB for a worker [the machine's, shared].")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, help="New tries, alone, for a case whose worker was lost.")
+    ] = 1,
+    fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed case.")] = False,
+    max_failures: Annotated[
+        int | None, typer.Option(min=1, help="Stop when so many cases have failed.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Try cases again that failed before.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Do everything again.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Only part i/n of the cases; auto in a Slurm array.")
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Segment and score every case of a manifest."""
+    """Segment and score every case of a manifest that is not done yet."""
     with _explained():
-        from .run import RunSettings, run_manifest
+        from .batch.display import displayed, result_lines
+        from .batch.drive import run_manifest
+        from .batch.settings import BatchSettings
+        from .run import RunSettings
 
         settings = RunSettings(
             policy=_policy(nan, volume),
@@ -129,12 +154,91 @@ def run(
             by=_words(by) or (),
             montages=qc,
         )
-        result = run_manifest(
-            manifest, model, out, root=root, settings=settings, on_case=_print_case
+        how = BatchSettings(
+            workers=max(1, workers),
+            timeout_s=timeout,
+            memory_mb=memory,
+            retries=retries,
+            max_failures=1 if fail_fast else max_failures,
+            retry_failed=retry_failed,
+            fresh=fresh,
+            shard=_shard(shard),
         )
-        if html:
-            _write_page(out, result.reports, manifest=manifest, root=root)
-        _finish(out, result.reports)
+        with displayed(shown=not quiet) as display:
+            result = run_manifest(
+                manifest,
+                model,
+                out,
+                root=root,
+                settings=settings,
+                batch=how,
+                # A terminal has the bar; a file gets a line for each case.
+                on_case=None if quiet or sys.stdout.isatty() else _print_case,
+                on_event=display,
+            )
+        if html and how.shard is None:
+            _write_page(out, result.reports, quiet=quiet, manifest=manifest, root=root)
+        if not quiet:
+            _echo_lines(result_lines(result))
+            if how.shard is None:
+                _echo_lines(_summary_lines(out))
+                typer.echo(f"report: {out / 'report.csv'}")
+            else:
+                typer.echo(f"when all shards are done: voxtile merge {out}")
+        raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Say what a run folder holds: done, failed, running, missing."""
+    with _explained():
+        import json
+        from dataclasses import asdict
+
+        from .batch.status import read_status, status_lines
+
+        found = read_status(folder)
+        if as_json:
+            typer.echo(json.dumps(asdict(found), indent=1))
+        else:
+            _echo_lines(status_lines(found))
+
+
+@app.command()
+def merge(
+    folder: Annotated[Path, typer.Argument(help="Run folder of shards.", show_default=False)],
+) -> None:
+    """Join the shards of a run: write report.csv, summary.csv and run.json."""
+    with _explained():
+        from .batch.merge import merge_shards
+
+        merged = merge_shards(folder)
+        typer.echo(
+            f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
+            f"{merged.total}"
+        )
+        if merged.missing:
+            typer.echo(f"missing: {', '.join(merged.missing[:5])}; run their shards again")
+        _echo_lines(_summary_lines(folder))
+        typer.echo(f"report: {folder / 'report.csv'}")
+        raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
+
+
+@app.command()
+def doctor(
+    out: Annotated[Path, typer.Option(help="Where results would go.")] = Path(),
+) -> None:
+    """Check this machine: versions, GPU, codecs, disk, memory; and say what mends it."""
+    with _explained():
+        from .doctor import examine
+
+        findings = list(examine(out))
+        for finding in findings:
+            typer.echo(str(finding))
+        raise typer.Exit(0 if all(finding.good for finding in findings) else ENVIRONMENT)
 
 
 @app.command()
@@ -380,8 +484,8 @@ def _explained() -> Iterator[None]:
         _refuse(str(error), ENVIRONMENT)
     except ValueError as error:
         _refuse(str(error), USAGE)
-    except KeyboardInterrupt:
-        _refuse("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        _refuse(str(error) or "interrupted", INTERRUPTED)
 
 
 def _refuse(message: str, code: int) -> NoReturn:
@@ -392,16 +496,16 @@ def _refuse(message: str, code: int) -> NoReturn:
 
 def _print_case(report: "CaseReport", number: int, count: int) -> None:
     """Print one line for a finished case."""
-    if report.status == "failed":
-        outcome = f"failed  {report.reason}"
-    else:
-        scores = [row.dice for row in report.labels if row.dice is not None]
-        shown = " ".join(f"{value:.3f}" for value in scores[:8])
-        outcome = f"dice {shown}" if scores else "done"
-        if report.warnings:
-            outcome += f"  ({', '.join(notice.code for notice in report.warnings)})"
-    typer.echo(f"{number:>5}/{count} {report.case_id}  {report.seconds:.1f} s  {outcome}")
+    from .batch.display import case_line
+
+    typer.echo(case_line(report, number, count))
     sys.stdout.flush()
+
+
+def _echo_lines(lines: Iterable[str]) -> None:
+    """Print lines."""
+    for line in lines:
+        typer.echo(line)
 
 
 def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
@@ -414,14 +518,17 @@ def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
-def _write_page(out: Path, reports: "Sequence[CaseReport]", **choices: Any) -> None:
+def _write_page(
+    out: Path, reports: "Sequence[CaseReport]", *, quiet: bool = False, **choices: Any
+) -> None:
     """Write the page, and say what it holds."""
     from .html import write_page
 
     page = write_page(out, reports, **choices)
     for case_id, sentence in page.problems:
         typer.echo(f"warning: no pictures of {case_id}: {sentence}", err=True)
-    typer.echo(f"page:   {page.path} ({len(page.pictured)} cases with pictures: patient data)")
+    if not quiet:
+        typer.echo(f"page:   {page.path} ({len(page.pictured)} cases with pictures: patient data)")
 
 
 def _summary_lines(out: Path) -> Iterator[str]:
@@ -430,7 +537,7 @@ def _summary_lines(out: Path) -> Iterator[str]:
 
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["metric"] == "dice" and row["mean"]:
+            if row["metric"] == "dice" and row["mean"] and not row["by"]:
                 yield (
                     f"  {row['label_name']}: mean Dice {float(row['mean']):.4f}, "
                     f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "
@@ -499,6 +606,15 @@ def _tile(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(f"--tile {text!r} must look like 256x256") from None
     return rows, columns
+
+
+def _shard(text: str | None) -> "Shard | None":
+    """Return the shard that was asked for; Slurm says which task of an array this is."""
+    import os
+
+    from .batch.shard import Shard
+
+    return None if text is None else Shard.parse(text, os.environ)
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

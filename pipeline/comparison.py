@@ -197,7 +197,8 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     """Return the rows of two reports side by side; columns of the second end in ``_b``."""
     labels = [dict(zip(table["label"], table["label_name"], strict=True)) for table in (one, other)]
     differing = [
-        f"label {value} is {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}"
+        f"label {value} is {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}; "
+        "give the same names, as `voxtile evaluate --labels` does"
         for value, name in labels[0].items()
         if value in labels[1] and labels[1][value] != name
     ]
@@ -216,7 +217,8 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
 def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the cases of one label that have the metric in both runs, with their difference."""
     usable = of_label[of_label["comparable"]].dropna(subset=[f"{metric}_a", f"{metric}_b"])
-    difference = usable[f"{metric}_b"] - usable[f"{metric}_a"]
+    # Rounded, so that equal changes are ties and rank alike: 0.8 - 0.7 is not 0.9 - 0.8 in binary.
+    difference = (usable[f"{metric}_b"] - usable[f"{metric}_a"]).round(12)
     gain = difference if better(metric) == "higher" else -difference
     return pd.DataFrame(
         {

@@ -11,13 +11,13 @@ import numpy as np
 
 from voxtile.models.spec import Label
 
+from .batch.drive import RunResult, run_manifest
 from .files import write_text
 from .nifti import write_mask, write_volume
 from .phantom import Ellipsoid, centred_affine, draw
 from .phantom_dicom import write_series
 from .recipe import Recipe
 from .report import CaseReport
-from .run import RunResult, run_manifest
 from .training import train
 from .volume import Volume
 

@@ -5,8 +5,11 @@ columns, channels), to predictions, float32 of shape (n, rows, columns,
 classes); the rest of the pipeline knows no more of a network than that.
 """
 
+import json
+import os
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +41,33 @@ def load_models(bundle: Bundle, plan: Plan) -> tuple[Model, ...]:
 
 
 def engine_facts() -> dict[str, str]:
-    """Return what runs the networks, for `run.json`."""
-    from voxtile.models.backend import keras
+    """Return what runs the networks, for `run.json` and fingerprints.
 
+    Keras itself is not imported: the process that drives a batch runs no
+    network and stays small.
+    """
     return {
         "engine": "keras",
-        "keras": keras.__version__,
-        "backend": keras.backend.backend(),
+        "keras": version("keras"),
+        "backend": _backend(),
         "precision": "float32",
     }
+
+
+def _backend() -> str:
+    """Return the backend that Keras will choose: the environment's, its settings file's, its own.
+
+    As in keras/src/backend/config.py of Keras 3.
+    """
+    named = os.environ.get("KERAS_BACKEND")
+    if named:
+        return named
+    home = os.environ.get("KERAS_HOME")
+    folder = Path(home) if home else Path(os.path.expanduser("~"), ".keras")  # noqa: PTH111, raises not
+    try:
+        return str(json.loads((folder / "keras.json").read_bytes()).get("backend", "tensorflow"))
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"
 
 
 def _load(bundle: Bundle, network: Network, plan: Plan) -> Model:

@@ -2,17 +2,23 @@
 
 A temporary name in the same folder, fsync, rename, fsync of the folder: after
 a crash at any moment there is the old file or the new one, never a torn one.
+What a crash may leave is a temporary file, which `clear_temporary` removes.
 """
 
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import EnvironmentFault
+
+_TEMPORARY = ".tmp"
+# What a file system answers that cannot sync a folder, and need not.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
 @contextmanager
@@ -32,9 +38,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -44,13 +48,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise EnvironmentFault(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "check free space and permissions, then run the same command again"
-        ) from error
+        raise _fault(path, error) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            # On a broken disk this fails too, and the first error is the one to tell.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,6 +67,74 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a file of lines, in one write.
+
+    After a crash the last line may be torn; the next one begins a new line
+    all the same.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A link that somebody planted under the name is not followed.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(path, flags, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            content = (("\n" if torn else "") + line + "\n").encode()
+            if os.write(handle, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _fault(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file where there is one.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} cannot be removed ({error.strerror or error}); check permissions"
+        ) from error
+
+
+def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove what writers that were killed left in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    names : container of str, optional
+        Only what was to become one of these files; all unless given. Nobody
+        may be writing them.
+    """
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        # .<name>.<random>.tmp, and the random part has no dot.
+        if names is None or path.name[1:].rsplit(".", 2)[0] in names:
+            remove(path)
+
+
+def _fault(path: Path, error: OSError) -> EnvironmentFault:
+    """Return what a write that failed means."""
+    return EnvironmentFault(
+        f"{path} cannot be written ({error.strerror or error}); "
+        "check free space and permissions, then run the same command again"
+    )
+
+
 def _umask() -> int:
     """Return the process's umask; temporary files are private until they are renamed."""
     mask = os.umask(0o077)
@@ -72,14 +143,13 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; some file systems cannot sync a folder, and need not."""
+    """Make a rename durable, where the file system lets a folder be synced."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise

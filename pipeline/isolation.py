@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CaseError, EnvironmentFault
+from .lifeline import die_with_parent, made_by_main_thread
 from .scan import Notice, Scan
 from .volume import Volume
 
@@ -123,7 +124,8 @@ class _Child:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._channel, far = socket.socketpair()
-        command = f"from voxtile.isolation import _serve; _serve({far.fileno()})"
+        lasting = made_by_main_thread()
+        command = f"from voxtile.isolation import _serve; _serve({far.fileno()}, {lasting})"
         paths = os.pathsep.join(path for path in sys.path if path)
         # One thread: threads of BLAS reserve address space that the cap counts.
         environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
@@ -268,11 +270,12 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     return bytes(received)
 
 
-def _serve(descriptor: int) -> None:
+def _serve(descriptor: int, of_main_thread: bool) -> None:
     """Live as the child: answer requests until the parent is gone."""
     import logging
     import warnings
 
+    die_with_parent(of_main_thread=of_main_thread)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     warnings.simplefilter("ignore")  # pydicom's quote tag values
     logging.disable(logging.CRITICAL)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +13,16 @@ _STATUS = Path("/proc/self/status")
 
 
 class Journal:
-    """A record that fills while a case runs, and holds what there is when it fails."""
+    """A record that fills while a case runs, and holds what there is when it fails.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    on_stage : callable, optional
+        Called with the name of each stage as it begins.
+    """
+
+    def __init__(self, on_stage: Callable[[str], None] | None = None) -> None:
+        self._on_stage = on_stage
         self.seconds: dict[str, float] = {}
         self.notices: list[Notice] = []
         self.stage_name = "start"
@@ -26,6 +33,8 @@ class Journal:
     def stage(self, name: str) -> Iterator[None]:
         """Time one stage; a name used again adds up."""
         self.stage_name = name
+        if self._on_stage is not None:
+            self._on_stage(name)
         begin = time.perf_counter()
         try:
             yield

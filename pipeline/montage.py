@@ -178,7 +178,15 @@ def _letter(panel: Image.Image, edges: str) -> None:
     half, end = _PANEL // 2, _PANEL - 4
     places = (((4, half), "lm"), ((end, half), "rm"), ((half, 4), "mt"), ((half, end), "mb"))
     for letter, (place, anchor) in zip(edges, places, strict=True):
-        draw.text(place, letter, fill=_INK, font=_font(), anchor=anchor, stroke_width=1)
+        draw.text(
+            place,
+            letter,
+            fill=_INK,
+            font=_font(),
+            anchor=anchor,
+            stroke_width=2,
+            stroke_fill=_PAPER,
+        )
 
 
 def _legend_places(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:

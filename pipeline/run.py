@@ -1,46 +1,36 @@
-"""The whole line, for one case and for a manifest. The only file that knows all stages."""
+"""The stages of one case, from a row of a manifest to its report.
 
-import os
-import platform
+The only file that knows all of them. What happens to many cases is the
+business of `voxtile.batch`.
+"""
+
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.bundle import Bundle
 
-from . import __version__
-from .case import Case, Split, read_manifest
+from .case import Case, Split
 from .confidence import EntropyWatch
-from .engine import Model, engine_facts, load_models
-from .errors import CaseError, EnvironmentFault, ManifestError
-from .files import write_json, write_text
+from .engine import Model, load_models
+from .errors import CaseError, EnvironmentFault
+from .files import remove
 from .fingerprint import case_fingerprint, content_hash
 from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
 from .montage import montage, write_montage
 from .nifti import write_mask
-from .plan import Plan, make_plan
+from .plan import Plan
 from .qc import inspect_case
 from .reading import read_channels
 from .reference import read_reference
-from .report import (
-    COLUMNS,
-    CaseReport,
-    check_columns,
-    failed_report,
-    label_rows,
-    write_reports,
-)
+from .report import CaseReport, failed_report, label_rows
 from .scan import Notice, ReadPolicy
 from .scoring import Measures
 from .verification import check_written
 from .volume import Volume
-
-_PACKAGES = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "isal", "keras", "tensorflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +68,71 @@ class RunSettings:
     by: tuple[str, ...] = ()
     montages: bool = True
 
+    def decisive(self) -> dict[str, Any]:
+        """Return what changes a result; tile and overlap are in the plan."""
+        return {
+            "policy": asdict(self.policy),
+            "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
+            "ignore_bad_labels": self.ignore_bad_labels,
+            "measures": asdict(self.measures),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is the same for every case of a run; travels to the workers.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    plan : Plan
+    settings : RunSettings
+    out : Path
+        The run folder.
+    engine : mapping of str to str
+        What runs the networks, as `voxtile.engine.engine_facts` says.
+    models : tuple of callables, optional
+        To run instead of the bundle's networks, one for each.
+    """
+
+    bundle: Bundle
+    plan: Plan
+    settings: RunSettings
+    out: Path
+    engine: Mapping[str, str]
+    models: tuple[Model, ...] | None = None
+
+    def load(self) -> "Segmenter":
+        """Return the networks, ready to run."""
+        models = load_models(self.bundle, self.plan) if self.models is None else self.models
+        return Segmenter(self.bundle, models, self.plan)
+
+    def fingerprint(self, case: Case) -> str:
+        """Return the hash of all that decides a case's result.
+
+        Raises
+        ------
+        CaseError
+            If an input cannot be read.
+        """
+        return case_fingerprint(
+            case,
+            {
+                "model": self.bundle.sha256,
+                "plan": self.plan.decisive(),
+                "engine": dict(self.engine),
+                "settings": self.settings.decisive(),
+            },
+        )
+
+    def mask_path(self, case_id: str) -> Path:
+        """Return where a case's mask goes."""
+        return self.out / "masks" / f"{case_id}.nii.gz"
+
+    def picture_path(self, case_id: str) -> Path:
+        """Return where a case's picture goes."""
+        return self.out / "qc" / f"{case_id}.png"
+
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
@@ -92,120 +147,7 @@ class Segmenter:
         return infer(volume, self.bundle.spec, self.models, self.plan, watch)
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run came to.
-
-    Parameters
-    ----------
-    out : Path
-        The run folder.
-    reports : tuple of CaseReport
-        In the manifest's order.
-    """
-
-    out: Path
-    reports: tuple[CaseReport, ...]
-
-    @property
-    def failed(self) -> tuple[CaseReport, ...]:
-        """Cases that failed."""
-        return tuple(report for report in self.reports if report.status == "failed")
-
-
-def run_manifest(
-    manifest: str | Path,
-    model: str | Path | Bundle,
-    out: str | Path,
-    *,
-    root: str | Path | None = None,
-    settings: RunSettings | None = None,
-    models: Sequence[Model] | None = None,
-    on_case: Callable[[CaseReport, int, int], None] | None = None,
-) -> RunResult:
-    """Segment and score every case of a manifest.
-
-    Parameters
-    ----------
-    manifest : str or Path
-    model : str, Path or Bundle
-        Name of a shipped bundle, folder of another, or a loaded one.
-    out : str or Path
-        Run folder; made where it is missing.
-    root : str or Path, optional
-        Where the manifest's relative paths begin.
-    settings : RunSettings, optional
-    models : sequence of callables, optional
-        To run instead of the bundle's networks, one for each.
-    on_case : callable, optional
-        Called with each finished report, its number from 1, and how many
-        there will be.
-
-    Returns
-    -------
-    RunResult
-        A case that fails is a report with a reason; it never stops the rest.
-
-    Raises
-    ------
-    ManifestError
-        If the manifest has problems; nothing was run.
-    ModelError
-        If the bundle is refused; nothing was run.
-    EnvironmentFault
-        If results cannot be written.
-    """
-    settings = settings or RunSettings()
-    out = Path(out)
-    cases = read_manifest(manifest, root=root, reserved=(*COLUMNS, *settings.measures.columns))
-    check_columns(settings.by, cases)
-    if settings.splits:
-        cases = tuple(case for case in cases if case.split in settings.splits)
-        if not cases:
-            raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    plan = make_plan(
-        bundle.spec, tile=settings.tile, overlap=settings.overlap, batch=settings.batch
-    )
-    engine = {"engine": "callable"} if models is not None else engine_facts()
-    segmenter = Segmenter(
-        bundle, tuple(load_models(bundle, plan) if models is None else models), plan
-    )
-    facts: dict[str, Any] = {
-        "voxtile": __version__,
-        "started": _now(),
-        "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
-        "cases": len(cases),
-        "model": {"name": bundle.spec.name, "sha256": bundle.sha256},
-        "plan": asdict(plan),
-        "engine": engine,
-        "settings": _decisive(settings),
-        "labels": [label.model_dump(mode="json") for label in bundle.spec.labels],
-        "versions": {name: version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-    }
-    write_json(out / "run.json", facts)
-    reports: list[CaseReport] = []
-    try:
-        for number, case in enumerate(cases, start=1):
-            report = _attempt(case, segmenter, out, settings, engine)
-            write_text(out / "cases" / f"{case.case_id}.json", report.dump())
-            reports.append(report)
-            if on_case is not None:
-                on_case(report, number, len(cases))
-    finally:
-        write_reports(out, reports, settings.by)
-    failed = sum(report.status == "failed" for report in reports)
-    counts = {"done": len(reports) - failed, "failed": failed}
-    write_json(out / "run.json", {**facts, "finished": _now(), **counts})
-    return RunResult(out, tuple(reports))
-
-
-def run_case(
-    case: Case, segmenter: Segmenter, out: Path, settings: RunSettings, journal: Journal
-) -> CaseReport:
+def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
     """Read a scan, segment it, write the mask on the scan's own grid, and score it.
 
     Raises
@@ -213,7 +155,8 @@ def run_case(
     CaseError
         With the reason why the case cannot be done.
     """
-    spec = segmenter.bundle.spec
+    spec = job.bundle.spec
+    settings = job.settings
     with journal.stage("read"):
         scan = read_channels(case, spec.channels, settings.policy)
         journal.note(scan.notices)
@@ -223,7 +166,7 @@ def run_case(
     entropy = EntropyWatch(spec.activation)
     with journal.stage("infer"):
         mask = segmenter(scan.volume, entropy)
-    path = out / "masks" / f"{case.case_id}.nii.gz"
+    path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
     with journal.stage("verify"):
@@ -236,7 +179,7 @@ def run_case(
         )
         if settings.montages:
             picture = montage(scan.volume, mask, spec.labels, reference=reference)
-            write_montage(out / "qc" / f"{case.case_id}.png", picture)
+            write_montage(job.picture_path(case.case_id), picture)
     return CaseReport(
         case_id=case.case_id,
         status="done",
@@ -275,28 +218,19 @@ def _reference(
     return mask
 
 
-def _attempt(
-    case: Case,
-    segmenter: Segmenter,
-    out: Path,
-    settings: RunSettings,
-    engine: Mapping[str, str],
-) -> CaseReport:
-    """Return the report of a case, whatever happens to it."""
-    journal = Journal()
+def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
+    """Return the report of a case, whatever happens to it.
+
+    Raises
+    ------
+    EnvironmentFault
+        If results cannot be written: no other case would fare better.
+    """
     fingerprint = ""
     try:
         with journal.stage("fingerprint"):
-            fingerprint = case_fingerprint(
-                case,
-                {
-                    "model": segmenter.bundle.sha256,
-                    "plan": segmenter.plan.decisive(),
-                    "engine": dict(engine),
-                    "settings": _decisive(settings),
-                },
-            )
-        report = run_case(case, segmenter, out, settings, journal)
+            fingerprint = job.fingerprint(case)
+        report = run_case(case, job, segmenter, journal)
         return replace(report, fingerprint=fingerprint)
     except EnvironmentFault:
         raise
@@ -314,12 +248,13 @@ def _attempt(
             f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    (out / "masks" / f"{case.case_id}.nii.gz").unlink(missing_ok=True)
+    remove(job.mask_path(case.case_id))
+    remove(job.picture_path(case.case_id))
     return failed_report(
         case,
-        segmenter.bundle.spec.labels,
+        job.bundle.spec.labels,
         reason,
-        measures=settings.measures,
+        measures=job.settings.measures,
         warnings=journal.notices,
         fingerprint=fingerprint,
         timings_s=dict(journal.seconds),
@@ -332,18 +267,3 @@ def _place(error: BaseException) -> str:
     """Return the file and line where an exception was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "unknown"
-
-
-def _decisive(settings: RunSettings) -> dict[str, Any]:
-    """Return the settings that change a result; tile and overlap are in the plan."""
-    return {
-        "policy": asdict(settings.policy),
-        "label_map": {str(key): value for key, value in sorted(settings.label_map.items())},
-        "ignore_bad_labels": settings.ignore_bad_labels,
-        "measures": asdict(settings.measures),
-    }
-
-
-def _now() -> str:
-    """Return the time, UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -189,7 +189,7 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
 
 def _worst(of_label: pd.DataFrame, metric: str) -> Any:
     """Return the row of the worst case; None where no value is better than another."""
-    used = of_label.dropna(subset=[metric])
+    used = of_label[["case_id", metric]].dropna()
     if used.empty or better(metric) is None:
         return None
     # Of equally bad cases the first by id, so that the order of rows does not matter.

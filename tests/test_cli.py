@@ -1,5 +1,7 @@
 """The command line: fast to answer, and each kind of trouble has its exit code."""
 
+import json
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +110,8 @@ def test_an_unwritable_folder_is_6(cohort: Path) -> None:
         (("--split", "dev"), "not one of train, val, test"),
         (("--overlap", "2"), "overlap"),
         (("--nan", "maybe"), "nan"),
+        (("--nsd", "1;2"), "must be numbers of mm"),
+        (("--nsd", "-1"), "must be a number of mm, at least 0"),
     ],
 )
 def test_wrong_words_are_2(cohort: Path, words, message) -> None:
@@ -140,5 +144,106 @@ def test_evaluate_scores_masks(cohort: Path) -> None:
     assert "mean Dice 1.0000" in said
 
 
+def test_reports_are_made_again_and_runs_compared(cohort: Path) -> None:
+    (cohort / "scanned.csv").write_text("case_id,image,label,scanner\na,a.nii.gz,l.nii.gz,X\n")
+    one, two, words = cohort / "one", cohort / "two", ("--nsd", "3", "--lesions")
+    code, said = invoke(
+        "run", cohort / "scanned.csv", cohort / "model", "--out", one, "--no-qc", *words
+    )
+    assert code == 0, said
+    masks = ("--predictions", one / "masks", "--out", two, "--by", "scanner")
+    code, said = invoke("evaluate", cohort / "scanned.csv", *masks, *words)
+    assert code == 0, said
+    code, said = invoke("compare", one, two, "--out", cohort / "both")
+    assert code == 4
+    assert "label 1 is 'ball' in one but 'label 1' in two; give the same names, as" in said
+    masks = (*masks, "--labels", cohort / "model/spec.json")
+    assert invoke("evaluate", cohort / "scanned.csv", *masks, *words)[0] == 0
+    assert not (one / "qc").exists()
+    assert "lesion_f1" in (two / "summary.csv").read_text()
+    assert "nsd_3mm" in (cohort / "one/report.csv").read_text()
+    assert ",scanner,X" in (cohort / "two/summary.csv").read_text()
+    before = (cohort / "one/report.csv").read_bytes()
+    (cohort / "one/report.csv").unlink()
+    code, said = invoke("report", cohort / "one", "--by", "scanner")
+    assert (code, said.count("mean Dice")) == (0, 1), said
+    assert (cohort / "one/report.csv").read_bytes() == before
+    assert ",scanner,X" in (cohort / "one/summary.csv").read_text()
+    code, said = invoke("report", cohort / "one", "--by", "scaner")
+    assert code == 4
+    assert "cannot summarise by 'scaner'; the manifest has split, group, scanner" in said
+    code, said = invoke("compare", cohort / "one", cohort / "two", "--out", cohort / "both")
+    assert code == 0, said
+    assert "two - one, ball, dice: +0.0000" in said
+    assert (cohort / "both/comparison.csv").exists()
+    code, said = invoke("compare", cohort / "one", cohort, "--out", cohort / "both")
+    assert code == 4
+    assert "is no run folder" in said
+
+
 def test_models_lists_what_is_shipped() -> None:
     assert invoke("models")[0] == 0
+
+
+def test_a_rerun_says_what_was_done_before(cohort: Path) -> None:
+    words = ("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out")
+    assert invoke(*words)[0] == 3
+    code, said = invoke(*words)
+    assert code == 3
+    assert "1 done, 1 failed (2 of all before)" in said
+    assert "1 x empty_file: b" in said
+    assert "--retry-failed" in said
+    assert invoke(*words, "--quiet") == (3, "")
+    code, said = invoke("status", cohort / "out")
+    assert code == 0
+    assert "2 cases: 1 done, 1 failed, 0 running, 0 missing" in said
+    code, said = invoke("status", cohort / "out", "--json")
+    assert json.loads(said)["reasons"] == {"empty_file": 1}
+    assert invoke("status", cohort)[0] == 4
+
+
+def test_shards_are_run_and_merged(cohort: Path) -> None:
+    words = ("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out")
+    code, said = invoke(*words, "--shard", "1/2")
+    assert code == 0
+    assert "voxtile merge" in said
+    code, said = invoke("merge", cohort / "out")
+    assert code == 3
+    assert "1 done, 0 failed, 1 missing of 2" in said
+    assert "missing: b" in said
+    assert invoke(*words, "--shard", "1/3")[0] == 4
+    assert invoke(*words, "--shard", "3/2")[0] == 2
+    assert invoke("merge", cohort)[0] == 4
+
+
+def test_doctor_says_what_there_is(cohort: Path) -> None:
+    code, said = invoke("doctor", "--out", cohort)
+    assert code == 0, said
+    for words in ("tensorflow", "memory free", "can be written", "cores"):
+        assert words in said
+    (cohort / "file").touch()
+    code, said = invoke("doctor", "--out", cohort / "file")
+    assert code == 6
+    assert "BAD" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who lives")
+def test_ctrl_c_is_130_and_the_same_command_goes_on(cohort: Path) -> None:
+    rows = "".join(f"c{number:03d},a.nii.gz\n" for number in range(400))
+    (cohort / "many.csv").write_text("case_id,image\n" + rows)
+    program = "from voxtile.cli import main; main()"
+    words = ("run", cohort / "many.csv", cohort / "model", "--out", cohort / "out")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "1/400 c000" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "of 400 cases are done or have failed; run the same command again to go on" in said
+    _, said = invoke("status", cohort / "out")
+    assert "the same command again does what is missing" in said

@@ -61,7 +61,7 @@ def test_the_readmes_python_runs(tmp_path: Path, data_dir: Path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     said = capsys.readouterr().out
-    assert re.search(r"anterior hippocampus 0\.9\d+ 0\.8\d+", said)
+    assert re.search(r"anterior hippocampus 0\.9\d+ 1\.0 0\.9\d+", said)
     assert (tmp_path / "mask.nii.gz").exists()
 
 

@@ -14,6 +14,7 @@ from test_bundle import network
 from test_cli import cohort, invoke
 from test_run import add_case, write_manifest
 
+from voxtile.batch.drive import run_manifest
 from voxtile.case import Case
 from voxtile.errors import CaseError, ManifestError
 from voxtile.html import parse_cases, write_page
@@ -25,7 +26,6 @@ from voxtile.models.spec import Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import centred_affine, draw
 from voxtile.report import read_case_reports, report_table
-from voxtile.run import run_manifest
 from voxtile.volume import Volume, canonical
 
 assert cohort and network  # fixtures

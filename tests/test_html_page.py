@@ -15,13 +15,14 @@ from chromium import errors_of, start_browser, wait_for
 from phantoms import make_bundle
 from PIL import Image
 
+from voxtile.batch.drive import run_manifest
 from voxtile.html import write_page
 from voxtile.html.page import VIEWER, viewer_script
 from voxtile.models.spec import Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import Ellipsoid, centred_affine, draw
 from voxtile.report import CaseReport, LabelRow, write_reports
-from voxtile.run import RunSettings, run_manifest
+from voxtile.run import RunSettings
 from voxtile.scan import Notice
 
 BALL, CORE = "#e69f00", "#56b4e9"

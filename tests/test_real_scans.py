@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from phantoms import make_bundle
 
+from voxtile.batch.drive import run_manifest
 from voxtile.metrics import plain_labels
 from voxtile.nifti import read_nifti
-from voxtile.run import run_manifest
 
 SCANS = {
     "ct_spleen": "real_labelled/ct_spleen/image.nii.gz",

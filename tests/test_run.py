@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from phantoms import ball, make_bundle, make_spec, threshold_model
 
+from voxtile.batch.drive import run_manifest
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.inference import infer
 from voxtile.models.spec import Label, Network
@@ -19,7 +20,7 @@ from voxtile.nifti import read_nifti, write_mask, write_volume
 from voxtile.phantom_dicom import write_series
 from voxtile.plan import make_plan
 from voxtile.report import read_case_report, write_reports
-from voxtile.run import RunSettings, run_manifest
+from voxtile.run import RunSettings
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 

@@ -1,0 +1,109 @@
+"""What people see of a batch: a bar on a terminal, a line for each case elsewhere, a summary."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from voxtile.progress import Progress, show_progress
+from voxtile.report import CaseReport
+
+from .drive import RunResult
+from .events import Event
+
+_MOST_NAMED = 5
+
+
+class Display:
+    """Shows events on a progress bar.
+
+    Parameters
+    ----------
+    progress : Progress
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._finished = self._failed = self._total = 0
+        self._running: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take one event in."""
+        case_id = event.case_id
+        if event.kind == "run_started":
+            self._finished, self._total = event.facts["kept"], event.facts["cases"]
+            self._progress.begin("cases", self._total)
+        elif case_id is not None and event.kind in ("case_started", "stage"):
+            self._running[case_id] = str(event.facts.get("stage", "start"))
+        elif case_id is not None:
+            self._running.pop(case_id, None)
+            if event.report is not None:
+                self._finished += 1
+                if event.report.status == "failed":
+                    self._failed += 1
+                    # What went wrong stays on the screen above the bar.
+                    self._progress.line(case_line(event.report, self._finished, self._total))
+        self._progress.at(self._finished, self._words())
+
+    def _words(self) -> str:
+        """Return what is running, and how many have failed."""
+        shown = [f"{case_id} {stage}" for case_id, stage in self._running.items()]
+        more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
+        words = f"{self._finished}/{self._total}  {', '.join(shown[:_MOST_NAMED])}{more}"
+        return f"{words}  {self._failed} failed" if self._failed else words
+
+
+@contextmanager
+def displayed(*, shown: bool) -> Iterator[Display]:
+    """Show a bar on standard error while the block runs, where that is a terminal.
+
+    Parameters
+    ----------
+    shown : bool
+        False shows nothing at all.
+    """
+    with show_progress(shown=shown) as progress:
+        yield Display(progress)
+
+
+def case_line(report: CaseReport, number: int, count: int) -> str:
+    """Return one line for a finished case."""
+    if report.status == "failed":
+        outcome = f"failed  {report.reason}"
+    else:
+        scores = [row.dice for row in report.labels if row.dice is not None]
+        shown = " ".join(f"{value:.3f}" for value in scores[:8])
+        outcome = f"dice {shown}" if scores else "done"
+        if report.warnings:
+            outcome += f"  ({', '.join(notice.code for notice in report.warnings)})"
+    return f"{number:>5}/{count} {report.case_id}  {report.seconds:.1f} s  {outcome}"
+
+
+def result_lines(result: RunResult) -> Iterator[str]:
+    """Yield what a run came to: counts, failures by reason, the slowest cases."""
+    reports, failed = result.reports, result.failed
+    before = f" ({result.kept} of all before)" if result.kept else ""
+    left = f", {result.not_run} not run" if result.not_run else ""
+    yield f"{len(reports) - len(failed)} done, {len(failed)} failed{before}{left}"
+    reasons = Counter(report.reason.code for report in failed if report.reason is not None)
+    for code, count in reasons.most_common():
+        yield f"  {count} x {code}: {_named(_of(failed, code))}"
+    slowest = sorted(reports, key=lambda report: -report.seconds)[:3]
+    if len(reports) > 3:
+        yield "slowest: " + ", ".join(f"{case.case_id} {case.seconds:.1f} s" for case in slowest)
+    if failed:
+        yield "to try what failed again: the same command with --retry-failed"
+
+
+def _of(reports: Sequence[CaseReport], code: str) -> list[str]:
+    """Return the ids of the cases that failed for one reason."""
+    return [
+        report.case_id
+        for report in reports
+        if report.reason is not None and report.reason.code == code
+    ]
+
+
+def _named(case_ids: Sequence[str]) -> str:
+    """Return the first few ids."""
+    more = f", and {len(case_ids) - _MOST_NAMED} more" if len(case_ids) > _MOST_NAMED else ""
+    return ", ".join(case_ids[:_MOST_NAMED]) + more

@@ -1,0 +1,137 @@
+"""What happens in a batch, as a stream: to ``events.jsonl``, to ``status``, and to people."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from voxtile.files import append_line, remove, write_json
+from voxtile.report import CaseReport
+
+Kind = Literal[
+    "run_started",
+    "case_started",
+    "stage",
+    "case_lost",
+    "case_finished",
+    "interrupted",
+    "run_finished",
+]
+# How often `status` gets news of a run, in seconds.
+_NEWS_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Parameters
+    ----------
+    kind : str
+    case_id : str or None
+        None for the run as a whole.
+    facts : mapping
+        JSON values: counts, the stage, the reason.
+    report : CaseReport or None
+        Of a case that finished.
+    """
+
+    kind: Kind
+    case_id: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    report: CaseReport | None = None
+
+
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Writes each event but the stages as a line of JSON.
+
+    Parameters
+    ----------
+    path : Path
+        Lines are added; it grows with every rerun.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        if event.kind == "stage":  # their times come with the finished case
+            return
+        line: dict[str, Any] = {"time": now(), "event": event.kind}
+        if event.case_id is not None:
+            line["case_id"] = event.case_id
+        line.update(event.facts)
+        report = event.report
+        if report is not None:
+            line["status"] = report.status
+            line["reason"] = None if report.reason is None else report.reason.code
+            line["seconds"] = round(report.seconds, 3)
+            line["timings_s"] = {name: round(value, 4) for name, value in report.timings_s.items()}
+        append_line(self._path, json.dumps(line, ensure_ascii=False))
+
+
+class News:
+    """Keeps a small file that says how a run is doing, for ``voxtile status``.
+
+    Parameters
+    ----------
+    path : Path
+        Removed when the run ends.
+    total : int
+        Cases of the run.
+    kept : int
+        Those that were done before.
+    """
+
+    def __init__(self, path: Path, total: int, kept: int) -> None:
+        self._path = path
+        self._total, self._kept = total, kept
+        self._finished = 0
+        self._running: dict[str, str] = {}
+        self._begin = time.monotonic()
+        self._next = self._begin
+
+    def __call__(self, event: Event) -> None:
+        """Take one event in; write at most every two seconds."""
+        case_id = event.case_id
+        if case_id is not None and event.kind in ("case_started", "stage"):
+            self._running[case_id] = str(event.facts.get("stage", "start"))
+        elif case_id is not None:
+            self._running.pop(case_id, None)
+            self._finished += event.kind == "case_finished"
+        elif event.kind in ("interrupted", "run_finished"):
+            remove(self._path)
+            return
+        if time.monotonic() >= self._next:
+            write_json(self._path, self._state())
+            self._next = time.monotonic() + _NEWS_EVERY_S
+
+    def _state(self) -> dict[str, Any]:
+        """Return how the run is doing."""
+        return {
+            "updated": now(),
+            "total": self._total,
+            "kept": self._kept,
+            "finished": self._finished,
+            "running": dict(self._running),
+            "eta_s": self._eta_s(),
+        }
+
+    def _eta_s(self) -> float | None:
+        """Return the seconds that remain if cases go on as they did; None before the first."""
+        if not self._finished:
+            return None
+        left = self._total - self._kept - self._finished
+        return round((time.monotonic() - self._begin) / self._finished * left, 1)
+
+
+def now() -> str:
+    """Return the time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

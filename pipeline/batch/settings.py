@@ -1,0 +1,79 @@
+"""How a batch runs; nothing here changes a result."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .shard import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """How many cases run at once, what one may cost, and what is done again.
+
+    Parameters
+    ----------
+    workers : int or None
+        Worker processes; 0 counts as 1. None runs the cases in this process,
+        for tests and notebooks: a crash then ends it, and there are no limits.
+    timeout_s : float, optional
+        Longest that a case may take.
+    memory_mb : float, optional
+        Most memory of a worker; unless given, the machine's divided by the
+        workers.
+    retries : int
+        How often a case is tried again after its worker was lost; alone, with
+        half the batch.
+    max_failures : int, optional
+        Stop when this many cases have failed.
+    retry_failed : bool
+        Whether cases that failed before are tried again.
+    fresh : bool
+        Whether everything is done again.
+    shard : Shard, optional
+        Only this part of the manifest.
+
+    Raises
+    ------
+    ValueError
+        If a number makes no sense.
+    """
+
+    workers: int | None = None
+    timeout_s: float | None = None
+    memory_mb: float | None = None
+    retries: int = 1
+    max_failures: int | None = None
+    retry_failed: bool = False
+    fresh: bool = False
+    shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers {self.workers} must be at least 0")
+        if self.retries < 0:
+            raise ValueError(f"retries {self.retries} must be at least 0")
+        for name in ("timeout_s", "memory_mb", "max_failures"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} {value} must be more than 0")
+
+    def memory_of_one(self, workers: int) -> float:
+        """Return the most memory of one of so many workers, in MB (10^6 bytes)."""
+        return self.memory_mb or 0.9 * machine_memory_mb() / workers
+
+
+def machine_cores() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine_memory_mb() -> float:
+    """Return the memory of the machine, or of its container, in MB (10^6 bytes)."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()) / 1e6)
+    except (OSError, ValueError):  # not Linux, or "max"
+        return total

@@ -1,0 +1,107 @@
+"""One worker process, from its own side: load the networks once, then case after case.
+
+    run                                worker
+      |-- job ------------------------->|   loads the networks
+      |<--------------------- "ready" --|
+      |-- case, notices --------------->|
+      |<--------------- "stage", name --|   a few of them
+      |<------------- "report", report -|   mask and JSON are written
+
+It is a plain subprocess, started as the decoder of `voxtile.isolation` is: the
+caller's main script is not run again, and nothing is shared with other
+workers, so that one that is killed at any moment harms no other. (Pools share
+a pipe and its locks: one killed while it holds them stops all.)
+"""
+
+import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from voxtile.case import Case
+from voxtile.errors import EnvironmentFault
+from voxtile.journal import Journal
+from voxtile.lifeline import die_with_parent
+from voxtile.report import CaseReport
+from voxtile.run import Job, Segmenter, attempt_case
+from voxtile.scan import Notice
+
+from .ledger import record
+
+# Reasons that another try, alone and with half the batch, may mend.
+MENDABLE = ("out_of_memory", "decoder_crashed")
+
+
+def serve(descriptor: int, of_main_thread: bool) -> None:
+    """Live as a worker until the run ends the line."""
+    import logging
+    import os
+    import warnings
+
+    die_with_parent(of_main_thread=of_main_thread)
+    os.set_inheritable(descriptor, False)  # or a decoder would keep the line open
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the run decides what they end
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    try:
+        with Connection(descriptor) as line:
+            _serve(line)
+    except (EOFError, OSError):
+        return  # the run is gone
+
+
+def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
+    """Do one case and record it, unless it is to be tried again.
+
+    Raises
+    ------
+    EnvironmentFault
+        If results cannot be written.
+    """
+    report = attempt_case(case, job, segmenter, journal)
+    if report.reason is None or report.reason.code not in MENDABLE:
+        record(job.out, report)
+    return report
+
+
+def _serve(line: Connection) -> None:
+    """Answer the run."""
+    try:
+        job: Job = line.recv()
+        segmenter = job.load()
+    except EOFError:
+        raise
+    except Exception as error:
+        # Also what reading the job raises: models that this process cannot import.
+        line.send(("unfit", error if _travels(error) else RuntimeError(_named(error))))
+        return
+    line.send(("ready", None))
+    while True:
+        case, notices = line.recv()
+        try:
+            line.send(("report", _do(line, case, notices, job, segmenter)))
+        except EnvironmentFault as error:
+            line.send(("fault", str(error)))
+
+
+def _do(
+    line: Connection, case: Case, notices: Sequence[Notice], job: Job, segmenter: Segmenter
+) -> CaseReport:
+    """Do one case, telling its stages."""
+    journal = Journal(lambda stage: line.send(("stage", stage)))
+    journal.note(notices)
+    return do_case(case, job, segmenter, journal)
+
+
+def _travels(error: Exception) -> bool:
+    """Whether an exception is one that the run knows."""
+    from voxtile.models.spec import ModelError
+
+    return isinstance(error, ModelError | EnvironmentFault)
+
+
+def _named(error: Exception) -> str:
+    """Return type and text of an error, for the run's own message."""
+    text: Any = str(error)
+    return f"{type(error).__name__}: {text}"

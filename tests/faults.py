@@ -1,0 +1,380 @@
+"""The faults that a batch must survive, each as one try that asserts what must hold.
+
+`test_faults.py` runs a few tries of each; as a program, this runs all of them
+and prints what they came to: ``scripts/faults``.
+"""
+
+import argparse
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from faulty import alive, descendants, events, results, run_faulty, sound_cases, temporary_files
+
+from voxtile.batch.status import read_status
+from voxtile.errors import EnvironmentFault
+
+# How long processes may outlive their run, in seconds.
+OUTLIVE_S = 3.0
+TESTS = str(Path(__file__).parent)
+
+
+class World:
+    """A cohort, and what an uninterrupted run of it gives."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.count = count
+        self.manifest = sound_cases(folder / "cohort", count)
+        run_faulty(self.manifest, folder / "whole")
+        self.expected = results(folder / "whole")
+        self._tries = 0
+
+    def new_out(self) -> Path:
+        """A run folder that nobody has used."""
+        self._tries += 1
+        return self.folder / f"out{self._tries}"
+
+
+def start(manifest: Path, out: Path, workers: int = 2, pause_s: float = 0.01, **environment: str):
+    """Start a run as a process of its own."""
+    words = command(manifest, out, workers, pause_s)
+    environment = {**os.environ, "PYTHONPATH": TESTS, **environment}
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def command(manifest: Path, out: Path, workers: int, pause_s: float) -> list[str]:
+    """The words that start a run."""
+    program = "from faulty import main; main()"
+    return [sys.executable, "-c", program, str(manifest), str(out), str(workers), str(pause_s)]
+
+
+def start_in(script: str, *words: str):
+    """Start a run in a mount namespace of its own, after a shell script."""
+    return subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", script, "sh", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": TESTS},
+    )
+
+
+def finish(process: subprocess.Popen, within_s: float = 120) -> tuple[int, str]:
+    """Wait for a run; return its exit code and what it said."""
+    try:
+        _, said = process.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise AssertionError(f"the run hung for {within_s} s") from None
+    return process.returncode, said
+
+
+def wait_until(condition: Callable[[], object], within_s: float) -> bool:
+    """Whether a condition comes true in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def begun(out: Path) -> bool:
+    """Whether a run has begun its first case."""
+    return (out / "events.jsonl").exists() and bool(events(out, "case_started"))
+
+
+def kill_run(world: World, rng: random.Random) -> None:
+    """Kill the run at a random moment, then do it again: nothing lost, nothing done twice."""
+    out = world.new_out()
+    run = start(world.manifest, out)
+    time.sleep(rng.uniform(0.3, 2.6))
+    family = descendants(run.pid)
+    run.kill()
+    finish(run)
+    assert wait_until(lambda: not any(map(alive, family)), OUTLIVE_S), "a worker outlived its run"
+    done = {path.stem for path in out.glob("cases/*.json")}
+    code, said = finish(start(world.manifest, out, pause_s=0))
+    assert code == 0, said
+    assert results(out) == world.expected
+    assert temporary_files(out) == []
+    lines = (out / "events.jsonl").read_text().splitlines()
+    last = max(number for number, line in enumerate(lines) if '"run_started"' in line)
+    again = {
+        name for name in done for line in lines[last:] if f'started", "case_id": "{name}"' in line
+    }
+    assert not again, f"done twice: {again}"
+
+
+def kill_worker(world: World, rng: random.Random) -> None:
+    """Kill a random worker: every case is done."""
+    out = world.new_out()
+    run = start(world.manifest, out)
+    time.sleep(rng.uniform(0.2, 2.2))
+    workers = sorted(descendants(run.pid))
+    if workers:
+        os.kill(rng.choice(workers), signal.SIGKILL)
+    code, said = finish(run)
+    assert code == 0, said
+    status = read_status(out)
+    assert (status.done, status.failed) == (world.count, 0)
+    masks = {name: value for name, value in results(out).items() if name.endswith(".gz")}
+    assert masks == {name: world.expected[name] for name in masks}
+    assert len(masks) == world.count
+    assert temporary_files(out) == []
+
+
+def interrupt(world: World, rng: random.Random) -> None:
+    """Send Ctrl-C or SIGTERM at a random moment: code 130, and the rest can be done."""
+    out = world.new_out()
+    run = start(world.manifest, out, pause_s=0.05)
+    assert wait_until(lambda: begun(out), 30)
+    time.sleep(rng.uniform(0, 0.6))
+    family = descendants(run.pid)
+    begin = time.monotonic()
+    run.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+    code, said = finish(run)
+    if code == 0:  # it was already done
+        return
+    assert time.monotonic() - begin < OUTLIVE_S
+    assert code == 130, said
+    assert "run the same command again" in said
+    assert not any(map(alive, family))
+    assert temporary_files(out) == []
+    rows = (out / "report.csv").read_text().count("\n") - 1
+    assert rows == len(list(out.glob("cases/*.json")))
+    run_faulty(world.manifest, out)
+    assert results(out) == world.expected
+
+
+def start_two(world: World, rng: random.Random) -> None:
+    """Start two runs in one folder: one runs, the other is refused and says by whom."""
+    out = world.new_out()
+    runs = [start(world.manifest, out, pause_s=0.2)]
+    time.sleep(rng.choice([0.0, rng.uniform(0, 0.5)]))
+    runs.append(start(world.manifest, out, pause_s=0.2))
+    ended = [finish(run) for run in runs]
+    assert sorted(code for code, _ in ended) == [0, 6], ended
+    said = next(said for code, said in ended if code == 6)
+    pids = [str(run.pid) for run, (code, _) in zip(runs, ended, strict=True) if code == 0]
+    assert "is held by" in said
+    assert f"process {pids[0]} on" in said or "has just begun" in said
+    assert results(out) == world.expected
+
+
+@contextmanager
+def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
+    """Let the n-th write, fsync or rename of `voxtile.files` fail; yield the calls made."""
+    calls: list[str] = []
+
+    def counted(name: str, real: Callable) -> Callable:
+        def call(*arguments, **options):
+            calls.append(name)
+            if len(calls) == at_call:
+                raise OSError(code, os.strerror(code))
+            return real(*arguments, **options)
+
+        return call
+
+    real_fdopen = os.fdopen
+
+    def fdopen(*arguments, **options):
+        file = real_fdopen(*arguments, **options)
+        if "w" not in file.mode:
+            return file
+        # A file object's methods cannot be replaced, so one stands before it.
+        stand_in = mock.MagicMock(wraps=file)
+        stand_in.__enter__.return_value = stand_in
+        stand_in.__exit__.side_effect = lambda *_: file.close()
+        stand_in.write.side_effect = counted("write", file.write)
+        return stand_in
+
+    import voxtile.files as files
+
+    with (
+        mock.patch.object(files.os, "fdopen", fdopen),
+        mock.patch.object(files.os, "fsync", counted("fsync", os.fsync)),
+        mock.patch.object(files.os, "write", counted("write", os.write)),
+        mock.patch.object(files.tempfile, "mkstemp", counted("create", tempfile.mkstemp)),
+        mock.patch.object(Path, "replace", counted("rename", Path.replace)),
+    ):
+        yield calls
+
+
+def fail_write(world: World, at_call: int, code: int) -> bool:
+    """Let one call of the disk fail: nothing torn, a rerun completes. False past the last call."""
+    out = world.new_out()
+    with disk_that_fails(at_call, code) as calls:
+        try:
+            run_faulty(world.manifest, out)
+            failed = None
+        except EnvironmentFault as error:
+            failed = error
+    if len(calls) < at_call:
+        assert failed is None
+        return False
+    assert failed is not None, f"call {at_call} ({calls[at_call - 1]}) failed unseen"
+    assert os.strerror(code) in str(failed)
+    assert "run the same command again" in str(failed) or "cannot be removed" in str(failed)
+    for name, content in results(out).items():
+        if name not in ("report.csv", "summary.csv"):  # these hold the cases so far
+            assert content == world.expected[name], f"{name} is torn after call {at_call}"
+    run_faulty(world.manifest, out)
+    assert results(out) == world.expected
+    assert temporary_files(out) == []
+    return True
+
+
+def every_write(world: World, code: int) -> int:
+    """Let each call fail in turn; return how many there were."""
+    at_call = 1
+    while fail_write(world, at_call, code):
+        at_call += 1
+    return at_call - 1
+
+
+def strange_place(world: World, what: str) -> None:
+    """A place that lacks something: found before the first case, or harmless."""
+    out = world.new_out()
+    if what == "missing HOME":
+        run = start(world.manifest, out, HOME="/nonexistent/home")
+        assert finish(run)[0] == 0
+        assert results(out) == world.expected
+        return
+    if what == "no /dev/shm":
+        run = start_in(
+            'mount -t tmpfs -o ro,size=4k none /dev/shm && exec "$@"',
+            *command(world.manifest, out, 2, 0),
+        )
+        code, said = finish(run)
+        assert code == 0, said
+        assert results(out) == world.expected
+        return
+    options = {"read-only folder": "ro,size=4m", "full disk": "size=64k"}[what]
+    out.mkdir()
+    run = start_in(
+        'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"',
+        options,
+        str(out),
+        *command(world.manifest, out, 1, 0),
+    )
+    code, said = finish(run)
+    assert code == 6, said
+    assert "cannot be written" in said or "MB free" in said, said
+
+
+def many_cases(folder: Path, count: int) -> str:
+    """A large manifest of tiny cases: flat memory, little overhead, quick status."""
+    manifest = sound_cases(folder / "many", count)
+    out = folder / "out_many"
+    run = start(manifest, out, workers=2, pause_s=0)
+    assert wait_until(lambda: begun(out), 60)
+    sizes = []
+    begin = time.monotonic()
+    status_s = 0.0
+    while run.poll() is None:
+        sizes.append(resident_mb(run.pid))
+        if len(sizes) % 20 == 10:
+            moment = time.monotonic()
+            words = "import sys; from voxtile.cli import main; main()"
+            subprocess.run(
+                [sys.executable, "-c", words, "status", str(out)], check=True, capture_output=True
+            )
+            status_s = max(status_s, time.monotonic() - moment)
+        time.sleep(0.5)
+    seconds = time.monotonic() - begin
+    code, said = finish(run)
+    assert code == 0, said
+    work = sum(event["seconds"] for event in events(out, "case_finished")) / 2
+    overhead_ms = (seconds - work) / count * 1000
+    sizes = [size for size in sizes if size]
+    growth = max(sizes) - sizes[0]
+    assert read_status(out).done == count
+    assert growth <= 100, f"memory grew by {growth:.0f} MB"
+    assert overhead_ms <= 50, f"{overhead_ms:.0f} ms of overhead a case"
+    assert status_s <= 1.0, f"status took {status_s:.2f} s"
+    return (
+        f"{seconds:.0f} s, memory +{growth:.0f} MB, overhead {overhead_ms:.1f} ms a case, "
+        f"status {status_s:.2f} s"
+    )
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process, in MB (10^6 bytes); 0 when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    """Run the whole matrix."""
+    parser = argparse.ArgumentParser(description="Run the faults that a batch must survive.")
+    parser.add_argument("--only", default="", help="run the rows whose name has this")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the tries, such as 0.1")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+
+    def times(count: int, one: Callable[[World, random.Random], None], cases: int = 20) -> str:
+        count = max(1, round(count * arguments.share))
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder), cases)
+            for _ in range(count):
+                one(world, rng)
+        return f"{count} of {count} held"
+
+    def writes() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder), 3)
+            codes = (errno.ENOSPC, errno.EIO, errno.EACCES)
+            counts = [every_write(world, code) for code in codes]
+        return f"each of {' + '.join(map(str, counts))} calls held"
+
+    def places() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder), 2)
+            for what in ("read-only folder", "full disk", "missing HOME", "no /dev/shm"):
+                strange_place(world, what)
+        return "each held"
+
+    def many() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return many_cases(Path(folder), max(100, round(5000 * arguments.share)))
+
+    matrix = {
+        "kill -9 of the run": lambda: times(50, kill_run),
+        "kill -9 of a worker": lambda: times(50, kill_worker),
+        "Ctrl-C and SIGTERM": lambda: times(20, interrupt),
+        "a write that fails": writes,
+        "two runs at once": lambda: times(20, start_two, cases=4),
+        "strange places": places,
+        "5,000 tiny cases": many,
+    }
+    broken = 0
+    for name, row in matrix.items():
+        if arguments.only not in name:
+            continue
+        begin = time.monotonic()
+        try:
+            said = row()
+        except AssertionError as error:
+            broken += 1
+            said = f"BROKEN: {error}"
+        print(f"{name}: {said} ({time.monotonic() - begin:.0f} s)", flush=True)
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

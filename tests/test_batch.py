@@ -1,0 +1,334 @@
+"""A batch: what is done stays done, what is lost is one case, and workers change nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faulty import (
+    DEADLY,
+    DEADLY_ONCE,
+    GREEDY,
+    HANGING,
+    SOUND,
+    events,
+    make_cases,
+    results,
+    run_faulty,
+    sound_cases,
+    temporary_files,
+)
+from phantoms import ball, make_bundle, threshold_model
+
+from voxtile.batch.drive import run_manifest
+from voxtile.batch.settings import BatchSettings
+from voxtile.batch.shard import Shard
+from voxtile.batch.status import read_status, status_lines
+from voxtile.engine import engine_facts
+from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.models.spec import ModelError
+from voxtile.nifti import write_volume
+from voxtile.run import RunSettings
+
+
+def started(out: Path) -> list[str]:
+    """Cases that were begun, over all runs of a folder."""
+    return [event["case_id"] for event in events(out, "case_started")]
+
+
+def test_results_do_not_depend_on_workers(tmp_path: Path) -> None:
+    manifest = make_cases(
+        tmp_path, {**{f"c{number}": SOUND for number in range(5)}, "broken": SOUND}
+    )
+    (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
+    run_faulty(manifest, tmp_path / "here")
+    expected = results(tmp_path / "here")
+    assert len(expected) == 5 + 6 + 2
+    for workers in (1, 3):
+        out = tmp_path / f"workers{workers}"
+        result = run_faulty(manifest, out, BatchSettings(workers=workers))
+        assert [report.case_id for report in result.reports][-1] == "broken"
+        assert results(out) == expected
+        assert temporary_files(out) == []
+
+
+def test_a_rerun_does_only_what_is_missing_or_changed(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 5)
+    out = tmp_path / "out"
+    run_faulty(manifest, out)
+    before = results(out)
+    assert run_faulty(manifest, out).kept == 5
+    assert len(started(out)) == 5
+    image, _ = ball()
+    write_volume(tmp_path / "c000.nii.gz", image.with_array(image.array + np.int16(3)))
+    (out / "masks/c001.nii.gz").unlink()
+    (out / "masks/c002.nii.gz").write_bytes(b"cut short")
+    (out / "cases/c003.json").write_text('{"case_id": "c003", "status": "done"')
+    run_faulty(manifest, out)
+    assert started(out)[5:] == ["c000", "c001", "c002", "c003"]
+    after = results(out)
+    assert {name for name in after if after[name] != before[name]} == {"c000.json"}
+
+
+def test_only_settings_that_change_the_result_invalidate(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 2)
+    out = tmp_path / "out"
+    run_faulty(manifest, out)
+    assert run_faulty(manifest, out, settings=RunSettings(batch=3)).kept == 2
+    assert run_faulty(manifest, out, BatchSettings(workers=2)).kept == 2
+    assert run_faulty(manifest, out, settings=RunSettings(overlap=0.1)).kept == 0
+    assert run_faulty(manifest, out, BatchSettings(fresh=True)).kept == 0
+    other = make_bundle(weighting="constant")
+    assert run_manifest(manifest, other, out, models=[threshold_model]).kept == 0
+
+
+def test_extras_of_the_manifest_are_brought_up_to_date_without_running(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 2)
+    run_faulty(manifest, tmp_path / "out")
+    lines = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([lines[0] + ",site", lines[1] + ",A", lines[2] + ",B"]))
+    result = run_faulty(manifest, tmp_path / "out")
+    assert result.kept == 2
+    assert [report.extras for report in result.reports] == [{"site": "A"}, {"site": "B"}]
+    assert (tmp_path / "out/report.csv").read_text().splitlines()[1].endswith(",A")
+
+
+def test_failed_cases_are_kept_until_asked_for(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 3)
+    sound = (tmp_path / "c001.nii.gz").read_bytes()
+    (tmp_path / "c001.nii.gz").write_bytes(sound[:-9])
+    out = tmp_path / "out"
+    assert len(run_faulty(manifest, out).failed) == 1
+    assert run_faulty(manifest, out).kept == 3
+    assert len(run_faulty(manifest, out, BatchSettings(retry_failed=True)).failed) == 1
+    assert started(out)[3:] == ["c001"]
+    (tmp_path / "c001.nii.gz").write_bytes(sound)
+    assert run_faulty(manifest, out).failed == ()
+
+
+def test_each_kind_of_fault_costs_only_its_own_case(tmp_path: Path) -> None:
+    faults = {"deadly": DEADLY, "once": DEADLY_ONCE, "greedy": GREEDY}
+    sound = {f"c{number}": SOUND for number in range(6)}
+    manifest = make_cases(tmp_path, {**faults, **sound})
+    out = tmp_path / "out"
+    batch = BatchSettings(workers=2, memory_mb=500)
+    result = run_faulty(manifest, out, batch)
+    reports = {report.case_id: report for report in result.reports}
+    assert {name for name, report in reports.items() if report.status == "done"} == {
+        "once",
+        *sound,
+    }
+    reasons = {name: str(reports[name].reason) for name in ("deadly", "greedy")}
+    assert reasons["deadly"].startswith("worker_died: the worker process died in stage infer (SIG")
+    assert reasons["greedy"].startswith("out_of_memory: the worker held")
+    assert all("tried 2 times" in reason for reason in reasons.values())
+    assert [notice.code for notice in reports["once"].warnings] == ["retried"]
+    assert "after worker_died" in reports["once"].warnings[0].sentence
+    lost = [event["case_id"] for event in events(out, "case_lost")]
+    assert sorted(lost) == sorted([*faults, "deadly", "greedy"])
+    assert temporary_files(out) == []
+    assert run_faulty(manifest, out, batch).kept == 9
+
+
+def test_a_hang_ends_with_its_time(tmp_path: Path) -> None:
+    manifest = make_cases(tmp_path, {"hanging": HANGING, "sound": SOUND})
+    batch = BatchSettings(workers=2, timeout_s=2, retries=0)
+    result = run_faulty(manifest, tmp_path / "out", batch)
+    assert [report.case_id for report in result.failed] == ["hanging"]
+    reason = str(result.failed[0].reason)
+    assert reason.startswith("timeout: stage infer was still running after 2 s")
+
+
+def test_without_retries_the_first_loss_is_final(tmp_path: Path) -> None:
+    manifest = make_cases(tmp_path, {"once": DEADLY_ONCE})
+    result = run_faulty(manifest, tmp_path / "out", BatchSettings(workers=1, retries=0))
+    assert "SIGSEGV" in str(result.failed[0].reason)
+    again = BatchSettings(workers=1, retries=0, retry_failed=True)
+    assert run_faulty(manifest, tmp_path / "out", again).failed == ()
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_too_many_failures_stop_the_batch(tmp_path: Path, workers) -> None:
+    manifest = sound_cases(tmp_path, 6)
+    for number in (1, 2):
+        (tmp_path / f"c00{number}.nii.gz").write_bytes(b"")
+    out = tmp_path / "out"
+    result = run_faulty(manifest, out, BatchSettings(workers=workers, max_failures=1))
+    assert (len(result.reports), result.not_run) == (2, 4)
+    assert len((out / "report.csv").read_text().splitlines()) == 3
+    result = run_faulty(manifest, out, BatchSettings(workers=workers))
+    assert (result.kept, len(result.failed), result.not_run) == (2, 2, 0)
+
+
+def test_a_model_that_workers_cannot_have_is_refused_at_once(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 1)
+    with pytest.raises(ValueError, match="cannot be sent to workers"):
+        run_manifest(
+            manifest,
+            make_bundle(),
+            tmp_path / "out",
+            models=[lambda tiles: tiles],
+            batch=BatchSettings(workers=1),
+        )
+
+
+def test_a_network_that_cannot_be_loaded_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none.keras cannot be read"):
+        run_manifest(
+            sound_cases(tmp_path, 1),
+            make_bundle(),
+            tmp_path / "out",
+            batch=BatchSettings(workers=1),
+        )
+
+
+def test_shards_make_the_same_as_one_run(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 7)
+    run_faulty(manifest, tmp_path / "whole")
+    out = tmp_path / "out"
+    for index in (1, 3):
+        run_faulty(manifest, out, BatchSettings(shard=Shard(index, 3)))
+        assert not (out / "report.csv").exists()
+    from voxtile.batch.merge import merge_shards
+
+    merged = merge_shards(out)
+    assert (merged.done, merged.missing) == (5, ("c001", "c004"))
+    with pytest.raises(ManifestError, match="holds shards of 3, not of 4"):
+        run_faulty(manifest, out, BatchSettings(shard=Shard(1, 4)))
+    run_faulty(manifest, out, BatchSettings(shard=Shard(2, 3)))
+    assert merge_shards(out).missing == ()
+    assert results(out) == results(tmp_path / "whole")
+    assert run_faulty(manifest, out).kept == 7
+    assert not list(out.glob("run-*"))
+
+
+def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
+    from voxtile.batch.merge import merge_shards
+
+    manifest = sound_cases(tmp_path, 4)
+    out = tmp_path / "out"
+    with pytest.raises(ManifestError, match="holds no shards"):
+        merge_shards(tmp_path)
+    run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
+    run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)), settings=RunSettings(overlap=0.1))
+    with pytest.raises(ManifestError, match=r"another plan than run-1-of-2\.json"):
+        merge_shards(out)
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "expected"),
+    [
+        ("2/8", {}, Shard(2, 8)),
+        (
+            "auto",
+            {
+                "SLURM_ARRAY_TASK_ID": "3",
+                "SLURM_ARRAY_TASK_MIN": "0",
+                "SLURM_ARRAY_TASK_MAX": "3",
+                "SLURM_ARRAY_TASK_COUNT": "4",
+            },
+            Shard(4, 4),
+        ),
+    ],
+)
+def test_a_shard_is_named_or_found(text, environment, expected) -> None:
+    assert Shard.parse(text, environment) == expected
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "2", "auto", "a/b"])
+def test_a_shard_that_makes_no_sense_is_refused(text) -> None:
+    with pytest.raises(ValueError, match="shard"):
+        Shard.parse(text, {"SLURM_ARRAY_TASK_ID": "3"})
+
+
+def test_shards_divide_the_cases() -> None:
+    items = list(range(23))
+    parts = [Shard(index, 5).of(items) for index in range(1, 6)]
+    assert sorted(item for part in parts for item in part) == items
+
+
+def test_status_says_what_there_is(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 4)
+    (tmp_path / "c001.nii.gz").write_bytes(b"")
+    out = tmp_path / "out"
+    with pytest.raises(ManifestError, match="no run folder"):
+        read_status(tmp_path)
+    seen = []
+
+    def look(report, number, count) -> None:
+        seen.append(read_status(out))
+
+    run_faulty(manifest, out, on_case=look)
+    assert [(status.done, status.failed, len(status.missing)) for status in seen] == [
+        (1, 0, 3),
+        (1, 1, 2),
+        (2, 1, 1),
+        (3, 1, 0),
+    ]
+    assert all("process" in status.runs[0] for status in seen)
+    status = read_status(out)
+    assert (status.total, status.done, status.reasons, status.runs) == (4, 3, {"empty_file": 1}, ())
+    (out / "cases/c003.json").unlink()
+    lines = list(status_lines(read_status(out)))
+    assert lines[0] == "4 cases: 2 done, 1 failed, 0 running, 1 missing"
+    assert "  missing: c003" in lines
+    assert "the same command again" in lines[-1]
+
+
+def test_events_tell_the_stages_and_survive_a_torn_line(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 2)
+    out = tmp_path / "out"
+    run_faulty(manifest, out, BatchSettings(workers=1))
+    finished = events(out, "case_finished")
+    assert {"read", "infer", "write"} <= set(finished[0]["timings_s"])
+    with (out / "events.jsonl").open("a") as file:
+        file.write('{"time": "2026')
+    run_faulty(manifest, out)
+    lines = (out / "events.jsonl").read_text().splitlines()
+    broken = [line for line in lines if not line.endswith("}")]
+    assert len(broken) == 1
+    assert json.loads(lines[-1])["event"] == "run_finished"
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 1)
+    out = tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (out / "masks/c000.nii.gz").symlink_to(victim)
+    (out / "report.csv").symlink_to(victim)
+    run_faulty(manifest, out)
+    assert victim.read_text() == "precious"
+    (out / "events.jsonl").unlink()
+    (out / "events.jsonl").symlink_to(victim)
+    with pytest.raises(EnvironmentFault, match=r"events.jsonl cannot be written"):
+        run_faulty(manifest, out)
+    assert victim.read_text() == "precious"
+
+
+def test_a_full_disk_is_found_before_the_first_case(tmp_path: Path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    with pytest.raises(EnvironmentFault, match="has 1 MB free, and at least 64 MB are needed"):
+        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out")
+
+
+def test_the_engine_is_named_without_keras_as_keras_names_it() -> None:
+    from voxtile.models.backend import keras
+
+    facts = engine_facts()
+    assert facts["keras"] == keras.__version__
+    assert facts["backend"] == keras.backend.backend()
+
+
+def test_wrong_limits_are_refused() -> None:
+    for settings, message in (
+        ({"workers": -1}, "workers -1"),
+        ({"retries": -1}, "retries -1"),
+        ({"timeout_s": 0}, "timeout_s 0"),
+        ({"max_failures": 0}, "max_failures 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            BatchSettings(**settings)
