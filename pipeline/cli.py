@@ -63,6 +63,7 @@ By = Annotated[
     str | None, typer.Option(help="Summarise by these columns too, such as scanner,sex.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
 Model = Annotated[
@@ -113,7 +114,7 @@ def run(
     lesions: Lesions = False,
     by: By = None,
     qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
-    html: Annotated[bool, typer.Option(help="Write report.html, the page for people.")] = True,
+    html: Html = True,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1,
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Most seconds for a case [no limit].")
@@ -286,6 +287,7 @@ def evaluate(
     nsd: Nsd = "1,2",
     lesions: Lesions = False,
     by: By = None,
+    html: Html = True,
 ) -> None:
     """Score finished masks, from any tool, against a manifest's references."""
     with _explained():
@@ -303,6 +305,8 @@ def evaluate(
             by=_words(by) or (),
             on_case=_print_case,
         )
+        if html:
+            _write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
         _finish(out, reports)
 
 
@@ -439,6 +443,7 @@ def demo(
             typer.echo(line)
         typer.echo(f"report: {done.result.out / 'report.csv'}")
         typer.echo(f"masks:  {done.result.out / 'masks'}")
+        _write_page(done.result.out, done.result.reports, manifest=done.cohort / "test.csv")
         scan, mask = done.cohort / "oblique.nii.gz", done.result.out / "masks/oblique.nii.gz"
         typer.echo(f"look:   itksnap -g {scan} -s {mask}")
         typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")

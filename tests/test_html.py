@@ -221,6 +221,14 @@ def test_json_in_the_page_is_the_same_and_ends_no_element(value) -> None:
     assert "<" not in text
 
 
+def test_evaluate_writes_the_page_from_where_the_masks_are(cohort: Path) -> None:
+    (cohort / "masks").mkdir()
+    (cohort / "masks/a.nii.gz").write_bytes((cohort / "l.nii.gz").read_bytes())
+    words = ("--predictions", cohort / "masks", "--out", cohort / "out")
+    code, said = invoke("evaluate", cohort / "good.csv", *words)
+    assert (code, "1 cases with pictures" in said) == (0, True)
+
+
 def test_commands_write_the_page(cohort: Path) -> None:
     out = cohort / "out"
     words = ("run", cohort / "good.csv", cohort / "model", "--out", out)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import errors_of, start_browser, wait_for
-from phantoms import make_bundle
+from phantoms import ball, make_bundle
 from PIL import Image
 
 from voxtile.batch.drive import run_manifest
@@ -347,6 +347,31 @@ def test_a_single_file_needs_nothing_beside_it(browser: Any, cohort: Path, tmp_p
         manifest=cohort / "cases.csv",
         cases="worst:6",
     )
+
+
+def test_background_has_no_colour_with_a_hundred_labels(browser: Any, tmp_path: Path) -> None:
+    """NiiVue lifts the least values of a label map: background would look like label 1."""
+    labels = tuple(
+        Label(value=number, name=f"l{number}", color="#ff0000" if number == 1 else "#00ff00")
+        for number in range(1, 101)
+    )
+
+    def model(tiles: np.ndarray) -> np.ndarray:
+        classes = np.where(tiles[..., 0] > 50, 100, 0)
+        return np.eye(101, dtype="f4")[classes]
+
+    image, _ = ball()
+    write_volume(tmp_path / "a.nii.gz", image)
+    (tmp_path / "cases.csv").write_text("case_id,image\na,a.nii.gz\n")
+    bundle = make_bundle(labels=labels)
+    result = run_manifest(tmp_path / "cases.csv", bundle, tmp_path / "run", models=[model])
+    write_page(tmp_path / "run", result.reports, manifest=tmp_path / "cases.csv")
+    show(browser, tmp_path / "run/report.html")
+    open_viewer(browser, "a")
+    red, green, blue = np.moveaxis(canvas_pixels(browser).astype(int), -1, 0)
+    assert ((green > red + 40) & (green > blue + 40)).any()
+    assert not ((red > blue + 6) & (abs(green - blue) < 3)).any()
+    assert errors_of(browser) == []
 
 
 def test_two_thousand_cases_stay_usable(browser: Any, tmp_path: Path) -> None:

@@ -102,7 +102,12 @@ function notice(title, pairs, kind) {
 function legendOf(one) {
   const keys = ["dice", "volume_ml_pred", "volume_ml_ref"].filter((key) => columnsOf(key).length);
   const short = { dice: "Dice", volume_ml_pred: "Pred. ml", volume_ml_ref: "Ref. ml" };
+  const volumes = keys.filter((key) => key.startsWith("volume"));
+  const isThere = (position) =>
+    volumes.some((key) => columnsOf(key)[position].get(one) > 0);
   const rows = report.labels.map((label, position) => {
+    // Of a hundred organs only those that the scan has.
+    if (report.labels.length > FEW_LABELS && !isThere(position)) return null;
     const box = make("input", { type: "checkbox", checked: !viewer.hidden.has(position),
       change: () => {
         if (box.checked) viewer.hidden.delete(position);
@@ -131,7 +136,7 @@ function metricsOf(one) {
   const rest = report.columns.label.filter((column) => !known.includes(column.key));
   if (!rest.length || one.status === "failed") return null;
   // Many labels would be a table wider than the page: there a label is a block of rows.
-  const few = report.labels.length <= 4;
+  const few = report.labels.length <= FEW_LABELS;
   const head = make("tr", {}, make("th", { scope: "col" }, "Metric"),
     few
       ? report.labels.map((label) => make("th", { scope: "col", class: "number" }, label.name))

@@ -10,6 +10,14 @@ const report = JSON.parse(byId("report-data").textContent);
 const columns = [
   { id: "id", title: "Case", numeric: false, worse: null, get: (one) => one.id },
   { id: "status", title: "Status", numeric: false, worse: null, get: statusOf },
+  {
+    id: "lowest", title: "Lowest Dice", numeric: true, worse: "low",
+    get: (one) => lowestOf(one)?.value ?? null,
+  },
+  {
+    id: "lowest-label", title: "of label", numeric: false, worse: null,
+    get: (one) => lowestOf(one)?.label.name ?? null,
+  },
   ...report.columns.label.flatMap((column, place) =>
     report.labels.map((label, position) => ({
       ...column,
@@ -40,6 +48,22 @@ function statusOf(one) {
   states.delete("both_empty");
   return states.size ? [...states].join(", ").replaceAll("_", " ") : "done";
 }
+
+/** The label of a case with the lowest Dice, and that; null where none has one. */
+function lowestOf(one) {
+  return dicesOf(one)[0] ?? null;
+}
+
+/** Labels of a case with their Dice, the lowest first. */
+function dicesOf(one) {
+  return columnsOf("dice")
+    .map((column) => ({ label: column.label, value: column.get(one) }))
+    .filter(({ value }) => typeof value === "number")
+    .sort((a, b) => a.value - b.value);
+}
+
+/** Above this, one column for each label is more than a person reads. */
+const FEW_LABELS = 4;
 
 /** Codes of a case's flags, each once, the most severe first. */
 function flagsOf(one) {

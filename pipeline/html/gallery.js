@@ -19,13 +19,14 @@ async function drawGallery() {
 }
 
 async function cardOf(one) {
-  const scores = columnsOf("dice")
-    .map((column) => [column.label, column.get(one)])
-    .filter(([, value]) => value !== null);
+  const scores = report.labels.length > FEW_LABELS
+    ? dicesOf(one).slice(0, 3)
+    : columnsOf("dice").map((column) => ({ label: column.label, value: column.get(one) }))
+      .filter(({ value }) => value !== null);
   return make("li", { class: "card" },
     make("div", { class: "card-head" },
       make("button", { type: "button", class: "link", click: () => openCase(one.id) }, one.id),
-      make("p", {}, scores.slice(0, 4).map(([label, value]) =>
+      make("p", {}, scores.map(({ label, value }) =>
         make("span", { class: "score", title: `Dice, ${label.name}` }, swatch(label),
           make("span", { class: "hidden" }, `Dice, ${label.name}: `), formatNumber(value))))),
     make("div", { class: "card-picture", click: () => openCase(one.id) }, await montageOf(one)));

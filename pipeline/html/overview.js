@@ -25,11 +25,12 @@ function drawHead() {
     ["Failed", grouped(failed, 0), failed ? "bad" : "good"],
     ["With warnings", grouped(warned, 0), warned ? "odd" : null],
     ["With QC flags", grouped(flagged, 0), flagged ? "odd" : null],
-    ...columnsOf("dice").slice(0, 4).map((column) => {
+    ...(report.labels.length > FEW_LABELS
+      ? columns.filter((column) => column.id === "lowest")
+      : columnsOf("dice")).map((column) => {
       const values = valuesIn(column, cases);
-      return values.length
-        ? [`Median Dice, ${column.label.name}`, formatNumber(quantile(values, 0.5))]
-        : null;
+      const name = column.label ? `Median Dice, ${column.label.name}` : "Median of the lowest Dice";
+      return values.length ? [name, formatNumber(quantile(values, 0.5))] : null;
     }),
     seconds.length ? ["Seconds a case, median", formatNumber(quantile(seconds, 0.5))] : null,
   ].filter(Boolean);

@@ -7,15 +7,15 @@ const table = { sort: null, down: false, page: 0, shown: new Set(), rows: PAGE_R
 
 /** Columns that are shown unless told: what one needs to find a bad case. */
 function usualColumns() {
-  const many = report.labels.length > 4;
-  const metrics = many ? ["dice"] : ["dice", "hd95_mm", "volume_ml_pred"];
+  const many = report.labels.length > FEW_LABELS;
+  const metrics = many ? [] : ["dice", "hd95_mm", "volume_ml_pred"];
+  const always = ["id", "status", "flags", "warnings", ...(many ? ["lowest", "lowest-label"] : [])];
   const wanted = columns.filter((column) => {
     if (column.label) return metrics.includes(column.key);
-    return ["id", "status", "flags", "warnings"].includes(column.id) ||
+    return always.includes(column.id) ||
       (column.id.startsWith("case/") && !["seconds", "qc_rank"].includes(column.key));
   });
-  const most = many ? 12 : 18;
-  return new Set(wanted.slice(0, most).map((column) => column.id));
+  return new Set(wanted.slice(0, 18).map((column) => column.id));
 }
 
 /** The filtered cases as the table has them. */

@@ -51,7 +51,7 @@ async function startViewer(niivue) {
     multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
     backColor: [0.04, 0.05, 0.06, 1],
     crosshairColor: [1, 0.84, 0.37, 0.8],
-    crosshairWidth: 0.25,
+    crosshairWidth: 0.12,
     crosshairWidthUnit: "percent",
     fontColor: [1, 0.84, 0.37, 1],
     fontMinPx: 15,
@@ -98,16 +98,19 @@ function drawOverlays() {
 
 /** Colours of the labels by their position; what is hidden is transparent. */
 function colormap() {
-  const channel = (place) => report.labels.map((label) => {
+  const { labels } = report;
+  const channel = (place) => labels.map((label) => {
     return parseInt(label.color.slice(1 + 2 * place, 3 + 2 * place), 16);
   });
+  // NiiVue lifts every value to the first 2/256 of its table. With more than 64 labels background
+  // would be lifted to the first of them, so transparent entries below 0 make room.
+  const clear = new Array(2 + Math.ceil(labels.length / 64)).fill(0);
   return {
-    R: [0, ...channel(0)],
-    G: [0, ...channel(1)],
-    B: [0, ...channel(2)],
-    A: [0, ...report.labels.map((_, position) => (viewer.hidden.has(position) ? 0 : 255))],
-    I: [0, ...report.labels.map((_, position) => position + 1)],
-    labels: ["background", ...report.labels.map((label) => label.name)],
+    R: [...clear, ...channel(0)],
+    G: [...clear, ...channel(1)],
+    B: [...clear, ...channel(2)],
+    A: [...clear, ...labels.map((_, position) => (viewer.hidden.has(position) ? 0 : 255))],
+    I: [...clear, ...labels].map((_, index) => index + 1 - clear.length),
   };
 }
 
