@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from voxtile.models.bundle import Bundle, load_bundle
 
     from .batch.drive import run_manifest
+    from .batch.settings import BatchSettings
     from .errors import CaseError, ManifestError, VoxtileError
     from .inference import segment
     from .nifti import write_mask
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 # Imported when first used, so that `voxtile --help` does not wait for pandas or TensorFlow.
 _HOMES = {
+    "BatchSettings": "voxtile.batch.settings",
     "Bundle": "voxtile.models.bundle",
     "CaseError": "voxtile.errors",
     "ManifestError": "voxtile.errors",
@@ -44,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BatchSettings",
     "Bundle",
     "CaseError",
     "ManifestError",

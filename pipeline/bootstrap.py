@@ -36,7 +36,7 @@ def mean_intervals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     --------
     >>> values = np.array([[0.0], [1.0], [1.0], [2.0]])
     >>> mean_intervals(values, ["a", "b", "c", "d"]).round(2).tolist()
-    [[0.5, 1.5]]
+    [[0.25, 1.75]]
     """
     names, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     known = ~np.isnan(values)

@@ -97,37 +97,88 @@ def read_manifest(
     ManifestError
         With all problems at once, each with its line.
     """
+    cases, problems = examine_manifest(
+        path, root=root, reserved=reserved, need_images=need_images, need_labels=True
+    )
+    if problems:
+        raise ManifestError(problems)
+    return cases
+
+
+def examine_manifest(
+    path: str | Path,
+    *,
+    root: str | Path | None = None,
+    reserved: Iterable[str] = (),
+    need_images: bool = True,
+    need_labels: bool = True,
+) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """Read a manifest as `read_manifest` does, and return its sound rows beside all problems.
+
+    Parameters
+    ----------
+    need_labels : bool, default True
+        Whether label files must exist.
+
+    Returns
+    -------
+    cases : tuple of Case
+        Those whose row has no problem; none where the header has one.
+    problems : tuple of str
+        With their lines.
+
+    Raises
+    ------
+    ManifestError
+        If there is no file or nothing in it.
+    """
     path = Path(path)
     base = path.parent if root is None else Path(root)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
-
     problems: list[str] = []
-    rows = _rows(content, path, problems)
-    if not rows:
-        problems.append(f"{path} is empty; it needs a header line and at least one case")
-        raise ManifestError(problems)
-    header = [name.strip() for name in rows[0][1]]
+    header, rows = read_rows(path, problems)
+    before = len(problems)
     _check_header(header, path, set(reserved), problems)
+    sound_header = len(problems) == before
     cases: list[Case] = []
     seen: dict[str, int] = {}
-    for line, cells in rows[1:]:
+    for line, cells in rows:
         where = f"{path} line {line}"
         if len(cells) != len(header):
             problems.append(f"{where}: {len(cells)} cells, but the header has {len(header)}")
             continue
         row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-        found = _row_problems(row, seen, line, base, need_images)
+        found = _row_problems(row, seen, line, base, need_images, need_labels)
         problems.extend(f"{where}: {problem}" for problem in found)
-        if not found and not problems:
+        if not found and sound_header:
             cases.append(_case(row, base, line))
-    if len(rows) == 1:
+    if not rows:
         problems.append(f"{path} has a header but no case")
-    if problems:
+    return tuple(cases), tuple(problems)
+
+
+def read_rows(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header of a manifest, and each further row with the line it begins on.
+
+    Parameters
+    ----------
+    path : Path
+    problems : list of str
+        Takes what is wrong with the file as CSV.
+
+    Raises
+    ------
+    ManifestError
+        If there is no file or nothing in it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+    rows = _rows(content, path, problems)
+    if not rows:
+        problems.append(f"{path} is empty; it needs a header line and at least one case")
         raise ManifestError(problems)
-    return tuple(cases)
+    return [name.strip() for name in rows[0][1]], rows[1:]
 
 
 def _rows(content: bytes, path: Path, problems: list[str]) -> list[tuple[int, list[str]]]:
@@ -181,7 +232,12 @@ def _check_header(header: list[str], path: Path, reserved: set[str], problems: l
 
 
 def _row_problems(
-    row: dict[str, str], seen: dict[str, int], line: int, base: Path, need_images: bool
+    row: dict[str, str],
+    seen: dict[str, int],
+    line: int,
+    base: Path,
+    need_images: bool,
+    need_labels: bool,
 ) -> list[str]:
     """Return what is wrong with one row; remembers its id in `seen`."""
     problems = []
@@ -198,7 +254,7 @@ def _row_problems(
         is_image = column == "image" or _CHANNEL.fullmatch(column)
         if is_image and not cell:
             problems.append(f"{column} is empty")
-        elif cell and ((is_image and need_images) or column == "label"):
+        elif cell and ((is_image and need_images) or (column == "label" and need_labels)):
             problem = _path_problem(column, cell, base)
             if problem:
                 problems.append(problem)

@@ -6,22 +6,40 @@ answers at once.
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from .cli_exit import ENVIRONMENT, SOME_FAILED, USAGE, explained, refuse
+from .cli_manifest import app as manifest_app
+from .cli_options import (
+    Duplicates,
+    DuplicatesOption,
+    Manifest,
+    MissingOption,
+    MissingSlices,
+    Nan,
+    NanOption,
+    Root,
+    Series,
+    Tilt,
+    TiltOption,
+    Volume,
+    read_policy,
+)
+from .cli_options import label_map as label_map_of
+
 if TYPE_CHECKING:
+    from .batch.cluster import Cluster
     from .batch.shard import Shard
     from .case import Split
     from .comparison import Comparison
     from .report import CaseReport
-    from .scan import ReadPolicy
     from .scoring import Measures
 
-USAGE, SOME_FAILED, BAD_INPUT, MODEL_REFUSED, ENVIRONMENT, INTERRUPTED = 2, 3, 4, 5, 6, 130
+# Heading of the options that say how a batch runs, and change no result.
+_MANY = "Many cases"
 
 app = typer.Typer(
     name="voxtile",
@@ -32,25 +50,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(manifest_app, name="manifest")
 
 
-class Nan(StrEnum):
-    """What to do with NaN and infinite voxels."""
-
-    refuse = "refuse"
-    fill = "fill"
-
-
-Root = Annotated[
-    Path | None, typer.Option(help="Where the manifest's relative paths begin [its folder].")
+Tile = Annotated[
+    str | None, typer.Option(help="Tile as ROWSxCOLUMNS, such as 256x256 (default: spec).")
 ]
-Volume = Annotated[
-    int | None, typer.Option(min=0, help="Which volume of 4D scans, counting from 0.")
-]
-NanOption = Annotated[Nan, typer.Option(help="NaN voxels: refuse, or fill with the minimum.")]
-Tile = Annotated[str | None, typer.Option(help="Tile as ROWSxCOLUMNS, such as 256x256 [spec].")]
 Overlap = Annotated[
-    float | None, typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction [spec].")
+    float | None,
+    typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction (default: spec)."),
 ]
 Batch = Annotated[int | None, typer.Option(min=1, help="Tiles in the network at once.")]
 Nsd = Annotated[
@@ -65,7 +73,6 @@ By = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
 Model = Annotated[
     str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
 ]
@@ -107,6 +114,10 @@ def run(
     ] = False,
     nan: NanOption = Nan.refuse,
     volume: Volume = None,
+    series: Series = None,
+    missing_slices: MissingOption = MissingSlices.refuse,
+    duplicates: DuplicatesOption = Duplicates.refuse,
+    tilt: TiltOption = Tilt.refuse,
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
@@ -115,37 +126,93 @@ def run(
     by: By = None,
     qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
     html: Html = True,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, rich_help_panel=_MANY, help="Worker processes.")
+    ] = 1,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Most seconds for a case [no limit].")
+        float | None,
+        typer.Option(
+            min=0, rich_help_panel=_MANY, help="Most seconds for a case (default: no limit)."
+        ),
     ] = None,
     memory: Annotated[
-        float | None, typer.Option(min=0, help="Most MB for a worker [the machine's, shared].")
+        float | None,
+        typer.Option(
+            min=0,
+            rich_help_panel=_MANY,
+            help="Most MB for a worker (default: the machine's, shared).",
+        ),
     ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, help="New tries, alone, for a case whose worker was lost.")
+        int,
+        typer.Option(
+            min=0, rich_help_panel=_MANY, help="New tries, alone, for a case whose worker was lost."
+        ),
     ] = 1,
-    fail_fast: Annotated[bool, typer.Option(help="Stop at the first failed case.")] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", rich_help_panel=_MANY, help="Stop at the first failed case."),
+    ] = False,
     max_failures: Annotated[
-        int | None, typer.Option(min=1, help="Stop when so many cases have failed.")
+        int | None,
+        typer.Option(min=1, rich_help_panel=_MANY, help="Stop when so many cases have failed."),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Try cases again that failed before.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Do everything again.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", rich_help_panel=_MANY, help="Try cases again that failed before."
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", rich_help_panel=_MANY, help="Do everything again.")
+    ] = False,
     shard: Annotated[
-        str | None, typer.Option(help="Only part i/n of the cases; auto in a Slurm array.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_MANY, help="Only part i/n of the cases; auto in a Slurm array."
+        ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_MANY, help="Run on a Dask cluster: tls://HOST:PORT."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=_MANY, help="Start Dask workers as jobs: slurm, pbs or sge."),
+    ] = None,
+    cluster_settings: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_MANY, help="TOML with a section cluster: queue, memory, walltime, ..."
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            rich_help_panel=_MANY,
+            help="Allow a scheduler on another host without TLS.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Segment and score every case of a manifest that is not done yet."""
-    with _explained():
+    with explained():
         from .batch.display import displayed, result_lines
         from .batch.drive import run_manifest
         from .batch.settings import BatchSettings
         from .run import RunSettings
 
         settings = RunSettings(
-            policy=_policy(nan, volume),
-            label_map=_label_map(label_map),
+            policy=read_policy(
+                nan=nan,
+                volume=volume,
+                series=series,
+                missing_slices=missing_slices,
+                duplicates=duplicates,
+                tilt=tilt,
+            ),
+            label_map=label_map_of(label_map),
             ignore_bad_labels=ignore_bad_labels,
             tile=_tile(tile),
             overlap=overlap,
@@ -164,6 +231,7 @@ def run(
             retry_failed=retry_failed,
             fresh=fresh,
             shard=_shard(shard),
+            cluster=_cluster(scheduler, cluster, cluster_settings, insecure),
         )
         with displayed(shown=not quiet) as display:
             result = run_manifest(
@@ -195,7 +263,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Say what a run folder holds: done, failed, running, missing."""
-    with _explained():
+    with explained():
         import json
         from dataclasses import asdict
 
@@ -213,7 +281,7 @@ def merge(
     folder: Annotated[Path, typer.Argument(help="Run folder of shards.", show_default=False)],
 ) -> None:
     """Join the shards of a run: write report.csv, summary.csv and run.json."""
-    with _explained():
+    with explained():
         from .batch.merge import merge_shards
 
         merged = merge_shards(folder)
@@ -233,7 +301,7 @@ def doctor(
     out: Annotated[Path, typer.Option(help="Where results would go.")] = Path(),
 ) -> None:
     """Check this machine: versions, GPU, codecs, disk, memory; and say what mends it."""
-    with _explained():
+    with explained():
         from .doctor import examine
 
         findings = list(examine(out))
@@ -249,21 +317,32 @@ def segment(
     out: Annotated[Path, typer.Argument(help="Mask, .nii.gz or .nii.", show_default=False)],
     nan: NanOption = Nan.refuse,
     volume: Volume = None,
+    series: Series = None,
+    missing_slices: MissingOption = MissingSlices.refuse,
+    duplicates: DuplicatesOption = Duplicates.refuse,
+    tilt: TiltOption = Tilt.refuse,
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
 ) -> None:
     """Segment one scan."""
-    with _explained():
+    with explained():
         from .single import segment_file
 
         if not out.name.lower().endswith((".nii", ".nii.gz")):
-            _refuse(f"{out.name!r} must end in .nii or .nii.gz", USAGE)
+            refuse(f"{out.name!r} must end in .nii or .nii.gz", USAGE)
         rows, notices = segment_file(
             image,
             model,
             out,
-            policy=_policy(nan, volume),
+            policy=read_policy(
+                nan=nan,
+                volume=volume,
+                series=series,
+                missing_slices=missing_slices,
+                duplicates=duplicates,
+                tilt=tilt,
+            ),
             tile=_tile(tile),
             overlap=overlap,
             batch=batch,
@@ -273,6 +352,44 @@ def segment(
         for row in rows:
             typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
         typer.echo(f"mask: {out}")
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path, typer.Argument(help="DICOM folder or file, DICOMDIR, or NIfTI.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(help="Volume, .nii.gz or .nii.", show_default=False)],
+    nan: NanOption = Nan.refuse,
+    volume: Volume = None,
+    series: Series = None,
+    missing_slices: MissingOption = MissingSlices.refuse,
+    duplicates: DuplicatesOption = Duplicates.refuse,
+    tilt: TiltOption = Tilt.refuse,
+) -> None:
+    """Write one scan as NIfTI, and say what was found."""
+    with explained():
+        from .convert import convert as convert_scan
+
+        if not out.name.lower().endswith((".nii", ".nii.gz")):
+            refuse(f"{out.name!r} must end in .nii or .nii.gz", USAGE)
+        done = convert_scan(
+            source,
+            out,
+            read_policy(
+                nan=nan,
+                volume=volume,
+                series=series,
+                missing_slices=missing_slices,
+                duplicates=duplicates,
+                tilt=tilt,
+            ),
+        )
+        for notice in done.notices:
+            typer.echo(f"warning: {notice}", err=True)
+        for line in done.lines():
+            typer.echo(line)
+        typer.echo(f"volume: {out}")
 
 
 @app.command()
@@ -290,7 +407,7 @@ def evaluate(
     html: Html = True,
 ) -> None:
     """Score finished masks, from any tool, against a manifest's references."""
-    with _explained():
+    with explained():
         from .evaluation import evaluate as evaluate_masks
         from .evaluation import read_labels
 
@@ -319,7 +436,8 @@ def report(
     ] = None,
     root: Root = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Folder with <case_id>.nii.gz masks [the run's own].")
+        Path | None,
+        typer.Option(help="Folder with <case_id>.nii.gz masks (default: the run's own)."),
     ] = None,
     cases: Annotated[
         str, typer.Option(help="Which cases get pictures: worst:N, all or none.")
@@ -329,7 +447,7 @@ def report(
     ] = False,
 ) -> None:
     """Make the tables and the page of a run again from its cases."""
-    with _explained():
+    with explained():
         from .report import check_columns, read_case_reports, write_reports
 
         reports = read_case_reports(run)
@@ -353,11 +471,11 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
     out: Out,
     metrics: Annotated[
-        str | None, typer.Option(help="What to compare [dice,hd95_mm,assd_mm].")
+        str | None, typer.Option(help="What to compare (default: dice,hd95_mm,assd_mm).")
     ] = None,
 ) -> None:
     """Compare runs case by case: differences with intervals and tests."""
-    with _explained():
+    with explained():
         from .comparison import compare_runs, write_comparison
 
         comparison = compare_runs(runs, _words(metrics) or ())
@@ -372,23 +490,29 @@ def train(
     manifest: Manifest,
     out: Annotated[Path, typer.Option(help="Folder of the new model; must not exist.")],
     root: Root = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget [20].")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget (default: 20).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Budget in epochs instead.")] = None,
     view: Annotated[
-        str | None, typer.Option(help="axial, coronal or sagittal; several as a,b [by rule].")
+        str | None,
+        typer.Option(help="axial, coronal or sagittal; several as a,b (default: by rule)."),
     ] = None,
     context_slices: Annotated[
-        int | None, typer.Option(help="Planes seen at once, odd [5].")
+        int | None, typer.Option(help="Planes seen at once, odd (default: 5).")
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="Pixel spacing in mm as R,A,S [the scans' own].")
+        str | None, typer.Option(help="Pixel spacing in mm as R,A,S (default: the scans' own).")
     ] = None,
-    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS [by rule].")] = None,
-    filters: Annotated[int | None, typer.Option(min=1, help="Of the first level [32].")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Poolings [by rule].")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Tiles in a step [by rule].")] = None,
+    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS (default: by rule).")] = None,
+    filters: Annotated[
+        int | None, typer.Option(min=1, help="Of the first level (default: 32).")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Poolings (default: by rule).")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Tiles in a step (default: by rule).")
+    ] = None,
     flips: Annotated[
-        str | None, typer.Option(help="Axes that may be mirrored, such as R or R,A [none].")
+        str | None,
+        typer.Option(help="Axes that may be mirrored, such as R or R,A (default: none)."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name,color.')
@@ -400,7 +524,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
 ) -> None:
     """Train a U-Net on a manifest's train split, and write it as a model folder."""
-    with _explained():
+    with explained():
         from .evaluation import read_labels
         from .recipe import Recipe
         from .training import train as train_model
@@ -433,7 +557,7 @@ def demo(
     minutes: Annotated[float, typer.Option(help="Training budget.")] = 1.0,
 ) -> None:
     """Make synthetic scans, train a small model on some, segment and score the others."""
-    with _explained():
+    with explained():
         from .demo import run_demo
 
         done = run_demo(out, minutes=minutes, say=typer.echo, on_case=_print_case)
@@ -455,7 +579,7 @@ def demo(
 @app.command()
 def models() -> None:
     """List the models that come with voxtile."""
-    with _explained():
+    with explained():
         from voxtile.models.bundle import load_bundle, shipped_bundles
 
         for name in shipped_bundles():
@@ -468,35 +592,6 @@ def models() -> None:
 def main() -> None:
     """Run the command line."""
     app()
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what voxtile refuses into a sentence and an exit code."""
-    from voxtile.models.spec import ModelError
-
-    from .errors import CaseError, EnvironmentFault, ManifestError
-
-    try:
-        yield
-    except ManifestError as error:
-        _refuse("\n".join(error.problems), BAD_INPUT)
-    except CaseError as error:
-        _refuse(f"{error.code}: {error.sentence}", BAD_INPUT)
-    except ModelError as error:
-        _refuse(str(error), MODEL_REFUSED)
-    except EnvironmentFault as error:
-        _refuse(str(error), ENVIRONMENT)
-    except ValueError as error:
-        _refuse(str(error), USAGE)
-    except KeyboardInterrupt as error:
-        _refuse(str(error) or "interrupted", INTERRUPTED)
-
-
-def _refuse(message: str, code: int) -> NoReturn:
-    """Say why and leave."""
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
 
 
 def _print_case(report: "CaseReport", number: int, count: int) -> None:
@@ -581,27 +676,6 @@ def _measures(nsd: str, lesions: bool) -> "Measures":
     return Measures(nsd_mm=tolerances, lesions=lesions)
 
 
-def _policy(nan: Nan, volume: int | None) -> "ReadPolicy":
-    """Return the reading policy of the options."""
-    from .scan import ReadPolicy
-
-    return ReadPolicy(nan="fill" if nan is Nan.fill else "refuse", volume=volume)
-
-
-def _label_map(text: str | None) -> dict[int, int]:
-    """Return ``2:1,3:1`` as a mapping."""
-    if not text:
-        return {}
-    try:
-        pairs = [pair.split(":") for pair in text.split(",")]
-        renamed = {int(before): int(after) for before, after in pairs}
-    except ValueError:
-        raise ValueError(f"--label-map {text!r} must look like 2:1,3:1") from None
-    if not all(0 <= value <= 65535 for pair in renamed.items() for value in pair):
-        raise ValueError(f"--label-map {text!r}: values are 0 to 65535")
-    return renamed
-
-
 def _tile(text: str | None) -> tuple[int, int] | None:
     """Return ``256x256`` as two numbers."""
     if text is None:
@@ -611,6 +685,17 @@ def _tile(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(f"--tile {text!r} must look like 256x256") from None
     return rows, columns
+
+
+def _cluster(
+    scheduler: str | None, system: str | None, settings: Path | None, insecure: bool
+) -> "Cluster | None":
+    """Return the cluster that was asked for."""
+    from .batch.cluster import Cluster, queue_system
+
+    if scheduler is None and system is None:
+        return None
+    return Cluster(scheduler, None if system is None else queue_system(system), settings, insecure)
 
 
 def _shard(text: str | None) -> "Shard | None":

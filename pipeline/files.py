@@ -22,13 +22,15 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends well.
 
     Parameters
     ----------
     path : Path
         Its folder is made where it is missing.
+    private : bool, default False
+        Whether only the user may read it, whatever the umask.
 
     Raises
     ------
@@ -44,7 +46,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        if not private:
+            temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -56,9 +59,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
-    with replacing(path) as file:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write `text` as UTF-8, whole or not at all; for the user's eyes only where `private`."""
+    with replacing(path, private=private) as file:
         file.write(text.encode())
 
 

@@ -13,7 +13,8 @@ The child is a plain subprocess and not a `multiprocessing` one: it neither
 imports the caller's main script again nor is it forbidden inside a worker
 (pool workers are daemons, which may have no children). Its stdout and stderr
 are closed, because libraries print what they read. It is started on first use
-and serves one scan after the other until the parent ends.
+and serves one scan after the other until the parent ends; threads that read at
+once have one each.
 """
 
 import atexit
@@ -29,6 +30,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -36,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CaseError, EnvironmentFault
-from .lifeline import die_with_parent, made_by_main_thread
+from .lifeline import command
 from .scan import Notice, Scan
 from .volume import Volume
 
@@ -108,14 +111,29 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
         the child died or fell silent, ``too_large`` when memory did not
         suffice, ``decoder_failed`` for an error that nobody foresaw.
     """
-    with _LOCK:
-        child = _child()
-        handle = _anonymous_file()
-        try:
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
             reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
-            return _scan(reply, handle)
-        finally:
-            os.close(handle)
+        return _scan(reply, handle)
+    finally:
+        os.close(handle)
+
+
+def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
+    """Return ``function(workspace, *arguments)`` where that is a JSON value and no scan.
+
+    Parameters and errors are those of `run_isolated`.
+    """
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
+            reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+    finally:
+        os.close(handle)
+    if "code" in reply:
+        raise CaseError(str(reply["code"]), str(reply["sentence"]))
+    return reply.get("value")
 
 
 class _Child:
@@ -124,15 +142,14 @@ class _Child:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._channel, far = socket.socketpair()
-        lasting = made_by_main_thread()
-        command = f"from voxtile.isolation import _serve; _serve({far.fileno()}, {lasting})"
+        program = command(f"from voxtile.isolation import _serve; _serve({far.fileno()})")
         paths = os.pathsep.join(path for path in sys.path if path)
         # One thread: threads of BLAS reserve address space that the cap counts.
         environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
         try:
             with far:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", command],
+                    [sys.executable, "-P", "-c", program],
                     env=environment,
                     pass_fds=[far.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -195,25 +212,34 @@ class _Child:
             return f" (signal {-code})"
 
 
-# The one child of this process, and the one who may talk to it.
+# Children that nobody talks to: one, or as many as threads have read at once.
 _LOCK = threading.Lock()
-_CHILDREN: list[_Child] = []
+_IDLE: list[_Child] = []
 
 
-def _child() -> _Child:
-    """Return the child, started when there is none."""
-    if _CHILDREN and not _CHILDREN[0].alive:
-        _end_child()
-    if not _CHILDREN:
-        _CHILDREN.append(_Child())
-    return _CHILDREN[0]
+@contextmanager
+def _borrowed() -> Iterator[_Child]:
+    """Lend a child to one thread, started when none is idle."""
+    child = None
+    with _LOCK:
+        while _IDLE and child is None:
+            child = _IDLE.pop()
+            if not child.alive:
+                child.end()
+                child = None
+    child = child or _Child()
+    try:
+        yield child
+    finally:
+        with _LOCK:
+            _IDLE.append(child)
 
 
 @atexit.register
-def _end_child() -> None:
-    """End the child, if there is one."""
-    while _CHILDREN:
-        _CHILDREN.pop().end()
+def _end_children() -> None:
+    """End the children; one that a thread still talks to ends when its line is closed."""
+    while _IDLE:
+        _IDLE.pop().end()
 
 
 def _scan(reply: dict[str, Any], handle: int) -> Scan:
@@ -230,7 +256,8 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
         if reply["transposed"]:
             array = array.T
         volume = Volume(array, np.array(reply["affine"], np.float64), (1, 1))
-        return Scan(volume, tuple(Notice(str(code), str(text)) for code, text in reply["notices"]))
+        notices = tuple(Notice(str(code), str(text)) for code, text in reply["notices"])
+        return Scan(volume, notices, bool(reply["regridded"]))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CaseError(
             "decoder_crashed",
@@ -270,12 +297,11 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     return bytes(received)
 
 
-def _serve(descriptor: int, of_main_thread: bool) -> None:
+def _serve(descriptor: int) -> None:
     """Live as the child: answer requests until the parent is gone."""
     import logging
     import warnings
 
-    die_with_parent(of_main_thread=of_main_thread)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     warnings.simplefilter("ignore")  # pydicom's quote tag values
     logging.disable(logging.CRITICAL)
@@ -313,7 +339,9 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
     try:
         function, arguments = pickle.loads(request)
         module, name = function.split(":")
-        scan: Scan = getattr(import_module(module), name)(workspace, *arguments)
+        scan = getattr(import_module(module), name)(workspace, *arguments)
+        if not isinstance(scan, Scan):
+            return {"value": scan}
         array = scan.volume.array
         transposed = not array.flags.c_contiguous
         return {
@@ -323,6 +351,7 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
             "transposed": transposed,
             "affine": scan.volume.affine.tolist(),
             "notices": [(notice.code, notice.sentence) for notice in scan.notices],
+            "regridded": scan.regridded,
         }
     except CaseError as error:
         problem = error

@@ -17,25 +17,33 @@ _LOOK_EVERY_S = 0.5
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def made_by_main_thread() -> bool:
-    """Whether a child that is made now may hold on to this thread: it lives as long as Python."""
-    return threading.current_thread() is threading.main_thread()
+def command(statement: str) -> str:
+    """Return Python code that runs a statement in a child which ends with this process.
+
+    It holds on to its parent first: imports take a while, and a parent may
+    die in the meantime.
+    """
+    # The kernel takes the end of the thread that made a child for the end of its parent; only
+    # the main thread lives as long as the process.
+    lasting = threading.current_thread() is threading.main_thread()
+    hold = f"from voxtile.lifeline import die_with; die_with({os.getpid()}, kernel={lasting})"
+    return f"{hold}; {statement}"
 
 
-def die_with_parent(*, of_main_thread: bool) -> None:
+def die_with(parent: int, *, kernel: bool) -> None:
     """Let this process be killed when its parent is gone.
 
     Parameters
     ----------
-    of_main_thread : bool
-        `made_by_main_thread` as the parent saw it. The kernel takes the end
-        of the thread that made this process for the end of the parent.
+    parent : int
+        Its process number.
+    kernel : bool
+        Whether the kernel is asked too.
     """
-    parent = os.getppid()
-    if of_main_thread and sys.platform == "linux":
+    if kernel and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the kernel was told
-            os._exit(1)
+    if os.getppid() != parent:  # it died before anybody looked
+        os._exit(1)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 

@@ -7,7 +7,7 @@ that most damaged files come back as silently wrong voxels.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -66,7 +66,26 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
         With the reason: not NIfTI, damaged, cut short, more than one volume,
         no usable affine, voxels that are not real numbers.
     """
-    policy = policy or ReadPolicy()
+    return _read(path, policy or ReadPolicy(), _read_voxels)
+
+
+def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
+    """Return what `read_nifti` would, from the header alone.
+
+    Grid, orientation codes and notices are those of the scan. Its voxels are
+    zeros that take no memory; neither they nor the checksum were read, but a
+    file that is shorter than its header promises is refused.
+
+    Raises
+    ------
+    CaseError
+        As `read_nifti`, but for what only reading to the end can tell.
+    """
+    return _read(path, policy or ReadPolicy(), _no_voxels)
+
+
+def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
+    """Return a scan, with the voxels that `voxels_of` takes from the opened file."""
     try:
         with _open(_header_path(path)) as file:
             header = _read_header(file, path.name)
@@ -74,17 +93,18 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
             if layout.paired:
                 _finish(file, path.name, header.sizeof_hdr)
             else:
-                voxels = _read_voxels(file, layout, path.name, header.sizeof_hdr)
+                voxels = voxels_of(file, layout, path.name, header.sizeof_hdr)
         if layout.paired:
             with _open(_image_path(path)) as file:
-                voxels = _read_voxels(file, layout, path.name, 0)
+                voxels = voxels_of(file, layout, path.name, 0)
     except OSError as error:
         raise CaseError(
             "unreadable", f"{path.name} cannot be read ({error.strerror or error})"
         ) from error
     array = _pick_volume(voxels, policy, path.name)
     try:
-        volume, notices = _place(header, _scaled(header, array), path.name)
+        scaled = _scaled(header, array) if voxels_of is _read_voxels else array
+        volume, notices = _place(header, scaled, path.name)
     except (HeaderDataError, ValueError) as error:
         raise CaseError("bad_header", f"{path.name}: {error}") from error
     return Scan(volume, tuple(notices))
@@ -150,6 +170,17 @@ def nifti_bytes(volume: Volume) -> bytes:
     return buffer.getvalue()
 
 
+def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
+    """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
+    if volume.array.ndim == 3:
+        write_volume(path, volume)
+        return
+    stem, _, ending = path.name.partition(".nii")
+    for index, channel in enumerate(channels):
+        name = path.with_name(f"{stem}_{channel}.nii{ending}")
+        write_volume(name, volume.with_array(volume.array[..., index]))
+
+
 def _write(path: Path, header: Nifti1Header, array: np.ndarray) -> None:
     """Write a file under a header that describes it."""
     name = path.name.lower()
@@ -183,16 +214,17 @@ def _fresh_header(volume: Volume) -> Nifti1Header:
     header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
     header.set_data_dtype(volume.array.dtype.newbyteorder("="))
     header.set_data_shape(volume.shape)
+    header["descrip"] = b"voxtile"
     sform, qform = volume.codes
     header.set_sform(volume.affine, code=sform or qform)
     if is_sheared(volume.affine):
         # A quaternion cannot say shear (nifti1.h, "orientation and location in space").
         header.set_qform(None, code=0)
         header["pixdim"][1:4] = volume.spacing_mm
+        header["descrip"] = b"voxtile: sheared grid, see sform"
     else:
         header.set_qform(volume.affine, code=qform or sform)
     header.set_xyzt_units("mm")
-    header["descrip"] = b"voxtile"
     header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
     return header
 
@@ -366,13 +398,7 @@ def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np
     consumed : int
         Bytes of the file that were read already.
     """
-    promised = layout.offset + layout.nbytes
-    if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
-        raise CaseError(
-            "truncated",
-            f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
-            f"has {file.size}{' compressed' if file.gzip else ''}; copy the file again",
-        )
+    promised = _promised(file, layout, name)
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
     got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
@@ -384,6 +410,27 @@ def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np
         )
     _finish(file, name, promised)
     return stored.reshape(layout.shape, order="F")
+
+
+_Voxels = Callable[[_Source, _Layout, str, int], np.ndarray]
+
+
+def _no_voxels(file: _Source, layout: _Layout, name: str, _: int) -> np.ndarray:
+    """Return zeros of the promised shape, one element in memory, once the size was checked."""
+    _promised(file, layout, name)
+    return np.broadcast_to(np.zeros((), layout.dtype.newbyteorder("=")), layout.shape)
+
+
+def _promised(file: _Source, layout: _Layout, name: str) -> int:
+    """Return how many bytes there must be, unless the file cannot hold them."""
+    promised = layout.offset + layout.nbytes
+    if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
+        raise CaseError(
+            "truncated",
+            f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
+            f"has {file.size}{' compressed' if file.gzip else ''}; copy the file again",
+        )
+    return promised
 
 
 def _finish(file: _Source, name: str, promised: int) -> None:

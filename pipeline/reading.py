@@ -49,7 +49,7 @@ def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
         If the file is not exactly one volume, or has NaN that the policy refuses.
     """
     policy = policy or ReadPolicy()
-    if path.is_dir() or _is_dicom(path):
+    if is_dicom(path):
         from .dicom import read_series  # pydicom and highdicom: only where there is DICOM
 
         scan = read_series(path, policy)
@@ -58,6 +58,24 @@ def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
 
         scan = read_nifti(path, policy)
     return _finite(scan, policy)
+
+
+def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
+    """Return what `read_scan` would, from headers alone: its voxels are zeros and were not read.
+
+    Raises
+    ------
+    CaseError
+        If the headers show that the path is not exactly one volume.
+    """
+    policy = policy or ReadPolicy()
+    if is_dicom(path):
+        from .dicom import survey_series
+
+        return survey_series(path, policy)
+    from .nifti import survey_nifti
+
+    return survey_nifti(path, policy)
 
 
 def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
@@ -75,9 +93,35 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
         If a channel is missing or lies on another grid, or cannot be read.
     """
     policy = policy_of(case, policy or ReadPolicy())
+    scans = [read_scan(path, policy) for path in _channel_paths(case, channels)]
+    if len(scans) == 1:
+        return scans[0]
+    first = _on_one_grid(channels, scans)
+    stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
+    notices = tuple(notice for scan in scans for notice in scan.notices)
+    regridded = any(scan.regridded for scan in scans)
+    return Scan(first.with_array(stacked), notices, regridded)
+
+
+def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
+    """Return the grid that `read_channels` would, from headers alone, with all notices.
+
+    Raises
+    ------
+    CaseError
+        If a channel is missing or lies on another grid, or is not one volume.
+    """
+    policy = policy_of(case, policy or ReadPolicy())
+    scans = [survey_scan(path, policy) for path in _channel_paths(case, channels)]
+    first = _on_one_grid(channels, scans)
+    return Scan(first, tuple(notice for scan in scans for notice in scan.notices))
+
+
+def _channel_paths(case: Case, channels: Sequence[str]) -> list[Path]:
+    """Return the path of each channel."""
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1:
-        return read_scan(next(iter(images.values())), policy)  # one channel needs no name
+        return list(images.values())  # one channel needs no name
     missing = [channel for channel in channels if channel not in images]
     if missing:
         columns = ", ".join(f"image_{channel}" for channel in missing)
@@ -86,7 +130,11 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
             f"the model needs channels {', '.join(channels)}, but the manifest has "
             f"{', '.join(images)}; add column {columns}",
         )
-    scans = [read_scan(images[channel], policy) for channel in channels]
+    return [images[channel] for channel in channels]
+
+
+def _on_one_grid(channels: Sequence[str], scans: Sequence[Scan]) -> Volume:
+    """Return the first channel's volume, if the others lie on its grid."""
     first = scans[0].volume
     for channel, scan in zip(channels[1:], scans[1:], strict=True):
         other = scan.volume
@@ -97,9 +145,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
                 f"{_mm(other.spacing_mm)}, but {channels[0]} has {first.shape} and "
                 f"{_mm(first.spacing_mm)}, or they lie elsewhere; resample one to the other first",
             )
-    stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
-    notices = tuple(notice for scan in scans for notice in scan.notices)
-    return Scan(first.with_array(stacked), notices)
+    return first
 
 
 def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
@@ -116,9 +162,12 @@ def _mm(spacing: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:.4g}" for value in spacing) + ") mm"
 
 
-def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its preamble (PS3.10 section 7.1) or its name."""
-    if path.suffix.lower() in (".dcm", ".ima"):
+def is_dicom(path: Path) -> bool:
+    """Whether a path is read as DICOM: a folder, or a file by its preamble or its name.
+
+    The preamble is that of PS3.10 section 7.1.
+    """
+    if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
         return True
     try:
         with path.open("rb") as file:

@@ -21,7 +21,7 @@ from .fingerprint import case_fingerprint, content_hash
 from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
 from .montage import montage, write_montage
-from .nifti import write_mask
+from .nifti import write_channels, write_mask
 from .plan import Plan
 from .qc import inspect_case
 from .reading import read_channels
@@ -129,6 +129,10 @@ class Job:
         """Return where a case's mask goes."""
         return self.out / "masks" / f"{case_id}.nii.gz"
 
+    def image_path(self, case_id: str) -> Path:
+        """Return where the image goes that a mask lies on, if its scan has no such grid."""
+        return self.out / "images" / f"{case_id}.nii.gz"
+
     def picture_path(self, case_id: str) -> Path:
         """Return where a case's picture goes."""
         return self.out / "qc" / f"{case_id}.png"
@@ -169,6 +173,9 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
+        if scan.regridded:
+            # The source has no such grid, so a viewer needs the image that the mask lies on.
+            write_channels(job.image_path(case.case_id), scan.volume, spec.channels)
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
@@ -248,8 +255,8 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
             f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    remove(job.mask_path(case.case_id))
-    remove(job.picture_path(case.case_id))
+    for path_of in (job.mask_path, job.image_path, job.picture_path):
+        remove(path_of(case.case_id))
     return failed_report(
         case,
         job.bundle.spec.labels,

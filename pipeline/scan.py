@@ -27,10 +27,20 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """A volume as it was read, with what was noticed on the way."""
+    """A volume as it was read, with what was noticed on the way.
+
+    Parameters
+    ----------
+    volume : Volume
+    notices : tuple of Notice
+    regridded : bool
+        Whether the volume lies on a grid that the source does not have (tilt
+        undone, gaps filled), so that a mask needs this image to lie on.
+    """
 
     volume: Volume
     notices: tuple[Notice, ...] = ()
+    regridded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from voxtile.models.bundle import load_bundle
 
 from .engine import load_models
 from .inference import infer
-from .nifti import write_mask
+from .nifti import write_mask, write_volume
 from .plan import make_plan
 from .reading import read_scan
 from .report import LabelRow, label_rows
@@ -57,5 +57,14 @@ def segment_file(
     scan = read_scan(image, policy)
     mask = infer(scan.volume, bundle.spec, load_models(bundle, plan), plan)
     write_mask(out, mask)
+    notices = scan.notices
+    if scan.regridded:
+        stem, _, ending = out.name.lower().partition(".nii")
+        image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
+        write_volume(image_path, scan.volume)
+        notices = (
+            *notices,
+            Notice("image_written", f"the mask lies on a new grid; its image is {image_path.name}"),
+        )
     check_written(out, mask)
-    return label_rows(mask, None, bundle.spec.labels, Measures()), scan.notices
+    return label_rows(mask, None, bundle.spec.labels, Measures()), notices

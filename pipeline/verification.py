@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import CaseError
 from .nifti import read_nifti
-from .volume import Volume, grid_difference
+from .volume import Volume, grid_difference, is_sheared
 
 
 def check_written(path: Path, mask: Volume) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def check_written(path: Path, mask: Volume) -> dict[str, Any]:
         "spacing_mm": list(mask.spacing_mm),
         "orientation": mask.orientation,
         "affine": mask.affine.tolist(),
+        "sheared": is_sheared(mask.affine),
         "codes": {"sform": mask.codes[0], "qform": mask.codes[1]},
         "check": {
             "position_mm": difference.position_mm,

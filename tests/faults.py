@@ -12,16 +12,34 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from faulty import alive, descendants, events, results, run_faulty, sound_cases, temporary_files
+import dask_processes
+import numpy as np
+from faulty import (
+    DEADLY,
+    SOUND,
+    alive,
+    descendants,
+    events,
+    make_cases,
+    results,
+    run_faulty,
+    sound_cases,
+    temporary_files,
+)
+from phantoms import ball
 
+from voxtile.batch.settings import BatchSettings
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
+from voxtile.nifti import write_mask, write_volume
+from voxtile.run import RunSettings
 
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0
@@ -172,6 +190,60 @@ def start_two(world: World, rng: random.Random) -> None:
     assert results(out) == world.expected
 
 
+def strike_when(out: Path, finished: int, process: subprocess.Popen) -> threading.Thread:
+    """Kill a process as soon as so many cases are finished."""
+
+    def strike() -> None:
+        wait_until(lambda: begun(out) and len(events(out, "case_finished")) >= finished, 60)
+        process.kill()
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    return striker
+
+
+def kill_dask_worker(world: World, rng: random.Random) -> None:
+    """Kill a Dask worker with its case: every case is done."""
+    out = world.new_out()
+    with dask_processes.dask(world.folder / "dask", 2) as processes:
+        striker = strike_when(out, rng.randrange(world.count - 1), processes.workers[0])
+        result = run_faulty(world.manifest, out, dask_processes.on(processes), pause_s=0.05)
+        striker.join()
+    assert (len(result.reports), result.failed) == (world.count, ())
+    assert results(out) == world.expected
+
+
+def kill_scheduler(world: World, rng: random.Random) -> None:
+    """Kill the Dask scheduler: the run says so, and a rerun completes."""
+    out = world.new_out()
+    with dask_processes.dask(world.folder / "dask", 1) as processes:
+        assert processes.scheduler is not None
+        striker = strike_when(out, rng.randrange(world.count - 2), processes.scheduler)
+        try:
+            run_faulty(world.manifest, out, dask_processes.on(processes), pause_s=0.1)
+            lost = None
+        except EnvironmentFault as error:
+            lost = str(error)
+        striker.join()
+    assert lost is not None, "the run did not notice"
+    assert "scheduler was lost; start it again" in lost
+    run_faulty(world.manifest, out)
+    assert results(out) == world.expected
+    assert temporary_files(out) == []
+
+
+def poison_dask(world: World, rng: random.Random) -> None:
+    """Send a case that kills its worker: it fails alone, and no Dask worker ends."""
+    poisoned = rng.randrange(world.count)
+    bright = {f"c{n:03d}": DEADLY if n == poisoned else SOUND for n in range(world.count)}
+    out = world.new_out()
+    manifest = make_cases(out.with_suffix(".cohort"), bright)
+    with dask_processes.dask(world.folder / "dask", 2) as processes:
+        result = run_faulty(manifest, out, dask_processes.on(processes))
+        assert all(worker.poll() is None for worker in processes.workers)
+    assert [report.case_id for report in result.failed] == [f"c{poisoned:03d}"]
+
+
 @contextmanager
 def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
     """Let the n-th write, fsync or rename of `voxtile.files` fail; yield the calls made."""
@@ -235,12 +307,12 @@ def fail_write(world: World, at_call: int, code: int) -> bool:
     return True
 
 
-def every_write(world: World, code: int) -> int:
-    """Let each call fail in turn; return how many there were."""
-    at_call = 1
-    while fail_write(world, at_call, code):
-        at_call += 1
-    return at_call - 1
+def every_write(world: World, code: int, step: int = 1) -> int:
+    """Let each call fail in turn, or every so many; return how many have failed."""
+    tries = 0
+    while fail_write(world, 1 + tries * step, code):
+        tries += 1
+    return tries
 
 
 def strange_place(world: World, what: str) -> None:
@@ -309,6 +381,37 @@ def many_cases(folder: Path, count: int) -> str:
     )
 
 
+def speedup(folder: Path, count: int) -> str:
+    """Two workers against one, on cases that are mostly reading and scoring."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    image, truth = ball(shape=(192, 192, 64), spacing_mm=(0.4, 0.4, 0.6))
+    noisy = image.with_array(image.array + rng.integers(0, 30, image.shape, np.int16))
+    write_volume(folder / "image.nii.gz", noisy)
+    write_mask(folder / "label.nii.gz", truth)
+    rows = [f"c{number:03d},image.nii.gz,label.nii.gz\n" for number in range(count)]
+    manifest = folder / "cases.csv"
+    manifest.write_text("case_id,image,label\n" + "".join(rows))
+    seconds = {}
+    for workers in (1, 2):
+        out = folder / f"workers{workers}"
+        times: list[float] = []
+        run_faulty(
+            manifest,
+            out,
+            BatchSettings(workers=workers),
+            # Without the start: a batch of hours does not notice it.
+            on_event=lambda event, times=times: (
+                times.append(time.monotonic())
+                if event.kind in ("case_started", "case_finished")
+                else None
+            ),
+            settings=RunSettings(tile=(96, 96), overlap=0),
+        )
+        seconds[workers] = times[-1] - times[0]
+    return f"{seconds[1] / seconds[2]:.2f} times as fast ({seconds[1]:.1f} s, {seconds[2]:.1f} s)"
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory of a process, in MB (10^6 bytes); 0 when it is gone."""
     try:
@@ -353,14 +456,22 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             return many_cases(Path(folder), max(100, round(5000 * arguments.share)))
 
+    def two_workers() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return speedup(Path(folder) / "cohort", max(8, round(40 * arguments.share)))
+
     matrix = {
         "kill -9 of the run": lambda: times(50, kill_run),
         "kill -9 of a worker": lambda: times(50, kill_worker),
         "Ctrl-C and SIGTERM": lambda: times(20, interrupt),
         "a write that fails": writes,
         "two runs at once": lambda: times(20, start_two, cases=4),
+        "a Dask worker is killed": lambda: times(20, kill_dask_worker, cases=8),
+        "the Dask scheduler is killed": lambda: times(20, kill_scheduler, cases=8),
+        "a poisoned case on Dask": lambda: times(20, poison_dask, cases=8),
         "strange places": places,
         "5,000 tiny cases": many,
+        "two workers against one": two_workers,
     }
     broken = 0
     for name, row in matrix.items():

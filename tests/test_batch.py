@@ -21,6 +21,7 @@ from faulty import (
 )
 from phantoms import ball, make_bundle, threshold_model
 
+from voxtile.batch.display import Display, result_lines
 from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.shard import Shard
@@ -289,6 +290,47 @@ def test_events_tell_the_stages_and_survive_a_torn_line(tmp_path: Path) -> None:
     broken = [line for line in lines if not line.endswith("}")]
     assert len(broken) == 1
     assert json.loads(lines[-1])["event"] == "run_finished"
+
+
+class Screen:
+    """Remembers what a bar would show."""
+
+    def __init__(self) -> None:
+        self.total, self.words, self.lines = 0.0, [], []
+
+    def begin(self, stage: str, total: float) -> None:
+        self.total = total
+
+    def at(self, completed: float, words: str) -> None:
+        self.words.append(words)
+
+    def line(self, words: str) -> None:
+        self.lines.append(words)
+
+
+def test_the_display_shows_what_runs_and_what_failed(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 3)
+    (tmp_path / "c001.nii.gz").write_bytes(b"")
+    screen = Screen()
+    run_faulty(manifest, tmp_path / "out", on_event=Display(screen))
+    assert screen.total == 3
+    assert "0/3  c000 infer" in screen.words
+    assert screen.words[-1] == "3/3    1 failed"
+    (failed,) = screen.lines
+    assert "2/3 c001" in failed
+    assert "failed  empty_file" in failed
+
+
+def test_the_result_names_reasons_and_the_slowest(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 9)
+    for number in range(7):
+        (tmp_path / f"c00{number}.nii.gz").write_bytes(b"")
+    result = run_faulty(manifest, tmp_path / "out")
+    lines = list(result_lines(result))
+    assert lines[0] == "2 done, 7 failed"
+    assert lines[1] == "  7 x empty_file: c000, c001, c002, c003, c004, and 2 more"
+    assert lines[2].startswith("slowest: c00")
+    assert "--retry-failed" in lines[3]
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:

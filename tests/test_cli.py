@@ -185,12 +185,22 @@ def test_models_lists_what_is_shipped() -> None:
     assert invoke("models")[0] == 0
 
 
+@pytest.mark.parametrize("case_id", ["../evil", "/evil", "a/b", "..", "con trol", "a\tb"])
+def test_an_id_that_leaves_the_folder_is_4_and_writes_nothing(cohort: Path, case_id: str) -> None:
+    before = sorted(cohort.rglob("*"))
+    (cohort / "good.csv").write_text(f"case_id,image\n{case_id},a.nii.gz\n")
+    code, said = invoke("run", cohort / "good.csv", cohort / "model", "--out", cohort / "out")
+    assert code == 4
+    assert "because it names files" in said
+    assert sorted(cohort.rglob("*")) == before
+
+
 def test_a_rerun_says_what_was_done_before(cohort: Path) -> None:
     words = ("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out")
     assert invoke(*words)[0] == 3
     code, said = invoke(*words)
     assert code == 3
-    assert "1 done, 1 failed (2 of all before)" in said
+    assert "1 done, 1 failed (2 done before)" in said
     assert "1 x empty_file: b" in said
     assert "--retry-failed" in said
     assert invoke(*words, "--quiet") == (3, "")

@@ -423,3 +423,18 @@ def test_canonical_input_reaches_the_model_in_ras_order() -> None:
     ras = canonical(image)
     assert ras.shape == (14, 10, 12)
     np.testing.assert_array_equal(seen[0][3, 1:15, 3:13, 0], ras.array[:, :, 3])
+
+
+def test_a_regridded_scan_leaves_the_image_that_its_mask_lies_on(tmp_path: Path) -> None:
+    image, truth = ball(axes="LPS")
+    write_series(tmp_path / "series", image)
+    (tmp_path / "series" / "slice0005.dcm").unlink()
+    settings = RunSettings(policy=ReadPolicy(missing_slices="interpolate"))
+    manifest = write_manifest(tmp_path, [{"case_id": "a", "image": "series"}])
+    run(manifest, tmp_path / "out", settings=settings)
+    mask = read_nifti(tmp_path / "out/masks/a.nii.gz").volume
+    written = read_nifti(tmp_path / "out/images/a.nii.gz").volume
+    assert mask.shape == written.shape == image.shape
+    np.testing.assert_allclose(mask.affine, written.affine)
+    np.testing.assert_array_equal(mask.array, (written.array > 50).astype(np.uint8))
+    assert (mask.array != truth.array).sum() < 60  # only the slice that was made up differs

@@ -21,7 +21,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault
-from voxtile.lifeline import made_by_main_thread
+from voxtile.lifeline import command
 from voxtile.models.spec import ModelError
 from voxtile.report import CaseReport
 from voxtile.run import Job
@@ -83,10 +83,7 @@ class _Worker:
 
     def __init__(self, job: bytes, limits: Limits) -> None:
         near, far = socket.socketpair()
-        command = (
-            "from voxtile.batch.worker import serve; "
-            f"serve({far.fileno()}, {made_by_main_thread()})"
-        )
+        program = command(f"from voxtile.batch.worker import serve; serve({far.fileno()})")
         threads = str(limits.threads)
         environment = {
             **os.environ,
@@ -95,11 +92,13 @@ class _Worker:
             "OPENBLAS_NUM_THREADS": threads,
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_NUM_INTEROP_THREADS": "1",
+            # Workers share a GPU: the first would otherwise take all of its memory.
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         }
         try:
             with far:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", command],
+                    [sys.executable, "-P", "-c", program],
                     env=environment,
                     pass_fds=[far.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -187,7 +186,8 @@ class Crew:
     def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Loss]:
         """Do cases, and yield what each came to, in the order they end.
 
-        A caller that has seen enough closes the iterator; workers end with it.
+        Workers stay for the next cases, unless the caller has seen enough and
+        closes the iterator, or something stops the run.
 
         Raises
         ------
@@ -207,10 +207,15 @@ class Crew:
                 self._fill(waiting)
                 yield from self._hear(_LOOK_EVERY_S)
                 yield from self._end_offenders()
-        finally:
-            for worker in self._workers:
-                worker.end()
-            self._workers.clear()
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End the workers, whatever they are doing."""
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
 
     def _fill(self, waiting: deque[Assignment]) -> None:
         """Start workers that are missing, and give each idle one a case."""

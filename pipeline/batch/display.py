@@ -81,7 +81,7 @@ def case_line(report: CaseReport, number: int, count: int) -> str:
 def result_lines(result: RunResult) -> Iterator[str]:
     """Yield what a run came to: counts, failures by reason, the slowest cases."""
     reports, failed = result.reports, result.failed
-    before = f" ({result.kept} of all before)" if result.kept else ""
+    before = f" ({result.kept} done before)" if result.kept else ""
     left = f", {result.not_run} not run" if result.not_run else ""
     yield f"{len(reports) - len(failed)} done, {len(failed)} failed{before}{left}"
     reasons = Counter(report.reason.code for report in failed if report.reason is not None)

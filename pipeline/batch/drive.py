@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from voxtile.run import Job, RunSettings
 from voxtile.scan import Notice
 
 from . import folder, ledger
+from .cluster import DaskCrew, connected
 from .crew import Crew, Limits, Loss
 from .events import Event, EventLog, Listener, News, now
 from .interrupt import Interrupted, Stop, listening
@@ -121,8 +122,12 @@ def run_manifest(
     batch = batch or BatchSettings()
     out = Path(out)
     everything = _chosen(manifest, root, settings)
+    if batch.cluster is not None:  # other machines have another current folder
+        out, everything = out.absolute(), tuple(map(_anywhere, everything))
     cases = everything if batch.shard is None else batch.shard.of(everything)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    if batch.cluster is not None:
+        bundle = replace(bundle, folder=bundle.folder.absolute())
     job = Job(
         bundle=bundle,
         plan=make_plan(
@@ -134,11 +139,15 @@ def run_manifest(
         models=None if models is None else tuple(models),
     )
     facts = _facts(job, Path(manifest), everything, batch.shard)
-    with locked(out, batch.shard), listening(at_once=batch.workers is None) as stop:
+    with (
+        locked(out, batch.shard),
+        listening(at_once=batch.in_process) as stop,
+        _client(batch, out) as client,
+    ):
         if batch.shard is not None:
             refuse_mixed(out, batch.shard.count)
         folder.prepare(out, cases, batch.shard)
-        return _Drive(job, cases, batch, stop, facts).run(on_case, on_event)
+        return _Drive(job, cases, batch, stop, facts, client).run(on_case, on_event)
 
 
 class _Drive:
@@ -151,7 +160,9 @@ class _Drive:
         batch: BatchSettings,
         stop: Stop,
         facts: dict[str, Any],
+        client: Any,
     ) -> None:
+        self._client = client
         self._job = job
         self._cases = cases
         self._batch = batch
@@ -217,12 +228,16 @@ class _Drive:
         """Yield the report of each case, recorded."""
         if not todo:
             return
-        if self._batch.workers is None:
+        if self._batch.in_process:
             yield from self._work_here(todo)
             return
-        count = min(max(1, self._batch.workers), len(todo))
+        # On a cluster each Dask worker has one case, however many workers come.
+        at_once = len(todo) if self._client is not None else max(1, self._batch.workers or 1)
         lost: list[Loss] = []
-        with closing(self._crew(self._job, count).run((case, ()) for case in todo)) as outcomes:
+        with (
+            self._crew(self._job, min(at_once, len(todo))) as crew,
+            closing(crew.run((case, ()) for case in todo)) as outcomes,
+        ):
             for outcome in outcomes:
                 if isinstance(outcome, CaseReport) and not _mendable(outcome):
                     yield outcome
@@ -256,7 +271,7 @@ class _Drive:
             job = replace(self._job, plan=plan)
             again = [(loss.case, (_retried(loss, attempt + 1, plan.batch),)) for loss in lost]
             lost = []
-            with closing(self._crew(job, 1).run(again)) as outcomes:
+            with self._crew(job, 1) as crew, closing(crew.run(again)) as outcomes:
                 for outcome in outcomes:
                     if isinstance(outcome, CaseReport) and not _mendable(outcome):
                         yield outcome
@@ -265,12 +280,32 @@ class _Drive:
                     else:
                         yield self._give_up(self._as_loss(outcome), attempt + 1)
 
-    def _crew(self, job: Job, count: int) -> Crew:
-        """Return workers that share the machine."""
+    @contextmanager
+    def _crew(self, job: Job, count: int) -> Iterator[Crew | DaskCrew]:
+        """Yield workers, which end with the block."""
+        crew = self._new_crew(job, count)
+        try:
+            yield crew
+        finally:
+            crew.end()
+
+    def _new_crew(self, job: Job, count: int) -> Crew | DaskCrew:
+        """Return workers that share the machine, or those of the cluster."""
+        batch = self._batch
+        if self._client is not None:
+            return DaskCrew(
+                self._client,
+                job,
+                most=count,
+                timeout_s=batch.timeout_s,
+                memory_mb=batch.memory_mb,
+                stop=self._stop,
+                tell=self._tell,
+            )
         limits = Limits(
-            threads=max(1, machine_cores() // max(1, self._batch.workers or 1)),
-            memory_mb=self._batch.memory_of_one(count),
-            timeout_s=self._batch.timeout_s,
+            threads=max(1, machine_cores() // max(1, batch.workers or 1)),
+            memory_mb=batch.memory_of_one(count),
+            timeout_s=batch.timeout_s,
         )
         return Crew(job, count, limits, self._stop, self._tell)
 
@@ -341,6 +376,16 @@ class _Drive:
         return self._job.out / ("run.json" if shard is None else f"run-{shard}.json")
 
 
+@contextmanager
+def _client(batch: BatchSettings, out: Path) -> Iterator[Any]:
+    """Yield a Dask client where the batch has a cluster, else None."""
+    if batch.cluster is None:
+        yield None
+        return
+    with connected(batch.cluster, out) as client:
+        yield client
+
+
 def _chosen(
     manifest: str | Path, root: str | Path | None, settings: RunSettings
 ) -> tuple[Case, ...]:
@@ -352,6 +397,15 @@ def _chosen(
         if not cases:
             raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
     return cases
+
+
+def _anywhere(case: Case) -> Case:
+    """Return a case whose files are found from any current folder."""
+    return replace(
+        case,
+        images=tuple((channel, path.absolute()) for channel, path in case.images),
+        label=None if case.label is None else case.label.absolute(),
+    )
 
 
 def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None) -> dict[str, Any]:

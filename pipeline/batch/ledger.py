@@ -4,7 +4,7 @@ The JSON of a case is written after its mask, so a case that was interrupted
 has none and is done again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +38,7 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
         remove(job.picture_path(case.case_id))
 
 
-def finished(
-    job: Job,
-    cases: Sequence[Case],
-    *,
-    retry_failed: bool,
-    on_checked: Callable[[], None] = lambda: None,
-) -> dict[str, CaseReport]:
+def finished(job: Job, cases: Sequence[Case], *, retry_failed: bool) -> dict[str, CaseReport]:
     """Return the reports of the cases that need not be done again, by id.
 
     Parameters
@@ -53,14 +47,11 @@ def finished(
     cases : sequence of Case
     retry_failed : bool
         Whether a case that failed counts as not done.
-    on_checked : callable
-        Called after each case that had a report.
     """
     candidates = [case for case in cases if record_path(job.out, case.case_id).exists()]
     kept: dict[str, CaseReport] = {}
     with ThreadPoolExecutor(_READERS) as readers:
         for report in readers.map(lambda case: _kept(job, case, retry_failed), candidates):
-            on_checked()
             if report is not None:
                 kept[report.case_id] = report
     return kept

@@ -3,8 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .shard import Shard
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class BatchSettings:
         Whether everything is done again.
     shard : Shard, optional
         Only this part of the manifest.
+    cluster : Cluster, optional
+        Where to run instead of in workers of this machine.
 
     Raises
     ------
@@ -47,6 +53,7 @@ class BatchSettings:
     retry_failed: bool = False
     fresh: bool = False
     shard: Shard | None = None
+    cluster: "Cluster | None" = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -57,6 +64,11 @@ class BatchSettings:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value} must be more than 0")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether cases run in this process."""
+        return self.workers is None and self.cluster is None
 
     def memory_of_one(self, workers: int) -> float:
         """Return the most memory of one of so many workers, in MB (10^6 bytes)."""

@@ -21,7 +21,6 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault
 from voxtile.journal import Journal
-from voxtile.lifeline import die_with_parent
 from voxtile.report import CaseReport
 from voxtile.run import Job, Segmenter, attempt_case
 from voxtile.scan import Notice
@@ -32,13 +31,12 @@ from .ledger import record
 MENDABLE = ("out_of_memory", "decoder_crashed")
 
 
-def serve(descriptor: int, of_main_thread: bool) -> None:
+def serve(descriptor: int) -> None:
     """Live as a worker until the run ends the line."""
     import logging
     import os
     import warnings
 
-    die_with_parent(of_main_thread=of_main_thread)
     os.set_inheritable(descriptor, False)  # or a decoder would keep the line open
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the run decides what they end

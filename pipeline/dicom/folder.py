@@ -83,7 +83,7 @@ def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
     found = []
     for place in places:
         looking_at(str(place))
-        if _is_dicom(place):
+        if is_dicom(place):
             found.append(place)
     if not found:
         raise CaseError(
@@ -143,7 +143,7 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
         )
 
 
-def _is_dicom(place: Place) -> bool:
+def is_dicom(place: Place) -> bool:
     """Whether a file of a folder is DICOM; refuses one that only looks like it."""
     if not place.path.exists():
         raise CaseError(

@@ -18,7 +18,7 @@ from voxtile.scan import Notice
 from .header import Instance, Slice
 
 # A picture with such a problem is no slice of a volume: a report page, a projection image.
-_NO_VOLUME = ("colour", "no_geometry")
+NO_VOLUME = ("colour", "no_geometry")
 _HOW = (
     "choose one with --series (or a column `series`): its id, a SeriesInstanceUID, or rules such "
     "as modality=CT, slices>=20, largest, joined by commas"
@@ -61,7 +61,7 @@ class Series:
     def may_be_volume(self) -> bool:
         """Whether some image lies somewhere, or is too damaged to tell."""
         return any(
-            image.problem is None or image.problem.code not in _NO_VOLUME for image in self.images
+            image.problem is None or image.problem.code not in NO_VOLUME for image in self.images
         )
 
     @property

@@ -1,6 +1,6 @@
 """A folder of DICOM to a scan, from the files to the voxels. Runs in the child process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from voxtile.scan import Notice, ReadPolicy, Scan
 from voxtile.volume import Volume
 
 from .folder import list_files
-from .header import Instance, read_header
+from .header import Instance, Slice, read_header
 from .pixels import Decoder, voxels
 from .repair import fill_gaps, rectangular
 from .selection import choose_series
@@ -19,6 +19,25 @@ from .stack import Stack, stack_slices
 
 def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     """Read the one volume of a folder; as `voxtile.dicom.read_series`, in this process."""
+    return _scan_here(workspace, path, policy, voxels)
+
+
+def survey_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
+    """Return the grid and the notices of the volume; its voxels stay 0 and unread.
+
+    Pixels are decoded only where several slices lie at one place, to tell
+    copies from conflicts.
+    """
+    return _scan_here(workspace, path, policy, _no_voxels)
+
+
+def _scan_here(
+    workspace: Workspace,
+    path: Path,
+    policy: ReadPolicy,
+    voxels_of: Callable[[Sequence[Slice], Sequence[int], Decoder], np.ndarray],
+) -> Scan:
+    """Return the one volume of a folder, with the voxels that `voxels_of` takes from its slices."""
     listing = list_files(path, workspace.at)
     instances = []
     for place in listing.files:
@@ -37,13 +56,21 @@ def read_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     decoder = Decoder(workspace)
     stack, found = stack_slices(series.slices, policy, decoder.same)
     notices += found
-    array = voxels(stack.slices, stack.planes, decoder)
+    array = voxels_of(stack.slices, stack.planes, decoder)
     fill_gaps(array, stack.planes)
-    affine = stack.affine
+    affine = lying = stack.affine
     if stack.tilt_deg and policy.tilt == "resample":
         array, affine = rectangular(array, affine, workspace)
     notices += [*_about(series.images, stack), *decoder.notices()]
-    return Scan(Volume(array.T, affine), tuple(notices))
+    regridded = bool(stack.missing) or affine is not lying
+    return Scan(Volume(array.T, affine), tuple(notices), regridded)
+
+
+def _no_voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> np.ndarray:
+    """Return zeros of the volume's shape, shape (slices, rows, columns)."""
+    # Pages of the workspace that nobody writes take no memory.
+    shape = (max(planes) + 1, slices[0].rows, slices[0].columns)
+    return decoder.workspace.allocate(shape, np.dtype(np.int16))
 
 
 def _about(images: Sequence[Instance], stack: Stack) -> list[Notice]:

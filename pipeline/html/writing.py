@@ -179,11 +179,17 @@ class _Album:
         if report.fingerprint and self.has(report.case_id):
             return
         settings = self.facts.get("settings", {})
+        # Another version may have known other choices.
+        told = {
+            name: choice
+            for name, choice in settings.get("policy", {}).items()
+            if name in ReadPolicy.__dataclass_fields__
+        }
         picture = read_picture(
             case,
             _mask_path(self.masks, report.case_id),
             self.labels,
-            policy=ReadPolicy(**settings.get("policy", {})),
+            policy=ReadPolicy(**told),
             label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
         )
         stamp = self._stamp(report)

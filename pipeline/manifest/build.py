@@ -1,0 +1,216 @@
+"""From what people have to a manifest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from voxtile.errors import ManifestError
+from voxtile.files import write_json, write_text
+
+from .names import find_files
+from .source import Found, read_json
+from .table import Table, defused, table_of
+
+Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a source needs to be told; None and empty where it has no use for it.
+
+    Parameters
+    ----------
+    labels : Path or None
+        Folder of labels, for nifti.
+    label_pattern : str or None
+        How labels are named, for nifti and bids.
+    suffixes : tuple of str
+        Which images, for bids.
+    root : Path or None
+        Where paths of the list begin, for monai.
+    """
+
+    labels: Path | None = None
+    label_pattern: str | None = None
+    suffixes: tuple[str, ...] = ()
+    root: Path | None = None
+
+
+_USED: dict[str, tuple[Source, ...]] = {
+    "labels": ("nifti",),
+    "label_pattern": ("nifti", "bids"),
+    "suffixes": ("bids",),
+    "root": ("monai",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a manifest goes, and what else is wanted.
+
+    Parameters
+    ----------
+    manifest : Path
+    key : Path or None
+        Takes the key of the pseudonyms, readable by its owner alone. For
+        dicom only.
+    label_names : Path or None
+        Takes names of label values as ``{"1": "liver"}``, where the source
+        has some.
+    """
+
+    manifest: Path
+    key: Path | None = None
+    label_names: Path | None = None
+
+
+def build_manifest(
+    source: Path,
+    outputs: Outputs,
+    *,
+    kind: Source,
+    options: BuildOptions | None = None,
+    on_files: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Make a manifest from a data set.
+
+    Parameters
+    ----------
+    source : Path
+        A folder, or the JSON file of msd and monai.
+    outputs : Outputs
+        None of them may exist.
+    kind : {"dicom", "nifti", "nnunet", "msd", "monai", "bids"}
+    options : BuildOptions, optional
+    on_files : callable, optional
+        Called with (files done, all files) where headers are read.
+
+    Returns
+    -------
+    Found
+        What was written, with notices.
+
+    Raises
+    ------
+    ManifestError
+        With everything that keeps the source from being listed; nothing is
+        written then.
+    ValueError
+        If an option does not belong to the kind.
+    """
+    options = options or BuildOptions()
+    for name, kinds in _USED.items():
+        if getattr(options, name) and kind not in kinds:
+            raise ValueError(f"{name} is for --from {' or '.join(kinds)}, not {kind}")
+    if outputs.key is not None and kind != "dicom":
+        raise ValueError(f"a key is for --from dicom; {kind} keeps the names of its files")
+    wanted = (outputs.manifest, outputs.key, outputs.label_names)
+    present = [path for path in wanted if path is not None and path.exists()]
+    if present:
+        raise ManifestError([f"{path} exists; name another, or move it away" for path in present])
+    found = _read(source, kind, options, outputs.key is not None, on_files)
+    if outputs.label_names is not None and not found.labels:
+        raise ManifestError([f"{source} does not name its labels"])
+    text = table_of(found.cases, outputs.manifest.parent).csv()
+    if outputs.key is not None:
+        write_text(outputs.key, _key_table(found).csv(), private=True)
+    if outputs.label_names is not None:
+        write_json(outputs.label_names, {str(value): name for value, name in found.labels})
+    write_text(outputs.manifest, text)
+    return found
+
+
+def detect(source: Path) -> Source:
+    """Return what a path looks like.
+
+    Raises
+    ------
+    ManifestError
+        If it looks like nothing, or like several.
+    """
+    if source.is_file():
+        return _detect_json(source)
+    if not source.is_dir():
+        raise ManifestError([f"{source} does not exist"])
+    if (source / "dataset.json").is_file():
+        kind = _detect_json(source / "dataset.json")
+        return "msd" if kind == "monai" else kind
+    if (source / "dataset_description.json").is_file() or _has_subjects(source):
+        return "bids"
+    files = find_files(source)
+    from voxtile.nifti import is_nifti_name
+    from voxtile.reading import is_dicom
+
+    nifti = any(is_nifti_name(path) for path in files)
+    dicom = any(not is_nifti_name(path) and is_dicom(path) for path in files)
+    if nifti == dicom:
+        what = "both NIfTI and DICOM files" if nifti else "neither NIfTI nor DICOM files"
+        raise ManifestError(
+            [f"{source} holds {what}; say what to list with --from {', '.join(get_args(Source))}"]
+        )
+    return "nifti" if nifti else "dicom"
+
+
+def _detect_json(path: Path) -> Source:
+    """Return what a JSON file describes."""
+    document = read_json(path)
+    if isinstance(document, dict):
+        if "channel_names" in document or "file_ending" in document:
+            return "nnunet"
+        if "training" in document and "modality" in document:
+            return "msd"
+    return "monai"
+
+
+def _has_subjects(folder: Path) -> bool:
+    """Whether a folder has BIDS subjects with NIfTI files in them."""
+    return any(
+        path.name.startswith("sub-")
+        for subject in sorted(folder.glob("sub-*"))[:3]
+        for path in subject.glob("**/sub-*_*.nii*")
+    )
+
+
+def _read(
+    source: Path,
+    kind: Source,
+    options: BuildOptions,
+    identify: bool,
+    on_files: Callable[[int, int], None] | None,
+) -> Found:
+    """Return the cases of a source; each kind imports its own reader."""
+    match kind:
+        case "dicom":
+            from .dicom_tree import read_dicom_tree
+
+            return read_dicom_tree(source, identify=identify, on_files=on_files)
+        case "nifti":
+            from .nifti_folder import read_nifti_folder
+
+            return read_nifti_folder(source, labels=options.labels, pattern=options.label_pattern)
+        case "nnunet":
+            from .nnunet import read_nnunet
+
+            return read_nnunet(source if source.is_dir() else source.parent)
+        case "msd":
+            from .datalist import read_decathlon
+
+            return read_decathlon(source / "dataset.json" if source.is_dir() else source)
+        case "monai":
+            from .datalist import read_monai
+
+            return read_monai(source, options.root)
+        case "bids":
+            from .bids import read_bids
+
+            return read_bids(source, suffixes=options.suffixes, label_pattern=options.label_pattern)
+
+
+def _key_table(found: Found) -> Table:
+    """Return the key of the pseudonyms."""
+    header = ("case_id", "group", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+    rows = (
+        (who.case_id, who.group, who.patient_id, who.study_uid, who.series_uid) for who in found.key
+    )
+    return Table(header, tuple(tuple(map(defused, row)) for row in rows))

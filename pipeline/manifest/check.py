@@ -1,0 +1,392 @@
+"""A manifest held against its files: what a run, a training or a score would trip over.
+
+From headers alone, in milliseconds a case; `deep` reads every voxel too.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from voxtile.case import Case, examine_manifest
+from voxtile.errors import CaseError
+from voxtile.models.spec import ModelSpec
+from voxtile.reading import (
+    read_channels,
+    read_scan,
+    survey_channels,
+    survey_scan,
+)
+from voxtile.reference import integral, on_grid_of, read_reference
+from voxtile.report import COLUMNS
+from voxtile.scan import Notice, ReadPolicy
+from voxtile.scoring import Measures
+from voxtile.volume import Volume, canonical
+
+from .readers import in_order
+from .source import listed
+
+OnCase = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with a manifest, or worth knowing.
+
+    Parameters
+    ----------
+    severity : {"error", "warning"}
+        With an error, a case or the whole manifest cannot be used as it is.
+    code : str
+        Stable name, for programs: of the reader's errors and notices, or
+        ``manifest``, ``group_divided``, ``same_image``, ``same_content``,
+        ``same_label``, ``no_label``.
+    sentence : str
+    case_id : str
+        Empty where it concerns no single case.
+    line : int
+        Of the manifest; 0 where the sentence says it, or there is none.
+    """
+
+    severity: Literal["error", "warning"]
+    code: str
+    sentence: str
+    case_id: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        where = f"line {self.line} case {self.case_id}: " if self.line else ""
+        return f"{self.severity}: {where}{self.code}: {self.sentence}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """What is known of a case.
+
+    Parameters
+    ----------
+    shape : (i, j, k) or None
+        None where the image cannot be read.
+    spacing_mm : (i, j, k) or None
+    orientation : str
+        Such as ``RAS``; empty where it is not known.
+    has_label : bool
+    label_values : tuple of int or None
+        Other than 0; None where they were not looked at.
+    """
+
+    case_id: str
+    line: int
+    split: str | None
+    group: str | None
+    shape: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    orientation: str = ""
+    has_label: bool = False
+    label_values: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """How a manifest is checked.
+
+    Parameters
+    ----------
+    deep : bool
+        Whether voxels are read: checksums, label values, equal images.
+    policy : ReadPolicy
+        As a run will have it.
+    label_map : mapping of int to int
+        Reference values to rename, as a run will.
+    """
+
+    deep: bool = False
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    label_map: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check came to.
+
+    Parameters
+    ----------
+    cases : tuple of CaseFacts
+        Of every sound row, in the manifest's order.
+    findings : tuple of Finding
+        Errors of the manifest itself first, then by line.
+    """
+
+    manifest: Path
+    deep: bool
+    cases: tuple[CaseFacts, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Findings that must be mended."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def summary(self) -> tuple[str, ...]:
+        """Return what the manifest holds, for people."""
+        splits = Counter(case.split or "no split" for case in self.cases)
+        groups = len({case.group for case in self.cases if case.group})
+        labelled = sum(case.has_label for case in self.cases)
+        lines = [
+            f"{self.manifest}: {len(self.cases)} cases "
+            f"({', '.join(f'{split} {count}' for split, count in splits.items())}), "
+            f"{labelled} with a label, {groups} groups"
+        ]
+        shapes = [case.shape for case in self.cases if case.shape is not None]
+        spacings = [case.spacing_mm for case in self.cases if case.spacing_mm is not None]
+        if shapes:
+            lines.append(f"shape: {_range(shapes)}; spacing: {_range(spacings)} mm")
+            axes = Counter(case.orientation for case in self.cases if case.orientation)
+            lines.append(
+                "orientation: " + ", ".join(f"{name} {count}" for name, count in axes.items())
+            )
+        values = Counter(value for case in self.cases for value in case.label_values or ())
+        if values:
+            lines.append(
+                "label values: "
+                + ", ".join(f"{value} in {count} cases" for value, count in sorted(values.items()))
+            )
+        return tuple(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as a JSON value."""
+        return {
+            "manifest": str(self.manifest),
+            "deep": self.deep,
+            "ok": not self.errors,
+            "errors": len(self.errors),
+            "warnings": len(self.findings) - len(self.errors),
+            "findings": [asdict(finding) for finding in self.findings],
+            "cases": [asdict(case) for case in self.cases],
+        }
+
+
+def check_manifest(
+    manifest: str | Path,
+    *,
+    root: str | Path | None = None,
+    spec: ModelSpec | None = None,
+    settings: CheckSettings | None = None,
+    on_case: OnCase | None = None,
+) -> CheckResult:
+    """Check a manifest and the files that it names.
+
+    Parameters
+    ----------
+    manifest : str or Path
+    root : str or Path, optional
+        Where relative paths begin; the manifest's folder unless given.
+    spec : ModelSpec, optional
+        The model that the manifest is for: its channels must be there, and
+        with `deep` labels may have only its values.
+    settings : CheckSettings, optional
+    on_case : callable, optional
+        Called with (cases done, all cases).
+
+    Returns
+    -------
+    CheckResult
+        Also for a manifest with problems: they are its findings.
+
+    Raises
+    ------
+    ManifestError
+        If there is no manifest at all.
+    """
+    settings = settings or CheckSettings()
+    cases, problems = examine_manifest(
+        manifest, root=root, reserved=(*COLUMNS, *Measures().columns)
+    )
+    findings = [Finding("error", "manifest", problem) for problem in problems]
+    later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
+    facts = []
+    contents: dict[str, list[Case]] = {}
+    # One at a time where voxels are read: memory is bounded by the largest case.
+    checked = in_order(
+        lambda case: _check_case(case, spec, settings), cases, at_once=1 if settings.deep else None
+    )
+    for number, (case, (known, found, content)) in enumerate(
+        zip(cases, checked, strict=True), start=1
+    ):
+        facts.append(known)
+        later += found
+        if content:
+            contents.setdefault(content, []).append(case)
+        if on_case is not None:
+            on_case(number, len(cases))
+    later += _alike(contents.values(), "same_content", "have equal voxels")
+    findings += sorted(later, key=lambda finding: finding.line)
+    return CheckResult(Path(manifest), settings.deep, tuple(facts), tuple(findings))
+
+
+def _check_case(
+    case: Case, spec: ModelSpec | None, settings: CheckSettings
+) -> tuple[CaseFacts, list[Finding], str]:
+    """Return what is known of a case, what was found, and a hash of its voxels (deep only)."""
+    facts = CaseFacts(case.case_id, case.line, case.split, case.group, has_label=bool(case.label))
+    findings: list[Finding] = []
+    channels = tuple(channel for channel, _ in case.images) if spec is None else spec.channels
+    image: Volume | None = None
+    content = ""
+    try:
+        read = read_channels if settings.deep else survey_channels
+        scan = read(case, channels, settings.policy)
+        image = scan.volume
+        findings += _warnings(case, scan.notices)
+        content = _content_hash(image) if settings.deep else ""
+        facts = replace(
+            facts,
+            shape=image.shape,
+            spacing_mm=image.spacing_mm,
+            orientation=image.orientation,
+        )
+    except CaseError as error:
+        findings.append(_error(case, error))
+    if case.label is None:
+        return facts, findings, content
+    try:
+        values, notices = _check_label(case.label, image, spec, settings)
+        findings += _warnings(case, notices)
+        facts = replace(facts, label_values=values)
+    except CaseError as error:
+        findings.append(_error(case, error))
+    return facts, findings, content
+
+
+def _check_label(
+    path: Path, image: Volume | None, spec: ModelSpec | None, settings: CheckSettings
+) -> tuple[tuple[int, ...] | None, tuple[Notice, ...]]:
+    """Return the label's values (deep only) and what was noticed, or raise what is wrong."""
+    notices: tuple[Notice, ...] = ()
+    if settings.deep and image is not None and spec is not None:
+        mask, notices = read_reference(path, image, spec.labels, settings.label_map)
+        return _values(mask.array), notices
+    scan = read_scan(path) if settings.deep else survey_scan(path)
+    notices = scan.notices
+    if image is not None:
+        _, more = on_grid_of(scan.volume, image, "label")
+        notices += more
+    if not settings.deep:
+        return None, notices
+    array, more = integral(scan.volume.array, "label")
+    return _values(array), (*notices, *more)
+
+
+def _values(array: np.ndarray) -> tuple[int, ...]:
+    """Return the values of a label map other than 0."""
+    return tuple(int(value) for value in np.unique(array) if value)
+
+
+def _content_hash(volume: Volume) -> str:
+    """Return a hash of shape and voxels, whatever the file, its type and its storage order."""
+    array = canonical(volume).array
+    digest = hashlib.sha256(repr(array.shape).encode())
+    for k in range(array.shape[2]):
+        digest.update(np.ascontiguousarray(array[:, :, k], np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _error(case: Case, error: CaseError) -> Finding:
+    """Return the finding of a case that cannot be used."""
+    return Finding("error", error.code, error.sentence, case.case_id, case.line)
+
+
+def _warnings(case: Case, notices: Iterable[Notice]) -> Iterator[Finding]:
+    """Yield the findings of what was noticed on reading."""
+    for notice in notices:
+        yield Finding("warning", notice.code, notice.sentence, case.case_id, case.line)
+
+
+def _range(triples: Sequence[tuple[float, float, float]]) -> str:
+    """Return the least and greatest of each axis."""
+    axes = [(min(axis), max(axis)) for axis in zip(*triples, strict=True)]
+    return " x ".join(
+        f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g}-{high:.4g}"
+        for low, high in axes
+    )
+
+
+def _divided(cases: Sequence[Case]) -> Iterator[Finding]:
+    """Yield the groups that lie in two splits, or in two folds."""
+    for column in ("split", "fold"):
+        parts: dict[str, dict[str, Case]] = {}
+        for case in cases:
+            value = case.split if column == "split" else dict(case.extras).get(column)
+            if case.group and value:
+                parts.setdefault(case.group, {}).setdefault(value, case)
+        for group, found in parts.items():
+            if len(found) > 1:
+                where = " and ".join(f"{value} (line {case.line})" for value, case in found.items())
+                last = list(found.values())[-1]
+                yield Finding(
+                    "error",
+                    "group_divided",
+                    f"group {group!r} has cases in {column} {where}, so scores would be too good; "
+                    "keep it in one (`voxtile manifest split` does)",
+                    last.case_id,
+                    last.line,
+                )
+
+
+def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
+    """Yield the files that several rows name."""
+    images: dict[tuple[str, ...], list[Case]] = {}
+    labels: dict[Path, list[Case]] = {}
+    for case in cases:
+        choice = (case.series or "", str(case.volume or 0))
+        paths = (str(path.absolute()) for _, path in case.images)
+        images.setdefault((*paths, *choice), []).append(case)
+        if case.label is not None:
+            labels.setdefault(case.label.absolute(), []).append(case)
+    yield from _alike(images.values(), "same_image", "name one image")
+    for group in labels.values():
+        if len(group) > 1:
+            last = group[-1]
+            yield Finding(
+                "warning",
+                "same_label",
+                f"cases {listed([case.case_id for case in group])} name one label",
+                last.case_id,
+                last.line,
+            )
+
+
+def _alike(groups: Iterable[Sequence[Case]], code: str, what: str) -> Iterator[Finding]:
+    """Yield the cases that are one scan: an error where splits would share it."""
+    for group in groups:
+        if len(group) < 2:
+            continue
+        splits = {case.split for case in group}
+        last = group[-1]
+        names = listed([case.case_id for case in group])
+        shared = len(splits) > 1
+        yield Finding(
+            "error" if shared else "warning",
+            code,
+            f"cases {names} {what}"
+            + (", but lie in different splits; remove all but one" if shared else ""),
+            last.case_id,
+            last.line,
+        )
+
+
+def _unlabelled(cases: Sequence[Case]) -> Iterator[Finding]:
+    """Yield the cases that training would refuse for want of a label."""
+    for case in cases:
+        if case.label is None and case.split in ("train", "val"):
+            yield Finding(
+                "warning",
+                "no_label",
+                f"split {case.split!r} but no label: training needs one",
+                case.case_id,
+                case.line,
+            )

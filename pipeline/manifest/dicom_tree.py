@@ -1,0 +1,209 @@
+"""A tree of DICOM: a case for each series, under pseudonyms.
+
+Case ids and groups are numbered in the order of the files' paths, so they say
+nothing about a patient. Who stands behind them is told only where a key is
+asked for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+from voxtile.case import Case
+from voxtile.dicom import catalogue
+from voxtile.errors import ManifestError
+
+from .names import find_files
+from .readers import in_order
+from .source import Found, Identity
+
+# So many files are asked for at once: progress is seen, and a reply stays small.
+_AT_ONCE = 200
+
+OnFiles = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class _Series:
+    """What was found of one series so far.
+
+    Parameters
+    ----------
+    folders : dict of Path to dict
+        For each folder its images: SOPInstanceUID and number of slices.
+    """
+
+    uid: str
+    label: str
+    modality: str
+    patient: str
+    identity: tuple[str, str]
+    folders: dict[Path, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def slices(self) -> int:
+        """Slices of all images."""
+        return sum(sum(images.values()) for images in self.folders.values())
+
+    @property
+    def home(self) -> Path:
+        """The innermost folder that holds all of it."""
+        return Path(commonpath(self.folders))
+
+    def copies(self) -> list["_Series"]:
+        """Return the series, or each folder of it where several hold the same images."""
+        images = [uid for inside in self.folders.values() for uid in inside]
+        if len(set(images)) == len(images):
+            return [self]
+        return [replace(self, folders={folder: self.folders[folder]}) for folder in self.folders]
+
+
+def read_dicom_tree(
+    folder: Path, *, identify: bool = False, on_files: OnFiles | None = None
+) -> Found:
+    """Return a case for each series below a folder that may be a volume.
+
+    Parameters
+    ----------
+    folder : Path
+    identify : bool, default False
+        Whether the key of the pseudonyms is returned too.
+    on_files : callable, optional
+        Called with (files done, all files) while headers are read.
+
+    Returns
+    -------
+    Found
+        A case's image is the folder that holds its series; where that holds
+        several, a column ``series`` chooses by pseudonym. Modality and number
+        of slices are columns. Scouts and objects that are no images are left
+        out, and counted in the notices.
+
+    Raises
+    ------
+    ManifestError
+        If no series may be a volume.
+    """
+    paths = [path for path in find_files(folder) if path.name.upper() != "DICOMDIR"]
+    counts = dict.fromkeys(("scout", "picture", "other", "damaged"), 0)
+    every: dict[str, _Series] = {}
+    named = True
+    mixed: set[str] = set()
+    for path, entry in _entries(paths, identify, on_files):
+        if entry is None:
+            continue
+        kind = entry["kind"]
+        if kind in counts:
+            counts[kind] += 1
+        if kind != "image":
+            continue
+        identity = entry.get("identity", ("", ""))
+        series = every.setdefault(
+            entry["series"],
+            _Series(
+                entry["series"],
+                entry["label"],
+                entry["modality"],
+                entry["patient"],
+                (identity[0], identity[1]),
+            ),
+        )
+        images = series.folders.setdefault(path.parent, {})
+        images[entry["instance"] or str(path)] = entry["slices"]
+        named &= entry["named"]
+        if entry["patient"] != series.patient:
+            mixed.add(series.uid)
+    volumes = sorted(
+        (copy for series in every.values() for copy in series.copies()),
+        key=lambda series: (min(series.folders), series.label),
+    )
+    if not volumes:
+        raise ManifestError(
+            [f"{folder} holds no series of DICOM images ({len(paths)} files were looked at)"]
+        )
+    crowded = _crowded(volumes, folder)
+    patients = list(dict.fromkeys(series.patient for series in volumes))
+    groups = dict(zip(patients, _numbered("patient", len(patients)), strict=True))
+    ids = _numbered("case", len(volumes))
+    cases = tuple(
+        Case(
+            name,
+            (("image", series.home),),
+            group=groups[series.patient],
+            series=f"id={series.label}" if series.uid in crowded else None,
+            extras=(
+                ("modality", series.modality),
+                ("slices", str(series.slices)),
+            ),
+        )
+        for name, series in zip(ids, volumes, strict=True)
+    )
+    key = tuple(
+        Identity(name, groups[series.patient], *series.identity, series.uid)
+        for name, series in zip(ids, volumes, strict=True)
+    )
+    notices = tuple(_notices(counts, named, len(mixed), len(volumes) - len(every)))
+    return Found(cases, notices, key=key if identify else ())
+
+
+def _crowded(volumes: Sequence[_Series], root: Path) -> set[str]:
+    """Return the series in whose folder, with all below it, another series lies too."""
+    below: dict[Path, set[str]] = {}
+    for series in volumes:
+        for folder in series.folders:
+            for outer in (folder, *folder.parents):
+                below.setdefault(outer, set()).add(series.uid)
+                if outer == root:
+                    break
+    return {series.uid for series in volumes if len(below[series.home]) > 1}
+
+
+def _numbered(word: str, count: int) -> list[str]:
+    """Return ``case001``, ``case002`` and so on."""
+    digits = max(3, len(str(count)))
+    return [f"{word}{number:0{digits}d}" for number in range(1, count + 1)]
+
+
+def _notices(counts: dict[str, int], named: bool, mixed: int, copies: int) -> Iterator[str]:
+    """Yield what was left out, and what a user should know about groups."""
+    words = {
+        "scout": "scouts (localisers)",
+        "picture": "pictures that lie nowhere in the patient",
+        "other": "DICOM objects that are no images",
+        "damaged": "files that are damaged, or are no DICOM but ought to be",
+    }
+    left = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
+    if left:
+        yield f"left out: {', '.join(left)}"
+    if not named:
+        yield (
+            "some images have no patient id; those of one study count as one patient, so check "
+            "column group before you split"
+        )
+    if mixed:
+        yield (
+            f"{mixed} series have images of several patient ids; the group is that of the first "
+            "file, so check them"
+        )
+    if copies:
+        yield (
+            f"{copies} rows are copies: a series that is there again in another folder, under the "
+            "same group; remove rows that you do not need"
+        )
+    yield "paths stand as they are on disk; rename folders whose names identify a patient"
+
+
+def _entries(
+    paths: Sequence[Path], identify: bool, on_files: OnFiles | None
+) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """Yield every file with what it is a part of."""
+    batches = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
+    read = in_order(lambda some: catalogue(some, identify=identify), batches)
+    done = 0
+    for some, entries in zip(batches, read, strict=True):
+        yield from zip(some, entries, strict=True)
+        done += len(some)
+        if on_files is not None:
+            on_files(done, len(paths))

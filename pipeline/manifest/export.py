@@ -1,0 +1,221 @@
+"""A manifest in the layout of another tool: nnU-Net or MONAI.
+
+Every file is read and written anew, so that DICOM becomes NIfTI, checksums
+are verified, labels lie on the grid of their image in whole numbers, and no
+text of a header is handed on. Or it is linked, where it is as it must be.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from voxtile.case import Case, read_manifest
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.files import write_json
+from voxtile.nifti import write_mask, write_volume
+from voxtile.reading import policy_of, read_scan, survey_scan
+from voxtile.reference import integral, on_grid_of
+from voxtile.scan import ReadPolicy
+from voxtile.volume import Volume
+
+from . import datalist, nnunet
+from .check import CheckSettings, check_manifest
+
+Layout = Literal["nnunet", "monai"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """How a manifest is exported.
+
+    Parameters
+    ----------
+    to : {"nnunet", "monai"}
+    link : bool
+        Whether sound ``.nii.gz`` files are linked rather than written anew.
+    channels : tuple of str
+        Names of channels for the other tool; those of the columns unless
+        given.
+    labels : mapping of int to str
+        Names of label values; ``label_<value>`` unless given.
+    policy : ReadPolicy
+    """
+
+    to: Layout
+    link: bool = False
+    channels: tuple[str, ...] = ()
+    labels: Mapping[int, str] = field(default_factory=dict)
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+
+
+def export_manifest(
+    manifest: Path,
+    out: Path,
+    settings: ExportSettings,
+    *,
+    root: Path | None = None,
+    on_case: Callable[[int, int], None] | None = None,
+) -> tuple[str, ...]:
+    """Write the cases of a manifest in the layout of another tool, whole or not at all.
+
+    Parameters
+    ----------
+    manifest : Path
+    out : Path
+        Folder of the data set; must not exist, or be empty.
+    settings : ExportSettings
+    root : Path, optional
+        Where relative paths begin; the manifest's folder unless given.
+    on_case : callable, optional
+        Called with (cases done, all cases).
+
+    Returns
+    -------
+    tuple of str
+        What the user should know.
+
+    Raises
+    ------
+    ManifestError
+        With everything that is wrong; nothing is left in `out` then.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    cases = read_manifest(manifest, root=root)
+    _require_empty(out)
+    channels = _channels(cases, settings)
+    found = check_manifest(manifest, root=root, settings=CheckSettings(policy=settings.policy))
+    if found.errors:
+        raise ManifestError([f"case {e.case_id}: {e.sentence}" for e in found.errors])
+    layout = {"nnunet": nnunet, "monai": datalist}[settings.to]
+    layout.describe(cases, channels, {}, out.name)  # refuses at once what no file can mend
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Beside `out`, so that a data set is never seen half written.
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:40]}.") as beside:
+            folder = Path(beside) / "whole"
+            folder.mkdir()
+            values = _write_cases(cases, folder, layout.places, settings, on_case)
+            names = {
+                value: settings.labels.get(value, f"label_{value}")
+                for value in sorted(values | set(settings.labels))
+            }
+            for name, document in layout.describe(cases, channels, names, out.name).items():
+                write_json(folder / name, document)
+            folder.replace(out)
+    except OSError as error:
+        raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
+    return _notices(out, channels, settings)
+
+
+def _require_empty(out: Path) -> None:
+    """Refuse a folder with something in it."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ManifestError([f"{out} exists and is not empty; name another folder"])
+
+
+def _channels(cases: Sequence[Case], settings: ExportSettings) -> tuple[str, ...]:
+    """Return what the other tool is told that channels are called."""
+    columns = tuple(channel for channel, _ in cases[0].images)
+    if settings.channels and len(settings.channels) != len(columns):
+        raise ValueError(
+            f"--channels names {len(settings.channels)}, but the manifest has {len(columns)}: "
+            f"{', '.join(columns)}"
+        )
+    return settings.channels or columns
+
+
+def _write_cases(
+    cases: Sequence[Case],
+    folder: Path,
+    places: Callable[[Case], tuple[tuple[str, ...], str]],
+    settings: ExportSettings,
+    on_case: Callable[[int, int], None] | None,
+) -> set[int]:
+    """Write all files, and return which label values there are."""
+    values: set[int] = set()
+    problems = []
+    for number, case in enumerate(cases, start=1):
+        images, label = places(case)
+        try:
+            policy = policy_of(case, settings.policy)
+            grids = [
+                _write_image(path, folder / place, policy, link=settings.link)
+                for (_, path), place in zip(case.images, images, strict=True)
+            ]
+            if case.label is not None:
+                values |= _write_label(case.label, grids[0], folder / label, link=settings.link)
+        except CaseError as error:
+            problems.append(f"case {case.case_id}: {error.sentence}")
+        if on_case is not None:
+            on_case(number, len(cases))
+    if problems:
+        raise ManifestError(problems)
+    return values
+
+
+def _write_image(source: Path, target: Path, policy: ReadPolicy, *, link: bool) -> Volume:
+    """Write or link one channel, and return its grid."""
+    if link and source.is_file() and source.name.lower().endswith(".nii.gz"):
+        scan = survey_scan(source, policy)
+        if policy.volume is None:
+            _link(source, target)
+            return scan.volume
+    volume = read_scan(source, policy).volume
+    write_volume(target, volume)
+    return volume
+
+
+def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> set[int]:
+    """Write or link a label on the grid of its image, and return its values other than 0."""
+    scan = read_scan(source)
+    placed, moved = on_grid_of(scan.volume, image, "label")
+    array, _ = integral(placed.array, "label")
+    values = {int(value) for value in np.unique(array) if value}
+    whole = scan.volume.array.dtype.kind in "iu"
+    if link and whole and not moved and source.name.lower().endswith(".nii.gz"):
+        _link(source, target)
+    else:
+        small = max(values, default=0) <= 255
+        write_mask(target, placed.with_array(array.astype(np.uint8 if small else np.uint16)))
+    return values
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` a link to a file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source.resolve())
+
+
+def _notices(out: Path, channels: Sequence[str], settings: ExportSettings) -> tuple[str, ...]:
+    """Return what the user of the other tool should know."""
+    notices = []
+    if settings.to == "nnunet":
+        if not _is_dataset_name(out.name):
+            notices.append(
+                f"nnU-Net finds data sets called Dataset001_Name; rename {out.name!r} before you "
+                "use it"
+            )
+        if channels == ("image",):
+            notices.append(
+                "nnU-Net normalises a channel called CT by a window and all others by z-score; "
+                "this one is called image, so pass --channels CT if it is one"
+            )
+        if (out / "splits_final.json").exists():
+            notices.append(
+                "splits_final.json has the manifest's division; copy it into the data set's folder "
+                "in nnUNet_preprocessed after planning"
+            )
+    if settings.link:
+        notices.append("linked files are as they were, headers included")
+    return tuple(notices)
+
+
+def _is_dataset_name(name: str) -> bool:
+    """Whether nnU-Net recognises a folder as a data set."""
+    head, _, tail = name.partition("_")
+    return len(head) == 10 and head.startswith("Dataset") and head[7:].isdecimal() and bool(tail)

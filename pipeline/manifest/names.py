@@ -1,0 +1,135 @@
+"""From file names to case ids, and the NIfTI files of a folder in order."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from voxtile.errors import ManifestError
+
+_ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
+# nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+
+def find_nifti(folder: Path) -> list[Path]:
+    """Return the NIfTI files below a folder in the order of their names; a pair counts once.
+
+    Hidden files are left out: macOS puts a ``._x.nii.gz`` beside each
+    ``x.nii.gz`` that it copies.
+
+    Raises
+    ------
+    ManifestError
+        If a folder cannot be read.
+    """
+    return [path for path in find_files(folder) if _is_volume(path)]
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Return all files below a folder that are not hidden, in the order of their names.
+
+    Links to folders are followed, each folder once, as the DICOM reader does.
+
+    Raises
+    ------
+    ManifestError
+        If a folder cannot be read.
+    """
+
+    def walk() -> Iterator[Path]:
+        seen = set()
+        for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+            real = Path(root).resolve()
+            if real in seen:  # a link back up, or a second way to the same place
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(root, name) for name in files if not name.startswith("."))
+
+    if not folder.is_dir():
+        raise ManifestError([f"{folder} is no folder; name one"])
+    return sorted(walk())
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without the ending of NIfTI."""
+    for ending in _ENDINGS:
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return path.name
+
+
+def split_channel(name: str) -> tuple[str, str] | None:
+    """Return case and channel of nnU-Net's ``case_0000``; None for another name."""
+    match = _CHANNEL.fullmatch(name)
+    return None if match is None else (match[1], match[2])
+
+
+def channel_name(text: str) -> str:
+    """Return a name that a column ``image_<channel>`` can have."""
+    return re.sub(r"[^A-Za-z0-9_]+", "_", text)[:40] or "_"
+
+
+def case_id(text: str) -> str:
+    """Return a case id for any text: what an id cannot hold becomes ``_``."""
+    kept = re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+    # A cell that begins with "-" is a formula to a spreadsheet, and an option to a shell.
+    kept = re.sub(r"^-", "_", kept)
+    return kept if kept.strip(".") else kept.replace(".", "_") or "_"
+
+
+def case_ids(names: Sequence[Sequence[str]]) -> list[str]:
+    """Return an id for each case, unique whatever the case of letters.
+
+    Parameters
+    ----------
+    names : sequence of sequence of str
+        For each case its folders, below what all share, and its name. The
+        name is the id where all names differ; else folders and name are.
+
+    Raises
+    ------
+    ManifestError
+        If two cases cannot be told apart, or an id would be too long.
+
+    Examples
+    --------
+    >>> case_ids([("a", "scan"), ("b", "scan")])
+    ['a_scan', 'b_scan']
+    """
+    ids = [case_id(parts[-1]) for parts in names]
+    if _repeated(ids):
+        ids = [case_id("_".join(parts)) for parts in names]
+    problems = [
+        f"{'/'.join(parts)!r} and another file both become case_id {chosen!r}; rename one"
+        for parts, chosen in zip(names, ids, strict=True)
+        if chosen.casefold() in _repeated(ids)
+    ]
+    problems += [
+        f"case_id {chosen[:40]!r}... would have {len(chosen)} characters, but 100 can be; rename "
+        "the file"
+        for chosen in ids
+        if len(chosen) > 100
+    ]
+    if problems:
+        raise ManifestError(problems)
+    return ids
+
+
+def _repeated(ids: Sequence[str]) -> set[str]:
+    """Return the ids that are there several times."""
+    counts = Counter(name.casefold() for name in ids)
+    return {name for name, count in counts.items() if count > 1}
+
+
+def _is_volume(path: Path) -> bool:
+    """Whether a file is NIfTI by its name; of a pair the header stands for both."""
+    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz"))
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at a folder that cannot be read: a manifest must not lack cases silently."""
+    raise ManifestError([f"{error.filename} cannot be read: {error.strerror}"]) from error

@@ -1,0 +1,131 @@
+"""A folder of NIfTI images, with labels beside them or in a folder of their own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from voxtile.case import Case
+from voxtile.errors import ManifestError
+
+from .names import case_ids, find_nifti, split_channel, stem
+from .source import Found, listed
+
+# Folder below the root, and name: what an image and its label share.
+_Place = tuple[str, ...]
+
+
+def read_nifti_folder(
+    folder: Path, *, labels: Path | None = None, pattern: str | None = None
+) -> Found:
+    """Return a case for each NIfTI image below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        ``case_0000.nii.gz``, ``case_0001.nii.gz`` are channels of one case,
+        as nnU-Net names them, unless labels have such names too.
+    labels : Path, optional
+        Folder of label maps. A label belongs to the image of its name, in
+        the same folder below `labels` or in whatever folder where names are
+        unique.
+    pattern : str, optional
+        Name of a label without its ending, such as ``{case}_seg``; the
+        default is ``{case}``. Without `labels`, labels so named lie beside
+        their images.
+
+    Raises
+    ------
+    ManifestError
+        If nothing is found, or names are ambiguous.
+    """
+    pattern = pattern or "{case}"
+    if "{case}" not in pattern:
+        raise ValueError(f"--label-pattern {pattern!r} must hold {{case}}, as {{case}}_seg does")
+    images = _by_place(folder)
+    found: dict[_Place, Path] = {}
+    if labels is not None:
+        found = _by_place(labels)
+        inside = set(found.values())  # `labels` may lie below `folder`
+        images = {place: path for place, path in images.items() if path not in inside}
+    elif pattern != "{case}":
+        bases = _by_case(images, {}, pattern)
+        found = {
+            label: images[label]
+            for place in [*images, *bases]
+            if (label := _label_place(place, pattern)) in images
+        }
+        images = {place: path for place, path in images.items() if place not in found}
+    if not images:
+        raise ManifestError([f"{folder} holds no NIfTI image (.nii, .nii.gz, .hdr); name another"])
+    return _pair(images, found, pattern)
+
+
+def _pair(images: Mapping[_Place, Path], labels: Mapping[_Place, Path], pattern: str) -> Found:
+    """Return the cases of images and the labels that belong to them."""
+    grouped = _by_case(images, labels, pattern)
+    several = [place for place, channels in grouped.items() if len(channels) > 1]
+    notices = []
+    if several and len(several) == len(grouped) == 1:
+        notices.append(
+            f"the names end in _0000 to _{max(grouped[several[0]])}, so the files were read as "
+            "channels of one case; rename them if each is a case of its own"
+        )
+    by_name: dict[str, list[_Place]] = {}
+    for place in labels:
+        by_name.setdefault(place[-1], []).append(place)
+    cases, used = [], set()
+    for name, (place, channels) in zip(case_ids(list(grouped)), grouped.items(), strict=True):
+        wanted = _label_place(place, pattern)
+        alone = by_name.get(wanted[-1], [])
+        match = wanted if wanted in labels else alone[0] if len(alone) == 1 else None
+        if match is not None:
+            used.add(match)
+        named = tuple(
+            ("image" if len(channels) == 1 else channel, path)
+            for channel, path in sorted(channels.items())
+        )
+        cases.append(Case(name, named, None if match is None else labels[match]))
+    if labels:
+        without = [case.case_id for case in cases if case.label is None]
+        notices += [f"no label for {listed(without)}"] if without else []
+        orphans = ["/".join(place) for place in labels if place not in used]
+        notices += [f"no image for label {listed(orphans)}"] if orphans else []
+    return Found(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(notices))
+
+
+def _by_case(
+    images: Mapping[_Place, Path], labels: Mapping[_Place, Path], pattern: str
+) -> dict[_Place, dict[str, Path]]:
+    """Return the files of each case by channel; the channel of a case with one is its own."""
+    names = {place[-1] for place in labels}
+    grouped: dict[_Place, dict[str, Path]] = {}
+    for place, path in images.items():
+        numbered = split_channel(place[-1])
+        if numbered is not None:
+            base, channel = numbered
+            # Channels count from 0000; a label with the number in its name says that it counts
+            # cases.
+            first = (*place[:-1], f"{base}_0000")
+            if first in images and _label_place(place, pattern)[-1] not in names:
+                grouped.setdefault((*place[:-1], base), {})[channel] = path
+                continue
+        grouped.setdefault(place, {})["image"] = path
+    return grouped
+
+
+def _label_place(place: _Place, pattern: str) -> _Place:
+    """Return where the label of a case is expected."""
+    return (*place[:-1], pattern.replace("{case}", place[-1]))
+
+
+def _by_place(folder: Path) -> dict[_Place, Path]:
+    """Return the NIfTI files below a folder by folders and name."""
+    placed: dict[_Place, Path] = {}
+    problems = []
+    for path in find_nifti(folder):
+        place = (*path.relative_to(folder).parent.parts, stem(path))
+        if place in placed:
+            problems.append(f"{placed[place]} and {path.name} differ only in ending; keep one")
+        placed[place] = path
+    if problems:
+        raise ManifestError(problems)
+    return placed

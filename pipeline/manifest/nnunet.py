@@ -1,0 +1,256 @@
+"""An nnU-Net v2 raw data set, read and written.
+
+    Dataset001_Name/
+      dataset.json               channel_names, labels, numTraining, file_ending
+      imagesTr/<case>_0000.nii.gz, <case>_0001.nii.gz, ...  one file a channel
+      labelsTr/<case>.nii.gz
+      imagesTs/, labelsTs/       the same for test cases
+
+As documentation/dataset_format.md of nnU-Net v2 says.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voxtile.case import Case, Split
+from voxtile.errors import ManifestError
+
+from .names import case_ids, find_files, split_channel
+from .source import Found, channel_names, label_names, listed, read_object
+
+_ENDINGS = (".nii.gz", ".nii")
+
+
+@dataclass(slots=True)
+class _Part:
+    """The cases of one half of the data set, as far as they were found."""
+
+    split: Split
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    labels: dict[str, Path] = field(default_factory=dict)
+
+
+def read_nnunet(folder: Path) -> Found:
+    """Return the cases of an nnU-Net v2 raw data set: `Tr` as train, `Ts` as test.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``dataset.json``.
+
+    Raises
+    ------
+    ManifestError
+        With all that is not as nnU-Net needs it.
+    """
+    path = folder / "dataset.json"
+    document = read_object(path)
+    channels = channel_names(document.get("channel_names", document.get("modality")), path)
+    ending = document.get("file_ending", ".nii.gz")
+    if ending not in _ENDINGS:
+        raise ManifestError(
+            [f"{path}: file_ending {ending!r} is not read; convert the images to .nii.gz"]
+        )
+    problems: list[str] = []
+    if isinstance(document.get("dataset"), dict):
+        parts = [_named(document["dataset"], folder, path, problems)]
+    else:
+        parts = [
+            _found(folder, "Tr", "train", str(ending), len(channels), problems),
+            _found(folder, "Ts", "test", str(ending), len(channels), problems),
+        ]
+    notices = _judge(document, parts, channels, path, problems)
+    if problems:
+        raise ManifestError(problems)
+    rows = [(part, name) for part in parts for name in part.images]
+    ids = case_ids([(part.split, name) for part, name in rows])
+    named = ["image"] if len(channels) == 1 else channels
+    cases = [
+        Case(
+            case,
+            tuple(zip(named, part.images[name], strict=True)),
+            part.labels.get(name),
+            part.split,
+        )
+        for case, (part, name) in zip(ids, rows, strict=True)
+    ]
+    return Found(
+        tuple(sorted(cases, key=lambda case: (case.split == "test", case.case_id))),
+        tuple(notices),
+        label_names(document.get("labels")),
+    )
+
+
+def places(case: Case) -> tuple[tuple[str, ...], str]:
+    """Return where the files of a case go: one for each channel, and the label."""
+    half = "Ts" if case.split == "test" else "Tr"
+    images = tuple(
+        f"images{half}/{case.case_id}_{number:04d}.nii.gz" for number in range(len(case.images))
+    )
+    return images, f"labels{half}/{case.case_id}.nii.gz"
+
+
+def describe(
+    cases: Sequence[Case], channels: Sequence[str], labels: Mapping[int, str], name: str
+) -> dict[str, Any]:
+    """Return the JSON files of a data set, by name.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Split ``test`` are test cases, all others training cases.
+    channels : sequence of str
+        nnU-Net normalises by name: ``CT`` by a window, others by z-score.
+    labels : mapping of int to str
+        Names of values, without background.
+    name : str
+        Of the data set.
+
+    Returns
+    -------
+    dict
+        ``dataset.json``; and ``splits_final.json`` where the manifest says
+        how training cases are divided, by column `fold` or else by splits.
+
+    Raises
+    ------
+    ManifestError
+        If a training case has no label, or labels are not 1, 2, 3 and so on.
+    """
+    training = [case for case in cases if case.split != "test"]
+    problems = []
+    without = [case.case_id for case in training if case.label is None]
+    if without:
+        problems.append(
+            f"no label for {listed(without)}; nnU-Net trains on all cases but those of split test, "
+            "so name their labels or give them that split"
+        )
+    if not training:
+        problems.append("every case has split test; nnU-Net needs training cases")
+    if sorted(labels) != list(range(1, len(labels) + 1)):
+        problems.append(
+            f"label values {listed([str(value) for value in sorted(labels)])} must be 1, 2, 3 and "
+            "so on without a gap for nnU-Net; renumber them first"
+        )
+    if problems:
+        raise ManifestError(problems)
+    files: dict[str, Any] = {
+        "dataset.json": {
+            "name": name,
+            "channel_names": {str(number): channel for number, channel in enumerate(channels)},
+            "labels": {"background": 0} | {labels[value]: value for value in sorted(labels)},
+            "numTraining": len(training),
+            "file_ending": ".nii.gz",
+        }
+    }
+    splits = _splits(training)
+    return files | ({"splits_final.json": splits} if splits else {})
+
+
+def _splits(training: Sequence[Case]) -> list[dict[str, list[str]]]:
+    """Return training and validation cases of each fold; nothing where none are named."""
+    of_fold = {case.case_id: dict(case.extras).get("fold", "") for case in training}
+    numbers = sorted(
+        {fold for fold in of_fold.values() if fold}, key=lambda fold: (len(fold), fold)
+    )
+    if not numbers:
+        of_fold = {case.case_id: case.split or "train" for case in training}
+        numbers = ["val"]
+    splits = [
+        {
+            "train": [name for name, fold in of_fold.items() if fold != number],
+            "val": [name for name, fold in of_fold.items() if fold == number],
+        }
+        for number in numbers
+    ]
+    return [split for split in splits if split["train"] and split["val"]]
+
+
+def _found(
+    folder: Path, half: str, split: Split, ending: str, channels: int, problems: list[str]
+) -> _Part:
+    """Return the cases that lie in the folders of one half."""
+    part = _Part(split)
+    images, labels = folder / f"images{half}", folder / f"labels{half}"
+    if not images.is_dir():
+        if half == "Tr":
+            problems.append(f"{images} does not exist, but an nnU-Net data set has it")
+        return part
+    files: dict[str, dict[int, Path]] = {}
+    for path in find_files(images):
+        if path.name.endswith(ending):
+            numbered = split_channel(path.name[: -len(ending)])
+            if numbered is None:
+                problems.append(
+                    f"{path} must be named <case>_<channel>{ending}, the channel in four digits"
+                )
+            else:
+                files.setdefault(numbered[0], {})[int(numbered[1])] = path
+    for name, found in files.items():
+        if sorted(found) != list(range(channels)):
+            problems.append(
+                f"{images}: case {name} has channels {sorted(found)}, but dataset.json names "
+                f"{channels}, counted from 0"
+            )
+        part.images[name] = [found[number] for number in sorted(found)]
+    if labels.is_dir():
+        part.labels = {
+            path.name[: -len(ending)]: path
+            for path in find_files(labels)
+            if path.name.endswith(ending)
+        }
+    return part
+
+
+def _named(dataset: dict[str, Any], folder: Path, path: Path, problems: list[str]) -> _Part:
+    """Return the cases that ``dataset`` of a dataset.json names, wherever their files are."""
+    part = _Part("train")
+    for name, entry in dataset.items():
+        try:
+            images = [folder / image for image in entry["images"]]
+            label = folder / entry["label"]
+        except (TypeError, KeyError):
+            problems.append(f"{path}: dataset {name!r:.80} must have a list `images` and a `label`")
+            continue
+        problems += [
+            f"{path}: dataset {name!r:.80} names {file}, which does not exist"
+            for file in [*images, label]
+            if not file.is_file()
+        ]
+        part.images[name], part.labels[name] = images, label
+    return part
+
+
+def _judge(
+    document: dict[str, Any],
+    parts: Sequence[_Part],
+    channels: Sequence[str],
+    path: Path,
+    problems: list[str],
+) -> list[str]:
+    """Add what is wrong with the cases, and return what is only odd."""
+    train = parts[0]
+    problems += [
+        f"{path}: case {name} has {len(images)} channels, but {len(channels)} are named"
+        for part in parts
+        for name, images in part.images.items()
+        if len(images) != len(channels) and isinstance(document.get("dataset"), dict)
+    ]
+    missing = [name for name in train.images if name not in train.labels]
+    if missing:
+        problems.append(f"{path.parent / 'labelsTr'} has no label for {listed(missing)}")
+    if not train.images and not problems:
+        problems.append(f"{path.parent} has no training case; nothing to list")
+    notices = []
+    for part in parts:
+        orphans = [name for name in part.labels if name not in part.images]
+        if orphans:
+            notices.append(f"no {part.split} image for label {listed(orphans)}")
+    said = document.get("numTraining")
+    if isinstance(said, int) and said != len(train.images):
+        notices.append(
+            f"dataset.json says {said} training cases, but {len(train.images)} are there"
+        )
+    return notices

@@ -1,0 +1,304 @@
+"""Divide a manifest into splits or folds, never within a group.
+
+A unit is what must stay together: all rows of one group, or a single row
+without one. Units are ordered by a hash of seed and name, so nothing depends
+on the order of rows, on a random generator or on the machine. They are then
+dealt one by one, each to the part that lacks most of its share so far:
+
+    shares     train 0.6, val 0.2, test 0.2
+    unit       1      2    3      4     5      6      7    8      9     10
+    goes to    train  val  train  test  train  train  val  train  test  train
+
+With strata, those of one stratum are dealt one after the other. The counts of
+every part over any run of units stay close to its share of the run, so each
+stratum is divided like the whole, however small it is.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from voxtile.case import Split, examine_manifest
+from voxtile.errors import ManifestError
+from voxtile.files import write_text
+
+from .table import Table, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a manifest is divided.
+
+    Parameters
+    ----------
+    shares : mapping of str to float
+        For each part its fraction of the cases; they add up to 1. Parts are
+        splits, or the numbers of folds.
+    column : {"split", "fold"}
+        What is written.
+    by : str, default "group"
+        Column whose equal values stay together. A row without a value stands
+        alone.
+    stratify : str or None
+        Column whose values every part gets its share of.
+    keep : tuple of str
+        Splits whose rows stay as they are and are not dealt.
+    seed : int, default 0
+
+    Raises
+    ------
+    ValueError
+        If the shares are none.
+    """
+
+    shares: Mapping[str, float]
+    column: str = "split"
+    by: str = "group"
+    stratify: str | None = None
+    keep: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(share) and share > 0 for share in self.shares.values()):
+            raise ValueError(f"fractions {dict(self.shares)} must be positive; leave a part out")
+        if not math.isclose(sum(self.shares.values()), 1, abs_tol=1e-6):
+            raise ValueError(
+                f"fractions {dict(self.shares)} add up to {sum(self.shares.values()):g}; they must "
+                "add up to 1"
+            )
+        known = get_args(Split)
+        strange = [name for name in self.shares if self.column == "split" and name not in known]
+        strange += [name for name in self.keep if name not in known]
+        if strange:
+            raise ValueError(f"split {strange[0]!r} is not one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Rows that stay together."""
+
+    name: str
+    rows: tuple[int, ...]
+    stratum: str = ""
+
+
+def folds(count: int) -> dict[str, float]:
+    """Return the shares of equal folds, numbered from 0.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two.
+    """
+    if count < 2:
+        raise ValueError(f"{count} folds; at least 2 are needed")
+    return {str(number): 1 / count for number in range(count)}
+
+
+def split_manifest(manifest: Path, division: Division) -> Table:
+    """Return a manifest with its cases divided; every other column is as it was.
+
+    Parameters
+    ----------
+    manifest : Path
+        Its files need not exist.
+    division : Division
+
+    Raises
+    ------
+    ManifestError
+        If the manifest is none, a column is missing, a group would be
+        divided between kept and dealt rows, or a part would stay empty.
+    """
+    _, problems = examine_manifest(manifest, need_images=False, need_labels=False)
+    if problems:
+        raise ManifestError(problems)
+    table = read_table(manifest)
+    problems = tuple(
+        f"{manifest} has no column {name!r}; it has {', '.join(table.header)}"
+        for name in (division.stratify, division.by if division.by != "group" else None)
+        if name and name not in table.header
+    )
+    if problems:
+        raise ManifestError(problems)
+    kept = {row for row, split in enumerate(table.column("split")) if split in division.keep}
+    units = _units(table, division, kept, manifest)
+    parts = _deal(units, division.shares)
+    empty = [name for name in division.shares if name not in parts.values()]
+    if empty:
+        raise ManifestError(
+            [
+                f"{manifest} has {len(units)} groups to divide, too few for a share of "
+                f"{', '.join(empty)}; ask for fewer parts, or larger shares"
+            ]
+        )
+    cells = list(table.column("split")) if division.column == "split" else [""] * len(table.rows)
+    for unit in units:
+        for row in unit.rows:
+            cells[row] = parts[unit.name]
+    return table.with_column(division.column, cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user asks for.
+
+    Parameters
+    ----------
+    by, seed, stratify, keep
+        As in `Division`.
+    folds : int or None
+    fractions : mapping of str to float, or None
+        One of the two.
+    validate : int or None
+        With `folds`: which fold is ``val`` in column `split`.
+    """
+
+    by: str = "group"
+    seed: int = 0
+    folds: int | None = None
+    fractions: Mapping[str, float] | None = None
+    validate: int | None = None
+    stratify: str | None = None
+    keep: tuple[str, ...] = ()
+
+    @property
+    def division(self) -> Division:
+        """The division that it stands for.
+
+        Raises
+        ------
+        ValueError
+            If it stands for none.
+        """
+        if (self.folds is None) == (self.fractions is None):
+            raise ValueError("give either --folds K or --fractions train=0.7,val=0.3")
+        if self.validate is not None and self.folds is None:
+            raise ValueError("--validate is for --folds")
+        shares = folds(self.folds) if self.folds is not None else self.fractions or {}
+        column = "split" if self.folds is None else "fold"
+        return Division(shares, column, self.by, self.stratify, self.keep, self.seed)
+
+
+def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
+    """Write a manifest divided, and return what came of it.
+
+    Parameters
+    ----------
+    manifest : Path
+    out : Path
+        Must not exist.
+    wish : Wish
+
+    Returns
+    -------
+    tuple of str
+        A line for each part, and what the user should know.
+
+    Raises
+    ------
+    ManifestError
+        As `split_manifest`, or if `out` exists.
+    """
+    division = wish.division
+    if out.exists():
+        raise ManifestError([f"{out} exists; name another, or move it away"])
+    table = split_manifest(manifest, division)
+    lines = [*_counts(table, division)]
+    if wish.validate is not None:
+        table = validate_on(table, wish.validate)
+        lines.append(f"split: fold {wish.validate} is val, the others are train")
+    if out.parent.resolve() != manifest.parent.resolve():
+        lines.append(
+            f"note: relative paths in it begin at {manifest.parent}; name that with --root"
+        )
+    write_text(out, table.csv())
+    return tuple(lines)
+
+
+def _counts(table: Table, division: Division) -> Iterator[str]:
+    """Yield a line for each part: how many cases and how many groups."""
+    cells, units = table.column(division.column), table.column(division.by)
+    for part in division.shares:
+        rows = [row for row, cell in enumerate(cells) if cell == part]
+        groups = len({units[row] for row in rows} - {""})
+        yield f"{division.column} {part}: {len(rows)} cases" + (
+            f", {groups} groups" if groups else ""
+        )
+
+
+def validate_on(table: Table, fold: int) -> Table:
+    """Return the table with splits for one fold: it is ``val``, the others are ``train``.
+
+    Parameters
+    ----------
+    table : Table
+        With a column ``fold``; rows without one keep their split.
+    fold : int
+
+    Raises
+    ------
+    ValueError
+        If there is no such fold.
+    """
+    numbers = table.column("fold")
+    if str(fold) not in numbers:
+        raise ValueError(f"fold {fold} is none of {', '.join(sorted(set(numbers) - {''}))}")
+    return table.with_column(
+        "split",
+        [
+            ("val" if number == str(fold) else "train") if number else split
+            for number, split in zip(numbers, table.column("split"), strict=True)
+        ],
+    )
+
+
+def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> list[_Unit]:
+    """Return what is dealt, in the order in which it is."""
+    ids = table.column("case_id")
+    together: dict[str, list[int]] = {}
+    for row, value in enumerate(table.column(division.by)):
+        # A prefix, so that a row without a group never meets a group of its id's name.
+        together.setdefault(f"group {value}" if value else f"case {ids[row]}", []).append(row)
+    divided = [
+        name.removeprefix("group ")
+        for name, rows in together.items()
+        if kept.intersection(rows) and not kept.issuperset(rows)
+    ]
+    if divided:
+        raise ManifestError(
+            [
+                f"{manifest}: {division.by} {name!r} has rows that keep their split and others "
+                "that are to be dealt; give all of them one split, or keep none"
+                for name in divided
+            ]
+        )
+    strata = table.column(division.stratify) if division.stratify else ("",) * len(ids)
+    units = [
+        _Unit(name, tuple(rows), " + ".join(sorted({strata[row] for row in rows})))
+        for name, rows in together.items()
+        if not kept.intersection(rows)
+    ]
+    # Not by size: large groups would always go to the part with the largest share.
+    return sorted(units, key=lambda unit: (unit.stratum, _rank(division.seed, unit.name)))
+
+
+def _rank(seed: int, name: str) -> str:
+    """Return a number that puts names in an order that only the seed decides."""
+    return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
+
+
+def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[str, str]:
+    """Return the part of each unit: the one that lacks most of its share of what was dealt."""
+    dealt = 0
+    have = dict.fromkeys(shares, 0)
+    parts = {}
+    for unit in units:
+        dealt += len(unit.rows)
+        part = max(shares, key=lambda name: shares[name] * dealt - have[name])
+        parts[unit.name] = part
+        have[part] += len(unit.rows)
+    return parts

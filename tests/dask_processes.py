@@ -1,0 +1,91 @@
+"""A Dask scheduler and workers on this machine, started as a user would."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from voxtile.batch.cluster import Cluster
+from voxtile.batch.settings import BatchSettings
+
+TESTS = str(Path(__file__).parent)
+
+
+class DaskProcesses:
+    """A scheduler and workers, as a user would start them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = ""
+        self.scheduler: subprocess.Popen | None = None
+        self.workers: list[subprocess.Popen] = []
+
+    def start_scheduler(self) -> None:
+        """Start a scheduler on a free port of this machine."""
+        said = self.folder / f"scheduler{time.monotonic_ns()}.json"
+        self.scheduler = self._start(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(said),
+        )
+        deadline = time.monotonic() + 60
+        while not (said.exists() and '"address"' in said.read_text()):
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.05)
+        self.address = said.read_text().split('"address": "')[1].split('"')[0]
+
+    def start_worker(self) -> None:
+        """Start a worker with one thread."""
+        self.workers.append(
+            self._start(
+                "worker",
+                self.address,
+                "--nthreads",
+                "1",
+                "--no-dashboard",
+                "--no-nanny",
+                "--local-directory",
+                str(self.folder),
+            )
+        )
+
+    def _start(self, *words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": TESTS},
+        )
+
+    def end(self) -> None:
+        """End all of them."""
+        for process in [*self.workers, *([self.scheduler] if self.scheduler else [])]:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def dask(folder: Path, workers: int) -> Iterator[DaskProcesses]:
+    """Start a scheduler and workers; end them with the block."""
+    folder.mkdir(exist_ok=True)
+    processes = DaskProcesses(folder)
+    try:
+        processes.start_scheduler()
+        for _ in range(workers):
+            processes.start_worker()
+        yield processes
+    finally:
+        processes.end()
+
+
+def on(processes: DaskProcesses, **settings) -> BatchSettings:
+    """Settings of a batch on these processes."""
+    return BatchSettings(cluster=Cluster(scheduler=processes.address), **settings)

@@ -1,0 +1,104 @@
+"""Cases on a Dask cluster: the same results, and a loss costs one case."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dask_processes import dask, on
+from faulty import DEADLY, SOUND, make_cases, results, run_faulty, sound_cases, temporary_files
+
+from voxtile.batch.cluster import Cluster, JobSettings
+from voxtile.batch.settings import BatchSettings
+from voxtile.errors import EnvironmentFault
+
+pytest.importorskip("distributed")
+
+
+@pytest.mark.slow
+def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Path) -> None:
+    manifest = make_cases(tmp_path, {**{f"c{n}": SOUND for n in range(6)}, "deadly": DEADLY})
+    run_faulty(manifest, tmp_path / "here", BatchSettings(workers=1))
+    with dask(tmp_path / "dask", 2) as processes:
+        result = run_faulty(manifest, tmp_path / "out", on(processes))
+        assert [report.case_id for report in result.failed] == ["deadly"]
+        assert "SIGKILL" in str(result.failed[0].reason)
+        assert all(worker.poll() is None for worker in processes.workers)
+    assert results(tmp_path / "out") == results(tmp_path / "here")
+    assert temporary_files(tmp_path / "out") == []
+
+
+def test_a_scheduler_that_does_not_answer_is_found_before_the_first_case(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("voxtile.batch.cluster._ANSWER_S", 1.0)
+    batch = BatchSettings(cluster=Cluster(scheduler="tcp://127.0.0.1:9"))
+    with pytest.raises(EnvironmentFault, match="does not answer"):
+        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out", batch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scheduler": "tcp://head:8786"}, "is not encrypted.*tls://, or say --insecure"),
+        ({"scheduler": "tcp://10.0.0.1:8786"}, "is not encrypted"),
+        ({"scheduler": "head"}, "must look like tls://HOST:PORT"),
+        ({}, "either --scheduler ADDRESS or --cluster SYSTEM"),
+        ({"scheduler": "tls://h:1", "queue_system": "slurm"}, "either"),
+    ],
+)
+def test_a_cluster_that_is_open_or_none_is_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Cluster(**settings)
+
+
+def test_what_is_safe_is_taken() -> None:
+    for address in (
+        "tls://head:8786",
+        "tcp://127.0.0.1:8786",
+        "tcp://localhost:1",
+        "tcp://[::1]:1",
+    ):
+        assert Cluster(scheduler=address).scheduler == address
+    assert Cluster(scheduler="tcp://head:8786", insecure=True).insecure
+
+
+ASKED = {
+    "slurm": ["#SBATCH -p gpu", "#SBATCH -t 02:00:00", "#SBATCH --gres=gpu:1"],
+    "pbs": ["#PBS -q gpu", "#PBS -l walltime=02:00:00", "#PBS -l ngpus=1"],
+    "sge": ["#$ -q gpu", "#$ -l h_rt=02:00:00", "#$ -l gpu=1"],
+}
+
+
+def test_a_queue_system_is_asked_for_what_the_settings_say(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text('[cluster]\nqueue = "gpu"\nmemory = "8GB"\nwalltime = "02:00:00"\ngpus = 1\n')
+    # In a process of its own: dask-jobqueue leaves files to the garbage collector.
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from voxtile.batch.cluster import JobSettings, queue_cluster\n"
+        "for system in ('slurm', 'pbs', 'sge'):\n"
+        "    settings = JobSettings.read(Path(sys.argv[1]))\n"
+        "    with queue_cluster(system, settings, Path(sys.argv[2])) as cluster:\n"
+        "        print(cluster.job_script(), end='\\0')\n"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", program, str(path), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    for (system, lines), script in zip(ASKED.items(), done.stdout.split("\0"), strict=False):
+        for line in (*lines, "--nthreads 4", "--protocol tls://"):
+            assert line in script, f"{system}: {script}"
+    assert sorted(tmp_path.iterdir()) == [path]  # no certificate is left
+
+
+def test_wrong_cluster_settings_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    for content, message in (
+        ("[clusters]", r"section \[cluster\]"),
+        ("[cluster]\ncoars = 4", "has coars; it may have cores, memory"),
+        ("[cluster", "must be TOML"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            JobSettings.read(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        JobSettings.read(tmp_path / "none.toml")
