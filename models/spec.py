@@ -98,6 +98,9 @@ class Label(_Frozen):
     own value). Overlapping regions, such as whole tumour = oedema + core, are
     sigmoid outputs written into the mask in the order of the spec: a later
     one overwrites. Each is scored against the union of its values.
+
+    `concept` says what it is (DICOM's segmented property type), `category`
+    what kind of thing that is; without one a concept is anatomy.
     """
 
     value: Annotated[int, Field(ge=1, le=65535)]
@@ -105,6 +108,7 @@ class Label(_Frozen):
     color: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
     region: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
     concept: Concept | None = None
+    category: Concept | None = None
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import CaseError, ManifestError, VoxtileError
     from .inference import segment
     from .nifti import write_mask
+    from .notebook import view
     from .reading import read_volume
     from .scoring import score
     from .training import train
@@ -42,6 +43,7 @@ _HOMES = {
     "score": "voxtile.scoring",
     "segment": "voxtile.inference",
     "train": "voxtile.training",
+    "view": "voxtile.notebook",
     "write_mask": "voxtile.nifti",
 }
 
@@ -58,6 +60,7 @@ __all__ = [
     "score",
     "segment",
     "train",
+    "view",
     "write_mask",
 ]
 

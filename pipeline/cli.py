@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .batch.shard import Shard
     from .case import Split
     from .comparison import Comparison
+    from .export import Exported
     from .report import CaseReport
     from .scoring import Measures
 
@@ -121,6 +122,9 @@ def run(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
+    export: Annotated[
+        str | None, typer.Option(help="Also write masks as these formats, such as seg.nrrd,bids.")
+    ] = None,
     nsd: Nsd = "1,2",
     lesions: Lesions = False,
     by: By = None,
@@ -218,6 +222,7 @@ def run(
             overlap=overlap,
             batch=batch,
             splits=_splits(split),
+            exports=_words(export) or (),
             measures=_measures(nsd, lesions),
             by=_words(by) or (),
             montages=qc,
@@ -428,6 +433,39 @@ def evaluate(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Formats, separated by commas: seg.nrrd, tables, dicom-seg, dicom-seg-labelmap, "
+            "bids, binary, stl, glb."
+        ),
+    ],
+    manifest: Annotated[
+        Path | None, typer.Option(help="The run's manifest; DICOM SEG needs it to find scans.")
+    ] = None,
+    root: Root = None,
+    cases: Annotated[str | None, typer.Option(help="Only these case ids, such as p1,p2.")] = None,
+) -> None:
+    """Write the masks of a finished run in the formats of other programs."""
+    with explained():
+        from .export import export_run
+
+        results = export_run(
+            run,
+            to.split(","),
+            manifest=manifest,
+            root=root,
+            cases=_words(cases) or (),
+            on_export=_print_export,
+        )
+        failed = sum(result.reason is not None for result in results)
+        typer.echo(f"{len(results) - failed} exported, {failed} failed")
+        raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     by: By = None,
@@ -600,6 +638,13 @@ def _print_case(report: "CaseReport", number: int, count: int) -> None:
 
     typer.echo(case_line(report, number, count))
     sys.stdout.flush()
+
+
+def _print_export(result: "Exported") -> None:
+    """Print what became of one case and format."""
+    outcome = "done" if result.reason is None else f"failed  {result.reason}"
+    codes = ", ".join(notice.code for notice in result.notices)
+    typer.echo(f"{result.case_id}  {result.format}  {outcome}{f'  ({codes})' if codes else ''}")
 
 
 def _echo_lines(lines: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from .errors import EnvironmentFault
 
 _TEMPORARY = ".tmp"
 # What a file system answers that cannot sync a folder, and need not.
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextmanager
@@ -149,10 +149,12 @@ def _sync_folder(folder: Path) -> None:
     """Make a rename durable, where the file system lets a folder be synced."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    except PermissionError:  # it may be written but not read
+        return
+    try:
+        os.fsync(handle)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
+    finally:
+        os.close(handle)

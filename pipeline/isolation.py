@@ -302,7 +302,8 @@ def _serve(descriptor: int) -> None:
     import logging
     import warnings
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides what they end
     warnings.simplefilter("ignore")  # pydicom's quote tag values
     logging.disable(logging.CRITICAL)
     _limit_memory()

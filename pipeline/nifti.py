@@ -139,7 +139,7 @@ def write_mask(path: str | Path, mask: Volume) -> None:
     _write(Path(path), mask_header(mask), mask.array)
 
 
-def write_volume(path: Path, volume: Volume) -> None:
+def write_volume(path: Path, volume: Volume, *, slope: float | None = None) -> None:
     """Write the voxels of one channel as NIfTI, whole or not at all.
 
     Parameters
@@ -149,6 +149,8 @@ def write_volume(path: Path, volume: Volume) -> None:
     volume : Volume of int or float, shape (i, j, k)
         Written in its storage order and type, unscaled, with its affine and
         codes as in `write_mask`; nothing else of the source is written.
+    slope : float, optional
+        ``scl_slope``: what a stored 1 means; 1 unless given.
 
     Raises
     ------
@@ -160,7 +162,10 @@ def write_volume(path: Path, volume: Volume) -> None:
     """
     if volume.array.ndim != 3:
         raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
-    _write(path, _fresh_header(volume), volume.array)
+    header = _fresh_header(volume)
+    if slope is not None:
+        header["scl_slope"], header["scl_inter"] = slope, 0
+    _write(path, header, volume.array)
 
 
 def nifti_bytes(volume: Volume) -> bytes:

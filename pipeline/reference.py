@@ -7,6 +7,7 @@ import numpy as np
 
 from voxtile.models.spec import Label
 
+from .dicom import annotation_file, read_annotation
 from .errors import CaseError
 from .reading import read_scan
 from .scan import Notice
@@ -27,12 +28,16 @@ def read_reference(
     Parameters
     ----------
     path : Path
+        A label map in a NIfTI file or DICOM folder, or a DICOM SEG or
+        RTSTRUCT: its file, or a folder with that alone.
     image : Volume
         The scan; its voxels do not matter.
     labels : sequence of Label
-        Values other than theirs and 0 are refused.
+        Values other than theirs and 0 are refused. Segments of a SEG and ROIs
+        of an RTSTRUCT are matched to them by name or code.
     label_map : mapping of int to int, optional
-        Reference values to rename before they are checked.
+        Reference values to rename before they are checked; numbers of
+        segments or ROIs.
 
     Returns
     -------
@@ -45,6 +50,10 @@ def read_reference(
     CaseError
         If the mask lies on another grid, or has values that are no labels.
     """
+    annotation = annotation_file(path)
+    if annotation is not None:
+        drawn = read_annotation(annotation, image, labels, label_map)
+        return image.with_array(drawn.volume.array.astype(_kind(labels))), drawn.notices
     scan = read_scan(path)
     placed, notices = on_grid_of(scan.volume, image, "label")
     array, more = integral(placed.array, "label")
@@ -59,8 +68,12 @@ def read_reference(
             f"{_listed(sorted(allowed))}; rename them with --label-map, such as "
             f"{strange[0]}:{max(allowed)}",
         )
-    kept = array.astype(np.uint8 if max(allowed) <= 255 else np.uint16)
-    return image.with_array(kept), (*scan.notices, *notices, *more)
+    return image.with_array(array.astype(_kind(labels))), (*scan.notices, *notices, *more)
+
+
+def _kind(labels: Sequence[Label]) -> type[np.unsignedinteger]:
+    """Return the smallest type that holds every value."""
+    return np.uint8 if max(max(label.values) for label in labels) <= 255 else np.uint16
 
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:

@@ -16,6 +16,7 @@ from .case import Case, Split
 from .confidence import EntropyWatch
 from .engine import Model, load_models
 from .errors import CaseError, EnvironmentFault
+from .export import Finished, check_formats, export_case, keeping_probabilities
 from .files import remove
 from .fingerprint import case_fingerprint, content_hash
 from .inference import Watch, infer
@@ -24,7 +25,7 @@ from .montage import montage, write_montage
 from .nifti import write_channels, write_mask
 from .plan import Plan
 from .qc import inspect_case
-from .reading import read_channels
+from .reading import policy_of, read_channels
 from .reference import read_reference
 from .report import CaseReport, failed_report, label_rows
 from .scan import Notice, ReadPolicy
@@ -49,6 +50,8 @@ class RunSettings:
         As in `voxtile.plan.make_plan`; None means the spec's.
     splits : tuple of str
         Run only cases of these splits; empty means all.
+    exports : tuple of str
+        Formats to write each mask in as well, of `voxtile.export`.
     measures : Measures
         What to measure beside the metrics that always are.
     by : tuple of str
@@ -64,9 +67,14 @@ class RunSettings:
     overlap: float | None = None
     batch: int | None = None
     splits: tuple[Split, ...] = ()
+    exports: tuple[str, ...] = ()
     measures: Measures = field(default_factory=Measures)
     by: tuple[str, ...] = ()
     montages: bool = True
+
+    def __post_init__(self) -> None:
+        if self.exports:
+            check_formats(self.exports, running=True)
 
     def decisive(self) -> dict[str, Any]:
         """Return what changes a result; tile and overlap are in the plan."""
@@ -168,8 +176,19 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, segmenter, settings, journal)
     entropy = EntropyWatch(spec.activation)
-    with journal.stage("infer"):
-        mask = segmenter(scan.volume, entropy)
+    finished = Finished(
+        case.case_id,
+        job.out,
+        spec.labels,
+        spec.name,
+        case.images[0][1],
+        policy_of(case, settings.policy),
+    )
+    with (
+        journal.stage("infer"),
+        keeping_probabilities(finished, scan.volume, spec, settings.exports) as keep,
+    ):
+        mask = segmenter(scan.volume, lambda planes: keep(entropy(planes)))
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
@@ -187,6 +206,8 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         if settings.montages:
             picture = montage(scan.volume, mask, spec.labels, reference=reference)
             write_montage(job.picture_path(case.case_id), picture)
+    with journal.stage("export"):
+        journal.note(export_case(finished, mask, settings.exports))
     return CaseReport(
         case_id=case.case_id,
         status="done",

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +277,15 @@ def test_status_says_what_there_is(tmp_path: Path) -> None:
     assert lines[0] == "4 cases: 2 done, 1 failed, 0 running, 1 missing"
     assert "  missing: c003" in lines
     assert "the same command again" in lines[-1]
+
+
+def test_status_answers_without_anything_heavy() -> None:
+    code = (
+        "import sys, voxtile.batch.status; "
+        "print([m for m in ('numpy', 'pandas', 'keras', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_events_tell_the_stages_and_survive_a_torn_line(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from voxtile.files import append_line, remove, write_json
-from voxtile.report import CaseReport
+
+if TYPE_CHECKING:  # `status` answers without pandas
+    from voxtile.report import CaseReport
 
 Kind = Literal[
     "run_started",
@@ -42,7 +44,7 @@ class Event:
     kind: Kind
     case_id: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    report: CaseReport | None = None
+    report: "CaseReport | None" = None
 
 
 Listener = Callable[[Event], None]

@@ -9,16 +9,42 @@ pixels.py     slices -> voxels, rescaled
 repair.py     gaps filled and tilt undone, where the policy says so
 series.py     all of it, in the child process
 catalogue.py  which series and patient each file of a tree belongs to
+sources.py    the file and frame of each slice, for those who refer to them
+
+annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map
+segmentation.py   SEG: frames laid on the scan's grid
+structure_set.py  RTSTRUCT: contours filled on the scan's slices
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxtile.isolation import ask_isolated, run_isolated
-from voxtile.scan import ReadPolicy, Scan
+import numpy as np
 
-__all__ = ["catalogue", "read_series", "survey_series"]
+from voxtile.isolation import ask_isolated, run_isolated
+from voxtile.models.spec import Label
+from voxtile.scan import Notice, ReadPolicy, Scan
+from voxtile.volume import Volume
+
+__all__ = [
+    "SourceSlice",
+    "annotation_file",
+    "catalogue",
+    "read_annotation",
+    "read_series",
+    "read_sources",
+    "survey_series",
+]
+
+# Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
+_ANNOTATIONS = (
+    b"1.2.840.10008.5.1.4.1.1.66.4",
+    b"1.2.840.10008.5.1.4.1.1.66.7",
+    b"1.2.840.10008.5.1.4.1.1.481.3",
+)
 
 
 def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
@@ -83,3 +109,122 @@ def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str
         "voxtile.dicom.catalogue:catalogue_here", paths, identify
     )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSlice:
+    """Where a plane of a volume came from.
+
+    Parameters
+    ----------
+    file : Path
+        Never to be shown.
+    frame : int
+        Of the file, from 0.
+    """
+
+    file: Path
+    frame: int
+
+
+def read_sources(
+    path: Path, policy: ReadPolicy | None = None
+) -> tuple[Volume, tuple[SourceSlice | None, ...], tuple[Notice, ...]]:
+    """Find the file and frame behind each plane of the volume that `read_series` gives.
+
+    Returns
+    -------
+    grid : Volume
+        On the grid of the series as it lies, all voxels 0, without memory of
+        their own.
+    slices : tuple of SourceSlice or None
+        For each plane along k; None where a slice is missing.
+    notices : tuple of Notice
+
+    Raises
+    ------
+    CaseError
+        As `read_series`; ``mosaic_source`` where slices are parts of a picture.
+    """
+    from .folder import list_files
+
+    scan = run_isolated(
+        "voxtile.dicom.sources:sources_here", path.absolute(), policy or ReadPolicy()
+    )
+    files = {
+        place.number: place.path for place in list_files(path.absolute(), lambda _: None).files
+    }
+    table = scan.volume.array[0, 0]
+    slices = tuple(
+        SourceSlice(files[number], frame) if number else None
+        for number, frame in table[:, :2].tolist()
+    )
+    rows, columns = table[0, 2:].tolist()
+    empty = np.broadcast_to(np.uint8(0), (columns, rows, len(slices)))
+    return Volume(empty, scan.volume.affine), slices, scan.notices
+
+
+def annotation_file(path: Path) -> Path | None:
+    """Return the DICOM SEG or RTSTRUCT that a path stands for, if so.
+
+    The file itself, or the only file in a folder, as a PACS exports a series.
+    """
+    if path.is_dir():
+        files = [file for file in path.iterdir() if not file.name.startswith(".")]
+        path = files[0] if len(files) == 1 else path
+    return path if _is_annotation(path) else None
+
+
+def _is_annotation(path: Path) -> bool:
+    """Whether a file is a SEG or RTSTRUCT, by its file header (PS3.10 section 7.1)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(2048)
+    except OSError:
+        return False
+    # Media Storage SOP Class UID, always explicit little endian.
+    at = head.find(b"\x02\x00\x02\x00UI")
+    if head[128:132] != b"DICM" or not 0 <= at <= len(head) - 8:
+        return False
+    (length,) = struct.unpack_from("<H", head, at + 6)
+    return head[at + 8 : at + 8 + length].rstrip(b"\0") in _ANNOTATIONS
+
+
+def read_annotation(
+    path: Path,
+    image: Volume,
+    labels: Sequence[Label],
+    numbers: Mapping[int, int] | None = None,
+) -> Scan:
+    """Read a SEG or RTSTRUCT as a label map on the grid of a scan.
+
+    Parameters
+    ----------
+    path : Path
+    image : Volume
+        The scan; its voxels do not matter.
+    labels : sequence of Label
+        What segments are matched to, by name or code.
+    numbers : mapping of int to int, optional
+        Numbers of segments or ROIs to label values, before names and codes; 0
+        leaves one out.
+
+    Returns
+    -------
+    Scan of int16 or int32, shape (i, j, k)
+
+    Raises
+    ------
+    CaseError
+        If it does not lie on the image's voxels, its segments cannot be
+        matched, or they overlap in a way that a label map cannot hold.
+    """
+    from .annotation import Grid
+
+    return run_isolated(
+        "voxtile.dicom.annotation:annotation_here",
+        path.absolute(),
+        Grid(image.shape, image.affine),
+        tuple(labels),
+        dict(numbers or {}),
+    )

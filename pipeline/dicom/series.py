@@ -1,6 +1,7 @@
 """A folder of DICOM to a scan, from the files to the voxels. Runs in the child process."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from .folder import list_files
 from .header import Instance, Slice, read_header
 from .pixels import Decoder, voxels
 from .repair import fill_gaps, rectangular
-from .selection import choose_series
+from .selection import Series, choose_series
 from .stack import Stack, stack_slices
 
 
@@ -38,6 +39,30 @@ def _scan_here(
     voxels_of: Callable[[Sequence[Slice], Sequence[int], Decoder], np.ndarray],
 ) -> Scan:
     """Return the one volume of a folder, with the voxels that `voxels_of` takes from its slices."""
+    found = find_stack(workspace, path, policy)
+    stack, decoder = found.stack, found.decoder
+    array = voxels_of(stack.slices, stack.planes, decoder)
+    fill_gaps(array, stack.planes)
+    affine = lying = stack.affine
+    if stack.tilt_deg and policy.tilt == "resample":
+        array, affine = rectangular(array, affine, workspace)
+    notices = (*found.notices, *_about(found.series.images, stack), *decoder.notices())
+    regridded = bool(stack.missing) or affine is not lying
+    return Scan(Volume(array.T, affine), notices, regridded)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The one volume of a folder before its voxels are read: its slices, and what decodes them."""
+
+    series: Series
+    stack: Stack
+    decoder: Decoder
+    notices: tuple[Notice, ...]
+
+
+def find_stack(workspace: Workspace, path: Path, policy: ReadPolicy) -> Found:
+    """Return the slices of the one volume that a folder holds, from headers alone."""
     listing = list_files(path, workspace.at)
     instances = []
     for place in listing.files:
@@ -54,16 +79,8 @@ def _scan_here(
             )
         )
     decoder = Decoder(workspace)
-    stack, found = stack_slices(series.slices, policy, decoder.same)
-    notices += found
-    array = voxels_of(stack.slices, stack.planes, decoder)
-    fill_gaps(array, stack.planes)
-    affine = lying = stack.affine
-    if stack.tilt_deg and policy.tilt == "resample":
-        array, affine = rectangular(array, affine, workspace)
-    notices += [*_about(series.images, stack), *decoder.notices()]
-    regridded = bool(stack.missing) or affine is not lying
-    return Scan(Volume(array.T, affine), tuple(notices), regridded)
+    stack, noticed = stack_slices(series.slices, policy, decoder.same)
+    return Found(series, stack, decoder, (*notices, *noticed))
 
 
 def _no_voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> np.ndarray:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.case import Case
+from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError
 from voxtile.models.spec import Label
 from voxtile.reading import read_scan
-from voxtile.reference import integral, on_grid_of
+from voxtile.reference import integral, on_grid_of, read_reference
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Shape3D, Volume, canonical
 
@@ -88,14 +89,19 @@ def read_picture(
     channel, path = case.images[0]
     if len(case.images) > 1:
         notes.append(f"channel {channel} of {len(case.images)}")
-    image = canonical(read_scan(path, policy).volume)
+    scan = read_scan(path, policy).volume
+    image = canonical(scan)
     if not mask.exists():
         raise CaseError("no_mask", f"there is no mask {mask.name}; run the case again")
     prediction = _label_positions(mask, image, "prediction", labels, {})
     reference = None
     if case.label is not None:
         try:
-            reference = _label_positions(case.label, image, "label", labels, label_map or {})
+            if annotation_file(case.label) is None:
+                reference = _label_positions(case.label, image, "label", labels, label_map or {})
+            else:  # DICOM SEG or RTSTRUCT: matched to the labels by name, drawn on the scan
+                drawn, _ = read_reference(case.label, scan, labels, label_map)
+                reference = _positions(canonical(drawn), labels, {})
         except CaseError as error:
             notes.append(f"reference not shown: {error.sentence}")
     return make_picture(image, prediction, reference, notes=notes, most_voxels=most_voxels)
@@ -148,13 +154,19 @@ def _label_positions(
     """Read a mask onto the grid of the image, its values replaced by positions of labels."""
     placed, _ = on_grid_of(read_scan(path).volume, image, what)
     values, _ = integral(placed.array, what)
+    return _positions(image.with_array(values), labels, renamed)
+
+
+def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]) -> Volume:
+    """Return a label map whose values are positions of labels."""
+    values = mask.array
     positions = np.zeros(values.shape, np.uint8 if len(labels) <= 255 else np.uint16)
     for position, label in enumerate(labels, start=1):
         # A region's own value alone: the masks are label maps, and its other values are labels too.
         own = [] if label.value in renamed else [label.value]
         for value in (*own, *(old for old, new in renamed.items() if new == label.value)):
             positions[values == value] = position
-    return image.with_array(positions)
+    return mask.with_array(positions)
 
 
 def _box_around(masks: Sequence[Volume]) -> Box:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from voxtile.case import Case, examine_manifest
+from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError
 from voxtile.models.spec import ModelSpec
 from voxtile.reading import (
@@ -270,6 +271,12 @@ def _check_label(
     if settings.deep and image is not None and spec is not None:
         mask, notices = read_reference(path, image, spec.labels, settings.label_map)
         return _values(mask.array), notices
+    if annotation_file(path) is not None:
+        sentence = (
+            "the label is a DICOM SEG or RTSTRUCT, whose segments mean something to a model's "
+            "labels only; check it with --deep and --model"
+        )
+        return None, (Notice("label_unchecked", sentence),)
     scan = read_scan(path) if settings.deep else survey_scan(path)
     notices = scan.notices
     if image is not None:

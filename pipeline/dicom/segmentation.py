@@ -1,0 +1,170 @@
+"""A DICOM segmentation (SEG): its frames laid on a scan's grid by their positions.
+
+PS3.3 A.51 and C.8.20. A frame is one plane of one segment; frames without a
+voxel are left out of most files, so that frames are no stack and each is
+placed by its own position and orientation.
+"""
+
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from voxtile.errors import CaseError
+from voxtile.scan import Notice
+
+from .annotation import Grid, Segment
+
+_SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+# In voxels. Scanners round positions, and a frame has its slice's; a grid has an even step.
+_OFF_GRID = 0.1
+
+
+class Segmentation:
+    """A SEG, read from its file.
+
+    Parameters
+    ----------
+    path : Path
+    dataset : Dataset
+        Its header.
+    grid : Grid
+        Where masks are to lie.
+
+    Raises
+    ------
+    CaseError
+        If the file is no segmentation.
+    """
+
+    what = "segment"
+
+    def __init__(self, path: Path, dataset: Dataset, grid: Grid) -> None:
+        if dataset.get("SOPClassUID") not in _SOP_CLASSES:
+            raise CaseError(
+                "label_kind", "the label is a DICOM object that is neither SEG nor RTSTRUCT"
+            )
+        self._grid = grid
+        # Not segread, which refuses segmentations over details that do not matter here.
+        self._frames = highdicom.imread(path)
+        self._type = str(dataset.SegmentationType)
+        self._uncertain = 0
+        self._scale = int(dataset.get("MaximumFractionalValue", 1))
+        self._owners: dict[int, list[int]] = {}
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            identification = groups.get("SegmentIdentificationSequence") or shared.get(
+                "SegmentIdentificationSequence"
+            )
+            if self._type != "LABELMAP":
+                owner = int(identification[0].ReferencedSegmentNumber)
+                self._owners.setdefault(owner, []).append(index)
+        self._geometry = [
+            _frame_affine(groups, shared) for groups in dataset.PerFrameFunctionalGroupsSequence
+        ]
+        self.segments = tuple(
+            Segment(int(item.SegmentNumber), str(item.get("SegmentLabel", "")), _property(item))
+            for item in dataset.SegmentSequence
+            # A LABELMAP describes its background too, as segment 0.
+            if int(item.SegmentNumber) > 0
+        )
+        self._map: np.ndarray | None = None
+
+    def mask(self, number: int) -> np.ndarray:
+        """Return the voxels of a segment, bool, on the grid."""
+        if self._type == "LABELMAP":
+            if self._map is None:
+                self._map = np.zeros(self._grid.shape, np.uint16)
+                for index in range(len(self._geometry)):
+                    frame = self._frames.get_stored_frame(index + 1)
+                    self._lay(frame, frame > 0, index, self._map)
+            labelled: np.ndarray = self._map == number
+            return labelled
+        mask = np.zeros(self._grid.shape, bool)
+        for index in self._owners.get(number, []):
+            frame = self._frames.get_stored_frame(index + 1)
+            if self._type == "FRACTIONAL":
+                self._uncertain += int(((frame > 0) & (frame < self._scale)).sum())
+                inside = frame.astype(np.float64) >= 0.5 * self._scale
+            else:
+                inside = frame > 0
+            self._lay(inside, inside, index, mask)
+        return mask
+
+    def notices(self) -> list[Notice]:
+        """Return what was odd so far."""
+        if not self._uncertain:
+            return []
+        return [
+            Notice(
+                "label_fractional",
+                f"the label is fractional: {self._uncertain} voxels between 0 and 1 were taken as "
+                "inside from 0.5 on",
+            )
+        ]
+
+    def _lay(self, values: np.ndarray, inside: np.ndarray, index: int, out: np.ndarray) -> None:
+        """Write the values of a frame's inner pixels where they lie in the grid."""
+        rows, columns = np.nonzero(inside)
+        if not rows.size:
+            return
+        # Pixel (column, row) to voxel: three points fix it, because it must be whole numbers.
+        corner, along, down = self._grid.indices(
+            (self._geometry[index] @ [[0, 1, 0], [0, 0, 1], [1, 1, 1]])[:3].T
+        )
+        steps = np.array([corner, along - corner, down - corner])
+        whole = np.rint(steps)
+        # What a small error of a step comes to at the far end of the frame.
+        reach = np.array([[1], [inside.shape[1]], [inside.shape[0]]])
+        off = float((np.abs(steps - whole) * reach).max())
+        if off > _OFF_GRID or (np.abs(whole[1:]).sum(axis=1) != 1).any():
+            raise CaseError(
+                "label_grid",
+                f"the label's frames do not lie on the image's voxels (off by {off:.3g} voxels); "
+                "resample the label to the image first, or name the series it was drawn on",
+            )
+        start, right, below = whole.astype(int)
+        voxels = start + np.outer(columns, right) + np.outer(rows, below)
+        outside = ((voxels < 0) | (voxels >= self._grid.shape)).any(axis=1)
+        if outside.any():
+            raise CaseError(
+                "label_grid",
+                f"{int(outside.sum())} pixels of a frame of the label lie outside the image; name "
+                "the series it was drawn on",
+            )
+        i, j, k = voxels.T
+        out[i, j, k] = values[rows, columns]
+
+
+def _frame_affine(groups: Dataset, shared: Dataset) -> np.ndarray:
+    """Return (column, row, 1) to the patient (LPS, mm), shape (3, 3) (PS3.3 C.7.6.2.1.1)."""
+
+    def group(name: str) -> Dataset:
+        items = groups.get(name) or shared.get(name)
+        if not items:
+            raise CaseError(
+                "label_geometry", f"a frame of the label has no {name}, so it lies nowhere"
+            )
+        found: Dataset = items[0]
+        return found
+
+    rows_mm, columns_mm = map(float, group("PixelMeasuresSequence").PixelSpacing)
+    direction = np.array(group("PlaneOrientationSequence").ImageOrientationPatient, np.float64)
+    position = np.array(group("PlanePositionSequence").ImagePositionPatient, np.float64)
+    return np.stack([direction[:3] * columns_mm, direction[3:] * rows_mm, position], axis=1)
+
+
+def _property(item: Dataset) -> Code | None:
+    """Return the Segmented Property Type of a segment."""
+    codes = item.get("SegmentedPropertyTypeCodeSequence")
+    return coded(codes[0]) if codes else None
+
+
+def coded(item: Dataset) -> Code | None:
+    """Return the code of an item of a code sequence (PS3.3 section 8.8)."""
+    value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
+    if not value:
+        return None
+    return Code(str(value), str(item.get("CodingSchemeDesignator", "")), "")

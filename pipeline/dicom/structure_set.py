@@ -1,0 +1,199 @@
+"""An RT structure set (RTSTRUCT): contours filled on the slices of a scan.
+
+PS3.3 A.19 and C.8.8.6. A contour is a closed polygon in the patient, drawn on
+one slice. A pixel belongs to a region if its centre does, by the even-odd
+rule over all contours of the region on the slice:
+
+    +-----------+        a ray from a pixel's centre crosses the contours an odd
+    |  +-----+  |        number of times inside, an even number outside and in holes,
+  ..|..|.....|..|...     whether the hole is a second contour or reached by a
+    |  +-----+  |        keyhole, a slit that leads in and out again
+    +-----------+
+
+A centre exactly on a left or upper edge is inside, on a right or lower edge
+outside, so that regions that share an edge share no pixel.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from voxtile.errors import CaseError
+from voxtile.scan import Notice
+
+from .annotation import Grid, Segment
+from .segmentation import coded
+
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+# In voxels. A contour lies on a slice; planning systems round its height to hundredths of a mm.
+_OFF_SLICE = 0.2
+# How far a contour may reach over the edge of the image, in pixels.
+_OVER_EDGE = 1.0
+
+
+class StructureSet:
+    """An RTSTRUCT.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    grid : Grid
+        Where masks are to lie; contours must lie on its slices.
+    """
+
+    what = "ROI"
+
+    def __init__(self, dataset: Dataset, grid: Grid) -> None:
+        self._grid = grid
+        codes = {
+            int(item.ReferencedROINumber): _identification(item)
+            for item in dataset.get("RTROIObservationsSequence") or ()
+        }
+        self._contours: dict[int, list[Dataset]] = {
+            int(item.ReferencedROINumber): list(item.get("ContourSequence") or ())
+            for item in dataset.get("ROIContourSequence") or ()
+        }
+        self.segments = tuple(
+            Segment(int(item.ROINumber), str(item.get("ROIName", "")), codes.get(item.ROINumber))
+            for item in dataset.StructureSetROISequence
+        )
+        self._unfilled: Counter[str] = Counter()
+
+    def mask(self, number: int) -> np.ndarray:
+        """Return the voxels of a region, bool, on the grid."""
+        polygons = []
+        for contour in self._contours.get(number, []):
+            kind = str(contour.get("ContourGeometricType", ""))
+            points = np.array(contour.get("ContourData") or (), np.float64).reshape(-1, 3)
+            if kind in _CLOSED and len(points) >= 3:
+                polygons.append(self._grid.indices(points))
+            else:
+                self._unfilled["other" if kind in _CLOSED else "open"] += 1
+        return rasterise(polygons, self._grid.shape)
+
+    def notices(self) -> list[Notice]:
+        """Return what was odd so far."""
+        count = sum(self._unfilled.values())
+        if not count:
+            return []
+        return [
+            Notice(
+                "label_contours",
+                f"{count} contours of the label are points or lines, not closed; left out",
+            )
+        ]
+
+
+def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Fill polygons by the even-odd rule.
+
+    Parameters
+    ----------
+    polygons : sequence of ndarray of float, shape (n, 3)
+        Voxel indices of corners; each lies in one slice along one axis, the
+        same for all.
+    shape : (i, j, k)
+
+    Returns
+    -------
+    ndarray of bool, shape (i, j, k)
+
+    Raises
+    ------
+    CaseError
+        If a polygon lies between slices, across them, or outside the image,
+        or polygons are on every other slice only.
+    """
+    if not polygons:
+        return np.zeros(shape, bool)
+    spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0)
+    axis = int(np.argmin(spread))
+    by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
+    for polygon in polygons:
+        height = polygon[:, axis]
+        plane = int(np.rint(height.mean()))
+        off = float(np.abs(height - plane).max())
+        if off > _OFF_SLICE:
+            raise CaseError(
+                "label_grid",
+                f"a contour of the label lies {off:.3g} slices beside the nearest slice of the "
+                "image; name the series it was drawn on",
+            )
+        flat = np.delete(polygon, axis, axis=1)
+        size = np.delete(np.array(shape), axis)
+        over = float(max((-0.5 - flat).max(), (flat - (size - 0.5)).max()))
+        if not 0 <= plane < shape[axis] or over > _OVER_EDGE:
+            raise CaseError(
+                "label_grid",
+                "a contour of the label reaches beyond the image; name the series it was drawn on",
+            )
+        by_slice[plane].append(flat)
+    _require_neighbours(sorted(by_slice))
+    rows, columns = np.delete(np.array(shape), axis).tolist()
+    planes = np.zeros((shape[axis], rows, columns), bool)
+    for plane, flats in by_slice.items():
+        planes[plane] = fill(flats, (rows, columns))
+    return np.moveaxis(planes, 0, axis)
+
+
+def _require_neighbours(planes: list[int]) -> None:
+    """Refuse contours drawn on thicker slices than the image's, which would leave stripes."""
+    gaps = np.diff(planes)
+    if len(gaps) >= 2 and gaps.min() > 1:
+        raise CaseError(
+            "label_grid",
+            f"contours of the label lie on every {gaps.min()}th slice of the image at most; "
+            "interpolate them first, or name the series they were drawn on",
+        )
+
+
+def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Return the pixels of a slice inside polygons, by the even-odd rule over all of them.
+
+    Parameters
+    ----------
+    polygons : sequence of ndarray of float, shape (n, 2)
+        Corners as (row, column); centres of pixels are whole numbers.
+    shape : (rows, columns)
+
+    Returns
+    -------
+    ndarray of bool
+
+    Examples
+    --------
+    A square from 0.5 to 3.5 holds the centres 1, 2 and 3:
+
+    >>> square = np.array([[0.5, 0.5], [0.5, 3.5], [3.5, 3.5], [3.5, 0.5]])
+    >>> fill([square], (5, 5)).sum()
+    np.int64(9)
+    """
+    ends = [np.stack([polygon, np.roll(polygon, -1, axis=0)], axis=1) for polygon in polygons]
+    edges = np.concatenate(ends)  # (edge, from and to, row and column)
+    upward = edges[:, 0, 0] > edges[:, 1, 0]
+    edges[upward] = edges[upward, ::-1]
+    (row, column), (row_to, column_to) = edges[:, 0].T, edges[:, 1].T
+    # Rows with row <= centre < row_to: a corner between two edges counts once.
+    begin = np.ceil(row).clip(0, shape[0]).astype(int)
+    count = np.ceil(row_to).clip(0, shape[0]).astype(int) - begin
+    edge = np.repeat(np.arange(len(edges)), count)
+    rows = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + begin[edge]
+    along = (rows - row[edge]) / (row_to - row)[edge]
+    at = column[edge] + along * (column_to - column)[edge]
+    columns = np.ceil(at).clip(0, shape[1]).astype(int)
+    # How many edges a ray along the row first meets between a column's centre and the one before.
+    # Only odd or even counts, which uint8 keeps when it overflows.
+    crossings = np.zeros((shape[0], shape[1] + 1), np.uint8)
+    np.add.at(crossings, (rows, columns), 1)
+    odd = np.cumsum(crossings[:, :-1], axis=1, dtype=np.uint8) & 1
+    inside: np.ndarray = odd.view(bool)
+    return inside
+
+
+def _identification(item: Dataset) -> Code | None:
+    """Return the code of what a region is (PS3.3 C.8.8.8)."""
+    codes = item.get("RTROIIdentificationCodeSequence")
+    return coded(codes[0]) if codes else None

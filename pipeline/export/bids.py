@@ -1,0 +1,110 @@
+"""A BIDS derivatives folder: masks, what their values mean, and what made them.
+
+Brain Imaging Data Structure 1.10, "Derivatives" and "Imaging derivatives:
+Segmentations": ``sub-<id>/anat/sub-<id>_desc-<model>_dseg.nii.gz`` with a JSON
+beside it, one ``dseg.tsv`` and one ``dataset_description.json``.
+"""
+
+import json
+import re
+import shutil
+
+from voxtile import __version__
+from voxtile.errors import CaseError
+from voxtile.files import replacing, write_json, write_text
+from voxtile.scan import Notice
+from voxtile.volume import Volume
+
+from .finished import Finished
+
+_VERSION = "1.10.0"
+# A case whose id is a BIDS name already keeps its entities, but not its suffix (T1w).
+_ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)((?:_[a-z]+-[A-Za-z0-9]+)*)(?:_[A-Za-z0-9]+)?")
+
+
+def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
+    """Write the case into ``exports/bids/``, and the files that all cases share.
+
+    Raises
+    ------
+    CaseError
+        If another case has the same name in BIDS, whose names are of letters
+        and digits only.
+    """
+    root = case.target("bids")
+    entities = bids_entities(case.case_id)
+    model = re.sub(r"[^A-Za-z0-9]", "", case.model)
+    stem = "_".join([*entities, f"desc-{model}", "dseg"])
+    folder = root / entities[0]
+    if len(entities) > 1 and entities[1].startswith("ses-"):
+        folder /= entities[1]
+    folder /= "anat"
+    sidecar = folder / f"{stem}.json"
+    if sidecar.exists() and json.loads(sidecar.read_bytes()).get("VoxtileCaseID") != case.case_id:
+        raise CaseError(
+            "bids_name",
+            f"the name {entities[0]} in BIDS belongs to another case already: ids that differ only "
+            "in '.', '_' and '-' become one; rename a case",
+        )
+    write_json(
+        sidecar,
+        {
+            "Description": f"Segmentation by the model {case.model} of voxtile {__version__}",
+            "Manual": False,
+            "VoxtileCaseID": case.case_id,
+        },
+    )
+    with replacing(folder / f"{stem}.nii.gz") as file, case.mask_path.open("rb") as source:
+        shutil.copyfileobj(source, file)
+    write_text(root / f"desc-{model}_dseg.tsv", _table(case))
+    write_json(
+        root / "dataset_description.json",
+        {
+            "Name": f"Segmentations by {case.model}",
+            "BIDSVersion": _VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [
+                {
+                    "Name": "voxtile",
+                    "Version": __version__,
+                    "Description": f"model {case.model}",
+                }
+            ],
+        },
+    )
+    write_text(
+        root / "README.md",
+        "Masks by voxtile; the dseg.tsv file explains their values. Masks are patient data.\n",
+    )
+    return ()
+
+
+def bids_entities(case_id: str) -> list[str]:
+    """Return the entities of a case, the subject first.
+
+    Examples
+    --------
+    >>> bids_entities("sub-01_ses-a_T1w")
+    ['sub-01', 'ses-a']
+    >>> bids_entities("hippocampus_006")
+    ['sub-hippocampus006']
+    """
+    match = _ENTITIES.fullmatch(case_id)
+    if match:
+        rest = [entity for entity in match[2].split("_") if entity]
+        return [match[1], *(entity for entity in rest if not entity.startswith("desc-"))]
+    name = re.sub(r"[^A-Za-z0-9]", "", case_id)
+    if not name:
+        raise CaseError(
+            "bids_name", f"case id {case_id!r} has no letter or digit, which a name in BIDS needs"
+        )
+    return [f"sub-{name}"]
+
+
+def _table(case: Finished) -> str:
+    """Return ``dseg.tsv``: index, name and colour of each label."""
+    lines = ["index\tname\tcolor"]
+    lines += [
+        f"{label.value}\t{' '.join(label.name.split())}\t{label.color}" for label in case.labels
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,32 @@
+"""One binary NIfTI for each label, for programs that know no label maps."""
+
+import numpy as np
+
+from voxtile.models.spec import Label
+from voxtile.nifti import write_mask
+from voxtile.scan import Notice
+from voxtile.volume import Volume
+
+from .finished import Finished
+from .terminology import file_stem
+
+
+def write_binary(case: Finished, mask: Volume) -> tuple[Notice, ...]:
+    """Write ``exports/binary/<case_id>/<value>_<name>.nii.gz``, 1 inside and 0 outside.
+
+    A region holds all of its values. A label without a voxel has its file too.
+    """
+    for label in case.labels:
+        inside = voxels_of(label, mask)
+        path = case.target("binary") / case.case_id / f"{file_stem(label)}.nii.gz"
+        write_mask(path, mask.with_array(inside.view(np.uint8)))
+    return ()
+
+
+def voxels_of(label: Label, mask: Volume) -> np.ndarray:
+    """Return where a label map has any value of a label, bool."""
+    # A table is ten times faster than np.isin on a large mask.
+    table = np.zeros(np.iinfo(mask.array.dtype).max + 1, bool)
+    table[[value for value in label.values if value < len(table)]] = True
+    inside: np.ndarray = table[mask.array]
+    return inside

@@ -1,0 +1,299 @@
+"""DICOM SEG: a mask as an object that a PACS keeps beside its series.
+
+A frame of a SEG is drawn on one slice of the source, refers to it, and has its
+position: planes of the mask are matched to slices by where they lie, and no
+voxel is resampled. It is the one export that carries the patient's identity,
+because a PACS files it by that.
+"""
+
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import DataElement
+from pydicom.sequence import Sequence as Items
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from voxtile import __version__
+from voxtile.dicom import SourceSlice, read_sources
+from voxtile.errors import CaseError
+from voxtile.files import replacing
+from voxtile.models.spec import Concept, Label
+from voxtile.reference import on_grid_of
+from voxtile.scan import Notice
+from voxtile.volume import Volume
+
+from .finished import Finished
+from .slicer import layered
+from .terminology import coded, rgb
+
+# Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, if only empty.
+_PRESENT = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+_GROUPS = ("PlaneOrientationSequence", "PixelMeasuresSequence")
+
+
+def write_binary_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
+    """Write ``exports/dicom-seg/<case_id>.dcm``, of type BINARY: a bit a voxel and segment."""
+    return _write(case, mask, "BINARY", "dicom-seg")
+
+
+def write_labelmap_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
+    """Write ``exports/dicom-seg-labelmap/<case_id>.dcm``, of type LABELMAP (PS3.3 A.51.5, 2024d).
+
+    Raises
+    ------
+    CaseError
+        Beside the reasons of `write_binary_seg`: where labels are regions
+        that overlap.
+    """
+    if len(layered(case.labels)) > 1:
+        raise CaseError(
+            "overlapping_labels",
+            "the model's labels are regions that overlap, which a LABELMAP cannot hold; export "
+            "dicom-seg instead",
+        )
+    return _write(case, mask, "LABELMAP", "dicom-seg-labelmap")
+
+
+def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[Notice, ...]:
+    """Write a SEG of one type."""
+    if case.image is None:
+        raise CaseError(
+            "no_source",
+            "a DICOM SEG refers to its series; say where that is with --manifest (and --root)",
+        )
+    if case.image.is_file() and case.image.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
+        raise CaseError(
+            "no_source", "the scan is a NIfTI file, but a DICOM SEG refers to a DICOM series"
+        )
+    grid, slices, _ = read_sources(case.image, case.policy)
+    try:
+        placed, _ = on_grid_of(mask, grid, "mask")
+    except CaseError as error:
+        raise CaseError(
+            "seg_grid",
+            f"{error.sentence.partition(';')[0]}: a DICOM SEG can be written where the mask lies "
+            "on the slices as they were acquired (--tilt native for tilted ones)",
+        ) from error
+    planes = placed.array.transpose(2, 1, 0)  # (column, row, slice) to frames of (row, column)
+    notices = []
+    drawn_between = [
+        index for index, piece in enumerate(slices) if piece is None and planes[index].any()
+    ]
+    if drawn_between:
+        notices.append(
+            Notice(
+                "seg_missing_slices",
+                f"{len(drawn_between)} planes of the mask lie where the series has no slice; left "
+                "out of the DICOM SEG",
+            )
+        )
+    kept = [index for index, piece in enumerate(slices) if piece is not None]
+    sources = [piece for piece in slices if piece is not None]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote names
+            images, frames = _sources(sources, grid.spacing_mm[2])
+            notices += _place(images)
+            made = _segmentation(case, images, frames, planes[kept], kind)
+            content = BytesIO()
+            made.save_as(content, enforce_file_format=True)
+    except (CaseError, MemoryError):
+        raise
+    except Exception as error:  # highdicom raises anything; its text may quote a tag
+        raise CaseError(
+            "seg_refused",
+            f"no DICOM SEG can be made for this series ({type(error).__name__}): its headers lack "
+            "something that a SEG needs",
+        ) from error
+    with replacing(case.target(format_name) / f"{case.case_id}.dcm") as file:
+        file.write(content.getbuffer())
+    return tuple(notices)
+
+
+def _place(images: Sequence[Dataset]) -> list[Notice]:
+    """Give a series a frame of reference where it names none, and say so."""
+    if images[0].get("FrameOfReferenceUID"):
+        return []
+    # From the series, so that every object made for it shares one.
+    uid = generate_uid(entropy_srcs=["voxtile frame of reference", images[0].SeriesInstanceUID])
+    for image in images:
+        image.FrameOfReferenceUID = uid
+    return [
+        Notice(
+            "seg_frame_of_reference",
+            "the series does not name its frame of reference, which a DICOM SEG must; one was made "
+            "up, so a viewer can only place the SEG by the slices it refers to",
+        )
+    ]
+
+
+def _segmentation(
+    case: Finished,
+    images: Sequence[Dataset],
+    frames: Sequence[int] | None,
+    planes: np.ndarray,
+    kind: str,
+) -> Dataset:
+    """Return the SEG of planes that lie on images, in the same order."""
+    values = [label.values for label in case.labels]
+    if len(layered(case.labels)) > 1:
+        pixels = np.stack([np.isin(planes, each) for each in values], axis=-1).astype(np.uint8)
+    else:
+        table = np.zeros(max(int(planes.max()), *map(max, values)) + 1, np.uint16)
+        for number, each in enumerate(values, start=1):
+            table[list(each)] = number
+        pixels = table[planes]
+        pixels = pixels.astype(np.uint8 if len(values) < 256 else np.uint16)
+    made: Dataset = highdicom.seg.Segmentation(
+        source_images=images,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=[
+            _description(number, label, case.model)
+            for number, label in enumerate(case.labels, start=1)
+        ],
+        series_instance_uid=highdicom.UID(),
+        series_number=_series_number(images[0]),
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="voxtile",
+        manufacturer_model_name=case.model[:64],
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="SEGMENTATION",
+        content_description="Made by software, not reviewed",
+        series_description=f"voxtile {case.model}"[:64],
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=True,
+    )
+    if frames is not None:
+        _renumber(made, frames)
+    return made
+
+
+def _sources(
+    slices: Sequence[SourceSlice], spacing_mm: float
+) -> tuple[list[Dataset], list[int] | None]:
+    """Return what highdicom takes as source: a dataset a slice, or one of several frames.
+
+    For a multi-frame file also the numbers of the frames that were kept.
+    """
+    files = list(dict.fromkeys(piece.file for piece in slices))
+    datasets = {path: _header(path) for path in files}
+    first = datasets[files[0]]
+    if len(files) == 1 and "PerFrameFunctionalGroupsSequence" in first:
+        return [_only_frames(first, [piece.frame for piece in slices])], [
+            piece.frame + 1 for piece in slices
+        ]
+    if len(files) != len(slices):
+        raise CaseError(
+            "several_frames",
+            "the slices lie in several files of several frames each, to which a DICOM SEG is not "
+            "written",
+        )
+    images = [datasets[piece.file] for piece in slices]
+    for image in images:
+        # Equal but for rounding, which the reader made sure of; highdicom wants one text.
+        image.ImageOrientationPatient = first.ImageOrientationPatient
+        image.PixelSpacing = first.PixelSpacing
+        image.FrameOfReferenceUID = first.get("FrameOfReferenceUID", "")
+        if not image.get("SliceThickness"):
+            image.SliceThickness = f"{spacing_mm:.6g}"  # a SEG must say one
+    return images, None
+
+
+def _header(path: Path) -> Dataset:
+    """Return a file's header, with the elements that a SEG must have."""
+    try:
+        dataset = dcmread(path, stop_before_pixels=True)
+        # Whatever the source's letters are, the SEG's are UTF-8.
+        dataset.decode()
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        for name in _PRESENT:
+            if name not in dataset:
+                setattr(dataset, name, "")
+    except OSError as error:
+        raise CaseError(
+            "unreadable", f"a file of the series cannot be read ({error.strerror})"
+        ) from error
+    return dataset
+
+
+def _only_frames(dataset: Dataset, frames: Sequence[int]) -> Dataset:
+    """Return a multi-frame header that holds only some frames, in this order.
+
+    What all frames share may stand in each; highdicom looks for it where it
+    is shared.
+    """
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    for name in _GROUPS:
+        if name not in shared:
+            setattr(shared, name, getattr(groups[frames[0]], name))
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = Items([groups[frame] for frame in frames])
+    dataset.NumberOfFrames = len(frames)
+    return dataset
+
+
+def _renumber(made: Dataset, frames: Sequence[int]) -> None:
+    """Let references to the n-th kept frame name its number in the file."""
+    # Frames of several segments on one slice share the item that refers to it.
+    items = {
+        id(source): source
+        for groups in made.PerFrameFunctionalGroupsSequence
+        for derivation in groups.get("DerivationImageSequence", [])
+        for source in derivation.get("SourceImageSequence", [])
+    }
+    for source in items.values():
+        source.ReferencedFrameNumber = frames[int(source.ReferencedFrameNumber) - 1]
+
+
+def _description(number: int, label: Label, model: str) -> highdicom.seg.SegmentDescription:
+    """Return the description of a segment (PS3.3 C.8.20.4)."""
+    concepts = coded(label)
+    described = highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=label.name[:64],
+        segmented_property_category=_code(concepts.category),
+        segmented_property_type=_code(concepts.type),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=model[:64],
+            family=Code("123109", "DCM", "Artificial Intelligence"),
+            version=__version__,
+        ),
+    )
+    described.add(
+        DataElement(0x0062000D, "US", list(highdicom.color.CIELabColor.from_rgb(*rgb(label)).value))
+    )
+    return described
+
+
+def _code(concept: Concept) -> Code:
+    """Return a concept as highdicom takes it."""
+    return Code(concept.value, concept.scheme, concept.meaning[:64])
+
+
+def _series_number(source: Dataset) -> int:
+    """Return a number for the new series, apart from the source's."""
+    try:
+        return 1000 + int(source.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        return 1000

@@ -1,0 +1,136 @@
+"""A finished case of a run folder: its mask, unchanged since it was written, and its labels."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from voxtile.case import Case
+from voxtile.errors import CaseError, ManifestError
+from voxtile.fingerprint import content_hash
+from voxtile.models.spec import Label
+from voxtile.nifti import read_nifti
+from voxtile.reading import policy_of
+from voxtile.reference import integral
+from voxtile.report import read_case_report
+from voxtile.scan import ReadPolicy
+from voxtile.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A case that a run finished.
+
+    Parameters
+    ----------
+    case_id : str
+    out : Path
+        The run folder.
+    labels : tuple of Label
+        What the values of its mask mean.
+    model : str
+        Name of the bundle.
+    image : Path or None
+        Its scan (the first channel), where a manifest told.
+    policy : ReadPolicy
+        How the run read it.
+    """
+
+    case_id: str
+    out: Path
+    labels: tuple[Label, ...]
+    model: str
+    image: Path | None = None
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+
+    @property
+    def mask_path(self) -> Path:
+        """Where the run wrote the mask."""
+        return self.out / "masks" / f"{self.case_id}.nii.gz"
+
+    def target(self, format_name: str) -> Path:
+        """Return the folder for one format."""
+        return self.out / "exports" / format_name
+
+
+def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Finished, ...]:
+    """Return the finished cases of a run folder, in the order of their ids.
+
+    Parameters
+    ----------
+    out : Path
+    cases : iterable of Case, optional
+        Of the manifest, which tells where the scans are; cases that it does
+        not name are left out.
+
+    Raises
+    ------
+    ManifestError
+        If the folder is no run's, or holds no finished case.
+    """
+    facts = _run_facts(out)
+    labels = tuple(facts["labels"])
+    named = None if cases is None else {case.case_id: case for case in cases}
+    found = []
+    for path in sorted((out / "cases").glob("*.json")):
+        try:
+            report = read_case_report(path)
+        except ValueError as error:
+            raise ManifestError([f"{path} cannot be used: {error}"]) from error
+        if report.status != "done":
+            continue
+        one = Finished(report.case_id, out, labels, facts["model"], policy=facts["policy"])
+        if named is None:
+            found.append(one)
+        elif report.case_id in named:
+            case = named[report.case_id]
+            policy = policy_of(case, facts["policy"])
+            found.append(replace(one, image=case.images[0][1], policy=policy))
+    if not found:
+        told = "" if named is None else " that the manifest names"
+        raise ManifestError([f"{out} has no finished case{told}; nothing to export"])
+    return tuple(found)
+
+
+def read_finished_mask(case: Finished) -> Volume:
+    """Read the mask of a case.
+
+    Raises
+    ------
+    CaseError
+        If it is missing, damaged, or not the one that the run wrote.
+    """
+    path = case.mask_path
+    report = read_case_report(case.out / "cases" / f"{case.case_id}.json")
+    if content_hash(path) != report.mask.get("sha256"):
+        raise CaseError(
+            "mask_changed",
+            f"{path.name} is not the mask that the run wrote; run the case again, or copy the "
+            "run folder again",
+        )
+    volume = read_nifti(path).volume
+    array, _ = integral(volume.array, "mask")
+    return volume.with_array(array)
+
+
+def _run_facts(out: Path) -> dict[str, Any]:
+    """Return what a run wrote about itself."""
+    path = out / "run.json"
+    try:
+        facts = json.loads(path.read_bytes())
+        return {
+            "labels": [Label.model_validate(label) for label in facts["labels"]],
+            "model": str(facts["model"]["name"]),
+            "policy": ReadPolicy(**facts["settings"]["policy"]),
+        }
+    except OSError as error:
+        raise ManifestError(
+            [f"{path} cannot be read ({error.strerror}); name the folder of a run"]
+        ) from error
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise ManifestError(
+            [f"{path} is not what a run of this version writes ({type(error).__name__})"]
+        ) from error
