@@ -5,7 +5,7 @@ answers at once.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -72,6 +72,7 @@ By = Annotated[
     str | None, typer.Option(help="Summarise by these columns too, such as scanner,sex.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[
     str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
@@ -128,6 +129,7 @@ def run(
     lesions: Lesions = False,
     by: By = None,
     qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
+    html: Html = True,
     workers: Annotated[
         int, typer.Option(min=0, rich_help_panel=_MANY, help="Worker processes.")
     ] = 1,
@@ -248,6 +250,8 @@ def run(
                 on_case=None if quiet or sys.stdout.isatty() else _print_case,
                 on_event=display,
             )
+        if html and how.shard is None:
+            _write_page(out, result.reports, quiet=quiet, manifest=manifest, root=root)
         if not quiet:
             _echo_lines(result_lines(result))
             if how.shard is None:
@@ -405,6 +409,7 @@ def evaluate(
     nsd: Nsd = "1,2",
     lesions: Lesions = False,
     by: By = None,
+    html: Html = True,
 ) -> None:
     """Score finished masks, from any tool, against a manifest's references."""
     with explained():
@@ -422,6 +427,8 @@ def evaluate(
             by=_words(by) or (),
             on_case=_print_case,
         )
+        if html:
+            _write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
         _finish(out, reports)
 
 
@@ -462,8 +469,22 @@ def export(
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     by: By = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="CSV of its cases: the page gets pictures from the scans.")
+    ] = None,
+    root: Root = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Folder with <case_id>.nii.gz masks (default: the run's own)."),
+    ] = None,
+    cases: Annotated[
+        str, typer.Option(help="Which cases get pictures: worst:N, all or none.")
+    ] = "worst:20",
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Put everything into report.html itself.")
+    ] = False,
 ) -> None:
-    """Make the tables of a run again from its cases."""
+    """Make the tables and the page of a run again from its cases."""
     with explained():
         from .report import check_columns, read_case_reports, write_reports
 
@@ -471,6 +492,15 @@ def report(
         columns = _words(by) or ()
         check_columns(columns, reports)
         write_reports(run, reports, columns)
+        _write_page(
+            run,
+            reports,
+            manifest=manifest,
+            root=root,
+            predictions=predictions,
+            cases=cases,
+            single_file=single_file,
+        )
         _finish(run, reports)
 
 
@@ -575,6 +605,7 @@ def demo(
             typer.echo(line)
         typer.echo(f"report: {done.result.out / 'report.csv'}")
         typer.echo(f"masks:  {done.result.out / 'masks'}")
+        _write_page(done.result.out, done.result.reports, manifest=done.cohort / "test.csv")
         scan, mask = done.cohort / "oblique.nii.gz", done.result.out / "masks/oblique.nii.gz"
         typer.echo(f"look:   itksnap -g {scan} -s {mask}")
         typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")
@@ -630,6 +661,19 @@ def _finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
         typer.echo(line)
     typer.echo(f"report: {out / 'report.csv'}")
     raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _write_page(
+    out: Path, reports: "Sequence[CaseReport]", *, quiet: bool = False, **choices: Any
+) -> None:
+    """Write the page, and say what it holds."""
+    from .html import write_page
+
+    page = write_page(out, reports, **choices)
+    for case_id, sentence in page.problems:
+        typer.echo(f"warning: no pictures of {case_id}: {sentence}", err=True)
+    if not quiet:
+        typer.echo(f"page:   {page.path} ({len(page.pictured)} cases with pictures: patient data)")
 
 
 def _summary_lines(out: Path) -> Iterator[str]:

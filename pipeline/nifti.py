@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -167,6 +168,13 @@ def write_volume(path: Path, volume: Volume, *, slope: float | None = None) -> N
     _write(path, header, volume.array)
 
 
+def nifti_bytes(volume: Volume) -> bytes:
+    """Return what `write_volume` would write as ``.nii.gz``, for a place that is no file."""
+    buffer = BytesIO()
+    _write_gzip(buffer, _fresh_header(volume), volume.array)
+    return buffer.getvalue()
+
+
 def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
     """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
     if volume.array.ndim == 3:
@@ -187,10 +195,15 @@ def _write(path: Path, header: Nifti1Header, array: np.ndarray) -> None:
         if name.endswith(".nii"):
             file.writelines(_file_bytes(header, array))
             return
-        # No name and no time in the gzip header: equal voxels are equal files.
-        with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
-            for piece in _file_bytes(header, array):
-                stream.write(piece)
+        _write_gzip(file, header, array)
+
+
+def _write_gzip(file: BinaryIO, header: Nifti1Header, array: np.ndarray) -> None:
+    """Write a compressed file into an open one."""
+    # No name and no time in the gzip header: equal voxels are equal files.
+    with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
+        for piece in _file_bytes(header, array):
+            stream.write(piece)
 
 
 def mask_header(mask: Volume) -> Nifti1Header:

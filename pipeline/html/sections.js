@@ -1,0 +1,59 @@
+"use strict";
+
+/** Draw the sections of a case side by side, to one scale. */
+function drawSections(sections, title) {
+  const tallest = Math.max(...sections.map((section) => section.height_mm));
+  const figures = sections.map((section) => {
+    const caption = `${section.view} ${section.slice} of ${section.of}`;
+    const figure = make(
+      "figure",
+      { class: "section" },
+      drawSection(section, `${title}, ${caption}, where ${section.why}`),
+      make("figcaption", {}, caption),
+    );
+    // Equal heights would lie about size: each is as wide as its millimetres.
+    figure.style.flexGrow = section.width_mm;
+    figure.style.maxWidth = `${(section.width_mm / tallest) * 16}rem`;
+    return figure;
+  });
+  return make("div", { class: "sections" }, figures);
+}
+
+function drawSection(section, description) {
+  const { width_mm: width, height_mm: height } = section;
+  const svg = makeSvg("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    "aria-label": description,
+  });
+  svg.append(
+    makeSvg("image", {
+      href: `data:image/png;base64,${section.png}`,
+      width,
+      height,
+      preserveAspectRatio: "none",
+    }),
+    ...drawContours(section.reference ?? [], "reference"),
+    ...drawContours(section.prediction, "prediction"),
+    makeSvg("text", { x: width * 0.03, y: height * 0.97, class: "side-letter" }, section.left),
+    makeSvg(
+      "text",
+      { x: width * 0.97, y: height * 0.97, class: "side-letter", "text-anchor": "end" },
+      section.right,
+    ),
+  );
+  svg.style.setProperty("--letter", `${Math.min(width, height) * 0.07}px`);
+  return svg;
+}
+
+/** Contours with a dark edge beneath, so that they show on bright and on dark tissue. */
+function drawContours(contours, kind) {
+  return contours.flatMap(([position, path]) => [
+    makeSvg("path", { d: path, class: `contour beneath ${kind}` }),
+    makeSvg("path", {
+      d: path,
+      class: `contour ${kind}`,
+      stroke: report.labels[position - 1]?.color ?? "#ffffff",
+    }),
+  ]);
+}

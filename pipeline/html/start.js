@@ -1,0 +1,32 @@
+"use strict";
+
+/** Light, dark, or as the system has it until somebody chooses. */
+function startTheme() {
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+  const name = () => {
+    byId("theme").textContent = isDark() ? "Light" : "Dark";
+  };
+  byId("theme").addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    name();
+  });
+  system.addEventListener("change", name);
+  name();
+}
+
+startTheme();
+byId("print").addEventListener("click", () => globalThis.print());
+drawHead();
+startTable();
+fillMetrics();
+for (const draw of [drawMetric, drawVolumes, drawTimings]) {
+  draw();
+  onFilter(draw);
+}
+drawFindings();
+drawSummary();
+startGallery();
+startCase();
+document.body.dataset.ready = "yes";

@@ -1,0 +1,261 @@
+"use strict";
+
+/** The one viewer of the page: its canvas serves every case, and shows one at a time. */
+const viewer = { nv: null, overlays: {}, hidden: new Set(), window: [0, 255], request: 0 };
+
+const LAYOUTS = ["Three planes", "Axial", "Coronal", "Sagittal", "3D"];
+const AXES = ["Sagittal", "Coronal", "Axial"];
+
+/** Show a case; resolves when it is drawn, or false when another was asked for meanwhile. */
+async function showVolumes(one) {
+  const request = ++viewer.request;
+  const [niivue, volumes] = await Promise.all([loadViewer(), load("volumes", one.id)]);
+  if (request !== viewer.request) return false;
+  byId("viewer").hidden = false;
+  if (!viewer.nv) {
+    viewer.nv = await startViewer(niivue);
+    buildControls(niivue);
+  }
+  const { nv } = viewer;
+  while (nv.volumes.length) nv.removeVolume(nv.volumes[0]);
+  const image = await decode(niivue, volumes.image, "image.nii.gz", {
+    colormap: "gray", cal_min: 0, cal_max: 255,
+  });
+  const overlays = {};
+  for (const kind of ["prediction", "reference"]) {
+    if (volumes[kind]) overlays[kind] = await decode(niivue, volumes[kind], `${kind}.nii.gz`, {});
+  }
+  if (request !== viewer.request) return false;
+  viewer.overlays = overlays;
+  viewer.window = volumes.window;
+  nv.addVolume(image);
+  for (const overlay of Object.values(overlays)) {
+    overlay.filled = overlay.img.slice(); // what `outline` takes away comes back from here
+    nv.addVolume(overlay);
+  }
+  centreOnMasks(nv, overlays.prediction);
+  prepareControls(one, volumes);
+  drawOverlays();
+  nv.createOnLocationChange();
+  return true;
+}
+
+/** Start NiiVue on the canvas. */
+async function startViewer(niivue) {
+  const nv = new niivue.Niivue({
+    isRadiologicalConvention: true,
+    sagittalNoseLeft: true,
+    dragAndDropEnabled: false,
+    isNearestInterpolation: true, // between two labels there is no third colour
+    multiplanarLayout: niivue.MULTIPLANAR_TYPE.GRID,
+    multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
+    backColor: [0.04, 0.05, 0.06, 1],
+    crosshairColor: [1, 0.84, 0.37, 0.8],
+    crosshairWidth: 0.12,
+    crosshairWidthUnit: "percent",
+    fontColor: [1, 0.84, 0.37, 1],
+    fontMinPx: 15,
+    logLevel: "error",
+    loadingText: "",
+  });
+  nv.onLocationChange = showLocation;
+  await nv.attachToCanvas(byId("canvas"), true);
+  return nv;
+}
+
+function decode(niivue, base64, name, options) {
+  return niivue.NVImage.loadFromBase64({ base64, name, ...options });
+}
+
+/** Put the crosshair into the middle of the prediction, where there is something to see. */
+function centreOnMasks(nv, overlay) {
+  const sums = [0, 0, 0];
+  let count = 0;
+  const [columns, rows, slices] = overlay.hdr.dims.slice(1, 4);
+  for (let index = 0; index < overlay.img.length; index++) {
+    if (!overlay.img[index]) continue;
+    sums[0] += index % columns;
+    sums[1] += Math.floor(index / columns) % rows;
+    sums[2] += Math.floor(index / (columns * rows));
+    count++;
+  }
+  const size = [columns, rows, slices];
+  nv.scene.crosshairPos = size.map((n, axis) => (count ? (sums[axis] / count + 0.5) / n : 0.5));
+}
+
+/** Colour the masks as the controls say. */
+function drawOverlays() {
+  const { nv, overlays } = viewer;
+  const outlined = byId("outline").checked;
+  for (const [kind, overlay] of Object.entries(overlays)) {
+    overlay.img.set(overlay.filled);
+    if (outlined && kind === "reference") outline(overlay, crosshairVoxel());
+    overlay.setColormapLabel(colormap());
+    overlay.opacity = Number(byId(`opacity-${kind}`).value) / 100;
+  }
+  nv.updateGLVolume();
+}
+
+/** Colours of the labels by their position; what is hidden is transparent. */
+function colormap() {
+  const { labels } = report;
+  const channel = (place) => labels.map((label) => {
+    return parseInt(label.color.slice(1 + 2 * place, 3 + 2 * place), 16);
+  });
+  // NiiVue lifts every value to the first 2/256 of its table. With more than 64 labels background
+  // would be lifted to the first of them, so transparent entries below 0 make room.
+  const clear = new Array(2 + Math.ceil(labels.length / 64)).fill(0);
+  return {
+    R: [...clear, ...channel(0)],
+    G: [...clear, ...channel(1)],
+    B: [...clear, ...channel(2)],
+    A: [...clear, ...labels.map((_, position) => (viewer.hidden.has(position) ? 0 : 255))],
+    I: [...clear, ...labels].map((_, index) => index + 1 - clear.length),
+  };
+}
+
+/** Index of the voxel under the crosshair; the volumes are stored in RAS order. */
+function crosshairVoxel() {
+  const size = viewer.nv.volumes[0].hdr.dims.slice(1, 4);
+  const position = viewer.nv.scene.crosshairPos;
+  return size.map((n, axis) => Math.max(0, Math.min(n - 1, Math.floor(position[axis] * n))));
+}
+
+/**
+ * Leave of a mask what is an outline in each of the three planes through a
+ * voxel, and the surface elsewhere, for the rendering. A surface alone would
+ * fill every slice that grazes it.
+ */
+function outline(overlay, voxel) {
+  const { img, filled } = overlay;
+  const [columns, rows, slices] = overlay.hdr.dims.slice(1, 4);
+  const sizes = [columns, rows, slices];
+  const steps = [1, columns, columns * rows];
+  const isEdge = (index, place, axis) =>
+    place === 0 || place === sizes[axis] - 1 ||
+    filled[index - steps[axis]] !== filled[index] || filled[index + steps[axis]] !== filled[index];
+  let index = 0;
+  const at = [0, 0, 0];
+  for (at[2] = 0; at[2] < slices; at[2]++) {
+    for (at[1] = 0; at[1] < rows; at[1]++) {
+      for (at[0] = 0; at[0] < columns; at[0]++, index++) {
+        if (!filled[index]) continue;
+        const edges = at.map((place, axis) => isEdge(index, place, axis));
+        const across = [0, 1, 2].filter((axis) => at[axis] === voxel[axis]);
+        // In the plane across an axis the two other axes are seen.
+        const seen = across.length
+          ? across.some((axis) => edges.some((edge, other) => edge && other !== axis))
+          : edges.includes(true);
+        img[index] = seen ? filled[index] : 0;
+      }
+    }
+  }
+  viewer.outlined = String(voxel);
+}
+
+/** Make the controls, once. */
+function buildControls(niivue) {
+  const { nv } = viewer;
+  const types = niivue.SLICE_TYPE;
+  const order = [types.MULTIPLANAR, types.AXIAL, types.CORONAL, types.SAGITTAL, types.RENDER];
+  const layout = make(
+    "select",
+    {
+      id: "layout",
+      change: () => nv.setSliceType(order[layout.selectedIndex]),
+    },
+    LAYOUTS.map((name) => make("option", {}, name)),
+  );
+  const slider = (id, name, value, input) =>
+    make("label", { id: `${id}-label` }, make("span", {}, name),
+      make("input", { id, type: "range", min: 0, max: 100, value, input }));
+  byId("viewer-controls").append(
+    make("fieldset", {}, make("legend", {}, "Opacity"),
+      slider("opacity-image", "Image", 100, () => {
+        nv.setOpacity(0, Number(byId("opacity-image").value) / 100);
+      }),
+      slider("opacity-prediction", "Prediction", 50, drawOverlays),
+      slider("opacity-reference", "Reference", 100, drawOverlays)),
+    make("fieldset", {}, make("legend", {}, "Slice"),
+      AXES.map((name, axis) =>
+        make("label", {}, make("span", {}, name),
+          make("input", { id: `slice-${axis}`, type: "range", min: 1, max: 1, value: 1,
+            input: () => moveTo(axis) })))),
+    make("fieldset", {}, make("legend", {}, "Show"),
+      make("label", {}, make("span", {}, "Layout"), layout),
+      make("label", { class: "check" },
+        make("input", { id: "outline", type: "checkbox", checked: true, change: drawOverlays }),
+        "Reference as outline"),
+      make("label", { class: "check" },
+        make("input", { id: "smooth", type: "checkbox",
+          change: () => nv.setInterpolation(!byId("smooth").checked) }),
+        "Smooth")),
+  );
+}
+
+/** Fit the controls to a case. */
+function prepareControls(one, volumes) {
+  const { nv, overlays } = viewer;
+  const size = nv.volumes[0].hdr.dims.slice(1, 4);
+  size.forEach((n, axis) => {
+    byId(`slice-${axis}`).max = n;
+    byId(`slice-${axis}`).disabled = n === 1;
+  });
+  byId("opacity-reference").disabled = !overlays.reference;
+  byId("outline").disabled = !overlays.reference;
+  byId("canvas").setAttribute("aria-label", `Slices of case ${one.id} with its masks`);
+  byId("viewer-state").textContent = volumes.notes.length
+    ? `Shown: ${volumes.notes.join("; ")}. Numbers are of the whole scan.`
+    : "";
+  followCrosshair();
+}
+
+function moveTo(axis) {
+  const { nv } = viewer;
+  const position = [...nv.scene.crosshairPos];
+  const input = byId(`slice-${axis}`);
+  position[axis] = (Number(input.value) - 0.5) / Number(input.max);
+  nv.scene.crosshairPos = position;
+  nv.drawScene();
+  nv.createOnLocationChange();
+}
+
+function followCrosshair() {
+  const position = viewer.nv.scene.crosshairPos;
+  [0, 1, 2].forEach((axis) => {
+    const input = byId(`slice-${axis}`);
+    const slice = Math.min(Number(input.max), Math.floor(position[axis] * Number(input.max)) + 1);
+    input.value = slice;
+    input.setAttribute("aria-valuetext", `slice ${slice} of ${input.max}`);
+  });
+}
+
+/** Say what lies under the crosshair. */
+function showLocation(location) {
+  followCrosshair();
+  if (viewer.overlays.reference && byId("outline").checked &&
+    viewer.outlined !== String(crosshairVoxel())) {
+    requestAnimationFrame(drawOverlays); // other planes have other outlines
+  }
+  const [low, high] = viewer.window;
+  const words = location.mm ? [`${[...location.mm].slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`] : [];
+  location.values.forEach(({ name, value }) => {
+    const kind = name.replace(".nii.gz", "");
+    if (kind === "image") {
+      words.push(`about ${formatNumber(low + (value / 255) * (high - low))}`);
+    } else {
+      const index = voxelUnder(viewer.overlays[kind], location.vox);
+      const label = report.labels[index - 1];
+      words.push(`${kind}: ${label ? label.name : "background"}`);
+    }
+  });
+  byId("location").textContent = words.join(" · ");
+}
+
+/** The label of a mask at a voxel, also where its outline hides it. */
+function voxelUnder(overlay, vox) {
+  if (!overlay || !vox) return 0;
+  const [columns, rows] = overlay.hdr.dims.slice(1, 3);
+  const [i, j, k] = vox.map(Math.round);
+  return overlay.filled[i + columns * (j + rows * k)] ?? 0;
+}
