@@ -36,6 +36,7 @@ from voxtile.models.unet import build_unet
 from .card import model_card
 from .case import Case, read_manifest
 from .dataset import Sampling, TileBatches
+from .domain import describe_scan, training_domain
 from .errors import EnvironmentFault, ManifestError
 from .files import replacing, write_text
 from .inference import infer
@@ -162,7 +163,9 @@ def train(
         spec = _spec(out.name, description, channels, recipe, manifest)
         stacks = []
         shown.begin("cutting planes", len(learnt))
+        scans = []
         for case in learnt:
+            scans.append(describe_scan(case.volume, spec.channels, spec.intensity))
             stacks.append(store_planes(case, recipe, work))
             case.remove()
             shown.advance()
@@ -182,6 +185,7 @@ def train(
             "parameters": network.count_params(),
             **_provenance(manifest, training, validation, recipe),
             **coach.facts(),
+            "domain": training_domain(scans),
         }
         _write_bundle(work, spec, facts, coach.history, licence_text)
         _publish(work / "bundle", out)
