@@ -515,12 +515,15 @@ def compare(
     """Compare runs case by case: differences with intervals and tests."""
     with explained():
         from .comparison import compare_runs, write_comparison
+        from .html.comparison_page import write_comparison_page
 
         comparison = compare_runs(runs, _words(metrics) or ())
         write_comparison(out, comparison)
+        page = write_comparison_page(out, comparison)
         for line in _comparison_lines(comparison):
             typer.echo(line)
         typer.echo(f"comparison: {out / 'comparison.csv'}")
+        typer.echo(f"page: {page}")
 
 
 @app.command()
