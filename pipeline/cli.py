@@ -29,15 +29,20 @@ from .cli_options import (
     read_policy,
 )
 from .cli_options import label_map as label_map_of
+from .cli_words import (
+    cluster_of,
+    measures_of,
+    shard_of,
+    spacing_of,
+    splits_of,
+    tile_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
-    from .batch.cluster import Cluster
-    from .batch.shard import Shard
-    from .case import Split
     from .comparison import Comparison
     from .export import Exported
     from .report import CaseReport
-    from .scoring import Measures
 
 # Heading of the options that say how a batch runs, and change no result.
 _MANY = "Many cases"
@@ -218,13 +223,13 @@ def run(
             ),
             label_map=label_map_of(label_map),
             ignore_bad_labels=ignore_bad_labels,
-            tile=_tile(tile),
+            tile=tile_of(tile),
             overlap=overlap,
             batch=batch,
-            splits=_splits(split),
-            exports=_words(export) or (),
-            measures=_measures(nsd, lesions),
-            by=_words(by) or (),
+            splits=splits_of(split),
+            exports=words_of(export) or (),
+            measures=measures_of(nsd, lesions),
+            by=words_of(by) or (),
             montages=qc,
         )
         how = BatchSettings(
@@ -235,8 +240,8 @@ def run(
             max_failures=1 if fail_fast else max_failures,
             retry_failed=retry_failed,
             fresh=fresh,
-            shard=_shard(shard),
-            cluster=_cluster(scheduler, cluster, cluster_settings, insecure),
+            shard=shard_of(shard),
+            cluster=cluster_of(scheduler, cluster, cluster_settings, insecure),
         )
         with displayed(shown=not quiet) as display:
             result = run_manifest(
@@ -348,7 +353,7 @@ def segment(
                 duplicates=duplicates,
                 tilt=tilt,
             ),
-            tile=_tile(tile),
+            tile=tile_of(tile),
             overlap=overlap,
             batch=batch,
         )
@@ -423,8 +428,8 @@ def evaluate(
             out,
             root=root,
             labels=chosen,
-            measures=_measures(nsd, lesions),
-            by=_words(by) or (),
+            measures=measures_of(nsd, lesions),
+            by=words_of(by) or (),
             on_case=_print_case,
         )
         if html:
@@ -457,7 +462,7 @@ def export(
             to.split(","),
             manifest=manifest,
             root=root,
-            cases=_words(cases) or (),
+            cases=words_of(cases) or (),
             on_export=_print_export,
         )
         failed = sum(result.reason is not None for result in results)
@@ -489,7 +494,7 @@ def report(
         from .report import check_columns, read_case_reports, write_reports
 
         reports = read_case_reports(run)
-        columns = _words(by) or ()
+        columns = words_of(by) or ()
         check_columns(columns, reports)
         write_reports(run, reports, columns)
         _write_page(
@@ -517,7 +522,7 @@ def compare(
         from .comparison import compare_runs, write_comparison
         from .html.comparison_page import write_comparison_page
 
-        comparison = compare_runs(runs, _words(metrics) or ())
+        comparison = compare_runs(runs, words_of(metrics) or ())
         write_comparison(out, comparison)
         page = write_comparison_page(out, comparison)
         for line in _comparison_lines(comparison):
@@ -573,14 +578,14 @@ def train(
         given: dict[str, Any] = {
             "minutes": minutes,
             "epochs": epochs,
-            "views": _words(view),
+            "views": words_of(view),
             "context_slices": context_slices,
-            "spacing_mm": _numbers(spacing),
-            "tile": _tile(tile),
+            "spacing_mm": spacing_of(spacing),
+            "tile": tile_of(tile),
             "filters": filters,
             "depth": depth,
             "batch": batch,
-            "flips": _words(flips),
+            "flips": words_of(flips),
             "labels": None if labels is None else read_labels(labels),
         }
         recipe = Recipe(
@@ -711,76 +716,3 @@ def _comparison_lines(comparison: "Comparison") -> Iterator[str]:
             f"  {case['case_id']} {case['label_name']} {case['metric']}: "
             f"{case['value_a']:.4f} -> {case['value_b']:.4f} ({case['run_b']})"
         )
-
-
-def _measures(nsd: str, lesions: bool) -> "Measures":
-    """Return what ``--nsd`` and ``--lesions`` ask for."""
-    from .scoring import Measures
-
-    try:
-        tolerances = tuple(float(part) for part in nsd.split(",") if part.strip())
-    except ValueError:
-        raise ValueError(f"--nsd {nsd!r} must be numbers of mm, such as 1,2") from None
-    return Measures(nsd_mm=tolerances, lesions=lesions)
-
-
-def _tile(text: str | None) -> tuple[int, int] | None:
-    """Return ``256x256`` as two numbers."""
-    if text is None:
-        return None
-    try:
-        rows, columns = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise ValueError(f"--tile {text!r} must look like 256x256") from None
-    return rows, columns
-
-
-def _cluster(
-    scheduler: str | None, system: str | None, settings: Path | None, insecure: bool
-) -> "Cluster | None":
-    """Return the cluster that was asked for."""
-    from .batch.cluster import Cluster, queue_system
-
-    if scheduler is None and system is None:
-        return None
-    return Cluster(scheduler, None if system is None else queue_system(system), settings, insecure)
-
-
-def _shard(text: str | None) -> "Shard | None":
-    """Return the shard that was asked for; Slurm says which task of an array this is."""
-    import os
-
-    from .batch.shard import Shard
-
-    return None if text is None else Shard.parse(text, os.environ)
-
-
-def _words(text: str | None) -> tuple[str, ...] | None:
-    """Return ``a,b`` as words."""
-    return None if text is None else tuple(text.split(","))
-
-
-def _numbers(text: str | None) -> tuple[float, ...] | None:
-    """Return ``1,1,3`` as numbers."""
-    if text is None:
-        return None
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--spacing {text!r} must be three numbers, such as 1,1,3") from None
-    return x, y, z
-
-
-def _splits(text: str | None) -> "tuple[Split, ...]":
-    """Return ``val,test`` as splits."""
-    from typing import get_args
-
-    from .case import Split
-
-    if not text:
-        return ()
-    known = {split: split for split in get_args(Split)}
-    wrong = [part for part in text.split(",") if part not in known]
-    if wrong:
-        raise ValueError(f"--split {wrong[0]!r} is not one of {', '.join(known)}")
-    return tuple(known[part] for part in text.split(","))

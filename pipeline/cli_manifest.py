@@ -25,6 +25,7 @@ from .cli_options import (
     read_policy,
 )
 from .cli_options import label_map as label_map_of
+from .cli_words import words_of
 
 if TYPE_CHECKING:
     from .manifest.check import CheckResult
@@ -106,9 +107,7 @@ def build(
             source,
             Outputs(out, key, label_names),
             kind=chosen,
-            options=BuildOptions(
-                labels, label_pattern, tuple(suffix.split(",")) if suffix else (), root
-            ),
+            options=BuildOptions(labels, label_pattern, words_of(suffix) or (), root),
             on_files=_counter("files"),
         )
         for notice in found.notices:
@@ -215,7 +214,7 @@ def split(
             fractions=_fractions(fractions),
             validate=validate,
             stratify=stratify,
-            keep=tuple(keep.split(",")) if keep else (),
+            keep=words_of(keep) or (),
         )
         for line in write_split(manifest, out, wish):
             typer.echo(line)
@@ -254,7 +253,7 @@ def export(
         settings = ExportSettings(
             to=to.value,
             link=link,
-            channels=tuple(channels.split(",")) if channels else (),
+            channels=words_of(channels) or (),
             labels={label.value: label.name for label in names},
             policy=read_policy(
                 nan=nan,
