@@ -14,7 +14,7 @@ SEED = 0
 DRAWS = 5000
 LEVEL = 0.95
 # Numbers drawn at once: bounds memory for cohorts of any size.
-_BLOCK = 2**22
+_BLOCK = 2**17
 
 
 def mean_intervals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
