@@ -15,10 +15,11 @@ TESTS = str(Path(__file__).parent)
 
 
 class DaskProcesses:
-    """A scheduler and workers, as a user would start them."""
+    """A scheduler and workers, as a user would start them; with TLS where they have certificates."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificates: dict[str, Path] | None = None) -> None:
         self.folder = folder
+        self.certificates = certificates or {}
         self.address = ""
         self.scheduler: subprocess.Popen | None = None
         self.workers: list[subprocess.Popen] = []
@@ -29,7 +30,7 @@ class DaskProcesses:
         self.scheduler = self._start(
             "scheduler",
             "--host",
-            "127.0.0.1",
+            "127.0.0.1" if not self.certificates else "tls://127.0.0.1",
             "--port",
             "0",
             "--no-dashboard",
@@ -59,11 +60,15 @@ class DaskProcesses:
 
     def _start(self, *words: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]],
+            [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:], *self._tls()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": TESTS},
         )
+
+    def _tls(self) -> list[str]:
+        """Options that name the certificates."""
+        return [word for name, path in self.certificates.items() for word in (name, str(path))]
 
     def end(self) -> None:
         """End all of them."""
@@ -73,10 +78,12 @@ class DaskProcesses:
 
 
 @contextmanager
-def dask(folder: Path, workers: int) -> Iterator[DaskProcesses]:
+def dask(
+    folder: Path, workers: int, certificates: dict[str, Path] | None = None
+) -> Iterator[DaskProcesses]:
     """Start a scheduler and workers; end them with the block."""
     folder.mkdir(exist_ok=True)
-    processes = DaskProcesses(folder)
+    processes = DaskProcesses(folder, certificates)
     try:
         processes.start_scheduler()
         for _ in range(workers):

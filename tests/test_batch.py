@@ -1,6 +1,9 @@
 """A batch: what is done stays done, what is lost is one case, and workers change nothing."""
 
 import json
+import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -385,3 +388,26 @@ def test_wrong_limits_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             BatchSettings(**settings)
+
+
+def test_a_terminal_that_wants_no_colour_gets_none() -> None:
+    program = (
+        "import time; from voxtile.batch.display import displayed\n"
+        "from voxtile.batch.events import Event\n"
+        "with displayed(shown=True) as display:\n"
+        "    display(Event('run_started', None, {'cases': 2, 'kept': 1})); time.sleep(0.3)\n"
+    )
+    said = {}
+    for value in ("", "1"):
+        main, terminal = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": value}
+        subprocess.run(
+            [sys.executable, "-c", program], stderr=terminal, env=environment, check=True
+        )
+        os.close(terminal)
+        said[value] = os.read(main, 65536).decode()
+        os.close(main)
+    colour = re.compile(r"\x1b\[[0-9;]*3[0-9]")
+    assert "cases" in said["1"]
+    assert colour.search(said[""])
+    assert not colour.search(said["1"])

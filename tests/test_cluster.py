@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from dask_processes import dask, on
+from dask_processes import dask as dask_processes
+from dask_processes import on
 from faulty import DEADLY, SOUND, make_cases, results, run_faulty, sound_cases, temporary_files
 
 from voxtile.batch.cluster import Cluster, JobSettings
@@ -19,13 +20,36 @@ pytest.importorskip("distributed")
 def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Path) -> None:
     manifest = make_cases(tmp_path, {**{f"c{n}": SOUND for n in range(6)}, "deadly": DEADLY})
     run_faulty(manifest, tmp_path / "here", BatchSettings(workers=1))
-    with dask(tmp_path / "dask", 2) as processes:
+    with dask_processes(tmp_path / "dask", 2) as processes:
         result = run_faulty(manifest, tmp_path / "out", on(processes))
         assert [report.case_id for report in result.failed] == ["deadly"]
         assert "SIGKILL" in str(result.failed[0].reason)
         assert all(worker.poll() is None for worker in processes.workers)
     assert results(tmp_path / "out") == results(tmp_path / "here")
     assert temporary_files(tmp_path / "out") == []
+
+
+@pytest.mark.slow
+def test_an_encrypted_scheduler_takes_a_run_with_its_certificates_only(tmp_path: Path) -> None:
+    import dask
+    from distributed.security import Security
+
+    keys = Security.temporary().get_tls_config_for_role("client")
+    named = {}
+    for option, key in (("ca-file", "ca_file"), ("cert", "cert"), ("key", "key")):
+        path = tmp_path / f"{option}.pem"
+        path.write_text(keys[key])
+        named[option] = path
+    manifest = sound_cases(tmp_path, 2)
+    with dask_processes(tmp_path / "dask", 1, {f"--tls-{o}": p for o, p in named.items()}) as there:
+        assert there.address.startswith("tls://")
+        with pytest.raises(EnvironmentFault, match="needs certificates; name them"):
+            run_faulty(manifest, tmp_path / "out", on(there))
+        places = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
+        settings = {f"distributed.comm.tls.{place}": named[o] for place, o in places.items()}
+        with dask.config.set({key: str(path) for key, path in settings.items()}):
+            result = run_faulty(manifest, tmp_path / "out", on(there))
+    assert (len(result.reports), result.failed) == (2, ())
 
 
 def test_a_scheduler_that_does_not_answer_is_found_before_the_first_case(

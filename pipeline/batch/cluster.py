@@ -9,6 +9,7 @@ and the inputs are on a file system that all machines share.
 
 import hashlib
 import ipaddress
+import logging
 import pickle
 import threading
 import time
@@ -250,9 +251,16 @@ def connected(cluster: Cluster, out: Path) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise EnvironmentFault(f"Dask is not installed; {_INSTALL}") from error
+    # A lost scheduler is said in one sentence, not in Dask's own tracebacks.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if cluster.scheduler is not None:
         try:
             client = distributed.Client(cluster.scheduler, timeout=_ANSWER_S)
+        except TypeError as error:  # Dask found no certificates in its configuration
+            raise EnvironmentFault(
+                f"{cluster.scheduler} needs certificates; name them in Dask's configuration, such "
+                "as DASK_DISTRIBUTED__COMM__TLS__CA_FILE (docs/reliability.md)"
+            ) from error
         except (OSError, TimeoutError, ValueError) as error:
             raise EnvironmentFault(
                 f"the scheduler {cluster.scheduler} does not answer ({type(error).__name__}); "
