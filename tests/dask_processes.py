@@ -15,7 +15,7 @@ TESTS = str(Path(__file__).parent)
 
 
 class DaskProcesses:
-    """A scheduler and workers, as a user would start them; with TLS where they have certificates."""
+    """A scheduler and workers, as a user would start them; with TLS given certificates."""
 
     def __init__(self, folder: Path, certificates: dict[str, Path] | None = None) -> None:
         self.folder = folder
