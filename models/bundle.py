@@ -15,8 +15,8 @@ of stock layers, and that its size is sane. No network is built here.
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,31 @@ class Bundle:
     ----------
     folder : Path
     spec : ModelSpec
+    others : tuple of Bundle
+        Further bundles that decide together with this one (an ensemble); their
+        labels and channels are the same.
     """
 
     folder: Path
     spec: ModelSpec
+    others: tuple["Bundle", ...] = ()
+
+    @property
+    def members(self) -> tuple["Bundle", ...]:
+        """Every bundle that decides, each by itself; this one first."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle, or of all members with commas between."""
+        return ",".join(member.spec.name for member in self.members)
 
     @property
     def sha256(self) -> str:
         """Identity of all that decides a result: the spec, which names each network's SHA-256."""
+        if self.others:
+            each = [member.sha256 for member in self.members]
+            return hashlib.sha256(" ".join(each).encode()).hexdigest()
         decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -117,13 +134,14 @@ class Bundle:
 
 
 def load_bundle(name: str | Path) -> Bundle:
-    """Read and verify a bundle; no network is built.
+    """Read and verify a bundle, or several that decide together; no network is built.
 
     Parameters
     ----------
     name : str or Path
         A folder, or the bare name of a bundle that voxtile ships. A bare name
-        that is also a folder here means the folder.
+        that is also a folder here means the folder. Several have commas
+        between them (a comma in a folder's own name is taken as that).
 
     Returns
     -------
@@ -132,8 +150,11 @@ def load_bundle(name: str | Path) -> Bundle:
     Raises
     ------
     ModelError
-        If there is no such bundle, or its spec or a network is refused.
+        If there is no such bundle, or its spec or a network is refused, or
+        several do not give the same labels from the same channels.
     """
+    if isinstance(name, str) and "," in name and not Path(name).is_dir():
+        return _together([load_bundle(part.strip()) for part in name.split(",")])
     folder = Path(name)
     if not folder.is_dir() and folder.name == str(name) and (SHIPPED / folder).is_dir():
         folder = SHIPPED / folder
@@ -146,6 +167,31 @@ def load_bundle(name: str | Path) -> Bundle:
     for network in bundle.spec.networks:
         bundle.read_network(network)
     return bundle
+
+
+def _together(bundles: Sequence[Bundle]) -> Bundle:
+    """Return one bundle of several that agree on what goes in and what comes out."""
+    first = bundles[0]
+    for other in bundles[1:]:
+        for what, one, another in (
+            ("channels", first.spec.channels, other.spec.channels),
+            ("activation", first.spec.activation, other.spec.activation),
+            ("labels", _meaning(first.spec), _meaning(other.spec)),
+        ):
+            if one != another:
+                raise ModelError(
+                    f"{first.folder} and {other.folder} cannot decide together: their {what} are "
+                    f"{one} and {another}"
+                )
+    twice = [bundle.folder for bundle in bundles if bundles.count(bundle) > 1]
+    if twice:
+        raise ModelError(f"{twice[0]} is named twice; each model counts once")
+    return replace(first, others=tuple(bundles[1:]))
+
+
+def _meaning(spec: ModelSpec) -> list[tuple[int, str, tuple[int, ...]]]:
+    """Return what the outputs of a network mean."""
+    return [(label.value, label.name, label.values) for label in spec.labels]
 
 
 def shipped_bundles() -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 View = Literal["axial", "coronal", "sagittal"]
+Axis = Literal["R", "A", "S"]
 Weighting = Literal["gaussian", "constant"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -83,6 +84,17 @@ Intensity = Annotated[
 ]
 
 
+class Background(_Frozen):
+    """Voxels that nothing can be in, such as air in CT: tiles of nothing else are not judged.
+
+    `at_most` is the largest intensity, as scanned, that every channel of such
+    a voxel may have. What it saves and that it costs nothing is for whoever
+    makes the bundle to know; without one every tile is judged.
+    """
+
+    at_most: float
+
+
 class Concept(_Frozen):
     """A coded concept, such as SNOMED CT 10200004 "Liver" (DICOM PS3.16 CID 7150 and others)."""
 
@@ -151,6 +163,12 @@ class ModelSpec(_Frozen):
         Least fraction of a tile that neighbours share.
     weighting : {"gaussian", "constant"}
         Trust in the pixels of a tile when overlaps are blended.
+    background : Background or None
+        Tiles that need not be judged.
+    flips : tuple of {"R", "A", "S"}
+        World axes along which planes are judged mirrored as well, unless a
+        run says otherwise (test-time augmentation). Only for networks that
+        were trained on mirrored planes.
     labels : tuple of Label
         Outputs in order, background not among them. A softmax network has
         one channel more, the first, for background.
@@ -177,6 +195,8 @@ class ModelSpec(_Frozen):
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weighting: Weighting = "gaussian"
+    background: Background | None = None
+    flips: tuple[Axis, ...] = ()
     labels: Annotated[tuple[Label, ...], Field(min_length=1)]
     activation: Literal["softmax", "sigmoid"]
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()

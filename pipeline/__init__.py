@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from .batch.drive import run_manifest
     from .batch.settings import BatchSettings
     from .errors import CaseError, ManifestError, VoxtileError
-    from .inference import segment
     from .nifti import write_mask
     from .notebook import view
     from .reading import read_volume
     from .scoring import score
+    from .segmenter import segment
     from .training import train
     from .volume import Volume
 
@@ -41,7 +41,7 @@ _HOMES = {
     "read_volume": "voxtile.reading",
     "run_manifest": "voxtile.batch.drive",
     "score": "voxtile.scoring",
-    "segment": "voxtile.inference",
+    "segment": "voxtile.segmenter",
     "train": "voxtile.training",
     "view": "voxtile.notebook",
     "write_mask": "voxtile.nifti",

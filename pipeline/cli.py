@@ -31,7 +31,9 @@ from .cli_options import (
 from .cli_options import label_map as label_map_of
 from .cli_words import (
     cluster_of,
+    engine_of,
     measures_of,
+    plan_of,
     shard_of,
     spacing_of,
     splits_of,
@@ -59,14 +61,57 @@ app = typer.Typer(
 app.add_typer(manifest_app, name="manifest")
 
 
+_NETWORK = "The network"
 Tile = Annotated[
-    str | None, typer.Option(help="Tile as ROWSxCOLUMNS, such as 256x256 (default: spec).")
+    str | None,
+    typer.Option(
+        rich_help_panel=_NETWORK,
+        help="Tile as ROWSxCOLUMNS, such as 256x256 (default: fitted to the plane).",
+    ),
 ]
 Overlap = Annotated[
     float | None,
-    typer.Option(min=0, max=0.95, help="Overlap of tiles, a fraction (default: spec)."),
+    typer.Option(
+        min=0,
+        max=0.95,
+        rich_help_panel=_NETWORK,
+        help="Overlap of tiles, a fraction (default: spec).",
+    ),
 ]
-Batch = Annotated[int | None, typer.Option(min=1, help="Tiles in the network at once.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, rich_help_panel=_NETWORK, help="Tiles in the network at once."),
+]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_NETWORK,
+        help="Judge mirrored planes too: none, flips, or axes such as A,S (default: spec).",
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        rich_help_panel=_NETWORK,
+        help="MB to plan with, for all workers (default: 70 % of what is free).",
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option("--engine", rich_help_panel=_NETWORK, help="auto, keras, openvino or onnx."),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        rich_help_panel=_NETWORK,
+        help="auto, float32, bfloat16 or float16; auto takes what models verify has shown.",
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", rich_help_panel=_NETWORK, help="auto, cpu, gpu or gpu:N.")
+]
 Nsd = Annotated[
     str, typer.Option(help="Tolerances of the surface Dice in mm, such as 1,2; empty for none.")
 ]
@@ -80,7 +125,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Model = Annotated[
-    str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
+    str,
+    typer.Argument(
+        help="Name of a shipped model, or a model folder; several with commas decide together.",
+        show_default=False,
+    ),
 ]
 
 
@@ -127,6 +176,11 @@ def run(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
+    tta: Tta = None,
+    max_memory: MaxMemory = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     export: Annotated[
         str | None, typer.Option(help="Also write masks as these formats, such as seg.nrrd,bids.")
     ] = None,
@@ -223,9 +277,8 @@ def run(
             ),
             label_map=label_map_of(label_map),
             ignore_bad_labels=ignore_bad_labels,
-            tile=tile_of(tile),
-            overlap=overlap,
-            batch=batch,
+            plan=plan_of(tile, overlap, batch, tta, max_memory, workers),
+            engine=engine_of(engine, precision, device),
             splits=splits_of(split),
             exports=words_of(export) or (),
             measures=measures_of(nsd, lesions),
@@ -334,6 +387,11 @@ def segment(
     tile: Tile = None,
     overlap: Overlap = None,
     batch: Batch = None,
+    tta: Tta = None,
+    max_memory: MaxMemory = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Segment one scan."""
     with explained():
@@ -353,9 +411,8 @@ def segment(
                 duplicates=duplicates,
                 tilt=tilt,
             ),
-            tile=tile_of(tile),
-            overlap=overlap,
-            batch=batch,
+            plan=plan_of(tile, overlap, batch, tta, max_memory),
+            engine=engine_of(engine, precision, device),
         )
         for notice in notices:
             typer.echo(f"warning: {notice}", err=True)

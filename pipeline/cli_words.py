@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from voxtile.models.spec import Axis
+
     from .batch.cluster import Cluster
     from .batch.shard import Shard
     from .case import Split
+    from .engines import Wish
+    from .plan import PlanWish
     from .scoring import Measures
 
 
@@ -23,6 +27,51 @@ def measures_of(nsd: str, lesions: bool) -> "Measures":
     except ValueError:
         raise ValueError(f"--nsd {nsd!r} must be numbers of mm, such as 1,2") from None
     return Measures(nsd_mm=tolerances, lesions=lesions)
+
+
+def plan_of(
+    tile: str | None,
+    overlap: float | None,
+    batch: int | None,
+    tta: str | None,
+    max_memory: float | None,
+    workers: int = 1,
+) -> "PlanWish":
+    """Return how planes shall be tiled; the memory is that of all workers."""
+    from .plan import PlanWish
+
+    return PlanWish(
+        tile=tile_of(tile),
+        overlap=overlap,
+        flips=flips_of(tta),
+        batch=batch,
+        memory_mb=None if max_memory is None else max_memory / max(1, workers),
+    )
+
+
+def engine_of(engine: str, precision: str, device: str) -> "Wish":
+    """Return what shall run the networks."""
+    from typing import Any
+
+    from .engines import Wish
+
+    words: dict[str, Any] = {"engine": engine, "precision": precision, "device": device}
+    return Wish(**words)  # which checks each of them
+
+
+def flips_of(text: str | None) -> "tuple[Axis, ...] | None":
+    """Return the axes of ``--tta``: none, flips for all, or some of R, A, S."""
+    known: dict[str, Axis] = {"R": "R", "A": "A", "S": "S"}
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    if text == "flips":
+        return tuple(known.values())
+    words = words_of(text) or ()
+    if not words or not set(words) <= set(known):
+        raise ValueError(f"--tta {text!r} must be none, flips, or some of R,A,S")
+    return tuple(axis for axis in known.values() if axis in words)
 
 
 def tile_of(text: str | None) -> tuple[int, int] | None:

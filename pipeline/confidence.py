@@ -13,6 +13,8 @@ import numpy as np
 
 # Foreground at least this probable is doubted, or decided for.
 _DOUBT = 0.1
+# Probabilities that are looked at at once.
+_BLOCK = 2**18
 
 
 class EntropyWatch:
@@ -48,13 +50,18 @@ class EntropyWatch:
     def _add(self, plane: np.ndarray) -> None:
         """Add the entropies of one plane."""
         foreground = 1 - plane[..., 0] if self._softmax else plane.max(axis=-1)
-        chosen = plane[foreground >= _DOUBT].astype(np.float64).clip(0, 1)
-        if self._softmax:
-            entropies = _terms(chosen).sum(axis=-1) / np.log2(plane.shape[-1])
-        else:
-            entropies = (_terms(chosen) + _terms(1 - chosen)).mean(axis=-1)
-        self._total += float(entropies.sum())
-        self._pixels += len(chosen)
+        pixels = np.flatnonzero(foreground >= _DOUBT)
+        flat = plane.reshape(-1, plane.shape[-1])
+        # Some pixels at a time: a hundred classes in float64 would outgrow the plane itself.
+        block = max(1, _BLOCK // plane.shape[-1])
+        for start in range(0, len(pixels), block):
+            chosen = flat[pixels[start : start + block]].astype(np.float64).clip(0, 1)
+            if self._softmax:
+                entropies = _terms(chosen).sum(axis=-1) / np.log2(plane.shape[-1])
+            else:
+                entropies = (_terms(chosen) + _terms(1 - chosen)).mean(axis=-1)
+            self._total += float(entropies.sum())
+        self._pixels += len(pixels)
 
 
 def _terms(probabilities: np.ndarray) -> np.ndarray:

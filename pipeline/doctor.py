@@ -86,9 +86,9 @@ def _packages() -> Iterator[Finding]:
 
 def _backend() -> Finding:
     """Return what runs the networks."""
-    from .engine import engine_facts
+    from .engines.choice import keras_backend
 
-    backend = engine_facts()["backend"]
+    backend = keras_backend()
     package = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}.get(backend, backend)
     if find_spec(package) is None:
         return Finding(
@@ -147,9 +147,9 @@ def _extras() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     """Return the memory that is there."""
-    from .batch.settings import machine_memory_mb
+    from .memory import total_memory_mb
 
-    total = machine_memory_mb() / 1e3
+    total = total_memory_mb() / 1e3
     free = total
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

@@ -10,20 +10,22 @@ with classes x volume. Only several views must be summed over the volume.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import ModelSpec, View
+from voxtile.models.spec import Background, ModelSpec, View
 
-from .engine import Model, load_models
+from .decision import decide, label_type
+from .engines import Model
 from .errors import CaseError
+from .fusion import Accumulator
 from .intensity import Scaling, measure
-from .plan import Plan, make_plan
-from .planes import from_planes, in_plane, neighbours, to_planes, with_context
+from .plan import Plan
+from .planes import from_planes, in_plane, in_plane_axes, neighbours, to_planes, with_context
+from .prediction import Panel, predict_planes
 from .resampling import Resampler, resamplers
-from .tiling import Padding, TileGrid, cut, stitch, tile_weight
 from .volume import Volume, canonical, canonical_axes
 
 # Sees the probabilities of every plane pass, native grid, before they are decided and forgotten.
@@ -33,39 +35,21 @@ Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 _SAME_SPACING = 1e-3
 
 
-def segment(volume: Volume, bundle: Bundle | str) -> Volume:
-    """Segment one volume.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the models whose mean is a mask; usually the only one.
 
     Parameters
     ----------
-    volume : Volume
-        Shape (i, j, k), or (i, j, k, channels) where the bundle has several.
-    bundle : Bundle or str
-        A loaded bundle, or its name or folder.
-
-    Returns
-    -------
-    Volume
-        Label map on the grid of `volume`: uint8, or uint16 where a label
-        value needs it.
-
-    Raises
-    ------
-    ModelError
-        If the bundle is refused.
-    CaseError
-        If the volume does not suit it.
-
-    Examples
-    --------
-    >>> from voxtile import read_volume, segment, write_mask
-    >>> scan = read_volume("p001.nii.gz")                       # doctest: +SKIP
-    >>> write_mask("p001_mask.nii.gz", segment(scan, "hippocampus"))  # doctest: +SKIP
+    spec : ModelSpec
+    models : tuple of Model
+        One for each of ``spec.networks``.
+    plan : Plan
     """
-    if not isinstance(bundle, Bundle):
-        bundle = load_bundle(bundle)
-    plan = make_plan(bundle.spec)
-    return infer(volume, bundle.spec, load_models(bundle, plan), plan)
+
+    spec: ModelSpec
+    models: tuple[Model, ...]
+    plan: Plan
 
 
 def infer(
@@ -99,6 +83,40 @@ def infer(
     CaseError
         If the channels are not the spec's, or a model gives NaN.
     """
+    return infer_together(volume, [Member(spec, tuple(models), plan)], watch)
+
+
+def infer_together(
+    volume: Volume,
+    members: Sequence[Member],
+    watch: Watch = iter,
+    scratch: Path | None = None,
+) -> Volume:
+    """Segment one volume with several models at once: the mean of what they say decides.
+
+    Parameters
+    ----------
+    volume : Volume
+    members : sequence of Member
+        They judge the same channels and give the same labels, as
+        `voxtile.models.bundle.load_bundle` sees to; each scales, resamples
+        and slices in its own way.
+    watch : callable, optional
+        As in `infer`.
+    scratch : Path, optional
+        Folder for what does not fit into memory, where views differ.
+
+    Returns
+    -------
+    Volume
+        Label map on the grid of `volume`.
+
+    Raises
+    ------
+    CaseError
+        If the channels are not the specs', or a model gives NaN.
+    """
+    spec, plan = members[0].spec, members[0].plan
     ras = canonical(volume)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
     if array.shape[3] != len(spec.channels):
@@ -107,94 +125,85 @@ def infer(
             f"the scan has {array.shape[3]} channels, but the model needs {len(spec.channels)} "
             f"({', '.join(spec.channels)})",
         )
-    scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
-
     labels = np.zeros(volume.shape, label_type(spec), order="F")
     # A view with the canonical axes: what is written through it lands in storage order.
     target = canonical_axes(volume.affine).apply(labels)
-    views = spec.views
-    if len(views) == 1:
-        planes = _probabilities(ras, array, views[0], spec, scalings, models, plan)
-        from_planes((decide(plane, spec) for plane in watch(planes)), views[0], target)
-        return volume.with_array(labels)
+    views = tuple(dict.fromkeys(view for member in members for view in member.spec.views))
+    passes = {view: [member for member in members if view in member.spec.views] for view in views}
 
-    total = np.zeros((*ras.shape, spec.output_channels), np.float32)
-    weights = sum(network.weight for network in spec.networks for _ in network.views)
-    for view in views:
-        share = sum(network.weight for network in spec.networks if view in network.views) / weights
-        planes = _probabilities(ras, array, view, spec, scalings, models, plan)
-        for sums, plane in zip(to_planes(total, view), planes, strict=True):
-            sums += share * plane
-    blended = watch(iter(to_planes(total, "axial")))
-    from_planes((decide(plane, spec) for plane in blended), "axial", target)
+    def blended(view: View, whole: float) -> Iterator[np.ndarray]:
+        """Yield the mean of the members that have a view, by their shares of `whole`."""
+        judging = passes[view]
+        streams = [_probabilities(ras, array, view, member) for member in judging]
+        shares = [_share(member.spec, view) / len(members) / whole for member in judging]
+        return _mean(streams, shares)
+
+    if len(views) == 1:
+        view = views[0]
+        planes = blended(view, 1.0)
+    else:
+        view = "axial"
+        total = Accumulator(
+            ras.shape, spec.output_channels, room_mb=plan.room_mb(), scratch=scratch
+        )
+        for one in views:
+            whole = sum(_share(member.spec, one) for member in passes[one]) / len(members)
+            total.add(one, whole, blended(one, whole))
+        planes = total.planes()
+    from_planes((decide(plane, spec) for plane in watch(planes)), view, target)
     return volume.with_array(labels)
 
 
-def label_type(spec: ModelSpec) -> type[np.unsignedinteger]:
-    """Return the smallest type that holds every label value."""
-    return np.uint8 if max(label.value for label in spec.labels) <= 255 else np.uint16
+def _share(spec: ModelSpec, view: View) -> float:
+    """Return how much of a model's answer comes from one of its views."""
+    weights = sum(network.weight for network in spec.networks for _ in network.views)
+    return sum(network.weight for network in spec.networks if view in network.views) / weights
 
 
-def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    """Turn the probabilities of a plane into label values.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float32, shape (rows, columns, classes)
-    spec : ModelSpec
-
-    Returns
-    -------
-    ndarray of uint8 or uint16, shape (rows, columns)
-        Softmax: the value of the largest (background wins a tie). Sigmoid:
-        each label at or above its threshold, written in the spec's order.
-    """
-    kind = label_type(spec)
-    if spec.activation == "softmax":
-        values = np.array([0, *(label.value for label in spec.labels)], kind)
-        chosen: np.ndarray = values[probabilities.argmax(axis=-1)]
-        return chosen
-    plane = np.zeros(probabilities.shape[:2], kind)
-    thresholds = spec.thresholds or (0.5,) * len(spec.labels)
-    for index, (label, threshold) in enumerate(zip(spec.labels, thresholds, strict=True)):
-        plane[probabilities[..., index] >= threshold] = label.value
-    return plane
+def _mean(streams: Sequence[Iterator[np.ndarray]], shares: Sequence[float]) -> Iterator[np.ndarray]:
+    """Yield the weighted mean of planes that come from several models."""
+    if len(streams) == 1:
+        yield from streams[0]
+        return
+    for planes in zip(*streams, strict=True):
+        mean = planes[0] * np.float32(shares[0])
+        for plane, share in zip(planes[1:], shares[1:], strict=True):
+            mean += plane * np.float32(share)
+        yield mean
 
 
 def _probabilities(
-    ras: Volume,
-    array: np.ndarray,
-    view: View,
-    spec: ModelSpec,
-    scalings: Sequence[Scaling],
-    models: Sequence[Model],
-    plan: Plan,
+    ras: Volume, array: np.ndarray, view: View, member: Member
 ) -> Iterator[np.ndarray]:
     """Yield the probabilities of each plane of a view, on the native grid of the plane."""
+    spec, plan = member.spec, member.plan
+    scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
     planes = to_planes(array, view)
     shape = planes.shape[1], planes.shape[2]
     there, back = _resampling(ras, view, shape, spec)
+    panel = Panel(
+        networks=tuple(
+            (model, network.weight)
+            for model, network in zip(member.models, spec.networks, strict=True)
+            if view in network.views
+        ),
+        classes=spec.output_channels,
+        flips=tuple(axis for axis, name in enumerate(in_plane_axes(view)) if name in plan.flips),
+        empty=(1.0,) + (0.0,) * len(spec.labels)
+        if spec.activation == "softmax"
+        else (0.0,) * len(spec.labels),
+    )
     size = shape if there is None else there.shape
-    padding = Padding(size, plan.tile)
-    grid = TileGrid(padding.padded, plan.tile, plan.overlap)
-    weight = tile_weight(plan.tile, plan.weighting)
-    serving = [
-        (model, network.weight)
-        for model, network in zip(models, spec.networks, strict=True)
-        if view in network.views
-    ]
-
-    prepared = prepare_planes(planes, scalings, there, spec.context_slices)
-    tiles = (tile for plane in prepared for tile in cut(padding.apply(plane), grid))
-    predictions = _predict(tiles, serving, plan.batch, spec.output_channels)
-    for _ in range(len(planes)):
-        plane = padding.undo(stitch(islice(predictions, len(grid)), grid, weight))
-        if not np.isfinite(plane).all():
-            raise CaseError(
-                "not_finite_output",
-                "the network gave NaN or infinite probabilities for this scan; "
-                "check its intensities against those of the training cases",
-            )
+    occupied = None
+    if spec.background is not None:
+        occupied = occupied_planes(planes, spec.background, there, spec.context_slices)
+    for plane in predict_planes(
+        prepare_planes(planes, scalings, there, spec.context_slices),
+        size,
+        plan.for_plane(size),
+        panel,
+        occupied,
+    ):
         yield plane if back is None else back.apply(plane)
 
 
@@ -254,26 +263,29 @@ def _resampling(
     return resamplers(shape, has, wants)
 
 
-def _predict(
-    tiles: Iterator[np.ndarray],
-    serving: Sequence[tuple[Model, float]],
-    batch: int,
-    classes: int,
+def occupied_planes(
+    planes: np.ndarray,
+    background: Background,
+    resampler: Resampler | None,
+    context_slices: int,
 ) -> Iterator[np.ndarray]:
-    """Yield the prediction for each tile; batches run across planes, all of one size."""
-    weights = sum(weight for _, weight in serving)
-    while group := list(islice(tiles, batch)):
-        filled = np.zeros((batch, *group[0].shape), np.float32)
-        np.stack(group, out=filled[: len(group)])
-        outputs = [np.asarray(model(filled)) for model, _ in serving]
-        for output in outputs:
-            if output.shape != (*filled.shape[:3], classes):
-                raise ValueError(
-                    f"model gave shape {output.shape} for tiles of shape {filled.shape}; "
-                    f"{(*filled.shape[:3], classes)} was needed"
-                )
-        mean = outputs[0]
-        if len(outputs) > 1:
-            shares = [weight / weights for _, weight in serving]
-            mean = np.einsum("m,m...->...", np.array(shares, np.float32), np.stack(outputs))
-        yield from mean[: len(group)]
+    """Yield where each plane, or a neighbour that is seen with it, has more than background.
+
+    Parameters
+    ----------
+    planes : ndarray, shape (planes, rows, columns, channels)
+        As scanned.
+    background : Background
+    resampler : Resampler or None
+    context_slices : int
+
+    Yields
+    ------
+    ndarray of bool, shape (rows, columns)
+    """
+    for index in range(len(planes)):
+        nearby = sorted(set(neighbours(index, len(planes), context_slices)))
+        busy = np.any(planes[nearby] > background.at_most, axis=(0, 3))
+        if resampler is not None:
+            busy = resampler.apply(busy[..., np.newaxis].astype(np.float32))[..., 0] > 0
+        yield busy

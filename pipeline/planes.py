@@ -28,6 +28,18 @@ def in_plane(view: View, values: Sequence[float]) -> tuple[float, float]:
     return rows, columns
 
 
+def in_plane_axes(view: View) -> tuple[str, str]:
+    """Return the names of the axes of (rows, columns).
+
+    Examples
+    --------
+    >>> in_plane_axes("coronal")
+    ('R', 'S')
+    """
+    rows, columns = (name for axis, name in enumerate("RAS") if axis != _AXIS[view])
+    return rows, columns
+
+
 def to_planes(array: np.ndarray, view: View) -> np.ndarray:
     """Return a view of a canonical array, shape (planes, rows, columns, ...)."""
     return np.moveaxis(array, _AXIS[view], 0)

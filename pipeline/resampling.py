@@ -18,6 +18,8 @@ import numpy as np
 from scipy import sparse
 
 Shape2D = tuple[int, int]
+# Channels that are resampled at once.
+_CHANNELS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,12 +42,21 @@ class Resampler:
 
     def apply(self, plane: np.ndarray) -> np.ndarray:
         """Return the plane on the new grid, float32, shape (rows, columns, channels)."""
+        resampled = np.empty((*self.shape, plane.shape[2]), np.float32)
+        # A few channels at a time: a hundred classes need no scratch space of their own.
+        for start in range(0, plane.shape[2], _CHANNELS):
+            part = slice(start, start + _CHANNELS)
+            resampled[..., part] = self._apply(plane[..., part])
+        return resampled
+
+    def _apply(self, plane: np.ndarray) -> np.ndarray:
+        """Return a few channels on the new grid."""
         rows, columns, channels = plane.shape
         tall = self.rows @ plane.reshape(rows, columns * channels)
         turned = tall.reshape(-1, columns, channels).transpose(1, 0, 2).reshape(columns, -1)
         wide = self.columns @ turned
         result: np.ndarray = wide.reshape(self.columns.shape[0], -1, channels).transpose(1, 0, 2)
-        return np.ascontiguousarray(result)
+        return result
 
 
 def resampled_size(size: int, spacing_mm: float, new_spacing_mm: float) -> int:

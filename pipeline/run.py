@@ -5,31 +5,32 @@ business of `voxtile.batch`.
 """
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from voxtile.models.bundle import Bundle
+from voxtile.models.spec import Label
 
 from .case import Case, Split
 from .confidence import EntropyWatch
-from .engine import Model, load_models
+from .engines import Engine, Model, Wish
 from .errors import CaseError, EnvironmentFault
 from .export import Finished, check_formats, export_case, keeping_probabilities
 from .files import remove
 from .fingerprint import case_fingerprint, content_hash
-from .inference import Watch, infer
 from .journal import Journal, peak_memory_mb
 from .montage import montage, write_montage
 from .nifti import write_channels, write_mask
-from .plan import Plan
+from .plan import Plan, PlanWish
 from .qc import inspect_case
 from .reading import policy_of, read_channels
 from .reference import read_reference
 from .report import CaseReport, failed_report, label_rows
 from .scan import Notice, ReadPolicy
 from .scoring import Measures
+from .segmenter import Segmenter, load_segmenter
 from .verification import check_written
 from .volume import Volume
 
@@ -46,8 +47,10 @@ class RunSettings:
         Reference values to rename.
     ignore_bad_labels : bool
         Whether a bad reference costs only the scores, not the case.
-    tile, overlap, batch
-        As in `voxtile.plan.make_plan`; None means the spec's.
+    plan : PlanWish
+        How planes are tiled; what is left open follows from the bundle.
+    engine : Wish
+        What runs the networks.
     splits : tuple of str
         Run only cases of these splits; empty means all.
     exports : tuple of str
@@ -63,9 +66,8 @@ class RunSettings:
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     label_map: Mapping[int, int] = field(default_factory=dict)
     ignore_bad_labels: bool = False
-    tile: tuple[int, int] | None = None
-    overlap: float | None = None
-    batch: int | None = None
+    plan: PlanWish = field(default_factory=PlanWish)
+    engine: Wish = field(default_factory=Wish)
     splits: tuple[Split, ...] = ()
     exports: tuple[str, ...] = ()
     measures: Measures = field(default_factory=Measures)
@@ -77,7 +79,7 @@ class RunSettings:
             check_formats(self.exports, running=True)
 
     def decisive(self) -> dict[str, Any]:
-        """Return what changes a result; tile and overlap are in the plan."""
+        """Return what changes a result, beside engine and plan."""
         return {
             "policy": asdict(self.policy),
             "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
@@ -93,27 +95,29 @@ class Job:
     Parameters
     ----------
     bundle : Bundle
-    plan : Plan
+    plans : tuple of Plan
+        One for each of ``bundle.members``.
     settings : RunSettings
     out : Path
         The run folder.
-    engine : mapping of str to str
-        What runs the networks, as `voxtile.engine.engine_facts` says.
+    engine : Engine
+        What runs the networks.
     models : tuple of callables, optional
         To run instead of the bundle's networks, one for each.
     """
 
     bundle: Bundle
-    plan: Plan
+    plans: tuple[Plan, ...]
     settings: RunSettings
     out: Path
-    engine: Mapping[str, str]
+    engine: Engine
     models: tuple[Model, ...] | None = None
 
-    def load(self) -> "Segmenter":
+    def load(self) -> Segmenter:
         """Return the networks, ready to run."""
-        models = load_models(self.bundle, self.plan) if self.models is None else self.models
-        return Segmenter(self.bundle, models, self.plan)
+        return load_segmenter(
+            self.bundle, self.plans, self.engine, models=self.models, scratch=self.out
+        )
 
     def fingerprint(self, case: Case) -> str:
         """Return the hash of all that decides a case's result.
@@ -127,8 +131,8 @@ class Job:
             case,
             {
                 "model": self.bundle.sha256,
-                "plan": self.plan.decisive(),
-                "engine": dict(self.engine),
+                "plans": [plan.decisive() for plan in self.plans],
+                "engine": self.engine.decisive(),
                 "settings": self.settings.decisive(),
             },
         )
@@ -146,19 +150,6 @@ class Job:
         return self.out / "qc" / f"{case_id}.png"
 
 
-@dataclass(frozen=True, slots=True)
-class Segmenter:
-    """A bundle that is ready to run: its networks loaded for one plan."""
-
-    bundle: Bundle
-    models: tuple[Model, ...]
-    plan: Plan
-
-    def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
-        """Return the label map of a volume."""
-        return infer(volume, self.bundle.spec, self.models, self.plan, watch)
-
-
 def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
     """Read a scan, segment it, write the mask on the scan's own grid, and score it.
 
@@ -174,7 +165,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         journal.note(scan.notices)
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
-        reference = _reference(case, scan.volume, segmenter, settings, journal)
+        reference = _reference(case, scan.volume, spec.labels, settings, journal)
     entropy = EntropyWatch(spec.activation)
     finished = Finished(
         case.case_id,
@@ -189,6 +180,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         keeping_probabilities(finished, scan.volume, spec, settings.exports) as keep,
     ):
         mask = segmenter(scan.volume, lambda planes: keep(entropy(planes)))
+    journal.note(segmenter.notices())
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
         write_mask(path, mask)
@@ -228,15 +220,17 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
 
 
 def _reference(
-    case: Case, image: Volume, segmenter: Segmenter, settings: RunSettings, journal: Journal
+    case: Case,
+    image: Volume,
+    labels: Sequence[Label],
+    settings: RunSettings,
+    journal: Journal,
 ) -> Volume | None:
     """Return the reference of a case on the scan's grid, or None where there is none to use."""
     if case.label is None:
         return None
     try:
-        mask, notices = read_reference(
-            case.label, image, segmenter.bundle.spec.labels, settings.label_map
-        )
+        mask, notices = read_reference(case.label, image, labels, settings.label_map)
     except CaseError as error:
         if not settings.ignore_bad_labels:
             raise

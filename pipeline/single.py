@@ -4,14 +4,14 @@ from pathlib import Path
 
 from voxtile.models.bundle import load_bundle
 
-from .engine import load_models
-from .inference import infer
+from .engines import Wish, choose_engine
 from .nifti import write_mask, write_volume
-from .plan import make_plan
+from .plan import PlanWish
 from .reading import read_scan
 from .report import LabelRow, label_rows
 from .scan import Notice, ReadPolicy
 from .scoring import Measures
+from .segmenter import load_segmenter, make_plans
 from .verification import check_written
 
 
@@ -21,9 +21,8 @@ def segment_file(
     out: Path,
     *,
     policy: ReadPolicy,
-    tile: tuple[int, int] | None = None,
-    overlap: float | None = None,
-    batch: int | None = None,
+    plan: PlanWish | None = None,
+    engine: Wish | None = None,
 ) -> tuple[tuple[LabelRow, ...], tuple[Notice, ...]]:
     """Segment one scan into one mask file.
 
@@ -36,8 +35,10 @@ def segment_file(
     out : Path
         ``.nii.gz`` or ``.nii``.
     policy : ReadPolicy
-    tile, overlap, batch
-        As in `voxtile.plan.make_plan`.
+    plan : PlanWish, optional
+        How planes are tiled.
+    engine : Wish, optional
+        What runs the networks.
 
     Returns
     -------
@@ -53,11 +54,13 @@ def segment_file(
         If the bundle is refused.
     """
     bundle = load_bundle(model)
-    plan = make_plan(bundle.spec, tile=tile, overlap=overlap, batch=batch)
+    plans = make_plans(bundle, plan or PlanWish())
+    chosen = choose_engine(bundle, engine)
     scan = read_scan(image, policy)
-    mask = infer(scan.volume, bundle.spec, load_models(bundle, plan), plan)
+    segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
+    mask = segmenter(scan.volume)
     write_mask(out, mask)
-    notices = scan.notices
+    notices = (*scan.notices, *segmenter.notices())
     if scan.regridded:
         stem, _, ending = out.name.lower().partition(".nii")
         image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")

@@ -161,7 +161,28 @@ def cut(plane: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
         yield plane[window]
 
 
-def stitch(tiles: Iterable[np.ndarray], grid: TileGrid, weight: np.ndarray) -> np.ndarray:
+def trust(grid: TileGrid, weight: np.ndarray) -> np.ndarray:
+    """Return the sum of the tiles' weights at each pixel, float32, shape (*grid.plane, 1).
+
+    Raises
+    ------
+    ValueError
+        If a weight is not positive: some pixel might have no mean.
+    """
+    if not (weight > 0).all():
+        raise ValueError(f"weight must be positive everywhere, but its minimum is {weight.min()}")
+    total = np.zeros((*grid.plane, 1), np.float32)
+    for window in grid.windows():
+        total[window] += weight[..., np.newaxis]
+    return total
+
+
+def stitch(
+    tiles: Iterable[np.ndarray],
+    grid: TileGrid,
+    weight: np.ndarray,
+    trusted: np.ndarray | None = None,
+) -> np.ndarray:
     """Blend overlapping tiles into one plane by a weighted mean.
 
     Parameters
@@ -173,31 +194,34 @@ def stitch(tiles: Iterable[np.ndarray], grid: TileGrid, weight: np.ndarray) -> n
     weight : ndarray of float, shape grid.tile
         Trust in each pixel of a tile. Strictly positive, so that every pixel
         of the plane has a mean.
+    trusted : ndarray of float32, optional
+        ``trust(grid, weight)``, for callers who have many planes.
 
     Returns
     -------
     ndarray of float32, shape (*grid.plane, classes)
         A convex combination of the tiles at each pixel: values that sum to
-        one over the classes still do.
+        one over the classes still do. A single tile is its own mean, to the
+        last bit, and is returned itself.
 
     Raises
     ------
     ValueError
         If a weight is not positive, or tiles are missing or left over.
     """
-    if not (weight > 0).all():
-        raise ValueError(f"weight must be positive everywhere, but its minimum is {weight.min()}")
-    weight = weight[..., np.newaxis]
-    total = np.zeros((0,))
-    trust = np.zeros((*grid.plane, 1), np.float32)
+    if trusted is None:
+        trusted = trust(grid, weight)
+    if len(grid) == 1:
+        (tile,) = tiles
+        return np.asarray(tile, np.float32)
+    total = scratch = np.zeros((0,), np.float32)
     for window, tile in zip(grid.windows(), tiles, strict=True):
         if not total.size:
-            if len(grid) == 1:  # one tile is its own mean, to the last bit
-                return np.array(tile, np.float32)
             total = np.zeros((*grid.plane, tile.shape[-1]), np.float32)
-        total[window] += tile * weight
-        trust[window] += weight
-    total /= trust
+            scratch = np.empty(tile.shape, np.float32)
+        np.multiply(tile, weight[..., np.newaxis], out=scratch)
+        total[window] += scratch
+    total /= trusted
     return total
 
 

@@ -41,7 +41,7 @@ from .errors import EnvironmentFault, ManifestError
 from .files import replacing, write_text
 from .inference import infer
 from .metrics import count_overlaps
-from .plan import make_plan
+from .plan import PlanWish, make_plan
 from .preparation import PlaneStack, StoredCase, store_cases, store_planes
 from .progress import Progress, show_progress
 from .recipe import Recipe, settle
@@ -537,7 +537,7 @@ def judge(
     predict : callable
         Of a batch of tiles to probabilities.
     """
-    plan = make_plan(spec, batch=_VALIDATION_BATCH)
+    plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
     rows = []
     for case in cases:
         mask = infer(case.volume, spec, [predict], plan)

@@ -40,6 +40,7 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
 from voxtile.nifti import write_mask, write_volume
+from voxtile.plan import PlanWish
 from voxtile.run import RunSettings
 
 # How long processes may outlive their run, in seconds.
@@ -419,7 +420,7 @@ def speedup(folder: Path, count: int) -> str:
                 if event.kind in ("case_started", "case_finished")
                 else None
             ),
-            settings=RunSettings(tile=(96, 96), overlap=0),
+            settings=RunSettings(plan=PlanWish(tile=(96, 96), overlap=0)),
         )
         seconds[workers] = times[-1] - times[0]
     return f"{seconds[1] / seconds[2]:.2f} times as fast ({seconds[1]:.1f} s, {seconds[2]:.1f} s)"

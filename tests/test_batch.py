@@ -31,10 +31,12 @@ from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.shard import Shard
 from voxtile.batch.status import read_status, status_lines
-from voxtile.engine import engine_facts
+from voxtile.engines import Wish, choose_engine
 from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelError
 from voxtile.nifti import write_volume
+from voxtile.plan import PlanWish
 from voxtile.run import RunSettings
 
 
@@ -81,9 +83,9 @@ def test_only_settings_that_change_the_result_invalidate(tmp_path: Path) -> None
     manifest = sound_cases(tmp_path, 2)
     out = tmp_path / "out"
     run_faulty(manifest, out)
-    assert run_faulty(manifest, out, settings=RunSettings(batch=3)).kept == 2
+    assert run_faulty(manifest, out, settings=RunSettings(plan=PlanWish(batch=3))).kept == 2
     assert run_faulty(manifest, out, BatchSettings(workers=2)).kept == 2
-    assert run_faulty(manifest, out, settings=RunSettings(overlap=0.1)).kept == 0
+    assert run_faulty(manifest, out, settings=RunSettings(plan=PlanWish(overlap=0.1))).kept == 0
     assert run_faulty(manifest, out, BatchSettings(fresh=True)).kept == 0
     other = make_bundle(weighting="constant")
     assert run_manifest(manifest, other, out, models=[threshold_model]).kept == 0
@@ -217,7 +219,12 @@ def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="holds no shards"):
         merge_shards(tmp_path)
     run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
-    run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)), settings=RunSettings(overlap=0.1))
+    run_faulty(
+        manifest,
+        out,
+        BatchSettings(shard=Shard(2, 2)),
+        settings=RunSettings(plan=PlanWish(overlap=0.1)),
+    )
     with pytest.raises(ManifestError, match=r"another plan than run-1-of-2\.json"):
         merge_shards(out)
 
@@ -374,9 +381,10 @@ def test_a_full_disk_is_found_before_the_first_case(tmp_path: Path, monkeypatch)
 def test_the_engine_is_named_without_keras_as_keras_names_it() -> None:
     from voxtile.models.backend import keras
 
-    facts = engine_facts()
+    facts = choose_engine(load_bundle("hippocampus"), Wish(engine="keras")).decisive()
     assert facts["keras"] == keras.__version__
     assert facts["backend"] == keras.backend.backend()
+    assert (facts["precision"], facts["device"]) == ("float32", "cpu")
 
 
 def test_wrong_limits_are_refused() -> None:

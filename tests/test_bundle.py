@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from phantoms import ball, make_spec
 
-from voxtile.engine import load_models
-from voxtile.inference import infer, segment
+from voxtile.engines import Engine, load_models
+from voxtile.inference import infer
 from voxtile.models.bundle import check_keras_archive, load_bundle
 from voxtile.models.spec import Label, ModelError, ModelSpec, Network, read_spec
 from voxtile.models.unet import build_unet
 from voxtile.plan import make_plan
+from voxtile.segmenter import segment
+
+KERAS = Engine("keras")
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +78,19 @@ def test_a_sound_bundle_segments_a_volume(tmp_path: Path, network: bytes) -> Non
 def test_the_batch_changes_probabilities_by_at_most_1e_5(tmp_path: Path, network: bytes) -> None:
     bundle = load_bundle(write_bundle(tmp_path / "b", network))
     tiles = np.random.default_rng(0).random((6, 16, 16, 3), np.float32)
-    whole = load_models(bundle, make_plan(bundle.spec, batch=6))[0](tiles)
-    single = load_models(bundle, make_plan(bundle.spec, batch=1))[0]
-    one_by_one = np.concatenate([single(tile[np.newaxis]) for tile in tiles])
+    (model,) = load_models(bundle, KERAS)
+    whole = model(tiles)
+    one_by_one = np.concatenate([model(tile[np.newaxis]) for tile in tiles])
     np.testing.assert_allclose(one_by_one, whole, atol=1e-5)
 
 
-def test_a_model_is_compiled_once_for_one_shape(tmp_path: Path, network: bytes) -> None:
+def test_a_model_takes_tiles_of_any_size_that_its_network_does(
+    tmp_path: Path, network: bytes
+) -> None:
     bundle = load_bundle(write_bundle(tmp_path / "b", network))
-    (model,) = load_models(bundle, make_plan(bundle.spec, batch=2))
-    with pytest.raises(ValueError, match="compiled for"):
-        model(np.zeros((3, 16, 16, 3), np.float32))
+    (model,) = load_models(bundle, KERAS)
+    for shape in ((1, 16, 16), (3, 16, 16), (2, 32, 48), (1, 16, 16)):
+        assert model(np.zeros((*shape, 3), np.float32)).shape == (*shape, 2)
 
 
 def test_bytes_that_changed_are_refused(tmp_path: Path, network: bytes) -> None:
@@ -177,7 +182,7 @@ def test_absurd_sizes_are_refused_before_anything_is_built(network: bytes) -> No
 def test_a_network_must_fit_its_spec(tmp_path: Path, network: bytes, changes, message) -> None:
     bundle = load_bundle(write_bundle(tmp_path / "b", network, **changes))
     with pytest.raises(ModelError, match=message):
-        load_models(bundle, make_plan(bundle.spec))
+        load_models(bundle, KERAS)
 
 
 def test_no_such_model_says_what_there_is(tmp_path: Path) -> None:

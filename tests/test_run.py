@@ -18,7 +18,7 @@ from voxtile.inference import infer
 from voxtile.models.spec import Label, Network
 from voxtile.nifti import read_nifti, write_mask, write_volume
 from voxtile.phantom_dicom import write_series
-from voxtile.plan import make_plan
+from voxtile.plan import PlanWish, make_plan
 from voxtile.report import read_case_report, write_reports
 from voxtile.run import RunSettings
 from voxtile.scan import ReadPolicy
@@ -64,7 +64,7 @@ GRIDS = {
 def test_an_exact_model_gives_the_exact_mask_on_the_scans_own_grid(grid, view) -> None:
     image, truth = ball(**grid)
     spec = make_spec(networks=(Network(file="n.keras", sha256="0" * 64, views=(view,)),))
-    mask = infer(image, spec, [threshold_model], make_plan(spec, overlap=0.3))
+    mask = infer(image, spec, [threshold_model], make_plan(spec, PlanWish(overlap=0.3)))
     np.testing.assert_array_equal(mask.array, truth.array)
     np.testing.assert_array_equal(mask.affine, image.affine)
 
@@ -101,8 +101,8 @@ def test_the_batch_changes_nothing(batch) -> None:
         odds = np.clip(tiles.mean(axis=-1) / 100 + tiles[..., 0] / 300, 0, 1)
         return np.stack([1 - odds, odds], axis=-1)
 
-    one = infer(image, spec, [model], make_plan(spec, batch=3))
-    other = infer(image, spec, [model], make_plan(spec, batch=batch))
+    one = infer(image, spec, [model], make_plan(spec, PlanWish(batch=3)))
+    other = infer(image, spec, [model], make_plan(spec, PlanWish(batch=batch)))
     np.testing.assert_array_equal(one.array, other.array)
 
 
@@ -383,8 +383,12 @@ def test_a_fingerprint_changes_with_what_decides_and_with_nothing_else(tmp_path:
     manifest = write_manifest(tmp_path, rows)
     prints = [
         run(manifest, tmp_path / "1").reports[0].fingerprint,
-        run(manifest, tmp_path / "2", settings=RunSettings(batch=3)).reports[0].fingerprint,
-        run(manifest, tmp_path / "3", settings=RunSettings(overlap=0.1)).reports[0].fingerprint,
+        run(manifest, tmp_path / "2", settings=RunSettings(plan=PlanWish(batch=3)))
+        .reports[0]
+        .fingerprint,
+        run(manifest, tmp_path / "3", settings=RunSettings(plan=PlanWish(overlap=0.1)))
+        .reports[0]
+        .fingerprint,
         run(manifest, tmp_path / "4", weighting="constant").reports[0].fingerprint,
     ]
     image, _ = ball(shape=(24, 20, 12))
@@ -419,7 +423,7 @@ def test_canonical_input_reaches_the_model_in_ras_order() -> None:
         return threshold_model(tiles)
 
     spec = make_spec(tile=(16, 16))
-    infer(image, spec, [model], make_plan(spec, batch=12))
+    infer(image, spec, [model], make_plan(spec, PlanWish(batch=12)))
     ras = canonical(image)
     assert ras.shape == (14, 10, 12)
     np.testing.assert_array_equal(seen[0][3, 1:15, 3:13, 0], ras.array[:, :, 3])

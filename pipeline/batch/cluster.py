@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from voxtile.errors import EnvironmentFault
+from voxtile.memory import total_memory_mb
 from voxtile.models.spec import ModelError
 from voxtile.report import CaseReport
 from voxtile.run import Job
@@ -31,7 +32,6 @@ from voxtile.scan import Notice
 from .crew import Assignment, Crew, Limits, Loss
 from .events import Event, Listener
 from .interrupt import Stop
-from .settings import machine_memory_mb
 
 QueueSystem = Literal["slurm", "pbs", "sge"]
 # How often signals and new workers are looked at, in seconds.
@@ -361,7 +361,7 @@ def _crew(job: bytes, timeout_s: float | None, memory_mb: float | None) -> Crew:
         share = getattr(worker.memory_manager, "memory_limit", None)
         limits = Limits(
             threads=worker.state.nthreads,
-            memory_mb=memory_mb or (share / 1e6 if share else 0.9 * machine_memory_mb()),
+            memory_mb=memory_mb or (share / 1e6 if share else 0.9 * total_memory_mb()),
             timeout_s=timeout_s,
         )
         _CREWS[name] = Crew(

@@ -4,23 +4,25 @@ import os
 import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from voxtile import __version__
 from voxtile.case import Case, read_manifest
-from voxtile.engine import Model, engine_facts
+from voxtile.engines import CALLABLE, Model, choose_engine
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.files import remove, write_json
 from voxtile.fingerprint import content_hash
 from voxtile.journal import Journal
+from voxtile.memory import free_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.plan import make_plan
+from voxtile.plan import PLANNED_SHARE, PlanWish
 from voxtile.report import COLUMNS, CaseReport, check_columns, failed_report
 from voxtile.run import Job, RunSettings
 from voxtile.scan import Notice
+from voxtile.segmenter import make_plans
 
 from . import folder, ledger
 from .cluster import DaskCrew, connected
@@ -127,15 +129,13 @@ def run_manifest(
     cases = everything if batch.shard is None else batch.shard.of(everything)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     if batch.cluster is not None:
-        bundle = replace(bundle, folder=bundle.folder.absolute())
+        bundle = _found_anywhere(bundle)
     job = Job(
         bundle=bundle,
-        plan=make_plan(
-            bundle.spec, tile=settings.tile, overlap=settings.overlap, batch=settings.batch
-        ),
+        plans=make_plans(bundle, _planned(settings.plan, batch), known=models is None),
         settings=settings,
         out=out,
-        engine={"engine": "callable"} if models is not None else engine_facts(),
+        engine=CALLABLE if models is not None else choose_engine(bundle, settings.engine),
         models=None if models is None else tuple(models),
     )
     facts = _facts(job, Path(manifest), everything, batch.shard)
@@ -263,13 +263,13 @@ class _Drive:
 
     def _retry(self, lost: Sequence[Loss]) -> Iterator[CaseReport]:
         """Try lost cases again, each alone and with half the batch each time."""
-        plan = self._job.plan
+        plans = self._job.plans
         for attempt in range(1, self._batch.retries + 1):
             if not lost:
                 return
-            plan = replace(plan, batch=max(1, plan.batch // 2))
-            job = replace(self._job, plan=plan)
-            again = [(loss.case, (_retried(loss, attempt + 1, plan.batch),)) for loss in lost]
+            plans = tuple(plan.with_half_the_batch() for plan in plans)
+            job = replace(self._job, plans=plans)
+            again = [(loss.case, (_retried(loss, attempt + 1),)) for loss in lost]
             lost = []
             with self._crew(job, 1) as crew, closing(crew.run(again)) as outcomes:
                 for outcome in outcomes:
@@ -399,6 +399,13 @@ def _chosen(
     return cases
 
 
+def _planned(wish: PlanWish, batch: BatchSettings) -> PlanWish:
+    """Return what was asked for, with a share of the memory that is free for each worker."""
+    if wish.memory_mb is not None or batch.cluster is not None:  # other machines have their own
+        return wish
+    return replace(wish, memory_mb=PLANNED_SHARE * free_memory_mb() / max(1, batch.workers or 1))
+
+
 def _anywhere(case: Case) -> Case:
     """Return a case whose files are found from any current folder."""
     return replace(
@@ -417,9 +424,10 @@ def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None)
         "manifest": {"file": manifest.name, "sha256": content_hash(manifest)},
         "cases": len(case_ids),
         "shard": None if shard is None else {"index": shard.index, "count": shard.count},
-        "model": {"name": job.bundle.spec.name, "sha256": job.bundle.sha256},
-        "plan": asdict(job.plan),
-        "engine": dict(job.engine),
+        "model": {"name": job.bundle.name, "sha256": job.bundle.sha256},
+        "plan": [plan.decisive() for plan in job.plans],
+        "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
+        "engine": job.engine.facts(),
         "settings": job.settings.decisive(),
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
         "versions": {name: version(name) for name in _PACKAGES},
@@ -435,9 +443,18 @@ def _mendable(report: CaseReport) -> bool:
     return report.reason is not None and report.reason.code in MENDABLE
 
 
-def _retried(loss: Loss, attempt: int, batch: int) -> Notice:
+def _found_anywhere(bundle: Bundle) -> Bundle:
+    """Return a bundle whose folders are found from any current folder."""
+    return replace(
+        bundle,
+        folder=bundle.folder.absolute(),
+        others=tuple(map(_found_anywhere, bundle.others)),
+    )
+
+
+def _retried(loss: Loss, attempt: int) -> Notice:
     """Return what the report of a case says that was tried again."""
     return Notice(
         "retried",
-        f"done at try {attempt}, alone and with batch {batch}, after {loss.reason.code}",
+        f"done at try {attempt}, alone and with half the batch, after {loss.reason.code}",
     )

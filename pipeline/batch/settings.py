@@ -2,8 +2,9 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from voxtile.memory import total_memory_mb
 
 from .shard import Shard
 
@@ -72,7 +73,7 @@ class BatchSettings:
 
     def memory_of_one(self, workers: int) -> float:
         """Return the most memory of one of so many workers, in MB (10^6 bytes)."""
-        return self.memory_mb or 0.9 * machine_memory_mb() / workers
+        return self.memory_mb or 0.9 * total_memory_mb() / workers
 
 
 def machine_cores() -> int:
@@ -80,12 +81,3 @@ def machine_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def machine_memory_mb() -> float:
-    """Return the memory of the machine, or of its container, in MB (10^6 bytes)."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()) / 1e6)
-    except (OSError, ValueError):  # not Linux, or "max"
-        return total

@@ -22,8 +22,9 @@ from voxtile.case import Case
 from voxtile.errors import EnvironmentFault
 from voxtile.journal import Journal
 from voxtile.report import CaseReport
-from voxtile.run import Job, Segmenter, attempt_case
+from voxtile.run import Job, attempt_case
 from voxtile.scan import Notice
+from voxtile.segmenter import Segmenter
 
 from .ledger import record
 

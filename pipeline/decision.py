@@ -1,0 +1,36 @@
+"""From the probabilities of a plane to label values."""
+
+import numpy as np
+
+from voxtile.models.spec import ModelSpec
+
+
+def label_type(spec: ModelSpec) -> type[np.unsignedinteger]:
+    """Return the smallest type that holds every label value."""
+    return np.uint8 if max(label.value for label in spec.labels) <= 255 else np.uint16
+
+
+def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Turn the probabilities of a plane into label values.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape (rows, columns, classes)
+    spec : ModelSpec
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, shape (rows, columns)
+        Softmax: the value of the largest (background wins a tie). Sigmoid:
+        each label at or above its threshold, written in the spec's order.
+    """
+    kind = label_type(spec)
+    if spec.activation == "softmax":
+        values = np.array([0, *(label.value for label in spec.labels)], kind)
+        chosen: np.ndarray = values[probabilities.argmax(axis=-1)]
+        return chosen
+    plane = np.zeros(probabilities.shape[:2], kind)
+    thresholds = spec.thresholds or (0.5,) * len(spec.labels)
+    for index, (label, threshold) in enumerate(zip(spec.labels, thresholds, strict=True)):
+        plane[probabilities[..., index] >= threshold] = label.value
+    return plane

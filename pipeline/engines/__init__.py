@@ -1,0 +1,19 @@
+"""What runs the networks of a bundle, behind one plain callable.
+
+engine.py           `Engine`: which program, precision and device; what a model is
+choice.py           what was asked for, "auto" among it -> an Engine, once per run
+loading.py          a bundle and an Engine -> one model for each network
+
+keras_engine.py     the reference. The only importer of Keras at run time
+openvino_engine.py  networks exported once and run by OpenVINO. Its only importer
+onnx_engine.py      imported networks, run by ONNX Runtime. Its only importer
+exported.py         the cache of exported networks, by the SHA-256 of their source
+
+evidence.py         what `voxtile models verify` measured, by model and kind of CPU
+"""
+
+from .choice import Wish, choose_engine
+from .engine import CALLABLE, Engine, Model
+from .loading import load_models
+
+__all__ = ["CALLABLE", "Engine", "Model", "Wish", "choose_engine", "load_models"]

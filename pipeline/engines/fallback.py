@@ -1,0 +1,144 @@
+"""When memory runs out: half the batch, and at last the processor instead of the GPU."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from voxtile.errors import CaseError
+from voxtile.models.bundle import Bundle
+from voxtile.scan import Notice
+
+from .engine import Engine, Model
+from .loading import load_models
+
+# How backends say it: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
+_SIGNS = (
+    "resourceexhausted",
+    "resource_exhausted",
+    "outofmemory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+)
+
+
+class Fallbacks:
+    """What was done where memory ran out, until a report has taken it."""
+
+    def __init__(self) -> None:
+        self._notices: dict[str, Notice] = {}
+
+    def add(self, notice: Notice) -> None:
+        """Keep a notice; one for each kind."""
+        self._notices[notice.code] = notice
+
+    def taken(self) -> tuple[Notice, ...]:
+        """Return the notices and forget them."""
+        notices = tuple(self._notices.values())
+        self._notices.clear()
+        return notices
+
+
+def resilient(
+    models: Sequence[Model],
+    bundle: Bundle,
+    engine: Engine,
+    fallbacks: Fallbacks,
+    load: Callable[[Bundle, Engine], tuple[Model, ...]] = load_models,
+) -> tuple[Model, ...]:
+    """Return models that go on where memory runs out.
+
+    A batch that does not fit is halved, and stays halved. Where a single
+    tile does not fit a GPU, the processor takes over for the rest of the
+    process. Both are recorded; the first changes probabilities by at most
+    1e-5 in float32.
+
+    Parameters
+    ----------
+    models : sequence of Model
+    bundle : Bundle
+        To load again for the processor.
+    engine : Engine
+    fallbacks : Fallbacks
+        Gets what was done.
+    load : callable
+        As `voxtile.engines.load_models`.
+    """
+    return tuple(
+        _Resilient(model, index, bundle, engine, fallbacks, load)
+        for index, model in enumerate(models)
+    )
+
+
+class _Resilient:
+    """One model that goes on where memory runs out."""
+
+    def __init__(
+        self,
+        model: Model,
+        index: int,
+        bundle: Bundle,
+        engine: Engine,
+        fallbacks: Fallbacks,
+        load: Callable[[Bundle, Engine], tuple[Model, ...]],
+    ) -> None:
+        self._model = model
+        self._index = index
+        self._bundle = bundle
+        self._engine = engine
+        self._fallbacks = fallbacks
+        self._load = load
+        self._pixels: int | None = None  # most pixels of a batch that is known to be too large
+
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the predictions for a batch of tiles."""
+        count, rows, columns, _ = tiles.shape
+        if self._pixels is not None and count > 1 and count * rows * columns >= self._pixels:
+            return self._halves(tiles)
+        try:
+            return self._model(tiles)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler: the error holds on to what was computed so far.
+        if count > 1:
+            self._pixels = count * rows * columns
+            self._fallbacks.add(
+                Notice(
+                    "batch_halved",
+                    f"memory ran out with {count} tiles of {rows}x{columns} at once, so fewer were "
+                    f"judged at a time; give a smaller --batch, or --max-memory",
+                )
+            )
+            return self._halves(tiles)
+        if self._engine.device == "cpu":
+            raise CaseError(
+                "out_of_memory",
+                f"memory ran out for a single tile of {rows}x{columns}; give a smaller --tile, "
+                "or more memory",
+            )
+        self._fallbacks.add(
+            Notice(
+                "moved_to_cpu",
+                f"a tile of {rows}x{columns} does not fit the GPU, so the processor judged it and "
+                "the rest; give a smaller --tile",
+            )
+        )
+        self._engine = replace(self._engine, device="cpu")
+        self._model = self._load(self._bundle, self._engine)[self._index]
+        self._pixels = None
+        return self._model(tiles)
+
+    def _halves(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the predictions for two halves of a batch, one after the other."""
+        middle = (len(tiles) + 1) // 2
+        return np.concatenate([self(tiles[:middle]), self(tiles[middle:])])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any backend means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    words = f"{type(error).__name__} {error}".lower()
+    return any(sign in words for sign in _SIGNS)

@@ -1,0 +1,146 @@
+"""Networks run by Keras, on whichever backend it is set to: the reference."""
+
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxtile.errors import EnvironmentFault
+from voxtile.models.backend import keras
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import ModelError, ModelSpec, Network
+
+from .engine import Engine, Model
+
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
+    """Return one ``.keras`` network as a callable.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    network : Network
+        One of the bundle's.
+    engine : Engine
+
+    Raises
+    ------
+    ModelError
+        If it does not fit the spec, or Keras cannot build it.
+    EnvironmentFault
+        If there is no such device.
+    """
+    place = _placed_on(engine.device)
+    with place:
+        model = build(bundle, network, engine.precision)
+    # XLA compiles for seconds and gains nothing over oneDNN on a CPU (docs/performance.md).
+    model.jit_compile = engine.device != "cpu" and keras.config.backend() == "jax"
+
+    def predict(tiles: np.ndarray) -> np.ndarray:
+        with place:
+            # One compiled function; `model.predict` builds a data pipeline each time.
+            return np.asarray(model.predict_on_batch(tiles))
+
+    return predict
+
+
+def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
+    """Return one network as a Keras model, verified and fitting its spec.
+
+    Raises
+    ------
+    ModelError
+    """
+    name = str(bundle.folder / network.file)
+    if not network.file.endswith(".keras"):
+        raise ModelError(f"{name} cannot be run by Keras; use --engine openvino or onnx")
+    content = bundle.read_network(network)
+    # Keras wants a path. The bytes that were checked go into a private file, so that what is
+    # loaded is what was checked.
+    with tempfile.TemporaryDirectory(prefix="voxtile-") as folder:
+        path = Path(folder, "network.keras")
+        path.write_bytes(content)
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:
+            raise ModelError(
+                f"{name} cannot be built by Keras {keras.__version__} "
+                f"({type(error).__name__}); was it made by a newer one?"
+            ) from error
+    _check_shapes(model, bundle.spec, name)
+    return model if precision == "float32" else _at_precision(model, precision)
+
+
+def gpu_count() -> int:
+    """Return how many GPUs Keras' backend finds."""
+    return len(_gpus())
+
+
+def _gpus() -> list[Any]:
+    """Return the GPUs of Keras' backend."""
+    try:
+        return list(keras.distribution.list_devices("gpu"))
+    except (NotImplementedError, RuntimeError, AttributeError):
+        pass
+    if keras.config.backend() == "torch":
+        import torch
+
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return []
+
+
+def _placed_on(device: str) -> AbstractContextManager[Any]:
+    """Return the context in which a device is used; a backend's own choice where it is the same."""
+    kind, _, number = device.partition(":")
+    found = _gpus()
+    if kind == "gpu" and int(number or 0) >= len(found):
+        raise EnvironmentFault(
+            f"--device {device}: Keras with {keras.config.backend()} finds {len(found)} GPUs; "
+            "voxtile doctor says what is missing"
+        )
+    if kind == "cpu" and not found:
+        return nullcontext()
+    return keras.device(f"{kind}:{number or 0}")  # type: ignore[no-any-return]
+
+
+def _at_precision(model: Any, precision: str) -> Any:
+    """Return the same network computing in another precision; what was float32 by design stays.
+
+    The last two layers of our own networks are: probabilities meet thresholds.
+    """
+    policy = _POLICIES[precision]
+    last = {layer.name for layer in model.layers[-2:]}
+
+    def changed(layer: Any) -> Any:
+        config = layer.get_config()
+        config["dtype"] = "float32" if layer.name in last else policy
+        return layer.__class__.from_config(config)
+
+    other = keras.models.clone_model(model, clone_function=changed)
+    other.set_weights(model.get_weights())
+    return other
+
+
+def _check_shapes(model: Any, spec: ModelSpec, name: str) -> None:
+    """Refuse a network that does not take the spec's tiles or give its labels."""
+    shapes = model.input_shape, model.output_shape
+    if any(not isinstance(shape, tuple) or len(shape) != 4 for shape in shapes):
+        raise ModelError(f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each, 4D")
+    (_, rows, columns, channels), (*_, classes) = shapes
+    if channels != spec.input_channels:
+        raise ModelError(
+            f"{name} takes {channels} channels, but the spec says {len(spec.channels)} x "
+            f"{spec.context_slices} context slices = {spec.input_channels}"
+        )
+    if classes != spec.output_channels:
+        raise ModelError(
+            f"{name} gives {classes} classes, but the spec has {len(spec.labels)} labels and "
+            f"{spec.activation}, which makes {spec.output_channels}"
+        )
+    fixed = [size for size in (rows, columns) if size is not None]
+    if fixed and (rows, columns) != spec.tile:
+        raise ModelError(f"{name} takes tiles of {(rows, columns)} only, but the spec {spec.tile}")

@@ -1,0 +1,49 @@
+"""How much memory there is to plan with: the machine's, or its container's."""
+
+import os
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def total_memory_mb() -> float:
+    """Return the memory of the machine, or of its container, in MB (10^6 bytes)."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    limit = _cgroup("memory.max")
+    return total if limit is None else min(total, limit)
+
+
+def free_memory_mb() -> float:
+    """Return the memory that could be had now without swapping, in MB (10^6 bytes)."""
+    free = total_memory_mb()
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        free = min(free, float(available.split()[1]) * 1024 / 1e6)
+    except (OSError, StopIteration, ValueError, IndexError):
+        pass  # not Linux
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit is not None and used is not None:
+        # What files have left in the cache is given back when it is wanted.
+        free = min(free, limit - used + (_cached_mb() or 0.0))
+    return max(free, 0.0)
+
+
+def _cgroup(name: str) -> float | None:
+    """Return a limit or count of the control group, in MB; None without one."""
+    try:
+        return int((_CGROUP / name).read_text()) / 1e6
+    except (OSError, ValueError):  # no control group, or "max"
+        return None
+
+
+def _cached_mb() -> float | None:
+    """Return what the control group has cached of files and could drop, in MB."""
+    try:
+        for line in (_CGROUP / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "inactive_file":
+                return int(value) / 1e6
+    except (OSError, ValueError):
+        pass
+    return None
