@@ -33,9 +33,13 @@ class EntropyWatch:
 
     def __call__(self, planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield each plane unchanged, shape (rows, columns, classes)."""
-        for plane in planes:
+
+        def seen(plane: np.ndarray) -> np.ndarray:
             self._add(plane)
-            yield plane
+            return plane
+
+        # Not a loop: its variable would keep a plane alive while the next one is made.
+        return map(seen, planes)
 
     @property
     def mean(self) -> float | None:
@@ -50,18 +54,18 @@ class EntropyWatch:
     def _add(self, plane: np.ndarray) -> None:
         """Add the entropies of one plane."""
         foreground = 1 - plane[..., 0] if self._softmax else plane.max(axis=-1)
-        pixels = np.flatnonzero(foreground >= _DOUBT)
-        flat = plane.reshape(-1, plane.shape[-1])
+        rows, columns = np.nonzero(foreground >= _DOUBT)
         # Some pixels at a time: a hundred classes in float64 would outgrow the plane itself.
         block = max(1, _BLOCK // plane.shape[-1])
-        for start in range(0, len(pixels), block):
-            chosen = flat[pixels[start : start + block]].astype(np.float64).clip(0, 1)
+        for start in range(0, len(rows), block):
+            part = slice(start, start + block)
+            chosen = plane[rows[part], columns[part]].astype(np.float64).clip(0, 1)
             if self._softmax:
                 entropies = _terms(chosen).sum(axis=-1) / np.log2(plane.shape[-1])
             else:
                 entropies = (_terms(chosen) + _terms(1 - chosen)).mean(axis=-1)
             self._total += float(entropies.sum())
-        self._pixels += len(pixels)
+        self._pixels += len(rows)
 
 
 def _terms(probabilities: np.ndarray) -> np.ndarray:

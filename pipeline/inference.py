@@ -11,6 +11,7 @@ with classes x volume. Only several views must be summed over the volume.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def infer_together(
             whole = sum(_share(member.spec, one) for member in passes[one]) / len(members)
             total.add(one, whole, blended(one, whole))
         planes = total.planes()
-    from_planes((decide(plane, spec) for plane in watch(planes)), view, target)
+    from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
     return volume.with_array(labels)
 
 
@@ -175,7 +176,7 @@ def _mean(streams: Sequence[Iterator[np.ndarray]], shares: Sequence[float]) -> I
 def _probabilities(
     ras: Volume, array: np.ndarray, view: View, member: Member
 ) -> Iterator[np.ndarray]:
-    """Yield the probabilities of each plane of a view, on the native grid of the plane."""
+    """Return the probabilities of each plane of a view, on the native grid of the plane."""
     spec, plan = member.spec, member.plan
     scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
     planes = to_planes(array, view)
@@ -197,14 +198,14 @@ def _probabilities(
     occupied = None
     if spec.background is not None:
         occupied = occupied_planes(planes, spec.background, there, spec.context_slices)
-    for plane in predict_planes(
+    judged = predict_planes(
         prepare_planes(planes, scalings, there, spec.context_slices),
         size,
         plan.for_plane(size),
         panel,
         occupied,
-    ):
-        yield plane if back is None else back.apply(plane)
+    )
+    return judged if back is None else map(back.apply, judged)
 
 
 def prepare_planes(

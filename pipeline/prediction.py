@@ -137,6 +137,7 @@ def predict_planes(
                 "check its intensities against those of the training cases",
             )
         yield plane
+        del plane, first, rest  # or they would be alive while the next ones are made
 
 
 def _predict(

@@ -24,6 +24,8 @@ import dask_processes
 import numpy as np
 from faulty import (
     DEADLY,
+    GREEDY,
+    HANGING,
     SOUND,
     alive,
     descendants,
@@ -36,6 +38,7 @@ from faulty import (
 )
 from phantoms import ball
 
+from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
@@ -190,6 +193,22 @@ def start_two(world: World, rng: random.Random) -> None:
     assert "is held by" in said
     assert f"process {pids[0]} on" in said or "has just begun" in said
     assert results(out) == world.expected
+
+
+def bad_cases(world: World, rng: random.Random) -> None:
+    """Give cases that kill, hang or eat memory a place among sound ones: each fails alone."""
+    brightness = {"deadly": DEADLY, "hanging": HANGING, "greedy": GREEDY}
+    brightness |= {f"c{number:03d}": SOUND for number in range(world.count)}
+    order = sorted(brightness)
+    rng.shuffle(order)
+    out = world.new_out()
+    manifest = make_cases(out.with_suffix(".cohort"), {name: brightness[name] for name in order})
+    limits = BatchSettings(workers=2, memory_mb=500, timeout_s=10)
+    result = run_faulty(manifest, out, limits)
+    reasons = {report.case_id: report.reason.code for report in result.failed if report.reason}
+    assert reasons == {"deadly": "worker_died", "hanging": "timeout", "greedy": "out_of_memory"}
+    assert len(result.reports) == world.count + 3
+    assert temporary_files(out) == []
 
 
 def strike_when(out: Path, finished: int, process: subprocess.Popen) -> threading.Thread:
@@ -395,6 +414,27 @@ def many_cases(folder: Path, count: int) -> str:
     )
 
 
+def soak(folder: Path, count: int) -> str:
+    """Many real scans in one worker, with the shipped model: its memory stays flat."""
+    data = os.environ.get("VOXTILE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+    images = sorted(Path(data, "hippocampus", "images").glob("*.nii.gz"))
+    if not images:
+        return "not run: real data are not here (set VOXTILE_DATA)"
+    chosen = [images[number % len(images)] for number in range(count)]
+    rows = [f"s{number:04d},{image}\n" for number, image in enumerate(chosen)]
+    folder.mkdir()
+    manifest = folder / "cases.csv"
+    manifest.write_text("case_id,image\n" + "".join(rows))
+    result = run_manifest(
+        manifest, "hippocampus", folder / "out", batch=BatchSettings(workers=1, retries=0)
+    )
+    assert (len(result.reports), result.failed) == (count, ())
+    peaks = [report.peak_memory_mb or 0.0 for report in result.reports]
+    settled = peaks[min(50, count // 2) - 1]
+    assert max(peaks) <= 1.05 * settled, f"peak {settled:.0f} MB became {max(peaks):.0f} MB"
+    return f"peak {settled:.0f} MB after the first cases, {max(peaks):.0f} MB after {count}"
+
+
 def speedup(folder: Path, count: int) -> str:
     """Two workers against one, on cases that are mostly reading and scoring."""
     folder.mkdir()
@@ -476,6 +516,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             return many_cases(Path(folder), max(100, round(5000 * arguments.share)))
 
+    def soaked() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return soak(Path(folder) / "soak", max(20, round(500 * arguments.share)))
+
     def two_workers() -> str:
         with tempfile.TemporaryDirectory() as folder:
             return speedup(Path(folder) / "cohort", max(8, round(40 * arguments.share)))
@@ -490,7 +534,9 @@ def main() -> None:
         "the Dask scheduler is killed": lambda: times(20, kill_scheduler, cases=8),
         "a poisoned case on Dask": lambda: times(20, poison_dask, cases=8),
         "strange places": places,
+        "bad cases among good": lambda: times(20, bad_cases, cases=6),
         "5,000 tiny cases": many,
+        "500 real scans in one worker": soaked,
         "two workers against one": two_workers,
     }
     broken = 0
