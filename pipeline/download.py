@@ -131,25 +131,30 @@ def download(
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that no other process downloads into it.
+def alone(path: Path) -> Iterator[None]:
+    """Hold what is to be made under a name, so that no other process makes it meanwhile.
+
+    Parameters
+    ----------
+    path : Path
+        A file or folder that need not exist. ``.NAME.lock`` stays beside it.
 
     Raises
     ------
     EnvironmentFault
-        If another process holds it, or it cannot be written.
+        If another process holds it, or its folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
         lock.acquire()
     except Timeout:
         raise EnvironmentFault(
-            f"another process is downloading into {folder}; wait for it, or end it"
+            f"another process is bringing {path}; wait for it, or end it"
         ) from None
     except OSError as error:
         raise EnvironmentFault(
-            f"{folder} cannot be written ({error.strerror or error}); name another folder"
+            f"{path.parent} cannot be written ({error.strerror or error}); name another folder"
         ) from error
     try:
         yield

@@ -5,7 +5,7 @@ case's number: a case does not depend on how many others are drawn.
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Literal, get_args
@@ -143,7 +143,7 @@ def _paint(
     return image, truth
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return rows as CSV text."""
     text = StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

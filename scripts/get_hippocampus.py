@@ -62,7 +62,7 @@ def get(
         If the network or the disk refuses.
     """
     data, archive = folder / NAME, folder / f"{NAME}.tar"
-    with alone(folder):
+    with alone(data):
         if data.is_dir():
             say(f"{data} is here; nothing is downloaded")
         else:

@@ -209,10 +209,10 @@ def test_only_web_addresses_are_opened(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with (
-        alone(tmp_path),
+        alone(tmp_path / "data"),
         pytest.raises(EnvironmentFault, match="another process"),
-        alone(tmp_path),
+        alone(tmp_path / "data"),
     ):
         raise AssertionError("two hold it")
-    with alone(tmp_path):
+    with alone(tmp_path / "data"):
         pass
