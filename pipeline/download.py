@@ -234,7 +234,7 @@ def _pieces(answer: Any) -> Iterator[bytes]:
     """Yield the body; a trouble of the network is a `_CutOff`, so that the disk's stay OSError."""
     while True:
         try:
-            piece = answer.read(_PIECE)
+            piece = answer.read1(_PIECE)  # what is there, so that silence loses nothing
         except (OSError, http.client.HTTPException) as error:
             raise _CutOff(str(error) or type(error).__name__) from error
         if not piece:

@@ -19,7 +19,7 @@ from .errors import EnvironmentFault
 from .files import write_text
 from .nifti import write_mask, write_volume
 from .phantom import centred_affine
-from .solids import Grid, Solid, occupancy
+from .solids import Grid, Layer, occupancy
 from .volume import Volume
 
 Task = Literal["organs", "lesions"]
@@ -130,9 +130,7 @@ def write_cohort(
     return manifest
 
 
-def _paint(
-    solids: list[tuple[Solid, float, int]], grid: Grid, *, background: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _paint(solids: list[Layer], grid: Grid, *, background: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the ideal image, borders mixed by shares, and the truth."""
     image = np.full(grid.shape, background, np.float32)
     truth = np.zeros(grid.shape, np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxtile.models.spec import Label
 
-from .solids import Ellipsoid, Grid, Point, Solid, Tube, Union, Warped, Wave, occupancy, rotation
+from .solids import Ellipsoid, Grid, Layer, Point, Tube, Union, Warped, Wave, occupancy, rotation
 
 LABELS = (Label(value=1, name="lesion", color="#e6194b"),)
 _GREY, _FLUID, _SKULL, _SCALP = 1.15, 0.3, 0.08, 0.9
@@ -32,9 +32,7 @@ def draw_grid(rng: np.random.Generator) -> Grid:
     )
 
 
-def draw_solids(
-    rng: np.random.Generator, grid: Grid, number: int
-) -> list[tuple[Solid, float, int]]:
+def draw_solids(rng: np.random.Generator, grid: Grid, number: int) -> list[Layer]:
     """Return solids with their intensity and label, those that cover others after them.
 
     Parameters
@@ -55,7 +53,7 @@ def draw_solids(
 
     bent = waves + folds
     white = head(13)
-    solids: list[tuple[Solid, float, int]] = [
+    solids: list[Layer] = [
         (Warped(head(0), waves), _SCALP, 0),
         (Warped(head(3), waves), _SKULL, 0),
         (Warped(head(6), waves), _FLUID, 0),

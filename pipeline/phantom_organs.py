@@ -19,7 +19,7 @@ import numpy as np
 
 from voxtile.models.spec import Label
 
-from .solids import Difference, Ellipsoid, Grid, Point, Solid, Tube, Union, Warped, Wave, rotation
+from .solids import Difference, Ellipsoid, Grid, Layer, Point, Tube, Union, Warped, Wave, rotation
 
 LABELS = (
     Label(value=1, name="liver", color="#8b4513"),
@@ -40,7 +40,7 @@ def draw_grid(rng: np.random.Generator) -> Grid:
     return Grid((columns, rows, round(rng.uniform(84, 100) / slices)), (step, step, slices))
 
 
-def draw_solids(rng: np.random.Generator) -> list[tuple[Solid, float, int]]:
+def draw_solids(rng: np.random.Generator) -> list[Layer]:
     """Return solids with their HU and label, those that cover others after them.
 
     Parameters
@@ -88,7 +88,7 @@ def draw_solids(rng: np.random.Generator) -> list[tuple[Solid, float, int]]:
         Ellipsoid(at(-38, -9, 24), radii(10, 17, 19), turned(8, 0, 20)),
         Ellipsoid(at(-25, 0, 24), radii(10, 11, 18)),
     )
-    solids: list[tuple[Solid, float, int]] = [
+    solids: list[Layer] = [
         (outline, _FAT, 0),
         (_tube(-9, -25, 5.5 * size), muscle, 0),  # psoas, left and right
         (_tube(9, -25, 5.5 * size), muscle, 0),

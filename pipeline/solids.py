@@ -42,6 +42,10 @@ class Solid(Protocol):
         """Return the level at points; the three arrays broadcast."""
 
 
+# What is painted: a shape, the intensity of what it is made of, and its label (0 for none).
+Layer = tuple[Solid, float, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Ellipsoid:
     """An ellipsoid along any axes.

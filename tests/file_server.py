@@ -1,5 +1,6 @@
 """A web server on 127.0.0.1 whose faults a test chooses."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ class Served:
     """One file and how it is served; `asked` has the headers of each request.
 
     cuts: how many bytes each of the next answers brings before it breaks; then none breaks.
+    silence_s: how long a broken answer stays silent before its connection ends.
     statuses: what the next answers refuse with.
     """
 
@@ -20,6 +22,7 @@ class Served:
     ranges: bool = True
     honours_if_range: bool = True
     cuts: list[int] = field(default_factory=list)
+    silence_s: float = 0
     statuses: list[int] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
@@ -57,6 +60,8 @@ def serving(content: bytes, **faults) -> Iterator[Served]:
             self.end_headers()
             end = start + served.cuts.pop(0) if served.cuts else len(body)
             self.wfile.write(body[start:end])
+            if end < len(body):
+                time.sleep(served.silence_s)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -69,6 +69,15 @@ def test_the_next_process_goes_on_where_the_last_one_stopped(tmp_path: Path) -> 
     assert path.read_bytes() == CONTENT
 
 
+def test_silence_counts_as_a_broken_connection(tmp_path: Path) -> None:
+    said: list[str] = []
+    with serving(CONTENT, cuts=[3000], silence_s=0.5) as served:
+        path = tmp_path / "file.tar"
+        download(served.url, path, md5=MD5, pause_s=0, timeout_s=0.1, say=said.append)
+        assert served.asked[1]["range"] == "bytes=3000-"
+    assert said == ["the connection broke after 3,000 bytes (timed out); trying again"]
+
+
 def interrupted(served, path: Path, count: int = 3000) -> None:
     """Leave the first bytes of a download, as a process that was killed does."""
     part = path.with_name(f".{path.name}.part")
@@ -200,6 +209,12 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
             download(served.url, tmp_path / "file.tar", md5=MD5)
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    with pytest.raises(EnvironmentFault, match=r"cannot be written \(.*permissions"):
+        download("http://127.0.0.1:9/", tmp_path / "folder" / "file.tar", md5=MD5)
 
 
 def test_only_web_addresses_are_opened(tmp_path: Path) -> None:
