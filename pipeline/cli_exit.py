@@ -14,7 +14,7 @@ def explained() -> Iterator[None]:
     """Turn what voxtile refuses into a sentence and an exit code."""
     from voxtile.models.spec import ModelError
 
-    from .errors import CaseError, EnvironmentFault, ManifestError
+    from .errors import CaseError, EnvironmentFault, ManifestError, SourceError
 
     try:
         yield
@@ -22,6 +22,8 @@ def explained() -> Iterator[None]:
         refuse("\n".join(error.problems), BAD_INPUT)
     except CaseError as error:
         refuse(f"{error.code}: {error.sentence}", BAD_INPUT)
+    except SourceError as error:
+        refuse(str(error), BAD_INPUT)
     except ModelError as error:
         refuse(str(error), MODEL_REFUSED)
     except EnvironmentFault as error:

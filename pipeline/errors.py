@@ -3,6 +3,7 @@
     VoxtileError
     |-- ManifestError      the list of cases is unusable; nothing was run
     |-- CaseError          one scan or label is unusable; the others go on
+    |-- SourceError        a file from elsewhere is not what it should be; nothing of it is kept
     |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
 
 `voxtile.models.ModelError` stands beside it: a bundle that is refused.
@@ -49,6 +50,10 @@ class CaseError(VoxtileError):
     def __reduce__(self) -> tuple[type["CaseError"], tuple[str, str]]:
         # Exceptions pickle their one message; this one travels between processes with its code.
         return CaseError, (self.code, self.sentence)
+
+
+class SourceError(VoxtileError):
+    """Something downloaded is not what it should be: its checksum, or what is in it."""
 
 
 class EnvironmentFault(VoxtileError):

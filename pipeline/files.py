@@ -49,7 +49,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         if not private:
             temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise _fault(path, error) from error
     finally:
@@ -145,7 +145,7 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename durable, where the file system lets a folder be synced."""
     try:
         handle = os.open(folder, os.O_RDONLY)

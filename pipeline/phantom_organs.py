@@ -1,0 +1,209 @@
+"""A synthetic CT of a small abdomen: three organs between tissue of nearly their density.
+
+                                HU without and with contrast
+    1 liver                       52   110
+    2 spleen                      45   125
+    3 left kidney                 32   175
+      right kidney, no label      32   175
+      stomach, bowel              35    50 to 60, differing from loop to loop
+      muscle of wall and back     50    65
+      aorta, vena cava            42   190, 130
+
+Nothing but its place tells the left kidney from the right one, and with little
+contrast nothing but a border of fat, where there is one, tells an organ from
+muscle, stomach and bowel. The abdomen is the size of an infant's, so that a
+plane has few pixels.
+"""
+
+import numpy as np
+
+from voxtile.models.spec import Label
+
+from .solids import Difference, Ellipsoid, Grid, Layer, Point, Tube, Union, Warped, Wave, rotation
+
+LABELS = (
+    Label(value=1, name="liver", color="#8b4513"),
+    Label(value=2, name="spleen", color="#9400d3"),
+    Label(value=3, name="left kidney", color="#e6a817"),
+)
+_FAT, _BONE, _GAS, _AIR = -105.0, 320.0, -850.0, -1000.0
+
+
+def draw_grid(rng: np.random.Generator) -> Grid:
+    """Return a grid as of one protocol or another: anisotropic, never twice the same."""
+    step = rng.uniform(0.7, 0.9)
+    # The field of view is what the scanner's table makes it, the matrix what fits the child.
+    field = rng.uniform(122, 134)
+    columns = int(np.clip(round(field / step), 136, 192))
+    rows = int(np.clip(round(field * rng.uniform(0.84, 0.92) / step), 128, 192))
+    slices = rng.uniform(3.0, 5.0)
+    return Grid((columns, rows, round(rng.uniform(84, 100) / slices)), (step, step, slices))
+
+
+def draw_solids(rng: np.random.Generator) -> list[Layer]:
+    """Return solids with their HU and label, those that cover others after them.
+
+    Parameters
+    ----------
+    rng : Generator
+        Draws build, pose, shapes and the phase of contrast.
+    """
+    contrast = rng.uniform(0.1, 1.0)
+    size = rng.uniform(0.92, 1.06)
+    waves = _waves(rng)
+
+    def value(without: float, with_contrast: float, spread: float) -> float:
+        return without + contrast * (with_contrast - without) + rng.normal(0, spread)
+
+    def at(x: float, y: float, z: float, spread: float = 2.0) -> Point:
+        a, b, c = (np.array([x, y, z]) * size + rng.normal(0, spread, 3)).tolist()
+        return a, b, c
+
+    def radii(x: float, y: float, z: float) -> Point:
+        a, b, c = (np.array([x, y, z]) * size * rng.uniform(0.9, 1.12, 3)).tolist()
+        return a, b, c
+
+    def turned(x: float, y: float, z: float, spread: float = 9.0) -> tuple[Point, Point, Point]:
+        a, b, c = (np.array([x, y, z]) + rng.normal(0, spread, 3)).tolist()
+        return rotation((a, b, c))
+
+    muscle = value(50, 65, 3)
+    thickness = rng.uniform(3.0, 7.0)
+    outside = np.array([56.0, 44.0, 400.0]) * size
+    outline, wall, cavity = (
+        Ellipsoid((0, 0, 0), (float(a - less), float(b - less), float(c)))
+        for less in (0, thickness, thickness + rng.uniform(3, 5))
+        for a, b, c in [outside]
+    )
+    liver = Union(
+        (
+            Ellipsoid(at(25, 3, 17), radii(22, 25, 26), turned(0, 0, 0)),
+            Ellipsoid(at(4, 17, 24), radii(24, 10, 15), turned(0, 12, -8)),
+        )
+    )
+    # The bed of the gall bladder, and where the right kidney presses on the liver.
+    liver_cut = Difference(liver, Ellipsoid(at(24, -22, -12), radii(13, 12, 20)))
+    stomach = Ellipsoid(at(-18, 17, 18), radii(15, 11, 18), turned(0, 25, 0))
+    spleen = Difference(
+        Ellipsoid(at(-38, -9, 24), radii(10, 17, 19), turned(8, 0, 20)),
+        Ellipsoid(at(-25, 0, 24), radii(10, 11, 18)),
+    )
+    solids: list[Layer] = [
+        (outline, _FAT, 0),
+        (_tube(-9, -25, 5.5 * size), muscle, 0),  # psoas, left and right
+        (_tube(9, -25, 5.5 * size), muscle, 0),
+        (Ellipsoid((0, -38 * size, 0), (26 * size, 6 * size, 300)), muscle, 0),
+    ]
+    # Loops of bowel lie below the organs, of any content; some hold gas.
+    for _ in range(int(rng.integers(7, 12))):
+        middle = at(rng.uniform(-30, 30), rng.uniform(0, 24), rng.uniform(-48, -6))
+        across = rng.uniform(5, 9)
+        loop = Ellipsoid(middle, radii(across, across, rng.uniform(8, 15)), turned(0, 0, 0, 40))
+        solids.append((loop, value(35, 60, 12), 0))
+        if rng.random() < 0.4:
+            top = (middle[0], middle[1] + across * 0.4, middle[2])
+            solids.append((Ellipsoid(top, (across * 0.5, across * 0.4, across * 0.6)), _GAS, 0))
+    solids += [
+        (stomach, value(35, 50, 12), 0),
+        (spleen, value(45, 125, 6), 2),
+        (liver_cut, value(52, 110, 6), 1),
+    ]
+    if rng.random() < 0.7:
+        bubble = (stomach.centre_mm[0], stomach.centre_mm[1] + 5, stomach.centre_mm[2])
+        solids.append((Ellipsoid(bubble, (8, 4, 9)), _GAS, 0))
+    solids.append((Ellipsoid(at(17, 14, -4), radii(5, 6, 8)), value(8, 8, 4), 0))  # gall bladder
+    kidney = value(32, 175, 6)
+    for side, label in ((-1, 3), (1, 0)):
+        middle = at(side * 24, -19, -14 if side < 0 else -18, 2.5)
+        whole = Ellipsoid(middle, radii(9.5, 9, 18), turned(0, side * 10, 0, 6))
+        inwards = (middle[0] - side * 9 * size, middle[1] + 3, middle[2])
+        hilum = Ellipsoid(inwards, (6 * size, 4 * size, 8 * size))
+        solids.append((Difference(whole, hilum), kidney, label))
+        solids.append((Ellipsoid(inwards, (4 * size, 2 * size, 5 * size)), value(8, 30, 4), 0))
+    vessels = value(42, 190, 8)
+    solids += [
+        (_tube(-3, -18, 3.2 * size), vessels, 0),  # aorta
+        (_tube(6, -17, 3.6 * size), value(42, 130, 8), 0),  # vena cava
+    ]
+    # The wall holds the organs in: what would reach through it ends there, without fat between.
+    solids += [(Difference(outline, cavity), muscle, 0), (Difference(outline, wall), _FAT, 0)]
+    pitch, first = rng.uniform(13, 16), rng.uniform(-8, 8)
+    for number in range(-5, 6):
+        height = first + number * pitch
+        body = Ellipsoid((0, -27 * size, height), (9 * size, 7 * size, pitch * 0.46))
+        solids.append((body, _BONE * rng.uniform(0.6, 1.1), 0))
+    solids.append((Ellipsoid((0, -37 * size, 0), (4 * size, 3 * size, 300)), 35, 0))  # canal
+    return [(Warped(solid, waves), hounsfield, label) for solid, hounsfield, label in solids]
+
+
+def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
+    """Return the image as a scanner gives it: cupping, streaks and noise, in whole HU.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (i, j, k)
+        Ideal HU.
+    grid : Grid
+    rng : Generator
+
+    Returns
+    -------
+    ndarray of int16
+        At least -1024.
+
+    Notes
+    -----
+    Noise has the spectrum of filtered back-projection, a ramp that the kernel
+    ends (Kijewski and Judy 1987, Phys Med Biol 32(5):565-575): it is grainy
+    within a slice and independent between slices.
+    """
+    x, y, _ = grid.axes_mm
+    distance = (x / 56) ** 2 + (y / 44) ** 2
+    image = image + rng.uniform(-12, 12) * np.clip(distance, 0, 1.2) * (image > -500)
+    image += _streaks(grid, rng)
+    return np.asarray(np.rint(np.maximum(image + _noise(grid, rng), -1024)).astype(np.int16))
+
+
+def _waves(rng: np.random.Generator) -> tuple[Wave, ...]:
+    """Return one long and one short wave along each pair of axes."""
+    return tuple(
+        Wave(moved, along, float(height), float(length), float(rng.uniform(0, 2 * np.pi)))
+        for moved in range(3)
+        for along in range(3)
+        if moved != along
+        for height, length in (
+            (rng.uniform(1.0, 3.0), rng.uniform(70, 120)),
+            (rng.uniform(0.2, 0.8), rng.uniform(18, 35)),
+        )
+    )
+
+
+def _tube(x: float, y: float, radius: float) -> Tube:
+    """Return a tube that runs through the whole scan."""
+    return Tube(((x, y, -150.0), (x, y, 150.0)), radius)
+
+
+def _streaks(grid: Grid, rng: np.random.Generator) -> np.ndarray:
+    """Return streaks in HU: pairs of bright and dark lines through the spine."""
+    x, y, _ = grid.axes_mm
+    streaks = np.zeros(grid.shape, np.float32)
+    for index in range(grid.shape[2]):
+        for angle in rng.uniform(0, np.pi, int(rng.poisson(1.5))):
+            across = (x * np.sin(angle) - (y + 27) * np.cos(angle))[..., 0]
+            line = np.exp(-((across / rng.uniform(1, 2.5)) ** 2)) * across / 1.5
+            streaks[..., index] += rng.uniform(5, 20) * line
+    return streaks
+
+
+def _noise(grid: Grid, rng: np.random.Generator) -> np.ndarray:
+    """Return noise in HU, correlated within each slice."""
+    columns, rows, slices = grid.shape
+    step = grid.spacing_mm[0]
+    frequency = np.hypot(
+        np.fft.fftfreq(columns, step)[None, :, None], np.fft.rfftfreq(rows, step)[None, None, :]
+    )
+    # A soft kernel passes half at about 0.35 per mm.
+    power = frequency * np.exp(-((frequency / rng.uniform(0.3, 0.42)) ** 2))
+    white = rng.standard_normal((slices, columns, rows), np.float32)
+    grain = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(power), s=(columns, rows))
+    return np.asarray(np.moveaxis(grain / grain.std() * rng.uniform(10, 24), 0, 2), np.float32)
