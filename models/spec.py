@@ -129,12 +129,19 @@ class Label(_Frozen):
 
 
 class Network(_Frozen):
-    """One trained file of a bundle and the views it serves."""
+    """One trained file of a bundle and the views it serves.
+
+    `layout` and `output` are for networks of other programs: "channels_first"
+    takes and gives (tiles, channels, rows, columns), and "logits" lack the
+    activation that the spec names.
+    """
 
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(keras|onnx)$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     views: Annotated[tuple[View, ...], Field(min_length=1)]
     weight: Positive = 1.0
+    layout: Literal["channels_last", "channels_first"] = "channels_last"
+    output: Literal["probabilities", "logits"] = "probabilities"
 
 
 class ModelSpec(_Frozen):

@@ -143,6 +143,14 @@ def _extras() -> Iterator[Finding]:
         )
     else:
         yield Finding(True, f"Dask {_version('distributed')}")
+    for package, extra, without in (
+        ("openvino", "openvino", "networks run in Keras, which is slower on a processor"),
+        ("onnxruntime", "onnx", "models are neither exported to ONNX nor imported"),
+    ):
+        if find_spec(package) is None:
+            yield Finding(True, f"no {package}: {without}", f'pip install "voxtile[{extra}]"')
+        else:
+            yield Finding(True, f"{package} {_version(package)}")
 
 
 def _memory() -> Finding:

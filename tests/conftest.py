@@ -19,3 +19,12 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip("real data are not here (set VOXTILE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this session alone, shared by its workers and by every process they start."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
+    os.environ["VOXTILE_CACHE"] = str(folder)
+    return folder

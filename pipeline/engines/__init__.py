@@ -8,6 +8,11 @@ keras_engine.py     the reference. The only importer of Keras at run time
 openvino_engine.py  networks exported once and run by OpenVINO. Its only importer
 onnx_engine.py      imported networks, run by ONNX Runtime. Its only importer
 exported.py         the cache of exported networks, by the SHA-256 of their source
+exporting.py        from Keras to OpenVINO, checked; in a process of its own
+cache.py            the user's cache folder
+fitting.py          shapes held against the spec; channels-first and logits made to fit
+trial.py            tiles to try a network on
+threads.py          how many processors an engine may use
 
 evidence.py         what `voxtile models verify` measured, by model and kind of CPU
 """

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,10 +17,11 @@ from typing import Literal, get_args
 
 from voxtile.errors import EnvironmentFault
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError
+from voxtile.models.spec import ModelError, Network
 
 from .engine import Engine, EngineName, Precision
 from .evidence import accepted_precision
+from .exported import SOURCES, ensure
 
 _PACKAGES = {"keras": "keras", "openvino": "openvino", "onnx": "onnxruntime"}
 _PROBE_S = 120.0
@@ -65,7 +67,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
 
     - device: a GPU where Keras finds one, else the processor.
     - engine: on a GPU Keras. On a processor OpenVINO where it is installed
-      (it is checked against Keras when a network is exported), else Keras;
+      and says what Keras says (looked at when a network is exported, which is
+      done here, once), else Keras;
       ONNX Runtime for ``.onnx`` networks where OpenVINO is not there.
     - precision: float32, unless `voxtile models verify` has shown for this
       model on this kind of processor that a reduced one is faster and changes
@@ -90,7 +93,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         If the engine or the device is not there.
     """
     wish = wish or Wish()
-    foreign = any(network.file.endswith(".onnx") for network in bundle.spec.networks)
+    networks = [(one, network) for one in bundle.members for network in one.spec.networks]
+    foreign = any(network.file.endswith(".onnx") for _, network in networks)
     device, why = _device(wish, foreign=foreign)
     name = wish.engine
     if name == "auto":
@@ -98,10 +102,10 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         why.append(reason)
     if name == "keras" and foreign:
         raise ModelError(f"{bundle.folder}: Keras cannot run .onnx; use --engine openvino or onnx")
-    if name == "onnx" and not foreign:
+    if name == "onnx" and not all(network.file.endswith(".onnx") for _, network in networks):
         raise ModelError(
             f"{bundle.folder}: --engine onnx runs .onnx networks; this bundle has .keras (make one "
-            "with voxtile models export and models import)"
+            "with voxtile models export and models import), which keras and openvino run"
         )
     if name == "openvino" and device != "cpu":
         raise EnvironmentFault("OpenVINO is used on processors only; use --engine keras on a GPU")
@@ -111,6 +115,14 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             f"{package} is not installed; pip install "
             + (f'"voxtile[{name}]"' if name != "keras" else "--upgrade voxtile")
         )
+    if name == "openvino":
+        try:
+            _export(networks)
+        except (ModelError, EnvironmentFault) as error:
+            if wish.engine != "auto" or foreign:
+                raise
+            name, package = "keras", "keras"
+            why = [str(error).removesuffix("; use --engine keras")]
     precision = wish.precision
     if precision == "auto":
         found = accepted_precision(bundle.sha256, name, device.partition(":")[0])
@@ -121,6 +133,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             else "float32: nothing else is verified for this model here"
         )
     versions = [(package, version(package))]
+    if name == "openvino" and not foreign:  # these wrote what OpenVINO reads
+        versions += [(source, _installed(source)) for source in SOURCES[1:]]
     if name == "keras":
         backend = keras_backend()
         versions.append(("backend", backend))
@@ -143,6 +157,13 @@ def keras_backend() -> str:
         return str(json.loads((folder / "keras.json").read_bytes()).get("backend", "tensorflow"))
     except (OSError, ValueError, AttributeError):
         return "tensorflow"
+
+
+def _export(networks: Iterable[tuple[Bundle, Network]]) -> None:
+    """Export each network for OpenVINO, unless it was before; each is checked against Keras."""
+    for bundle, network in networks:
+        if network.file.endswith(".keras"):
+            ensure(bundle, network)
 
 
 def _engine(device: str, *, foreign: bool) -> tuple[EngineName, str]:

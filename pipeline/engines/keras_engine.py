@@ -10,9 +10,10 @@ import numpy as np
 from voxtile.errors import EnvironmentFault
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError, ModelSpec, Network
+from voxtile.models.spec import ModelError, Network
 
 from .engine import Engine, Model
+from .fitting import adapted, check_shapes
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -45,7 +46,7 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
             # One compiled function; `model.predict` builds a data pipeline each time.
             return np.asarray(model.predict_on_batch(tiles))
 
-    return predict
+    return adapted(predict, network, bundle.spec)
 
 
 def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
@@ -71,7 +72,10 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
                 f"{name} cannot be built by Keras {keras.__version__} "
                 f"({type(error).__name__}); was it made by a newer one?"
             ) from error
-    _check_shapes(model, bundle.spec, name)
+    shapes = model.input_shape, model.output_shape
+    if any(not isinstance(shape, tuple) for shape in shapes):
+        raise ModelError(f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each")
+    check_shapes(*shapes, network, bundle.spec, name)
     return model if precision == "float32" else _at_precision(model, precision)
 
 
@@ -123,24 +127,3 @@ def _at_precision(model: Any, precision: str) -> Any:
     other = keras.models.clone_model(model, clone_function=changed)
     other.set_weights(model.get_weights())
     return other
-
-
-def _check_shapes(model: Any, spec: ModelSpec, name: str) -> None:
-    """Refuse a network that does not take the spec's tiles or give its labels."""
-    shapes = model.input_shape, model.output_shape
-    if any(not isinstance(shape, tuple) or len(shape) != 4 for shape in shapes):
-        raise ModelError(f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each, 4D")
-    (_, rows, columns, channels), (*_, classes) = shapes
-    if channels != spec.input_channels:
-        raise ModelError(
-            f"{name} takes {channels} channels, but the spec says {len(spec.channels)} x "
-            f"{spec.context_slices} context slices = {spec.input_channels}"
-        )
-    if classes != spec.output_channels:
-        raise ModelError(
-            f"{name} gives {classes} classes, but the spec has {len(spec.labels)} labels and "
-            f"{spec.activation}, which makes {spec.output_channels}"
-        )
-    fixed = [size for size in (rows, columns) if size is not None]
-    if fixed and (rows, columns) != spec.tile:
-        raise ModelError(f"{name} takes tiles of {(rows, columns)} only, but the spec {spec.tile}")

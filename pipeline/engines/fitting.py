@@ -1,0 +1,106 @@
+"""What a network takes and gives, held against its spec; and foreign ones made to look like ours.
+
+Ours take (n, rows, columns, channels) and give probabilities of that layout.
+Those of other programs may have channels first, or give logits.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from voxtile.models.spec import ModelError, ModelSpec, Network
+
+from .engine import Model
+
+Shape = Sequence[int | None]
+
+
+def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, name: str) -> None:
+    """Refuse a network that does not take the spec's tiles or give its labels.
+
+    Parameters
+    ----------
+    takes, gives : sequence of int or None
+        Shapes of input and output, in the network's own layout; None is any size.
+    network : Network
+    spec : ModelSpec
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    ModelError
+    """
+    if len(takes) != 4 or len(gives) != 4:
+        raise ModelError(
+            f"{name} has an input of shape {_words(takes)} and an output of {_words(gives)}; both "
+            "must have four axes: tiles, rows, columns, channels"
+        )
+    if network.layout == "channels_first":
+        takes, gives = ((shape[0], shape[2], shape[3], shape[1]) for shape in (takes, gives))
+    _, rows, columns, channels = takes
+    classes = gives[3]
+    hint = (
+        f'; if its channels come first, its entry in spec.json needs "layout": "channels_first" '
+        f"(input {_words(takes)})"
+        if network.layout == "channels_last" and takes[1] == spec.input_channels
+        else ""
+    )
+    if channels not in (None, spec.input_channels):
+        raise ModelError(
+            f"{name} takes {channels} channels, but the spec says {len(spec.channels)} x "
+            f"{spec.context_slices} context slices = {spec.input_channels}{hint}"
+        )
+    if classes not in (None, spec.output_channels):
+        raise ModelError(
+            f"{name} gives {classes} classes, but the spec has {len(spec.labels)} labels and "
+            f"{spec.activation}, which makes {spec.output_channels}{hint}"
+        )
+    fixed = [size for size in (rows, columns) if size is not None]
+    if fixed and (rows, columns) != spec.tile:
+        raise ModelError(f"{name} takes tiles of {(rows, columns)} only, but the spec {spec.tile}")
+
+
+def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
+    """Return a model that takes tiles with channels last and gives probabilities.
+
+    Parameters
+    ----------
+    model : Model
+        In the network's own layout.
+    network : Network
+        Says what that is.
+    spec : ModelSpec
+    """
+    first, logits = network.layout == "channels_first", network.output == "logits"
+    if not first and not logits:
+        return model
+
+    def predict(tiles: np.ndarray) -> np.ndarray:
+        answer = model(np.ascontiguousarray(np.moveaxis(tiles, 3, 1)) if first else tiles)
+        if logits:
+            answer = _activated(answer, 1 if first else 3, spec.activation)
+        return np.moveaxis(answer, 1, 3) if first else answer
+
+    return predict
+
+
+def _activated(logits: np.ndarray, axis: int, activation: str) -> np.ndarray:
+    """Return probabilities; in place where that may be."""
+    values = logits if logits.flags.writeable else logits.copy()
+    if activation == "sigmoid":
+        # 1 / (1 + exp(-x)) overflows for very negative x; this does not, and is the same.
+        np.multiply(values, 0.5, out=values)
+        np.tanh(values, out=values)
+        values += 1
+        values *= 0.5
+        return values
+    values -= values.max(axis=axis, keepdims=True)
+    np.exp(values, out=values)
+    values /= values.sum(axis=axis, keepdims=True)
+    return values
+
+
+def _words(shape: Shape) -> str:
+    """Return a shape as people write it."""
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,219 @@
+"""Networks run by OpenVINO on a processor.
+
+The tiles of a batch are judged one by one, several at a time: as many streams
+as there are processors, one for each. On two cores that was 1.25 times as fast
+as one stream that divides each tile among them (docs/engines.md).
+"""
+
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxtile.errors import EnvironmentFault
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import ModelError, Network
+
+from .engine import Engine, Model, Precision
+from .exported import ensure
+from .fitting import adapted, check_shapes
+from .threads import thread_count
+
+# `import openvino` would tell its makers of it. Patient data lie here: nobody is told anything.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino as ov  # noqa: E402
+
+_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# How OpenVINO calls what a processor computes.
+_CAPABILITIES: dict[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+# Tile shapes that stay compiled; each has its own copy of the weights.
+_MOST_SHAPES = 8
+_MOST_BYTES = 512 * 2**20
+
+
+def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
+    """Return one network as a callable; a ``.keras`` one is exported at its first use.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    network : Network
+        One of the bundle's.
+    engine : Engine
+
+    Raises
+    ------
+    ModelError
+        If it does not fit the spec, or OpenVINO cannot read it.
+    EnvironmentFault
+        If the processor has no such precision.
+    """
+    name = str(bundle.folder / network.file)
+    if network.file.endswith(".onnx"):
+        source: Path | bytes = bundle.read_network(network)
+    else:
+        source = ensure(bundle, network)
+    try:
+        model = open_model(source, engine)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{name} cannot be read by OpenVINO {ov.__version__.partition('-')[0]}; "
+            "use --engine keras, or onnx for an .onnx network"
+        ) from error
+    check_shapes(*model.shapes, network, bundle.spec, name)
+    return adapted(model, network, bundle.spec)
+
+
+def write(function: Any, path: Path) -> None:
+    """Write a TensorFlow function as OpenVINO reads it, in float32.
+
+    Raises
+    ------
+    ModelError
+        If it does not give one array of four axes.
+    """
+    found = ov.convert_model(function)
+    # Where sizes are computed in the graph, the converter makes outputs of them too.
+    results = [
+        result
+        for result in found.get_results()
+        if result.get_output_element_type(0) == ov.Type.f32
+        and result.get_output_partial_shape(0).rank == ov.Dimension(4)
+    ]
+    if len(results) != 1:
+        raise ModelError(f"OpenVINO sees {len(results)} outputs of four axes; one was needed")
+    model = ov.Model(results, found.get_parameters(), "network")
+    ov.save_model(model, path, compress_to_fp16=False)
+
+
+def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
+    """Return a network from a file, or from the bytes of an ``.onnx`` one.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the processor has no such precision.
+    RuntimeError
+        If OpenVINO cannot read it.
+    """
+    core = ov.Core()
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if _CAPABILITIES[engine.precision] not in able:
+        # It would compute in float32 and not say so.
+        raise EnvironmentFault(
+            f"this processor does not compute in {engine.precision}; use --precision float32"
+        )
+    if isinstance(source, Path):
+        size = source.with_suffix(".bin").stat().st_size
+        model = core.read_model(source)  # weights are mapped: workers share them
+    else:
+        size = len(source)
+        model = core.read_model(source)
+    return OpenVinoModel(core, model, engine.precision, size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A network compiled for one tile shape.
+
+    Parameters
+    ----------
+    queue : openvino.AsyncInferQueue
+    streams : int
+        Tiles at once.
+    shape : tuple of int
+        Of the answer for one tile.
+    """
+
+    queue: Any
+    streams: int
+    shape: tuple[int, ...]
+
+
+class OpenVinoModel:
+    """A network that takes tiles of any size, and compiles itself for each.
+
+    Parameters
+    ----------
+    core : openvino.Core
+    model : openvino.Model
+    precision : {"float32", "bfloat16", "float16"}
+    weights_bytes : int
+        Size of its weights.
+    """
+
+    def __init__(self, core: Any, model: Any, precision: Precision, weights_bytes: int) -> None:
+        self._core = core
+        self._model = model
+        self._precision = precision
+        self._threads = thread_count()
+        self._most = max(1, min(_MOST_SHAPES, _MOST_BYTES // max(1, weights_bytes)))
+        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self.shapes = self._shapes()
+
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the answers for a batch of tiles, float32, in the network's own layout."""
+        compiled = self._for(tiles.shape[1:], len(tiles))
+        tiles = np.ascontiguousarray(tiles, np.float32)
+        answers = np.empty((len(tiles), *compiled.shape), np.float32)
+        queue = compiled.queue
+        try:
+            for index in range(len(tiles)):
+                request = queue[queue.get_idle_request_id()]
+                # Both are seen, not copied: the answer is written where it shall be.
+                request.set_input_tensor(ov.Tensor(tiles[index : index + 1], shared_memory=True))
+                request.set_output_tensor(ov.Tensor(answers[index : index + 1], shared_memory=True))
+                queue.start_async()
+        finally:
+            queue.wait_all()  # nothing may still be writing when the arrays are let go
+        return answers
+
+    def _for(self, shape: tuple[int, ...], count: int) -> _Compiled:
+        """Return the network compiled for tiles of a shape, `count` of them at once or fewer.
+
+        A stream has its own activations, so there are never more streams than
+        tiles in the largest batch so far, for which the plan has made room.
+        """
+        streams = min(self._threads, count)
+        found = self._compiled.pop(shape, None)
+        if found is None or found.streams < streams:
+            found = None  # before the new one is made: it holds a copy of the weights
+            while len(self._compiled) >= self._most:
+                self._compiled.popitem(last=False)
+            found = self._compile(shape, streams)
+        self._compiled[shape] = found
+        return found
+
+    def _compile(self, shape: tuple[int, ...], streams: int) -> _Compiled:
+        """Return the network compiled for single tiles of a shape."""
+        self._model.reshape([1, *shape])
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": self._threads,
+            # Workers would all bind themselves to the same first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = self._core.compile_model(self._model, "CPU", settings)
+        queue = ov.AsyncInferQueue(compiled, streams)
+        return _Compiled(queue, streams, tuple(compiled.output(0).shape)[1:])
+
+    def _shapes(self) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
+        """Return the shapes of input and output; None is any size."""
+        if len(self._model.inputs) != 1 or len(self._model.outputs) != 1:
+            raise ModelError(
+                f"a network has {len(self._model.inputs)} inputs and {len(self._model.outputs)} "
+                "outputs; one of each was needed"
+            )
+        takes, gives = self._model.input(0).partial_shape, self._model.output(0).partial_shape
+        return _sizes(takes), _sizes(gives)
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    """Return a partial shape as numbers."""
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(None if size.is_dynamic else size.get_length() for size in shape)
