@@ -23,28 +23,38 @@ def voxtile(folder: str, slices: int, **way: Any) -> tuple[Work, dict[str, Any]]
     """Segment a scan: prepare, tile, infer, blend, decide."""
     from ours import Way, network, segmenter
 
-    model, batch = network(Path(folder), Way(**way))
-    difference = _agree(Path(folder), model, batch, strict=way.get("precision") == "float32")
+    alone = network(Path(folder), Way(**way))
+    difference = _agree(Path(folder), alone.model, strict=alone.engine.split()[1] == "float32")
     segment = segmenter(Path(folder), Way(**way))
     array = scan(slices)
-    return lambda: segment(array), {"difference": difference, "batch": batch}
+    return lambda: segment(array), {
+        "difference": difference,
+        "engine": alone.engine,
+        "tile": alone.tile,
+        "batch": alone.batch,
+    }
 
 
 def voxtile_network(folder: str, tiles: int, **way: Any) -> tuple[Work, dict[str, Any]]:
     """Call the network alone on `tiles` tiles that lie ready."""
     from ours import Way, network
 
-    model, batch = network(Path(folder), Way(**way))
-    size = _workload(folder).tile if way.get("tile", 256) is not None else 512
-    ready = np.random.default_rng(0).random((batch, size, size, 1), np.float32)
-    calls = -(-tiles // batch)
+    alone = network(Path(folder), Way(**way))
+    shape = (alone.batch, *alone.tile, 1)
+    ready = np.random.default_rng(0).random(shape, np.float32)
+    calls = -(-tiles // alone.batch)
 
     def work() -> None:
         """Run every batch."""
         for _ in range(calls):
-            np.asarray(model(ready))
+            np.asarray(alone.model(ready))
 
-    return work, {"batch": batch, "tiles": calls * batch}
+    return work, {
+        "engine": alone.engine,
+        "tile": alone.tile,
+        "batch": alone.batch,
+        "tiles": calls * alone.batch,
+    }
 
 
 def monai(
@@ -148,13 +158,10 @@ def _workload(folder: str) -> Workload:
     return Workload(**json.loads(Path(folder, "workload.json").read_text()))
 
 
-def _agree(
-    folder: Path, model: Callable[[np.ndarray], np.ndarray], batch: int, *, strict: bool
-) -> float:
+def _agree(folder: Path, model: Callable[[np.ndarray], np.ndarray], *, strict: bool) -> float:
     """Return the largest difference from Keras on the probe; refuse too much where `strict`."""
     probe = np.load(folder / "probe.npz")
-    tiles = np.repeat(probe["tile"], batch, axis=0)
-    difference = float(np.abs(np.asarray(model(tiles)) - probe["expected"]).max())
+    difference = float(np.abs(np.asarray(model(probe["tile"])) - probe["expected"]).max())
     if strict and difference > TOLERANCE:
         raise ValueError(f"the network differs from Keras by {difference:.2g}")
     return difference

@@ -28,32 +28,59 @@ class Way:
     tile: int | None = 256
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network that is loaded.
+
+    Parameters
+    ----------
+    model : callable
+        From tiles (n, rows, columns, 1) to probabilities.
+    tile : (rows, columns)
+    batch : int
+        Tiles that it takes at once.
+    engine : str
+        What was chosen.
+    """
+
+    model: Callable[[np.ndarray], np.ndarray]
+    tile: tuple[int, int]
+    batch: int
+    engine: str
+
+
 def segmenter(folder: Path, way: Way) -> Callable[[np.ndarray], np.ndarray]:
     """Return what turns a scan, int16 of shape (i, j, k), into a label map."""
-    from voxtile.inference import infer
+    from voxtile.segmenter import load_segmenter
     from voxtile.volume import Volume
 
-    bundle, plan, models = _load(folder, way)
+    bundle, plans, engine = _chosen(folder, way)
+    loaded = load_segmenter(bundle, plans, engine)
 
     def segment(array: np.ndarray) -> np.ndarray:
         """Return the labels of a scan."""
-        volume = Volume(array, np.diag([1.0, 1.0, 2.0, 1.0]), (1, 1))
-        return infer(volume, bundle.spec, models, plan).array
+        return loaded(Volume(array, np.diag([1.0, 1.0, 2.0, 1.0]), (1, 1))).array
 
     return segment
 
 
-def network(folder: Path, way: Way) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
-    """Return a network alone, and the tiles that it takes at once."""
-    _, plan, models = _load(folder, way)
-    return models[0], plan.batch
+def network(folder: Path, way: Way, plane: int = 512) -> Network:
+    """Return a network alone, with the tile and the batch that a plane of so many pixels gets."""
+    from voxtile.engines import load_models
+
+    bundle, (plan,), engine = _chosen(folder, way)
+    tiling = plan.for_plane((plane, plane))
+    (model,) = load_models(bundle, engine)
+    return Network(model, tiling.tile, tiling.batch, str(engine))
 
 
 def case_command(folder: Path, manifest: Path, out: Path, way: Way) -> list[str]:
     """Return the command line that segments and scores the cases of a manifest."""
-    tile = [] if way.tile is None else ["--tile", str(way.tile), "--overlap", "0.5"]
+    options = ["--engine", way.engine, "--precision", way.precision, "--no-html"]
+    if way.tile is not None:
+        options += ["--tile", f"{way.tile}x{way.tile}", "--overlap", "0.5"]
     program = str(Path(sys.executable).with_name("voxtile"))
-    return [program, "run", str(manifest), str(folder), "--out", str(out), "--no-html", *tile]
+    return [program, "run", str(manifest), str(folder), "--out", str(out), *options]
 
 
 def write_manifest(path: Path, cases: dict[str, tuple[Path, Path | None]]) -> None:
@@ -72,18 +99,15 @@ def case_record(out: Path, case_id: str) -> dict[str, Any]:
     return record
 
 
-def _load(folder: Path, way: Way) -> tuple[Any, Any, Any]:
-    """Return a bundle, the plan and the models."""
-    from voxtile.engine import load_models
+def _chosen(folder: Path, way: Way) -> tuple[Any, Any, Any]:
+    """Return a bundle, its plans and the engine."""
+    from voxtile.engines import Wish, choose_engine
     from voxtile.models.bundle import load_bundle
-    from voxtile.plan import make_plan
+    from voxtile.plan import PlanWish
+    from voxtile.segmenter import make_plans
 
-    if way.engine not in ("auto", "keras") or way.precision not in ("auto", "float32"):
-        raise ValueError(f"this version runs Keras in float32 only, not {way}")
     bundle = load_bundle(folder)
-    plan = make_plan(
-        bundle.spec,
-        tile=None if way.tile is None else (way.tile, way.tile),
-        overlap=None if way.tile is None else 0.5,
-    )
-    return bundle, plan, load_models(bundle, plan)
+    tile = None if way.tile is None else (way.tile, way.tile)
+    wish = PlanWish(tile=tile, overlap=None if tile is None else 0.5)
+    engine = choose_engine(bundle, Wish(way.engine, way.precision))
+    return bundle, make_plans(bundle, wish), engine
