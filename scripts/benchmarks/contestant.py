@@ -90,7 +90,7 @@ def matmul(precision: str, size: int) -> tuple[Work, dict[str, Any]]:
 
 
 def train_torch(folder: str, batch: int, size: int, precision: str) -> tuple[Work, dict[str, Any]]:
-    """Train in PyTorch, channels last: forward, cross entropy, backward, Adam."""
+    """Train in PyTorch: forward, cross entropy, backward, Adam."""
     from training_peer import torch_step
 
     return torch_step(Path(folder), _workload(folder), batch, size, precision)

@@ -159,7 +159,10 @@ def slices(settings: Settings) -> list[Row]:
             details if what.startswith("U-Net") else {},
         )
 
-    agreement = f"masks agree on {100 * same_labels['MONAI']:.3f} % of voxels"
+    seen = len(np.unique(masks["MONAI"]))
+    agreement = (
+        f"masks agree on {100 * same_labels['MONAI']:.3f} % of voxels, {seen} labels among them"
+    )
     change = _dice_change(masks["voxtile float32"], masks["voxtile auto"], workload.classes)
     return [
         row(
@@ -449,12 +452,13 @@ def train(settings: Settings) -> list[Row]:
         wanted, refused = _able(wanted)
         with contestants(wanted) as started:
             times = take_turns(started, settings.rounds)
+            chosen = started["PyTorch"].facts["chosen"]
         for name, timing in times.items():
             if name != "PyTorch":
                 rows.append(
                     Row(
                         f"training step, 8 tiles of 256x256, {precision}: {name}",
-                        "PyTorch, channels last",
+                        f"PyTorch, {chosen}",
                         "(none)",
                         times["PyTorch"].median / timing.median,
                         None,
