@@ -530,9 +530,10 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
     return volume, notices
 
 
-def _file_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes]:
+def _file_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes | memoryview]:
     """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
     yield header.binaryblock
     yield bytes(4)
     for k in range(array.shape[2]):
-        yield array[:, :, k].tobytes(order="F")
+        # No copy where the array lies in Fortran order, as volumes from files and masks do.
+        yield memoryview(np.ascontiguousarray(array[:, :, k].T)).cast("B")

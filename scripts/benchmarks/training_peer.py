@@ -1,0 +1,93 @@
+"""One training step of the same network, in Keras and in PyTorch."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from workload import Workload
+
+
+def _batch(workload: Workload, batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return tiles (n, rows, columns, 1) and labels (n, rows, columns)."""
+    rng = np.random.default_rng(0)
+    tiles = rng.random((batch, size, size, 1), np.float32)
+    return tiles, rng.integers(0, workload.classes, (batch, size, size)).astype(np.int32)
+
+
+def keras_step(
+    workload: Workload, batch: int, size: int, precision: str
+) -> tuple[Callable[[], float], dict[str, Any]]:
+    """Return one step of Keras, with the settings of `voxtile.training`."""
+    from voxtile.models.backend import keras
+    from voxtile.models.unet import build_unet
+
+    if precision != "float32":
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+    model = build_unet(
+        (size, size, 1),
+        workload.classes,
+        filters=workload.filters,
+        depth=workload.depth,
+        normalisation="batch",
+    )
+    model.compile(
+        keras.optimizers.Adam(1e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    )
+    tiles, labels = _batch(workload, batch, size)
+    return lambda: float(model.train_on_batch(tiles, labels)), {
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+    }
+
+
+def torch_step(
+    folder: Path, workload: Workload, batch: int, size: int, precision: str
+) -> tuple[Callable[[], float], dict[str, Any]]:
+    """Return one step of PyTorch: channels last or first, whichever is faster here and runs."""
+    trials: dict[str, tuple[float, Callable[[], float]]] = {}
+    failed = {}
+    for layout in ("channels last", "channels first"):
+        try:
+            step = _torch_step(folder, workload, batch, size, precision, layout)
+            step()
+            begin = time.perf_counter()
+            step()
+            trials[layout] = time.perf_counter() - begin, step
+        except RuntimeError as error:  # a kernel without that layout
+            failed[layout] = str(error)[:200]
+    best = min(trials, key=lambda layout: trials[layout][0])
+    return trials[best][1], {"chosen": best, "failed": failed}
+
+
+def _torch_step(
+    folder: Path, workload: Workload, batch: int, size: int, precision: str, layout: str
+) -> Callable[[], float]:
+    """Return forward, cross entropy, backward and Adam."""
+    import torch
+    from unet_torch import load_unet
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    last = layout == "channels last"
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    network = load_unet(folder, workload.filters, workload.depth, workload.classes, softmax=False)
+    network = network.train().to(device, memory_format=memory_format)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    tiles, labels = _batch(workload, batch, size)
+    x = torch.from_numpy(tiles.transpose(0, 3, 1, 2).copy()).to(device)
+    x = x.contiguous(memory_format=memory_format)
+    y = torch.from_numpy(labels.astype(np.int64)).to(device)
+
+    def work() -> float:
+        """Take one step."""
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = torch.nn.functional.cross_entropy(network(x).float(), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return work

@@ -1,0 +1,181 @@
+"""What every contestant gets: one network with its weights, one volume, one tile.
+
+Written to a folder by a process of its own (``python workload.py FOLDER ...``),
+so that the process that times contestants imports no network library.
+
+    FOLDER/spec.json, unet.keras   the bundle
+    FOLDER/weights.npz             the same weights by layer, for PyTorch
+    FOLDER/probe.npz               a tile, and what Keras says of it in float32
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Hounsfield units that become 0 and 1; every contestant clips there.
+LOW, HIGH = -160.0, 240.0
+# How far a float32 contestant may be from Keras on the probe.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network and how it is used.
+
+    Parameters
+    ----------
+    filters : int
+        Of the first level; 32 gives 7.8 million parameters, 64 gives 31 million.
+    classes : int
+        Background among them.
+    tile : int
+        Pixels of a tile along either axis.
+    spacing_mm : float
+        In-plane spacing that the network wants; 0 means the scan's.
+    depth : int
+    """
+
+    filters: int = 32
+    classes: int = 5
+    tile: int = 256
+    spacing_mm: float = 0.0
+    depth: int = 4
+
+    @property
+    def name(self) -> str:
+        """A folder's name."""
+        wanted = f"-{self.spacing_mm}mm" if self.spacing_mm else ""
+        return f"unet{self.filters}-{self.classes}classes-{self.tile}{wanted}"
+
+    def flops_per_pixel(self) -> float:
+        """Return multiplications and additions of the convolutions for one pixel of a tile."""
+        total, width = 0.0, 1
+        for level in range(self.depth + 1):
+            wide = self.filters * 2**level
+            total += 2 * 9 * (width * wide + wide * wide) / 4**level
+            width = wide
+        for level in range(self.depth):
+            wide = self.filters * 2**level
+            # The transposed convolution has one 2x2 kernel tap for each output pixel.
+            total += 2 * (2 * wide * wide + 9 * (2 * wide * wide + wide * wide)) / 4**level
+        return total + 2 * self.filters * self.classes
+
+
+def prepare(array: np.ndarray) -> np.ndarray:
+    """Return the intensities as the network wants them, float32."""
+    clipped = np.clip(array.astype(np.float32), LOW, HIGH)
+    return (clipped - np.float32(LOW)) / np.float32(HIGH - LOW)
+
+
+def scan(slices: int, size: int = 512, seed: int = 0) -> np.ndarray:
+    """Return a noisy body with organs, int16 Hounsfield units, shape (size, size, slices)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
+    array = np.empty((size, size, slices), np.int16, order="F")
+    for k in range(slices):
+        shift = 0.2 * np.sin(k / 20)
+        plane = np.where(rows**2 / 0.55 + columns**2 / 0.35 < 1, 40.0, -1000.0)
+        plane[(rows - 0.3) ** 2 + (columns - shift) ** 2 < 0.04] = 110
+        plane[(rows + 0.3 + shift) ** 2 + (columns + 0.2) ** 2 < 0.02] = -60
+        array[..., k] = plane + rng.normal(0, 15, plane.shape)
+    return array
+
+
+def reference(array: np.ndarray, classes: int) -> np.ndarray:
+    """Return labels for a scan, to be scored against: bands of intensity, uint8."""
+    edges = np.linspace(-100, 140, classes - 1)
+    labels = np.empty(array.shape, np.uint8, order="F")
+    for k in range(array.shape[2]):
+        labels[..., k] = np.digitize(array[..., k], edges)
+    return labels
+
+
+def write_scan(path: Path, array: np.ndarray, spacing_mm: float = 1.0) -> None:
+    """Write voxels as NIfTI, axes along R, A and S."""
+    import nibabel
+
+    affine = np.diag([spacing_mm, spacing_mm, 2.0, 1.0])
+    image = nibabel.Nifti1Image(array, affine)
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    nibabel.save(image, path)
+
+
+def write_network(folder: Path, workload: Workload, seed: int = 0) -> None:
+    """Write the bundle, the weights by layer, and the probe."""
+    from voxtile.models.backend import keras
+    from voxtile.models.spec import Label, ModelSpec, Network, Window
+    from voxtile.models.unet import build_unet
+
+    rng = np.random.default_rng(seed)
+    keras.utils.set_random_seed(seed)
+    model = build_unet(
+        (None, None, 1),
+        workload.classes,
+        filters=workload.filters,
+        depth=workload.depth,
+        normalisation="batch",
+    )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # Untrained statistics (0 and 1) would make folding them no test.
+            n = layer.gamma.shape[0]
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, n),
+                    rng.normal(0, 0.2, n),
+                    rng.normal(0, 0.3, n),
+                    rng.uniform(0.5, 2.0, n),
+                ]
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "unet.keras")
+    weights: dict[str, Any] = {
+        f"{layer.name}/{index}": np.asarray(value)
+        for layer in model.layers
+        for index, value in enumerate(layer.get_weights())
+    }
+    np.savez(folder / "weights.npz", **weights)
+    tile = rng.random((1, workload.tile, workload.tile, 1), np.float32)
+    np.savez(folder / "probe.npz", tile=tile, expected=np.asarray(model.predict_on_batch(tile)))
+    spacing = workload.spacing_mm
+    spec = ModelSpec(
+        name=workload.name,
+        spacing_mm=(spacing, spacing, 2.0) if spacing else None,
+        intensity=Window(center=(LOW + HIGH) / 2, width=HIGH - LOW),
+        tile=(workload.tile, workload.tile),
+        multiple=2**workload.depth,
+        labels=tuple(
+            Label(value=value, name=f"label {value}", color=f"#{value * 2099 % 0xFFFFFF:06x}")
+            for value in range(1, workload.classes)
+        ),
+        activation="softmax",
+        networks=(
+            Network(
+                file="unet.keras",
+                sha256=hashlib.sha256((folder / "unet.keras").read_bytes()).hexdigest(),
+                views=("axial",),
+            ),
+        ),
+    )
+    (folder / "spec.json").write_text(spec.dump())
+    (folder / "workload.json").write_text(json.dumps(asdict(workload)))
+
+
+def main() -> None:
+    """Write one network's folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("workload", help="JSON of its fields")
+    words = parser.parse_args()
+    write_network(words.folder, Workload(**json.loads(words.workload)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
