@@ -629,8 +629,8 @@ def train(
     """Train a U-Net on a manifest's train split, and write it as a model folder."""
     with explained():
         from .evaluation import read_labels
-        from .recipe import Recipe
-        from .training import train as train_model
+        from .training.drive import train as train_model
+        from .training.recipe import Recipe
 
         given: dict[str, Any] = {
             "minutes": minutes,

@@ -15,9 +15,9 @@ from voxtile.models.spec import View, ZScore
 from voxtile.nifti import write_mask
 from voxtile.phantom import Ellipsoid, centred_affine, draw
 from voxtile.planes import in_plane, to_planes
-from voxtile.preparation import StoredCase, store_cases, store_planes
-from voxtile.recipe import Recipe
 from voxtile.resampling import resamplers
+from voxtile.training.preparation import StoredCase, store_cases, store_planes
+from voxtile.training.recipe import Recipe
 from voxtile.volume import Volume, canonical
 
 SHAPE, SPACING_MM = (14, 12, 9), (1.0, 1.4, 2.3)

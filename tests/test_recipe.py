@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxtile.recipe import Extent, Recipe, settle
+from voxtile.training.recipe import Extent, Recipe, settle
 
 shapes = st.tuples(*[st.integers(1, 600)] * 3)
 spacings = st.tuples(*[st.floats(0.2, 8)] * 3)

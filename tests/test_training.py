@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from voxtile import Bundle, Volume, load_bundle, score, segment, train
-from voxtile.augmentation import Augmentation
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.models.spec import Label, NoScaling
 from voxtile.nifti import read_nifti, write_mask
 from voxtile.phantom import Ellipsoid, centred_affine, draw
-from voxtile.recipe import Recipe
-from voxtile.training import Scores, make_loss
+from voxtile.training.augmentation import Augmentation
+from voxtile.training.judging import Scores
+from voxtile.training.loss import make_loss
+from voxtile.training.recipe import Recipe
 
 INNER = Label(value=2, name="core", color="#3cb44b")
 OUTER = Label(value=1, name="shell", color="#e6194b")
@@ -148,7 +149,7 @@ def test_nothing_is_left_beside_the_bundle(trained: Trained) -> None:
 def test_overlapping_regions_train_by_time_and_an_interruption_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from voxtile import training
+    from voxtile.training import drive
 
     whole = Label(value=1, name="whole", color="#e6194b", region=(1, 2))
     recipe = replace(TINY, epochs=None, minutes=0.02, labels=(whole, INNER))
@@ -159,7 +160,7 @@ def test_overlapping_regions_train_by_time_and_an_interruption_leaves_nothing(
         assert load_bundle(bundle).spec.activation == "sigmoid"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_publish", interrupt)
+    monkeypatch.setattr(drive, "publish", interrupt)
     manifest = cohort(tmp_path)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):

@@ -3,21 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, floor, log2
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from voxtile.metrics import plain_labels
 from voxtile.models.spec import Intensity, Label, View, ZScore
+from voxtile.planes import in_plane, slice_axis
+from voxtile.resampling import resampled_size
+from voxtile.volume import Shape3D
 
 from .augmentation import Augmentation
-from .metrics import plain_labels
-from .planes import in_plane, slice_axis
-from .resampling import resampled_size
-from .volume import Shape3D
 
 if TYPE_CHECKING:
     from voxtile.models.unet import Normalisation  # imports keras
 
 Shape2D = tuple[int, int]
 Axis = Literal["R", "A", "S"]
+Choice = TypeVar("Choice")
 
 _LARGEST_TILE = 256
 # Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
@@ -193,6 +194,13 @@ def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
         steps_per_epoch=recipe.steps_per_epoch or min(_MOST_STEPS, max(1, count // batch)),
         labels=recipe.labels or _found_labels(cases),
     )
+
+
+def settled(choice: Choice | None) -> Choice:
+    """Return a choice of a recipe that `settle` has filled in."""
+    if choice is None:
+        raise ValueError("the recipe leaves a choice open; pass it through settle first")
+    return choice
 
 
 def _check_tile(tile: Shape2D, depth: int) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from voxtile.models.backend import keras
 from voxtile.models.spec import Label
+from voxtile.planes import neighbours, slice_axis
 
 from .augmentation import (
     Augmentation,
@@ -21,7 +22,6 @@ from .augmentation import (
     read_nearest,
     vary_intensity,
 )
-from .planes import neighbours, slice_axis
 from .preparation import PlaneStack
 
 Shape2D = tuple[int, int]

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from voxtile.case import Case
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.intensity import measure
 from voxtile.models.spec import Intensity, Label, View
+from voxtile.planes import in_plane, to_planes
+from voxtile.reading import read_channels, read_scan
+from voxtile.reference import integral, on_grid_of, read_reference
+from voxtile.resampling import resamplers
+from voxtile.volume import Volume, canonical
 
-from .case import Case
-from .errors import CaseError, EnvironmentFault, ManifestError
-from .intensity import measure
-from .planes import in_plane, to_planes
-from .reading import read_channels, read_scan
 from .recipe import Extent, Recipe
-from .reference import integral, on_grid_of, read_reference
-from .resampling import resamplers
-from .volume import Volume, canonical
 
 
 @dataclass(frozen=True, slots=True)
