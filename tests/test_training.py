@@ -32,6 +32,8 @@ TINY = Recipe(
     ema=0.8,
     intensity=NoScaling(),
     normalisation="batch",
+    precision="float32",
+    network="shared",
     augmentation=Augmentation(elastic_mm=0.3),
 )
 
@@ -108,7 +110,16 @@ def test_loss_falls(trained: Trained) -> None:
 @pytest.mark.slow
 def test_the_bundle_is_whole_and_says_how_it_was_made(trained: Trained) -> None:
     files = {path.name for path in trained.bundle.folder.iterdir()}
-    assert files == {"spec.json", "unet.keras", "README.md", "history.csv", "LICENSE"}
+    assert files == {
+        "spec.json",
+        "fingerprint.json",
+        "recipe.toml",
+        "unet.keras",
+        "README.md",
+        "history.csv",
+        "training.png",
+        "LICENSE",
+    }
     spec = load_bundle(trained.bundle.folder).spec
     assert spec.name == "balls"
     assert spec.views == ("axial", "coronal")
@@ -146,28 +157,36 @@ def test_nothing_is_left_beside_the_bundle(trained: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_overlapping_regions_train_by_time_and_an_interruption_leaves_nothing(
+def test_overlapping_regions_train_by_time_and_an_interruption_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from voxtile.training import drive
+    from voxtile.training import packing
 
     whole = Label(value=1, name="whole", color="#e6194b", region=(1, 2))
     recipe = replace(TINY, epochs=None, minutes=0.02, labels=(whole, INNER))
-    kept: list[Path] = []
+    publish = packing.publish
 
     def interrupt(bundle: Path, out: Path) -> None:
-        kept.append(bundle)
         assert load_bundle(bundle).spec.activation == "sigmoid"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(drive, "publish", interrupt)
+    monkeypatch.setattr(packing, "publish", interrupt)
     manifest = cohort(tmp_path)
-    before = sorted(tmp_path.iterdir())
+    before = set(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         train(manifest, tmp_path / "out", recipe=recipe)
-    assert kept
-    assert sorted(tmp_path.iterdir()) == before
-    assert "validation Dice" in capsys.readouterr().err  # a line per epoch: not a terminal
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "out.training"}
+    said = capsys.readouterr().err
+    assert "validation Dice" in said  # a line per epoch: not a terminal
+    with pytest.raises(EnvironmentFault, match="was interrupted; go on with it by --resume"):
+        train(manifest, tmp_path / "out", recipe=recipe)
+    with pytest.raises(EnvironmentFault, match="a training with other recipe; give it"):
+        train(manifest, tmp_path / "out", recipe=replace(recipe, seed=1), resume=True)
+    monkeypatch.setattr(packing, "publish", publish)
+    bundle = train(manifest, tmp_path / "out", recipe=recipe, resume=True)
+    assert "epoch" not in capsys.readouterr().err  # nothing was left to fit
+    assert bundle.spec.training["fit_seconds"] > 1
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "out"}
 
 
 def test_no_validation_case_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -1,21 +1,38 @@
 """From a manifest with labels to a trained bundle.
 
-    manifest -> cases on disk -> tiles -> [fit] -> checkpoint -> bundle
-                                            |          ^
-                                            v          | the best mean Dice so far
-                              validation cases, whole volumes, as `infer` judges them
+    manifest -> cases on disk -> fingerprint -> [rules] -> recipe
+                     |                                        |
+                     v                                        v
+                  planes -> tiles -> [fit, a network for each view] -> bundle
+                                       |          ^
+                                       v          | the best mean Dice so far
+                         validation cases, whole volumes, as `infer` judges them
 
-drive         `train`, which puts the others together
+drive         `train`, which puts the others together; `plan_training`, the dry run
 splits        which cases are learnt from and which are validated on
-recipe        every choice of a training, and the rules for what is left open
-preparation   cases -> normalised planes on disk
+workfolder    where a training lives until it is done
+preparation   cases -> what they are like, and normalised planes on disk
+fingerprint   what the cases are like
+recipe        every choice of a training
+rules         fingerprint -> the choices that are left open, with reasons
+recipe_file   a recipe as TOML
+spec          a settled recipe -> what the bundle expects and emits
+warm_start    what a recipe takes over from a bundle that is fine-tuned
+precision     which arithmetic is the fastest here
+
+networks      planes -> the fitted networks, one after another
+fit           batches -> fitted weights: rate, validation, checkpoints, end
+learner       a network that learns, one step at a time
+loss          what it makes small
+schedule      how much of the budget is used, and the learning rate for it
 dataset       planes -> batches of tiles, without end
 augmentation  how tiles are varied
-fit           batches -> a fitted network
-loss          what the fit makes small
-coach         learning rate, validation, checkpoint, history, end of a fit
-schedule      how much of the budget is used, and the learning rate for it
+ahead         batches prepared ahead
 judging       scores of whole validation volumes
-packing       a fitted network -> a bundle
-card          the bundle's README.md
+checkpoint    where a fit stands, as a file
+
+packing       fitted networks -> a bundle
+card          its README.md
+history       its history.csv and training.png
+tensorboard   the same as events
 """

@@ -44,7 +44,9 @@ class Scores:
 
 
 def judge(
-    cases: Sequence[StoredCase], spec: ModelSpec, predict: Callable[[np.ndarray], np.ndarray]
+    cases: Sequence[StoredCase],
+    spec: ModelSpec,
+    predicts: Sequence[Callable[[np.ndarray], np.ndarray]],
 ) -> Scores:
     """Segment whole volumes exactly as a run does, and score them.
 
@@ -52,14 +54,13 @@ def judge(
     ----------
     cases : sequence of StoredCase
     spec : ModelSpec
-        With one network.
-    predict : callable
-        Of a batch of tiles to probabilities.
+    predicts : sequence of callable
+        For each network of the spec: a batch of tiles to probabilities.
     """
     plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
     rows = []
     for case in cases:
-        mask = infer(case.volume, spec, [predict], plan)
+        mask = infer(case.volume, spec, predicts, plan)
         overlaps = count_overlaps(
             mask.array, case.reference.array, [label.values for label in spec.labels]
         )
@@ -67,7 +68,7 @@ def judge(
     return Scores(tuple(rows))
 
 
-def summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
+def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
     """Return mean and standard deviation (n - 1) of one label's Dice."""
     return {
         "value": label.value,
@@ -76,4 +77,18 @@ def summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
         "sd": round(float(dice.std(ddof=1)), 4) if dice.size > 1 else None,
         "min": round(float(dice.min()), 4) if dice.size else None,
         "n": int(dice.size),
+    }
+
+
+def score_facts(scores: Scores, labels: Sequence[Label]) -> dict[str, Any]:
+    """Return scores for the spec and the card: their mean, each label, each case."""
+    return {
+        "mean": round(scores.mean, 4),
+        "labels": [
+            _summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)
+        ],
+        "cases": {
+            case_id: [None if np.isnan(value) else round(value, 4) for value in row]
+            for case_id, row in scores.dice
+        },
     }

@@ -1,12 +1,11 @@
 """A fitted network -> a whole bundle: spec, weights, history, card, and where it all came from."""
 
-import csv
 import hashlib
 import os
 import platform
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,17 @@ from pydantic_core import to_jsonable_python
 
 import voxtile
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, ManifestError
-from voxtile.files import replacing, write_text
+from voxtile.errors import EnvironmentFault
+from voxtile.files import replacing, write_json, write_text
 from voxtile.models.backend import keras
 from voxtile.models.bundle import load_bundle
-from voxtile.models.spec import ModelSpec, Network
+from voxtile.models.spec import ModelSpec
 
 from .card import model_card
-from .coach import NETWORK
-from .recipe import Recipe, settled
-
-
-def make_spec(
-    name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
-) -> ModelSpec:
-    """Return the spec of the network to be; its checksum is not known yet."""
-    if not recipe.labels:
-        raise ManifestError(
-            [f"{manifest}: no training label has a value other than 0, so nothing can be learnt"]
-        )
-    softmax = len(recipe.labels) > 1 and not any(label.region for label in recipe.labels)
-    return ModelSpec(
-        name=name,
-        description=description,
-        channels=channels,
-        context_slices=recipe.context_slices,
-        spacing_mm=recipe.spacing_mm,
-        intensity=recipe.intensity,
-        tile=settled(recipe.tile),
-        multiple=2 ** settled(recipe.depth),
-        overlap=recipe.overlap,
-        labels=recipe.labels,
-        activation="softmax" if softmax else "sigmoid",
-        networks=(Network(file=NETWORK, sha256="0" * 64, views=settled(recipe.views)),),
-    )
+from .checkpoint import Row
+from .fingerprint import Fingerprint
+from .history import history_table, write_curves
+from .recipe import Recipe
 
 
 def provenance(
@@ -89,26 +65,54 @@ def _backend_version() -> str:
 
 
 def write_bundle(
-    work: Path,
+    folder: Path,
     spec: ModelSpec,
+    networks: Sequence[Path],
     facts: dict[str, Any],
-    history: Sequence[dict[str, float | int | str]],
+    *,
+    fingerprint: Fingerprint,
+    recipe_text: str,
+    histories: Mapping[str, Sequence[Row]],
     licence: bytes | None,
 ) -> None:
-    """Assemble the whole bundle in the working folder, and check that it loads."""
-    bundle = work / "bundle"
-    content = (work / NETWORK).read_bytes()
-    network = spec.networks[0].model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-    spec = spec.model_copy(update={"networks": (network,), "training": facts})
-    with replacing(bundle / NETWORK) as file:
-        file.write(content)
-    write_text(bundle / "spec.json", spec.dump())
-    write_text(bundle / "history.csv", _table(history, spec))
-    write_text(bundle / "README.md", model_card(spec, has_licence=licence is not None))
+    """Assemble a whole bundle, and check that it loads.
+
+    Parameters
+    ----------
+    folder : Path
+        What an interrupted start has left there is replaced.
+    spec : ModelSpec
+        Without checksums.
+    networks : sequence of Path
+        The file of each network of the spec.
+    facts : dict
+        How it was trained.
+    fingerprint : Fingerprint
+    recipe_text : str
+        TOML.
+    histories : mapping of str to sequence of dict
+        By the name of the network.
+    licence : bytes, optional
+        Of the weights.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    entries = []
+    for entry, path in zip(spec.networks, networks, strict=True):
+        content = path.read_bytes()
+        entries.append(entry.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()}))
+        with replacing(folder / entry.file) as file:
+            file.write(content)
+    spec = spec.model_copy(update={"networks": tuple(entries), "training": facts})
+    write_text(folder / "spec.json", spec.dump())
+    write_json(folder / "fingerprint.json", fingerprint.dump())
+    write_text(folder / "recipe.toml", recipe_text)
+    write_text(folder / "history.csv", history_table(histories, spec.labels))
+    write_curves(folder / "training.png", histories)
+    write_text(folder / "README.md", model_card(spec, has_licence=licence is not None))
     if licence is not None:
-        with replacing(bundle / "LICENSE") as file:
+        with replacing(folder / "LICENSE") as file:
             file.write(licence)
-    load_bundle(bundle)  # before it gets its name: what cannot be loaded is no bundle
+    load_bundle(folder)  # before it gets its name: what cannot be loaded is no bundle
 
 
 def publish(bundle: Path, out: Path) -> None:
@@ -119,14 +123,3 @@ def publish(bundle: Path, out: Path) -> None:
         raise EnvironmentFault(
             f"{out} cannot be made ({error.strerror}); did it appear while the training ran?"
         ) from error
-
-
-def _table(history: Sequence[dict[str, float | int | str]], spec: ModelSpec) -> str:
-    """Return the history as CSV; an epoch that was not validated has empty cells."""
-    columns = ["epoch", "steps", "seconds", "learning_rate", "loss", "val_dice"]
-    columns += [f"val_dice_{label.value}" for label in spec.labels]
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()

@@ -1,19 +1,31 @@
 """Read training cases once, and keep them as files that can be mapped into memory.
 
-    scan, label -> canonical -> normalised -> planes of each view -> <n>_<view>_{image,label}.npy
+    scan, label -> CaseFacts, cases/<id>.{image,label}.npy            as read
+                -> canonical -> normalised -> planes of each view
+                -> planes/<id>_<view>_{image,label}.npy
 
 Whatever the number of cases, memory holds one of them at a time; what is read
 again and again afterwards is left to the system's page cache.
+
+A ``.json`` beside the arrays is written last and says what they were made
+from: a training that goes on takes what is whole and still the same, and makes
+the rest anew.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.files import replacing, write_json
+from voxtile.fingerprint import case_fingerprint
 from voxtile.intensity import measure
 from voxtile.models.spec import Intensity, Label, View
 from voxtile.planes import in_plane, to_planes
@@ -22,7 +34,10 @@ from voxtile.reference import integral, on_grid_of, read_reference
 from voxtile.resampling import resamplers
 from voxtile.volume import Volume, canonical
 
-from .recipe import Extent, Recipe
+from .fingerprint import CaseFacts, describe_case
+from .recipe import Recipe, settled
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +52,9 @@ class StoredCase:
     affine : tuple of tuple of float
         Of the image, rows.
     codes : (sform, qform)
-    extent : Extent
+    facts : CaseFacts
+    made_from : str
+        Hash of the case's files and of how its label was read.
     """
 
     case_id: str
@@ -45,7 +62,8 @@ class StoredCase:
     label: Path
     affine: tuple[tuple[float, ...], ...]
     codes: tuple[int, int]
-    extent: Extent
+    facts: CaseFacts
+    made_from: str
 
     @property
     def volume(self) -> Volume:
@@ -56,11 +74,6 @@ class StoredCase:
     def reference(self) -> Volume:
         """The label map, on the image's grid."""
         return self.volume.with_array(np.load(self.label, mmap_mode="r"))
-
-    def remove(self) -> None:
-        """Delete the files."""
-        self.image.unlink(missing_ok=True)
-        self.label.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +113,14 @@ def store_cases(
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[StoredCase]:
-    """Read every case with its label and keep its arrays.
+    """Read every case with its label and keep its arrays; what is kept already is not read again.
 
     Parameters
     ----------
     cases : sequence of Case
         Each with a label.
     folder : Path
+        Gets a folder ``cases``.
     labels : sequence of Label
         Values that a mask may have beside 0; empty allows any.
     manifest : Path
@@ -119,72 +133,172 @@ def store_cases(
     ManifestError
         With every case that cannot be used, and why.
     """
-    stored = []
-    problems = []
-    channels = [channel for channel, _ in cases[0].images]
-    for number, case in enumerate(cases):
-        try:
-            stored.append(_store(case, channels, folder, number, labels))
-        except CaseError as error:
-            problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.sentence}")
-        advance()
-    if problems:
-        raise ManifestError(problems)
-    return stored
+    return _each(
+        cases, manifest, advance, lambda case, channels: _store(case, channels, folder, labels)
+    )
+
+
+def describe_cases(
+    cases: Sequence[Case],
+    *,
+    labels: Sequence[Label],
+    manifest: Path,
+    advance: Callable[[], None] = lambda: None,
+) -> list[CaseFacts]:
+    """Return what `store_cases` would find, and keep nothing."""
+
+    def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
+        image, label = _read(case, channels, labels)
+        return describe_case(image, label, modality=_modality(case))
+
+    return _each(cases, manifest, advance, describe)
 
 
 def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneStack]:
-    """Normalise a stored case and keep its planes along each view of a settled recipe."""
+    """Normalise a stored case and keep its planes along each view of a settled recipe.
+
+    Planes that lie in ``folder/planes`` already, of the same case at the same
+    spacing and intensities, are taken as they are.
+    """
+    intensity = recipe.scaling
+    described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
+    made_from = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    views = settled(recipe.views)
+    kept = {view: _kept_planes(folder, case.case_id, view, made_from) for view in views}
+    stacks = [stack for stack in kept.values() if stack is not None]
+    if len(stacks) == len(views):
+        return stacks
     image, label = canonical(case.volume), canonical(case.reference)
     array = image.array if image.array.ndim == 4 else image.array[..., np.newaxis]
-    normalised = _normalised(array, recipe.intensity)
+    normalised = _normalised(array, intensity)
     stacks = []
-    for view in recipe.views or ():
-        new = None if recipe.spacing_mm is None else in_plane(view, recipe.spacing_mm)
+    for view in views:
+        new = None if recipe.pixel_mm is None else in_plane(view, recipe.pixel_mm)
         old = in_plane(view, image.spacing_mm)
         planes = to_planes(normalised, view)
         labels = to_planes(label.array, view)
         if new is not None:
             planes = _resampled(planes, old, new)
             labels = _resampled_labels(labels, old, new)
-        stem = f"{case.image.name.split('.')[0]}_{view}"
-        paths = folder / f"{stem}_image.npy", folder / f"{stem}_label.npy"
-        _save(paths[0], np.ascontiguousarray(planes))
-        _save(paths[1], np.ascontiguousarray(labels))
-        stacks.append(
-            PlaneStack(
-                view=view,
-                image=paths[0],
-                label=paths[1],
-                shape=labels.shape,
-                spacing_mm=new or old,
-                label_planes=tuple(_label_planes(labels)),
-            )
+        stack = PlaneStack(
+            view=view,
+            **_plane_files(folder, case.case_id, view),
+            shape=labels.shape,
+            spacing_mm=new or old,
+            label_planes=tuple(_label_planes(labels)),
         )
+        _save(stack.image, np.ascontiguousarray(planes))
+        _save(stack.label, np.ascontiguousarray(labels))
+        record = {
+            name: value for name, value in asdict(stack).items() if name not in ("image", "label")
+        }
+        write_json(_plane_record(folder, case.case_id, view), {"made_from": made_from, **record})
+        stacks.append(stack)
     return stacks
 
 
+def _each(
+    cases: Sequence[Case],
+    manifest: Path,
+    advance: Callable[[], None],
+    do: Callable[[Case, Sequence[str]], Result],
+) -> list[Result]:
+    """Return what `do` makes of every case, or all that is wrong with them."""
+    done = []
+    problems = []
+    channels = [channel for channel, _ in cases[0].images]
+    for case in cases:
+        try:
+            done.append(do(case, channels))
+        except CaseError as error:
+            problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.sentence}")
+        advance()
+    if problems:
+        raise ManifestError(problems)
+    return done
+
+
 def _store(
-    case: Case, channels: Sequence[str], folder: Path, number: int, labels: Sequence[Label]
+    case: Case, channels: Sequence[str], folder: Path, labels: Sequence[Label]
 ) -> StoredCase:
-    """Read one case and keep its arrays."""
-    if case.label is None:
-        raise CaseError("no_label", "training needs a label")
-    image = read_channels(case, channels).volume
-    label = _read_label(case.label, image, labels)
-    values = tuple(int(value) for value in np.unique(label) if value)
-    paths = folder / f"{number:05d}.image.npy", folder / f"{number:05d}.label.npy"
-    _save(paths[0], image.array)
-    _save(paths[1], label)
-    oriented = canonical(image)
-    return StoredCase(
+    """Read one case and keep its arrays, unless they are there."""
+    how = {
+        "channels": list(channels),
+        "labels": [label.model_dump(mode="json") for label in labels],
+        "modality": _modality(case),
+    }
+    made_from = case_fingerprint(case, how)
+    stem = folder / "cases" / case.case_id
+    paths = Path(f"{stem}.image.npy"), Path(f"{stem}.label.npy")
+    record = Path(f"{stem}.json")
+    kept = _kept_record(record, made_from, paths)
+    if kept is not None:
+        try:
+            return TypeAdapter(StoredCase).validate_python(
+                {**kept, "case_id": case.case_id, "image": paths[0], "label": paths[1]}
+            )
+        except ValidationError:
+            pass  # of another version: made anew
+    image, label = _read(case, channels, labels)
+    stored = StoredCase(
         case_id=case.case_id,
         image=paths[0],
         label=paths[1],
         affine=tuple(tuple(row) for row in image.affine.tolist()),
         codes=image.codes,
-        extent=Extent(oriented.shape, oriented.spacing_mm, values),
+        facts=describe_case(image, label, modality=_modality(case)),
+        made_from=made_from,
     )
+    _save(paths[0], image.array)
+    _save(paths[1], label.array)
+    named = ("affine", "codes", "facts", "made_from")
+    write_json(record, {name: value for name, value in asdict(stored).items() if name in named})
+    return stored
+
+
+def _read(case: Case, channels: Sequence[str], labels: Sequence[Label]) -> tuple[Volume, Volume]:
+    """Read one case: image, and label map on the same grid."""
+    if case.label is None:
+        raise CaseError("no_label", "training needs a label")
+    image = read_channels(case, channels).volume
+    return image, image.with_array(_read_label(case.label, image, labels))
+
+
+def _modality(case: Case) -> str:
+    """Return what the manifest's column `modality` says."""
+    return dict(case.extras).get("modality", "").strip()
+
+
+def _kept_planes(folder: Path, case_id: str, view: View, made_from: str) -> PlaneStack | None:
+    """Return planes that an earlier start of this training has made."""
+    files = _plane_files(folder, case_id, view)
+    kept = _kept_record(_plane_record(folder, case_id, view), made_from, tuple(files.values()))
+    if kept is None:
+        return None
+    try:
+        return TypeAdapter(PlaneStack).validate_python({**kept, **files})
+    except ValidationError:
+        return None
+
+
+def _kept_record(path: Path, made_from: str, arrays: Sequence[Path]) -> Mapping[str, Any] | None:
+    """Return a record whose arrays are there and were made from the same things."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        same = record.get("made_from") == made_from
+    except (OSError, ValueError, AttributeError):
+        return None
+    return record if same and all(array.exists() for array in arrays) else None
+
+
+def _plane_files(folder: Path, case_id: str, view: View) -> dict[str, Path]:
+    """Return where the planes of a case lie."""
+    return {kind: folder / "planes" / f"{case_id}_{view}_{kind}.npy" for kind in ("image", "label")}
+
+
+def _plane_record(folder: Path, case_id: str, view: View) -> Path:
+    """Return where it is written that planes are whole, and what they were made from."""
+    return folder / "planes" / f"{case_id}_{view}.json"
 
 
 def _read_label(path: Path, image: Volume, labels: Sequence[Label]) -> np.ndarray:
@@ -242,11 +356,11 @@ def _label_planes(labels: np.ndarray) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    """Write an array to a new file."""
+    """Write an array, whole or not at all."""
     try:
-        np.save(path, array)
-    except OSError as error:
+        with replacing(path) as file:
+            np.save(file, array)
+    except EnvironmentFault as error:
         raise EnvironmentFault(
-            f"{path} cannot be written ({error.strerror or error}); training keeps its cases "
-            "beside the output until it ends: free space there, or choose another place"
+            f"{error}; training keeps its cases beside the output until it ends"
         ) from error

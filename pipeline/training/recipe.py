@@ -1,55 +1,49 @@
-"""A recipe: every choice of a training, and the rules that fill in what is left open."""
+"""A recipe: every choice of a training. `voxtile.training.rules` fills in what is left open."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from math import ceil, floor, log2
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, get_args
 
-from voxtile.metrics import plain_labels
-from voxtile.models.spec import Intensity, Label, View, ZScore
-from voxtile.planes import in_plane, slice_axis
-from voxtile.resampling import resampled_size
-from voxtile.volume import Shape3D
+from voxtile.models.spec import Intensity, Label, Normalisation, View
 
 from .augmentation import Augmentation
 
-if TYPE_CHECKING:
-    from voxtile.models.unet import Normalisation  # imports keras
-
 Shape2D = tuple[int, int]
 Axis = Literal["R", "A", "S"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Choice = TypeVar("Choice")
 
-_LARGEST_TILE = 256
-# Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
-_LEAST_BOTTOM = 5
-# Pixels of a batch: 16 tiles of 48x64. On a CPU many small steps learn more in the same time than
-# few large ones.
-_BATCH_PIXELS = 16 * 48 * 64
-_LEAST_BATCH = 4
-_MOST_STEPS = 250
+_OPEN = "the recipe leaves a choice open; pass it through settle first"
+
+BUDGETS = ("minutes", "epochs", "steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network is trained. None (or no labels) leaves a choice to the rules of `settle`.
+    """How networks are trained. None leaves a choice to the rules (``docs/training.md``).
 
     Parameters
     ----------
     minutes : float, optional
-        Budget for fitting and validating, without reading the cases. 20
-        unless `epochs` is given; not both.
+        Budget for fitting and validating all networks, without reading the
+        cases; each network gets the same part. 20 unless another is given.
     epochs : int, optional
-        Budget in epochs instead, which repeats exactly on the same machine.
+        Budget of each network in epochs instead, which repeats exactly on the
+        same machine.
+    steps : int, optional
+        Budget of each network in steps instead.
+    patience : int, optional
+        Validations in a row without a better score after which a network is
+        done before its budget is. None never stops early.
     seed : int
         Of the first weights and of every random choice.
     views : tuple of View, optional
-        Several views train one network that serves each of them.
-    context_slices : int
-        Planes that the network sees at once; odd.
-    spacing_mm : (R, A, S), optional
-        Pixel spacing to bring planes to; None keeps each scan's own.
-    intensity : Intensity
+    network : {"per_view", "shared"}, optional
+        Whether each view has a network of its own, or one serves all.
+    context_slices : int, optional
+        Planes that a network sees at once; odd.
+    spacing_mm : (R, A, S) or "native", optional
+        Pixel spacing to bring planes to; "native" keeps each scan's own.
+    intensity : Intensity, optional
     tile : (rows, columns), optional
         In pixels, a multiple of ``2**depth``.
     overlap : float
@@ -60,16 +54,25 @@ class Recipe:
         labels. Regions, or one label, give sigmoid outputs, else softmax.
     filters, depth, normalisation, dropout
         Of the U-Net, see `voxtile.models.unet.build_unet`.
+    precision : {"float32", "mixed_bfloat16", "mixed_float16"}, optional
+        Of the fit's arithmetic; weights are kept in float32. None measures
+        at the start and keeps the faster.
     batch : int, optional
         Tiles in a step.
     steps_per_epoch : int, optional
-    learning_rate, weight_decay : float
-        Of AdamW; the rate is the peak of its schedule.
+    learning_rate : float, optional
+        Of AdamW, the peak of its schedule.
+    weight_decay : float
+        Of AdamW.
     ema : float
         Momentum of the running mean of the weights, which is what is
         validated and kept; 0 keeps the weights themselves.
-    foreground : float
-        Share of tiles that are centred on a label (nnU-Net takes a third).
+    foreground : float, optional
+        Share of tiles that are centred on a label.
+    class_weights : tuple of float
+        What a pixel of each output counts in the cross-entropy (softmax:
+        background first); empty counts all alike. The Dice part counts every
+        label alike in any case.
     flips : tuple of {"R", "A", "S"}
         World axes that may be mirrored in training. None by default: the left
         and the right of a body differ, and labels may say which is which.
@@ -83,44 +86,63 @@ class Recipe:
 
     minutes: float | None = None
     epochs: int | None = None
+    steps: int | None = None
+    patience: int | None = None
     seed: int = 0
     views: tuple[View, ...] | None = None
-    context_slices: int = 5
-    spacing_mm: tuple[float, float, float] | None = None
-    intensity: Intensity = field(default_factory=lambda: ZScore(clip=(0.5, 99.5)))
+    network: Literal["per_view", "shared"] | None = None
+    context_slices: int | None = None
+    spacing_mm: tuple[float, float, float] | Literal["native"] | None = None
+    intensity: Intensity | None = None
     tile: Shape2D | None = None
     overlap: float = 0.5
     labels: tuple[Label, ...] = ()
-    filters: int = 32
+    filters: int | None = None
     depth: int | None = None
-    normalisation: "Normalisation" = "batch"
+    normalisation: Normalisation = "batch"
     dropout: float = 0.0
+    precision: Precision | None = None
     batch: int | None = None
     steps_per_epoch: int | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float | None = None
     weight_decay: float = 1e-2
     ema: float = 0.99
-    foreground: float = 1 / 3
+    foreground: float | None = None
+    class_weights: tuple[float, ...] = ()
     flips: tuple[Axis, ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and self.epochs is not None:
-            raise ValueError("minutes and epochs are both budgets; give one of them")
-        for name in ("minutes", "epochs", "depth", "batch", "steps_per_epoch", "learning_rate"):
+        budgets = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(budgets) > 1:
+            raise ValueError(f"{' and '.join(budgets)} are all budgets; give one of them")
+        for name in (
+            *BUDGETS,
+            "patience",
+            "filters",
+            "depth",
+            "batch",
+            "steps_per_epoch",
+            "learning_rate",
+        ):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} is {value}, but must be more than 0")
-        if self.context_slices < 1 or self.context_slices % 2 == 0:
+        if self.context_slices is not None and self.context_slices % 2 != 1:
             raise ValueError(
                 f"context_slices {self.context_slices} must be odd: the judged plane is in the "
                 "middle"
             )
-        if not 0 <= self.ema < 1 or not 0 <= self.foreground <= 1 or self.weight_decay < 0:
+        foreground = 0.0 if self.foreground is None else self.foreground
+        if not 0 <= self.ema < 1 or not 0 <= foreground <= 1 or self.weight_decay < 0:
             raise ValueError(
                 f"ema {self.ema} must be in [0, 1), foreground {self.foreground} in [0, 1] and "
                 f"weight_decay {self.weight_decay} not negative"
             )
+        if any(not 0 <= weight < float("inf") for weight in self.class_weights):
+            raise ValueError(f"class_weights {self.class_weights} must not be negative")
+        if isinstance(self.spacing_mm, tuple) and min(self.spacing_mm) <= 0:
+            raise ValueError(f"spacing_mm {self.spacing_mm} must be more than 0")
         for name, chosen, known in (
             ("view", self.views or (), get_args(View)),
             ("flip", self.flips, get_args(Axis)),
@@ -131,109 +153,36 @@ class Recipe:
         if self.views == ():
             raise ValueError("views is empty; name one, or None to have it chosen")
         if self.tile is not None and self.depth is not None:
-            _check_tile(self.tile, self.depth)
+            check_tile(self.tile, self.depth)
 
+    @property
+    def pixel_mm(self) -> tuple[float, float, float] | None:
+        """The spacing that planes are brought to; None for each scan's own."""
+        return None if isinstance(self.spacing_mm, str) else self.spacing_mm
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Size of one training case, as the rules see it.
+    @property
+    def scaling(self) -> Intensity:
+        """The intensity method of a settled recipe."""
+        if self.intensity is None:
+            raise ValueError(_OPEN)
+        return self.intensity
 
-    Parameters
-    ----------
-    shape : (R, A, S)
-        Voxels of the canonical volume.
-    spacing_mm : (R, A, S)
-    values : tuple of int
-        Values other than 0 in its label.
-    """
-
-    shape: Shape3D
-    spacing_mm: tuple[float, float, float]
-    values: tuple[int, ...]
-
-
-def settle(recipe: Recipe, cases: Sequence[Extent]) -> Recipe:
-    """Return the recipe with nothing left open.
-
-    - views: slices along the axis of the coarsest spacing (median over the
-      cases; within a tenth counts as equal, then the axis with the fewest
-      planes), so that a plane shows the finest detail.
-    - depth: as many poolings as leave 5 pixels of the shorter side of the
-      largest plane, at least 2 and at most 4.
-    - tile: the largest plane of any case, rounded up to ``2**depth``, at most
-      256 pixels a side; a tile that holds the whole plane needs no stitching.
-    - batch: as many pixels as 16 tiles of 48x64, 4 to 64 tiles.
-    - epoch: each plane of the training cases once, at most 250 steps.
-    """
-    views = recipe.views or (_finest_view(cases),)
-    planes = [_plane(case, view, recipe) for case in cases for view in views]
-    largest = max(rows for rows, _ in planes), max(columns for _, columns in planes)
-    depth = recipe.depth
-    if depth is None:
-        shortest = min(min(largest), *(recipe.tile or largest))
-        depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
-        if recipe.tile is not None:
-            while depth > 1 and any(size % 2**depth for size in recipe.tile):
-                depth -= 1
-    multiple = 2**depth
-    tile = recipe.tile
-    if tile is None:
-        cap = max(1, _LARGEST_TILE // multiple)
-        rows, columns = (multiple * min(cap, ceil(size / multiple)) for size in largest)
-        tile = rows, columns
-    _check_tile(tile, depth)
-    batch = recipe.batch or min(64, max(_LEAST_BATCH, _BATCH_PIXELS // (tile[0] * tile[1])))
-    count = sum(case.shape[slice_axis(view)] for case in cases for view in views)
-    return replace(
-        recipe,
-        minutes=20.0 if recipe.minutes is None and recipe.epochs is None else recipe.minutes,
-        views=views,
-        depth=depth,
-        tile=tile,
-        batch=batch,
-        steps_per_epoch=recipe.steps_per_epoch or min(_MOST_STEPS, max(1, count // batch)),
-        labels=recipe.labels or _found_labels(cases),
-    )
+    @property
+    def networks(self) -> tuple[tuple[View, ...], ...]:
+        """Views of each network of a settled recipe."""
+        views = settled(self.views)
+        return (views,) if self.network == "shared" else tuple((view,) for view in views)
 
 
 def settled(choice: Choice | None) -> Choice:
-    """Return a choice of a recipe that `settle` has filled in."""
+    """Return a choice of a recipe that the rules have filled in."""
     if choice is None:
-        raise ValueError("the recipe leaves a choice open; pass it through settle first")
+        raise ValueError(_OPEN)
     return choice
 
 
-def _check_tile(tile: Shape2D, depth: int) -> None:
+def check_tile(tile: Shape2D, depth: int) -> None:
     """Refuse a tile that the poolings do not divide."""
     multiple = 2**depth
     if any(size < multiple or size % multiple for size in tile):
         raise ValueError(f"tile {tile} must be a multiple of {multiple} (2**depth, depth={depth})")
-
-
-def _finest_view(cases: Sequence[Extent]) -> View:
-    """Return the view whose planes show the finest detail."""
-    middle = len(cases) // 2
-    spacing = [sorted(case.spacing_mm[axis] for case in cases)[middle] for axis in range(3)]
-    planes = [sorted(case.shape[axis] for case in cases)[middle] for axis in range(3)]
-    coarse = [axis for axis in range(3) if spacing[axis] * 1.1 >= max(spacing)]
-    views: tuple[View, ...] = ("axial", "coronal", "sagittal")
-    return min(
-        (view for view in views if slice_axis(view) in coarse),
-        key=lambda view: planes[slice_axis(view)],
-    )
-
-
-def _plane(case: Extent, view: View, recipe: Recipe) -> Shape2D:
-    """Return the (rows, columns) of a case's planes, resampled where the recipe says so."""
-    shape = case.shape
-    if recipe.spacing_mm is not None:
-        i, j, k = map(resampled_size, shape, case.spacing_mm, recipe.spacing_mm)
-        shape = i, j, k
-    rows, columns = in_plane(view, shape)
-    return int(rows), int(columns)
-
-
-def _found_labels(cases: Sequence[Extent]) -> tuple[Label, ...]:
-    """Return a label for each value that occurs."""
-    values = sorted({value for case in cases for value in case.values})
-    return plain_labels({value: f"label {value}" for value in values})

@@ -49,10 +49,10 @@ def check_values(
     known = {value for label in recipe.labels for value in label.values}
     problems = [
         f"{manifest} line {case.line}: case {case.case_id}: the label has values "
-        f"{sorted(set(stored.extent.values) - known)}, but the training labels only "
+        f"{sorted(set(stored.facts.values) - known)}, but the training labels only "
         f"{sorted(known)}; move a case that has them to train, or correct the mask"
         for stored, case in zip(judged, validation, strict=True)
-        if known and not known.issuperset(stored.extent.values)
+        if known and not known.issuperset(stored.facts.values)
     ]
     if problems:
         raise ManifestError(problems)
