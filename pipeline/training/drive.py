@@ -52,7 +52,7 @@ class TrainingPlan:
         """Return it for people: fingerprint, recipe with reasons, time."""
         return [
             "# fingerprint",
-            json.dumps(self.fingerprint.dump(), indent=1),
+            *(f"{name}: {json.dumps(part)}" for name, part in self.fingerprint.dump().items()),
             "",
             "# recipe",
             dump_recipe(self.recipe, self.reasons),

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from voxtile.models.backend import keras
 
 ops = keras.ops
@@ -31,10 +29,11 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
         Of targets and probabilities, both of shape (n, rows, columns,
         classes), to a scalar.
     """
-    scale = np.array(weights or 1.0, np.float32)
 
     def dice_and_cross_entropy(truth: Any, probability: Any) -> Any:
         truth = ops.cast(truth, probability.dtype)
+        # Made here: each backend has tensors of its own, and numpy's do not mix with PyTorch's.
+        scale = ops.convert_to_tensor(tuple(weights) or (1.0,), dtype=probability.dtype)
         safe = ops.clip(probability, 1e-7, 1 - 1e-7)
         if softmax:
             entropy = -ops.mean(ops.sum(scale * truth * ops.log(safe), axis=-1))

@@ -11,7 +11,7 @@ width = 400
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -48,29 +48,36 @@ def read_recipe(path: Path) -> Recipe:
         try:
             return TypeAdapter(Recipe).validate_python(content)
         except ValidationError as error:
-            problems = [
-                f"{'.'.join(map(str, problem['loc'])) or 'recipe'}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False)
-            ]
+            problems = _sentences(error)
     raise ManifestError([f"{path}: {problem}" for problem in problems])
 
 
-def override(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """Return a recipe with some choices replaced; a budget replaces any other budget.
+def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a file, where there is one, with some choices replaced.
+
+    Parameters
+    ----------
+    path : Path, optional
+    given : mapping of str to value
+        By field; None leaves the file's choice. A budget replaces any other
+        budget.
 
     Raises
     ------
+    ManifestError
+        As `read_recipe`.
     ValueError
-        If the choices contradict each other, or there is no such choice.
+        If the choices contradict each other, or one is not what it must be.
     """
-    known = [choice.name for choice in fields(Recipe)]
-    for name in given:
-        if name not in known:
-            raise ValueError(f"a recipe has no {name!r}{_nearest(name, known)}")
-    changes = dict(given)
-    if any(name in given for name in BUDGETS):
-        changes = {name: None for name in BUDGETS} | changes
-    return replace(recipe, **changes)
+    recipe = Recipe() if path is None else read_recipe(path)
+    changes = {name: value for name, value in given.items() if value is not None}
+    if any(name in changes for name in BUDGETS):
+        changes = dict.fromkeys(BUDGETS) | changes
+    values = {choice.name: getattr(recipe, choice.name) for choice in fields(Recipe)}
+    try:
+        return TypeAdapter(Recipe).validate_python(values | changes)
+    except ValidationError as error:
+        raise ValueError("; ".join(_sentences(error))) from error
 
 
 def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
@@ -84,9 +91,9 @@ def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str
     """
     reasons = reasons or {}
     values = {
-        name: value
-        for name, value in to_jsonable_python(recipe, exclude_none=True).items()
-        if value != []
+        name: _without_empty(value)
+        for name, value in to_jsonable_python(recipe).items()
+        if value is not None and value != []
     }
     lines, tables = [], []
     for name, value in values.items():
@@ -124,6 +131,17 @@ def _toml(value: Any) -> str:
     return repr(value)
 
 
+def _without_empty(value: Any) -> Any:
+    """Return JSON values without null, which TOML has not, and without empty lists."""
+    if isinstance(value, dict):
+        return {
+            key: _without_empty(part)
+            for key, part in value.items()
+            if part is not None and part != []
+        }
+    return [_without_empty(part) for part in value] if isinstance(value, list) else value
+
+
 def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
     """Return a sentence for each key that is not a field."""
     if not isinstance(content, dict):
@@ -133,6 +151,21 @@ def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
         f"unknown key {prefix}{name!s}{_nearest(name, known)}"
         for name in content
         if name not in known
+    ]
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """Return what is wrong with each value."""
+    return [
+        ": ".join(
+            part
+            for part in (
+                ".".join(map(str, problem["loc"])),
+                problem["msg"].removeprefix("Value error, "),
+            )
+            if part
+        )
+        for problem in error.errors(include_url=False, include_input=False)
     ]
 
 

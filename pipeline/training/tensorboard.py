@@ -24,6 +24,7 @@ def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
     if folder is None:
         yield lambda network, row: None
         return
+    import voxtile.models.backend  # noqa: F401, I001  # first: it keeps TensorFlow quiet
     import tensorflow
 
     metadata = tensorflow.compat.v1.SummaryMetadata(
