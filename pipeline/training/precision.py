@@ -1,6 +1,6 @@
 """Which arithmetic is the fastest here: measured with the network and batch of the training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -23,7 +23,6 @@ def choose_precision(
     *,
     softmax: bool,
     candidates: Sequence[Precision] | None = None,
-    clock: Callable[[], float] = monotonic,
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 
@@ -36,8 +35,6 @@ def choose_precision(
     softmax : bool
     candidates : sequence of str, optional
         What to try beside float32; by default what the machine has units for.
-    clock : callable
-        In seconds.
 
     Notes
     -----
@@ -49,7 +46,7 @@ def choose_precision(
     if not candidates:
         return "float32", "this machine has no units for shorter numbers"
     rates = {
-        precision: _steps_per_second(network, recipe, softmax, precision, clock)
+        precision: _steps_per_second(network, recipe, softmax, precision)
         for precision in ("float32", *candidates)
     }
     best: Precision = max(candidates, key=lambda precision: rates[precision])
@@ -92,7 +89,6 @@ def _steps_per_second(
     recipe: Recipe,
     softmax: bool,
     precision: Precision,
-    clock: Callable[[], float],
 ) -> float:
     """Return how many steps of the training's batch a fresh copy of the network does."""
     learner = Learner(network, recipe, softmax=softmax, precision=precision)
@@ -101,8 +97,8 @@ def _steps_per_second(
     images = np.zeros((*shape, network.input_shape[-1]), np.float32)
     targets = np.zeros((*shape, network.output_shape[-1]), np.float32)
     learner.step(images, targets, 1e-6)
-    begin, steps = clock(), 0
-    while steps < 2 or clock() - begin < _TRIAL_S:
+    begin, steps = monotonic(), 0
+    while steps < 2 or monotonic() - begin < _TRIAL_S:
         learner.step(images, targets, 1e-6)
         steps += 1
-    return steps / (clock() - begin)
+    return steps / (monotonic() - begin)
