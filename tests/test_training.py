@@ -152,6 +152,7 @@ def test_a_bundle_is_fine_tuned_from_its_own_weights(trained: Trained, tmp_path:
     assert tuned.spec.training["init"] == {"name": "balls", "sha256": start.sha256}
     same = ("channels", "context_slices", "spacing_mm", "intensity", "tile", "labels", "views")
     assert [getattr(tuned.spec, key) for key in same] == [getattr(start.spec, key) for key in same]
+    assert "filters = 4\n" in (tuned.folder / "recipe.toml").read_text()
     # Two steps of nothing: the gains and filters are those of the start.
     ours, theirs = (build_network(b, b.spec.networks[0]).get_weights() for b in (tuned, start))
     assert max(np.abs(a - b).max() for a, b in zip(ours[:1], theirs[:1], strict=True)) < 1e-6

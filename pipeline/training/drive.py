@@ -62,13 +62,14 @@ class TrainingPlan:
     def _time(self) -> str:
         """Return how long it will take, as far as that is known."""
         count = len(self.recipe.networks)
+        networks = "1 network" if count == 1 else f"{count} networks"
         if self.recipe.minutes is not None:
             return (
-                f"{self.recipe.minutes:g} minutes for {count} networks, beside reading the cases "
+                f"{self.recipe.minutes:g} minutes for {networks}, beside reading the cases "
                 "and judging the validation cases once more at the end"
             )
         steps = self.recipe.steps or (self.recipe.epochs or 0) * (self.recipe.steps_per_epoch or 0)
-        return f"{count} networks of {steps} steps; how long a step takes shows when it begins"
+        return f"{networks} of {steps} steps; how long a step takes shows when it begins"
 
 
 def train(

@@ -62,8 +62,20 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
         tile=recipe.tile or spec.tile,
         labels=recipe.labels or spec.labels,
         learning_rate=recipe.learning_rate or _RATE,
-        filters=recipe.filters or 1,  # of the bundle's network, whatever this says
+        **_architecture(start),
     )
+
+
+def _architecture(start: Bundle) -> dict[str, Any]:
+    """Return what the networks are like, for the record: they are taken as they are."""
+    network = starting_network(start, start.spec.networks[0].views)
+    widths = [layer.filters for layer in network.layers if hasattr(layer, "filters")]
+    told = start.spec.training.get("recipe")
+    known = {} if not isinstance(told, dict) else told
+    return {
+        "filters": widths[0] if widths else None,
+        **{name: known[name] for name in ("normalisation", "dropout") if name in known},
+    }
 
 
 def _kind(start: Bundle) -> str:
