@@ -5,6 +5,7 @@
       *.keras        the networks
       README.md      model card
       LICENSE        licence of the weights
+      fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
 Loading is the dangerous moment: a network file can carry code. Everything is
 checked here before Keras sees the file: its checksum, that it is a sound zip

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 View = Literal["axial", "coronal", "sagittal"]
 Axis = Literal["R", "A", "S"]
 Weighting = Literal["gaussian", "constant"]
+Normalisation = Literal["none", "batch", "group", "instance"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 

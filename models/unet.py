@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from .backend import keras
+from .spec import Normalisation
 
 layers = keras.layers
 
-Normalisation = Literal["none", "batch", "group", "instance"]
 Activation = Literal["sigmoid", "softmax", "linear"]
 
 

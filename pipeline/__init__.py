@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .reading import read_volume
     from .scoring import score
     from .segmenter import segment
-    from .training import train
+    from .training.drive import train
     from .volume import Volume
 
 __version__ = "0.1.0"
@@ -42,7 +42,7 @@ _HOMES = {
     "run_manifest": "voxtile.batch.drive",
     "score": "voxtile.scoring",
     "segment": "voxtile.segmenter",
-    "train": "voxtile.training",
+    "train": "voxtile.training.drive",
     "view": "voxtile.notebook",
     "write_mask": "voxtile.nifti",
 }

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 # Heading of the options that say how a batch runs, and change no result.
 _MANY = "Many cases"
+# Heading of the choices that the rules of a training make where they are left out.
+_CHOICES = "Choices (default: by rule, docs/training.md)"
 
 app = typer.Typer(
     name="voxtile",
@@ -593,29 +595,65 @@ def train(
     manifest: Manifest,
     out: Annotated[Path, typer.Option(help="Folder of the new model; must not exist.")],
     root: Root = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML with choices; the options below override it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print fingerprint and recipe, and train nothing.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
+    ] = False,
+    init: Annotated[
+        str | None, typer.Option(help="Fine-tune this model: a name or a folder.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Time budget (default: 20).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Budget in epochs instead.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps instead.")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop early after so many validations without a better one."),
+    ] = None,
     view: Annotated[
         str | None,
-        typer.Option(help="axial, coronal or sagittal; several as a,b (default: by rule)."),
+        typer.Option(help="axial, coronal or sagittal; several as a,b.", rich_help_panel=_CHOICES),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="per_view or shared, where there are several.", rich_help_panel=_CHOICES),
     ] = None,
     context_slices: Annotated[
-        int | None, typer.Option(help="Planes seen at once, odd (default: 5).")
+        int | None, typer.Option(help="Planes seen at once, odd.", rich_help_panel=_CHOICES)
     ] = None,
     spacing: Annotated[
-        str | None, typer.Option(help="Pixel spacing in mm as R,A,S (default: the scans' own).")
+        str | None,
+        typer.Option(help="Pixel spacing in mm as R,A,S; or native.", rich_help_panel=_CHOICES),
     ] = None,
-    tile: Annotated[str | None, typer.Option(help="ROWSxCOLUMNS (default: by rule).")] = None,
+    tile: Annotated[
+        str | None, typer.Option(help="ROWSxCOLUMNS.", rich_help_panel=_CHOICES)
+    ] = None,
     filters: Annotated[
-        int | None, typer.Option(min=1, help="Of the first level (default: 32).")
+        int | None, typer.Option(min=1, help="Of the first level.", rich_help_panel=_CHOICES)
     ] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Poolings (default: by rule).")] = None,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Poolings.", rich_help_panel=_CHOICES)
+    ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Tiles in a step (default: by rule).")
+        int | None, typer.Option(min=1, help="Tiles in a step.", rich_help_panel=_CHOICES)
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, mixed_bfloat16 or mixed_float16 (default: the fastest, measured).",
+            rich_help_panel=_CHOICES,
+        ),
     ] = None,
     flips: Annotated[
         str | None,
-        typer.Option(help="Axes that may be mirrored, such as R or R,A (default: none)."),
+        typer.Option(
+            help="Axes that may be mirrored, such as R or R,A (default: none).",
+            rich_help_panel=_CHOICES,
+        ),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name,color.')
@@ -624,33 +662,55 @@ def train(
         Path | None, typer.Option(help="Licence of the weights, a text file.")
     ] = None,
     description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard events.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice (default: 0).")] = None,
 ) -> None:
-    """Train a U-Net on a manifest's train split, and write it as a model folder."""
+    """Train U-Nets on a manifest's train split, and write them as a model folder."""
     with explained():
         from .evaluation import read_labels
-        from .recipe import Recipe
-        from .training import train as train_model
+        from .training.drive import plan_training
+        from .training.drive import train as train_model
+        from .training.recipe_file import asked_recipe
 
-        given: dict[str, Any] = {
+        given = {
             "minutes": minutes,
             "epochs": epochs,
+            "steps": steps,
+            "patience": patience,
             "views": words_of(view),
+            "network": network,
             "context_slices": context_slices,
-            "spacing_mm": spacing_of(spacing),
+            "spacing_mm": spacing if spacing == "native" else spacing_of(spacing),
             "tile": tile_of(tile),
             "filters": filters,
             "depth": depth,
             "batch": batch,
+            "precision": precision,
             "flips": words_of(flips),
             "labels": None if labels is None else read_labels(labels),
+            "seed": seed,
         }
-        recipe = Recipe(
-            seed=seed, **{name: value for name, value in given.items() if value is not None}
-        )
-        bundle = train_model(
-            manifest, out, root=root, recipe=recipe, description=description, licence=licence
-        )
+        asked = asked_recipe(recipe, given)
+        if dry_run:
+            plan = plan_training(manifest, root=root, recipe=asked, init=init, name=out.name)
+            _echo_lines(plan.lines())
+            return
+        try:
+            bundle = train_model(
+                manifest,
+                out,
+                root=root,
+                recipe=asked,
+                init=init,
+                resume=resume,
+                description=description,
+                licence=licence,
+                tensorboard=tensorboard,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "interrupted; the same command with --resume goes on from the last checkpoint"
+            ) from None
         typer.echo(f"model: {bundle.folder}")
 
 

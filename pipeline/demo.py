@@ -16,9 +16,9 @@ from .files import write_text
 from .nifti import write_mask, write_volume
 from .phantom import Ellipsoid, centred_affine, draw
 from .phantom_dicom import write_series
-from .recipe import Recipe
 from .report import CaseReport
-from .training import train
+from .training.drive import train
+from .training.recipe import Recipe
 from .volume import Volume
 
 LABELS = (

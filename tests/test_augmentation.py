@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxtile.augmentation import (
+from voxtile.training.augmentation import (
     Augmentation,
     Warp,
     blur,

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxtile.augmentation import Augmentation
-from voxtile.dataset import Sampling, TileBatches, targets
 from voxtile.inference import prepare_planes
 from voxtile.intensity import Scaling
 from voxtile.metrics import plain_labels
 from voxtile.models.spec import Label, View
-from voxtile.preparation import PlaneStack
 from voxtile.tiling import Padding
+from voxtile.training.augmentation import Augmentation
+from voxtile.training.dataset import Sampling, TileBatches, targets
+from voxtile.training.preparation import PlaneStack
 
 LABELS = plain_labels({1: "one", 2: "two"})
 

@@ -15,9 +15,9 @@ from voxtile.models.spec import View, ZScore
 from voxtile.nifti import write_mask
 from voxtile.phantom import Ellipsoid, centred_affine, draw
 from voxtile.planes import in_plane, to_planes
-from voxtile.preparation import StoredCase, store_cases, store_planes
-from voxtile.recipe import Recipe
 from voxtile.resampling import resamplers
+from voxtile.training.preparation import StoredCase, store_cases, store_planes
+from voxtile.training.recipe import Recipe
 from voxtile.volume import Volume, canonical
 
 SHAPE, SPACING_MM = (14, 12, 9), (1.0, 1.4, 2.3)
@@ -48,8 +48,8 @@ def test_a_stored_case_is_the_case(tmp_path: Path, axes: str) -> None:
     np.testing.assert_array_equal(stored.volume.array, image.array)
     np.testing.assert_allclose(stored.volume.affine, image.affine, atol=1e-5)
     np.testing.assert_array_equal(stored.reference.array, truth.array)
-    assert stored.extent.shape == canonical(image).shape
-    assert stored.extent.values == (1, 3)
+    assert stored.facts.shape == canonical(image).shape
+    assert stored.facts.values == (1, 3)
 
 
 @pytest.mark.parametrize("spacing_mm", [None, (1.3, 1.3, 1.3), (0.8, 2.0, 3.0)])
@@ -60,7 +60,7 @@ def test_training_sees_what_a_run_shows(
     stored, image, truth = store(tmp_path, axes)
     recipe = Recipe(views=VIEWS, spacing_mm=spacing_mm, intensity=ZScore(clip=(1, 99)))
     ras, reference = canonical(image), canonical(truth)
-    scaling = measure(ras.array, recipe.intensity)
+    scaling = measure(ras.array, recipe.scaling)
     for view, stack in zip(VIEWS, store_planes(stored, recipe, tmp_path), strict=True):
         planes = to_planes(ras.array, view)[..., np.newaxis]
         there = None
@@ -81,7 +81,7 @@ def test_training_sees_what_a_run_shows(
 
 def test_resampled_labels_keep_their_size_in_mm(tmp_path: Path) -> None:
     stored, _, truth = store(tmp_path)
-    recipe = Recipe(views=("axial",), spacing_mm=(0.5, 0.5, 1.0))
+    recipe = Recipe(views=("axial",), spacing_mm=(0.5, 0.5, 1.0), intensity=ZScore())
     (stack,) = store_planes(stored, recipe, tmp_path)
     _, label = stack.open()
     before = np.count_nonzero(truth.array == 1) * SPACING_MM[0] * SPACING_MM[1]
@@ -109,3 +109,26 @@ def test_a_value_beside_the_given_labels_is_refused(tmp_path: Path) -> None:
     case = Case("c", (("image", tmp_path / "c.nii"),), tmp_path / "c_label.nii", line=2)
     with pytest.raises(ManifestError, match="the label has values 3"):
         store_cases([case], tmp_path, labels=plain_labels({1: "a"}), manifest=Path("m.csv"))
+
+
+def test_what_is_whole_is_not_made_again_and_what_changed_is(tmp_path: Path) -> None:
+    recipe = Recipe(views=("axial", "coronal"), intensity=ZScore())
+    stored, _, _ = store(tmp_path)
+    stacks = store_planes(stored, recipe, tmp_path)
+    arrays = [stored.image, stored.label, *(stack.image for stack in stacks)]
+    times = [path.stat().st_mtime_ns for path in arrays]
+
+    again, _, _ = store(tmp_path)
+    assert again == stored
+    assert store_planes(again, recipe, tmp_path) == stacks
+    assert [path.stat().st_mtime_ns for path in arrays] == times
+
+    (tmp_path / "planes/c_axial.json").write_text('{"torn')
+    assert store_planes(again, recipe, tmp_path) == stacks
+    assert stacks[0].image.stat().st_mtime_ns > times[2]
+
+    write_mask(tmp_path / "c_label.nii", again.reference.with_array(again.reference.array % 2))
+    case = Case("c", (("image", tmp_path / "c.nii"),), tmp_path / "c_label.nii", line=2)
+    (changed,) = store_cases([case], tmp_path, labels=(), manifest=Path("m.csv"))
+    assert changed.made_from != stored.made_from
+    assert stored.label.stat().st_mtime_ns > times[1]

@@ -1,72 +1,28 @@
 """Training: from a manifest to a bundle, and what it refuses."""
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from training_cohort import INNER, OUTER, TINY, cohort, write_image, write_rows
 
-from voxtile import Bundle, Volume, load_bundle, score, segment, train
-from voxtile.augmentation import Augmentation
+from voxtile import Bundle, load_bundle, score, segment, train
+from voxtile.engine import build_network
 from voxtile.errors import EnvironmentFault, ManifestError
-from voxtile.models.spec import Label, NoScaling
+from voxtile.models.spec import Label, ZScore
 from voxtile.nifti import read_nifti, write_mask
 from voxtile.phantom import Ellipsoid, centred_affine, draw
-from voxtile.recipe import Recipe
-from voxtile.training import Scores, make_loss
-
-INNER = Label(value=2, name="core", color="#3cb44b")
-OUTER = Label(value=1, name="shell", color="#e6194b")
-TINY = Recipe(
-    epochs=3,
-    steps_per_epoch=30,
-    filters=4,
-    depth=1,
-    batch=8,
-    tile=(24, 24),
-    context_slices=1,
-    learning_rate=1e-2,
-    ema=0.8,
-    intensity=NoScaling(),
-    normalisation="batch",
-    augmentation=Augmentation(elastic_mm=0.3),
-)
-
-
-def cohort(folder: Path, splits: str = "ttttv") -> Path:
-    """A manifest of noisy two-part balls on grids of several sizes and orientations."""
-    rows = []
-    for number, split in enumerate(splits):
-        shape = 24 + number, 22, 10
-        affine = centred_affine(shape, (1.0, 1.2, 2.0), axes=["RAS", "LPS"][number % 2])
-        at = (number - 2.0, 1.0, 0.0)
-        solids = [Ellipsoid(at, (9, 9, 8), 1, label=1), Ellipsoid(at, (5, 5, 5), 2, label=2)]
-        image, truth = draw(shape, affine, solids)
-        noise = np.random.default_rng(number).normal(0, 0.1, shape)
-        write_image(folder / f"{number}.nii", image.with_array(image.array + noise))
-        write_mask(folder / f"{number}_label.nii.gz", truth)
-        rows.append([f"c{number}", f"{number}.nii", f"{number}_label.nii.gz", split])
-    return write_rows(folder, rows)
-
-
-def write_image(path: Path, volume: Volume) -> None:
-    """A float image as NIfTI."""
-    import nibabel
-
-    nibabel.save(nibabel.Nifti1Image(volume.array.astype(np.float32), volume.affine), path)
-
-
-def write_rows(folder: Path, rows: list[list[str]]) -> Path:
-    """A manifest with its split letters spelt out."""
-    names = {"t": "train", "v": "val", "": ""}
-    path = folder / "cohort.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case_id", "image", "label", "split"])
-        writer.writerows([*row[:3], names[row[3]]] for row in rows)
-    return path
+from voxtile.training.drive import plan_training
+from voxtile.training.judging import Scores
+from voxtile.training.loss import make_loss
+from voxtile.training.recipe import Recipe
+from voxtile.training.recipe_file import dump_recipe
 
 
 @dataclass(frozen=True)
@@ -107,7 +63,16 @@ def test_loss_falls(trained: Trained) -> None:
 @pytest.mark.slow
 def test_the_bundle_is_whole_and_says_how_it_was_made(trained: Trained) -> None:
     files = {path.name for path in trained.bundle.folder.iterdir()}
-    assert files == {"spec.json", "unet.keras", "README.md", "history.csv", "LICENSE"}
+    assert files == {
+        "spec.json",
+        "fingerprint.json",
+        "recipe.toml",
+        "unet.keras",
+        "README.md",
+        "history.csv",
+        "training.png",
+        "LICENSE",
+    }
     spec = load_bundle(trained.bundle.folder).spec
     assert spec.name == "balls"
     assert spec.views == ("axial", "coronal")
@@ -145,28 +110,131 @@ def test_nothing_is_left_beside_the_bundle(trained: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_overlapping_regions_train_by_time_and_an_interruption_leaves_nothing(
+def test_overlapping_regions_train_by_time_and_an_interruption_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from voxtile import training
+    from voxtile.training import packing
 
     whole = Label(value=1, name="whole", color="#e6194b", region=(1, 2))
     recipe = replace(TINY, epochs=None, minutes=0.02, labels=(whole, INNER))
-    kept: list[Path] = []
+    publish = packing.publish
 
     def interrupt(bundle: Path, out: Path) -> None:
-        kept.append(bundle)
         assert load_bundle(bundle).spec.activation == "sigmoid"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_publish", interrupt)
+    monkeypatch.setattr(packing, "publish", interrupt)
     manifest = cohort(tmp_path)
-    before = sorted(tmp_path.iterdir())
+    before = set(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         train(manifest, tmp_path / "out", recipe=recipe)
-    assert kept
-    assert sorted(tmp_path.iterdir()) == before
-    assert "validation Dice" in capsys.readouterr().err  # a line per epoch: not a terminal
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "out.training"}
+    said = capsys.readouterr().err
+    assert "validation Dice" in said  # a line per epoch: not a terminal
+    with pytest.raises(EnvironmentFault, match="was interrupted; go on with it by --resume"):
+        train(manifest, tmp_path / "out", recipe=recipe)
+    with pytest.raises(EnvironmentFault, match="a training with other recipe; give it"):
+        train(manifest, tmp_path / "out", recipe=replace(recipe, seed=1), resume=True)
+    monkeypatch.setattr(packing, "publish", publish)
+    bundle = train(manifest, tmp_path / "out", recipe=recipe, resume=True)
+    assert "epoch" not in capsys.readouterr().err  # nothing was left to fit
+    assert bundle.spec.training["fit_seconds"] > 1
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "out"}
+
+
+@pytest.mark.slow
+def test_a_bundle_is_fine_tuned_from_its_own_weights(trained: Trained, tmp_path: Path) -> None:
+    start = trained.bundle
+    recipe = Recipe(
+        epochs=1, steps_per_epoch=2, batch=4, precision="float32", learning_rate=1e-7, ema=0
+    )
+    tuned = train(trained.manifest, tmp_path / "tuned", recipe=recipe, init=start.folder)
+    assert tuned.spec.training["init"] == {"name": "balls", "sha256": start.sha256}
+    same = ("channels", "context_slices", "spacing_mm", "intensity", "tile", "labels", "views")
+    assert [getattr(tuned.spec, key) for key in same] == [getattr(start.spec, key) for key in same]
+    assert "filters = 4\n" in (tuned.folder / "recipe.toml").read_text()
+    # Two steps of nothing: the gains and filters are those of the start.
+    ours, theirs = (build_network(b, b.spec.networks[0]).get_weights() for b in (tuned, start))
+    assert max(np.abs(a - b).max() for a, b in zip(ours[:1], theirs[:1], strict=True)) < 1e-6
+    assert "It began with the weights of balls" in (tuned.folder / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_fine_tuning_cannot_change_is_refused(trained: Trained, tmp_path: Path) -> None:
+    for choices, message in (
+        ({"context_slices": 3}, "context_slices 3 was asked for, but .* has 1"),
+        ({"intensity": ZScore()}, "fine-tuning cannot change"),
+        ({"labels": (OUTER,)}, "labels asked for are 1 shell, but .* has 1 shell, 2 core"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(
+                trained.manifest,
+                tmp_path / "out",
+                recipe=Recipe(**choices),  # type: ignore[arg-type]
+                init=trained.bundle.folder,
+            )
+    text = trained.manifest.read_text().replace(",image,", ",image_t1,")
+    (trained.manifest.parent / "other.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"manifest has channels t1, but .* trained on image"):
+        train(trained.manifest.parent / "other.csv", tmp_path / "out", init=trained.bundle.folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_small_lesions_do_not_drown_in_the_background(tmp_path: Path) -> None:
+    # Balls of 3 mm, one voxel in 400, as bright as the noise is strong twice.
+    manifest = lesions(tmp_path)
+    plan = plan_training(manifest, progress=False)
+    assert plan.fingerprint.foreground < 0.005
+    assert plan.spec.activation == "sigmoid"
+    recipe = Recipe(
+        epochs=4,
+        steps_per_epoch=40,
+        filters=8,
+        depth=2,
+        batch=8,
+        precision="float32",
+        learning_rate=1e-2,
+        ema=0.9,
+        views=("axial",),
+    )
+    bundle = train(manifest, tmp_path / "out", recipe=recipe, progress=False)
+    assert bundle.spec.training["validation_dice"]["mean"] > 0.6
+
+
+def lesions(folder: Path) -> Path:
+    """A manifest of scans with one small ball each, anywhere."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, split in enumerate("ttttttvv"):
+        shape = 40, 40, 12
+        affine = centred_affine(shape, (1.0, 1.0, 2.5))
+        at = tuple(rng.uniform(-10, 10, 3))
+        image, truth = draw(shape, affine, [Ellipsoid(at, (3, 3, 4), 1, label=1)])
+        write_image(
+            folder / f"{number}.nii", image.with_array(image.array + rng.normal(0, 0.5, shape))
+        )
+        write_mask(folder / f"{number}_label.nii.gz", truth)
+        rows.append([f"c{number}", f"{number}.nii", f"{number}_label.nii.gz", split])
+    return write_rows(folder, rows)
+
+
+@pytest.mark.slow
+def test_it_trains_on_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    recipe = replace(TINY, epochs=2, steps_per_epoch=3)
+    (tmp_path / "recipe.toml").write_text(dump_recipe(recipe))
+    command = [sys.executable, "-c", "from voxtile.cli import main; main()", "train"]
+    command += [str(cohort(tmp_path, "ttv")), "--recipe", str(tmp_path / "recipe.toml")]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    versions = load_bundle(tmp_path / "out").spec.training["versions"]
+    assert versions["backend"].startswith("torch")
 
 
 def test_no_validation_case_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -271,3 +339,12 @@ def test_dice_of_the_softmax_loss_ignores_the_background() -> None:
     answer = np.full((1, 1, 4, 2), 0.5, np.float32)
     # Cross-entropy log 2; Dice of the one label (2 * 1 + 1) / (2 + 2 + 1).
     assert float(make_loss(softmax=True)(truth, answer)) == pytest.approx(np.log(2) + 1 - 3 / 5)
+
+
+def test_class_weights_count_in_the_cross_entropy() -> None:
+    truth = np.zeros((1, 1, 4, 2), np.float32)
+    truth[0, 0, :2, 0] = truth[0, 0, 2:, 1] = 1
+    answer = np.full((1, 1, 4, 2), 0.5, np.float32)
+    # Half the pixels count 1, half 3: log 2 twice over; Dice as above.
+    loss = make_loss(softmax=True, weights=(1, 3))
+    assert float(loss(truth, answer)) == pytest.approx(2 * np.log(2) + 1 - 3 / 5)

@@ -4,6 +4,8 @@ from typing import Any
 
 from voxtile.models.spec import ModelSpec
 
+from .recipe import BUDGETS
+
 
 def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
     """Return a model card in Markdown, from the spec and its `training` facts alone.
@@ -27,9 +29,8 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
         else "None was given. Weights carry the licence of the data they were trained on: add it "
         "as LICENSE before you pass this bundle on."
     )
-    budget = (
-        f"{recipe['minutes']:g} minutes" if "minutes" in recipe else f"{recipe['epochs']} epochs"
-    )
+    budget = next(f"{recipe[name]:g} {name}" for name in BUDGETS if name in recipe)
+    networks = facts["networks"]
     return f"""# {spec.name}
 
 {spec.description or "A 2D U-Net trained with voxtile."}
@@ -52,11 +53,16 @@ once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
 
 - {facts["n_train"]} cases of `{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`); their \
 ids are in spec.json.
-- U-Net with {facts["parameters"]:,} parameters, {facts["steps"]} steps of {recipe["batch"]} tiles \
-of {spec.tile[0]}x{spec.tile[1]}, budget {budget}, {facts["seconds"] / 60:.1f} minutes in all on \
-{facts["machine"]}, seed {recipe["seed"]}.
+- {_networks(networks)} with {facts["parameters"]:,} parameters in all, {facts["steps"]} steps of \
+{recipe["batch"]} tiles of {spec.tile[0]}x{spec.tile[1]} in {recipe["precision"]}, budget {
+        budget
+    }, \
+{facts["seconds"] / 60:.1f} minutes in all on {facts["machine"]}, seed {recipe["seed"]}.{
+        _init(facts)
+    }
 - {_versions(facts)}.
-- history.csv has the loss and the validation Dice of every epoch.
+- fingerprint.json says what the cases are like, recipe.toml every choice with its reason, \
+history.csv and training.png the loss and the validation Dice of every epoch.
 
 ## Scores
 
@@ -71,8 +77,10 @@ Dice of whole volumes, {facts["n_val"]} validation cases, mean over labels {scor
         )
     }
 
-The validation cases were not trained on, but they chose the checkpoint (epoch \
-{facts["best_epoch"]}), so these scores are a little optimistic. Cases that were used for nothing, \
+{_by_network(networks)}The validation cases were not trained on, but they chose the checkpoint \
+(epoch {
+        ", ".join(str(network["best_epoch"]) for network in networks)
+    }), so these scores are a little optimistic. Cases that were used for nothing, \
 from your own scanner, tell more.
 
 ## Limits
@@ -90,6 +98,29 @@ fail without a warning. Look at the masks.
 def _rows(rows: Any) -> str:
     """Return the body of a Markdown table."""
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def _networks(networks: list[dict[str, Any]]) -> str:
+    """Return how many networks there are, in words."""
+    return "One U-Net" if len(networks) == 1 else f"{len(networks)} U-Nets, one for each view,"
+
+
+def _init(facts: dict[str, Any]) -> str:
+    """Return what the weights began with, in words."""
+    if "init" not in facts:
+        return ""
+    return f" It began with the weights of {facts['init']['name']} ({facts['init']['sha256']})."
+
+
+def _by_network(networks: list[dict[str, Any]]) -> str:
+    """Return the scores of each network alone, where there are several."""
+    if len(networks) == 1:
+        return ""
+    alone = ", ".join(
+        f"{' and '.join(network['views'])} {network['validation_dice']['mean']:.3f}"
+        for network in networks
+    )
+    return f"Each network alone: {alone}. The table is of all together.\n\n"
 
 
 def _channels(spec: ModelSpec) -> str:

@@ -56,6 +56,9 @@ class Augmentation:
         Standard deviation of a Gaussian.
     brightness : float
         Largest offset, as a fraction of the tile's standard deviation.
+    low_resolution : (low, high)
+        Share of the rows and columns that are left of a tile before it is
+        brought back to its size.
     contrast, gamma : (low, high)
         Factor about the tile's mean; exponent of the tile scaled to [0, 1].
     """
@@ -70,6 +73,7 @@ class Augmentation:
     intensity_rate: float = 0.2
     noise: float = 0.15
     blur_pixels: Range = (0.4, 0.9)
+    low_resolution: Range = (0.5, 1.0)
     brightness: float = 0.2
     contrast: Range = (0.75, 1.3)
     gamma: Range = (0.7, 1.5)
@@ -229,7 +233,7 @@ def flip(
 
 
 def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
-    """Return a tile with other brightness, contrast, gamma, sharpness and noise.
+    """Return a tile with other brightness, contrast, gamma, sharpness, noise and resolution.
 
     Parameters
     ----------
@@ -252,6 +256,8 @@ def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentatio
         if rng.random() < how.intensity_rate:
             sigma = np.float32(rng.uniform(0, how.noise) * deviation)
             part = part + sigma * rng.standard_normal(part.shape, np.float32)
+        if rng.random() < how.intensity_rate:
+            part = low_resolution(part, rng.uniform(*how.low_resolution))
         varied[..., channel] = part
     return varied
 
@@ -290,6 +296,29 @@ def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.n
     bent = high - bent if inverted else bent + low
     result: np.ndarray = bent.astype(np.float32, copy=False)
     return result
+
+
+def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
+    """Return the image as a coarser scan would show it, at its size; a share of 1 keeps it.
+
+    Pixels are left out, then read between (nnU-Net's SimulateLowResolution);
+    neighbour slices, along the last axis, are not mixed.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (rows, columns, context)
+    share : float
+        Of the rows, and of the columns, that are left; at least one of each.
+    """
+    kept = [max(1, round(size * share)) for size in image.shape[:2]]
+    if kept == list(image.shape[:2]):
+        return image
+    rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, kept, strict=False))
+    coarse = image[np.rint(rows).astype(np.intp)][:, np.rint(columns).astype(np.intp)]
+    where = np.meshgrid(
+        *(np.linspace(0, k - 1, n) for n, k in zip(image.shape, kept, strict=False)), indexing="ij"
+    )
+    return read_linear(coarse, np.stack(where).astype(np.float32))
 
 
 @lru_cache(maxsize=32)

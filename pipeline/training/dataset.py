@@ -1,4 +1,4 @@
-"""Batches of training tiles, without end, for any Keras backend.
+"""Batches of training tiles, without end.
 
 Batch `n` is decided by the seed and `n` alone: it is the same however many
 threads prepare batches and in whatever order.
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from voxtile.models.backend import keras
 from voxtile.models.spec import Label
+from voxtile.planes import neighbours, slice_axis
 
 from .augmentation import (
     Augmentation,
@@ -21,7 +21,6 @@ from .augmentation import (
     read_nearest,
     vary_intensity,
 )
-from .planes import neighbours, slice_axis
 from .preparation import PlaneStack
 
 Shape2D = tuple[int, int]
@@ -61,7 +60,7 @@ class Sampling:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-class TileBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras publishes no types
+class TileBatches:
     """An endless stream of batches from prepared cases.
 
     A tile comes from a case drawn at random, whatever the number of its
@@ -72,23 +71,13 @@ class TileBatches(keras.utils.PyDataset):  # type: ignore[misc]  # keras publish
     cases : sequence of sequence of PlaneStack
         For each case its views.
     sampling : Sampling
-    workers : int, default 1
-        Threads that prepare batches.
     """
 
-    def __init__(
-        self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling, *, workers: int = 1
-    ) -> None:
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=4)
+    def __init__(self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling) -> None:
         if not cases or not all(cases):
             raise ValueError("there is no plane to train on; give at least one prepared case")
         self._cases = cases
         self._sampling = sampling
-
-    @property
-    def num_batches(self) -> None:
-        """None: the stream has no end."""
-        return None
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return batch `index`.

@@ -1,0 +1,418 @@
+"""What the cases of a training are like: what the rules of a recipe look at.
+
+    volume, label -> CaseFacts  -.
+    volume, label -> CaseFacts  --+-> Fingerprint -> rules -> Recipe
+    ...                         -'
+
+No patient's text and no voxel is in a fingerprint: sizes, counts and
+percentiles alone. A bundle keeps it as ``fingerprint.json``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from voxtile.components import find_components
+from voxtile.models.spec import Label
+from voxtile.volume import Shape3D, Volume, canonical
+
+Triple = tuple[float, float, float]
+Modality = Literal["CT", "other"]
+
+# Quantiles of a case's labelled voxels, at the middles of as many equal parts: each case weighs the
+# same in the cohort, whatever its size (nnU-Net draws 10,000 voxels of each).
+_QUANTILES = 200
+# Labelled voxels that quantiles are taken of, on a regular sample.
+_SAMPLE = 2**18
+_PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
+# Hounsfield units: water is 0, air is -1000, and 12 bits hold -1024 to 3071 (PS3.3 C.8.2.1). Lung,
+# bowel gas or the air around a body is in almost every CT, and in nothing else with such numbers.
+_AIR_HU, _TISSUE_HU, _LEAST_HU = -500.0, 100.0, -4096.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFacts:
+    """Intensities of one channel of one case.
+
+    Parameters
+    ----------
+    least, most : float
+        Of all voxels, in units of the scan.
+    zeros : float
+        Share of voxels that are exactly 0.
+    foreground : tuple of float
+        Quantiles of the labelled voxels, rising; empty without any.
+    """
+
+    least: float
+    most: float
+    zeros: float = 0.0
+    foreground: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFacts:
+    """One label value of one case.
+
+    Parameters
+    ----------
+    value : int
+    voxels : int
+    component_ml : tuple of float
+        Volume of each connected part (26-neighbourhood), in ml, rising.
+    """
+
+    value: int
+    voxels: int = 1
+    component_ml: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """One training case.
+
+    Parameters
+    ----------
+    shape : (R, A, S)
+        Voxels of the canonical volume.
+    spacing_mm : (R, A, S)
+    labels : tuple of LabelFacts
+        Values other than 0, rising.
+    channels : tuple of ChannelFacts
+    box_mm : (R, A, S)
+        Size of the box around all labels; 0 without any.
+    labelled_planes : (R, A, S)
+        Share of the planes along each axis that show a label.
+    modality : str
+        As the manifest's column `modality` says; empty without one.
+    """
+
+    shape: Shape3D
+    spacing_mm: Triple
+    labels: tuple[LabelFacts, ...] = ()
+    channels: tuple[ChannelFacts, ...] = ()
+    box_mm: Triple = (0.0, 0.0, 0.0)
+    labelled_planes: Triple = (0.0, 0.0, 0.0)
+    modality: str = ""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label values that occur, without 0."""
+        return tuple(label.value for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Least, median and greatest of a quantity over the cases."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSummary:
+    """Intensities of one channel over all cases.
+
+    Parameters
+    ----------
+    name : str
+    modality : {"CT", "other"}
+    why : str
+        How that is known.
+    least, most : Spread
+        Of each case's extremes.
+    zeros : Spread
+        Share of voxels that are exactly 0.
+    foreground : dict of str to float
+        Percentiles, mean and SD of the labelled voxels of all cases, each
+        case weighing the same; empty where nothing is labelled.
+    """
+
+    name: str
+    modality: Modality
+    why: str
+    least: Spread
+    most: Spread
+    zeros: Spread
+    foreground: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """One label value over all cases.
+
+    Parameters
+    ----------
+    value : int
+    cases : int
+        That have it.
+    share : float
+        Of all voxels of all cases.
+    components : Spread
+        Connected parts, over the cases that have any.
+    component_ml : Spread
+        Of all connected parts, in ml.
+    """
+
+    value: int
+    cases: int
+    share: float
+    components: Spread
+    component_ml: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What the training cases are like. Axes are (R, A, S).
+
+    Parameters
+    ----------
+    cases : int
+    shape : three of Spread
+        Voxels along each axis.
+    spacing_mm : three of Spread
+    extent_mm : three of Spread
+        Of a whole scan: voxels times spacing.
+    planes : (R, A, S)
+        Slices of all cases together, along each axis.
+    channels : tuple of ChannelSummary
+    labels : tuple of LabelSummary
+        Values that occur, rising.
+    overlap : bool
+        Whether two regions of the labels asked for share a value.
+    foreground : float
+        Share of all voxels of all cases that are labelled.
+    labelled_planes : (R, A, S)
+        Share of planes that show a label, median over cases.
+    box_mm : three of Spread
+        Of the box around the labels of a case.
+    """
+
+    cases: int
+    shape: tuple[Spread, Spread, Spread]
+    spacing_mm: tuple[Spread, Spread, Spread]
+    extent_mm: tuple[Spread, Spread, Spread]
+    planes: tuple[int, int, int]
+    channels: tuple[ChannelSummary, ...] = ()
+    labels: tuple[LabelSummary, ...] = ()
+    overlap: bool = False
+    foreground: float = 0.0
+    labelled_planes: Triple = (0.0, 0.0, 0.0)
+    box_mm: tuple[Spread, Spread, Spread] = (Spread(0, 0, 0),) * 3
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label values that occur, without 0."""
+        return tuple(label.value for label in self.labels)
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether every channel is in Hounsfield units."""
+        return bool(self.channels) and all(part.modality == "CT" for part in self.channels)
+
+    def dump(self) -> dict[str, Any]:
+        """Return JSON values."""
+        values: dict[str, Any] = _rounded(asdict(self))
+        return values
+
+    @classmethod
+    def parse(cls, values: Any) -> "Fingerprint":
+        """Return what `dump` wrote.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            If it is no fingerprint (a ValueError).
+        """
+        return TypeAdapter(cls).validate_python(values)
+
+
+def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFacts:
+    """Describe one case.
+
+    Parameters
+    ----------
+    image : Volume
+        Shape (i, j, k), or (i, j, k, channels).
+    label : Volume of integers
+        On the same grid.
+    modality : str
+        As somebody said who knows.
+    """
+    ras, truth = canonical(image), canonical(label)
+    array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
+    marked = truth.array != 0
+    lines = [np.flatnonzero(marked.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    box = [float(line[-1] - line[0] + 1) if line.size else 0.0 for line in lines]
+    voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
+    return CaseFacts(
+        shape=ras.shape,
+        spacing_mm=ras.spacing_mm,
+        labels=tuple(
+            _describe_label(truth.array, int(value), voxel_ml)
+            for value in np.unique(truth.array)
+            if value
+        ),
+        channels=tuple(
+            _describe_channel(array[..., channel], marked) for channel in range(array.shape[-1])
+        ),
+        box_mm=_triple(size * mm for size, mm in zip(box, ras.spacing_mm, strict=True)),
+        labelled_planes=_triple(
+            line.size / size for line, size in zip(lines, ras.shape, strict=True)
+        ),
+        modality=modality,
+    )
+
+
+def take_fingerprint(
+    cases: Sequence[CaseFacts], channels: Sequence[str] = (), labels: Sequence[Label] = ()
+) -> Fingerprint:
+    """Summarise the training cases; their order does not matter.
+
+    Parameters
+    ----------
+    cases : sequence of CaseFacts
+        At least one.
+    channels : sequence of str
+        Names, in the order of each case's channels.
+    labels : sequence of Label
+        What was asked for, which says whether regions overlap.
+    """
+    voxels = sum(int(np.prod(case.shape)) for case in cases)
+    values = [value for label in labels for value in label.values]
+    return Fingerprint(
+        cases=len(cases),
+        shape=_spreads([case.shape for case in cases]),
+        spacing_mm=_spreads([case.spacing_mm for case in cases]),
+        extent_mm=_spreads(
+            [
+                _triple(n * mm for n, mm in zip(case.shape, case.spacing_mm, strict=True))
+                for case in cases
+            ]
+        ),
+        planes=(
+            sum(case.shape[0] for case in cases),
+            sum(case.shape[1] for case in cases),
+            sum(case.shape[2] for case in cases),
+        ),
+        channels=tuple(
+            _summarise_channel(name, [case.channels[index] for case in cases], cases)
+            for index, name in enumerate(channels)
+        ),
+        labels=tuple(
+            _summarise_label(value, cases, voxels)
+            for value in sorted({value for case in cases for value in case.values})
+        ),
+        overlap=len(values) != len(set(values)),
+        foreground=sum(label.voxels for case in cases for label in case.labels) / max(voxels, 1),
+        labelled_planes=_triple(
+            spread.median for spread in _spreads([case.labelled_planes for case in cases])
+        ),
+        box_mm=_spreads([case.box_mm for case in cases]),
+    )
+
+
+def _describe_label(array: np.ndarray, value: int, voxel_ml: float) -> LabelFacts:
+    """Describe one label value."""
+    # Runs are found along the last axis, wherever that lies in memory.
+    parts = find_components(np.ascontiguousarray(array == value)).voxels
+    return LabelFacts(value, int(parts.sum()), tuple(sorted((parts * voxel_ml).round(6).tolist())))
+
+
+def _describe_channel(array: np.ndarray, marked: np.ndarray) -> ChannelFacts:
+    """Describe one channel."""
+    labelled = array[marked]
+    labelled = labelled[:: max(1, labelled.size // _SAMPLE)]
+    middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    return ChannelFacts(
+        least=float(array.min()),
+        most=float(array.max()),
+        zeros=1 - np.count_nonzero(array) / array.size,
+        foreground=tuple(np.quantile(labelled, middles).tolist()) if labelled.size else (),
+    )
+
+
+def _summarise_channel(
+    name: str, parts: Sequence[ChannelFacts], cases: Sequence[CaseFacts]
+) -> ChannelSummary:
+    """Summarise one channel over the cases."""
+    pooled = np.array([value for part in parts for value in part.foreground], np.float64)
+    foreground: dict[str, float] = {}
+    if pooled.size:
+        found = np.percentile(pooled, _PERCENTILES).tolist()
+        foreground = {f"{p:g}": value for p, value in zip(_PERCENTILES, found, strict=True)}
+        foreground |= {"mean": float(pooled.mean()), "sd": float(pooled.std())}
+    modality, why = _modality(parts, {case.modality.upper() for case in cases})
+    return ChannelSummary(
+        name=name,
+        modality=modality,
+        why=why,
+        least=_spread([part.least for part in parts]),
+        most=_spread([part.most for part in parts]),
+        zeros=_spread([part.zeros for part in parts]),
+        foreground=foreground,
+    )
+
+
+def _modality(parts: Sequence[ChannelFacts], said: set[str]) -> tuple[Modality, str]:
+    """Return whether a channel is in Hounsfield units, and how that is known."""
+    if "" not in said:
+        if said == {"CT"}:
+            return "CT", "the manifest's column modality says CT"
+        return "other", f"the manifest's column modality says {', '.join(sorted(said))}"
+    like = [_LEAST_HU <= part.least <= _AIR_HU and part.most >= _TISSUE_HU for part in parts]
+    if sum(like) >= 0.9 * len(like):
+        return "CT", (
+            f"{sum(like)} of {len(like)} scans go from below {_AIR_HU:g} to above {_TISSUE_HU:g}, "
+            "as Hounsfield units do"
+        )
+    return "other", (
+        f"only {sum(like)} of {len(like)} scans go from below {_AIR_HU:g} to above "
+        f"{_TISSUE_HU:g}, as Hounsfield units do"
+    )
+
+
+def _summarise_label(value: int, cases: Sequence[CaseFacts], voxels: int) -> LabelSummary:
+    """Summarise one label value over the cases."""
+    found = [label for case in cases for label in case.labels if label.value == value]
+    return LabelSummary(
+        value=value,
+        cases=len(found),
+        share=sum(label.voxels for label in found) / max(voxels, 1),
+        components=_spread([len(label.component_ml) for label in found]),
+        component_ml=_spread([volume for label in found for volume in label.component_ml]),
+    )
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    """Return least, median and greatest; zeros of nothing."""
+    if not values:
+        return Spread(0.0, 0.0, 0.0)
+    return Spread(float(min(values)), float(np.median(values)), float(max(values)))
+
+
+def _spreads(rows: Sequence[Sequence[float]]) -> tuple[Spread, Spread, Spread]:
+    """Return a spread for each of three columns."""
+    r, a, s = (_spread(column) for column in zip(*rows, strict=True))
+    return r, a, s
+
+
+def _triple(values: Any) -> Triple:
+    """Return three floats."""
+    r, a, s = (float(value) for value in values)
+    return r, a, s
+
+
+def _rounded(value: Any) -> Any:
+    """Return JSON values with six digits: more would only look exact."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return value

@@ -1,0 +1,94 @@
+"""Validation while training: whole volumes, as a run segments them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voxtile.inference import infer
+from voxtile.metrics import count_overlaps
+from voxtile.models.spec import Label, ModelSpec
+from voxtile.plan import PlanWish, make_plan
+
+from .preparation import StoredCase
+
+# Small, because the last batch of a volume is filled up; it changes no result.
+_VALIDATION_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Dice of each validation case and label.
+
+    Parameters
+    ----------
+    dice : tuple of (case_id, tuple of float)
+        One value per label in the order of the spec; NaN where neither the
+        prediction nor the reference has the label.
+    """
+
+    dice: tuple[tuple[str, tuple[float, ...]], ...]
+
+    @property
+    def columns(self) -> list[np.ndarray]:
+        """For each label the Dice of every case where it is defined."""
+        table = np.array([row for _, row in self.dice], np.float64)
+        return [column[~np.isnan(column)] for column in table.T]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the labels of their means over cases; 0 where nothing is defined."""
+        means = [column.mean() for column in self.columns if column.size]
+        return float(np.mean(means)) if means else 0.0
+
+
+def judge(
+    cases: Sequence[StoredCase],
+    spec: ModelSpec,
+    predicts: Sequence[Callable[[np.ndarray], np.ndarray]],
+) -> Scores:
+    """Segment whole volumes exactly as a run does, and score them.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+    spec : ModelSpec
+    predicts : sequence of callable
+        For each network of the spec: a batch of tiles to probabilities.
+    """
+    plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
+    rows = []
+    for case in cases:
+        mask = infer(case.volume, spec, predicts, plan)
+        overlaps = count_overlaps(
+            mask.array, case.reference.array, [label.values for label in spec.labels]
+        )
+        rows.append((case.case_id, tuple(overlap.dice for overlap in overlaps)))
+    return Scores(tuple(rows))
+
+
+def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
+    """Return mean and standard deviation (n - 1) of one label's Dice."""
+    return {
+        "value": label.value,
+        "name": label.name,
+        "mean": round(float(dice.mean()), 4) if dice.size else None,
+        "sd": round(float(dice.std(ddof=1)), 4) if dice.size > 1 else None,
+        "min": round(float(dice.min()), 4) if dice.size else None,
+        "n": int(dice.size),
+    }
+
+
+def score_facts(scores: Scores, labels: Sequence[Label]) -> dict[str, Any]:
+    """Return scores for the spec and the card: their mean, each label, each case."""
+    return {
+        "mean": round(scores.mean, 4),
+        "labels": [
+            _summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)
+        ],
+        "cases": {
+            case_id: [None if np.isnan(value) else round(value, 4) for value in row]
+            for case_id, row in scores.dice
+        },
+    }

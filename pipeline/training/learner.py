@@ -1,0 +1,141 @@
+"""A network that learns: its weights, its optimiser, one step at a time, on any Keras backend.
+
+The network that is saved stays in float32 and is never compiled. What learns
+is a copy of it in the precision of the fit, whose weights are float32 too
+(Micikevicius et al. 2018, "Mixed Precision Training", section 3.1).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from voxtile.models.backend import keras
+
+from .loss import make_loss
+from .recipe import Precision, Recipe, settled
+from .schedule import rate_at
+
+# Gradients longer than this are shortened: one odd batch must not undo the work of many.
+_LONGEST_GRADIENT = 1.0
+# Layers at the end that compute probabilities from features: float32 in any precision.
+_FLOAT32_LAYERS = 2
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+class Learner:
+    """A copy of a network that can be fitted.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Uncompiled, float32; the copy begins with its weights.
+    recipe : Recipe
+        Settled.
+    softmax : bool
+        Whether outputs exclude each other.
+    precision : {"float32", "mixed_bfloat16", "mixed_float16"}
+    """
+
+    def __init__(
+        self, network: keras.Model, recipe: Recipe, *, softmax: bool, precision: Precision
+    ) -> None:
+        self._mean = recipe.ema > 0
+        self._model = in_precision(network, precision)
+        self._model.set_weights(network.get_weights())
+        self._optimizer = keras.optimizers.AdamW(
+            rate_at(0, settled(recipe.learning_rate)),
+            weight_decay=recipe.weight_decay,
+            global_clipnorm=_LONGEST_GRADIENT,
+            use_ema=self._mean,
+            ema_momentum=recipe.ema or 0.99,
+        )
+        # Pulling biases and the gains of normalisations towards 0 only fights the data.
+        self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        self._model.compile(
+            self._optimizer,  # float16 gets its loss scaling from Keras
+            loss=make_loss(softmax=softmax, weights=recipe.class_weights),
+            # On a CPU, TensorFlow's own kernels outrun XLA's; JAX can only compile.
+            jit_compile=False
+            if keras.config.backend() == "tensorflow" and not has_gpu()
+            else "auto",
+        )
+        self._model.optimizer.build(self._model.trainable_variables)
+
+    def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
+        """Learn from one batch and return its loss."""
+        self._optimizer.learning_rate.assign(rate)
+        self._model.reset_metrics()  # else Keras returns the mean since the first step
+        return float(self._model.train_on_batch(images, targets))
+
+    @contextmanager
+    def at_rest(self) -> Iterator[tuple[Predict, list[np.ndarray]]]:
+        """Give what would be kept now: the network with its mean weights, and those weights."""
+        moving = self._model.get_weights()
+        if self._mean:
+            self._optimizer.finalize_variable_values(self._model.trainable_variables)
+        weights = [np.array(value) for value in self._model.get_weights()]
+        # The optimiser's means and the network must not share memory: JAX gives away what it reads.
+        self._model.set_weights(weights)
+        try:
+            yield self._predict, weights
+        finally:
+            self._model.set_weights(moving)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that decides the next step: weights, moving statistics, optimiser, dropout."""
+        return {
+            f"{kind}/{index:04d}": np.array(keras.ops.convert_to_numpy(variable))
+            for kind, variables in self._variables().items()
+            for index, variable in enumerate(variables)
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If it is of another network or optimiser.
+        """
+        for kind, variables in self._variables().items():
+            kept = [state[name] for name in sorted(state) if name.startswith(f"{kind}/")]
+            shapes = [tuple(variable.shape) for variable in variables]
+            if [value.shape for value in kept] != shapes:
+                raise ValueError(
+                    f"the checkpoint has {len(kept)} {kind} variables that do not fit the "
+                    f"{len(shapes)} of this network"
+                )
+            for variable, value in zip(variables, kept, strict=True):
+                variable.assign(value)
+
+    def _variables(self) -> dict[str, Sequence[Any]]:
+        """Return every variable that changes in a step, in a fixed order."""
+        return {"model": self._model.variables, "optimizer": self._model.optimizer.variables}
+
+    def _predict(self, tiles: np.ndarray) -> np.ndarray:
+        """Return probabilities, float32."""
+        return np.asarray(keras.ops.convert_to_numpy(self._model.predict_on_batch(tiles)))
+
+
+def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
+    """Return a network of the same layers in another precision, with weights of its own."""
+    config = network.get_config()
+    for layer in config["layers"][:-_FLOAT32_LAYERS]:
+        if layer["class_name"] != "InputLayer":
+            layer["config"]["dtype"] = precision
+    return keras.Model.from_config(config)
+
+
+def predictor(network: keras.Model) -> Predict:
+    """Return a network as a callable on batches of one shape."""
+    if keras.config.backend() == "tensorflow":
+        network.jit_compile = False
+    return lambda tiles: np.asarray(keras.ops.convert_to_numpy(network.predict_on_batch(tiles)))
+
+
+def has_gpu() -> bool:
+    """Whether the backend sees a GPU."""
+    return bool(keras.distribution.list_devices("gpu"))

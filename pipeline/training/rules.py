@@ -1,0 +1,256 @@
+"""The rules that fill in a recipe from the fingerprint, each with its reason.
+
+``docs/training.md`` says the same for people. A rule looks at the fingerprint
+and at what was asked for, never at a score.
+"""
+
+from dataclasses import replace
+from math import ceil, floor, log2
+from typing import Any
+
+from voxtile.metrics import plain_labels
+from voxtile.models.spec import Intensity, Label, View, Window, ZScore
+from voxtile.planes import in_plane, slice_axis
+
+from .fingerprint import Fingerprint
+from .recipe import BUDGETS, Recipe, Shape2D, check_tile
+
+_MINUTES = 20.0
+_VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
+# Scans whose coarsest spacing is less than this multiple of the finest look alike from every side.
+_ISOTROPIC = 2.0
+# Fewer pixels along a side than this are no plane to learn shapes from.
+_LEAST_SIDE = 16
+# Pixel spacings within this factor are learnt as they are: augmentation magnifies by as much.
+_SAME_SPACING = 1.25
+_CONTEXT, _THICK_CONTEXT = 5, 3
+_LARGEST_TILE = 256
+# Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
+_LEAST_BOTTOM = 5
+_FILTERS, _FILTERS_PER_VIEW = 32, 24
+# Pixels of a batch: 16 tiles of 48x64. On a CPU many small steps learn more in the same time than
+# few large ones.
+_BATCH_PIXELS = 16 * 48 * 64
+_LEAST_BATCH, _MOST_BATCH = 4, 64
+_MOST_STEPS = 250
+_RATE = 2e-3
+# nnU-Net's share of tiles on a label; and what small or rare labels get.
+_FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
+_RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
+# Background that was cut away (skull-stripped) is exactly 0 in at least this share of the voxels.
+_CUT_AWAY = 0.25
+
+Reasons = dict[str, str]
+
+
+def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
+    """Return the recipe with nothing left open but the precision, and why each choice was made.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is set in it stays.
+    fingerprint : Fingerprint
+        Of the training cases.
+
+    Returns
+    -------
+    recipe : Recipe
+        Settling it again changes nothing.
+    reasons : dict of str to str
+        A sentence for each choice that a rule made.
+
+    Raises
+    ------
+    ValueError
+        If what was asked for does not fit together or does not fit the cases.
+    """
+    reasons: Reasons = {}
+
+    def choose(name: str, value: Any, reason: str) -> None:
+        nonlocal recipe
+        if getattr(recipe, name) is None:
+            recipe = replace(recipe, **{name: value})
+            reasons[name] = reason
+
+    if all(getattr(recipe, name) is None for name in BUDGETS):
+        choose("minutes", _MINUTES, "the budget unless one is given")
+    choose("views", *_views(fingerprint))
+    views = recipe.views or ()
+    choose("spacing_mm", *_spacing(fingerprint, views))
+    choose("network", *_network(views))
+    choose("context_slices", *_context(fingerprint, views))
+    choose("intensity", *_intensity(fingerprint))
+    planes = _largest_planes(fingerprint, recipe)
+    choose("depth", *_depth(planes, recipe.tile))
+    depth = recipe.depth or 1
+    choose("tile", *_tile(planes, depth))
+    tile = recipe.tile or planes
+    check_tile(tile, depth)
+    several = recipe.network == "per_view" and len(views) > 1
+    choose(
+        "filters",
+        _FILTERS_PER_VIEW if several else _FILTERS,
+        f"{len(views)} networks share the time, and are averaged"
+        if several
+        else "one network has the time to itself",
+    )
+    pixels = tile[0] * tile[1]
+    choose(
+        "batch",
+        min(_MOST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels)),
+        f"about {_BATCH_PIXELS} pixels a step, {_LEAST_BATCH} to {_MOST_BATCH} tiles",
+    )
+    per_network = views if recipe.network == "shared" else views[:1]
+    count = sum(fingerprint.planes[slice_axis(view)] for view in per_network)
+    choose(
+        "steps_per_epoch",
+        min(_MOST_STEPS, max(1, count // (recipe.batch or 1))),
+        f"each of {count} planes once, at most {_MOST_STEPS} steps",
+    )
+    choose("learning_rate", _RATE, "the peak of the schedule, for networks that begin from noise")
+    choose("foreground", *_foreground(fingerprint, views))
+    if not recipe.labels:
+        recipe = replace(recipe, labels=_found_labels(fingerprint))
+        reasons["labels"] = "the values of the training labels"
+    outputs = len(recipe.labels) + is_exclusive(recipe.labels)
+    if recipe.class_weights and len(recipe.class_weights) != outputs:
+        raise ValueError(
+            f"class_weights has {len(recipe.class_weights)} numbers, but there are {outputs} "
+            "outputs (softmax: background first)"
+        )
+    return recipe, reasons
+
+
+def is_exclusive(labels: tuple[Label, ...]) -> bool:
+    """Whether labels compete for a voxel: softmax, with a background; else sigmoid."""
+    return len(labels) > 1 and not any(label.region for label in labels)
+
+
+def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
+    """Return all three of near-isotropic scans, else the one that shows the finest detail."""
+    spacing = [spread.median for spread in fingerprint.spacing_mm]
+    size = [spread.median for spread in fingerprint.shape]
+    ratio = max(spacing) / min(spacing)
+    if ratio < _ISOTROPIC and min(size) >= _LEAST_SIDE:
+        return _VIEWS, (
+            f"median spacings differ by {ratio:.2g}, less than {_ISOTROPIC:g}: every side shows "
+            "as much, and views that are averaged make fewer errors than one"
+        )
+    # Spacings within a tenth count as equal; then the axis with the fewest planes.
+    coarse = [axis for axis in range(3) if spacing[axis] * 1.1 >= max(spacing)]
+    view = min(
+        (view for view in _VIEWS if slice_axis(view) in coarse),
+        key=lambda view: size[slice_axis(view)],
+    )
+    if ratio < _ISOTROPIC:
+        return (view,), f"an axis has only {min(size):g} voxels: other planes would be strips"
+    return (view,), f"median spacings differ by {ratio:.2g}: these planes show the finest detail"
+
+
+def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, str]:
+    """Return the median where pixels differ more than augmentation does; else each scan's own."""
+    used = sorted({axis for view in views for axis in in_plane(view, (0, 1, 2))})
+    spread = max(
+        fingerprint.spacing_mm[int(axis)].most / fingerprint.spacing_mm[int(axis)].least
+        for axis in used
+    )
+    if spread <= _SAME_SPACING:
+        return "native", (
+            f"pixel spacings differ by a factor of {spread:.3g}, at most {_SAME_SPACING:g}: "
+            "augmentation magnifies by as much"
+        )
+    median = tuple(float(f"{spread.median:.4g}") for spread in fingerprint.spacing_mm)
+    return median, (
+        f"pixel spacings differ by a factor of {spread:.3g}, more than {_SAME_SPACING:g}: the "
+        "median of the cases (used in the planes alone)"
+    )
+
+
+def _network(views: tuple[View, ...]) -> tuple[str, str]:
+    """Return that each view has a network of its own."""
+    if len(views) == 1:
+        return "per_view", "there is one view"
+    return "per_view", "what a plane shows differs from view to view"
+
+
+def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, str]:
+    """Return fewer neighbours where they are far away."""
+    spacing = [spread.median for spread in fingerprint.spacing_mm]
+    ratio = max(spacing[slice_axis(view)] / min(in_plane(view, spacing)) for view in views)
+    if ratio < _ISOTROPIC:
+        return _CONTEXT, "neighbour slices are about as near as neighbour pixels"
+    return _THICK_CONTEXT, (
+        f"slices are {ratio:.2g} times as far apart as pixels: only the nearest neighbours still "
+        "show the same anatomy"
+    )
+
+
+def _intensity(fingerprint: Fingerprint) -> tuple[Intensity, str]:
+    """Return a fixed window for Hounsfield units, else a z-score of each scan."""
+    if fingerprint.is_ct:
+        pooled = [part.foreground for part in fingerprint.channels if part.foreground]
+        if pooled:
+            low = floor(min(part["0.5"] for part in pooled))
+            high = ceil(max(part["99.5"] for part in pooled))
+            if high > low:
+                return Window(center=(low + high) / 2, width=high - low), (
+                    f"{fingerprint.channels[0].why}: percentiles 0.5 and 99.5 of the labelled "
+                    f"voxels of all cases, {low:g} to {high:g} HU"
+                )
+    zeros = min((part.zeros.median for part in fingerprint.channels), default=0.0)
+    why = "not all channels are CT: scanners have scales of their own, so each scan gets its own"
+    if zeros >= _CUT_AWAY:
+        return ZScore(nonzero=True, clip=(0.5, 99.5)), (
+            f"{why}; {zeros:.0%} of the voxels are exactly 0, cut away, and do not count"
+        )
+    return ZScore(clip=(0.5, 99.5)), f"{why}; percentiles 0.5 and 99.5 tame single bright voxels"
+
+
+def _largest_planes(fingerprint: Fingerprint, recipe: Recipe) -> Shape2D:
+    """Return the (rows, columns) that hold every plane of every case."""
+    shape = [int(spread.most) for spread in fingerprint.shape]
+    if recipe.pixel_mm is not None:
+        shape = [
+            max(1, round(extent.most / mm))
+            for extent, mm in zip(fingerprint.extent_mm, recipe.pixel_mm, strict=True)
+        ]
+    planes = [in_plane(view, shape) for view in recipe.views or ()]
+    return int(max(rows for rows, _ in planes)), int(max(columns for _, columns in planes))
+
+
+def _depth(planes: Shape2D, tile: Shape2D | None) -> tuple[int, str]:
+    """Return as many poolings as leave something to see at the bottom."""
+    shortest = min(min(planes), *(tile or planes))
+    depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
+    if tile is not None:
+        while depth > 1 and any(size % 2**depth for size in tile):
+            depth -= 1
+    return depth, f"leaves {_LEAST_BOTTOM} pixels or more of {shortest}; at least 2, at most 4"
+
+
+def _tile(planes: Shape2D, depth: int) -> tuple[Shape2D, str]:
+    """Return the largest plane, rounded up to what the poolings divide."""
+    multiple = 2**depth
+    cap = max(1, _LARGEST_TILE // multiple)
+    rows, columns = (multiple * min(cap, ceil(size / multiple)) for size in planes)
+    return (rows, columns), (
+        f"the largest plane is {planes[0]}x{planes[1]}; a tile that holds it needs no stitching, "
+        f"and {_LARGEST_TILE} is the most"
+    )
+
+
+def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:
+    """Return more tiles on a label where labels are small or rare."""
+    planes = min(fingerprint.labelled_planes[slice_axis(view)] for view in views)
+    if fingerprint.labels and (fingerprint.foreground < _RARE_VOXELS or planes < _RARE_PLANES):
+        return _MORE_FOREGROUND, (
+            f"{fingerprint.foreground:.2%} of the voxels and {planes:.0%} of the planes are "
+            "labelled: tiles that show nothing teach little"
+        )
+    return _FOREGROUND, "as nnU-Net: a third of the tiles on a label keeps the background known"
+
+
+def _found_labels(fingerprint: Fingerprint) -> tuple[Label, ...]:
+    """Return a label for each value that occurs."""
+    return plain_labels({value: f"label {value}" for value in fingerprint.values})

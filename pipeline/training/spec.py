@@ -1,0 +1,40 @@
+"""A settled recipe -> what the bundle to be expects and emits."""
+
+from pathlib import Path
+
+from voxtile.errors import ManifestError
+from voxtile.models.spec import ModelSpec, Network
+
+from .recipe import Recipe, settled
+from .rules import is_exclusive
+
+
+def make_spec(
+    name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
+) -> ModelSpec:
+    """Return the spec of the network to be; its checksum is not known yet."""
+    if not recipe.labels:
+        raise ManifestError(
+            [f"{manifest}: no training label has a value other than 0, so nothing can be learnt"]
+        )
+    return ModelSpec(
+        name=name,
+        description=description,
+        channels=channels,
+        context_slices=settled(recipe.context_slices),
+        spacing_mm=recipe.pixel_mm,
+        intensity=recipe.scaling,
+        tile=settled(recipe.tile),
+        multiple=2 ** settled(recipe.depth),
+        overlap=recipe.overlap,
+        labels=recipe.labels,
+        activation="softmax" if is_exclusive(recipe.labels) else "sigmoid",
+        networks=tuple(
+            Network(
+                file="unet.keras" if len(recipe.networks) == 1 else f"unet_{'_'.join(views)}.keras",
+                sha256="0" * 64,
+                views=views,
+            )
+            for views in recipe.networks
+        ),
+    )

@@ -1,0 +1,58 @@
+"""Which cases of a manifest are learnt from and which are validated on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from voxtile.case import Case
+from voxtile.errors import ManifestError
+
+from .preparation import StoredCase
+from .recipe import Recipe
+
+
+def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list[Case]]:
+    """Return the cases to learn from and those to validate on, or say all that is wrong."""
+    training = [case for case in cases if case.split == "train"]
+    validation = [case for case in cases if case.split == "val"]
+    problems = [
+        f"{manifest} has no case with split {split!r}; {why}: add a column split with 'train' for "
+        "the cases to learn from and 'val' for about a fifth that choose the checkpoint"
+        for split, chosen, why in (
+            ("train", training, "there is nothing to learn from"),
+            ("val", validation, "without one nobody knows when to stop or what was learnt"),
+        )
+        if not chosen
+    ]
+    problems += [
+        f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
+        "name its mask in column label, or leave its split empty"
+        for case in training + validation
+        if case.label is None
+    ]
+    # A patient on both sides would be recognised rather than segmented.
+    learnt = {case.group: case.line for case in training if case.group}
+    problems += [
+        f"{manifest} line {case.line}: group {case.group!r} is in val here but in train on line "
+        f"{learnt[case.group]}; keep a group in one split"
+        for case in validation
+        if case.group in learnt
+    ]
+    if problems:
+        raise ManifestError(problems)
+    return training, validation
+
+
+def check_values(
+    judged: Sequence[StoredCase], validation: Sequence[Case], recipe: Recipe, manifest: Path
+) -> None:
+    """Refuse validation labels with values that no training label has: nobody could learn them."""
+    known = {value for label in recipe.labels for value in label.values}
+    problems = [
+        f"{manifest} line {case.line}: case {case.case_id}: the label has values "
+        f"{sorted(set(stored.facts.values) - known)}, but the training labels only "
+        f"{sorted(known)}; move a case that has them to train, or correct the mask"
+        for stored, case in zip(judged, validation, strict=True)
+        if known and not known.issuperset(stored.facts.values)
+    ]
+    if problems:
+        raise ManifestError(problems)

@@ -1,0 +1,119 @@
+"""Fine-tuning: what a recipe takes over from the bundle that a training begins with."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import Label, ModelSpec, View
+
+from .recipe import Recipe
+
+# A quarter of the rate for networks that begin from noise: what is known should not be undone.
+_RATE = 5e-4
+
+
+def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
+    """Return the recipe with all that the bundle's networks fix.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is set in it must agree with the bundle.
+    start : Bundle
+    channels : sequence of str
+        Of the manifest.
+
+    Raises
+    ------
+    ValueError
+        If channels, labels or another choice differ; says what the bundle has.
+    """
+    spec = start.spec
+    if tuple(channels) != spec.channels:
+        raise ValueError(
+            f"the manifest has channels {', '.join(channels)}, but {start.folder} was trained on "
+            f"{', '.join(spec.channels)}; name the manifest's columns alike, or train from scratch"
+        )
+    if recipe.labels and _meaning(recipe.labels) != _meaning(spec.labels):
+        raise ValueError(
+            f"the labels asked for are {_words(recipe.labels)}, but {start.folder} has "
+            f"{_words(spec.labels)}; give it the same, or train from scratch"
+        )
+    fixed: dict[str, Any] = {
+        "views": spec.views,
+        "network": _kind(start),
+        "context_slices": spec.context_slices,
+        "spacing_mm": spec.spacing_mm or "native",
+        "intensity": spec.intensity,
+        "depth": spec.multiple.bit_length() - 1,
+    }
+    known = {choice.name: choice.default for choice in fields(Recipe)}
+    for name, value in fixed.items():
+        asked = getattr(recipe, name)
+        if asked not in (known[name], value):
+            raise ValueError(
+                f"{name} {asked} was asked for, but {start.folder} has {value}, which fine-tuning "
+                "cannot change; leave it out, or train from scratch"
+            )
+    return replace(
+        recipe,
+        **fixed,
+        tile=recipe.tile or spec.tile,
+        labels=recipe.labels or spec.labels,
+        learning_rate=recipe.learning_rate or _RATE,
+        **_architecture(start),
+    )
+
+
+def _architecture(start: Bundle) -> dict[str, Any]:
+    """Return what the networks are like, for the record: they are taken as they are."""
+    network = starting_network(start, start.spec.networks[0].views)
+    widths = [layer.filters for layer in network.layers if hasattr(layer, "filters")]
+    told = start.spec.training.get("recipe")
+    known = {} if not isinstance(told, dict) else told
+    return {
+        "filters": widths[0] if widths else None,
+        **{name: known[name] for name in ("normalisation", "dropout") if name in known},
+    }
+
+
+def _kind(start: Bundle) -> str:
+    """Return how the bundle's networks divide the views."""
+    networks = start.spec.networks
+    if len(networks) == 1 and len(networks[0].views) > 1:
+        return "shared"
+    views = [network.views for network in networks]
+    if any(len(served) != 1 for served in views) or len(set(views)) != len(views):
+        raise ValueError(
+            f"{start.folder} is an ensemble of {len(networks)} networks; fine-tune a bundle with "
+            "one network, or one for each view"
+        )
+    return "per_view"
+
+
+def starting_network(start: Bundle, views: tuple[View, ...]) -> Any:
+    """Return the bundle's network for these views, as a Keras model."""
+    from voxtile.engines.keras_engine import build
+
+    (entry,) = (network for network in start.spec.networks if network.views == views)
+    return build(start, entry)
+
+
+def _meaning(labels: Sequence[Label]) -> list[tuple[int, tuple[int, ...]]]:
+    """Return what decides the outputs: names and colours do not."""
+    return [(label.value, label.values) for label in labels]
+
+
+def _words(labels: Sequence[Label]) -> str:
+    """Return labels for a message."""
+    return ", ".join(f"{label.value} {label.name}" for label in labels)
+
+
+def check_output(spec: ModelSpec, start: Bundle) -> None:
+    """Refuse a bundle whose outputs are of another kind than the training's."""
+    if spec.activation != start.spec.activation:
+        raise ValueError(
+            f"{start.folder} has {start.spec.activation} outputs, but these labels need "
+            f"{spec.activation}; train from scratch"
+        )
