@@ -14,7 +14,7 @@ import pytest
 from training_cohort import TINY, cohort
 
 from voxtile import Bundle, load_bundle, train
-from voxtile.engine import build_network
+from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
 from voxtile.training import fit
 from voxtile.training.checkpoint import Standing, read_checkpoint, write_checkpoint

@@ -13,7 +13,7 @@ import pytest
 from training_cohort import INNER, OUTER, TINY, cohort, write_image, write_rows
 
 from voxtile import Bundle, load_bundle, score, segment, train
-from voxtile.engine import build_network
+from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.models.spec import Label, ZScore
 from voxtile.nifti import read_nifti, write_mask
