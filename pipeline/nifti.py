@@ -536,4 +536,4 @@ def _file_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes | mem
     yield bytes(4)
     for k in range(array.shape[2]):
         # No copy where the array lies in Fortran order, as volumes from files and masks do.
-        yield np.ascontiguousarray(array[:, :, k].T).data.cast("B")
+        yield np.ascontiguousarray(array[:, :, k].T).reshape(-1).view(np.uint8).data
