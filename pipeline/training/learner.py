@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from voxtile.engines.keras_engine import gpu_count
 from voxtile.models.backend import keras
 
 from .loss import make_loss
@@ -138,4 +139,4 @@ def predictor(network: keras.Model) -> Predict:
 
 def has_gpu() -> bool:
     """Whether the backend sees a GPU."""
-    return bool(keras.distribution.list_devices("gpu"))
+    return gpu_count() > 0

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, get_args
 
-from voxtile.models.spec import Intensity, Label, Normalisation, View
+from voxtile.models.spec import Axis, Intensity, Label, Normalisation, View
 
 from .augmentation import Augmentation
 
 Shape2D = tuple[int, int]
-Axis = Literal["R", "A", "S"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Choice = TypeVar("Choice")
 
