@@ -14,17 +14,26 @@ import typer
 from .cli_exit import ENVIRONMENT, SOME_FAILED, USAGE, explained, refuse
 from .cli_manifest import app as manifest_app
 from .cli_options import (
+    Batch,
+    DeviceOption,
     Duplicates,
     DuplicatesOption,
+    EngineOption,
     Manifest,
+    MaxMemory,
     MissingOption,
     MissingSlices,
+    Model,
     Nan,
     NanOption,
+    Overlap,
+    PrecisionOption,
     Root,
     Series,
+    Tile,
     Tilt,
     TiltOption,
+    Tta,
     Volume,
     read_policy,
 )
@@ -63,57 +72,6 @@ app = typer.Typer(
 app.add_typer(manifest_app, name="manifest")
 
 
-_NETWORK = "The network"
-Tile = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=_NETWORK,
-        help="Tile as ROWSxCOLUMNS, such as 256x256 (default: fitted to the plane).",
-    ),
-]
-Overlap = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=0.95,
-        rich_help_panel=_NETWORK,
-        help="Overlap of tiles, a fraction (default: spec).",
-    ),
-]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=1, rich_help_panel=_NETWORK, help="Tiles in the network at once."),
-]
-Tta = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=_NETWORK,
-        help="Judge mirrored planes too: none, flips, or axes such as A,S (default: spec).",
-    ),
-]
-MaxMemory = Annotated[
-    float | None,
-    typer.Option(
-        min=1,
-        rich_help_panel=_NETWORK,
-        help="MB to plan with, for all workers (default: 70 % of what is free).",
-    ),
-]
-EngineOption = Annotated[
-    str,
-    typer.Option("--engine", rich_help_panel=_NETWORK, help="auto, keras, openvino or onnx."),
-]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        rich_help_panel=_NETWORK,
-        help="auto, float32, bfloat16 or float16; auto takes what models verify has shown.",
-    ),
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", rich_help_panel=_NETWORK, help="auto, cpu, gpu or gpu:N.")
-]
 Nsd = Annotated[
     str, typer.Option(help="Tolerances of the surface Dice in mm, such as 1,2; empty for none.")
 ]
@@ -126,13 +84,6 @@ By = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="Name of a shipped model, or a model folder; several with commas decide together.",
-        show_default=False,
-    ),
-]
 
 
 def _show_version(asked: bool) -> None:

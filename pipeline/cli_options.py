@@ -66,6 +66,66 @@ TiltOption = Annotated[
     typer.Option(help="Gantry tilt: refuse, keep slices as acquired, or resample to upright."),
 ]
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a shipped model, or a model folder; several with commas decide together.",
+        show_default=False,
+    ),
+]
+
+_NETWORK = "The network"
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_NETWORK,
+        help="Tile as ROWSxCOLUMNS, such as 256x256 (default: fitted to the plane).",
+    ),
+]
+Overlap = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.95,
+        rich_help_panel=_NETWORK,
+        help="Overlap of tiles, a fraction (default: spec).",
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, rich_help_panel=_NETWORK, help="Tiles in the network at once."),
+]
+Tta = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=_NETWORK,
+        help="Judge mirrored planes too: none, flips, or axes such as A,S (default: spec).",
+    ),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        rich_help_panel=_NETWORK,
+        help="MB to plan with, for all workers (default: 70 % of what is free).",
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option("--engine", rich_help_panel=_NETWORK, help="auto, keras, openvino or onnx."),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        rich_help_panel=_NETWORK,
+        help="auto, float32, bfloat16 or float16; auto takes what models verify has shown.",
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", rich_help_panel=_NETWORK, help="auto, cpu, gpu or gpu:N.")
+]
+
 
 def read_policy(**words: Any) -> "ReadPolicy":
     """Return the reading policy of the options; each is named as in `ReadPolicy`."""

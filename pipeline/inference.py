@@ -255,13 +255,30 @@ def _resampling(
     ras: Volume, view: View, shape: tuple[int, int], spec: ModelSpec
 ) -> tuple[Resampler, Resampler] | tuple[None, None]:
     """Return the way to the spec's in-plane spacing and back; None where the scan has it."""
+    wants = new_spacing(view, ras.spacing_mm, spec)
+    if wants is None:
+        return None, None
+    return resamplers(shape, in_plane(view, ras.spacing_mm), wants)
+
+
+def new_spacing(
+    view: View, spacing_mm: tuple[float, float, float], spec: ModelSpec
+) -> tuple[float, float] | None:
+    """Return the spacing (rows, columns) that planes are brought to; None where they have it.
+
+    Parameters
+    ----------
+    view : View
+    spacing_mm : (R, A, S)
+        Of the canonical volume.
+    spec : ModelSpec
+    """
     if spec.spacing_mm is None:
-        return None, None
-    has = in_plane(view, ras.spacing_mm)
+        return None
     wants = in_plane(view, spec.spacing_mm)
-    if np.allclose(has, wants, rtol=_SAME_SPACING):
-        return None, None
-    return resamplers(shape, has, wants)
+    if np.allclose(in_plane(view, spacing_mm), wants, rtol=_SAME_SPACING):
+        return None
+    return wants
 
 
 def occupied_planes(

@@ -162,7 +162,7 @@ def _answers(
     busy = [tile for tile in tiles if tile is not None]
     answers: Iterator[np.ndarray] = iter(())
     if busy:
-        filled = np.zeros((_batch_for(len(busy), tiling.batch), *busy[0].shape), np.float32)
+        filled = np.zeros((batch_for(len(busy), tiling.batch), *busy[0].shape), np.float32)
         np.stack(busy, out=filled[: len(busy)])
         answers = iter(panel.judge(filled))
     for tile in tiles:
@@ -173,12 +173,12 @@ def _answers(
             yield next(answers)
 
 
-def _batch_for(tiles: int, most: int) -> int:
+def batch_for(tiles: int, most: int) -> int:
     """Return the size to fill a batch up to: one of few, so that few are compiled.
 
     Examples
     --------
-    >>> [_batch_for(tiles, 12) for tiles in (12, 7, 6, 2, 1)]
+    >>> [batch_for(tiles, 12) for tiles in (12, 7, 6, 2, 1)]
     [12, 12, 6, 3, 1]
     """
     size = most

@@ -123,7 +123,7 @@ def run_manifest(
     settings = settings or RunSettings()
     batch = batch or BatchSettings()
     out = Path(out)
-    everything = _chosen(manifest, root, settings)
+    everything = chosen_cases(manifest, root, settings)
     if batch.cluster is not None:  # other machines have another current folder
         out, everything = out.absolute(), tuple(map(_anywhere, everything))
     cases = everything if batch.shard is None else batch.shard.of(everything)
@@ -132,7 +132,7 @@ def run_manifest(
         bundle = _found_anywhere(bundle)
     job = Job(
         bundle=bundle,
-        plans=make_plans(bundle, _planned(settings.plan, batch), known=models is None),
+        plans=make_plans(bundle, with_memory(settings.plan, batch), known=models is None),
         settings=settings,
         out=out,
         engine=CALLABLE if models is not None else choose_engine(bundle, settings.engine),
@@ -386,7 +386,7 @@ def _client(batch: BatchSettings, out: Path) -> Iterator[Any]:
         yield client
 
 
-def _chosen(
+def chosen_cases(
     manifest: str | Path, root: str | Path | None, settings: RunSettings
 ) -> tuple[Case, ...]:
     """Return the manifest's cases of the splits that were asked for."""
@@ -399,7 +399,7 @@ def _chosen(
     return cases
 
 
-def _planned(wish: PlanWish, batch: BatchSettings) -> PlanWish:
+def with_memory(wish: PlanWish, batch: BatchSettings) -> PlanWish:
     """Return what was asked for, with a share of the memory that is free for each worker."""
     if wish.memory_mb is not None or batch.cluster is not None:  # other machines have their own
         return wish
