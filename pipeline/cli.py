@@ -30,6 +30,7 @@ from .cli_options import (
     PrecisionOption,
     Root,
     Series,
+    SplitOption,
     Tile,
     Tilt,
     TiltOption,
@@ -38,6 +39,7 @@ from .cli_options import (
     read_policy,
 )
 from .cli_options import label_map as label_map_of
+from .cli_speed import bench, plan
 from .cli_words import (
     cluster_of,
     engine_of,
@@ -70,6 +72,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(manifest_app, name="manifest")
+app.command()(plan)
+app.command()(bench)
 
 
 Nsd = Annotated[
@@ -111,9 +115,7 @@ def run(
     model: Model,
     out: Out,
     root: Root = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only cases of these splits, such as val or val,test.")
-    ] = None,
+    split: SplitOption = None,
     label_map: Annotated[
         str | None, typer.Option(help="Rename reference values, such as 2:1,3:1.")
     ] = None,

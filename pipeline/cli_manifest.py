@@ -1,7 +1,5 @@
 """`voxtile manifest`: words -> calls, for making, checking, dividing and handing on manifests."""
 
-import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +20,7 @@ from .cli_options import (
     Tilt,
     TiltOption,
     Volume,
+    counter,
     read_policy,
 )
 from .cli_options import label_map as label_map_of
@@ -108,7 +107,7 @@ def build(
             Outputs(out, key, label_names),
             kind=chosen,
             options=BuildOptions(labels, label_pattern, words_of(suffix) or (), root),
-            on_files=_counter("files"),
+            on_files=counter("files"),
         )
         for notice in found.notices:
             typer.echo(f"note: {notice}")
@@ -173,7 +172,7 @@ def check(
             root=root,
             spec=None if model is None else load_bundle(model).spec,
             settings=CheckSettings(deep, policy, label_map_of(label_map)),
-            on_case=None if as_json else _counter("cases"),
+            on_case=None if as_json else counter("cases"),
         )
         if as_json:
             typer.echo(json.dumps(result.as_json(), indent=1, allow_nan=False))
@@ -264,9 +263,7 @@ def export(
                 tilt=tilt,
             ),
         )
-        for notice in export_manifest(
-            manifest, out, settings, root=root, on_case=_counter("cases")
-        ):
+        for notice in export_manifest(manifest, out, settings, root=root, on_case=counter("cases")):
             typer.echo(f"note: {notice}")
         typer.echo(f"data set: {out}")
 
@@ -283,18 +280,6 @@ def _fractions(text: str | None) -> dict[str, float] | None:
     if len(shares) < len(pairs):
         raise ValueError(f"--fractions {text!r} names a part twice")
     return shares
-
-
-def _counter(what: str) -> Callable[[int, int], None]:
-    """Return what says on a terminal how far a job is; silent elsewhere."""
-
-    def say(done: int, count: int) -> None:
-        if sys.stderr.isatty():
-            end = "\r" if done < count else "\r\x1b[K"
-            sys.stderr.write(f"{done}/{count} {what}{end}")
-            sys.stderr.flush()
-
-    return say
 
 
 def _show(result: "CheckResult") -> None:

@@ -1,5 +1,7 @@
 """Options that several commands share: each is written once."""
 
+import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +48,9 @@ Root = Annotated[
 ]
 Volume = Annotated[
     int | None, typer.Option(min=0, help="Which volume of 4D scans, counting from 0.")
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="Only cases of these splits, such as val or val,test.")
 ]
 NanOption = Annotated[Nan, typer.Option(help="NaN voxels: refuse, or fill with the minimum.")]
 Series = Annotated[
@@ -150,3 +155,15 @@ def label_map(text: str | None) -> dict[int, int]:
     if not all(0 <= value <= 65535 for pair in renamed.items() for value in pair):
         raise ValueError(f"--label-map {text!r}: values are 0 to 65535")
     return renamed
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """Return what says on a terminal how far a job is; silent elsewhere."""
+
+    def say(done: int, count: int) -> None:
+        if sys.stderr.isatty():
+            end = "\r" if done < count else "\r\x1b[K"
+            sys.stderr.write(f"{done}/{count} {what}{end}")
+            sys.stderr.flush()
+
+    return say

@@ -1,6 +1,7 @@
 """Networks run by Keras, on whichever backend it is set to: the reference."""
 
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,31 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
         raise ModelError(f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each")
     check_shapes(*shapes, network, bundle.spec, name)
     return model if precision == "float32" else _at_precision(model, precision)
+
+
+def multiplier(size: int, engine: Engine) -> Callable[[], None]:
+    """Return a function that multiplies two square matrices on an engine's device, and waits.
+
+    What it reaches is the most that a network can hope for there.
+
+    Parameters
+    ----------
+    size : int
+        Rows and columns.
+    engine : Engine
+    """
+    place = _placed_on(engine.device)
+    numbers = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+    with place:
+        one, other = (keras.ops.convert_to_tensor(part, engine.precision) for part in numbers)
+
+    def multiply() -> None:
+        with place:
+            product = keras.ops.matmul(one, other)
+            # A GPU answers before it is done; a number of the result must wait for it.
+            keras.ops.convert_to_numpy(keras.ops.cast(product[0, 0], "float32"))
+
+    return multiply
 
 
 def gpu_count() -> int:
