@@ -192,8 +192,8 @@ class Forecast:
             f"({figure(slowest.network_s)} s in the networks; {rest})"
         )
         yield (
-            f"start: {figure(self.start_s)} s to load, {figure(self.first_s)} s for the first batch "
-            "of each shape"
+            f"start: {figure(self.start_s)} s to load, {figure(self.first_s)} s for the "
+            "first batch of each shape"
         )
         yield f"most memory: {largest.case_id}, {largest.memory_mb:,.0f} MB"
         yield (
