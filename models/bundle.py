@@ -184,9 +184,15 @@ def _together(bundles: Sequence[Bundle]) -> Bundle:
                     f"{first.folder} and {other.folder} cannot decide together: their {what} are "
                     f"{one} and {another}"
                 )
-    twice = [bundle.folder for bundle in bundles if bundles.count(bundle) > 1]
-    if twice:
-        raise ModelError(f"{twice[0]} is named twice; each model counts once")
+    known: dict[str, Path] = {}
+    for bundle in bundles:
+        # A copy, or another path to the same folder, is the same model.
+        if (earlier := known.setdefault(bundle.sha256, bundle.folder)) is not bundle.folder:
+            raise ModelError(
+                f"{bundle.folder} is named twice"
+                + (f" (as {earlier})" if earlier != bundle.folder else "")
+                + "; each model counts once"
+            )
     return replace(first, others=tuple(bundles[1:]))
 
 
