@@ -41,9 +41,7 @@ def test_a_fitted_tile_is_allowed_by_network_spec_and_memory(plan: Plan, plane) 
 def test_tiles_cover_the_plane_and_share_the_overlap(plan: Plan, plane) -> None:
     tiling = plan.for_plane(plane)
     grid = tiling.grid(plane)
-    rows, columns = (
-        {origin[axis] for origin in grid.origins} for axis in (0, 1)
-    )
+    rows, columns = ({origin[axis] for origin in grid.origins} for axis in (0, 1))
     for starts, tile, size, overlap in zip(
         (rows, columns), tiling.tile, plane, plan.overlap, strict=True
     ):
