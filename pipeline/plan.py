@@ -157,7 +157,10 @@ class Plan:
         return Tiling(tile, (rows, columns), self.weighting, self._batch(tile))
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
-        """Return the tile whose grid has the fewest pixels; of equals the one with fewest tiles."""
+        """Return the whole plane where it fits, else the tile whose grid has the fewest pixels.
+
+        Of equals the one with fewest tiles.
+        """
         choices = [
             [
                 (count, _rounded(-(-(size + (count - 1) * shared) // count), least, self.multiple))
@@ -165,6 +168,9 @@ class Plan:
             ]
             for size, least, shared in zip(plane, self.tile, self.overlap, strict=True)
         ]
+        (_, tall), (_, wide) = choices[0][0], choices[1][0]
+        if tall * wide <= self.largest:  # no seam is worth what rounding up costs
+            return tall, wide
         fitting = [
             (rows[0] * columns[0] * rows[1] * columns[1], rows[0] * columns[0], rows[1], columns[1])
             for rows, columns in product(*choices)
