@@ -8,12 +8,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 READERS = ("nifti.py", "reading.py", "isolation.py", "dicom/*.py")
+# Where a run says that it did otherwise than planned.
+MENDERS = ("engines/*.py", "batch/drive.py")
 
 
-def used(kind: str) -> set[str]:
-    """Codes that the readers construct an error or notice with."""
+def used(kind: str, files: tuple[str, ...] = READERS) -> set[str]:
+    """Codes that files of the source construct an error or notice with."""
     codes = set()
-    for pattern in READERS:
+    for pattern in files:
         for path in (ROOT / "pipeline").glob(pattern):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == kind:
@@ -37,3 +39,12 @@ def test_the_table_names_every_code(kind: str, heading: str) -> None:
     documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     assert documented == sorted(documented)
     assert set(documented) == used(kind)
+
+
+def test_the_notices_of_a_run_that_mended_itself_are_documented() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    table = text.split("| notice | when |\n", 1)[1].split("\n\n", 1)[0]
+    # `unexpected` stands in for a reason that is missing, and is never a warning.
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == used("Notice", MENDERS) - {
+        "unexpected"
+    }
