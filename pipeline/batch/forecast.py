@@ -422,9 +422,10 @@ def _sizes(steps: dict[str, list[Pass]], bundle: Bundle, rates: Rates) -> tuple[
 def _table(sizes: Sequence[PlaneSize]) -> Iterator[str]:
     """Yield sizes as lines of equal columns."""
     models = len({size.model for size in sizes}) > 1
-    names = ("view", "plane", "mm", "resampled", "tile", "grid", "overlap", "batch")
-    names += ("cases", "planes", "tiles", "GFLOP", "s")
-    rows = [(*(["model"] if models else []), *names)]
+    names = ["model"] if models else []
+    names += ["view", "plane", "mm", "resampled", "tile", "grid", "overlap", "batch"]
+    names += ["cases", "planes", "tiles", "GFLOP", "s"]
+    rows = [tuple(names)]
     rows += [
         (
             *([size.model] if models else []),
