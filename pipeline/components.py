@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 # Neighbouring lines, each pair once: the line itself has its runs apart already.
 _NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
+# Voxels of a slab whose runs are held at once.
+_SLAB_VOXELS = 2**21
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +136,44 @@ def find_components(mask: np.ndarray) -> Components:
     graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(number, number))
     count, component = connected_components(graph, directed=False) if number else (0, ones)
     return Components(runs, component, int(count))
+
+
+def component_count(mask: np.ndarray) -> int:
+    """Return the number of connected parts of a mask, without holding all of its runs.
+
+    Slabs of the mask are looked at one after the other; a plane that two of
+    them share says which of their parts are one. A mask of noise, which has
+    millions of runs, needs no more memory than one slab of it.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (i, j, k)
+
+    Examples
+    --------
+    >>> mask = np.zeros((3, 3, 3), bool)
+    >>> mask[0, 0, 0] = mask[1, 1, 1] = mask[0, 2, 2] = True
+    >>> component_count(mask), component_count(mask[:, ::2])
+    (1, 2)
+    """
+    planes, rows, columns = mask.shape
+    thick = max(1, _SLAB_VOXELS // max(1, rows * columns))
+    links = []
+    nodes = 0
+    shared = np.zeros(0, np.intp)  # parts that the runs of the last plane belong to
+    for start in range(0, max(planes, 1), thick):
+        # One plane more than its own: the next slab begins with it.
+        slab = find_components(mask[start : start + thick + 1])
+        if start:
+            links.append((shared, nodes + slab.component[: len(shared)]))
+        on_last = slab.runs.starts >= thick * rows * (columns + 1)
+        shared = nodes + slab.component[on_last]
+        nodes += slab.count
+    if len(links) == 0:
+        return nodes
+    ones, others = (np.concatenate(part) for part in zip(*links, strict=True))
+    graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(nodes, nodes))
+    return int(connected_components(graph, directed=False)[0]) if nodes else 0
 
 
 def count_lesions(prediction: Components, reference: Components) -> LesionCounts:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from voxtile.models.spec import Label
 
-from .components import Components, LesionCounts, count_lesions, find_components
+from .components import LesionCounts, component_count, count_lesions, find_components
 from .metric_names import nsd_column
 from .metrics import Overlap, check_one_grid, labels_of
 from .surface import SurfaceDistances, measure_surfaces
@@ -148,8 +148,7 @@ def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, 
     """Return voxels and connected parts of each label of one mask."""
     regions = [label.values for label in labels]
     return tuple(
-        (int(np.count_nonzero(part)), find_components(part).count)
-        for (part,) in _masks((mask,), regions)
+        (int(np.count_nonzero(part)), component_count(part)) for (part,) in _masks((mask,), regions)
     )
 
 
@@ -168,17 +167,22 @@ def _score(
         fp=int(np.count_nonzero(prediction)) - tp,
         fn=int(np.count_nonzero(reference)) - tp,
     )
-    parts: list[Components] = [find_components(mask) for mask in (prediction, reference)]
+    found = _lesions(prediction, reference) if lesions else None
     return Score(
         label.value,
         label.name,
         overlap,
         measure_surfaces(prediction, reference, linear),
-        components_pred=parts[0].count,
-        components_ref=parts[1].count,
-        lesions=count_lesions(*parts) if lesions else None,
+        components_pred=component_count(prediction),
+        components_ref=component_count(reference),
+        lesions=found,
         voxel_volume_ml=voxel_volume_ml,
     )
+
+
+def _lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts:
+    """Match the components of two masks."""
+    return count_lesions(find_components(prediction), find_components(reference))
 
 
 def _masks(

@@ -4,6 +4,7 @@ import csv
 import math
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxtile.components import count_lesions, find_components
+from voxtile.components import component_count, count_lesions, find_components
 from voxtile.metrics import plain_labels
 from voxtile.nifti import read_nifti
 from voxtile.scoring import Measures, score
@@ -335,3 +336,10 @@ def test_a_large_pair_is_measured_quickly() -> None:
     begin = time.process_time()
     assert len(score(*masks)) == 3
     assert time.process_time() - begin < 5  # 0.7 s on a quiet core
+
+
+@given(pairs(), st.integers(1, 100))
+def test_slabs_count_the_components_of_the_whole(pair, voxels: int) -> None:
+    with mock.patch("voxtile.components._SLAB_VOXELS", voxels):
+        for mask in pair:
+            assert component_count(mask) == find_components(mask).count
