@@ -52,10 +52,9 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
         If the processor has no such precision.
     """
     name = str(bundle.folder / network.file)
+    source: Path | bytes = ensure(bundle, network)
     if network.file.endswith(".onnx"):
-        source: Path | bytes = bundle.read_network(network)
-    else:
-        source = ensure(bundle, network)
+        source = bundle.read_network(network)
     try:
         model = open_model(source, engine)
     except RuntimeError as error:
@@ -65,6 +64,12 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
         ) from error
     check_shapes(*model.shapes, network, bundle.spec, name)
     return adapted(model, network, bundle.spec)
+
+
+def precisions() -> tuple[Precision, ...]:
+    """Return what this processor computes in, float32 first."""
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(precision for precision, unit in _CAPABILITIES.items() if unit in able)
 
 
 def write(function: Any, path: Path) -> None:
@@ -100,8 +105,7 @@ def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
         If OpenVINO cannot read it.
     """
     core = ov.Core()
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if _CAPABILITIES[engine.precision] not in able:
+    if engine.precision not in precisions():
         # It would compute in float32 and not say so.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
