@@ -180,7 +180,7 @@ def test_an_outer_region_is_connected_through_the_inner_one() -> None:
 
 
 def test_what_a_region_loses_becomes_background() -> None:
-    # Written order: the inner label over the outer. A removed inner voxel is 0, not the outer label.
+    # The inner label was written over the outer; a removed inner voxel is 0 and not the outer one.
     line = [[[1, 2, 2, 1, 2, 1]]]
     step = Cleaning(label=2, largest=1)
     assert cleaned(line, step, labels=NESTED) == [[[1, 2, 2, 1, 0, 1]]]
