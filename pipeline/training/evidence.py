@@ -98,14 +98,14 @@ def gather(
 def of_view(
     spec: ModelSpec, models: Sequence[Model], view: View
 ) -> tuple[ModelSpec, tuple[Model, ...]]:
-    """Return a spec and models that judge one view only, without post-processing."""
+    """Return a spec and models that judge one view only, and are otherwise the same."""
     serving = [
         (network.model_copy(update={"views": (view,)}), model)
         for network, model in zip(spec.networks, models, strict=True)
         if view in network.views
     ]
     networks, chosen = zip(*serving, strict=True)
-    return spec.model_copy(update={"networks": networks, "postprocess": ()}), chosen
+    return spec.model_copy(update={"networks": networks}), chosen
 
 
 def _gather(
@@ -117,6 +117,7 @@ def _gather(
     least: float,
 ) -> Evidence:
     """Judge one case by each view."""
+    spec = spec.model_copy(update={"postprocess": ()})  # it sees no probabilities
     shape = canonical(case.volume).shape
     whole = []
     for view in spec.views:
