@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from phantoms import make_spec
-from test_training import TINY, cohort
+from training_cohort import TINY, cohort
+from typer.testing import CliRunner
 
 from voxtile import load_bundle, segment
+from voxtile.cli import app
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.models.spec import Cleaning, Label, ModelError, Network
 from voxtile.nifti import read_nifti
@@ -19,6 +21,8 @@ from voxtile.summary import COLUMNS
 from voxtile.training.cross_validation import cross_validate
 from voxtile.training.ensemble import ensemble_spec
 from voxtile.training.joining import check_alike, cross_validation_table
+
+runner = CliRunner()
 
 RECIPE = replace(TINY, epochs=2, steps_per_epoch=12, views=("axial", "coronal"), network="per_view")
 
@@ -37,6 +41,11 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = cross_validate(manifest, folder / "cv", 2, **settings)
     assert done is not None
     assert "fold 1: finished before" in said
+    assert [line.split(":")[0] for line in done.lines()][:3] == [
+        "fused, label 1",
+        "fused, label 2",
+        "fused, mean of labels",
+    ]
     return folder
 
 
@@ -250,3 +259,18 @@ def test_a_failed_case_stays_in_every_count() -> None:
     assert dice["n_failed"].tolist() == [1, 1, 1]
     # Of each case the labels that have a value: (0.7 + 0.9) / 2.
     assert dice.loc[0, "mean"] == pytest.approx(0.8)
+
+
+def test_the_command_line_says_what_belongs_together(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "tttv")
+    words = ["train", str(manifest), "--out", str(tmp_path / "cv")]
+    refused = runner.invoke(app, [*words, "--fold", "1"])
+    assert refused.exit_code == 2
+    assert "--fold and --join are for --folds" in refused.output
+    missing = runner.invoke(app, [*words, "--folds", "2", "--join"])
+    assert missing.exit_code == 6
+    assert "0 of 2 folds are finished; missing: fold 0, fold 1" in missing.output
+    plan = runner.invoke(app, [*words, "--folds", "2", "--dry-run"])
+    assert plan.exit_code == 0
+    assert "fold 1 of 2: 1 cases to learn from, 1 to choose with, 2 held out" in plan.output
+    assert not (tmp_path / "cv").exists()

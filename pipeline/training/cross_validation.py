@@ -27,13 +27,13 @@ from voxtile.progress import show_progress
 
 from .drive import train
 from .fingerprint import take_fingerprint
-from .folds import make_fold, taking_part
+from .folds import Fold, make_fold, taking_part
 from .held_out import read_held_out, score_held_out
 from .joining import CrossValidation, finished_folds, fold_folder, join_folds
 from .preparation import describe_cases
 from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
-from .rules import settle
+from .rules import Reasons, settle
 from .warm_start import continued
 
 _IDENTITY, _RECIPE = "cross_validation.json", "recipe.toml"
@@ -128,11 +128,7 @@ def cross_validate(
         for fold in open_folds:
             folder = fold_folder(out, fold.number)
             if not (folder / "spec.json").exists():
-                say(
-                    f"fold {fold.number} of {count}: {len(fold.cases)} cases, "
-                    f"{sum(case.split == 'val' for case in fold.cases)} of them choose; "
-                    f"{len(fold.held_out)} are held out"
-                )
+                say(_words(fold))
                 train(
                     manifest,
                     folder,
@@ -164,6 +160,51 @@ def cross_validate(
     return join_folds(out, finished)
 
 
+def plan_folds(
+    manifest: str | Path,
+    count: int = 5,
+    *,
+    root: str | Path | None = None,
+    recipe: Recipe | None = None,
+    init: str | Path | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """Return what `cross_validate` would do, for people: it reads the cases and writes nothing.
+
+    Parameters and errors are those of `cross_validate`.
+    """
+    manifest = Path(manifest)
+    asked = recipe or Recipe()
+    cases = read_manifest(manifest, root=root)
+    folds = [make_fold(cases, count, number, asked.seed, manifest) for number in range(count)]
+    if init is not None:
+        asked = continued(asked, load_bundle(init), _channels(cases))
+    common, reasons = _settle(cases, asked, manifest, progress=progress)
+    return ["# recipe of every fold", dump_recipe(common, reasons), *map(_words, folds)]
+
+
+def _words(fold: Fold) -> str:
+    """Return how large a fold is, in words."""
+    choosing = sum(case.split == "val" for case in fold.cases)
+    return (
+        f"fold {fold.number} of {fold.count}: {len(fold.cases) - choosing} cases to learn from, "
+        f"{choosing} to choose with, {len(fold.held_out)} held out"
+    )
+
+
+def _settle(
+    cases: Sequence[Case], asked: Recipe, manifest: Path, *, progress: bool
+) -> tuple[Recipe, Reasons]:
+    """Return the recipe that follows from all cases that take part, and why."""
+    chosen = taking_part(cases, manifest)
+    with show_progress(shown=progress) as shown:
+        shown.begin("reading cases", len(chosen))
+        facts = describe_cases(
+            chosen, labels=asked.labels, manifest=manifest, advance=shown.advance
+        )
+    return settle(asked, take_fingerprint(facts, _channels(chosen), asked.labels))
+
+
 def _common_recipe(
     out: Path,
     cases: Sequence[Case],
@@ -177,13 +218,7 @@ def _common_recipe(
     place = out / _RECIPE
     if (out / _IDENTITY).exists() and place.exists():
         return read_recipe(place)
-    chosen = taking_part(cases, manifest)
-    with show_progress(shown=progress) as shown:
-        shown.begin("reading cases", len(chosen))
-        facts = describe_cases(
-            chosen, labels=asked.labels, manifest=manifest, advance=shown.advance
-        )
-    common, reasons = settle(asked, take_fingerprint(facts, _channels(cases), asked.labels))
+    common, reasons = _settle(cases, asked, manifest, progress=progress)
     write_text(place, dump_recipe(common, reasons))
     # Last: what is there now belongs together.
     write_json(out / _IDENTITY, identity)

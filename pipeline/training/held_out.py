@@ -75,16 +75,14 @@ def score_held_out(
 
 def read_held_out(folder: Path) -> pd.DataFrame | None:
     """Return what `score_held_out` wrote; None where it has not."""
+    words = ("case_id", "label_name", "status", "group", "view", "split")
     try:
-        return pd.read_csv(
-            folder / HELD_OUT,
-            dtype={
-                name: "str"
-                for name in ("case_id", "label_name", "status", "group", "view", "split")
-            },
-        )
+        table = pd.read_csv(folder / HELD_OUT, dtype=dict.fromkeys(words, "object"))
     except FileNotFoundError:
         return None
+    # A case without a group is its own: None and not NaN, as in a report that was never a file.
+    table["group"] = table["group"].where(table["group"].notna(), None)
+    return table
 
 
 def _reports(

@@ -69,6 +69,18 @@ class CrossValidation:
     page: str
     ensemble: Bundle
 
+    def lines(self) -> Iterator[str]:
+        """Yield the mean Dice of each view and label, and where the rest is."""
+        dice = self.summary[self.summary["metric"] == "dice"]
+        for row in dice.to_dict(orient="records"):
+            yield (
+                f"{row['view']}, {row['label_name']}: Dice {_cell(row)}, "
+                f"n {row['n_used']} of {row['n']}, worst {row['worst_case']} "
+                f"{_number('dice', row['worst'])}"
+            )
+        yield f"table: {self.ensemble.folder.parent / PAGE}"
+        yield f"model: {self.ensemble.folder}"
+
 
 def fold_folder(out: Path, number: int) -> Path:
     """Return where a fold lies."""
