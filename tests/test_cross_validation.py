@@ -24,7 +24,7 @@ from voxtile.training.joining import check_alike, cross_validation_table
 
 runner = CliRunner()
 
-RECIPE = replace(TINY, epochs=2, steps_per_epoch=12, views=("axial", "coronal"), network="per_view")
+RECIPE = replace(TINY, epochs=1, steps_per_epoch=15, views=("axial", "coronal"), network="per_view")
 
 
 @pytest.fixture(scope="module")
