@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.engine import load_models
+from voxtile.engines import choose_engine, load_models
 from voxtile.files import remove, write_text
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec, Network
@@ -23,9 +23,6 @@ from .judging import Scores, score_facts
 from .preparation import StoredCase
 from .selection import MARGIN, THRESHOLDS, Selection, select, view_shares
 from .selection_card import selection_lines
-
-# Small, because the last batch of a volume is filled up; it changes no result.
-_BATCH = 8
 
 
 def choose(folder: Path, cases: Sequence[StoredCase], work: Path) -> list[str]:
@@ -48,13 +45,14 @@ def choose(folder: Path, cases: Sequence[StoredCase], work: Path) -> list[str]:
     """
     bundle = load_bundle(folder)
     spec = bundle.spec
-    plan = make_plan(spec, batch=_BATCH)
+    plan = make_plan(bundle)
+    models = load_models(bundle, choose_engine(bundle))
     least = (
         min((*THRESHOLDS, *spec.thresholds))
         if spec.activation == "sigmoid"
         else 1 / spec.output_channels
     )
-    evidence = gather(cases, spec, load_models(bundle, plan), plan, work, least=least)
+    evidence = gather(cases, spec, models, plan, work, least=least)
     selection = select(evidence, spec)
     chosen = apply_selection(spec, selection)
     facts = {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voxtile.engine import Model
+from voxtile.engines import Model
 from voxtile.inference import Watch, infer
 from voxtile.models.spec import ModelSpec, View
 from voxtile.plan import Plan

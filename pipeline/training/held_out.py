@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from voxtile.case import Case
-from voxtile.engine import Model, load_models
+from voxtile.engines import Model, choose_engine, load_models
 from voxtile.errors import CaseError, EnvironmentFault
 from voxtile.files import write_text
 from voxtile.inference import infer
@@ -52,8 +52,8 @@ def score_held_out(
         several views, each alone follows, with the same thresholds and
         post-processing. A case that cannot be done has failed rows.
     """
-    plan = make_plan(bundle.spec)
-    models = load_models(bundle, plan)
+    plan = make_plan(bundle)
+    models = load_models(bundle, choose_engine(bundle))
     judges = {FUSED: (bundle.spec, models)}
     if len(bundle.spec.views) > 1:
         judges |= {view: of_view(bundle.spec, models, view) for view in bundle.spec.views}

@@ -23,7 +23,7 @@ from itertools import combinations
 import numpy as np
 
 from voxtile.components import find_components
-from voxtile.inference import decide
+from voxtile.decision import decide
 from voxtile.models.spec import Cleaning, Label, ModelSpec
 from voxtile.postprocess import clean
 from voxtile.volume import Volume
