@@ -129,6 +129,26 @@ class Label(_Frozen):
         return self.region or (self.value,)
 
 
+class Cleaning(_Frozen):
+    """What is done to one label of a finished mask, see `voxtile.postprocess.clean`.
+
+    Parameters
+    ----------
+    label : int
+        Its value; the parts are those of its region.
+    largest : int or None
+        How many parts stay, the largest first; None keeps all.
+    smallest_mm3 : float
+        Parts of less volume go.
+    fill_holes : bool
+    """
+
+    label: Annotated[int, Field(ge=1, le=65535)]
+    largest: Annotated[int, Field(ge=1)] | None = None
+    smallest_mm3: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    fill_holes: bool = False
+
+
 class Network(_Frozen):
     """One trained file of a bundle and the views it serves.
 
@@ -184,7 +204,11 @@ class ModelSpec(_Frozen):
         Softmax for exclusive labels, sigmoid for one or overlapping ones.
     thresholds : tuple of float
         Least probability for each sigmoid label; empty means 0.5.
+    postprocess : tuple of Cleaning
+        What is done to the finished mask, label by label; empty does nothing.
     networks : tuple of Network
+        A file that serves several views with different weights is named once
+        for each view.
     training : dict
         How it was trained: manifest hash, cases, scores, versions. For people.
     """
@@ -208,6 +232,7 @@ class ModelSpec(_Frozen):
     labels: Annotated[tuple[Label, ...], Field(min_length=1)]
     activation: Literal["softmax", "sigmoid"]
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    postprocess: tuple[Cleaning, ...] = ()
     networks: Annotated[tuple[Network, ...], Field(min_length=1)]
     training: dict[str, Any] = {}
 
@@ -224,7 +249,11 @@ class ModelSpec(_Frozen):
             ("channel", list(self.channels)),
             ("label value", [str(label.value) for label in self.labels]),
             ("label name", [label.name for label in self.labels]),
-            ("network file", [network.file for network in self.networks]),
+            (
+                "network file and view",
+                [f"{network.file} {view}" for network in self.networks for view in network.views],
+            ),
+            ("postprocess of label", [str(step.label) for step in self.postprocess]),
         ):
             twice = sorted({entry for entry in entries if entries.count(entry) > 1})
             if twice:
@@ -236,7 +265,15 @@ class ModelSpec(_Frozen):
                 raise ValueError("regions may overlap, so they need sigmoid outputs, not softmax")
         if self.thresholds and len(self.thresholds) != len(self.labels):
             raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
+        files = {(network.file, network.sha256) for network in self.networks}
+        if len(files) != len({file for file, _ in files}):
+            raise ValueError("a network file is named twice with different sha256")
         written = {label.value for label in self.labels}
+        unknown = sorted({step.label for step in self.postprocess} - written)
+        if unknown:
+            raise ValueError(
+                f"postprocess names label {unknown[0]}, but there are only {sorted(written)}"
+            )
         for label in self.labels:
             unwritten = sorted(set(label.values) - written)
             if unwritten or label.value not in label.values:

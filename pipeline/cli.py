@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 # Heading of the options that say how a batch runs, and change no result.
 _MANY = "Many cases"
+# Heading of the options of a cross-validation.
+_FOLDS = "Cross-validation (docs/cross-validation.md)"
 # Heading of the choices that the rules of a training make where they are left out.
 _CHOICES = "Choices (default: by rule, docs/training.md)"
 
@@ -548,7 +550,10 @@ def compare(
 @app.command()
 def train(
     manifest: Manifest,
-    out: Annotated[Path, typer.Option(help="Folder of the new model; must not exist.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the new model; must not exist, but for --folds."),
+    ],
     root: Root = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML with choices; the options below override it.")
@@ -619,10 +624,26 @@ def train(
     description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard events.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice (default: 0).")] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Cross-validate with so many folds of train and val.",
+            rich_help_panel=_FOLDS,
+        ),
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Train this fold only.", rich_help_panel=_FOLDS)
+    ] = None,
+    join: Annotated[
+        bool,
+        typer.Option("--join", help="Join the folds that are there.", rich_help_panel=_FOLDS),
+    ] = False,
 ) -> None:
     """Train U-Nets on a manifest's train split, and write them as a model folder."""
     with explained():
         from .evaluation import read_labels
+        from .training.cross_validation import cross_validate, plan_folds
         from .training.drive import plan_training
         from .training.drive import train as train_model
         from .training.recipe_file import asked_recipe
@@ -646,27 +667,36 @@ def train(
             "seed": seed,
         }
         asked = asked_recipe(recipe, given)
+        if folds is None and (fold is not None or join):
+            raise ValueError("--fold and --join are for --folds")
+        if dry_run and folds is not None:
+            _echo_lines(plan_folds(manifest, folds, root=root, recipe=asked, init=init))
+            return
         if dry_run:
             plan = plan_training(manifest, root=root, recipe=asked, init=init, name=out.name)
             _echo_lines(plan.lines())
             return
+        how: dict[str, Any] = {
+            "root": root,
+            "recipe": asked,
+            "init": init,
+            "resume": resume,
+            "description": description,
+            "licence": licence,
+            "tensorboard": tensorboard,
+        }
         try:
-            bundle = train_model(
-                manifest,
-                out,
-                root=root,
-                recipe=asked,
-                init=init,
-                resume=resume,
-                description=description,
-                licence=licence,
-                tensorboard=tensorboard,
-            )
+            if folds is None:
+                typer.echo(f"model: {train_model(manifest, out, **how).folder}")
+            else:
+                done = cross_validate(
+                    manifest, out, folds, only=fold, join=join, say=typer.echo, **how
+                )
+                _echo_lines([] if done is None else done.lines())
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "interrupted; the same command with --resume goes on from the last checkpoint"
             ) from None
-        typer.echo(f"model: {bundle.folder}")
 
 
 @app.command()

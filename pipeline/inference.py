@@ -25,6 +25,7 @@ from .fusion import Accumulator
 from .intensity import Scaling, measure
 from .plan import Plan
 from .planes import from_planes, in_plane, in_plane_axes, neighbours, to_planes, with_context
+from .postprocess import clean
 from .prediction import Panel, predict_planes
 from .resampling import Resampler, resamplers
 from .volume import Volume, canonical, canonical_axes
@@ -152,7 +153,7 @@ def infer_together(
             total.add(one, whole, blended(one, whole))
         planes = total.planes()
     from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
-    return volume.with_array(labels)
+    return clean(volume.with_array(labels), spec)
 
 
 def _share(spec: ModelSpec, view: View) -> float:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.errors import ManifestError
-from voxtile.manifest.split import Division, Wish, folds, split_manifest, write_split
+from voxtile.manifest.dealing import equal_shares
+from voxtile.manifest.split import Division, Wish, split_manifest, write_split
 from voxtile.manifest.table import Table, read_table
 
 runner = CliRunner()
@@ -71,8 +72,8 @@ def test_the_order_of_rows_does_not_matter(tmp_path_factory, sizes, random, coun
     rows = make_rows(sizes)
     shuffled = random.sample(rows, len(rows))
     for settings in ({}, {"stratify": "site"}):
-        one = divide(path, rows, folds(count), column="fold", **settings)
-        other = divide(path, shuffled, folds(count), column="fold", **settings)
+        one = divide(path, rows, equal_shares(count), column="fold", **settings)
+        other = divide(path, shuffled, equal_shares(count), column="fold", **settings)
         assert parts_of(one, "fold") == parts_of(other, "fold")
 
 
@@ -91,10 +92,13 @@ def test_each_stratum_is_divided_like_the_whole(tmp_path: Path) -> None:
 
 def test_a_seed_is_a_division_for_ever(tmp_path: Path) -> None:
     rows = make_rows([1] * 12)
-    first = divide(tmp_path / "m.csv", rows, folds(3), column="fold").column("fold")
+    first = divide(tmp_path / "m.csv", rows, equal_shares(3), column="fold").column("fold")
     # Written down: the same on every machine, in every version.
     assert "".join(first) == "102100221102"
-    assert divide(tmp_path / "m.csv", rows, folds(3), column="fold", seed=1).column("fold") != first
+    assert (
+        divide(tmp_path / "m.csv", rows, equal_shares(3), column="fold", seed=1).column("fold")
+        != first
+    )
 
 
 def test_other_columns_are_untouched_and_quoted_cells_survive(tmp_path: Path) -> None:

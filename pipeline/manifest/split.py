@@ -1,22 +1,10 @@
 """Divide a manifest into splits or folds, never within a group.
 
-A unit is what must stay together: all rows of one group, or a single row
-without one. Units are ordered by a hash of seed and name, so nothing depends
-on the order of rows, on a random generator or on the machine. They are then
-dealt one by one, each to the part that lacks most of its share so far:
-
-    shares     train 0.6, val 0.2, test 0.2
-    unit       1      2    3      4     5      6      7    8      9     10
-    goes to    train  val  train  test  train  train  val  train  test  train
-
-With strata, those of one stratum are dealt one after the other. The counts of
-every part over any run of units stay close to its share of the run, so each
-stratum is divided like the whole, however small it is.
+How the parts are dealt out is in `dealing`.
 """
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -25,6 +13,7 @@ from voxtile.case import Split, examine_manifest
 from voxtile.errors import ManifestError
 from voxtile.files import write_text
 
+from .dealing import Unit, deal, equal_shares, unit_name
 from .table import Table, read_table
 
 
@@ -76,28 +65,6 @@ class Division:
             raise ValueError(f"split {strange[0]!r} is not one of {', '.join(known)}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """Rows that stay together."""
-
-    name: str
-    rows: tuple[int, ...]
-    stratum: str = ""
-
-
-def folds(count: int) -> dict[str, float]:
-    """Return the shares of equal folds, numbered from 0.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two.
-    """
-    if count < 2:
-        raise ValueError(f"{count} folds; at least 2 are needed")
-    return {str(number): 1 / count for number in range(count)}
-
-
 def split_manifest(manifest: Path, division: Division) -> Table:
     """Return a manifest with its cases divided; every other column is as it was.
 
@@ -126,7 +93,7 @@ def split_manifest(manifest: Path, division: Division) -> Table:
         raise ManifestError(problems)
     kept = {row for row, split in enumerate(table.column("split")) if split in division.keep}
     units = _units(table, division, kept, manifest)
-    parts = _deal(units, division.shares)
+    parts = deal(units, division.shares, division.seed)
     empty = [name for name in division.shares if name not in parts.values()]
     if empty:
         raise ManifestError(
@@ -178,7 +145,7 @@ class Wish:
             raise ValueError("give either --folds K or --fractions train=0.7,val=0.3")
         if self.validate is not None and self.folds is None:
             raise ValueError("--validate is for --folds")
-        shares = folds(self.folds) if self.folds is not None else self.fractions or {}
+        shares = equal_shares(self.folds) if self.folds is not None else self.fractions or {}
         column = "split" if self.folds is None else "fold"
         return Division(shares, column, self.by, self.stratify, self.keep, self.seed)
 
@@ -256,13 +223,12 @@ def validate_on(table: Table, fold: int) -> Table:
     )
 
 
-def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> list[_Unit]:
-    """Return what is dealt, in the order in which it is."""
+def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> list[Unit]:
+    """Return what is dealt."""
     ids = table.column("case_id")
     together: dict[str, list[int]] = {}
     for row, value in enumerate(table.column(division.by)):
-        # A prefix, so that a row without a group never meets a group of its id's name.
-        together.setdefault(f"group {value}" if value else f"case {ids[row]}", []).append(row)
+        together.setdefault(unit_name(value, ids[row]), []).append(row)
     divided = [
         name.removeprefix("group ")
         for name, rows in together.items()
@@ -277,28 +243,8 @@ def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> 
             ]
         )
     strata = table.column(division.stratify) if division.stratify else ("",) * len(ids)
-    units = [
-        _Unit(name, tuple(rows), " + ".join(sorted({strata[row] for row in rows})))
+    return [
+        Unit(name, tuple(rows), " + ".join(sorted({strata[row] for row in rows})))
         for name, rows in together.items()
         if not kept.intersection(rows)
     ]
-    # Not by size: large groups would always go to the part with the largest share.
-    return sorted(units, key=lambda unit: (unit.stratum, _rank(division.seed, unit.name)))
-
-
-def _rank(seed: int, name: str) -> str:
-    """Return a number that puts names in an order that only the seed decides."""
-    return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
-
-
-def _deal(units: Sequence[_Unit], shares: Mapping[str, float]) -> dict[str, str]:
-    """Return the part of each unit: the one that lacks most of its share of what was dealt."""
-    dealt = 0
-    have = dict.fromkeys(shares, 0)
-    parts = {}
-    for unit in units:
-        dealt += len(unit.rows)
-        part = max(shares, key=lambda name: shares[name] * dealt - have[name])
-        parts[unit.name] = part
-        have[part] += len(unit.rows)
-    return parts

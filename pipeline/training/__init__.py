@@ -32,7 +32,16 @@ judging       scores of whole validation volumes
 checkpoint    where a fit stands, as a file
 
 packing       fitted networks -> a bundle
-card          its README.md
+choosing      what the validation cases choose, into the bundle
+evidence      what each view says of them
+selection     weights of the views, thresholds and post-processing
+card          the bundle's README.md
 history       its history.csv and training.png
 tensorboard   the same as events
+
+cross_validation  `cross_validate`: folds, one by one, then all together
+folds             which cases a fold learns from, chooses with and is scored on
+held_out          scores of the held-out cases
+joining           finished folds -> tables and an ensemble
+ensemble          bundles -> one bundle
 """

@@ -5,6 +5,7 @@ from typing import Any
 from voxtile.models.spec import ModelSpec
 
 from .recipe import BUDGETS
+from .selection_card import selection_section
 
 
 def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
@@ -82,7 +83,7 @@ Dice of whole volumes, {facts["n_val"]} validation cases, mean over labels {scor
         ", ".join(str(network["best_epoch"]) for network in networks)
     }), so these scores are a little optimistic. Cases that were used for nothing, \
 from your own scanner, tell more.
-
+{selection_section(facts.get("selection"))}
 ## Limits
 
 - It knows scans like those it was trained on: another field of view, contrast or pathology may \

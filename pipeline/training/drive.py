@@ -17,6 +17,7 @@ from voxtile.models.spec import ModelSpec
 from voxtile.progress import Progress, show_progress
 
 from .fingerprint import Fingerprint, take_fingerprint
+from .folds import Fold
 from .preparation import describe_cases, store_cases, store_planes
 from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
@@ -80,6 +81,7 @@ def train(
     recipe: Recipe | None = None,
     init: str | Path | None = None,
     resume: bool = False,
+    fold: Fold | None = None,
     description: str = "",
     licence: str | Path | None = None,
     tensorboard: str | Path | None = None,
@@ -105,6 +107,9 @@ def train(
     resume : bool, default False
         Whether to go on with a training into `out` that was interrupted. It
         must be given what it was begun with. Without one, a new one begins.
+    fold : Fold, optional
+        Of a cross-validation: its cases and splits take the place of the
+        manifest's.
     description : str
         One sentence for the model card.
     licence : str or Path, optional
@@ -147,7 +152,8 @@ def train(
     asked = recipe or Recipe()
     start = None if init is None else load_bundle(init)
     licence_text = None if licence is None else Path(licence).read_bytes()
-    training, validation = split_cases(read_manifest(manifest, root=root), manifest)
+    cases = read_manifest(manifest, root=root) if fold is None else fold.cases
+    training, validation = split_cases(cases, manifest)
     identity = {
         "voxtile-training": 1,
         "recipe": to_jsonable_python(asked),
@@ -193,6 +199,7 @@ def train(
             stacks.append(store_planes(case, plan.recipe, work))
             shown.advance()
 
+        from .choosing import choose
         from .judging import score_facts
         from .networks import fit_networks, histories, judge_together
         from .packing import provenance, publish, write_bundle
@@ -223,6 +230,8 @@ def train(
         }
         if start is not None:
             facts["init"] = {"name": start.spec.name, "sha256": start.sha256}
+        if fold is not None:
+            facts["fold"] = fold.facts()
         write_bundle(
             work / "bundle",
             plan.spec,
@@ -233,6 +242,9 @@ def train(
             histories=histories(fitted),
             licence=licence_text,
         )
+        shown.begin("choosing how the networks are used", 1.0)
+        for line in choose(work / "bundle", judged, work / "choosing"):
+            shown.line(line)
         publish(work / "bundle", out)
     return load_bundle(out)
 
