@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from contest import HERE, contestants, take_turns
 from memory import Usage, measure
 from ours import Way, case_command, case_record, write_manifest
-from workload import Workload, reference, scan, write_scan
+from workload import Workload, anatomy, scan, write_scan
 
 # glibc gives large blocks back to the kernel at once, and each new one is zeroed page by page
 # again. PyTorch's large batches gain most from keeping them; voxtile runs without.
@@ -82,7 +82,7 @@ class Settings:
     def network(self, workload: Workload) -> tuple[Path, Workload]:
         """Return a network's folder, made where it is missing, and what it is."""
         if self.quick:
-            workload = Workload(8, workload.classes, workload.tile, workload.spacing_mm)
+            workload = replace(workload, filters=8, fit_steps=min(20, workload.fit_steps))
         folder = self.folder / workload.name
         if not (folder / "workload.json").exists():
             subprocess.run(
@@ -192,7 +192,7 @@ def slices(settings: Settings) -> list[Row]:
 
 def arithmetic(settings: Settings) -> list[Row]:
     """Rate of the 31-million-parameter network against PyTorch's matrix multiply."""
-    folder, workload = settings.network(Workload(filters=64, tile=512))
+    folder, workload = settings.network(Workload(filters=64, tile=512, fit_steps=0))
     tiles = 2 if settings.quick else 4
     wanted: dict[str, Any] = {}
     for precision in ("float32", "bfloat16"):
@@ -511,7 +511,7 @@ def _case(
         write_scan(image, scan(count), spacing_mm)
     truth = settings.folder / f"truth{count}-{workload.classes}.nii.gz"
     if label and not truth.exists():
-        write_scan(truth, reference(scan(count), workload.classes), spacing_mm)
+        write_scan(truth, anatomy(count), spacing_mm)
     manifest = settings.folder / f"{folder.name}-{count}.csv"
     cases = {f"case{n + 1}": (image, truth if label else None) for n in range(copies)}
     write_manifest(manifest, cases)
