@@ -2,7 +2,7 @@
 
     models/<name>/
       spec.json      what the networks expect and emit (`voxtile.models.spec`)
-      *.keras        the networks
+      *.keras        the networks (or *.onnx, imported ones)
       README.md      model card
       LICENSE        licence of the weights
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
@@ -22,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from .onnx_network import check_onnx
 from .spec import ModelError, ModelSpec, Network, read_spec
 
 SHIPPED = Path(__file__).parent
@@ -131,6 +132,8 @@ class Bundle:
             )
         if network.file.endswith(".keras"):
             check_keras_archive(content, str(path))
+        else:
+            check_onnx(content, str(path))
         return content
 
 

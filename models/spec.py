@@ -281,6 +281,24 @@ def read_spec(path: Path) -> ModelSpec:
         raise ModelError(
             f"{path} cannot be read ({error.strerror}); a bundle is a folder with a spec.json"
         ) from error
+    return parse_spec(text, str(path))
+
+
+def parse_spec(text: bytes | str, name: str) -> ModelSpec:
+    """Check the content of a ``spec.json``.
+
+    Parameters
+    ----------
+    text : bytes or str
+        JSON.
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    ModelError
+        If it is not JSON, or not a spec; names every key that is wrong.
+    """
     try:
         return ModelSpec.model_validate_json(text)
     except ValidationError as error:
@@ -288,4 +306,4 @@ def read_spec(path: Path) -> ModelSpec:
             f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {problem['msg']}"
             for problem in error.errors(include_url=False, include_input=False)
         )
-        raise ModelError(f"{path} is not a valid spec: {problems}") from error
+        raise ModelError(f"{name} is not a valid spec: {problems}") from error

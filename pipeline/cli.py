@@ -13,6 +13,7 @@ import typer
 
 from .cli_exit import ENVIRONMENT, SOME_FAILED, USAGE, explained, refuse
 from .cli_manifest import app as manifest_app
+from .cli_models import app as models_app
 from .cli_options import (
     Batch,
     DeviceOption,
@@ -72,6 +73,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(models_app, name="models")
 app.command()(plan)
 app.command()(bench)
 
@@ -690,19 +692,6 @@ def demo(
         # The damaged scan must fail, and nothing else may.
         failed = [report.case_id for report in done.result.failed]
         raise typer.Exit(0 if failed == ["damaged"] else SOME_FAILED)
-
-
-@app.command()
-def models() -> None:
-    """List the models that come with voxtile."""
-    with explained():
-        from voxtile.models.bundle import load_bundle, shipped_bundles
-
-        for name in shipped_bundles():
-            spec = load_bundle(name).spec
-            typer.echo(f"{name}: {spec.description}")
-            for label in spec.labels:
-                typer.echo(f"  {label.value}  {label.name}")
 
 
 def main() -> None:

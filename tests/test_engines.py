@@ -112,7 +112,7 @@ def test_the_process_that_drives_a_run_loads_nothing_heavy(bundle: Bundle) -> No
 def fake_export(said: list[str], answer: dict | None = None):
     """An exporter that takes a moment and leaves two files."""
 
-    def ask(bundle, network, work: Path) -> dict:
+    def ask(form, bundle, network, work: Path) -> dict:
         said.append(network.file)
         time.sleep(0.05)
         (work / "model.xml").write_text("<net/>")
@@ -132,7 +132,7 @@ def test_an_export_is_made_once_and_again_when_a_byte_flips(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    monkeypatch.setattr(exported, "_ask_child", fake_export(made))
+    monkeypatch.setattr(exported, "ask_child", fake_export(made))
     (network,) = BUNDLE.spec.networks
     found = [exported.ensure(BUNDLE, network) for _ in range(2)]
     assert found[0] == found[1]
@@ -153,7 +153,7 @@ def test_an_export_is_made_once_and_again_when_a_byte_flips(
 
 def test_many_at_once_make_one_export(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    monkeypatch.setattr(exported, "_ask_child", fake_export(made))
+    monkeypatch.setattr(exported, "ask_child", fake_export(made))
     (network,) = BUNDLE.spec.networks
     found: list[Path] = []
     threads = [
@@ -170,7 +170,7 @@ def test_many_at_once_make_one_export(empty_cache: Path, monkeypatch: pytest.Mon
 
 
 def test_the_oldest_exports_go_first(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exported, "_ask_child", fake_export([]))
+    monkeypatch.setattr(exported, "ask_child", fake_export([]))
     monkeypatch.setattr(exported, "_MOST_BYTES", 2800)  # the new one has a little over 1000
     for name, age_s in (("old", 9000), ("older", 9999), ("in use", 60)):
         (empty_cache / "networks" / name).mkdir(parents=True)
@@ -188,7 +188,7 @@ def test_what_is_refused_is_refused_once_and_auto_goes_on_with_keras(
     pytest.importorskip("openvino")
     made: list[str] = []
     refusal = {"refused": "none.keras says something else; use --engine keras"}
-    monkeypatch.setattr(exported, "_ask_child", fake_export(made, refusal))
+    monkeypatch.setattr(exported, "ask_child", fake_export(made, refusal))
     for _ in range(2):
         engine = choose_engine(BUNDLE, Wish(device="cpu"))
         assert (engine.name, engine.precision) == ("keras", "float32")
@@ -212,7 +212,7 @@ def test_a_network_that_openvino_computes_otherwise_is_refused(
 
     monkeypatch.setattr(openvino_engine, "open_model", wrong)
     with pytest.raises(ModelError, match=r"differ by up to 0\.0002, at most 0\.0001 is allowed"):
-        exporting.export(bundle, bundle.spec.networks[0], tmp_path)
+        exporting.export("openvino", bundle, bundle.spec.networks[0], tmp_path)
 
 
 def test_an_exporter_that_dies_is_told_with_its_last_words(

@@ -102,7 +102,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         why.append(reason)
     if name == "keras" and foreign:
         raise ModelError(f"{bundle.folder}: Keras cannot run .onnx; use --engine openvino or onnx")
-    if name == "onnx" and not all(network.file.endswith(".onnx") for _, network in networks):
+    mixed = foreign and not all(network.file.endswith(".onnx") for _, network in networks)
+    if name == "onnx" and (mixed or not foreign):
         raise ModelError(
             f"{bundle.folder}: --engine onnx runs .onnx networks; this bundle has .keras (make one "
             "with voxtile models export and models import), which keras and openvino run"
@@ -119,10 +120,11 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         try:
             _export(networks)
         except (ModelError, EnvironmentFault) as error:
-            if wish.engine != "auto" or foreign:
+            if wish.engine != "auto":
                 raise
-            name, package = "keras", "keras"
-            why = [str(error).removesuffix("; use --engine keras")]
+            name = "onnx" if foreign else "keras"
+            package = _PACKAGES[name]
+            why = [str(error).partition("; use --engine")[0]]
     precision = wish.precision
     if precision == "auto":
         found = accepted_precision(bundle.sha256, name, device.partition(":")[0])
@@ -134,7 +136,7 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         )
     versions = [(package, version(package))]
     if name == "openvino" and not foreign:  # these wrote what OpenVINO reads
-        versions += [(source, _installed(source)) for source in SOURCES[1:]]
+        versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
     if name == "keras":
         backend = keras_backend()
         versions.append(("backend", backend))
@@ -160,10 +162,9 @@ def keras_backend() -> str:
 
 
 def _export(networks: Iterable[tuple[Bundle, Network]]) -> None:
-    """Export each network for OpenVINO, unless it was before; each is checked against Keras."""
+    """Export and check each network for OpenVINO, unless it was before."""
     for bundle, network in networks:
-        if network.file.endswith(".keras"):
-            ensure(bundle, network)
+        ensure(bundle, network)
 
 
 def _engine(device: str, *, foreign: bool) -> tuple[EngineName, str]:

@@ -5,7 +5,8 @@
       entry.json              SHA-256 of both, how far it is from Keras; or why it was refused
 
 The key is made of all that decides the translation: the network's bytes, and
-the versions of what reads and writes. Translating needs TensorFlow, which
+the versions of what reads and writes. An ``.onnx`` network needs none, but is
+checked as well, against ONNX Runtime. Translating needs TensorFlow, which
 takes 600 MB and seconds to start, so a process of its own does it: one that
 runs OpenVINO never imports it.
 """
@@ -35,7 +36,11 @@ from .cache import cache_folder
 # Most difference of a probability from Keras' in float32, for an export to be used.
 TOLERANCE = 1e-4
 MODEL, ENTRY = "model.xml", "entry.json"
-SOURCES = ("openvino", "keras", "tensorflow")
+# What an export is made and checked with, by the kind of network.
+SOURCES = {
+    ".keras": ("openvino", "keras", "tensorflow"),
+    ".onnx": ("openvino", "onnxruntime"),
+}
 
 # Another number whenever the way of exporting changes.
 _FORMAT = 1
@@ -46,13 +51,13 @@ _EXPORT_S = 600.0
 
 
 def ensure(bundle: Bundle, network: Network) -> Path:
-    """Return the exported network, made now unless it is there and sound.
+    """Return the exported network, made and checked now unless it is there and sound.
 
     Parameters
     ----------
     bundle : Bundle
     network : Network
-        One of the bundle's, a ``.keras`` file.
+        One of the bundle's. An ``.onnx`` one is only checked.
 
     Returns
     -------
@@ -94,7 +99,7 @@ def ensure(bundle: Bundle, network: Network) -> Path:
 def _key(network: Network) -> str:
     """Return the name under which an export is kept."""
     parts = [str(_FORMAT), network.sha256]
-    for package in SOURCES:
+    for package in SOURCES[Path(network.file).suffix]:
         try:
             parts.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -108,12 +113,12 @@ def _sound(place: Path) -> dict[str, Any] | None:
         entry = json.loads((place / ENTRY).read_bytes())
         if "refused" in entry:
             return {"refused": str(entry["refused"])}
-        for name in (MODEL, "model.bin"):
+        for name, digest in entry["sha256"].items():
             with (place / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"][name]:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return None
         return dict(entry)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -121,12 +126,10 @@ def _make(bundle: Bundle, network: Network, place: Path) -> dict[str, Any]:
     """Translate a network, check it, and put it in its place whole; return what is known of it."""
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=place.parent))
     try:
-        entry = _ask_child(bundle, network, work)
-        if "refused" not in entry:
-            entry["sha256"] = {
-                name: hashlib.sha256((work / name).read_bytes()).hexdigest()
-                for name in (MODEL, "model.bin")
-            }
+        entry = ask_child("openvino", bundle, network, work)
+        entry["sha256"] = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in work.iterdir()
+        }
         write_json(work / ENTRY, entry)
         shutil.rmtree(place, ignore_errors=True)  # a damaged one
         work.rename(place)
@@ -140,8 +143,27 @@ def _make(bundle: Bundle, network: Network, place: Path) -> dict[str, Any]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _ask_child(bundle: Bundle, network: Network, work: Path) -> dict[str, Any]:
-    """Let a process of its own translate; return how far it is from Keras, or why it is refused."""
+def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
+    """Let a process of its own translate a network.
+
+    Parameters
+    ----------
+    form : {"openvino", "onnx", "savedmodel"}
+    bundle : Bundle
+    network : Network
+    folder : Path
+        Gets the files.
+
+    Returns
+    -------
+    dict
+        "difference", how far it is from its reference; or "refused", why.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the process cannot run, or dies.
+    """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -154,7 +176,7 @@ def _ask_child(bundle: Bundle, network: Network, work: Path) -> dict[str, Any]:
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", program],
-            input=pickle.dumps((bundle, network, work)),
+            input=pickle.dumps((form, bundle, network, folder)),
             env=environment,
             capture_output=True,
             timeout=_EXPORT_S,
@@ -162,8 +184,7 @@ def _ask_child(bundle: Bundle, network: Network, work: Path) -> dict[str, Any]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFault(
-            f"{network.file} could not be exported for OpenVINO ({type(error).__name__}); use "
-            "--engine keras"
+            f"{network.file} could not be exported ({type(error).__name__}); use --engine keras"
         ) from error
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -171,8 +192,8 @@ def _ask_child(bundle: Bundle, network: Network, work: Path) -> dict[str, Any]:
     except (ValueError, IndexError) as error:
         lines = done.stderr.decode(errors="replace").splitlines()
         raise EnvironmentFault(
-            f"the process that exports {network.file} for OpenVINO died (exit code "
-            f"{done.returncode}{', ' + lines[-1][:200] if lines else ''}); use --engine keras"
+            f"the process that exports {network.file} died (exit code {done.returncode}"
+            f"{', ' + lines[-1][:200] if lines else ''}); use --engine keras"
         ) from error
 
 

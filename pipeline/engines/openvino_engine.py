@@ -52,10 +52,9 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
         If the processor has no such precision.
     """
     name = str(bundle.folder / network.file)
+    source: Path | bytes = ensure(bundle, network)
     if network.file.endswith(".onnx"):
-        source: Path | bytes = bundle.read_network(network)
-    else:
-        source = ensure(bundle, network)
+        source = bundle.read_network(network)
     try:
         model = open_model(source, engine)
     except RuntimeError as error:

@@ -1,0 +1,102 @@
+"""What an ``.onnx`` file may hold: a plain 2D network, and nothing that reaches beyond it.
+
+ONNX carries no code, but a runtime loads what a graph asks for: operators of
+other domains come from plug-ins, and external data from any path beside the
+file. Everything is checked here before a runtime sees the bytes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .spec import ModelError
+
+# Of the domain ai.onnx: what convolutional networks are exported to. No control flow, no random
+# numbers, no strings, nothing that makes a large array from a small one.
+# fmt: off
+OPERATORS = {
+    "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat",
+    "Constant", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Dropout", "Elu", "Erf", "Exp",
+    "Flatten", "Floor", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool",
+    "GroupNormalization", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization",
+    "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min",
+    "Mish", "Mul", "Neg", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Relu", "Reshape", "Resize", "Selu", "Shape", "Sigmoid", "Slice", "Softmax",
+    "Softplus", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose",
+    "Unsqueeze", "Upsample",
+}
+# fmt: on
+_OPSETS = range(9, 100)
+_LARGEST = 2**31 - 1  # of any protocol buffer
+_MOST_NODES = 20_000
+
+
+def check_onnx(content: bytes, name: str) -> None:
+    """Refuse an ``.onnx`` file that is damaged or holds more than a plain network.
+
+    Parameters
+    ----------
+    content : bytes
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    ModelError
+        Also if the package that reads such files is not there.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError(
+            f'{name} cannot be checked without the package onnx; pip install "voxtile[onnx]"'
+        ) from error
+    if len(content) > _LARGEST:
+        raise ModelError(f"{name} has {len(content)} bytes; at most {_LARGEST} can be read")
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protocol buffers raise their own
+        raise ModelError(f"{name} is not a sound ONNX file ({type(error).__name__})") from error
+    if len(model.graph.node) > _MOST_NODES:
+        raise ModelError(f"{name} has {len(model.graph.node)} nodes; refused as absurd")
+    domains = {entry.domain or "ai.onnx" for entry in model.opset_import}
+    strange = sorted(domains - {"ai.onnx"})
+    if strange or model.functions:
+        raise ModelError(
+            f"{name} wants operators of {', '.join(strange) or 'its own'}; only the standard ones "
+            "(ai.onnx) are allowed, because others come from plug-ins"
+        )
+    versions = [entry.version for entry in model.opset_import]
+    if len(versions) != 1 or versions[0] not in _OPSETS:
+        raise ModelError(
+            f"{name} has operator set {versions}; one of {_OPSETS[0]} or later was needed"
+        )
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ModelError(
+                f"{name} holds the operator {kind}, which is not one of those a 2D network may "
+                "have; export it without control flow and custom operators"
+            )
+    if model.graph.sparse_initializer:
+        raise ModelError(f"{name} has sparse weights, which are not read")
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise ModelError(
+                f"{name} keeps weights in another file, which its checksum would not cover; save "
+                "them inside (onnx.save without save_as_external_data)"
+            )
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # of C++
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ModelError(f"{name} is not valid ONNX: {reason}") from error
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield every array that a graph holds."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
