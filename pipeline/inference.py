@@ -181,7 +181,7 @@ def _probabilities(
     scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
     planes = to_planes(array, view)
     shape = planes.shape[1], planes.shape[2]
-    there, back = _resampling(ras, view, shape, spec)
+    there, back = resampling(ras, view, shape, spec)
     panel = Panel(
         networks=tuple(
             (model, network.weight)
@@ -251,10 +251,20 @@ def _prepare(
     return scaled if resampler is None else resampler.apply(scaled)
 
 
-def _resampling(
+def resampling(
     ras: Volume, view: View, shape: tuple[int, int], spec: ModelSpec
 ) -> tuple[Resampler, Resampler] | tuple[None, None]:
-    """Return the way to the spec's in-plane spacing and back; None where the scan has it."""
+    """Return the way to the spec's in-plane spacing and back; None where the scan has it.
+
+    Parameters
+    ----------
+    ras : Volume
+        Closest-canonical.
+    view : View
+    shape : (rows, columns)
+        Of its planes.
+    spec : ModelSpec
+    """
     wants = new_spacing(view, ras.spacing_mm, spec)
     if wants is None:
         return None, None

@@ -20,10 +20,9 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelError, Network
 
 from .engine import Engine, EngineName, Precision
-from .evidence import accepted_precision
+from .evidence import PACKAGES, accepted_precision
 from .exported import SOURCES, ensure
 
-_PACKAGES = {"keras": "keras", "openvino": "openvino", "onnx": "onnxruntime"}
 _PROBE_S = 120.0
 
 
@@ -110,7 +109,7 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         )
     if name == "openvino" and device != "cpu":
         raise EnvironmentFault("OpenVINO is used on processors only; use --engine keras on a GPU")
-    package = _PACKAGES[name]
+    package = PACKAGES[name]
     if find_spec(package) is None:
         raise EnvironmentFault(
             f"{package} is not installed; pip install "
@@ -123,11 +122,11 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             if wish.engine != "auto":
                 raise
             name = "onnx" if foreign else "keras"
-            package = _PACKAGES[name]
+            package = PACKAGES[name]
             why = [str(error).partition("; use --engine")[0]]
     precision = wish.precision
     if precision == "auto":
-        found = accepted_precision(bundle.sha256, name, device.partition(":")[0])
+        found = accepted_precision(bundle, name, device.partition(":")[0])
         precision = found or "float32"
         why.append(
             f"{precision}: verified for this model here"

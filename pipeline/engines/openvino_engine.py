@@ -66,6 +66,12 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     return adapted(model, network, bundle.spec)
 
 
+def precisions() -> tuple[Precision, ...]:
+    """Return what this processor computes in, float32 first."""
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(precision for precision, unit in _CAPABILITIES.items() if unit in able)
+
+
 def write(function: Any, path: Path) -> None:
     """Write a TensorFlow function as OpenVINO reads it, in float32.
 
@@ -99,8 +105,7 @@ def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
         If OpenVINO cannot read it.
     """
     core = ov.Core()
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if _CAPABILITIES[engine.precision] not in able:
+    if engine.precision not in precisions():
         # It would compute in float32 and not say so.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
