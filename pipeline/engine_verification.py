@@ -380,6 +380,6 @@ def _markdown(entries: Sequence[dict[str, object]]) -> Iterator[str]:
         for one in evidence.measurements:
             yield (
                 f"| {one.engine} {one.version} | {one.precision} | {one.agreement:.4%} | "
-                f"{one.mean_change:.5f} | {one.tiles_per_s:.1f} |"
+                f"{one.change} | {one.tiles_per_s:.1f} |"
             )
         yield ""

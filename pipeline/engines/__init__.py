@@ -15,6 +15,7 @@ trial.py            tiles to try a network on
 threads.py          how many processors an engine may use
 
 evidence.py         what `voxtile models verify` measured, by model and kind of CPU
+fallback.py         what happens where memory runs out
 """
 
 from .choice import Wish, choose_engine

@@ -8,6 +8,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,6 +66,11 @@ class Measurement:
         """Mean over labels of how far Dice moved, up or down; NaN where no label occurs."""
         moved = [abs(change) for change in self.dice_change.values()]
         return sum(moved) / len(moved) if moved else float("nan")
+
+    @property
+    def change(self) -> str:
+        """The mean change in words; "-" where no label occurs."""
+        return f"{self.mean_change:.5f}" if self.dice_change else "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ class Evidence:
         yield f"{'engine':<10}{'precision':<11}{'agreement':>11}{'Dice change':>13}{'tiles/s':>9}"
         for one in self.measurements:
             yield (
-                f"{one.engine:<10}{one.precision:<11}{one.agreement:>10.4%}{one.mean_change:>14.5f}"
+                f"{one.engine:<10}{one.precision:<11}{one.agreement:>11.4%}{one.change:>13}"
                 f"{one.tiles_per_s:>9.1f}"
             )
         for engine in dict.fromkeys(one.engine for one in self.measurements):
@@ -164,10 +170,8 @@ def read_evidence(bundle: Bundle) -> Evidence | None:
     """Return what was measured for a bundle on this kind of processor: here, or by its maker."""
     published = bundle.spec.training.get("verified", [])
     values = published if isinstance(published, list) else []
-    try:
+    with suppress(OSError, ValueError):
         values = [json.loads(_path(bundle.sha256).read_bytes()), *values]
-    except (OSError, ValueError):
-        pass
     for value in values:
         try:
             evidence = Evidence.of_json(value)

@@ -108,7 +108,7 @@ def cohort_data(
             "started": facts.get("started"),
             "finished": facts.get("finished"),
             "version": str(facts.get("voxtile", "")),
-            "engine": str(facts.get("engine", {}).get("engine", "")),
+            "engine": _engine(facts.get("engine", {})),
         },
         "labels": [
             {"value": label.value, "name": label.name, "color": label.color} for label in labels
@@ -126,6 +126,14 @@ def cohort_data(
         ],
         "summary": _summary(out / "summary.csv"),
     }
+
+
+def _engine(facts: Mapping[str, Any]) -> str:
+    """Return what ran the networks, such as "openvino 2026.1.0 float32 on cpu"."""
+    name = str(facts.get("engine", ""))
+    package = {"onnx": "onnxruntime"}.get(name, name)
+    words = [name, facts.get(package), facts.get("precision"), "on", facts.get("device")]
+    return " ".join(str(word) for word in words if word) if facts.get("device") else name
 
 
 def _case(

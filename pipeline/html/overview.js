@@ -9,6 +9,7 @@ function drawHead() {
     run.manifest && `manifest ${run.manifest}`,
     run.started && `started ${run.started.replace("T", " ").slice(0, 16)} UTC`,
     run.version && `voxtile ${run.version}`,
+    run.engine && `networks by ${run.engine}`,
   ].filter(Boolean).join(" · ");
   const beside = document.querySelector('script[id^="volumes/"]') ? "" : ` and its folder ${report.folder}`;
   byId("privacy-text").textContent =
