@@ -232,13 +232,14 @@ def test_the_cache_is_where_it_should_be(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg/voxtile"
     monkeypatch.delenv("XDG_CACHE_HOME")
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home/.cache/voxtile"
     # Where it cannot be made: a private folder, the same for every process.
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("HOME", str(tmp_path / "not mounted"))
     shared = cache_folder()
     assert shared == tmp_path / f"temporary/voxtile-{os.getuid()}"
+    assert not (tmp_path / "not mounted").exists()
     assert shared.stat().st_mode & 0o777 == 0o700
     assert cache_folder() == shared
     shared.chmod(0o777)  # somebody else may have put something there

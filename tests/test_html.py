@@ -16,9 +16,10 @@ from test_run import add_case, write_manifest
 
 from voxtile.batch.drive import run_manifest
 from voxtile.case import Case
+from voxtile.engines import Engine
 from voxtile.errors import CaseError, ManifestError
 from voxtile.html import parse_cases, write_page
-from voxtile.html.cohort import worst_first
+from voxtile.html.cohort import cohort_data, worst_first
 from voxtile.html.page import json_text
 from voxtile.html.pictures import make_picture, read_picture
 from voxtile.html.sections import make_sections
@@ -149,6 +150,25 @@ def test_sections_are_taken_where_the_masks_differ_most() -> None:
     assert sections[0]["why"] == "prediction and reference differ most"
     empty = truth.with_array(np.zeros_like(truth.array))
     assert make_sections(make_picture(truth, empty, None))[0]["slice"] == 7
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        (
+            Engine("openvino", "bfloat16", versions=(("openvino", "1.2"),)),
+            "openvino 1.2 bfloat16 on cpu",
+        ),
+        (
+            Engine("onnx", device="gpu:1", versions=(("onnxruntime", "3"),)),
+            "onnx 3 float32 on gpu:1",
+        ),
+        (None, ""),
+    ],
+)
+def test_the_page_says_what_ran_the_networks(tmp_path: Path, engine: Engine | None, words) -> None:
+    facts = {} if engine is None else {"engine": engine.facts()}
+    assert cohort_data(tmp_path, [], (), facts)["run"]["engine"] == words
 
 
 def test_failed_cases_come_first_then_the_lowest_dice(run_folder: Path) -> None:

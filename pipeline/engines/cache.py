@@ -31,8 +31,9 @@ def _places() -> list[Path]:
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):  # noqa: PTH117, the specification ignores relative ones
         return [Path(base, "voxtile")]
-    home = os.path.expanduser("~")  # noqa: PTH111, Path's raises where there is no home
-    return [Path(home, ".cache", "voxtile")] if os.path.isabs(home) else []  # noqa: PTH117
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111, Path's raises where there is no home
+    # A home that is not there is not made: it may be a disk that is mounted later.
+    return [home / ".cache/voxtile"] if home.is_absolute() and home.is_dir() else []
 
 
 def _usable(folder: Path) -> bool:
