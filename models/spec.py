@@ -15,6 +15,7 @@ Axis = Literal["R", "A", "S"]
 Weighting = Literal["gaussian", "constant"]
 Normalisation = Literal["none", "batch", "group", "instance"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TileSize = tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -152,6 +153,7 @@ class Cleaning(_Frozen):
 class Network(_Frozen):
     """One trained file of a bundle and the views it serves.
 
+    `tile` is the one that it was trained with, where that is not the spec's.
     `layout` and `output` are for networks of other programs: "channels_first"
     takes and gives (tiles, channels, rows, columns), and "logits" lack the
     activation that the spec names.
@@ -161,6 +163,7 @@ class Network(_Frozen):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     views: Annotated[tuple[View, ...], Field(min_length=1)]
     weight: Positive = 1.0
+    tile: TileSize | None = None
     layout: Literal["channels_last", "channels_first"] = "channels_last"
     output: Literal["probabilities", "logits"] = "probabilities"
 
@@ -223,7 +226,7 @@ class ModelSpec(_Frozen):
     context_slices: Annotated[int, Field(ge=1, le=63)] = 1
     spacing_mm: tuple[Positive, Positive, Positive] | None = None
     intensity: Intensity = ZScore()
-    tile: tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
+    tile: TileSize
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weighting: Weighting = "gaussian"
@@ -243,8 +246,9 @@ class ModelSpec(_Frozen):
                 f"context_slices {self.context_slices} must be odd: the judged plane is in the "
                 "middle"
             )
-        if any(size % self.multiple for size in self.tile):
-            raise ValueError(f"tile {self.tile} must be a multiple of {self.multiple}")
+        for tile in (self.tile, *(network.tile for network in self.networks if network.tile)):
+            if any(size % self.multiple for size in tile):
+                raise ValueError(f"tile {tile} must be a multiple of {self.multiple}")
         for what, entries in (
             ("channel", list(self.channels)),
             ("label value", [str(label.value) for label in self.labels]),
@@ -287,6 +291,16 @@ class ModelSpec(_Frozen):
     def views(self) -> tuple[View, ...]:
         """Views that any network serves, each once, in order."""
         return tuple(dict.fromkeys(view for network in self.networks for view in network.views))
+
+    def tile_of(self, view: View) -> tuple[int, int]:
+        """Return the (rows, columns) of a tile for planes of a view, in pixels.
+
+        The largest that a network of the view was trained with: no network
+        then sees less around a pixel than it is used to.
+        """
+        serving = [network for network in self.networks if view in network.views]
+        tiles = [network.tile or self.tile for network in serving] or [self.tile]
+        return max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
 
     @property
     def input_channels(self) -> int:

@@ -271,7 +271,8 @@ def _judge(
             ),
             classes=spec.output_channels,
         )
-        judged = predict_planes(prepared(), size, plan.for_plane(size), panel)
+        tiling = plan.for_view(sample.view).for_plane(size)
+        judged = predict_planes(prepared(), size, tiling, panel)
         found.append(
             np.stack(
                 [decide(plane if back is None else back.apply(plane), spec) for plane in judged]

@@ -202,7 +202,7 @@ def _probabilities(
     judged = predict_planes(
         prepare_planes(planes, scalings, there, spec.context_slices),
         size,
-        plan.for_plane(size),
+        plan.for_view(view).for_plane(size),
         panel,
         occupied,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from voxtile.models.bundle import Bundle
 from voxtile.models.cost import Cost, network_cost
-from voxtile.models.spec import Axis, ModelSpec, Weighting
+from voxtile.models.spec import Axis, ModelSpec, View, Weighting
 
 from .memory import free_memory_mb
 from .tiling import Shape2D, TileGrid, overlap_pixels
@@ -113,6 +113,8 @@ class Plan:
         bytes); None means what is free.
     halvings : int
         How often the batch was halved because a worker was lost.
+    views : tuple of (View, tile, overlap)
+        Views whose networks have another tile.
     """
 
     tile: Shape2D
@@ -125,6 +127,7 @@ class Plan:
     bytes_per_pixel: float = 0.0
     memory_mb: float | None = None
     halvings: int = 0
+    views: tuple[tuple[View, Shape2D, Shape2D], ...] = ()
 
     def decisive(self) -> dict[str, Any]:
         """Return what decides a result: nothing about memory."""
@@ -135,7 +138,15 @@ class Plan:
             "multiple": self.multiple,
             "largest": self.largest,
             "flips": list(self.flips),
+            "views": [[view, list(tile), list(overlap)] for view, tile, overlap in self.views],
         }
+
+    def for_view(self, view: View) -> "Plan":
+        """Return the rules for planes of one view."""
+        for name, tile, overlap in self.views:
+            if name == view:
+                return replace(self, tile=tile, overlap=overlap, views=())
+        return replace(self, views=())
 
     def room_mb(self) -> float:
         """Return what one process may use, in MB (10^6 bytes); half is for a batch."""
@@ -240,6 +251,13 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
         batch=wish.batch,
         bytes_per_pixel=per_pixel,
         memory_mb=wish.memory_mb,
+        views=()
+        if wish.tile
+        else tuple(
+            (view, spec.tile_of(view), overlap_pixels(spec.tile_of(view), overlap))
+            for view in spec.views
+            if spec.tile_of(view) != spec.tile
+        ),
     )
 
 

@@ -148,7 +148,7 @@ def passes(
             if wants is not None:
                 tall, wide = map(resampled_size, plane, has, wants)
                 size = (tall, wide)
-            tiling = plan.for_plane(size)
+            tiling = plan.for_view(view).for_plane(size)
             origins = tiling.grid(size).origins
             down, across = (len({origin[axis] for origin in origins}) for axis in (0, 1))
             mirrored = sum(axis in plan.flips for axis in in_plane_axes(view))

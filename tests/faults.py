@@ -203,7 +203,7 @@ def bad_cases(world: World, rng: random.Random) -> None:
     rng.shuffle(order)
     out = world.new_out()
     manifest = make_cases(out.with_suffix(".cohort"), {name: brightness[name] for name in order})
-    limits = BatchSettings(workers=2, memory_mb=500, timeout_s=10)
+    limits = BatchSettings(workers=2, memory_mb=500, timeout_s=20, retries=0)
     result = run_faulty(manifest, out, limits)
     reasons = {report.case_id: report.reason.code for report in result.failed if report.reason}
     assert reasons == {"deadly": "worker_died", "hanging": "timeout", "greedy": "out_of_memory"}

@@ -11,6 +11,7 @@ from phantoms import make_bundle, make_spec
 
 from voxtile import plan as planning
 from voxtile.models.cost import Cost
+from voxtile.models.spec import Network
 from voxtile.plan import Plan, PlanWish, make_plan
 
 UNET = Cost(flops=1e5, values=500.0, tile_bound=False, fixed=None, parameters=1)
@@ -98,7 +99,7 @@ def test_what_decides_a_mask_says_nothing_of_memory() -> None:
     other = replace(plan, batch=1, memory_mb=1.0, halvings=3, bytes_per_pixel=9.0)
     assert plan.decisive() == other.decisive()
     assert set(plan.decisive()) == {
-        "tile", "overlap", "weighting", "multiple", "largest", "flips"
+        "tile", "overlap", "weighting", "multiple", "largest", "flips", "views"
     }  # fmt: skip
     assert plan.decisive() != replace(plan, flips=()).decisive()
 
@@ -183,3 +184,24 @@ def test_flips_are_the_bundles_unless_a_run_says_otherwise() -> None:
     assert make_plan(spec).flips == ("R",)
     assert make_plan(spec, PlanWish(flips=())).flips == ()
     assert make_plan(spec, PlanWish(flips=("A", "S"))).flips == ("A", "S")
+
+
+def test_each_view_has_the_tile_of_its_network() -> None:
+    networks = tuple(
+        Network(file=f"{view}.keras", sha256="0" * 64, views=(view,), tile=tile)
+        for view, tile in (("axial", None), ("coronal", (32, 16)), ("sagittal", (16, 48)))
+    )
+    spec = make_spec(tile=(32, 48), multiple=16, overlap=0.5, networks=networks)
+    plan = make_plan(spec)
+    found = {view: plan.for_view(view).for_plane((8, 8)) for view in spec.views}
+    assert {view: tiling.tile for view, tiling in found.items()} == {
+        "axial": (32, 48),
+        "coronal": (32, 16),
+        "sagittal": (16, 48),
+    }
+    assert found["coronal"].overlap == (16, 8)
+    asked = make_plan(spec, PlanWish(tile=(16, 16)))
+    assert {asked.for_view(view).for_plane((8, 8)).tile for view in spec.views} == {(16, 16)}
+    odd = networks[1].model_copy(update={"tile": (20, 16)})
+    with pytest.raises(ValueError, match=r"tile \(20, 16\) must be a multiple of 16"):
+        make_spec(tile=(32, 48), multiple=16, networks=(odd,))

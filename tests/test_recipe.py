@@ -42,7 +42,7 @@ def test_a_settled_recipe_is_complete_and_settling_it_again_changes_nothing(
     assert recipe.steps_per_epoch and recipe.labels and recipe.minutes == 20
     assert recipe.intensity and recipe.spacing_mm and recipe.network and recipe.learning_rate
     assert recipe.context_slices and recipe.foreground
-    assert all(size % 2**recipe.depth == 0 for size in recipe.tile)
+    assert all(size % 2**recipe.depth == 0 for tile in recipe.tiles for size in tile)
     assert settle(recipe, take_fingerprint(cases)) == (recipe, {})
     assert ("depth" in reasons) == (depth is None)
     assert all(reasons.values())
@@ -66,7 +66,13 @@ def test_scans_that_look_alike_from_every_side_get_every_view() -> None:
     cube = settled(CaseFacts((35, 59, 47), (1.0, 1.0, 1.0), labels))
     assert cube.views == ("axial", "coronal", "sagittal")
     assert cube.networks == (("axial",), ("coronal",), ("sagittal",))
-    assert (cube.tile, cube.depth, cube.batch, cube.filters) == ((64, 64), 3, 12, 24)
+    # Each network has the tile of its own planes.
+    assert cube.tile == {"axial": (40, 64), "coronal": (40, 48), "sagittal": (64, 48)}
+    assert (cube.depth, cube.batch, cube.filters) == (3, 19, 24)
+    shared = settled(
+        CaseFacts((35, 59, 47), (1.0, 1.0, 1.0), labels), asked=Recipe(network="shared")
+    )
+    assert shared.tile == (64, 64)
     assert [label.value for label in cube.labels] == [1, 2]
     one = settled(CaseFacts((35, 59, 47), (1.0, 1.0, 1.0), labels), asked=Recipe(views=("axial",)))
     assert (one.tile, one.depth, one.filters) == ((36, 60), 2, 32)

@@ -55,9 +55,7 @@ once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
 - {facts["n_train"]} cases of `{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`); their \
 ids are in spec.json.
 - {_networks(networks)} with {facts["parameters"]:,} parameters in all, {facts["steps"]} steps of \
-{recipe["batch"]} tiles of {spec.tile[0]}x{spec.tile[1]} in {recipe["precision"]}, budget {
-        budget
-    }, \
+{recipe["batch"]} tiles of {_tiles(spec)} in {recipe["precision"]}, budget {budget}, \
 {facts["seconds"] / 60:.1f} minutes in all on {facts["machine"]}, seed {recipe["seed"]}.{
         _init(facts)
     }
@@ -99,6 +97,12 @@ fail without a warning. Look at the masks.
 def _rows(rows: Any) -> str:
     """Return the body of a Markdown table."""
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
+
+
+def _tiles(spec: ModelSpec) -> str:
+    """Return the tiles of all networks in words, each once."""
+    tiles = dict.fromkeys(spec.tile_of(view) for view in spec.views)
+    return " and ".join(f"{rows}x{columns}" for rows, columns in tiles)
 
 
 def _networks(networks: list[dict[str, Any]]) -> str:

@@ -132,7 +132,7 @@ def fit_networks(
         batches = TileBatches(
             [[stack for stack in views if stack.view in entry.views] for views in stacks],
             Sampling(
-                tile=spec.tile,
+                tile=recipe.tile_of(entry.views),
                 context_slices=spec.context_slices,
                 labels=spec.labels,
                 softmax=softmax,

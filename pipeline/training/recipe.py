@@ -1,5 +1,6 @@
 """A recipe: every choice of a training. `voxtile.training.rules` fills in what is left open."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, get_args
 
@@ -43,8 +44,8 @@ class Recipe:
     spacing_mm : (R, A, S) or "native", optional
         Pixel spacing to bring planes to; "native" keeps each scan's own.
     intensity : Intensity, optional
-    tile : (rows, columns), optional
-        In pixels, a multiple of ``2**depth``.
+    tile : (rows, columns) or mapping of View to (rows, columns), optional
+        In pixels, a multiple of ``2**depth``; one for all, or each view's own.
     overlap : float
         Least fraction of a tile that neighbours share when whole planes are
         judged.
@@ -93,7 +94,7 @@ class Recipe:
     context_slices: int | None = None
     spacing_mm: tuple[float, float, float] | Literal["native"] | None = None
     intensity: Intensity | None = None
-    tile: Shape2D | None = None
+    tile: Shape2D | dict[View, Shape2D] | None = None
     overlap: float = 0.5
     labels: tuple[Label, ...] = ()
     filters: int | None = None
@@ -151,13 +152,32 @@ class Recipe:
                 raise ValueError(f"{name}s {chosen} must be some of {', '.join(known)}, each once")
         if self.views == ():
             raise ValueError("views is empty; name one, or None to have it chosen")
+        if isinstance(self.tile, dict) and self.views is not None:
+            missing = [view for view in self.views if view not in self.tile]
+            if missing:
+                raise ValueError(f"tile has no size for view {missing[0]}; give each view one")
         if self.tile is not None and self.depth is not None:
-            check_tile(self.tile, self.depth)
+            for tile in self.tiles:
+                check_tile(tile, self.depth)
 
     @property
     def pixel_mm(self) -> tuple[float, float, float] | None:
         """The spacing that planes are brought to; None for each scan's own."""
         return None if isinstance(self.spacing_mm, str) else self.spacing_mm
+
+    @property
+    def tiles(self) -> tuple[Shape2D, ...]:
+        """Every tile that is set."""
+        if isinstance(self.tile, dict):
+            return tuple(self.tile.values())
+        return () if self.tile is None else (self.tile,)
+
+    def tile_of(self, views: Iterable[View]) -> Shape2D:
+        """Return the tile of a network of a settled recipe: it holds those of its views."""
+        if not isinstance(self.tile, dict):
+            return settled(self.tile)
+        sizes = [self.tile[view] for view in views]
+        return max(rows for rows, _ in sizes), max(columns for _, columns in sizes)
 
     @property
     def scaling(self) -> Intensity:

@@ -4,6 +4,7 @@
 and at what was asked for, never at a score.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, floor, log2
 from typing import Any
@@ -81,12 +82,12 @@ def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
     choose("network", *_network(views))
     choose("context_slices", *_context(fingerprint, views))
     choose("intensity", *_intensity(fingerprint))
-    planes = _largest_planes(fingerprint, recipe)
-    choose("depth", *_depth(planes, recipe.tile))
+    planes = _largest_planes(fingerprint, recipe, views)
+    choose("depth", *_depth(planes, recipe.tiles))
     depth = recipe.depth or 1
-    choose("tile", *_tile(planes, depth))
-    tile = recipe.tile or planes
-    check_tile(tile, depth)
+    choose("tile", *_tile(fingerprint, recipe, depth))
+    for tile in recipe.tiles:
+        check_tile(tile, depth)
     several = recipe.network == "per_view" and len(views) > 1
     choose(
         "filters",
@@ -95,7 +96,8 @@ def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
         if several
         else "one network has the time to itself",
     )
-    pixels = tile[0] * tile[1]
+    sizes = [recipe.tile_of(network) for network in recipe.networks]
+    pixels = sum(rows * columns for rows, columns in sizes) // len(sizes)
     choose(
         "batch",
         min(_MOST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels)),
@@ -207,37 +209,47 @@ def _intensity(fingerprint: Fingerprint) -> tuple[Intensity, str]:
     return ZScore(clip=(0.5, 99.5)), f"{why}; percentiles 0.5 and 99.5 tame single bright voxels"
 
 
-def _largest_planes(fingerprint: Fingerprint, recipe: Recipe) -> Shape2D:
-    """Return the (rows, columns) that hold every plane of every case."""
+def _largest_planes(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> Shape2D:
+    """Return the (rows, columns) that hold every plane of some views of every case."""
     shape = [int(spread.most) for spread in fingerprint.shape]
     if recipe.pixel_mm is not None:
         shape = [
             max(1, round(extent.most / mm))
             for extent, mm in zip(fingerprint.extent_mm, recipe.pixel_mm, strict=True)
         ]
-    planes = [in_plane(view, shape) for view in recipe.views or ()]
+    planes = [in_plane(view, shape) for view in views]
     return int(max(rows for rows, _ in planes)), int(max(columns for _, columns in planes))
 
 
-def _depth(planes: Shape2D, tile: Shape2D | None) -> tuple[int, str]:
+def _depth(planes: Shape2D, tiles: Sequence[Shape2D]) -> tuple[int, str]:
     """Return as many poolings as leave something to see at the bottom."""
-    shortest = min(min(planes), *(tile or planes))
+    shortest = min(min(tile) for tile in (planes, *tiles))
     depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
-    if tile is not None:
-        while depth > 1 and any(size % 2**depth for size in tile):
-            depth -= 1
+    while depth > 1 and any(size % 2**depth for tile in tiles for size in tile):
+        depth -= 1
     return depth, f"leaves {_LEAST_BOTTOM} pixels or more of {shortest}; at least 2, at most 4"
 
 
-def _tile(planes: Shape2D, depth: int) -> tuple[Shape2D, str]:
-    """Return the largest plane, rounded up to what the poolings divide."""
+def _tile(
+    fingerprint: Fingerprint, recipe: Recipe, depth: int
+) -> tuple[Shape2D | dict[View, Shape2D], str]:
+    """Return each network's largest plane, rounded up to what the poolings divide."""
     multiple = 2**depth
     cap = max(1, _LARGEST_TILE // multiple)
-    rows, columns = (multiple * min(cap, ceil(size / multiple)) for size in planes)
-    return (rows, columns), (
-        f"the largest plane is {planes[0]}x{planes[1]}; a tile that holds it needs no stitching, "
-        f"and {_LARGEST_TILE} is the most"
-    )
+
+    def fitted(views: Sequence[View]) -> tuple[Shape2D, str]:
+        """Return a tile, and the plane that it is to hold."""
+        planes = _largest_planes(fingerprint, recipe, views)
+        rows, columns = (multiple * min(cap, ceil(size / multiple)) for size in planes)
+        return (rows, columns), f"{planes[0]}x{planes[1]}"
+
+    why = f"a tile that holds it needs no stitching, and {_LARGEST_TILE} is the most"
+    if len(recipe.networks) == 1:
+        tile, plane = fitted(recipe.networks[0])
+        return tile, f"the largest plane is {plane}; {why}"
+    tiles = {views[0]: fitted(views) for views in recipe.networks}
+    planes = ", ".join(f"{view} {plane}" for view, (_, plane) in tiles.items())
+    return {view: tile for view, (tile, _) in tiles.items()}, f"the largest planes: {planes}; {why}"
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:

@@ -17,6 +17,7 @@ def make_spec(
         raise ManifestError(
             [f"{manifest}: no training label has a value other than 0, so nothing can be learnt"]
         )
+    whole = recipe.tile_of(settled(recipe.views))
     return ModelSpec(
         name=name,
         description=description,
@@ -24,7 +25,7 @@ def make_spec(
         context_slices=settled(recipe.context_slices),
         spacing_mm=recipe.pixel_mm,
         intensity=recipe.scaling,
-        tile=settled(recipe.tile),
+        tile=whole,
         multiple=2 ** settled(recipe.depth),
         overlap=recipe.overlap,
         labels=recipe.labels,
@@ -34,6 +35,7 @@ def make_spec(
                 file="unet.keras" if len(recipe.networks) == 1 else f"unet_{'_'.join(views)}.keras",
                 sha256="0" * 64,
                 views=views,
+                tile=None if recipe.tile_of(views) == whole else recipe.tile_of(views),
             )
             for views in recipe.networks
         ),

@@ -59,11 +59,17 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
     return replace(
         recipe,
         **fixed,
-        tile=recipe.tile or spec.tile,
+        tile=recipe.tile or _tiles(spec),
         labels=recipe.labels or spec.labels,
         learning_rate=recipe.learning_rate or _RATE,
         **_architecture(start),
     )
+
+
+def _tiles(spec: ModelSpec) -> dict[View, tuple[int, int]] | tuple[int, int]:
+    """Return the tile of each view, or the one that all have."""
+    tiles = {view: spec.tile_of(view) for view in spec.views}
+    return spec.tile if set(tiles.values()) == {spec.tile} else tiles
 
 
 def _architecture(start: Bundle) -> dict[str, Any]:

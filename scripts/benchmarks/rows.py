@@ -301,7 +301,6 @@ def memory(settings: Settings) -> list[Row]:
         case_record(out, "case1")
         return usage[name]
 
-    tiled = run("tile 256", few, workload, counts[0], 256)
     for count in counts:
         run(f"{count} slices", few, workload, count, None)
     wide = run("105 classes", many, much, counts[0], None)
@@ -309,6 +308,7 @@ def memory(settings: Settings) -> list[Row]:
     judged = not settings.quick
     theirs = None
     if settings.nnunet:
+        tiled = run("tile 256", few, workload, counts[0], 256)
         image = settings.folder / f"scan{counts[0]}.nii.gz"
         mask = settings.folder / "nnunet_mask"
         print("  nnU-Net", file=sys.stderr, flush=True)
