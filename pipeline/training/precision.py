@@ -92,7 +92,7 @@ def _steps_per_second(
 ) -> float:
     """Return how many steps of the training's batch a fresh copy of the network does."""
     learner = Learner(network, recipe, softmax=softmax, precision=precision)
-    rows, columns = recipe.tile_of(recipe.networks[0])
+    rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)
     images = np.zeros((*shape, network.input_shape[-1]), np.float32)
     targets = np.zeros((*shape, network.output_shape[-1]), np.float32)
