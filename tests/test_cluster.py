@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from dask_processes import dask as dask_processes
@@ -30,7 +31,7 @@ def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_encrypted_scheduler_takes_a_run_with_its_certificates_only(tmp_path: Path) -> None:
+def test_an_encrypted_scheduler_takes_a_run_with_its_certificates(tmp_path: Path) -> None:
     import dask
     from distributed.security import Security
 
@@ -43,13 +44,21 @@ def test_an_encrypted_scheduler_takes_a_run_with_its_certificates_only(tmp_path:
     manifest = sound_cases(tmp_path, 2)
     with dask_processes(tmp_path / "dask", 1, {f"--tls-{o}": p for o, p in named.items()}) as there:
         assert there.address.startswith("tls://")
-        with pytest.raises(EnvironmentFault, match="needs certificates; name them"):
-            run_faulty(manifest, tmp_path / "out", on(there))
         places = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
         settings = {f"distributed.comm.tls.{place}": named[o] for place, o in places.items()}
         with dask.config.set({key: str(path) for key, path in settings.items()}):
             result = run_faulty(manifest, tmp_path / "out", on(there))
     assert (len(result.reports), result.failed) == (2, ())
+
+
+def test_an_encrypted_scheduler_without_certificates_is_found(tmp_path: Path) -> None:
+    # Dask refuses before it connects: nothing needs to listen.
+    batch = BatchSettings(cluster=Cluster(scheduler="tls://127.0.0.1:9"))
+    with (
+        mock.patch("distributed.Client", side_effect=TypeError("TLS expects a `ssl_context`")),
+        pytest.raises(EnvironmentFault, match="needs certificates; name them"),
+    ):
+        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out", batch)
 
 
 def test_a_scheduler_that_does_not_answer_is_found_before_the_first_case(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from voxtile.case import Case
@@ -48,7 +48,12 @@ cohorts = st.lists(st.integers(0, 4), min_size=6, max_size=60)
 @given(cohorts, st.integers(2, 5), st.integers(0, 9))
 def test_each_case_is_held_out_once_and_no_group_is_on_two_sides(sizes, count, seed) -> None:
     cases = make_cases(sizes)
-    folds = [fold_of(cases, count, number, seed) for number in range(count)]
+    try:
+        folds = [fold_of(cases, count, number, seed) for number in range(count)]
+    except ManifestError as error:
+        # One large group may be all that other folds are left with: that is refused.
+        assert "leaves one group to learn from" in str(error)
+        reject()
     held = [case.case_id for fold in folds for case in fold.held_out]
     assert sorted(held) == sorted(case.case_id for case in cases)
     for fold in folds:
