@@ -14,6 +14,7 @@ import numpy as np
 from voxtile.engines.keras_engine import gpu_count
 from voxtile.models.backend import keras
 
+from .fused_norm import FusedBatchNormalization
 from .loss import make_loss
 from .recipe import Precision, Recipe, settled
 from .schedule import rate_at
@@ -123,11 +124,29 @@ class Learner:
 
 def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
     """Return a network of the same layers in another precision, with weights of its own."""
-    config = network.get_config()
-    for layer in config["layers"][:-_FLOAT32_LAYERS]:
-        if layer["class_name"] != "InputLayer":
-            layer["config"]["dtype"] = precision
-    return keras.Model.from_config(config)
+    in_float32 = {layer.name for layer in network.layers[-_FLOAT32_LAYERS:]}
+
+    def same(layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Return a layer like it; batch normalisation as the backend does it best."""
+        config = layer.get_config()
+        if layer.name not in in_float32:
+            config["dtype"] = precision
+        kind = type(layer)
+        if kind is keras.layers.BatchNormalization and _has_fused_norm(config):
+            kind = FusedBatchNormalization
+        return kind.from_config(config)
+
+    return keras.models.clone_model(network, clone_function=same)
+
+
+def _has_fused_norm(config: Mapping[str, Any]) -> bool:
+    """Whether a batch normalisation is one that `FusedBatchNormalization` can do."""
+    return (
+        keras.config.backend() == "tensorflow"
+        and config["axis"] in (-1, 3, [3])
+        and config["scale"]
+        and config["center"]
+    )
 
 
 def predictor(network: keras.Model) -> Predict:

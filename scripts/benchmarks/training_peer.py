@@ -1,9 +1,9 @@
-"""One training step of the same network, in Keras and in PyTorch."""
+"""One training step of the same network: voxtile's own, and a plain one in PyTorch."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from workload import Workload
@@ -17,28 +17,30 @@ def _batch(workload: Workload, batch: int, size: int) -> tuple[np.ndarray, np.nd
 
 
 def keras_step(
-    workload: Workload, batch: int, size: int, precision: str
+    workload: Workload, batch: int, size: int, precision: Literal["float32", "bfloat16"]
 ) -> tuple[Callable[[], float], dict[str, Any]]:
-    """Return one step of Keras, with the settings of `voxtile.training`."""
+    """Return one step of `voxtile.training`, which also clips, and keeps means of the weights."""
     from voxtile.models.backend import keras
     from voxtile.models.unet import build_unet
+    from voxtile.training.learner import Learner
+    from voxtile.training.recipe import Recipe
 
-    if precision != "float32":
-        keras.config.set_dtype_policy(f"mixed_{precision}")
-    model = build_unet(
-        (size, size, 1),
+    network = build_unet(
+        (None, None, 1),
         workload.classes,
         filters=workload.filters,
         depth=workload.depth,
         normalisation="batch",
     )
-    model.compile(
-        keras.optimizers.Adam(1e-3),
-        loss=keras.losses.SparseCategoricalCrossentropy(),
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+    learner = Learner(
+        network,
+        Recipe(learning_rate=1e-3),
+        softmax=True,
+        precision="float32" if precision == "float32" else "mixed_bfloat16",
     )
     tiles, labels = _batch(workload, batch, size)
-    return lambda: float(model.train_on_batch(tiles, labels)), {
+    targets = np.eye(workload.classes, dtype=np.float32)[labels]
+    return lambda: learner.step(tiles, targets, 1e-3), {
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
     }
