@@ -124,7 +124,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         rich_help_panel=_NETWORK,
-        help="auto, float32, bfloat16 or float16; auto takes what models verify has shown.",
+        help="auto, float32, bfloat16, float16 or int8; auto takes what models verify has shown.",
     ),
 ]
 DeviceOption = Annotated[

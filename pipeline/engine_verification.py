@@ -8,39 +8,32 @@ cases -> volumes -> canonical -> some planes of each view -> prepared -> tiles
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import ModelError, ModelSpec, View, Window
+from voxtile.models.spec import ModelError, ModelSpec
 
 from .case import read_manifest
-from .decision import decide
+from .engine_samples import Sample, evenly, judge_samples, phantom_samples, samples_of
 from .engines import Engine, Model, load_models
 from .engines.engine import EngineName
 from .engines.evidence import PACKAGES, Evidence, Measurement, keep_evidence, processor_kind
+from .engines.quantised import quantised_digest
 from .engines.threads import thread_count
 from .errors import ManifestError
 from .files import write_text
-from .inference import prepare_planes, resampling
-from .intensity import measure
 from .metrics import Overlap
-from .phantom import Ellipsoid, centred_affine, draw
-from .plan import make_plan
-from .planes import neighbours, slice_axis, to_planes
-from .prediction import Panel, predict_planes
-from .reading import read_channels
-from .reference import read_reference
-from .volume import Volume, canonical
+from .planes import to_planes
 
 _HEADING = "## Engines, verified"
-_PHANTOM_PLANES = 12
+# Tiles that show what numbers a network has to do with; NNCF's own default is 300, of photographs.
+_CALIBRATION_TILES = 100
 
 
 def verify_model(
@@ -65,6 +58,12 @@ def verify_model(
     cases, planes : int
         At most so many cases, evenly chosen, and planes of each view.
 
+    Notes
+    -----
+    Where NNCF is installed and there is a manifest, networks in 8-bit integers
+    are made and measured as well. As many cases that are not judged show what
+    numbers to expect, or the same ones where there are no others.
+
     Returns
     -------
     Evidence
@@ -78,15 +77,29 @@ def verify_model(
     bundle = load_bundle(name)
     if bundle.others:
         raise ModelError(f"{bundle.name} are several models; verify one after the other")
-    samples, source = _samples(bundle.spec, manifest, root, cases, planes)
+    engines = list(_engines(bundle))
+    if manifest is None:
+        samples = phantom_samples(bundle.spec, planes)
+    else:
+        listed = read_manifest(manifest, root=root)
+        if not listed:
+            raise ManifestError([f"{manifest} has no cases"])
+        judged = evenly(len(listed), cases)
+        samples = samples_of(bundle.spec, [listed[place] for place in judged], planes)
+        if _can_quantise():
+            # What numbers were made to fit is no proof of how well they fit.
+            others = [case for place, case in enumerate(listed) if place not in judged] or listed
+            some = [others[place] for place in evenly(len(others), cases)]
+            _quantise(bundle, samples_of(bundle.spec, some, planes, labelled=False))
+            engines.append(Engine("openvino", "int8"))
     labelled = all(sample.label is not None for sample in samples)
-    if not labelled:
-        samples = [replace(sample, label=None) for sample in samples]
     measurements: list[Measurement] = []
     reference: list[np.ndarray] = []
-    for engine in _engines(bundle):
-        found, seconds, tiles = _judge(bundle, engine, samples)
+    for engine in engines:
+        models = [_Timed(model) for model in load_models(bundle, engine)]
+        found = judge_samples(bundle, models, samples)
         reference = reference or found
+        tiles, seconds = sum(one.tiles for one in models), sum(one.seconds for one in models)
         measurements.append(
             Measurement(
                 engine=_name(engine),
@@ -95,13 +108,14 @@ def verify_model(
                 agreement=_agreement(found, reference),
                 dice_change=_changes(bundle.spec, samples, found, reference),
                 tiles_per_s=round(tiles / seconds, 2),
+                made=(quantised_digest(bundle) or "") if engine.precision == "int8" else "",
             )
         )
     evidence = Evidence(
         sha256=bundle.sha256,
         processor=processor_kind(),
         threads=thread_count(),
-        source=source,
+        source="phantom" if manifest is None else manifest.name,
         cases=len({sample.case_id for sample in samples}),
         planes=sum(len(sample.indices) for sample in samples),
         labelled=labelled,
@@ -144,29 +158,6 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
     return readme
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sample:
-    """Some planes of one case along one view.
-
-    Parameters
-    ----------
-    case_id : str
-    volume : Volume
-        Canonical, with channels last.
-    label : ndarray or None
-        Canonical label map.
-    view : View
-    indices : tuple of int
-        Which planes.
-    """
-
-    case_id: str
-    volume: Volume
-    label: np.ndarray | None
-    view: View
-    indices: tuple[int, ...]
-
-
 @dataclass(slots=True)
 class _Timed:
     """A model that counts its tiles and seconds; what a first call compiles is not counted."""
@@ -188,6 +179,19 @@ class _Timed:
         return answer
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A model that keeps the tiles that it is given."""
+
+    model: Model
+    tiles: list[np.ndarray] = field(default_factory=list)
+
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the predictions for a batch of tiles."""
+        self.tiles.extend(np.array(tile) for tile in tiles)
+        return self.model(tiles)
+
+
 def _engines(bundle: Bundle) -> Iterator[Engine]:
     """Yield the engines of this machine that can run a bundle on the processor, reference first."""
     foreign = all(network.file.endswith(".onnx") for network in bundle.spec.networks)
@@ -200,85 +204,39 @@ def _engines(bundle: Bundle) -> Iterator[Engine]:
         from .engines.openvino_engine import precisions
 
         for precision in precisions():
-            yield Engine("openvino", precision)
+            if precision != "int8":  # which has to be made first
+                yield Engine("openvino", precision)
+
+
+def _can_quantise() -> bool:
+    """Whether NNCF is installed, and the processor multiplies integers of 8 bits."""
+    if find_spec("openvino") is None or find_spec("nncf") is None:
+        return False
+    from .engines.openvino_engine import precisions
+
+    return "int8" in precisions()
+
+
+def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
+    """Make a bundle's networks in integers, from the tiles that some planes give."""
+    from .engines.quantising import quantise
+
+    float32 = load_models(bundle, Engine("openvino"))
+    gathered: list[list[np.ndarray]] = [[] for _ in float32]
+    share = -(-_CALIBRATION_TILES // len(samples))
+    for sample in samples:
+        models = [_Recorded(model) for model in float32]
+        judge_samples(bundle, models, [sample])
+        for tiles, model in zip(gathered, models, strict=True):
+            tiles += [model.tiles[place] for place in evenly(len(model.tiles), share)]
+    for network, tiles in zip(bundle.spec.networks, gathered, strict=True):
+        quantise(bundle, network, tiles)
 
 
 def _name(engine: Engine) -> EngineName:
     """Return the name of an engine that is no callable."""
     assert engine.name != "callable"
     return engine.name
-
-
-def _samples(
-    spec: ModelSpec, manifest: Path | None, root: Path | None, cases: int, planes: int
-) -> tuple[list[_Sample], str]:
-    """Return planes to judge, and where they come from."""
-    if manifest is None:
-        return [_sample("phantom", _phantom(spec), None, view, planes) for view in spec.views], (
-            "phantom"
-        )
-    listed = read_manifest(manifest, root=root)
-    if not listed:
-        raise ManifestError([f"{manifest} has no cases"])
-    samples = []
-    for place in _evenly(len(listed), cases):
-        case = listed[place]
-        image = read_channels(case, spec.channels).volume
-        label = None
-        if case.label is not None:
-            label = canonical(read_reference(case.label, image, spec.labels)[0]).array
-        samples += [_sample(case.case_id, image, label, view, planes) for view in spec.views]
-    return samples, manifest.name
-
-
-def _sample(
-    case_id: str, image: Volume, label: np.ndarray | None, view: View, planes: int
-) -> _Sample:
-    """Return evenly chosen planes of a view."""
-    ras = canonical(image)
-    if ras.array.ndim == 3:
-        ras = ras.with_array(ras.array[..., np.newaxis])
-    return _Sample(case_id, ras, label, view, _evenly(ras.array.shape[slice_axis(view)], planes))
-
-
-def _judge(
-    bundle: Bundle, engine: Engine, samples: Sequence[_Sample]
-) -> tuple[list[np.ndarray], float, int]:
-    """Return the label maps of each sample's planes, the seconds in networks, and their tiles."""
-    spec = bundle.spec
-    plan = replace(make_plan(bundle), flips=())  # mirrored tiles would say nothing else
-    models = [_Timed(model) for model in load_models(bundle, engine)]
-    found = []
-    for sample in samples:
-        array = sample.volume.array
-        scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
-        planes = to_planes(array, sample.view)
-        shape = planes.shape[1], planes.shape[2]
-        there, back = resampling(sample.volume, sample.view, shape, spec)
-        size = shape if there is None else there.shape
-
-        def prepared(sample: _Sample = sample, planes=planes, scalings=scalings, there=there):  # type: ignore[no-untyped-def]
-            for index in sample.indices:
-                near = planes[neighbours(index, len(planes), spec.context_slices)]
-                stack = prepare_planes(near, scalings, there, spec.context_slices)
-                yield next(islice(stack, spec.context_slices // 2, None))
-
-        panel = Panel(
-            networks=tuple(
-                (model, network.weight)
-                for model, network in zip(models, spec.networks, strict=True)
-                if sample.view in network.views
-            ),
-            classes=spec.output_channels,
-        )
-        tiling = plan.for_view(sample.view).for_plane(size)
-        judged = predict_planes(prepared(), size, tiling, panel)
-        found.append(
-            np.stack(
-                [decide(plane if back is None else back.apply(plane), spec) for plane in judged]
-            )
-        )
-    return found, sum(m.seconds for m in models), sum(m.tiles for m in models)
 
 
 def _agreement(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
@@ -289,7 +247,7 @@ def _agreement(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> 
 
 def _changes(
     spec: ModelSpec,
-    samples: Sequence[_Sample],
+    samples: Sequence[Sample],
     found: Sequence[np.ndarray],
     reference: Sequence[np.ndarray],
 ) -> dict[str, float]:
@@ -318,42 +276,6 @@ def _dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> float:
         fp=int(np.count_nonzero(mine)) - both,
         fn=int(np.count_nonzero(theirs)) - both,
     ).dice
-
-
-def _evenly(count: int, most: int) -> tuple[int, ...]:
-    """Return at most so many of `count` places, in the middle of equal parts.
-
-    Examples
-    --------
-    >>> _evenly(10, 3), _evenly(2, 5)
-    ((1, 5, 8), (0, 1))
-    """
-    parts = min(count, most)
-    return tuple(int((part + 0.5) * count / parts) for part in range(parts))
-
-
-def _phantom(spec: ModelSpec) -> Volume:
-    """Return a scan with solids in noise that a spec's first view cuts into tile-sized planes."""
-    rows, columns = spec.tile
-    through = slice_axis(spec.views[0])
-    shape = [rows, columns]
-    shape.insert(through, _PHANTOM_PLANES)
-    sized = (shape[0], shape[1], shape[2])
-    spacing = spec.spacing_mm or (1.0, 1.0, 1.0)
-    half = tuple(size * step / 2 for size, step in zip(sized, spacing, strict=True))
-    solids = [
-        Ellipsoid((0.0, 0.0, 0.0), (0.8 * half[0], 0.8 * half[1], 3 * half[2]), 600),
-        Ellipsoid((0.2 * half[0], 0.0, 0.0), (0.4 * half[0], 0.3 * half[1], 2 * half[2]), 1000),
-        Ellipsoid((-0.4 * half[0], 0.2 * half[1], 0.0), (0.2 * half[0], 0.2 * half[1], 20.0), 300),
-    ]
-    image, _ = draw(sized, centred_affine(sized, spacing), solids, noise=40.0)
-    array = image.array
-    if isinstance(spec.intensity, Window):  # what was drawn from 0 to 1000 fills the window
-        low = spec.intensity.center - spec.intensity.width / 2
-        array = (low + array * (spec.intensity.width / 1000)).astype(np.float32)
-    if len(spec.channels) > 1:
-        array = np.repeat(array[..., np.newaxis], len(spec.channels), axis=-1)
-    return image.with_array(array)
 
 
 def _with_section(text: str, section: str) -> str:

@@ -138,6 +138,7 @@ def fake_engines(monkeypatch: pytest.MonkeyPatch, **thresholds: float) -> None:
     engines = [Engine("keras", precision) for precision in thresholds]
     monkeypatch.setattr(verification, "load_models", load)
     monkeypatch.setattr(verification, "_engines", lambda bundle: engines)
+    monkeypatch.setattr(verification, "_can_quantise", lambda: False)
 
 
 def test_agreement_and_dice_are_those_of_a_pencil(

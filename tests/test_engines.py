@@ -12,7 +12,7 @@ import pytest
 from phantoms import ball, make_bundle
 from test_bundle import write_bundle
 
-from voxtile.engines import Engine, Wish, choose_engine, exported, load_models
+from voxtile.engines import Engine, Wish, choose_engine, exported, kept, load_models
 from voxtile.engines.cache import cache_folder
 from voxtile.engines.fitting import adapted
 from voxtile.engines.threads import thread_count
@@ -171,15 +171,15 @@ def test_many_at_once_make_one_export(empty_cache: Path, monkeypatch: pytest.Mon
 
 def test_the_oldest_exports_go_first(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exported, "ask_child", fake_export([]))
-    monkeypatch.setattr(exported, "_MOST_BYTES", 2800)  # the new one has a little over 1000
+    monkeypatch.setattr(kept, "_MOST_BYTES", 2800)  # the new one has a little over 1000
     for name, age_s in (("old", 9000), ("older", 9999), ("in use", 60)):
         (empty_cache / "networks" / name).mkdir(parents=True)
         (empty_cache / "networks" / name / "model.bin").write_bytes(bytes(700))
         then = time.time() - age_s
         os.utime(empty_cache / "networks" / name, (then, then))
-    kept = exported.ensure(BUNDLE, BUNDLE.spec.networks[0])
+    newest = exported.ensure(BUNDLE, BUNDLE.spec.networks[0])
     left = {path.name for path in (empty_cache / "networks").iterdir() if path.is_dir()}
-    assert left == {"old", "in use", kept.parent.name}
+    assert left == {"old", "in use", newest.parent.name}
 
 
 def test_what_is_refused_is_refused_once_and_auto_goes_on_with_keras(

@@ -22,6 +22,7 @@ from voxtile.models.spec import ModelError, Network
 from .engine import Engine, EngineName, Precision
 from .evidence import PACKAGES, accepted_precision
 from .exported import SOURCES, ensure
+from .quantised import digest_name, quantised_digest
 
 _PROBE_S = 120.0
 
@@ -33,7 +34,7 @@ class Wish:
     Parameters
     ----------
     engine : {"auto", "keras", "openvino", "onnx"}
-    precision : {"auto", "float32", "bfloat16", "float16"}
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}
     device : str
         "auto", "cpu", "gpu" or "gpu:N".
 
@@ -134,6 +135,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             else "float32: nothing else is verified for this model here"
         )
     versions = [(package, version(package))]
+    if precision == "int8":
+        versions += _int8(bundle, name)
     if name == "openvino" and not foreign:  # these wrote what OpenVINO reads
         versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
     if name == "keras":
@@ -164,6 +167,22 @@ def _export(networks: Iterable[tuple[Bundle, Network]]) -> None:
     """Export and check each network for OpenVINO, unless it was before."""
     for bundle, network in networks:
         ensure(bundle, network)
+
+
+def _int8(bundle: Bundle, name: EngineName) -> list[tuple[str, str]]:
+    """Return what identifies the networks in integers; they are made with tiles of scans."""
+    if name != "openvino":
+        raise EnvironmentFault(f"{name} does not compute in int8; use --engine openvino")
+    found = []
+    for member in bundle.members:
+        digest = quantised_digest(member)
+        if digest is None:
+            raise EnvironmentFault(
+                f"{member.name} has no int8 networks here; voxtile models verify MODEL MANIFEST "
+                "makes them and measures what they change"
+            )
+        found.append((digest_name(member), digest))
+    return found
 
 
 def _engine(device: str, *, foreign: bool) -> tuple[EngineName, str]:

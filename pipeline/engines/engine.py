@@ -11,7 +11,7 @@ import numpy as np
 Model = Callable[[np.ndarray], np.ndarray]
 
 EngineName = Literal["keras", "openvino", "onnx"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Engine:
     ----------
     name : {"keras", "openvino", "onnx", "callable"}
         "callable": functions that the caller gave.
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
         Of the arithmetic inside; tiles and probabilities are always float32.
     device : str
         "cpu", "gpu", or "gpu:N" for the N-th from 0.

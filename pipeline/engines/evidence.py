@@ -20,6 +20,7 @@ from voxtile.models.bundle import Bundle
 
 from .cache import cache_folder
 from .engine import EngineName, Precision
+from .quantised import quantised_digest
 
 # What a reduced precision may change, and what it must gain, to be chosen by itself.
 LARGEST_DICE_CHANGE = 1e-3
@@ -32,7 +33,10 @@ PACKAGES: dict[EngineName, str] = {
     "onnx": "onnxruntime",
 }
 # Units that decide how fast, and by which kernels, numbers are multiplied.
-_UNITS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "asimd", "sve")
+_UNITS = (
+    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "sve"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Measurement:
     Parameters
     ----------
     engine : {"keras", "openvino", "onnx"}
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
     version : str
         Of the engine's package.
     agreement : float
@@ -52,6 +56,8 @@ class Measurement:
         reference label less that of the reference engine; where cases have no
         label, Dice between both less 1. Labels that occur nowhere are not in it.
     tiles_per_s : float
+    made : str
+        Of int8, what identifies the networks that were measured.
     """
 
     engine: EngineName
@@ -60,6 +66,7 @@ class Measurement:
     agreement: float
     dice_change: Mapping[str, float]
     tiles_per_s: float
+    made: str = ""
 
     @property
     def mean_change(self) -> float:
@@ -136,7 +143,8 @@ class Evidence:
                 f"{one.tiles_per_s:>9.1f}"
             )
         for engine in dict.fromkeys(one.engine for one in self.measurements):
-            yield f"{engine} --precision auto: {_accepted(self, engine) or 'float32'}" + (
+            made = next((one.made for one in self.measurements if one.made), None)
+            yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
                 "" if self.source != "phantom" else " (a phantom proves nothing: give a MANIFEST)"
             )
 
@@ -162,7 +170,9 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
     found = set()
     for member in bundle.members:
         evidence = read_evidence(member)
-        found.add(None if evidence is None else _accepted(evidence, engine))
+        found.add(
+            None if evidence is None else _accepted(evidence, engine, quantised_digest(member))
+        )
     return found.pop() if len(found) == 1 else None
 
 
@@ -208,8 +218,11 @@ def processor_kind() -> str:
     return " ".join([name, *(unit for unit in _UNITS if unit in flags)])
 
 
-def _accepted(evidence: Evidence, engine: EngineName) -> Precision | None:
-    """Return the fastest reduced precision of an engine that the evidence allows."""
+def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Precision | None:
+    """Return the fastest reduced precision of an engine that the evidence allows.
+
+    `made` identifies the int8 networks that are here; others prove nothing for them.
+    """
     if evidence.source == "phantom":
         return None
     try:
@@ -222,6 +235,7 @@ def _accepted(evidence: Evidence, engine: EngineName) -> Precision | None:
         one
         for one in mine
         if one.precision != "float32"
+        and (one.precision != "int8" or one.made == made)
         and one.agreement > LEAST_AGREEMENT
         and one.mean_change < LARGEST_DICE_CHANGE  # False for NaN: no label was seen
         and full

@@ -20,15 +20,26 @@ from voxtile.models.spec import ModelError, Network
 from .engine import Engine, Model, Precision
 from .exported import ensure
 from .fitting import adapted, check_shapes
+from .quantised import digest_name, quantised, quantised_digest
 from .threads import thread_count
 
 # `import openvino` would tell its makers of it. Patient data lie here: nobody is told anything.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
 
-_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_HINTS: dict[Precision, str] = {
+    "float32": "f32",
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "int8": "f32",  # of what is not integers
+}
 # How OpenVINO calls what a processor computes.
-_CAPABILITIES: dict[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+_CAPABILITIES: dict[Precision, str] = {
+    "float32": "FP32",
+    "bfloat16": "BF16",
+    "float16": "FP16",
+    "int8": "INT8",
+}
 # Tile shapes that stay compiled; each has its own copy of the weights.
 _MOST_SHAPES = 8
 _MOST_BYTES = 512 * 2**20
@@ -49,12 +60,11 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     ModelError
         If it does not fit the spec, or OpenVINO cannot read it.
     EnvironmentFault
-        If the processor has no such precision.
+        If the processor has no such precision, or no network of integers was
+        made here.
     """
     name = str(bundle.folder / network.file)
-    source: Path | bytes = ensure(bundle, network)
-    if network.file.endswith(".onnx"):
-        source = bundle.read_network(network)
+    source = _source(bundle, network, engine)
     try:
         model = open_model(source, engine)
     except RuntimeError as error:
@@ -64,6 +74,21 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
         ) from error
     check_shapes(*model.shapes, network, bundle.spec, name)
     return adapted(model, network, bundle.spec)
+
+
+def _source(bundle: Bundle, network: Network, engine: Engine) -> Path | bytes:
+    """Return what OpenVINO reads: a file, or the bytes of an ``.onnx`` network."""
+    if engine.precision == "int8":
+        found = quantised(network)
+        known = dict(engine.versions).get(digest_name(bundle))
+        if found is None or known not in (None, quantised_digest(bundle)):
+            raise EnvironmentFault(
+                f"{bundle.name}: the int8 networks of this run are not in the cache here; "
+                "voxtile models verify MODEL MANIFEST makes some, or use --precision float32"
+            )
+        return found
+    exported = ensure(bundle, network)
+    return bundle.read_network(network) if network.file.endswith(".onnx") else exported
 
 
 def precisions() -> tuple[Precision, ...]:
@@ -104,19 +129,18 @@ def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
     RuntimeError
         If OpenVINO cannot read it.
     """
-    core = ov.Core()
     if engine.precision not in precisions():
         # It would compute in float32 and not say so.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
         )
-    if isinstance(source, Path):
-        size = source.with_suffix(".bin").stat().st_size
-        model = core.read_model(source)  # weights are mapped: workers share them
-    else:
-        size = len(source)
-        model = core.read_model(source)
-    return OpenVinoModel(core, model, engine.precision, size)
+    size = source.with_suffix(".bin").stat().st_size if isinstance(source, Path) else len(source)
+    return OpenVinoModel(ov.Core(), read(source), engine.precision, size)
+
+
+def read(source: Path | bytes) -> Any:
+    """Return an OpenVINO model; the weights of a file are mapped, so that workers share them."""
+    return ov.Core().read_model(source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +168,7 @@ class OpenVinoModel:
     ----------
     core : openvino.Core
     model : openvino.Model
-    precision : {"float32", "bfloat16", "float16"}
+    precision : {"float32", "bfloat16", "float16", "int8"}
     weights_bytes : int
         Size of its weights.
     """
