@@ -26,6 +26,7 @@ from .batch.drive import chosen_cases, with_memory
 from .batch.settings import BatchSettings, machine_cores
 from .case import Case
 from .engines import Engine, Model, choose_engine
+from .engines.engine import Precision
 from .errors import CaseError
 from .journal import Journal
 from .memory import free_memory_mb, total_memory_mb
@@ -118,8 +119,8 @@ class Benchmark:
         Its arithmetic in a second, in 10^9 operations; None where the
         network's graph is not known.
     matrix_gflops : Spread
-        The same of a matrix multiplication in the same precision, on the same
-        device and threads.
+        The same of a matrix multiplication in the same precision (float32
+        where the networks are int8), on the same device and threads.
     stages_s : dict of str to Spread
         Seconds of each stage of a case.
     case_s : Spread
@@ -183,7 +184,8 @@ class Benchmark:
         if self.network_gflops is not None and self.share is not None:
             yield (
                 f"arithmetic  {figure(self.network_gflops)} GFLOP/s, {self.share:.0%} of the "
-                f"{self.engine.precision} matrix multiplication's {_spread(self.matrix_gflops)}"
+                f"{matrix_precision(self.engine)} matrix multiplication's "
+                f"{_spread(self.matrix_gflops)}"
             )
         yield f"whole case  {_spread(self.tiles_per_s)} tiles/s"
         yield f"            {_spread(self.voxels_per_s)} voxels/s"
@@ -337,6 +339,7 @@ def matrix_gflops(engine: Engine) -> Spread:
     """Return what a matrix multiplication reaches, in 10^9 operations a second.
 
     On a processor in float32 it is NumPy's (BLAS), else that of Keras' backend.
+    No library of ours multiplies matrices of int8, so for these it is float32's.
 
     Parameters
     ----------
@@ -345,7 +348,7 @@ def matrix_gflops(engine: Engine) -> Spread:
     """
     size = _MATRIX if engine.device == "cpu" else _GPU_MATRIX
     call: Callable[[], None]
-    if engine.device == "cpu" and engine.precision == "float32":
+    if engine.device == "cpu" and matrix_precision(engine) == "float32":
         one, other = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
         out = np.empty_like(one)
 
@@ -359,6 +362,11 @@ def matrix_gflops(engine: Engine) -> Spread:
     _, seconds = time_calls(call)
     work = 2 * size**3 / 1e9
     return Spread(work / seconds.median, work / seconds.most, work / seconds.least, seconds.count)
+
+
+def matrix_precision(engine: Engine) -> Precision:
+    """Return the precision of the matrix multiplication that an engine is held against."""
+    return "float32" if engine.precision == "int8" else engine.precision
 
 
 def machine_facts() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from phantoms import ball
 from test_bundle import network, write_bundle
 from typer.testing import CliRunner
 
+from voxtile.benchmark import matrix_precision
 from voxtile.cli import app
 from voxtile.engine_verification import verify_model
 from voxtile.engines import Engine, Wish, choose_engine, load_models
@@ -103,3 +104,8 @@ def test_a_run_says_which_networks_it_used(bundle: Bundle, manifest: Path) -> No
     text = (out / "run.json").read_text()
     assert '"precision": "int8"' in text
     assert str(quantised_digest(bundle)) in text
+
+
+def test_integers_are_held_against_a_multiplication_in_float32() -> None:
+    assert matrix_precision(Engine("openvino", "int8")) == "float32"
+    assert matrix_precision(Engine("keras", "bfloat16")) == "bfloat16"

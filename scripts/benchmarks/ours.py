@@ -83,6 +83,13 @@ def case_command(folder: Path, manifest: Path, out: Path, way: Way) -> list[str]
     return [program, "run", str(manifest), str(folder), "--out", str(out), *options]
 
 
+def verify_command(folder: Path, manifest: Path, planes: int) -> list[str]:
+    """Return the command line that measures engines and precisions on one case of a manifest."""
+    program = str(Path(sys.executable).with_name("voxtile"))
+    options = ["--cases", "1", "--planes", str(planes)]
+    return [program, "models", "verify", str(folder), str(manifest), *options]
+
+
 def write_manifest(path: Path, cases: dict[str, tuple[Path, Path | None]]) -> None:
     """Write a manifest of scans and their references."""
     with path.open("w", newline="") as file:
