@@ -7,6 +7,7 @@ whole-body mask would be larger than the scan.
 Voxels that share a face, an edge or a corner are connected (26-neighbourhood).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +139,9 @@ def find_components(mask: np.ndarray) -> Components:
     return Components(runs, component, int(count))
 
 
-def component_count(mask: np.ndarray) -> int:
+def component_count(
+    mask: np.ndarray, inside: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> int:
     """Return the number of connected parts of a mask, without holding all of its runs.
 
     Slabs of the mask are looked at one after the other; a plane that two of
@@ -147,7 +150,10 @@ def component_count(mask: np.ndarray) -> int:
 
     Parameters
     ----------
-    mask : ndarray of bool, shape (i, j, k)
+    mask : ndarray, shape (i, j, k)
+    inside : callable
+        From a slab of it to what is in the mask, bool; of a label map no mask
+        need be made as a whole.
 
     Examples
     --------
@@ -155,15 +161,17 @@ def component_count(mask: np.ndarray) -> int:
     >>> mask[0, 0, 0] = mask[1, 1, 1] = mask[0, 2, 2] = True
     >>> component_count(mask), component_count(mask[:, ::2])
     (1, 2)
+    >>> component_count(3 * mask[:, ::2], lambda slab: slab == 3)
+    2
     """
     planes, rows, columns = mask.shape
-    thick = max(1, _SLAB_VOXELS // max(1, rows * columns))
+    thick = slab_planes(mask.shape)
     links = []
     nodes = 0
     shared = np.zeros(0, np.intp)  # parts that the runs of the last plane belong to
     for start in range(0, max(planes, 1), thick):
         # One plane more than its own: the next slab begins with it.
-        slab = find_components(mask[start : start + thick + 1])
+        slab = find_components(inside(mask[start : start + thick + 1]))
         if start:
             links.append((shared, nodes + slab.component[: len(shared)]))
         on_last = slab.runs.starts >= thick * rows * (columns + 1)
@@ -174,6 +182,11 @@ def component_count(mask: np.ndarray) -> int:
     ones, others = (np.concatenate(part) for part in zip(*links, strict=True))
     graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(nodes, nodes))
     return int(connected_components(graph, directed=False)[0]) if nodes else 0
+
+
+def slab_planes(shape: tuple[int, ...]) -> int:
+    """Return how many planes of a mask, along its first axis, make a slab."""
+    return max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
 
 
 def count_lesions(prediction: Components, reference: Components) -> LesionCounts:

@@ -84,6 +84,50 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     return _read(path, policy or ReadPolicy(), _no_voxels)
 
 
+def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
+    """Read a file to its end, checksum included, and compare its voxels with an array.
+
+    One plane is in memory at a time, not a second volume.
+
+    Parameters
+    ----------
+    path : Path
+    array : ndarray, shape (i, j, k)
+
+    Returns
+    -------
+    scan : Scan
+        As `survey_nifti` returns it.
+    same : bool
+        Whether shape, type and every voxel are the array's.
+
+    Raises
+    ------
+    CaseError
+        As `read_nifti`.
+    """
+    same = False
+
+    def compare(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
+        """Compare the voxels in storage order."""
+        nonlocal same
+        same = layout.shape == array.shape and layout.dtype == array.dtype
+        promised = _promised(file, layout, name)
+        got = consumed + file.read_into(memoryview(bytearray(layout.offset - consumed)), name)
+        plane = int(np.prod(layout.shape[:2]))
+        stored = np.empty(plane, layout.dtype)
+        for k in range(layout.voxels // max(1, plane)):
+            got += file.read_into(stored.view(np.uint8).data, name)
+            same = same and np.array_equal(stored, array[..., k].reshape(-1, order="F"))
+        _hold_promise(got, promised, name)
+        _finish(file, name, promised)
+        return _zeros(layout)
+
+    scan = _read(path, ReadPolicy(), compare)
+    # Voxels that a slope makes something else are not the array's.
+    return scan, same and scan.volume.array.dtype == array.dtype
+
+
 def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
     """Return a scan, with the voxels that `voxels_of` takes from the opened file."""
     try:
@@ -103,7 +147,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
         ) from error
     array = _pick_volume(voxels, policy, path.name)
     try:
-        scaled = _scaled(header, array) if voxels_of is _read_voxels else array
+        scaled = array if voxels_of is _no_voxels else _scaled(header, array)
         volume, notices = _place(header, scaled, path.name)
     except (HeaderDataError, ValueError) as error:
         raise CaseError("bad_header", f"{path.name}: {error}") from error
@@ -407,12 +451,7 @@ def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
     got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
-    if consumed + got < promised:
-        raise CaseError(
-            "truncated",
-            f"{name}: the header promises {promised} bytes, but there are {consumed + got}; "
-            "copy the file again",
-        )
+    _hold_promise(consumed + got, promised, name)
     _finish(file, name, promised)
     return stored.reshape(layout.shape, order="F")
 
@@ -423,7 +462,22 @@ _Voxels = Callable[[_Source, _Layout, str, int], np.ndarray]
 def _no_voxels(file: _Source, layout: _Layout, name: str, _: int) -> np.ndarray:
     """Return zeros of the promised shape, one element in memory, once the size was checked."""
     _promised(file, layout, name)
+    return _zeros(layout)
+
+
+def _zeros(layout: _Layout) -> np.ndarray:
+    """Return zeros of the promised shape that take no memory."""
     return np.broadcast_to(np.zeros((), layout.dtype.newbyteorder("=")), layout.shape)
+
+
+def _hold_promise(got: int, promised: int, name: str) -> None:
+    """Refuse a file with fewer bytes than its header promises."""
+    if got < promised:
+        raise CaseError(
+            "truncated",
+            f"{name}: the header promises {promised} bytes, but there are {got}; "
+            "copy the file again",
+        )
 
 
 def _promised(file: _Source, layout: _Layout, name: str) -> int:

@@ -28,6 +28,9 @@ PLANNED_SHARE = 0.7
 # Bytes of activations in the largest tile that a plan chooses by itself. Not the machine's memory:
 # the same bundle gives the same tiles everywhere.
 _TILE_BYTES = 512 * 2**20
+# Bytes of answers in a batch: with a hundred classes the answer for a large plane weighs more than
+# what the network computes it from.
+_ANSWER_BYTES = 128 * 2**20
 # Tiles along one axis that are tried; more would mean planes of more than 8192 pixels.
 _MOST_TILES = 16
 # Numbers are float32.
@@ -108,6 +111,8 @@ class Plan:
         and `memory_mb`.
     bytes_per_pixel : float
         What one pixel of a tile needs inside the network; 0 if unknown.
+    answer_bytes : int
+        What the answer for one pixel of a tile takes.
     memory_mb : float or None
         What one process may use beside the scan and its mask, in MB (10^6
         bytes); None means what is free.
@@ -125,6 +130,7 @@ class Plan:
     flips: tuple[Axis, ...] = ()
     batch: int | None = None
     bytes_per_pixel: float = 0.0
+    answer_bytes: int = 0
     memory_mb: float | None = None
     halvings: int = 0
     views: tuple[tuple[View, Shape2D, Shape2D], ...] = ()
@@ -200,6 +206,8 @@ class Plan:
         if self.batch is None and self.memory_mb and self.bytes_per_pixel:
             fitting = self.memory_mb * 1e6 / 2 / (self.bytes_per_pixel * pixels)
             batch = min(batch, int(fitting))
+        if self.batch is None and self.answer_bytes:
+            batch = min(batch, _ANSWER_BYTES // (self.answer_bytes * pixels))
         return max(1, batch >> self.halvings)
 
 
@@ -250,6 +258,7 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
         flips=spec.flips if wish.flips is None else wish.flips,
         batch=wish.batch,
         bytes_per_pixel=per_pixel,
+        answer_bytes=spec.output_channels * _BYTES,
         memory_mb=wish.memory_mb,
         views=()
         if wish.tile

@@ -16,7 +16,13 @@ from scipy import ndimage
 
 from voxtile.models.spec import Label
 
-from .components import LesionCounts, component_count, count_lesions, find_components
+from .components import (
+    LesionCounts,
+    component_count,
+    count_lesions,
+    find_components,
+    slab_planes,
+)
 from .metric_names import nsd_column
 from .metrics import Overlap, check_one_grid, labels_of
 from .surface import SurfaceDistances, measure_surfaces
@@ -146,10 +152,18 @@ def score(
 
 def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
     """Return voxels and connected parts of each label of one mask."""
-    regions = [label.values for label in labels]
-    return tuple(
-        (int(np.count_nonzero(part)), component_count(part)) for (part,) in _masks((mask,), regions)
+    crops = _crops((mask,), [label.values for label in labels])
+    return tuple(_count(crop, label.values) for label, (crop,) in zip(labels, crops, strict=True))
+
+
+def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
+    """Return voxels and connected parts of a region, with no mask of it larger than a slab."""
+    thick = slab_planes(crop.shape)
+    voxels = sum(
+        int(np.count_nonzero(_mask(crop[start : start + thick], region)))
+        for start in range(0, len(crop), thick)
     )
+    return voxels, component_count(crop, lambda slab: _mask(slab, region))
 
 
 def _score(
@@ -188,7 +202,15 @@ def _lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts:
 def _masks(
     volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield for each region its mask in each volume, cropped to the box that holds them all.
+    """Yield for each region its mask in each volume, as `_crops` cuts them."""
+    for region, crops in zip(regions, _crops(volumes, regions), strict=True):
+        yield tuple(_mask(crop, region) for crop in crops)
+
+
+def _crops(
+    volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield for each region the part of each volume in the box that holds it in all of them.
 
     Axes are in the memory order of the first volume, so that the last is
     contiguous.
@@ -201,7 +223,7 @@ def _masks(
     for region in regions:
         held = [found[value - 1] for found in boxes for value in region]
         box = _joint_box([part for part in held if part is not None])
-        yield tuple(_mask(array[box], region) for array in arrays)
+        yield tuple(array[box] for array in arrays)
 
 
 def _memory_order(array: np.ndarray) -> tuple[int, ...]:

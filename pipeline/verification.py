@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .errors import CaseError
-from .nifti import read_nifti
+from .nifti import compare_nifti
 from .volume import Volume, grid_difference, is_sheared
 
 
@@ -23,11 +21,9 @@ def check_written(path: Path, mask: Volume) -> dict[str, Any]:
     CaseError
         If grid or voxels differ: the file cannot be trusted.
     """
-    scan = read_nifti(path)
+    scan, same_voxels = compare_nifti(path, mask.array)
     written = scan.volume
-    same_shape = written.shape == mask.shape
     difference = grid_difference(mask.shape, written.affine, mask.affine)
-    same_voxels = same_shape and bool(np.array_equal(written.array, mask.array))
     consistent = not any(notice.code == "form_conflict" for notice in scan.notices)
     if difference or not same_voxels or not consistent:
         raise CaseError(

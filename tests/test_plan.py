@@ -205,3 +205,15 @@ def test_each_view_has_the_tile_of_its_network() -> None:
     odd = networks[1].model_copy(update={"tile": (20, 16)})
     with pytest.raises(ValueError, match=r"tile \(20, 16\) must be a multiple of 16"):
         make_spec(tile=(32, 48), multiple=16, networks=(odd,))
+
+
+def test_a_batchs_answers_are_held_to_128_mib() -> None:
+    few, many = (
+        Plan((256, 256), (0, 0), "constant", answer_bytes=4 * classes) for classes in (5, 105)
+    )
+    assert few.for_plane((256, 256)).batch == 4
+    # 256 x 256 x 105 numbers of 4 bytes are 26 MiB.
+    assert many.for_plane((256, 256)).batch == 4
+    assert replace(many, tile=(512, 512)).for_plane((512, 512)).batch == 1
+    assert replace(few, tile=(512, 512)).for_plane((512, 512)).batch == 2
+    assert replace(many, tile=(512, 512), batch=3).for_plane((512, 512)).batch == 3
