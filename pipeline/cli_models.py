@@ -56,7 +56,14 @@ def verify(
     with explained():
         from .engine_verification import save_evidence, verify_model
 
-        evidence = verify_model(model, manifest, root=root, cases=cases, planes=planes)
+        evidence = verify_model(
+            model,
+            manifest,
+            root=root,
+            cases=cases,
+            planes=planes,
+            say=lambda line: typer.echo(line, err=True),
+        )
         for line in evidence.lines():
             typer.echo(line)
         if save:

@@ -7,7 +7,7 @@ cases -> volumes -> canonical -> some planes of each view -> prepared -> tiles
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -43,6 +43,7 @@ def verify_model(
     root: Path | None = None,
     cases: int = 4,
     planes: int = 16,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Evidence:
     """Measure the engines for one bundle on this machine's processor, and keep what was found.
 
@@ -57,6 +58,8 @@ def verify_model(
         Where the manifest's relative paths begin.
     cases, planes : int
         At most so many cases, evenly chosen, and planes of each view.
+    say : callable
+        Takes a line about what could not be measured.
 
     Notes
     -----
@@ -90,8 +93,11 @@ def verify_model(
             # What numbers were made to fit is no proof of how well they fit.
             others = [case for place, case in enumerate(listed) if place not in judged] or listed
             some = [others[place] for place in evenly(len(others), cases)]
-            _quantise(bundle, samples_of(bundle.spec, some, planes, labelled=False))
-            engines.append(Engine("openvino", "int8"))
+            try:
+                _quantise(bundle, samples_of(bundle.spec, some, planes, labelled=False))
+                engines.append(Engine("openvino", "int8"))
+            except ModelError as error:  # it costs its own row
+                say(f"warning: {error}")
     labelled = all(sample.label is not None for sample in samples)
     measurements: list[Measurement] = []
     reference: list[np.ndarray] = []

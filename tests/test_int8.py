@@ -109,3 +109,17 @@ def test_a_run_says_which_networks_it_used(bundle: Bundle, manifest: Path) -> No
 def test_integers_are_held_against_a_multiplication_in_float32() -> None:
     assert matrix_precision(Engine("openvino", "int8")) == "float32"
     assert matrix_precision(Engine("keras", "bfloat16")) == "bfloat16"
+
+
+def test_a_network_that_cannot_be_quantised_costs_its_own_row_only(
+    bundle: Bundle, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an operation nobody knows")
+
+    monkeypatch.setattr("voxtile.engines.quantising._write", fail)
+    said: list[str] = []
+    found = verify_model(bundle.folder, manifest, cases=2, planes=3, say=said.append)
+    assert {one.precision for one in found.measurements} >= {"float32"}
+    assert "int8" not in {one.precision for one in found.measurements}
+    assert said == ["warning: n.keras cannot be made int8 (RuntimeError); use another --precision"]
