@@ -14,7 +14,9 @@ import numpy as np
 # Foreground at least this probable is doubted, or decided for.
 _DOUBT = 0.1
 # Probabilities that are looked at at once.
-_BLOCK = 2**18
+_BLOCK = 2**16
+# Stands for 0 in logarithms.
+_LEAST = np.float32(1e-30)
 
 
 class EntropyWatch:
@@ -53,23 +55,22 @@ class EntropyWatch:
 
     def _add(self, plane: np.ndarray) -> None:
         """Add the entropies of one plane."""
-        foreground = 1 - plane[..., 0] if self._softmax else plane.max(axis=-1)
-        rows, columns = np.nonzero(foreground >= _DOUBT)
-        # Some pixels at a time: a hundred classes in float64 would outgrow the plane itself.
-        block = max(1, _BLOCK // plane.shape[-1])
-        for start in range(0, len(rows), block):
-            part = slice(start, start + block)
-            chosen = plane[rows[part], columns[part]].astype(np.float64).clip(0, 1)
+        # Some rows at a time stay in the cache, and a hundred classes stay small.
+        step = max(1, _BLOCK // plane[0].size)
+        for start in range(0, len(plane), step):
+            part = plane[start : start + step]
+            foreground = 1 - part[..., 0] if self._softmax else part.max(axis=-1)
+            chosen = part[foreground >= _DOUBT]
             if self._softmax:
-                entropies = _terms(chosen).sum(axis=-1) / np.log2(plane.shape[-1])
+                self._total += _entropy(chosen) / np.log2(plane.shape[-1])
             else:
-                entropies = (_terms(chosen) + _terms(1 - chosen)).mean(axis=-1)
-            self._total += float(entropies.sum())
-        self._pixels += len(rows)
+                self._total += (_entropy(chosen) + _entropy(1 - chosen)) / plane.shape[-1]
+            self._pixels += len(chosen)
 
 
-def _terms(probabilities: np.ndarray) -> np.ndarray:
-    """Return ``-p log2 p``, 0 at 0."""
-    positive = np.where(probabilities > 0, probabilities, 1)
-    terms: np.ndarray = -probabilities * np.log2(positive)
-    return terms
+def _entropy(probabilities: np.ndarray) -> float:
+    """Return the sum of ``-p log2 p``, 0 at 0."""
+    shares = probabilities.clip(0, 1)
+    terms = np.log2(np.maximum(shares, _LEAST))
+    terms *= shares
+    return -float(terms.sum(dtype=np.float64))
