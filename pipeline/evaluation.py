@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
-
 from voxtile.models.spec import Label
 
 from . import __version__
@@ -17,6 +15,7 @@ from .errors import CaseError, EnvironmentFault, ManifestError
 from .files import write_json, write_text
 from .fingerprint import content_hash
 from .journal import Journal, peak_memory_mb
+from .label_values import label_values
 from .metrics import plain_labels
 from .qc import inspect_case
 from .reading import read_scan
@@ -236,7 +235,7 @@ def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
         "reference": pair.reference,
     }
     for what, mask in masks.items():
-        others = [] if mask is None else sorted(set(np.unique(mask.array).tolist()) - scored)
+        others = [] if mask is None else sorted(set(label_values(mask.array)) - scored)
         if others:
             shown = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
             notices.append(
@@ -255,5 +254,5 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
             continue  # its own row will say why
         for mask in (pair.prediction, pair.reference):
             if mask is not None:
-                values.update(np.unique(mask.array).tolist())
+                values.update(label_values(mask.array))
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})

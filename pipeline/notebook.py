@@ -15,6 +15,7 @@ import numpy as np
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 
+from .label_values import label_values
 from .metrics import plain_labels
 from .montage import montage
 from .nifti import write_mask, write_volume
@@ -113,7 +114,7 @@ def _named(labels: Sequence[Label] | Bundle | None, masks: Iterable[Volume]) -> 
         return labels.spec.labels
     if labels is not None:
         return tuple(labels)
-    values = sorted({value for mask in masks for value in np.unique(mask.array).tolist()} - {0})
+    values = sorted({value for mask in masks for value in label_values(mask.array)} - {0})
     return plain_labels({value: f"label {value}" for value in values})
 
 

@@ -9,6 +9,7 @@ from voxtile.models.spec import Label
 
 from .dicom import annotation_file, read_annotation
 from .errors import CaseError
+from .label_values import label_values
 from .reading import read_scan
 from .scan import Notice
 from .volume import Axes, Volume, grid_difference, reorient
@@ -60,7 +61,7 @@ def read_reference(
     if label_map:
         array = _renamed(array, label_map)
     allowed = {0, *(value for label in labels for value in label.values)}
-    strange = sorted(set(np.unique(array).tolist()) - allowed)
+    strange = sorted(set(label_values(array)) - allowed)
     if strange:
         raise CaseError(
             "label_values",
@@ -149,7 +150,8 @@ def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ..
         raise CaseError(
             f"{what}_values", f"the {what} has values from {low:g} to {high:g}; 0 to 65535 can be"
         )
-    return array.astype(np.uint16, copy=False), notices
+    # A byte for each voxel stays one.
+    return array if array.dtype == np.uint8 else array.astype(np.uint16, copy=False), notices
 
 
 def _axes_between(mask: Volume, image: Volume) -> Axes | None:

@@ -10,7 +10,7 @@ from phantoms import LABELS, ball
 from voxtile.errors import CaseError
 from voxtile.metrics import plain_labels
 from voxtile.nifti import write_mask, write_volume
-from voxtile.reference import read_reference
+from voxtile.reference import integral, read_reference
 from voxtile.volume import Axes, Volume, reorient
 
 IMAGE, TRUTH = ball(axes="LPS", tilt_degrees=20)
@@ -92,3 +92,11 @@ def test_write_mask_refuses_what_is_no_label_map(tmp_path: Path) -> None:
         write_mask(tmp_path / "m.nii.gz", IMAGE)
     with pytest.raises(ValueError, match=r"must end in .nii"):
         write_mask(tmp_path / "m.nrrd", TRUTH)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_bytes_stay_bytes_and_nothing_is_copied(kind) -> None:
+    array = np.zeros((3, 4, 5), kind)
+    whole, notices = integral(array, "label")
+    assert whole is array
+    assert not notices

@@ -15,6 +15,7 @@ import numpy as np
 from voxtile.case import Case, examine_manifest
 from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError
+from voxtile.label_values import label_values
 from voxtile.models.spec import ModelSpec
 from voxtile.reading import (
     read_channels,
@@ -290,7 +291,7 @@ def _check_label(
 
 def _values(array: np.ndarray) -> tuple[int, ...]:
     """Return the values of a label map other than 0."""
-    return tuple(int(value) for value in np.unique(array) if value)
+    return tuple(value for value in label_values(array) if value)
 
 
 def _content_hash(volume: Volume) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from voxtile.case import Case, read_manifest
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.files import write_json
+from voxtile.label_values import label_values
 from voxtile.nifti import write_mask, write_volume
 from voxtile.reading import policy_of, read_scan, survey_scan
 from voxtile.reference import integral, on_grid_of
@@ -175,7 +176,7 @@ def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> se
     scan = read_scan(source)
     placed, moved = on_grid_of(scan.volume, image, "label")
     array, _ = integral(placed.array, "label")
-    values = {int(value) for value in np.unique(array) if value}
+    values = {value for value in label_values(array) if value}
     whole = scan.volume.array.dtype.kind in "iu"
     if link and whole and not moved and source.name.lower().endswith(".nii.gz"):
         _link(source, target)

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from voxtile.components import find_components
+from voxtile.label_values import label_values
 from voxtile.models.spec import Label
 from voxtile.volume import Shape3D, Volume, canonical
 
@@ -253,8 +254,8 @@ def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFa
         shape=ras.shape,
         spacing_mm=ras.spacing_mm,
         labels=tuple(
-            _describe_label(truth.array, int(value), voxel_ml)
-            for value in np.unique(truth.array)
+            _describe_label(truth.array, value, voxel_ml)
+            for value in label_values(truth.array)
             if value
         ),
         channels=tuple(
