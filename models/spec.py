@@ -150,6 +150,21 @@ class Cleaning(_Frozen):
     fill_holes: bool = False
 
 
+class Division(_Frozen):
+    """Labels of which no plane across an axis has two, see `voxtile.division.divide`.
+
+    Parameters
+    ----------
+    axis : {"R", "A", "S"}
+        World axis that the planes are counted along: A for coronal planes.
+    labels : tuple of int
+        Values; at least two.
+    """
+
+    axis: Axis
+    labels: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2)]
+
+
 class Network(_Frozen):
     """One trained file of a bundle and the views it serves.
 
@@ -207,8 +222,10 @@ class ModelSpec(_Frozen):
         Softmax for exclusive labels, sigmoid for one or overlapping ones.
     thresholds : tuple of float
         Least probability for each sigmoid label; empty means 0.5.
+    divisions : tuple of Division
+        Labels of which each plane of the finished mask gets one; empty does nothing.
     postprocess : tuple of Cleaning
-        What is done to the finished mask, label by label; empty does nothing.
+        What is done to the mask after that, label by label; empty does nothing.
     networks : tuple of Network
         A file that serves several views with different weights is named once
         for each view.
@@ -235,6 +252,7 @@ class ModelSpec(_Frozen):
     labels: Annotated[tuple[Label, ...], Field(min_length=1)]
     activation: Literal["softmax", "sigmoid"]
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    divisions: tuple[Division, ...] = ()
     postprocess: tuple[Cleaning, ...] = ()
     networks: Annotated[tuple[Network, ...], Field(min_length=1)]
     training: dict[str, Any] = {}
@@ -278,6 +296,14 @@ class ModelSpec(_Frozen):
             raise ValueError(
                 f"postprocess names label {unknown[0]}, but there are only {sorted(written)}"
             )
+        own = {label.value for label in self.labels if label.values == (label.value,)}
+        for division in self.divisions:
+            strange = sorted(set(division.labels) - own)
+            if strange or len(set(division.labels)) < len(division.labels):
+                raise ValueError(
+                    f"a division names labels {list(division.labels)}; it needs different ones of "
+                    f"{sorted(own)}, without regions"
+                )
         for label in self.labels:
             unwritten = sorted(set(label.values) - written)
             if unwritten or label.value not in label.values:

@@ -1,11 +1,14 @@
-"""Mask -> cleaner mask: small parts go, holes close.
+"""Mask -> cleaner mask: labels share no plane, small parts go, holes close.
 
-What is done to which label stands in the spec (`voxtile.models.spec.Cleaning`);
-a spec that names nothing leaves every mask as it is.
+What is done to which label stands in the spec (`voxtile.models.spec.Division`
+and `Cleaning`); a spec that names nothing leaves every mask as it is.
 
-    mask  ->  parts of each label's region  ->  small ones become 0
-      ^                                              |
-      +------  holes take the value around them  <---+     until nothing changes
+    mask  ->  divided by planes (`voxtile.division`)
+      |
+      v
+    parts of each label's region  ->  small ones become 0
+      ^                                       |
+      +--  holes take the value around them --+     until nothing changes
 
 All of it happens in 3D, on the mask's own grid, on the finished label map: with
 overlapping regions that is after every label was written, so a removed voxel
@@ -24,7 +27,8 @@ from scipy import ndimage
 from voxtile.models.spec import Cleaning, ModelSpec
 
 from .components import find_components
-from .volume import Volume
+from .division import divide
+from .volume import Volume, canonical_axes
 
 Box = tuple[slice, ...]
 
@@ -34,7 +38,7 @@ _ROUNDING = 1e-9
 
 
 def clean(mask: Volume, spec: ModelSpec) -> Volume:
-    """Return a mask without the parts and holes that the spec removes.
+    """Return a mask without the parts and holes that the spec removes, divided as it says.
 
     Parts are connected over faces, edges and corners (26-neighbourhood, as
     `components_pred` of a report counts them), and belong to a label's region:
@@ -71,11 +75,12 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     >>> clean(Volume(np.array([[[1, 1, 0, 1]]], np.uint8), np.eye(4)), spec).array.tolist()
     [[[1, 1, 0, 0]]]
     """
-    if not spec.postprocess:
+    if not spec.postprocess and not spec.divisions:
         return mask
     values = {label.value: label.values for label in spec.labels}
     closed = [values[step.label] for step in spec.postprocess if step.fill_holes]
     array = np.array(mask.array, order="K")
+    divide(canonical_axes(mask.affine).apply(array), spec.divisions)
     # The last axis contiguous, which finding parts is fastest along.
     turned = array.transpose(np.argsort(np.abs(array.strides), stable=True)[::-1])
     voxel_mm3 = 1000 * mask.voxel_volume_ml

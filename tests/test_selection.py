@@ -261,7 +261,7 @@ def test_voxels_that_no_view_takes_for_anything_are_not_kept(tmp_path: Path) -> 
 
 def chosen_of(weights, postprocess=()) -> Selection:
     nothing = np.zeros((1, 1))
-    return Selection(weights, (), postprocess, np.zeros((len(weights), 1, 1)), nothing, nothing)
+    return Selection(weights, (), (), postprocess, np.zeros((len(weights), 1, 1)), nothing, nothing)
 
 
 def test_weights_go_to_each_network_of_a_view() -> None:
@@ -296,14 +296,16 @@ def test_what_was_chosen_is_said_in_words() -> None:
         "weights": {"axial": 0.3, "coronal": 0.7},
         "thresholds_changed": True,
         "thresholds": [0.35],
+        "divisions": [{"axis": "A", "labels": [1, 2]}],
         "postprocess": [
             {"label": 1, "largest": 2, "smallest_mm3": 30.0, "fill_holes": True},
             {"label": 2, "largest": 1, "smallest_mm3": 0.0, "fill_holes": False},
         ],
     }
     assert chosen_words(facts) == (
-        "view weights axial 0.3, coronal 0.7; thresholds 0.35; label 1: the 2 largest parts and "
-        "parts of at least 30 mm3 and filled holes; label 2: the largest part"
+        "view weights axial 0.3, coronal 0.7; thresholds 0.35; one of labels 1 and 2 in each "
+        "plane along A; label 1: the 2 largest parts and parts of at least 30 mm3 and filled "
+        "holes; label 2: the largest part"
     )
     nothing = {"weights_changed": False, "thresholds_changed": False, "postprocess": []}
     assert chosen_words(nothing) == "nothing (no candidate was better)"

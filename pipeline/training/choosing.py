@@ -82,6 +82,7 @@ def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
     """
     changes: dict[str, Any] = {
         "thresholds": selection.thresholds,
+        "divisions": selection.divisions,
         "postprocess": selection.postprocess,
     }
     if not np.allclose(selection.weights, view_shares(spec)):
@@ -113,6 +114,7 @@ def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -
         "weights_changed": not np.allclose(selection.weights, view_shares(spec)),
         "thresholds": list(selection.thresholds),
         "thresholds_changed": selection.thresholds != spec.thresholds,
+        "divisions": [division.model_dump(mode="json") for division in selection.divisions],
         "postprocess": [
             step.model_dump(mode="json", exclude_none=True) for step in selection.postprocess
         ],

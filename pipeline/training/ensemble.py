@@ -13,7 +13,7 @@ from typing import Any
 from voxtile.errors import EnvironmentFault
 from voxtile.files import replacing, write_text
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import Cleaning, ModelSpec, Network
+from voxtile.models.spec import Cleaning, Division, ModelSpec, Network
 
 
 def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any]) -> ModelSpec:
@@ -22,8 +22,8 @@ def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any
     Parameters
     ----------
     specs : sequence of ModelSpec
-        Of the folds, in order; alike but for networks, thresholds and
-        post-processing.
+        Of the folds, in order; alike but for networks, thresholds,
+        divisions and post-processing.
     name : str
     training : dict
         How it was trained.
@@ -32,7 +32,7 @@ def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any
     -------
     ModelSpec
         Files are ``fold<n>_<file>``. A threshold is the mean of the folds'. A
-        step of post-processing is there if more than half of the folds chose
+        division or a step of post-processing is there if more than half of the folds chose
         it; how many parts stay and their least volume are the median of
         those.
     """
@@ -53,6 +53,7 @@ def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any
         "name": name,
         "networks": [network.model_dump() for network in networks],
         "thresholds": _mean_thresholds(specs),
+        "divisions": [division.model_dump() for division in _common_divisions(specs)],
         "postprocess": [step.model_dump() for step in _common_steps(specs)],
         "training": training,
     }
@@ -121,6 +122,14 @@ def _mean_thresholds(specs: Sequence[ModelSpec]) -> tuple[float, ...]:
         return ()
     rows = [spec.thresholds or (0.5,) * len(spec.labels) for spec in specs]
     return tuple(round(statistics.fmean(column), 4) for column in zip(*rows, strict=True))
+
+
+def _common_divisions(specs: Sequence[ModelSpec]) -> list[Division]:
+    """Return the divisions that more than half of the folds chose."""
+    chosen = [division for spec in specs for division in spec.divisions]
+    return [
+        division for division in dict.fromkeys(chosen) if 2 * chosen.count(division) > len(specs)
+    ]
 
 
 def _common_steps(specs: Sequence[ModelSpec]) -> list[Cleaning]:

@@ -117,7 +117,7 @@ def _gather(
     least: float,
 ) -> Evidence:
     """Judge one case by each view."""
-    spec = spec.model_copy(update={"postprocess": ()})  # it sees no probabilities
+    spec = spec.model_copy(update={"divisions": (), "postprocess": ()})  # they see no probabilities
     shape = canonical(case.volume).shape
     whole = []
     for view in spec.views:

@@ -32,7 +32,7 @@ TABLE, PAGE = "cross_validation.csv", "cross_validation.md"
 _SHOWN = ("dice", "iou", "hd95_mm")
 # What the machine decides, and nobody asked for: folds may be fitted on different ones.
 _MACHINES_OWN = ("precision",)
-_OWN = ("name", "description", "networks", "thresholds", "postprocess", "training")
+_OWN = ("name", "description", "networks", "thresholds", "divisions", "postprocess", "training")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

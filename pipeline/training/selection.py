@@ -4,6 +4,7 @@ One choice after the other, each from a short list of candidates:
 
     weights of the views     all steps of a tenth that add up to 1; beside them as it was
     thresholds (sigmoid)     0.1 to 0.9 in steps of 0.05, label by label
+    divisions                labels that the references hardly ever have in one plane, two by two
     post-processing          label by label: the largest part, the two largest, parts of at
                              least 1 to 50 % of a usual one; then holes
 
@@ -24,11 +25,12 @@ import numpy as np
 
 from voxtile.components import find_components
 from voxtile.decision import decide
-from voxtile.models.spec import Cleaning, Label, ModelSpec
+from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
 from voxtile.postprocess import clean
 from voxtile.volume import Volume
 
 from .evidence import Evidence
+from .likely_divisions import likely_divisions
 
 # What weights and thresholds must gain of mean Dice. Below it a tenth of the cases says nothing.
 MARGIN = 0.002
@@ -51,6 +53,7 @@ class Selection:
         Of the views, in the order of ``spec.views``; they add up to 1.
     thresholds : tuple of float
         As in a spec.
+    divisions : tuple of Division
     postprocess : tuple of Cleaning
     view_dice : ndarray of float64, shape (views, cases, labels)
         Of each view alone; NaN where neither mask has the label.
@@ -60,6 +63,7 @@ class Selection:
 
     weights: tuple[float, ...]
     thresholds: tuple[float, ...]
+    divisions: tuple[Division, ...]
     postprocess: tuple[Cleaning, ...]
     view_dice: np.ndarray
     before: np.ndarray
@@ -74,9 +78,9 @@ def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
     evidence : sequence of Evidence
         Of the validation cases, at least one.
     spec : ModelSpec
-        What is there now; its own post-processing is forgotten.
+        What is there now; its own divisions and post-processing are forgotten.
     """
-    spec = spec.model_copy(update={"postprocess": ()})
+    spec = spec.model_copy(update={"divisions": (), "postprocess": ()})
     totals = np.array([_totals(case.reference.array, spec.labels) for case in evidence])
     shares = view_shares(spec)
     candidates = np.concatenate([[shares], weight_grid(len(shares))])
@@ -88,11 +92,13 @@ def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
     if spec.activation == "sigmoid":
         spec = _with_thresholds(evidence, spec, weights, totals)
     masks = [decided_mask(case, spec, weights) for case in evidence]
+    spec = spec.model_copy(update={"divisions": choose_divisions(masks, spec)})
     postprocess = choose_cleaning(masks, spec)
     final = spec.model_copy(update={"postprocess": postprocess})
     return Selection(
         weights=tuple(weights.tolist()),
         thresholds=spec.thresholds,
+        divisions=spec.divisions,
         postprocess=postprocess,
         view_dice=tried[alone],
         before=tried[0],
@@ -266,6 +272,19 @@ def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> Decide
     return DecidedMask(
         Volume(arrays[0], reference.affine), arrays[1], _totals(reference.array, spec.labels)
     )
+
+
+def choose_divisions(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Division, ...]:
+    """Choose the labels that planes divide, and keep what raises the Dice."""
+    chosen: tuple[Division, ...] = ()
+    for division in likely_divisions([mask.reference for mask in masks], spec.labels):
+        tried = [
+            _cleaned_dice(masks, spec.model_copy(update={"divisions": divisions}))
+            for divisions in (chosen, (*chosen, division))
+        ]
+        if best_of(np.stack(tried), 0.0):
+            chosen = (*chosen, division)
+    return chosen
 
 
 def choose_cleaning(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Cleaning, ...]:

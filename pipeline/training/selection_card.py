@@ -24,6 +24,9 @@ def chosen_words(facts: Mapping[str, Any]) -> str:
         words.append(f"view weights {shares}")
     if facts["thresholds_changed"]:
         words.append("thresholds " + ", ".join(f"{value:g}" for value in facts["thresholds"]))
+    for division in facts.get("divisions", ()):
+        shared = " and ".join(map(str, division["labels"]))
+        words.append(f"one of labels {shared} in each plane along {division['axis']}")
     for step in facts["postprocess"]:
         done = [
             f"the {step['largest']} largest parts" if step.get("largest", 0) > 1 else "",
