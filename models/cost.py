@@ -91,6 +91,29 @@ def cost_of(config: dict[str, Any]) -> Cost:
     )
 
 
+def unet_flops(channels: int, num_classes: int, *, filters: int, depth: int) -> float:
+    """Return the operations for each pixel of a tile of `voxtile.models.unet.build_unet`.
+
+    The same as `cost_of` that network, before there is one.
+
+    Examples
+    --------
+    >>> unet_flops(1, 1, filters=1, depth=1)  # 9 + 9 + 4.5 + 9 + 2 + 18 + 9 + 1, each twice
+    123.0
+    """
+    work = filters * num_classes
+    before = channels
+    for level in range(depth + 1):
+        width = filters * 2**level
+        convolutions = 9 * width * (before + width)
+        if level < depth:
+            # The way up: a transposed convolution from twice the width, then two convolutions.
+            convolutions += 2 * width * width + 9 * width * (2 * width + width)
+        work += convolutions / 4**level
+        before = width
+    return 2 * work
+
+
 @dataclass(frozen=True, slots=True)
 class _Output:
     """What a layer gives: channels, and pixels for each pixel of the tile."""

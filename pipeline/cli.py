@@ -567,7 +567,7 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Fine-tune this model: a name or a folder.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget (default: 20).")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget (default: 18).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Budget in epochs instead.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Budget in steps instead.")] = None,
     patience: Annotated[

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from voxtile.models.cost import cost_of
+from voxtile.models.cost import cost_of, unet_flops
 from voxtile.models.unet import build_unet
 
 
@@ -23,6 +25,16 @@ def test_parameters_are_those_that_keras_counts(normalisation, filters, depth, c
 
 def test_the_classic_network_has_its_31_million_parameters() -> None:
     assert cost(build_unet()).parameters == 31_031_745
+
+
+@given(st.integers(1, 6), st.integers(2, 5), st.integers(1, 5), st.integers(1, 3))
+@settings(max_examples=10)
+def test_the_arithmetic_of_a_unet_is_known_before_there_is_one(
+    channels: int, classes: int, filters: int, depth: int
+) -> None:
+    model = build_unet((None, None, channels), classes, filters=filters, depth=depth)
+    expected = unet_flops(channels, classes, filters=filters, depth=depth)
+    assert cost(model).flops == pytest.approx(expected)
 
 
 def test_one_convolution_by_pencil() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxtile.models.cost import unet_flops
 from voxtile.models.spec import Label, Window, ZScore
 from voxtile.training.fingerprint import (
     CaseFacts,
@@ -39,7 +40,7 @@ def test_a_settled_recipe_is_complete_and_settling_it_again_changes_nothing(
 ) -> None:
     recipe, reasons = settle(Recipe(depth=depth), take_fingerprint(cases))
     assert recipe.views and recipe.depth and recipe.tile and recipe.batch and recipe.filters
-    assert recipe.steps_per_epoch and recipe.labels and recipe.minutes == 20
+    assert recipe.steps_per_epoch and recipe.labels and recipe.minutes == 18
     assert recipe.intensity and recipe.spacing_mm and recipe.network and recipe.learning_rate
     assert recipe.context_slices and recipe.foreground
     assert all(size % 2**recipe.depth == 0 for tile in recipe.tiles for size in tile)
@@ -68,7 +69,7 @@ def test_scans_that_look_alike_from_every_side_get_every_view() -> None:
     assert cube.networks == (("axial",), ("coronal",), ("sagittal",))
     # Each network has the tile of its own planes.
     assert cube.tile == {"axial": (40, 64), "coronal": (40, 48), "sagittal": (64, 48)}
-    assert (cube.depth, cube.batch, cube.filters) == (3, 19, 24)
+    assert (cube.depth, cube.batch, cube.filters) == (3, 19, 32)
     shared = settled(
         CaseFacts((35, 59, 47), (1.0, 1.0, 1.0), labels), asked=Recipe(network="shared")
     )
@@ -76,6 +77,23 @@ def test_scans_that_look_alike_from_every_side_get_every_view() -> None:
     assert [label.value for label in cube.labels] == [1, 2]
     one = settled(CaseFacts((35, 59, 47), (1.0, 1.0, 1.0), labels), asked=Recipe(views=("axial",)))
     assert (one.tile, one.depth, one.filters) == ((36, 60), 2, 32)
+
+
+def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
+    organs = fingerprint(CaseFacts((160, 160, 20), (0.8, 0.8, 4.0), ONE))
+    plain, reasons = settle(Recipe(), organs)
+    assert plain.filters == 32
+    # Two passes back for one forward, over 4 tiles of 160x160 pixels.
+    each = 3 * 4 * 160 * 160 * unet_flops(3, 1, filters=32, depth=4)
+    enough = 4000 * each / (18 * 60)
+    assert (plain.batch, plain.tile, plain.depth) == (4, (160, 160), 4)
+    assert settle(Recipe(), organs, rate=1.01 * enough)[0].filters == 32
+    narrow, reasons = settle(Recipe(), organs, rate=0.99 * enough)
+    assert narrow.filters == 16
+    assert reasons["filters"].startswith("about 1.6e+04 steps")
+    assert settle(Recipe(minutes=40), organs, rate=0.99 * enough)[0].filters == 32
+    assert settle(Recipe(epochs=1), organs, rate=1)[0].filters == 32
+    assert settle(Recipe(filters=24), organs, rate=1)[0].filters == 24
 
 
 def test_a_slab_is_cut_along_its_short_side_alone() -> None:

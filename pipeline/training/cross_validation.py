@@ -34,6 +34,7 @@ from .preparation import describe_cases
 from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
 from .rules import Reasons, settle
+from .speed import fitting_rate
 from .warm_start import continued
 
 _IDENTITY, _RECIPE = "cross_validation.json", "recipe.toml"
@@ -202,7 +203,8 @@ def _settle(
         facts = describe_cases(
             chosen, labels=asked.labels, manifest=manifest, advance=shown.advance
         )
-    return settle(asked, take_fingerprint(facts, _channels(chosen), asked.labels))
+    fingerprint = take_fingerprint(facts, _channels(chosen), asked.labels)
+    return settle(asked, fingerprint, rate=fitting_rate())
 
 
 def _common_recipe(

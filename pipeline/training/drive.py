@@ -23,6 +23,7 @@ from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
 from .rules import Reasons, settle
 from .spec import make_spec
+from .speed import fitting_rate
 from .splits import check_values, split_cases
 from .tensorboard import scalar_events
 from .warm_start import check_output, continued
@@ -289,7 +290,7 @@ def _plan(
     manifest: Path,
 ) -> TrainingPlan:
     """Return what follows from the fingerprint and what was asked for."""
-    recipe, reasons = settle(asked, fingerprint)
+    recipe, reasons = settle(asked, fingerprint, rate=fitting_rate())
     spec = make_spec(name, description, channels, recipe, manifest)
     return TrainingPlan(fingerprint, recipe, reasons, spec)
 

@@ -25,7 +25,7 @@ class Recipe:
     ----------
     minutes : float, optional
         Budget for fitting and validating all networks, without reading the
-        cases; each network gets the same part. 20 unless another is given.
+        cases; each network gets the same part. 18 unless another is given.
     epochs : int, optional
         Budget of each network in epochs instead, which repeats exactly on the
         same machine.

@@ -6,17 +6,18 @@ and at what was asked for, never at a score.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, floor, log2
+from math import ceil, floor, inf, log2
 from typing import Any
 
 from voxtile.metrics import plain_labels
+from voxtile.models.cost import unet_flops
 from voxtile.models.spec import Intensity, Label, View, Window, ZScore
 from voxtile.planes import in_plane, slice_axis
 
 from .fingerprint import Fingerprint
-from .recipe import BUDGETS, Recipe, Shape2D, check_tile
+from .recipe import BUDGETS, Recipe, Shape2D, check_tile, settled
 
-_MINUTES = 20.0
+_MINUTES = 18.0
 _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
 # Scans whose coarsest spacing is less than this multiple of the finest look alike from every side.
 _ISOTROPIC = 2.0
@@ -28,7 +29,12 @@ _CONTEXT, _THICK_CONTEXT = 5, 3
 _LARGEST_TILE = 256
 # Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
 _LEAST_BOTTOM = 5
-_FILTERS, _FILTERS_PER_VIEW = 32, 24
+# Widths whose convolutions fill vector registers of 16 numbers. The widest that the budget fits
+# for so many steps.
+_FILTERS = (32, 16)
+_LEAST_STEPS = 4000
+# A step is a pass forward and one backward for tiles and for weights.
+_PASSES = 3
 # Pixels of a batch: 16 tiles of 48x64. On a CPU many small steps learn more in the same time than
 # few large ones.
 _BATCH_PIXELS = 16 * 48 * 64
@@ -44,7 +50,9 @@ _CUT_AWAY = 0.25
 Reasons = dict[str, str]
 
 
-def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
+def settle(
+    recipe: Recipe, fingerprint: Fingerprint, *, rate: float = inf
+) -> tuple[Recipe, Reasons]:
     """Return the recipe with nothing left open but the precision, and why each choice was made.
 
     Parameters
@@ -53,6 +61,9 @@ def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
         What is set in it stays.
     fingerprint : Fingerprint
         Of the training cases.
+    rate : float
+        Operations a second to expect of the fit, from
+        `voxtile.training.speed.fitting_rate`.
 
     Returns
     -------
@@ -75,7 +86,7 @@ def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
             reasons[name] = reason
 
     if all(getattr(recipe, name) is None for name in BUDGETS):
-        choose("minutes", _MINUTES, "the budget unless one is given")
+        choose("minutes", _MINUTES, "unless given; with reading and choosing about 20 minutes")
     choose("views", *_views(fingerprint))
     views = recipe.views or ()
     choose("spacing_mm", *_spacing(fingerprint, views))
@@ -88,14 +99,6 @@ def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
     choose("tile", *_tile(fingerprint, recipe, depth))
     for tile in recipe.tiles:
         check_tile(tile, depth)
-    several = recipe.network == "per_view" and len(views) > 1
-    choose(
-        "filters",
-        _FILTERS_PER_VIEW if several else _FILTERS,
-        f"{len(views)} networks share the time, and are averaged"
-        if several
-        else "one network has the time to itself",
-    )
     sizes = [recipe.tile_of(network) for network in recipe.networks]
     pixels = sum(rows * columns for rows, columns in sizes) // len(sizes)
     choose(
@@ -116,6 +119,7 @@ def settle(recipe: Recipe, fingerprint: Fingerprint) -> tuple[Recipe, Reasons]:
         recipe = replace(recipe, labels=_found_labels(fingerprint))
         reasons["labels"] = "the values of the training labels"
     outputs = len(recipe.labels) + is_exclusive(recipe.labels)
+    choose("filters", *_filters(recipe, len(fingerprint.channels) or 1, outputs, pixels, rate))
     if recipe.class_weights and len(recipe.class_weights) != outputs:
         raise ValueError(
             f"class_weights has {len(recipe.class_weights)} numbers, but there are {outputs} "
@@ -250,6 +254,27 @@ def _tile(
     tiles = {views[0]: fitted(views) for views in recipe.networks}
     planes = ", ".join(f"{view} {plane}" for view, (_, plane) in tiles.items())
     return {view: tile for view, (tile, _) in tiles.items()}, f"the largest planes: {planes}; {why}"
+
+
+def _filters(
+    recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
+) -> tuple[int, str]:
+    """Return the widest network that the budget fits often enough."""
+    widest = _FILTERS[0]
+    if recipe.minutes is None or rate == inf:
+        return widest, "the widest: steps are not counted in time on a processor"
+    operations = 60 * recipe.minutes * rate / len(recipe.networks)
+    steps = 0.0
+    for filters in _FILTERS:
+        inputs = channels * settled(recipe.context_slices)
+        each = unet_flops(inputs, outputs, filters=filters, depth=settled(recipe.depth))
+        steps = operations / (_PASSES * each * pixels * settled(recipe.batch))
+        if steps >= _LEAST_STEPS:
+            break
+    return filters, (
+        f"about {steps:.2g} steps for each network in its time at {rate / 1e9:.0f} GFLOP/s; "
+        f"{widest} filters where there are {_LEAST_STEPS} or more"
+    )
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:
