@@ -96,6 +96,24 @@ def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
     assert settle(Recipe(filters=24), organs, rate=1)[0].filters == 24
 
 
+def test_tiles_are_small_where_labels_are() -> None:
+    def tile_of(part_ml: float, **asked) -> tuple[object, int | None]:
+        labels = (LabelFacts(1, 50, (part_ml / 10, part_ml)), LabelFacts(2, 10, (part_ml / 5,)))
+        case = CaseFacts((150, 300, 20), (1.0, 0.5, 4.0), labels)
+        recipe = settled(case, asked=Recipe(**asked))
+        return recipe.tile, recipe.depth
+
+    # 4.18 ml are a ball of 20 mm: 80 mm are 80 pixels along R and 160 along A.
+    assert tile_of(4.18) == ((80, 160), 4)
+    # A ball of 4.6 mm: 64 pixels are always shown.
+    assert tile_of(0.05) == ((64, 64), 3)
+    # What is larger than the plane is shown the plane, and at most 256.
+    assert tile_of(400) == ((160, 256), 4)
+    assert tile_of(0.05, tile=(96, 96))[0] == (96, 96)
+    thick = settled(CaseFacts((150, 300, 20), (1.0, 0.5, 4.0), (LabelFacts(1, 50, (0.05,)),)))
+    assert thick.batch == 12
+
+
 def test_a_slab_is_cut_along_its_short_side_alone() -> None:
     assert settled(CaseFacts((200, 200, 10), (1.0, 1.0, 1.0), ONE)).views == ("axial",)
 

@@ -6,7 +6,7 @@ and at what was asked for, never at a score.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, floor, inf, log2
+from math import ceil, floor, inf, log2, pi
 from typing import Any
 
 from voxtile.metrics import plain_labels
@@ -27,6 +27,10 @@ _LEAST_SIDE = 16
 _SAME_SPACING = 1.25
 _CONTEXT, _THICK_CONTEXT = 5, 3
 _LARGEST_TILE = 256
+# A tile shows this many diameters of the largest part of any label, but so many pixels at least:
+# small tiles are many in a batch, and each is centred on another part.
+_DIAMETERS = 4
+_LEAST_TILE = 64
 # Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
 _LEAST_BOTTOM = 5
 # Widths whose convolutions fill vector registers of 16 numbers. The widest that the budget fits
@@ -93,8 +97,8 @@ def settle(
     choose("network", *_network(views))
     choose("context_slices", *_context(fingerprint, views))
     choose("intensity", *_intensity(fingerprint))
-    planes = _largest_planes(fingerprint, recipe, views)
-    choose("depth", *_depth(planes, recipe.tiles))
+    shown, _ = _shown(fingerprint, recipe, views)
+    choose("depth", *_depth(shown, recipe.tiles))
     depth = recipe.depth or 1
     choose("tile", *_tile(fingerprint, recipe, depth))
     for tile in recipe.tiles:
@@ -225,6 +229,24 @@ def _largest_planes(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[Vi
     return int(max(rows for rows, _ in planes)), int(max(columns for _, columns in planes))
 
 
+def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> tuple[Shape2D, str]:
+    """Return the (rows, columns) that a tile of some views should show, and why."""
+    planes = _largest_planes(fingerprint, recipe, views)
+    spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
+    # Labels that no case has tell nothing.
+    largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
+    diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
+    finest = [min(in_plane(view, spacing)[axis] for view in views) for axis in (0, 1)]
+    enough = [max(_LEAST_TILE, _DIAMETERS * diameter_mm / mm) for mm in finest]
+    if all(size <= most for size, most in zip(planes, enough, strict=True)):
+        return planes, f"{planes[0]}x{planes[1]}"
+    rows, columns = (ceil(min(size, most)) for size, most in zip(planes, enough, strict=True))
+    return (rows, columns), (
+        f"{planes[0]}x{planes[1]}, of which {rows}x{columns} are enough around parts of at most "
+        f"{diameter_mm:.2g} mm"
+    )
+
+
 def _depth(planes: Shape2D, tiles: Sequence[Shape2D]) -> tuple[int, str]:
     """Return as many poolings as leave something to see at the bottom."""
     shortest = min(min(tile) for tile in (planes, *tiles))
@@ -237,17 +259,17 @@ def _depth(planes: Shape2D, tiles: Sequence[Shape2D]) -> tuple[int, str]:
 def _tile(
     fingerprint: Fingerprint, recipe: Recipe, depth: int
 ) -> tuple[Shape2D | dict[View, Shape2D], str]:
-    """Return each network's largest plane, rounded up to what the poolings divide."""
+    """Return each network's largest plane, or what is enough, up to what the poolings divide."""
     multiple = 2**depth
     cap = max(1, _LARGEST_TILE // multiple)
 
     def fitted(views: Sequence[View]) -> tuple[Shape2D, str]:
         """Return a tile, and the plane that it is to hold."""
-        planes = _largest_planes(fingerprint, recipe, views)
-        rows, columns = (multiple * min(cap, ceil(size / multiple)) for size in planes)
-        return (rows, columns), f"{planes[0]}x{planes[1]}"
+        size, words = _shown(fingerprint, recipe, views)
+        rows, columns = (multiple * min(cap, ceil(length / multiple)) for length in size)
+        return (rows, columns), words
 
-    why = f"a tile that holds it needs no stitching, and {_LARGEST_TILE} is the most"
+    why = f"{_LARGEST_TILE} is the most"
     if len(recipe.networks) == 1:
         tile, plane = fitted(recipe.networks[0])
         return tile, f"the largest plane is {plane}; {why}"
