@@ -20,11 +20,13 @@ from .recipe import BUDGETS, Recipe, Shape2D, check_tile, settled
 _MINUTES = 18.0
 _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
 # Scans whose coarsest spacing is less than this multiple of the finest look alike from every side.
-_ISOTROPIC = 2.0
+_ALIKE = 1.5
 # Fewer pixels along a side than this are no plane to learn shapes from.
 _LEAST_SIDE = 16
 # Pixel spacings within this factor are learnt as they are: augmentation magnifies by as much.
 _SAME_SPACING = 1.25
+# Slices this many times as far apart as pixels show little of each other.
+_THICK = 2.0
 _CONTEXT, _THICK_CONTEXT = 5, 3
 _LARGEST_TILE = 256
 # A tile shows this many diameters of the largest part of any label, but so many pixels at least:
@@ -142,9 +144,9 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     size = [spread.median for spread in fingerprint.shape]
     ratio = max(spacing) / min(spacing)
-    if ratio < _ISOTROPIC and min(size) >= _LEAST_SIDE:
+    if ratio < _ALIKE and min(size) >= _LEAST_SIDE:
         return _VIEWS, (
-            f"median spacings differ by {ratio:.2g}, less than {_ISOTROPIC:g}: every side shows "
+            f"median spacings differ by {ratio:.2g}, less than {_ALIKE:g}: every side shows "
             "as much, and views that are averaged make fewer errors than one"
         )
     # Spacings within a tenth count as equal; then the axis with the fewest planes.
@@ -153,7 +155,7 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
         (view for view in _VIEWS if slice_axis(view) in coarse),
         key=lambda view: size[slice_axis(view)],
     )
-    if ratio < _ISOTROPIC:
+    if ratio < _ALIKE:
         return (view,), f"an axis has only {min(size):g} voxels: other planes would be strips"
     return (view,), f"median spacings differ by {ratio:.2g}: these planes show the finest detail"
 
@@ -188,7 +190,7 @@ def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, st
     """Return fewer neighbours where they are far away."""
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     ratio = max(spacing[slice_axis(view)] / min(in_plane(view, spacing)) for view in views)
-    if ratio < _ISOTROPIC:
+    if ratio < _THICK:
         return _CONTEXT, "neighbour slices are about as near as neighbour pixels"
     return _THICK_CONTEXT, (
         f"slices are {ratio:.2g} times as far apart as pixels: only the nearest neighbours still "
