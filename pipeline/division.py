@@ -9,9 +9,10 @@ voxel leaves a ragged border there.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from voxtile.models.spec import Division
+
+from .label_values import region_box
 
 
 def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
@@ -36,14 +37,9 @@ def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
     [[[1, 1, 1]], [[2, 2, 2]], [[0, 0, 0]]]
     """
     for division in divisions:
-        found = ndimage.find_objects(array, max(division.labels))
-        boxes = [found[value - 1] for value in division.labels if found[value - 1] is not None]
-        if len(boxes) < 2:
+        box = region_box(array, division.labels)
+        if box is None:
             continue
-        box = tuple(
-            slice(min(part.start for part in axis), max(part.stop for part in axis))
-            for axis in zip(*boxes, strict=True)
-        )
         for plane in np.moveaxis(array[box], "RAS".index(division.axis), 0):
             voxels = [np.count_nonzero(plane == value) for value in division.labels]
             if np.count_nonzero(voxels) > 1:

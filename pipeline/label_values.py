@@ -1,6 +1,11 @@
-"""Which values a label map has."""
+"""Which values a label map has, and where."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy import ndimage
+
+Box = tuple[slice, ...]
 
 # Voxels looked at at once: few enough to stay in the processor's cache.
 _SLAB = 2**16
@@ -31,3 +36,32 @@ def label_values(array: np.ndarray) -> list[int]:
         occurs[: counts.size] |= counts > 0
     found: list[int] = np.flatnonzero(occurs).tolist()
     return found
+
+
+def region_box(array: np.ndarray, values: Sequence[int]) -> Box | None:
+    """Return the smallest box that holds every voxel of some values; None without any.
+
+    Parameters
+    ----------
+    array : ndarray of int
+    values : sequence of int
+        At least one, from 1.
+
+    Examples
+    --------
+    >>> region_box(np.array([[0, 3, 0, 0], [0, 0, 0, 1]], np.uint8), (1, 3))
+    (slice(0, 2, None), slice(1, 4, None))
+    """
+    found = ndimage.find_objects(array, max(values))
+    return joint_box(found[value - 1] for value in values)
+
+
+def joint_box(boxes: Iterable[Box | None]) -> Box | None:
+    """Return the smallest box that holds all boxes; None without any."""
+    held = [box for box in boxes if box is not None]
+    if not held:
+        return None
+    return tuple(
+        slice(min(part.start for part in axis), max(part.stop for part in axis))
+        for axis in zip(*held, strict=True)
+    )

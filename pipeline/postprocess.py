@@ -28,9 +28,8 @@ from voxtile.models.spec import Cleaning, ModelSpec
 
 from .components import find_components
 from .division import divide
+from .label_values import region_box
 from .volume import Volume, canonical_axes
-
-Box = tuple[slice, ...]
 
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 # Volumes are sums of voxels: a part of exactly the least volume must not fall to a rounding error.
@@ -105,7 +104,7 @@ def _remove_parts(
     """Set the parts of a region that are not to stay to 0; return whether there were any."""
     if step.largest is None and not step.smallest_mm3:
         return False
-    box = _box(array, region)
+    box = region_box(array, region)
     if box is None:
         return False
     crop = array[box]
@@ -128,7 +127,7 @@ def _remove_parts(
 
 def _fill_holes(array: np.ndarray, region: Sequence[int]) -> bool:
     """Close the holes of a region; return whether there were any."""
-    box = _box(array, region)
+    box = region_box(array, region)
     if box is None:
         return False
     crop = array[box]
@@ -154,15 +153,3 @@ def _fill_holes(array: np.ndarray, region: Sequence[int]) -> bool:
     filled = holes[of]
     crop[tuple(places[filled].T)] = around.argmax(axis=1)[of[filled]]
     return bool(filled.any())
-
-
-def _box(array: np.ndarray, region: Sequence[int]) -> Box | None:
-    """Return the smallest box that holds every voxel of a region; None without any."""
-    found = ndimage.find_objects(array, max(region))
-    boxes = [found[value - 1] for value in region if found[value - 1] is not None]
-    if not boxes:
-        return None
-    return tuple(
-        slice(min(part.start for part in axis), max(part.stop for part in axis))
-        for axis in zip(*boxes, strict=True)
-    )

@@ -23,6 +23,7 @@ from .components import (
     find_components,
     slab_planes,
 )
+from .label_values import joint_box
 from .metric_names import nsd_column
 from .metrics import Overlap, check_one_grid, labels_of
 from .surface import SurfaceDistances, measure_surfaces
@@ -221,24 +222,14 @@ def _crops(
     largest = max(value for region in regions for value in region) if regions else 0
     boxes = [ndimage.find_objects(array, largest) for array in arrays]
     for region in regions:
-        held = [found[value - 1] for found in boxes for value in region]
-        box = _joint_box([part for part in held if part is not None])
-        yield tuple(array[box] for array in arrays)
+        box = joint_box(found[value - 1] for found in boxes for value in region)
+        # One voxel of something else where no mask has it.
+        yield tuple(array[box or (slice(0, 1),) * 3] for array in arrays)
 
 
 def _memory_order(array: np.ndarray) -> tuple[int, ...]:
     """Return the axes of an array from the slowest to the fastest in memory."""
     return tuple(int(axis) for axis in np.argsort(np.abs(array.strides), stable=True)[::-1])
-
-
-def _joint_box(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
-    """Return the smallest box that holds all; one voxel where there are none."""
-    if not boxes:
-        return (slice(0, 1),) * 3
-    return tuple(
-        slice(min(part.start for part in axis), max(part.stop for part in axis))
-        for axis in zip(*boxes, strict=True)
-    )
 
 
 def _mask(crop: np.ndarray, region: Sequence[int]) -> np.ndarray:

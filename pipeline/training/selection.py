@@ -277,13 +277,12 @@ def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> Decide
 def choose_divisions(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Division, ...]:
     """Choose the labels that planes divide, and keep what raises the Dice."""
     chosen: tuple[Division, ...] = ()
+    dice = _cleaned_dice(masks, spec)
     for division in likely_divisions([mask.reference for mask in masks], spec.labels):
-        tried = [
-            _cleaned_dice(masks, spec.model_copy(update={"divisions": divisions}))
-            for divisions in (chosen, (*chosen, division))
-        ]
-        if best_of(np.stack(tried), 0.0):
-            chosen = (*chosen, division)
+        divided = spec.model_copy(update={"divisions": (*chosen, division)})
+        tried = _cleaned_dice(masks, divided)
+        if best_of(np.stack([dice, tried]), 0.0):
+            chosen, dice = divided.divisions, tried
     return chosen
 
 
