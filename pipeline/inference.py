@@ -10,6 +10,7 @@ with classes x volume. Only several views must be summed over the volume.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -136,23 +137,25 @@ def infer_together(
     def blended(view: View, whole: float) -> Iterator[np.ndarray]:
         """Yield the mean of the members that have a view, by their shares of `whole`."""
         judging = passes[view]
-        streams = [_probabilities(ras, array, view, member) for member in judging]
+        streams = [_probabilities(ras, array, view, member, pool) for member in judging]
         shares = [_share(member.spec, view) / len(members) / whole for member in judging]
         return _mean(streams, shares)
 
-    if len(views) == 1:
-        view = views[0]
-        planes = blended(view, 1.0)
-    else:
-        view = "axial"
-        total = Accumulator(
-            ras.shape, spec.output_channels, room_mb=plan.room_mb(), scratch=scratch
-        )
-        for one in views:
-            whole = sum(_share(member.spec, one) for member in passes[one]) / len(members)
-            total.add(one, whole, blended(one, whole))
-        planes = total.planes()
-    from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
+    # One thread for all networks: none computes while another does.
+    with ThreadPoolExecutor(1, thread_name_prefix="networks") as pool:
+        if len(views) == 1:
+            view = views[0]
+            planes = blended(view, 1.0)
+        else:
+            view = "axial"
+            total = Accumulator(
+                ras.shape, spec.output_channels, room_mb=plan.room_mb(), scratch=scratch
+            )
+            for one in views:
+                whole = sum(_share(member.spec, one) for member in passes[one]) / len(members)
+                total.add(one, whole, blended(one, whole))
+            planes = total.planes()
+        from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
     return clean(volume.with_array(labels), spec)
 
 
@@ -175,7 +178,7 @@ def _mean(streams: Sequence[Iterator[np.ndarray]], shares: Sequence[float]) -> I
 
 
 def _probabilities(
-    ras: Volume, array: np.ndarray, view: View, member: Member
+    ras: Volume, array: np.ndarray, view: View, member: Member, pool: Executor
 ) -> Iterator[np.ndarray]:
     """Return the probabilities of each plane of a view, on the native grid of the plane."""
     spec, plan = member.spec, member.plan
@@ -205,6 +208,7 @@ def _probabilities(
         plan.for_view(view).for_plane(size),
         panel,
         occupied,
+        pool,
     )
     return judged if back is None else map(back.apply, judged)
 

@@ -28,8 +28,8 @@ PLANNED_SHARE = 0.7
 # Bytes of activations in the largest tile that a plan chooses by itself. Not the machine's memory:
 # the same bundle gives the same tiles everywhere.
 _TILE_BYTES = 512 * 2**20
-# Bytes of answers in a batch: with a hundred classes the answer for a large plane weighs more than
-# what the network computes it from.
+# Bytes of answers that are held: with a hundred classes the answer for a large plane weighs more
+# than what the network computes it from.
 _ANSWER_BYTES = 128 * 2**20
 # Tiles along one axis that are tried; more would mean planes of more than 8192 pixels.
 _MOST_TILES = 16
@@ -50,12 +50,16 @@ class Tiling:
     weighting : {"gaussian", "constant"}
     batch : int
         Tiles that go through the network at once.
+    ahead : bool
+        Whether the answers of two batches may be held, so that one is judged
+        while the other is used.
     """
 
     tile: Shape2D
     overlap: Shape2D
     weighting: Weighting
     batch: int
+    ahead: bool = True
 
     def grid(self, plane: Shape2D) -> TileGrid:
         """Return where the tiles lie on a plane, grown to at least one tile."""
@@ -171,7 +175,9 @@ class Plan:
         """
         tile = self._fitted(plane) if self.largest else self.tile
         rows, columns = (min(o, t - 1) for o, t in zip(self.overlap, tile, strict=True))
-        return Tiling(tile, (rows, columns), self.weighting, self._batch(tile))
+        batch = self._batch(tile)
+        ahead = 2 * batch * tile[0] * tile[1] * self.answer_bytes <= _ANSWER_BYTES
+        return Tiling(tile, (rows, columns), self.weighting, batch, ahead)
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
         """Return the whole plane where it fits, else the tile whose grid has the fewest pixels.

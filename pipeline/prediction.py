@@ -2,10 +2,12 @@
 
     plane -> padded -> tiles -> [batches] -> networks, mirrored too -> mean -> stitched -> plane
 
-Batches run across planes, all of one size, so that nothing compiles twice.
+Batches run across planes, all of one size, so that nothing compiles twice. One is judged while
+the answers of the one before it are stitched and decided.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
 
@@ -84,6 +86,7 @@ def predict_planes(
     tiling: Tiling,
     panel: Panel,
     occupied: Iterable[np.ndarray] | None = None,
+    pool: Executor | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the probabilities of each plane.
 
@@ -96,6 +99,8 @@ def predict_planes(
     occupied : iterable of ndarray of bool, shape (rows, columns), optional
         For each plane, where there is more than background; tiles without
         any are not judged.
+    pool : Executor, optional
+        Of one thread, to judge a batch ahead where the tiling allows it.
 
     Yields
     ------
@@ -125,7 +130,7 @@ def predict_planes(
             for tile, busy in zip(found, kept, strict=True):
                 yield tile if busy.any() else None
 
-    predictions = _predict(tiles(), tiling, panel)
+    predictions = _predict(tiles(), tiling, panel, pool)
     while first := list(islice(predictions, 1)):
         rest = islice(predictions, len(grid) - 1)
         plane = padding.undo(stitch(chain(first, rest), grid, weight, trusted))
@@ -140,37 +145,63 @@ def predict_planes(
         del plane, first, rest  # or they would be alive while the next ones are made
 
 
+# Tiles of a batch, in order; None is an empty one.
+_Batch = Sequence[np.ndarray | None]
+
+
 def _predict(
-    tiles: Iterator[np.ndarray | None], tiling: Tiling, panel: Panel
+    tiles: Iterator[np.ndarray | None], tiling: Tiling, panel: Panel, pool: Executor | None
 ) -> Iterator[np.ndarray]:
-    """Yield the prediction for each tile, in order; None is an empty one."""
+    """Yield the prediction for each tile, in order."""
+    if pool is None or not tiling.ahead:
+        for batch in _batches(tiles, tiling):
+            yield from _in_order(batch, _judge(batch, tiling, panel), tiling, panel)
+        return
+    before: tuple[_Batch, Future[Sequence[np.ndarray]]] | None = None
+    for batch in _batches(tiles, tiling):
+        judging = pool.submit(_judge, batch, tiling, panel)
+        if before is not None:
+            yield from _in_order(before[0], before[1].result(), tiling, panel)
+        before = batch, judging
+    if before is not None:
+        yield from _in_order(before[0], before[1].result(), tiling, panel)
+
+
+def _batches(tiles: Iterator[np.ndarray | None], tiling: Tiling) -> Iterator[_Batch]:
+    """Yield tiles until as many are busy as a batch holds."""
     waiting: list[np.ndarray | None] = []
     busy = 0
     for tile in tiles:
         waiting.append(tile)
         busy += tile is not None
         if busy == tiling.batch or len(waiting) == _PATIENCE * tiling.batch:
-            yield from _answers(waiting, tiling, panel)
+            yield waiting
             waiting, busy = [], 0
-    yield from _answers(waiting, tiling, panel)
+    if waiting:
+        yield waiting
 
 
-def _answers(
-    tiles: Sequence[np.ndarray | None], tiling: Tiling, panel: Panel
+def _judge(batch: _Batch, tiling: Tiling, panel: Panel) -> Sequence[np.ndarray]:
+    """Return the answers for the busy tiles of a batch, and more where it was filled up."""
+    busy = [tile for tile in batch if tile is not None]
+    if not busy:
+        return ()
+    filled = np.zeros((batch_for(len(busy), tiling.batch), *busy[0].shape), np.float32)
+    np.stack(busy, out=filled[: len(busy)])
+    return tuple(panel.judge(filled))
+
+
+def _in_order(
+    batch: _Batch, answers: Sequence[np.ndarray], tiling: Tiling, panel: Panel
 ) -> Iterator[np.ndarray]:
     """Yield the prediction for each tile of one batch."""
-    busy = [tile for tile in tiles if tile is not None]
-    answers: Iterator[np.ndarray] = iter(())
-    if busy:
-        filled = np.zeros((batch_for(len(busy), tiling.batch), *busy[0].shape), np.float32)
-        np.stack(busy, out=filled[: len(busy)])
-        answers = iter(panel.judge(filled))
-    for tile in tiles:
+    judged = iter(answers)
+    for tile in batch:
         if tile is None:
             nothing = np.array(panel.empty, np.float32)
             yield np.broadcast_to(nothing, (*tiling.tile, panel.classes))
         else:
-            yield next(answers)
+            yield next(judged)
 
 
 def batch_for(tiles: int, most: int) -> int:

@@ -1,12 +1,17 @@
 """Tiles through networks: mirrored and back, empty ones left out, in order."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from phantoms import make_spec
 
 from voxtile.errors import CaseError
-from voxtile.plan import Tiling
+from voxtile.models.spec import Label
+from voxtile.plan import Tiling, make_plan
 from voxtile.prediction import Panel, batch_for, predict_planes
 
 TILING = Tiling((4, 4), (0, 0), "constant", 3)
@@ -110,6 +115,68 @@ def test_planes_of_nothing_at_all_call_no_model() -> None:
     found = list(predict_planes(iter(planes), (4, 4), TILING, panel, iter(nothing)))
     assert len(found) == 300
     assert all((plane == [1, 0]).all() for plane in found)
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.booleans(), st.integers(0, 99))
+def test_judging_ahead_changes_nothing(planes: int, batch: int, ahead: bool, seed: int) -> None:
+    tiles = random_tiles(planes, seed)
+    tiling = Tiling((4, 4), (0, 0), "constant", batch, ahead)
+    panel = Panel(((odds, 1.0),), 2)
+    alone = list(predict_planes(iter(tiles), (4, 4), tiling, panel))
+    with ThreadPoolExecutor(1) as pool:
+        threaded = list(predict_planes(iter(tiles), (4, 4), tiling, panel, pool=pool))
+    np.testing.assert_array_equal(threaded, alone)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_batch_is_judged_while_the_one_before_it_is_used(ahead: bool) -> None:
+    second, used = threading.Event(), threading.Event()
+    calls = []
+
+    def slow(tiles: np.ndarray) -> np.ndarray:
+        calls.append(len(tiles))
+        if len(calls) == 2:
+            second.set()
+            assert used.wait(10)
+        return odds(tiles)
+
+    tiling = Tiling((4, 4), (0, 0), "constant", 1, ahead)
+    panel = Panel(((slow, 1.0),), 2)
+    with ThreadPoolExecutor(1) as pool:
+        found = predict_planes(iter(random_tiles(4)), (4, 4), tiling, panel, pool=pool)
+        next(found)
+        assert second.wait(10 if ahead else 0.1) == ahead
+        used.set()
+        assert len(list(found)) == 3
+
+
+def test_what_a_network_raises_ahead_is_raised_in_its_turn() -> None:
+    answers = iter((odds, odds))
+
+    def failing(tiles: np.ndarray) -> np.ndarray:
+        answer = next(answers, None)
+        if answer is None:
+            raise CaseError("model", "the third batch cannot be judged")
+        return answer(tiles)
+
+    tiling = Tiling((4, 4), (0, 0), "constant", 1)
+    with ThreadPoolExecutor(1) as pool:
+        found = predict_planes(
+            iter(random_tiles(5)), (4, 4), tiling, Panel(((failing, 1.0),), 2), pool=pool
+        )
+        assert [len(next(found)), len(next(found))] == [4, 4]
+        with pytest.raises(CaseError, match="the third batch"):
+            next(found)
+
+
+def test_a_hundred_classes_are_not_held_twice() -> None:
+    spec = make_spec(
+        labels=tuple(Label(value=n, name=f"l{n}", color="#000000") for n in range(1, 105)),
+        activation="softmax",
+        tile=(512, 512),
+    )
+    assert not make_plan(spec).for_plane((512, 512)).ahead
+    assert make_plan(make_spec(tile=(512, 512))).for_plane((512, 512)).ahead
 
 
 def test_batches_are_of_few_sizes() -> None:
