@@ -6,22 +6,19 @@ at. It is replaced, and the others never know.
 
 import os
 import pickle
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
+from voxtile.child import ending, start_child
 from voxtile.errors import EnvironmentFault
-from voxtile.lifeline import command
 from voxtile.models.spec import ModelError
 from voxtile.report import CaseReport
 from voxtile.run import Job
@@ -82,34 +79,10 @@ class _Worker:
     """A worker process and the line to it."""
 
     def __init__(self, job: bytes, limits: Limits) -> None:
-        near, far = socket.socketpair()
-        program = command(f"from voxtile.batch.worker import serve; serve({far.fileno()})")
-        threads = str(limits.threads)
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "OMP_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": "1",
-            # Workers share a GPU: the first would otherwise take all of its memory.
-            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        }
         try:
-            with far:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", program],
-                    env=environment,
-                    pass_fds=[far.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    # Libraries print what they read, and that may name a patient.
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
+            self.process, self.line = start_child("voxtile.batch.worker", limits.threads)
         except OSError as error:
-            near.close()
             raise EnvironmentFault(f"a worker cannot be started ({error.strerror})") from error
-        self.line = Connection(near.detach())
         self.ready = False
         self.case: Case | None = None
         self.stage = "start"
@@ -146,7 +119,7 @@ class _Worker:
         self.process.kill()
         code = self.process.wait()
         self.line.close()
-        return signal_name(code)
+        return ending(code)
 
 
 class Crew:
@@ -338,13 +311,3 @@ class Crew:
             for outcome in self._hear(_LOOK_EVERY_S):
                 if isinstance(outcome, CaseReport):
                     yield outcome
-
-
-def signal_name(code: int) -> str:
-    """Return how a process ended: the signal's name, or the exit code."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

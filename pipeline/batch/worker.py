@@ -7,18 +7,16 @@
       |<--------------- "stage", name --|   a few of them
       |<------------- "report", report -|   mask and JSON are written
 
-It is a plain subprocess, started as the decoder of `voxtile.isolation` is: the
-caller's main script is not run again, and nothing is shared with other
-workers, so that one that is killed at any moment harms no other. (Pools share
-a pipe and its locks: one killed while it holds them stops all.)
+It is a child as `voxtile.child` starts them, so that one that is killed at any
+moment harms no other.
 """
 
-import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 from voxtile.case import Case
+from voxtile.child import settle_child
 from voxtile.errors import EnvironmentFault
 from voxtile.journal import Journal
 from voxtile.report import CaseReport
@@ -34,15 +32,7 @@ MENDABLE = ("out_of_memory", "decoder_crashed")
 
 def serve(descriptor: int) -> None:
     """Live as a worker until the run ends the line."""
-    import logging
-    import os
-    import warnings
-
-    os.set_inheritable(descriptor, False)  # or a decoder would keep the line open
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the run decides what they end
-    warnings.simplefilter("ignore")
-    logging.disable(logging.CRITICAL)
+    settle_child(descriptor)
     try:
         with Connection(descriptor) as line:
             _serve(line)
