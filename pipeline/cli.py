@@ -582,6 +582,10 @@ def train(
         str | None,
         typer.Option(help="per_view or shared, where there are several.", rich_help_panel=_CHOICES),
     ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(min=1, help="Networks of each kind; their mean.", rich_help_panel=_CHOICES),
+    ] = None,
     context_slices: Annotated[
         int | None, typer.Option(help="Planes seen at once, odd.", rich_help_panel=_CHOICES)
     ] = None,
@@ -655,6 +659,7 @@ def train(
             "patience": patience,
             "views": words_of(view),
             "network": network,
+            "members": members,
             "context_slices": context_slices,
             "spacing_mm": spacing if spacing == "native" else spacing_of(spacing),
             "tile": tile_of(tile),

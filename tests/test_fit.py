@@ -186,6 +186,16 @@ def test_the_table_has_every_network_and_empty_cells() -> None:
     assert lines[1:] == ["axial,1,10,,,1,,1,", "axial,2,20,,,2,,,", "coronal,1,10,,,3,,3,"]
 
 
+def test_networks_of_the_same_views_share_a_colour() -> None:
+    def colors(*names: str) -> set[object]:
+        picture = draw_curves(dict.fromkeys(names, rows([3, 2, 1])))
+        return {color for _, color in picture.getcolors(10**6) or ()}
+
+    assert colors("axial", "axial 2") == colors("axial")
+    nine = colors(*(f"view{n}" for n in range(9)))  # more than there are colours
+    assert {(0x00, 0x72, 0xB2), (0x56, 0xB4, 0xE9)} <= nine
+
+
 def test_the_curves_show_a_line_for_each_network() -> None:
     picture = draw_curves({"axial": rows([3, 2, 1]), "coronal": rows([2, 1, 1])})
     colors = {color for _, color in picture.getcolors(2**16)}

@@ -96,6 +96,25 @@ def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
     assert settle(Recipe(filters=24), organs, rate=1)[0].filters == 24
 
 
+def test_time_beyond_enough_steps_goes_into_more_networks() -> None:
+    cube = fingerprint(CaseFacts((48, 48, 48), (1.0, 1.0, 1.0), ONE))
+    plain, _ = settle(Recipe(filters=16), cube)
+    assert (plain.members, len(plain.networks)) == (1, 3)
+    batch, (rows, columns) = plain.batch or 0, plain.tile_of(("axial",))
+    each = 3 * batch * rows * columns * unet_flops(5, 1, filters=16, depth=plain.depth or 0)
+    enough = 3 * 4000 * each / (18 * 60)
+    for share, members in ((0.5, 1), (1.99, 1), (2.01, 2), (3.01, 3), (9, 3)):
+        recipe, reasons = settle(Recipe(filters=16), cube, rate=share * enough)
+        assert (recipe.members, recipe.networks) == (members, plain.networks * members)
+        assert "one more network for each 4000, at most 3" in reasons["members"]
+    # A wider network comes first, a number that was asked for stays.
+    assert settle(Recipe(), cube, rate=4.5 * enough)[0].filters == 32
+    assert settle(Recipe(), cube, rate=4.5 * enough)[0].members == 1
+    assert settle(Recipe(steps=10**6), cube, rate=9 * enough)[0].members == 1
+    assert settle(Recipe(members=5, views=("axial",)), cube)[0].networks == (("axial",),) * 5
+    assert settle(Recipe(members=5, views=("axial",)), cube)[0].tile == (48, 48)
+
+
 def test_tiles_are_small_where_labels_are() -> None:
     def tile_of(part_ml: float, **asked) -> tuple[object, int | None]:
         labels = (LabelFacts(1, 50, (part_ml / 10, part_ml)), LabelFacts(2, 10, (part_ml / 5,)))

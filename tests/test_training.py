@@ -160,6 +160,40 @@ def test_a_bundle_is_fine_tuned_from_its_own_weights(trained: Trained, tmp_path:
 
 
 @pytest.mark.slow
+def test_members_are_networks_of_their_own_and_each_goes_on_from_its_own_weights(
+    trained: Trained, tmp_path: Path
+) -> None:
+    short = replace(TINY, epochs=1, steps_per_epoch=2, members=2, network="per_view")
+    recipe = replace(short, views=("axial", "coronal"), labels=(OUTER, INNER))
+    bundle = train(trained.manifest, tmp_path / "four", recipe=recipe)
+    networks = bundle.spec.networks
+    assert [(entry.file, entry.views) for entry in networks] == [
+        ("unet_axial.keras", ("axial",)),
+        ("unet_coronal.keras", ("coronal",)),
+        ("unet_axial_2.keras", ("axial",)),
+        ("unet_coronal_2.keras", ("coronal",)),
+    ]
+    assert len({entry.sha256 for entry in networks}) == 4
+    card = (bundle.folder / "README.md").read_text()
+    assert "4 U-Nets, 2 for each view, with" in card
+    table = (bundle.folder / "history.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in table[1:]] == [
+        "axial",
+        "coronal",
+        "axial 2",
+        "coronal 2",
+    ]
+    still = Recipe(
+        epochs=1, steps_per_epoch=1, batch=4, precision="float32", learning_rate=1e-7, ema=0
+    )
+    tuned = train(trained.manifest, tmp_path / "tuned", recipe=still, init=bundle.folder)
+    assert [entry.file for entry in tuned.spec.networks] == [entry.file for entry in networks]
+    for ours, theirs in zip(tuned.spec.networks, networks, strict=True):
+        now, then = build_network(tuned, ours), build_network(bundle, theirs)
+        np.testing.assert_allclose(now.get_weights()[0], then.get_weights()[0], atol=1e-6)
+
+
+@pytest.mark.slow
 def test_what_fine_tuning_cannot_change_is_refused(trained: Trained, tmp_path: Path) -> None:
     for choices, message in (
         ({"context_slices": 3}, "context_slices 3 was asked for, but .* has 1"),

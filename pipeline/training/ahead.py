@@ -1,11 +1,12 @@
 """Batches prepared ahead by threads, in their order: the device should not wait."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from typing import TypeVar
+
+from voxtile.engines.threads import thread_count
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None
         Of a number; called from several threads at once.
     start : int
     threads : int, optional
-        By default one less than there are cores, 1 to 4.
+        By default one less than the processors that may be used, 1 to 4.
 
     Examples
     --------
@@ -31,7 +32,7 @@ def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None
     (9, 16)
     >>> stream.close()
     """
-    threads = threads or min(_MOST_THREADS, max(1, (os.cpu_count() or 2) - 1))
+    threads = threads or min(_MOST_THREADS, max(1, thread_count() - 1))
     with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
         waiting: deque[Future[Item]] = deque()
         try:

@@ -107,7 +107,13 @@ def _tiles(spec: ModelSpec) -> str:
 
 def _networks(networks: list[dict[str, Any]]) -> str:
     """Return how many networks there are, in words."""
-    return "One U-Net" if len(networks) == 1 else f"{len(networks)} U-Nets, one for each view,"
+    if len(networks) == 1:
+        return "One U-Net"
+    kinds = len({tuple(network["views"]) for network in networks})
+    if kinds == 1:
+        return f"{len(networks)} U-Nets that differ in their first weights and in their batches,"
+    members = len(networks) // kinds
+    return f"{len(networks)} U-Nets, {'one' if members == 1 else members} for each view,"
 
 
 def _init(facts: dict[str, Any]) -> str:

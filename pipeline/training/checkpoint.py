@@ -8,7 +8,7 @@ by the seed and `n`.
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .judging import Scores
 Row = dict[str, float | int | str]
 
 _STANDING = "standing"
+_BEST = "best/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,16 @@ class Standing:
             wait_s=self.wait_s + wait_s,
             work_s=self.work_s + work_s,
         )
+
+
+def kept_weights(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the weights of the best validated epoch, in Keras' order."""
+    return [arrays[name] for name in sorted(arrays) if name.startswith(_BEST)]
+
+
+def named_weights(weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return weights as `kept_weights` finds them."""
+    return {f"{_BEST}{number:04d}": value for number, value in enumerate(weights)}
 
 
 def write_checkpoint(path: Path, standing: Standing, arrays: Mapping[str, np.ndarray]) -> None:

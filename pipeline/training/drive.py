@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from time import monotonic
 
 from pydantic_core import to_jsonable_python
@@ -202,9 +203,12 @@ def train(
 
         from .choosing import choose
         from .judging import score_facts
-        from .networks import fit_networks, histories, judge_together
+        from .networks import histories, judge_together
         from .packing import provenance, publish, write_bundle
+        from .side_by_side import at_a_time, fit_networks, rounds
 
+        count = len(plan.spec.networks)
+        together = at_a_time(plan.recipe, count)
         before = monotonic()
         fitted = fit_networks(
             plan.spec,
@@ -213,12 +217,14 @@ def train(
             judged,
             work,
             start=start,
+            together=together,
             shown=shown,
             on_row=write_row,
         )
         beside = monotonic() - begin - (monotonic() - before)
         scores = judge_together(fitted, plan.spec, judged, plan.recipe)
-        fit_seconds = sum(one.standing.seconds for one in fitted)
+        # Over all starts; networks that were fitted at the same time count once.
+        fit_seconds = rounds(count, together) * fmean(one.standing.seconds for one in fitted)
         facts = {
             "seconds": round(beside + fit_seconds, 1),
             "fit_seconds": round(fit_seconds, 1),

@@ -4,20 +4,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from typing import Protocol
 
 import numpy as np
 
 from voxtile.models.spec import Label
-from voxtile.progress import Progress
 
 from .ahead import ahead
-from .checkpoint import Row, Standing, read_checkpoint, write_checkpoint
+from .checkpoint import (
+    Row,
+    Standing,
+    kept_weights,
+    named_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
 from .judging import Scores
 from .learner import Learner, Predict
 from .recipe import Recipe, settled
 from .schedule import Budget, rate_at
 
 Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Shown(Protocol):
+    """Where a fit shows how far it is, as `voxtile.progress.Progress` does."""
+
+    def at(self, completed: float, words: str) -> None:
+        """Say how much of the budget is used, and how it goes."""
+
+    def line(self, words: str) -> None:
+        """Leave a line that stays."""
+
 
 # Validation may take this share of a time budget; the last one is always made.
 _VALIDATION_SHARE = 0.1
@@ -57,7 +75,7 @@ def fit(
     checkpoint: Path,
     *,
     seconds: float | None,
-    shown: Progress,
+    shown: Shown,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Fitted:
     """Fit until the budget is used, from the checkpoint on where there is one.
@@ -78,7 +96,7 @@ def fit(
         ``.npz``; written over and over.
     seconds : float or None
         This network's part of a time budget.
-    shown : Progress
+    shown : Shown
     on_row : callable
         Called with each new row of the history.
 
@@ -94,7 +112,7 @@ def fit(
     if found is not None:
         standing, arrays = found
         learner.restore(arrays)
-        kept = {name: value for name, value in arrays.items() if name.startswith("best/")}
+        kept = named_weights(kept_weights(arrays))
     per_epoch = settled(recipe.steps_per_epoch)
     steps = recipe.steps or (None if recipe.epochs is None else recipe.epochs * per_epoch)
     budget = Budget(seconds=seconds) if steps is None else Budget(steps=steps)
@@ -137,7 +155,7 @@ def fit(
                     scores = judge(predict)
                     better = standing.best is None or scores.mean > standing.best.mean
                     if better:
-                        kept = {f"best/{n:04d}": value for n, value in enumerate(weights)}
+                        kept = named_weights(weights)
                 spent = monotonic() - start
                 standing = replace(
                     standing,
@@ -158,7 +176,7 @@ def fit(
                 save()
     finally:
         batches.close()  # type: ignore[attr-defined]
-    return Fitted([kept[name] for name in sorted(kept)], standing)
+    return Fitted(kept_weights(kept), standing)
 
 
 def score_columns(scores: Scores, labels: Sequence[Label]) -> Row:

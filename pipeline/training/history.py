@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
+from itertools import cycle
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -55,22 +56,30 @@ def write_curves(path: Path, histories: Mapping[str, Sequence[Row]]) -> None:
 
 
 def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Image.Image:
-    """Return the picture that `write_curves` writes: the loss above, the Dice below."""
+    """Return the picture that `write_curves` writes: the loss above, the Dice below.
+
+    Networks of the same views, ``axial`` and ``axial 2``, share a colour.
+    """
+    kinds = dict.fromkeys(name.partition(" ")[0] for name in histories)
+    colors = dict(zip(kinds, cycle(_COLORS), strict=False))
     picture = Image.new("RGB", (_WIDTH, 2 * _HEIGHT + _LEGEND), _PAPER)
     for place, (column, title) in enumerate(
         (("loss", "training loss"), ("val_dice", "validation Dice"))
     ):
-        lines = {
-            name: [
-                (float(row["steps"]), float(row[column]))
-                for row in rows
-                if row.get(column, "") != ""
-            ]
+        lines = [
+            (
+                colors[name.partition(" ")[0]],
+                [
+                    (float(row["steps"]), float(row[column]))
+                    for row in rows
+                    if row.get(column, "") != ""
+                ],
+            )
             for name, rows in histories.items()
-        }
+        ]
         _panel(picture, place * _HEIGHT, title, lines)
     pen, x = ImageDraw.Draw(picture), _MARGIN
-    for name, color in zip(histories, _COLORS, strict=False):
+    for name, color in colors.items():
         y = 2 * _HEIGHT + _LEGEND // 2
         pen.line([(x, y), (x + 24, y)], fill=color, width=3)
         pen.text((x + 30, y), name, _INK, font=_font(), anchor="lm")
@@ -79,14 +88,14 @@ def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Image.Image:
 
 
 def _panel(
-    picture: Image.Image, top: int, title: str, lines: Mapping[str, Sequence[Point]]
+    picture: Image.Image, top: int, title: str, lines: Sequence[tuple[str, Sequence[Point]]]
 ) -> None:
-    """Draw one pair of axes with its lines."""
+    """Draw one pair of axes with its lines, each of a colour."""
     pen = ImageDraw.Draw(picture)
     left, right = _MARGIN, _WIDTH - 16
     upper, lower = top + 28, top + _HEIGHT - 28
     pen.text((left, top + 8), title, _INK, font=_font(), anchor="lt")
-    points = [point for line in lines.values() for point in line]
+    points = [point for _, line in lines for point in line]
     if not points:
         return
     last = max(step for step, _ in points)
@@ -99,7 +108,7 @@ def _panel(
         pen.text((left - 6, y), f"{low + part * span:.3g}", _INK, font=_font(), anchor="rm")
         x = left + part * (right - left)
         pen.text((x, lower + 6), f"{part * last:.0f}", _INK, font=_font(), anchor="mt")
-    for line, color in zip(lines.values(), _COLORS, strict=False):
+    for color, line in lines:
         places = [
             (
                 left + step / last * (right - left),

@@ -1,8 +1,7 @@
-"""Prepared cases -> the fitted networks of a bundle, one after another, each able to go on."""
+"""Prepared cases -> a fitted network, able to go on; fitted networks -> what they say together."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelSpec, Network
 from voxtile.models.unet import build_unet
-from voxtile.progress import Progress
 
-from .checkpoint import Row, Standing
+from .checkpoint import Row, Standing, kept_weights, read_checkpoint
 from .dataset import Sampling, TileBatches
-from .fit import fit
+from .fit import Shown, fit
 from .judging import Scores, judge, score_facts
-from .learner import Learner, Predict, predictor
+from .learner import Learner, predictor
 from .preparation import PlaneStack, StoredCase
 from .recipe import Recipe, settled
 from .warm_start import starting_network
@@ -77,7 +75,9 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
-        return starting_network(start, spec.networks[number].views)
+        views = spec.networks[number].views
+        member = sum(entry.views == views for entry in spec.networks[:number])
+        return starting_network(start, views, member)
     return build_unet(
         (None, None, spec.input_channels),
         spec.output_channels,
@@ -89,80 +89,99 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
     )
 
 
-def fit_networks(
-    spec: ModelSpec,
-    recipe: Recipe,
-    stacks: Sequence[Sequence[PlaneStack]],
-    judged: Sequence[StoredCase],
-    work: Path,
-    *,
-    start: Bundle | None = None,
-    shown: Progress,
-    on_row: Callable[[str, Row], None] = lambda network, row: None,
-) -> list[FittedNetwork]:
-    """Fit every network of a spec.
+@dataclass(frozen=True, slots=True)
+class NetworkFit:
+    """What one network is fitted with; it can be sent to another process.
 
     Parameters
     ----------
     spec : ModelSpec
+        Of all networks.
+    number : int
+        Of the spec's networks.
     recipe : Recipe
         Settled, with a precision.
-    stacks : sequence of sequence of PlaneStack
+    stacks : tuple of tuple of PlaneStack
         For each training case its views.
-    judged : sequence of StoredCase
+    judged : tuple of StoredCase
         To validate on.
     work : Path
-        Gets a folder for each network; one that is done already is taken from
-        there.
-    start : Bundle, optional
+        Gets a folder for the network.
+    start : Bundle or None
         To begin with its weights.
-    shown : Progress
-    on_row : callable
-        Called with the name of a network and each new row of its history.
+    seconds : float or None
+        Its part of a time budget.
     """
-    fitted = []
-    for number, entry in enumerate(spec.networks):
-        name = Path(entry.file).stem
-        if len(spec.networks) > 1:
-            shown.line(f"network {number + 1} of {len(spec.networks)}: {', '.join(entry.views)}")
-        shown.begin(f"training {', '.join(entry.views)}", 1.0)
-        network = build_network(spec, recipe, number, start)
-        alone = spec.model_copy(update={"networks": (entry,)})
-        softmax = spec.activation == "softmax"
-        batches = TileBatches(
-            [[stack for stack in views if stack.view in entry.views] for views in stacks],
-            Sampling(
-                tile=recipe.tile_of(entry.views),
-                context_slices=spec.context_slices,
-                labels=spec.labels,
-                softmax=softmax,
-                batch=settled(recipe.batch),
-                seed=recipe.seed + number,
-                foreground=settled(recipe.foreground),
-                flips=recipe.flips,
-                augmentation=recipe.augmentation,
-            ),
-        )
 
-        def judge_alone(predict: Predict, alone: ModelSpec = alone) -> Scores:
-            return judge(judged, alone, [predict])
+    spec: ModelSpec
+    number: int
+    recipe: Recipe
+    stacks: tuple[tuple[PlaneStack, ...], ...]
+    judged: tuple[StoredCase, ...]
+    work: Path
+    start: Bundle | None
+    seconds: float | None
 
-        done = fit(
-            Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision)),
-            batches.__getitem__,
-            judge_alone,
-            recipe,
-            spec.labels,
-            work / name / "checkpoint.npz",
-            seconds=None if recipe.minutes is None else 60 * recipe.minutes / len(spec.networks),
-            shown=shown,
-            on_row=partial(on_row, name),
-        )
-        network.set_weights(done.weights)
-        file = work / name / "network.keras"
-        network.save(file)
-        fitted.append(FittedNetwork(entry, network, file, done.standing, done.scores))
-    return fitted
+    @property
+    def entry(self) -> Network:
+        """Its place in the spec."""
+        return self.spec.networks[self.number]
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without the ending."""
+        return Path(self.entry.file).stem
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where it stands."""
+        return self.work / self.name / "checkpoint.npz"
+
+
+def fit_network(this: NetworkFit, shown: Shown, on_row: Callable[[Row], None]) -> None:
+    """Fit a network until its checkpoint says that it is done; one that is done stays so."""
+    spec, recipe, entry = this.spec, this.recipe, this.entry
+    alone = spec.model_copy(update={"networks": (entry,)})
+    softmax = spec.activation == "softmax"
+    batches = TileBatches(
+        [[stack for stack in views if stack.view in entry.views] for views in this.stacks],
+        Sampling(
+            tile=recipe.tile_of(entry.views),
+            context_slices=spec.context_slices,
+            labels=spec.labels,
+            softmax=softmax,
+            batch=settled(recipe.batch),
+            seed=recipe.seed + this.number,
+            foreground=settled(recipe.foreground),
+            flips=recipe.flips,
+            augmentation=recipe.augmentation,
+        ),
+    )
+    network = build_network(spec, recipe, this.number, this.start)
+    fit(
+        Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision)),
+        batches.__getitem__,
+        lambda predict: judge(this.judged, alone, [predict]),
+        recipe,
+        spec.labels,
+        this.checkpoint,
+        seconds=this.seconds,
+        shown=shown,
+        on_row=on_row,
+    )
+
+
+def fitted_network(this: NetworkFit) -> FittedNetwork:
+    """Return a network whose fit is done, and save it."""
+    found = read_checkpoint(this.checkpoint)
+    standing, arrays = found or (Standing(), {})
+    if standing.best is None:
+        raise RuntimeError(f"{this.name} was not fitted, so there is nothing to keep")
+    network = build_network(this.spec, this.recipe, this.number, this.start)
+    network.set_weights(kept_weights(arrays))
+    file = this.checkpoint.with_name("network.keras")
+    network.save(file)
+    return FittedNetwork(this.entry, network, file, standing, standing.best)
 
 
 def judge_together(
@@ -178,7 +197,11 @@ def judge_together(
 
 
 def histories(fitted: Sequence[FittedNetwork]) -> Mapping[str, Sequence[Row]]:
-    """Return the history of each network, by its name."""
-    return {
-        "+".join(one.entry.views): [dict(row) for row in one.standing.history] for one in fitted
-    }
+    """Return the history of each network, by its views, and a number from the second on."""
+    told: dict[str, Sequence[Row]] = {}
+    for one in fitted:
+        views = "+".join(one.entry.views)
+        number = 1 + sum(other.entry.views == one.entry.views for other in fitted[: len(told)])
+        name = views if number == 1 else f"{views} {number}"
+        told[name] = [dict(row) for row in one.standing.history]
+    return told

@@ -39,6 +39,11 @@ class Recipe:
     views : tuple of View, optional
     network : {"per_view", "shared"}, optional
         Whether each view has a network of its own, or one serves all.
+    members : int, optional
+        Networks of each kind, alike but for their first weights and their
+        batches; what they say is averaged (Lakshminarayanan et al. 2017,
+        "Simple and Scalable Predictive Uncertainty Estimation using Deep
+        Ensembles").
     context_slices : int, optional
         Planes that a network sees at once; odd.
     spacing_mm : (R, A, S) or "native", optional
@@ -91,6 +96,7 @@ class Recipe:
     seed: int = 0
     views: tuple[View, ...] | None = None
     network: Literal["per_view", "shared"] | None = None
+    members: int | None = None
     context_slices: int | None = None
     spacing_mm: tuple[float, float, float] | Literal["native"] | None = None
     intensity: Intensity | None = None
@@ -119,6 +125,7 @@ class Recipe:
         for name in (
             *BUDGETS,
             "patience",
+            "members",
             "filters",
             "depth",
             "batch",
@@ -187,10 +194,15 @@ class Recipe:
         return self.intensity
 
     @property
-    def networks(self) -> tuple[tuple[View, ...], ...]:
-        """Views of each network of a settled recipe."""
+    def kinds(self) -> tuple[tuple[View, ...], ...]:
+        """Views of each kind of network of a settled recipe."""
         views = settled(self.views)
         return (views,) if self.network == "shared" else tuple((view,) for view in views)
+
+    @property
+    def networks(self) -> tuple[tuple[View, ...], ...]:
+        """Views of each network of a settled recipe: one of each kind, then the next of each."""
+        return self.kinds * (self.members or 1)
 
 
 def settled(choice: Choice | None) -> Choice:

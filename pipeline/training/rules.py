@@ -35,10 +35,13 @@ _DIAMETERS = 4
 _LEAST_TILE = 64
 # Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
 _LEAST_BOTTOM = 5
-# Widths whose convolutions fill vector registers of 16 numbers. The widest that the budget fits
-# for so many steps.
+# Steps after which a network has learnt most of what it can. A budget that has time for more goes
+# into wider networks, then into more of them.
+_ENOUGH_STEPS = 4000
+# Widths whose convolutions fill vector registers of 16 numbers.
 _FILTERS = (32, 16)
-_LEAST_STEPS = 4000
+# Networks of each kind: a run takes as many times as long.
+_MOST_MEMBERS = 3
 # A step is a pass forward and one backward for tiles and for weights.
 _PASSES = 3
 # Pixels of a batch: 16 tiles of 48x64. On a CPU many small steps learn more in the same time than
@@ -52,6 +55,8 @@ _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
 # Background that was cut away (skull-stripped) is exactly 0 in at least this share of the voxels.
 _CUT_AWAY = 0.25
+
+_UNCOUNTED = "{}: steps are not counted in time on a processor"
 
 Reasons = dict[str, str]
 
@@ -105,7 +110,7 @@ def settle(
     choose("tile", *_tile(fingerprint, recipe, depth))
     for tile in recipe.tiles:
         check_tile(tile, depth)
-    sizes = [recipe.tile_of(network) for network in recipe.networks]
+    sizes = [recipe.tile_of(kind) for kind in recipe.kinds]
     pixels = sum(rows * columns for rows, columns in sizes) // len(sizes)
     choose(
         "batch",
@@ -125,7 +130,9 @@ def settle(
         recipe = replace(recipe, labels=_found_labels(fingerprint))
         reasons["labels"] = "the values of the training labels"
     outputs = len(recipe.labels) + is_exclusive(recipe.labels)
-    choose("filters", *_filters(recipe, len(fingerprint.channels) or 1, outputs, pixels, rate))
+    channels = len(fingerprint.channels) or 1
+    choose("filters", *_filters(recipe, channels, outputs, pixels, rate))
+    choose("members", *_members(recipe, channels, outputs, pixels, rate))
     if recipe.class_weights and len(recipe.class_weights) != outputs:
         raise ValueError(
             f"class_weights has {len(recipe.class_weights)} numbers, but there are {outputs} "
@@ -272,10 +279,10 @@ def _tile(
         return (rows, columns), words
 
     why = f"{_LARGEST_TILE} is the most"
-    if len(recipe.networks) == 1:
-        tile, plane = fitted(recipe.networks[0])
+    if len(recipe.kinds) == 1:
+        tile, plane = fitted(recipe.kinds[0])
         return tile, f"the largest plane is {plane}; {why}"
-    tiles = {views[0]: fitted(views) for views in recipe.networks}
+    tiles = {views[0]: fitted(views) for views in recipe.kinds}
     planes = ", ".join(f"{view} {plane}" for view, (_, plane) in tiles.items())
     return {view: tile for view, (tile, _) in tiles.items()}, f"the largest planes: {planes}; {why}"
 
@@ -286,19 +293,39 @@ def _filters(
     """Return the widest network that the budget fits often enough."""
     widest = _FILTERS[0]
     if recipe.minutes is None or rate == inf:
-        return widest, "the widest: steps are not counted in time on a processor"
-    operations = 60 * recipe.minutes * rate / len(recipe.networks)
+        return widest, _UNCOUNTED.format("the widest")
     steps = 0.0
     for filters in _FILTERS:
-        inputs = channels * settled(recipe.context_slices)
-        each = unet_flops(inputs, outputs, filters=filters, depth=settled(recipe.depth))
-        steps = operations / (_PASSES * each * pixels * settled(recipe.batch))
-        if steps >= _LEAST_STEPS:
+        steps = _steps(replace(recipe, filters=filters), channels, outputs, pixels, rate)
+        if steps >= _ENOUGH_STEPS:
             break
     return filters, (
         f"about {steps:.2g} steps for each network in its time at {rate / 1e9:.0f} GFLOP/s; "
-        f"{widest} filters where there are {_LEAST_STEPS} or more"
+        f"{widest} filters where there are {_ENOUGH_STEPS} or more"
     )
+
+
+def _members(
+    recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
+) -> tuple[int, str]:
+    """Return as many as the budget fits for enough steps each."""
+    if recipe.minutes is None or rate == inf:
+        return 1, _UNCOUNTED.format("one")
+    steps = _steps(replace(recipe, members=1), channels, outputs, pixels, rate)
+    members = min(_MOST_MEMBERS, max(1, floor(steps / _ENOUGH_STEPS)))
+    return members, (
+        f"there is time for about {steps:.2g} steps; one more network for each {_ENOUGH_STEPS}, "
+        f"at most {_MOST_MEMBERS}: the mean of several errs less"
+    )
+
+
+def _steps(recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float) -> float:
+    """Return how many steps each network has time for."""
+    operations = 60 * settled(recipe.minutes) * rate / len(recipe.networks)
+    inputs = channels * settled(recipe.context_slices)
+    filters, depth = settled(recipe.filters), settled(recipe.depth)
+    each = unet_flops(inputs, outputs, filters=filters, depth=depth)
+    return operations / (_PASSES * each * pixels * settled(recipe.batch))
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:

@@ -32,11 +32,21 @@ def make_spec(
         activation="softmax" if is_exclusive(recipe.labels) else "sigmoid",
         networks=tuple(
             Network(
-                file="unet.keras" if len(recipe.networks) == 1 else f"unet_{'_'.join(views)}.keras",
+                file=f"{stem}.keras",
                 sha256="0" * 64,
                 views=views,
                 tile=None if recipe.tile_of(views) == whole else recipe.tile_of(views),
             )
-            for views in recipe.networks
+            for stem, views in zip(_names(recipe), recipe.networks, strict=True)
         ),
     )
+
+
+def _names(recipe: Recipe) -> list[str]:
+    """Return a name for each network: after its views where they differ, and its number."""
+    alone = len(recipe.kinds) == 1
+    return [
+        "_".join(["unet", *(() if alone else views), *((str(member),) if member > 1 else ())])
+        for member in range(1, 1 + len(recipe.networks) // len(recipe.kinds))
+        for views in recipe.kinds
+    ]

@@ -42,7 +42,8 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
         )
     fixed: dict[str, Any] = {
         "views": spec.views,
-        "network": _kind(start),
+        "network": "shared" if len(_kinds(start)) < len(spec.views) else "per_view",
+        "members": len(spec.networks) // len(_kinds(start)),
         "context_slices": spec.context_slices,
         "spacing_mm": spec.spacing_mm or "native",
         "intensity": spec.intensity,
@@ -84,26 +85,26 @@ def _architecture(start: Bundle) -> dict[str, Any]:
     }
 
 
-def _kind(start: Bundle) -> str:
-    """Return how the bundle's networks divide the views."""
-    networks = start.spec.networks
-    if len(networks) == 1 and len(networks[0].views) > 1:
-        return "shared"
-    views = [network.views for network in networks]
-    if any(len(served) != 1 for served in views) or len(set(views)) != len(views):
+def _kinds(start: Bundle) -> list[tuple[View, ...]]:
+    """Return how the bundle's networks divide the views: one for all, or each its own."""
+    networks = [network.views for network in start.spec.networks]
+    kinds = list(dict.fromkeys(networks))
+    alike = len({networks.count(views) for views in kinds}) == 1
+    if not alike or (len(kinds) > 1 and any(len(views) != 1 for views in kinds)):
         raise ValueError(
-            f"{start.folder} is an ensemble of {len(networks)} networks; fine-tune a bundle with "
-            "one network, or one for each view"
+            f"{start.folder} has {len(networks)} networks for views "
+            f"{', '.join('+'.join(views) for views in networks)}; fine-tune a bundle with as many "
+            "for each view, or with networks that serve all"
         )
-    return "per_view"
+    return kinds
 
 
-def starting_network(start: Bundle, views: tuple[View, ...]) -> Any:
-    """Return the bundle's network for these views, as a Keras model."""
+def starting_network(start: Bundle, views: tuple[View, ...], member: int = 0) -> Any:
+    """Return the bundle's network for these views, as a Keras model; of several, the member."""
     from voxtile.engines.keras_engine import build
 
-    (entry,) = (network for network in start.spec.networks if network.views == views)
-    return build(start, entry)
+    serving = [network for network in start.spec.networks if network.views == views]
+    return build(start, serving[member])
 
 
 def _meaning(labels: Sequence[Label]) -> list[tuple[int, tuple[int, ...]]]:
