@@ -131,7 +131,8 @@ def infer_together(
     labels = np.zeros(volume.shape, label_type(spec), order="F")
     # A view with the canonical axes: what is written through it lands in storage order.
     target = canonical_axes(volume.affine).apply(labels)
-    views = tuple(dict.fromkeys(view for member in members for view in member.spec.views))
+    views = views_of(members)
+    view = deciding_view(members)
     passes = {view: [member for member in members if view in member.spec.views] for view in views}
 
     def blended(view: View, whole: float) -> Iterator[np.ndarray]:
@@ -144,10 +145,8 @@ def infer_together(
     # One thread for all networks: none computes while another does.
     with ThreadPoolExecutor(1, thread_name_prefix="networks") as pool:
         if len(views) == 1:
-            view = views[0]
             planes = blended(view, 1.0)
         else:
-            view = "axial"
             total = Accumulator(
                 ras.shape, spec.output_channels, room_mb=plan.room_mb(), scratch=scratch
             )
@@ -157,6 +156,17 @@ def infer_together(
             planes = total.planes()
         from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
     return clean(volume.with_array(labels), spec)
+
+
+def views_of(members: Sequence[Member]) -> tuple[View, ...]:
+    """Return the views that any member has, each once, in order."""
+    return tuple(dict.fromkeys(view for member in members for view in member.spec.views))
+
+
+def deciding_view(members: Sequence[Member]) -> View:
+    """Return the view whose planes are decided: the only one, or of several the axial one."""
+    views = views_of(members)
+    return views[0] if len(views) == 1 else "axial"
 
 
 def _share(spec: ModelSpec, view: View) -> float:

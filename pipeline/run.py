@@ -177,7 +177,9 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     )
     with (
         journal.stage("infer"),
-        keeping_probabilities(finished, scan.volume, spec, settings.exports) as keep,
+        keeping_probabilities(
+            finished, scan.volume, spec, segmenter.view, settings.exports
+        ) as keep,
     ):
         mask = segmenter(scan.volume, lambda planes: keep(entropy(planes)))
     journal.note(segmenter.notices())

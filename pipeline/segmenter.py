@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.spec import View
 
 from .engines import Engine, Model, choose_engine, load_models
 from .engines.fallback import Fallbacks, resilient
-from .inference import Member, Watch, infer_together
+from .inference import Member, Watch, deciding_view, infer_together
 from .plan import Plan, PlanWish, make_plan
 from .scan import Notice
 from .volume import Volume
@@ -35,6 +36,11 @@ class Segmenter:
     def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
         """Return the label map of a volume, on its grid."""
         return infer_together(volume, self.members, watch, self.scratch)
+
+    @property
+    def view(self) -> View:
+        """The view of the planes that a watch sees."""
+        return deciding_view(self.members)
 
     def notices(self) -> tuple[Notice, ...]:
         """Return what the last volumes' reports must say; each only once."""

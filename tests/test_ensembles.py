@@ -8,11 +8,14 @@ import pytest
 from phantoms import ball, make_spec, threshold_model
 
 from voxtile.decision import decide, label_type
+from voxtile.export import Finished, keeping_probabilities
 from voxtile.inference import Member, infer, infer_together
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import Background, Label, ModelError, ModelSpec, Network
 from voxtile.models.unet import build_unet
+from voxtile.nifti import read_nifti
 from voxtile.plan import PlanWish, make_plan
+from voxtile.segmenter import Segmenter
 
 
 def network(view: str, weight: float = 1.0) -> Network:
@@ -57,6 +60,24 @@ def test_two_models_of_different_views_are_their_mean() -> None:
     others = member(steady(0.5), networks=(network("coronal"),))
     found = watched(image, [member(steady(0.25)), others])
     np.testing.assert_allclose(found, 0.375, atol=3e-5)
+
+
+def test_probabilities_of_models_of_different_views_lie_where_the_mask_does(
+    tmp_path: Path,
+) -> None:
+    # As long along each axis: planes of a wrong view would fit without an error.
+    image, _ = ball((16, 16, 16), axes="PIL")
+    members = tuple(
+        member(threshold_model, networks=(network(view),)) for view in ("coronal", "sagittal")
+    )
+    segmenter, spec = Segmenter(members), members[0].spec
+    case = Finished("a", tmp_path, spec.labels, spec.name)
+    kinds = ("probabilities",)
+    with keeping_probabilities(case, image, spec, segmenter.view, kinds) as keep:
+        mask = segmenter(image, keep)
+    (path,) = (tmp_path / "exports/probabilities/a").iterdir()
+    assert mask.array.any()
+    np.testing.assert_array_equal(read_nifti(path).volume.array > 0.5, mask.array > 0)
 
 
 def test_a_model_counts_once_however_many_views_it_has() -> None:

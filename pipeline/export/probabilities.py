@@ -29,7 +29,7 @@ KINDS: dict[str, type[np.unsignedinteger]] = {
 
 @contextmanager
 def keeping_probabilities(
-    case: Finished, scan: Volume, spec: ModelSpec, formats: Sequence[str]
+    case: Finished, scan: Volume, spec: ModelSpec, view: View, formats: Sequence[str]
 ) -> Iterator[Watch]:
     """Give a watch for inference, and write what it saw when the block ends well.
 
@@ -42,6 +42,8 @@ def keeping_probabilities(
     scan : Volume
         Its voxels do not matter.
     spec : ModelSpec
+    view : View
+        Of the planes that pass, from `voxtile.inference.deciding_view`.
     formats : sequence of str
         Those of `KINDS` among them are written; without any, planes pass by.
     """
@@ -50,8 +52,6 @@ def keeping_probabilities(
         yield iter
         return
     axes = canonical_axes(scan.affine)
-    # Of several views the mean is decided, along the axial one.
-    view: View = spec.views[0] if len(spec.views) == 1 else "axial"
     first = 1 if spec.activation == "softmax" else 0
     stores = {name: [_store(scan, KINDS[name], case) for _ in spec.labels] for name in wanted}
 
