@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from itertools import count, islice
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,19 @@ class Still:
     def state(self) -> dict[str, np.ndarray]:
         return {}
 
+    def restore(self, state: object) -> None:
+        pass
 
-def fitted(folder: Path, recipe: Recipe, dice: list[float]) -> tuple[Fitted, Still]:
+
+def fitted(
+    folder: Path,
+    recipe: Recipe,
+    dice: list[float],
+    learner: Still | None = None,
+    until_s: float = inf,
+) -> tuple[Fitted, Still]:
     """A fit of a learner that stands still, with these validation scores."""
-    learner, left = Still(), iter(dice)
+    learner, left = learner or Still(), iter(dice)
     with show_progress(shown=False) as shown:
         done = fit(
             learner,  # type: ignore[arg-type]
@@ -75,6 +85,7 @@ def fitted(folder: Path, recipe: Recipe, dice: list[float]) -> tuple[Fitted, Sti
             (OUTER,),
             folder / "checkpoint.npz",
             seconds=None,
+            until_s=until_s,
             shown=shown,
         )
     return done, learner
@@ -89,6 +100,30 @@ def test_the_history_has_a_row_for_each_epoch_and_the_last_may_be_short(tmp_path
     assert [row["val_dice_1"] for row in done.standing.history] == [0.1, 0.3, 0.2]
     assert (done.standing.best_epoch, done.scores.mean) == (2, 0.3)
     assert len(learner.rates) == 7 and max(learner.rates) <= 1e-2
+
+
+def test_a_fit_may_stop_in_between_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, epochs=None, steps=7, steps_per_epoch=3)
+    now = 0.0
+
+    class Slow(Still):
+        def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
+            nonlocal now
+            now += 1.0
+            return super().step(images, targets, rate)
+
+    monkeypatch.setattr("voxtile.training.fit.monotonic", lambda: now)
+    one = fitted(tmp_path, recipe, [0.1], learner=Slow(), until_s=3.5)[0].standing
+    assert (one.step, one.epoch, one.done, one.seconds) == (4, 1, False, 4.0)
+    now = 100.0
+    # What is used already is no reason to do another step.
+    assert fitted(tmp_path, recipe, [], learner=Slow(), until_s=4.0)[0].standing == one
+    whole, learner = fitted(tmp_path, recipe, [0.3, 0.2], learner=Slow())
+    assert [row["loss"] for row in whole.standing.history] == [1, 4, 6]
+    assert (whole.standing.done, whole.standing.seconds, len(learner.rates)) == (True, 7.0, 3)
+    assert (whole.standing.best_epoch, whole.scores.mean) == (2, 0.3)
 
 
 def test_patience_ends_a_fit_that_gets_no_better(tmp_path: Path) -> None:

@@ -85,12 +85,12 @@ def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
     assert plain.filters == 32
     # Two passes back for one forward, over 4 tiles of 160x160 pixels.
     each = 3 * 4 * 160 * 160 * unet_flops(3, 1, filters=32, depth=4)
-    enough = 4000 * each / (18 * 60)
+    enough = 3000 * each / (18 * 60)
     assert (plain.batch, plain.tile, plain.depth) == (4, (160, 160), 4)
     assert settle(Recipe(), organs, rate=1.01 * enough)[0].filters == 32
     narrow, reasons = settle(Recipe(), organs, rate=0.99 * enough)
     assert narrow.filters == 16
-    assert reasons["filters"].startswith("about 1.6e+04 steps")
+    assert reasons["filters"].startswith("about 1.2e+04 steps")
     assert settle(Recipe(minutes=40), organs, rate=0.99 * enough)[0].filters == 32
     assert settle(Recipe(epochs=1), organs, rate=1)[0].filters == 32
     assert settle(Recipe(filters=24), organs, rate=1)[0].filters == 24
@@ -102,11 +102,11 @@ def test_time_beyond_enough_steps_goes_into_more_networks() -> None:
     assert (plain.members, len(plain.networks)) == (1, 3)
     batch, (rows, columns) = plain.batch or 0, plain.tile_of(("axial",))
     each = 3 * batch * rows * columns * unet_flops(5, 1, filters=16, depth=plain.depth or 0)
-    enough = 3 * 4000 * each / (18 * 60)
+    enough = 3 * 3000 * each / (18 * 60)
     for share, members in ((0.5, 1), (1.99, 1), (2.01, 2), (3.01, 3), (9, 3)):
         recipe, reasons = settle(Recipe(filters=16), cube, rate=share * enough)
         assert (recipe.members, recipe.networks) == (members, plain.networks * members)
-        assert "one more network for each 4000, at most 3" in reasons["members"]
+        assert "one more network for each 3000, at most 3" in reasons["members"]
     # A wider network comes first, a number that was asked for stays.
     assert settle(Recipe(), cube, rate=4.5 * enough)[0].filters == 32
     assert settle(Recipe(), cube, rate=4.5 * enough)[0].members == 1

@@ -1,11 +1,14 @@
 """Networks that are fitted at the same time, each by a process of its own."""
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from training_cohort import TINY, cohort
 
 from voxtile import Bundle, train
@@ -13,7 +16,7 @@ from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
 from voxtile.training import side_by_side
 from voxtile.training.recipe import Recipe
-from voxtile.training.side_by_side import at_a_time, rounds
+from voxtile.training.side_by_side import at_a_time, legs
 
 TWO = replace(TINY, epochs=1, steps_per_epoch=3, views=("axial", "coronal"), network="per_view")
 
@@ -52,13 +55,39 @@ def test_one_at_a_time_on_a_gpu_and_where_a_start_would_count(machine: Any) -> N
     assert [at_a_time(Recipe(minutes=minutes), 6) for minutes in (2.99, 3)] == [1, 2]
 
 
-def test_rounds_hold_every_network() -> None:
-    assert [rounds(count, 4) for count in (1, 4, 5, 9)] == [1, 1, 2, 3]
+@given(st.integers(1, 12), st.integers(0, 30), st.floats(60, 1e5))
+def test_networks_get_equal_parts_and_no_process_is_idle(
+    together: int, more: int, seconds: float
+) -> None:
+    count = together + more
+    lines = legs(count, together, seconds)
+    each = seconds * together / count
+    firsts = {line[0][0]: line[0][1] for line in lines if line[0][1] < each}
+    ends = {number: until for line in lines for number, until in line if until >= each}
+    assert ends == dict.fromkeys(range(count), each)
+    for line in lines:
+        place = 0.0
+        for index, (number, until) in enumerate(line):
+            if until < each:
+                assert index == 0  # what is cut off comes first
+                place += until
+                continue
+            begun = firsts.get(number, 0.0)
+            assert place >= begun - 1e-6 * seconds  # and is over when the fit goes on
+            place += each - begun
+        assert place == pytest.approx(seconds)
+
+
+def test_three_networks_share_two_processes() -> None:
+    assert legs(3, 2, 60) == [[(0, 40), (1, 40)], [(1, 20), (2, 40)]]
+    assert legs(4, 2, 60) == [[(0, 30), (1, 30)], [(2, 30), (3, 30)]]
+    assert legs(3, 3, 60) == [[(0, 60)], [(1, 60)], [(2, 60)]]
 
 
 def trained(folder: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """Two networks, so many at a time."""
     monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: together)
+    monkeypatch.setattr(side_by_side, "legs", lambda *_: [[(0, inf)], [(1, inf)]])
     return train(folder / "cohort.csv", folder / f"out{together}", recipe=TWO)
 
 
@@ -98,8 +127,8 @@ def test_one_that_dies_ends_the_training_which_can_go_on(
     ):
         trained(tmp_path, 2, monkeypatch)
     monkeypatch.setattr(side_by_side, "start_child", start_child)
-    monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: 2)
-    train(tmp_path / "cohort.csv", tmp_path / "out2", recipe=TWO, resume=True)
+    bundle = train(tmp_path / "cohort.csv", tmp_path / "out2", recipe=TWO, resume=True)
+    assert bundle.spec.training["steps"] == 6
 
 
 @pytest.mark.slow
@@ -108,6 +137,7 @@ def test_what_a_fit_refuses_is_refused_here(
 ) -> None:
     cohort(tmp_path)
     monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: 2)
+    monkeypatch.setattr(side_by_side, "legs", lambda *_: [[(0, inf), (1, inf)], [(1, inf)]])
     wild = replace(TWO, learning_rate=1e30, steps_per_epoch=20)
     with pytest.raises(ValueError, match="the loss became nan in epoch 1; try a lower"):
         train(tmp_path / "cohort.csv", tmp_path / "out", recipe=wild)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from time import monotonic
 
 from pydantic_core import to_jsonable_python
@@ -205,7 +204,7 @@ def train(
         from .judging import score_facts
         from .networks import histories, judge_together
         from .packing import provenance, publish, write_bundle
-        from .side_by_side import at_a_time, fit_networks, rounds
+        from .side_by_side import at_a_time, fit_networks
 
         count = len(plan.spec.networks)
         together = at_a_time(plan.recipe, count)
@@ -224,7 +223,7 @@ def train(
         beside = monotonic() - begin - (monotonic() - before)
         scores = judge_together(fitted, plan.spec, judged, plan.recipe)
         # Over all starts; networks that were fitted at the same time count once.
-        fit_seconds = rounds(count, together) * fmean(one.standing.seconds for one in fitted)
+        fit_seconds = sum(one.standing.seconds for one in fitted) / together
         facts = {
             "seconds": round(beside + fit_seconds, 1),
             "fit_seconds": round(fit_seconds, 1),

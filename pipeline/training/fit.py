@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -75,10 +76,11 @@ def fit(
     checkpoint: Path,
     *,
     seconds: float | None,
+    until_s: float = inf,
     shown: Shown,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Fitted:
-    """Fit until the budget is used, from the checkpoint on where there is one.
+    """Fit until the budget is used or it is time to stop, from the checkpoint on if there is one.
 
     Parameters
     ----------
@@ -96,6 +98,8 @@ def fit(
         ``.npz``; written over and over.
     seconds : float or None
         This network's part of a time budget.
+    until_s : float
+        Seconds of it after which the fit stops, to go on later.
     shown : Shown
     on_row : callable
         Called with each new row of the history.
@@ -132,7 +136,7 @@ def fit(
 
     batches = ahead(make_batch, standing.step)
     try:
-        while not standing.done:
+        while not standing.done and monotonic() - begin < until_s:
             rate = rate_at(used(), settled(recipe.learning_rate))
             before = monotonic()
             images, targets = next(batches)
@@ -174,6 +178,8 @@ def fit(
             shown.line(words + (", no better for long: done" if enough and part < 1 else ""))
             if better or standing.done or monotonic() - saved > save_s / _CHECKPOINT_SHARE:
                 save()
+        if not standing.done:
+            save()
     finally:
         batches.close()  # type: ignore[attr-defined]
     return Fitted(kept_weights(kept), standing)

@@ -42,9 +42,9 @@ def _serve(line: Connection) -> None:
     """Answer the training."""
     from .networks import fit_network
 
-    this = line.recv()
+    this, until_s = line.recv()
     try:
-        fit_network(this, _Told(line), lambda row: line.send(("row", row)))
+        fit_network(this, until_s, _Told(line), lambda row: line.send(("row", row)))
     except (EnvironmentFault, ValueError) as error:
         line.send(("failed", error))
         return

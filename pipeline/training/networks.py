@@ -138,8 +138,10 @@ class NetworkFit:
         return self.work / self.name / "checkpoint.npz"
 
 
-def fit_network(this: NetworkFit, shown: Shown, on_row: Callable[[Row], None]) -> None:
-    """Fit a network until its checkpoint says that it is done; one that is done stays so."""
+def fit_network(
+    this: NetworkFit, until_s: float, shown: Shown, on_row: Callable[[Row], None]
+) -> None:
+    """Fit a network until its checkpoint says that it is done, or so many seconds are used."""
     spec, recipe, entry = this.spec, this.recipe, this.entry
     alone = spec.model_copy(update={"networks": (entry,)})
     softmax = spec.activation == "softmax"
@@ -166,6 +168,7 @@ def fit_network(this: NetworkFit, shown: Shown, on_row: Callable[[Row], None]) -
         spec.labels,
         this.checkpoint,
         seconds=this.seconds,
+        until_s=until_s,
         shown=shown,
         on_row=on_row,
     )

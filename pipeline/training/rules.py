@@ -37,7 +37,7 @@ _LEAST_TILE = 64
 _LEAST_BOTTOM = 5
 # Steps after which a network has learnt most of what it can. A budget that has time for more goes
 # into wider networks, then into more of them.
-_ENOUGH_STEPS = 4000
+_ENOUGH_STEPS = 3000
 # Widths whose convolutions fill vector registers of 16 numbers.
 _FILTERS = (32, 16)
 # Networks of each kind: a run takes as many times as long.

@@ -2,21 +2,22 @@
 
 A small network cannot keep many processors busy: two of them with a processor
 each learn 1.4 times as many batches a second as one with both. So several are
-fitted at a time, each by a process of its own:
+fitted at a time, each leg of a fit by a process of its own:
 
     training                             child (`voxtile.training.fit_child`)
       |-- what to fit ------------------->|
       |<------------ "at", part, words ---|   now and then
       |<---------------- "line", words ---|
       |<-------------------- "row", row ---|   an epoch
-      |<----------------------- "done" ---|   the checkpoint has the weights
+      |<------------------- "done", None ---|   how far it is stands in the checkpoint
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from subprocess import Popen
@@ -37,10 +38,14 @@ from .recipe import Recipe
 
 # A process that begins to fit takes seconds; each network must have much longer.
 _LEAST_S = 60.0
+# Sums of seconds that ought to be equal differ by less.
+_ROUNDING_S = 1e-3
 # What a process that fits may need, in MB (10^6 bytes).
 _MEMORY_MB = 3000.0
 
 OnRow = Callable[[str, Row], None]
+# The number of a network, and the seconds of its own fit until which it is fitted.
+Leg = tuple[int, float]
 
 
 def fit_networks(
@@ -86,28 +91,23 @@ def fit_networks(
         If a loss becomes NaN or infinite.
     """
     count = len(spec.networks)
+    seconds = None if recipe.minutes is None else 60 * recipe.minutes
+    each = None if seconds is None else seconds * together / count
     fits = [
         NetworkFit(
-            spec,
-            number,
-            recipe,
-            tuple(map(tuple, stacks)),
-            tuple(judged),
-            work,
-            start,
-            None if recipe.minutes is None else 60 * recipe.minutes / rounds(count, together),
+            spec, number, recipe, tuple(map(tuple, stacks)), tuple(judged), work, start, each
         )
         for number in range(count)
     ]
     if together > 1:
-        _fit_side_by_side(fits, together, shown, on_row)
+        _fit_side_by_side(fits, legs(count, together, seconds or inf), shown, on_row)
     else:
         for this in fits:
             if count > 1:
                 views = ", ".join(this.entry.views)
                 shown.line(f"network {this.number + 1} of {count}: {views}")
             shown.begin(f"training {', '.join(this.entry.views)}", 1.0)
-            fit_network(this, shown, partial(on_row, this.name))
+            fit_network(this, inf, shown, partial(on_row, this.name))
     return [fitted_network(this) for this in fits]
 
 
@@ -120,12 +120,45 @@ def at_a_time(recipe: Recipe, count: int) -> int:
     if recipe.minutes is None or count == 1 or has_gpu():
         return 1
     together = max(1, min(count, thread_count(), int(free_memory_mb() / _MEMORY_MB)))
-    return together if 60 * recipe.minutes / rounds(count, together) >= _LEAST_S else 1
+    return together if 60 * recipe.minutes * together / count >= _LEAST_S else 1
 
 
-def rounds(count: int, together: int) -> int:
-    """Return how many fits follow each other."""
-    return -(-count // together)
+def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
+    """Return what each process of several does one after another, so that none is idle.
+
+    (McNaughton 1959, "Scheduling with Deadlines and Loss Functions", theorem
+    3.1: work is laid end to end and cut where a process is full. What is cut
+    off stands at the beginning of the next, and is done by then.)
+
+    Parameters
+    ----------
+    count, together : int
+        Networks and processes, at least as many networks.
+    seconds : float
+        That each process has; each network gets the same part.
+
+    Returns
+    -------
+    list of list of (int, float)
+        The legs of each process.
+
+    Examples
+    --------
+    >>> legs(3, 2, 60)
+    [[(0, 40.0), (1, 40.0)], [(1, 20.0), (2, 40.0)]]
+    """
+    each = seconds * together / count
+    lines: list[list[Leg]] = [[] for _ in range(together)]
+    place, used = 0, 0.0
+    for number in range(count):
+        lines[place].append((number, each))
+        used += each
+        over = used - seconds
+        if place + 1 < together and over > -_ROUNDING_S:
+            place, used = place + 1, over
+            if over > _ROUNDING_S:
+                lines[place].append((number, over))
+    return lines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,19 +171,27 @@ class _Fitting:
 
 
 def _fit_side_by_side(
-    fits: Sequence[NetworkFit], together: int, shown: Progress, on_row: OnRow
+    fits: Sequence[NetworkFit], lines: Sequence[Sequence[Leg]], shown: Progress, on_row: OnRow
 ) -> None:
-    """Fit networks, several at a time."""
-    shown.line(f"{len(fits)} networks, {together} at a time")
+    """Fit networks, as many at a time as there are lines of legs."""
+    shown.line(f"{len(fits)} networks, {len(lines)} at a time")
     shown.begin("training", float(len(fits)))
-    waiting = deque(fits)
-    running: list[_Fitting] = []
+    waiting = [deque(line) for line in lines]
+    running: dict[int, _Fitting] = {}
     parts = dict.fromkeys((this.name for this in fits), 0.0)
+    threads = max(1, thread_count() // len(lines))
     try:
-        while waiting or running:
-            while waiting and len(running) < together:
-                running.append(_begin(waiting.popleft(), max(1, thread_count() // together)))
-            for fitting in _speaking(running):
+        while running or any(waiting):
+            for place, line in enumerate(waiting):
+                if place in running or not line:
+                    continue
+                number, until_s = line[0]
+                if any(fitting.this.number == number for fitting in running.values()):
+                    continue  # its other leg is not over
+                line.popleft()
+                running[place] = _begin(fits[number], until_s, threads)
+            for place in _speaking(running):
+                fitting = running[place]
                 name = fitting.this.name
                 try:
                     kind, content = fitting.line.recv()
@@ -166,30 +207,27 @@ def _fit_side_by_side(
                 elif kind == "failed":
                     raise content
                 else:
-                    parts[name] = 1.0
-                    running.remove(fitting)
-                    _end(fitting)
+                    _end(running.pop(place))
     finally:
-        for fitting in running:
+        for fitting in running.values():
             _end(fitting)
 
 
-def _begin(this: NetworkFit, threads: int) -> _Fitting:
+def _begin(this: NetworkFit, until_s: float, threads: int) -> _Fitting:
     """Start a process that fits a network."""
     try:
         process, line = start_child("voxtile.training.fit_child", threads)
     except OSError as error:
         raise EnvironmentFault(f"a network cannot be fitted ({error.strerror})") from error
     with suppress(OSError):  # its death is noticed where the line is read
-        line.send(this)
+        line.send((this, until_s))
     return _Fitting(this, process, line)
 
 
-def _speaking(running: Sequence[_Fitting]) -> Iterator[_Fitting]:
-    """Wait for processes that have something to say."""
-    lines = {fitting.line: fitting for fitting in running}
-    for line in wait(list(lines)):
-        yield lines[line]  # type: ignore[index]  # wait returns what it was given
+def _speaking(running: Mapping[int, _Fitting]) -> list[int]:
+    """Wait until processes have something to say, and return their places."""
+    heard = wait([fitting.line for fitting in running.values()])
+    return [place for place, fitting in running.items() if fitting.line in heard]
 
 
 def _end(fitting: _Fitting) -> str:
