@@ -235,7 +235,8 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
     Raises
     ------
     ValueError
-        If the network cannot take such tiles.
+        If the network cannot take such tiles, or was not trained on planes
+        that are mirrored so.
     """
     wish = wish or PlanWish()
     spec = model.spec if isinstance(model, Bundle) else model
@@ -253,6 +254,8 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
         raise ValueError(f"batch {wish.batch} must be at least 1")
     if wish.memory_mb is not None and not wish.memory_mb > 0:
         raise ValueError(f"memory {wish.memory_mb} must be more than 0")
+    flips = spec.flips if wish.flips is None else wish.flips
+    _check_flips(spec, flips)
     per_pixel = max((cost.values for cost in costs or ()), default=0.0) * _BYTES
     free = wish.tile is None and costs and not fixed and not any(c.tile_bound for c in costs)
     return Plan(
@@ -261,7 +264,7 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
         weighting=spec.weighting,
         multiple=spec.multiple,
         largest=max(int(_TILE_BYTES / per_pixel), tile[0] * tile[1]) if free else 0,
-        flips=spec.flips if wish.flips is None else wish.flips,
+        flips=flips,
         batch=wish.batch,
         bytes_per_pixel=per_pixel,
         answer_bytes=spec.output_channels * _BYTES,
@@ -274,6 +277,22 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
             if spec.tile_of(view) != spec.tile
         ),
     )
+
+
+def _check_flips(spec: ModelSpec, flips: Sequence[Axis]) -> None:
+    """Refuse axes that the bundle's recipe did not mirror; one without a recipe may know any."""
+    told = spec.training.get("recipe")
+    if not isinstance(told, dict):
+        return
+    learnt = tuple(told.get("flips", ()))
+    strange = [axis for axis in flips if axis not in learnt]
+    if strange:
+        raise ValueError(
+            f"model {spec.name} was trained on planes mirrored along "
+            f"{', '.join(learnt) or 'no axis'}, so its answers for planes mirrored along "
+            f"{', '.join(strange)} mean nothing; use --tta {','.join(learnt) or 'none'}, or train "
+            "with --flips"
+        )
 
 
 def _costs(bundle: Bundle) -> Sequence[Cost] | None:

@@ -175,7 +175,7 @@ def test_a_manifest_of_which_nothing_can_be_read_says_only_that(tmp_path, quick)
 
 def test_the_command_prints_json_for_programs(cohort, quick) -> None:
     told = CliRunner().invoke(
-        app, ["plan", str(cohort), "hippocampus", "--engine", "keras", "--tta", "flips", "--json"]
+        app, ["plan", str(cohort), "hippocampus", "--engine", "keras", "--tta", "none", "--json"]
     )
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)

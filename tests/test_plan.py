@@ -186,6 +186,19 @@ def test_flips_are_the_bundles_unless_a_run_says_otherwise() -> None:
     assert make_plan(spec, PlanWish(flips=("A", "S"))).flips == ("A", "S")
 
 
+def test_mirrored_planes_that_a_network_never_saw_are_refused() -> None:
+    spec = make_spec(training={"recipe": {"flips": ["R"]}})
+    assert make_plan(spec, PlanWish(flips=("R",))).flips == ("R",)
+    with pytest.raises(ValueError, match=r"mirrored along R, so .* along S mean nothing"):
+        make_plan(spec, PlanWish(flips=("R", "S")))
+    unmirrored = make_spec(training={"recipe": {"flips": []}})
+    with pytest.raises(ValueError, match=r"mirrored along no axis, .* use --tta none, or train"):
+        make_plan(unmirrored, PlanWish(flips=("A",)))
+    assert make_plan(unmirrored, PlanWish(flips=())).flips == ()
+    # A network from elsewhere may know any axis.
+    assert make_plan(make_spec(), PlanWish(flips=("A",))).flips == ("A",)
+
+
 def test_each_view_has_the_tile_of_its_network() -> None:
     networks = tuple(
         Network(file=f"{view}.keras", sha256="0" * 64, views=(view,), tile=tile)
