@@ -23,11 +23,8 @@ import json
 import mmap
 import os
 import pickle
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -38,8 +35,8 @@ from typing import Any
 
 import numpy as np
 
+from .child import ending, settle_child, spawn
 from .errors import CaseError, EnvironmentFault
-from .lifeline import command
 from .scan import Notice, Scan
 from .volume import Volume
 
@@ -141,23 +138,12 @@ class _Child:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self._channel, far = socket.socketpair()
-        program = command(f"from voxtile.isolation import _serve; _serve({far.fileno()})")
-        paths = os.pathsep.join(path for path in sys.path if path)
-        # One thread: threads of BLAS reserve address space that the cap counts.
-        environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
         try:
-            with far:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", program],
-                    env=environment,
-                    pass_fds=[far.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
+            # One thread: threads of BLAS reserve address space that the cap counts.
+            self._process, self._channel = spawn(
+                "voxtile.isolation:_serve", {"OPENBLAS_NUM_THREADS": "1"}
+            )
         except OSError as error:
-            self._channel.close()
             raise EnvironmentFault(
                 f"the process that decodes pixels cannot be started ({error.strerror})"
             ) from error
@@ -206,10 +192,7 @@ class _Child:
     def _how(self) -> str:
         """Return how the process died, where a signal tells."""
         code = self._process.returncode
-        try:
-            return f" ({signal.Signals(-code).name})" if code is not None and code < 0 else ""
-        except ValueError:
-            return f" (signal {-code})"
+        return f" ({ending(code)})" if code is not None and code < 0 else ""
 
 
 # Children that nobody talks to: one, or as many as threads have read at once.
@@ -299,13 +282,7 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
 
 def _serve(descriptor: int) -> None:
     """Live as the child: answer requests until the parent is gone."""
-    import logging
-    import warnings
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides what they end
-    warnings.simplefilter("ignore")  # pydicom's quote tag values
-    logging.disable(logging.CRITICAL)
+    settle_child(descriptor)
     _limit_memory()
     with socket.socket(fileno=descriptor) as channel:
         while True:

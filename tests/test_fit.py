@@ -14,8 +14,8 @@ from voxtile.models.unet import build_unet
 from voxtile.progress import show_progress
 from voxtile.training import precision
 from voxtile.training.ahead import ahead
-from voxtile.training.checkpoint import Row
-from voxtile.training.fit import Fitted, fit
+from voxtile.training.checkpoint import Row, Standing
+from voxtile.training.fit import fit
 from voxtile.training.history import draw_curves, history_table
 from voxtile.training.judging import Scores
 from voxtile.training.learner import Learner, in_precision
@@ -73,7 +73,7 @@ def fitted(
     dice: list[float],
     learner: Still | None = None,
     until_s: float = inf,
-) -> tuple[Fitted, Still]:
+) -> tuple[Standing, Still]:
     """A fit of a learner that stands still, with these validation scores."""
     learner, left = learner or Still(), iter(dice)
     with show_progress(shown=False) as shown:
@@ -94,11 +94,11 @@ def fitted(
 def test_the_history_has_a_row_for_each_epoch_and_the_last_may_be_short(tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=None, steps=7, steps_per_epoch=3)
     done, learner = fitted(tmp_path, recipe, [0.1, 0.3, 0.2])
-    assert [row["steps"] for row in done.standing.history] == [3, 6, 7]
+    assert [row["steps"] for row in done.history] == [3, 6, 7]
     # Batch n has loss n: means over the steps of each epoch.
-    assert [row["loss"] for row in done.standing.history] == [1, 4, 6]
-    assert [row["val_dice_1"] for row in done.standing.history] == [0.1, 0.3, 0.2]
-    assert (done.standing.best_epoch, done.scores.mean) == (2, 0.3)
+    assert [row["loss"] for row in done.history] == [1, 4, 6]
+    assert [row["val_dice_1"] for row in done.history] == [0.1, 0.3, 0.2]
+    assert (done.best_epoch, done.best) == (2, Scores((("a", (0.3,)),)))
     assert len(learner.rates) == 7 and max(learner.rates) <= 1e-2
 
 
@@ -115,21 +115,21 @@ def test_a_fit_may_stop_in_between_and_go_on(
             return super().step(images, targets, rate)
 
     monkeypatch.setattr("voxtile.training.fit.monotonic", lambda: now)
-    one = fitted(tmp_path, recipe, [0.1], learner=Slow(), until_s=3.5)[0].standing
+    one = fitted(tmp_path, recipe, [0.1], learner=Slow(), until_s=3.5)[0]
     assert (one.step, one.epoch, one.done, one.seconds) == (4, 1, False, 4.0)
     now = 100.0
     # What is used already is no reason to do another step.
-    assert fitted(tmp_path, recipe, [], learner=Slow(), until_s=4.0)[0].standing == one
+    assert fitted(tmp_path, recipe, [], learner=Slow(), until_s=4.0)[0] == one
     whole, learner = fitted(tmp_path, recipe, [0.3, 0.2], learner=Slow())
-    assert [row["loss"] for row in whole.standing.history] == [1, 4, 6]
-    assert (whole.standing.done, whole.standing.seconds, len(learner.rates)) == (True, 7.0, 3)
-    assert (whole.standing.best_epoch, whole.scores.mean) == (2, 0.3)
+    assert [row["loss"] for row in whole.history] == [1, 4, 6]
+    assert (whole.done, whole.seconds, len(learner.rates)) == (True, 7.0, 3)
+    assert (whole.best_epoch, whole.best) == (2, Scores((("a", (0.3,)),)))
 
 
 def test_patience_ends_a_fit_that_gets_no_better(tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=9, steps_per_epoch=2, patience=2)
     done, learner = fitted(tmp_path, recipe, [0.3, 0.2, 0.4, 0.3, 0.4, 0.9])
-    assert (done.standing.epoch, done.standing.best_epoch) == (5, 3)
+    assert (done.epoch, done.best_epoch) == (5, 3)
     assert len(learner.rates) == 10
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from training_cohort import TINY, cohort
 
 from voxtile import Bundle, train
+from voxtile.child import Child
 from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
 from voxtile.training import side_by_side
@@ -62,32 +63,32 @@ def test_networks_get_equal_parts_and_no_process_is_idle(
     count = together + more
     lines = legs(count, together, seconds)
     each = seconds * together / count
-    firsts = {line[0][0]: line[0][1] for line in lines if line[0][1] < each}
-    ends = {number: until for line in lines for number, until in line if until >= each}
-    assert ends == dict.fromkeys(range(count), each)
+    cut = {number: until for line in lines for number, until in line if until < inf}
+    assert sorted(number for line in lines for number, until in line if until == inf) == list(
+        range(count)
+    )
     for line in lines:
         place = 0.0
         for index, (number, until) in enumerate(line):
-            if until < each:
-                assert index == 0  # what is cut off comes first
+            if until < inf:
+                assert index == 0 and until < each  # what is cut off comes first
                 place += until
                 continue
-            begun = firsts.get(number, 0.0)
-            assert place >= begun - 1e-6 * seconds  # and is over when the fit goes on
+            begun = cut.get(number, 0.0)
+            assert place >= begun * (1 - 1e-9)  # and is over when the fit goes on
             place += each - begun
         assert place == pytest.approx(seconds)
 
 
 def test_three_networks_share_two_processes() -> None:
-    assert legs(3, 2, 60) == [[(0, 40), (1, 40)], [(1, 20), (2, 40)]]
-    assert legs(4, 2, 60) == [[(0, 30), (1, 30)], [(2, 30), (3, 30)]]
-    assert legs(3, 3, 60) == [[(0, 60)], [(1, 60)], [(2, 60)]]
+    assert legs(3, 2, 60) == [[(0, inf), (1, inf)], [(1, 20), (2, inf)]]
+    assert legs(4, 2, 60) == [[(0, inf), (1, inf)], [(2, inf), (3, inf)]]
+    assert legs(3, 3, 60) == [[(0, inf)], [(1, inf)], [(2, inf)]]
 
 
 def trained(folder: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """Two networks, so many at a time."""
     monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: together)
-    monkeypatch.setattr(side_by_side, "legs", lambda *_: [[(0, inf)], [(1, inf)]])
     return train(folder / "cohort.csv", folder / f"out{together}", recipe=TWO)
 
 
@@ -116,19 +117,24 @@ def test_one_that_dies_ends_the_training_which_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cohort(tmp_path)
-    start_child = side_by_side.start_child
-
-    def start(module: str, threads: int) -> Any:
-        return start_child("voxtile.training.none", threads)  # it cannot be imported
-
-    monkeypatch.setattr(side_by_side, "start_child", start)
-    with pytest.raises(
-        EnvironmentFault, match=r"fitted unet_\w+ died \(exit code 1\); what was learnt is kept"
-    ):
-        trained(tmp_path, 2, monkeypatch)
-    monkeypatch.setattr(side_by_side, "start_child", start_child)
+    with monkeypatch.context() as patch:
+        # Its module cannot be imported.
+        patch.setattr(side_by_side, "Child", lambda module, threads: Child("voxtile.none", threads))
+        with pytest.raises(
+            EnvironmentFault, match=r"fitted unet_\w+ died \(exit code 1\); what was learnt is kept"
+        ):
+            trained(tmp_path, 2, monkeypatch)
     bundle = train(tmp_path / "cohort.csv", tmp_path / "out2", recipe=TWO, resume=True)
     assert bundle.spec.training["steps"] == 6
+
+
+def test_an_error_that_nobody_foresaw_is_told() -> None:
+    child = Child("voxtile.training.fit_child", 1)
+    child.line.send_bytes(b"no task")
+    kind, error = child.line.recv()
+    assert (kind, type(error)) == ("failed", RuntimeError)
+    assert str(error).startswith("UnpicklingError: ")
+    child.end()
 
 
 @pytest.mark.slow
@@ -137,7 +143,6 @@ def test_what_a_fit_refuses_is_refused_here(
 ) -> None:
     cohort(tmp_path)
     monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: 2)
-    monkeypatch.setattr(side_by_side, "legs", lambda *_: [[(0, inf), (1, inf)], [(1, inf)]])
     wild = replace(TWO, learning_rate=1e30, steps_per_epoch=20)
     with pytest.raises(ValueError, match="the loss became nan in epoch 1; try a lower"):
         train(tmp_path / "cohort.csv", tmp_path / "out", recipe=wild)

@@ -6,7 +6,6 @@ at. It is replaced, and the others never know.
 
 import os
 import pickle
-import subprocess
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.child import ending, start_child
+from voxtile.child import Child
 from voxtile.errors import EnvironmentFault
 from voxtile.models.spec import ModelError
 from voxtile.report import CaseReport
@@ -76,11 +75,11 @@ Assignment = tuple[Case, tuple[Notice, ...]]
 
 
 class _Worker:
-    """A worker process and the line to it."""
+    """A worker process and what it is doing."""
 
     def __init__(self, job: bytes, limits: Limits) -> None:
         try:
-            self.process, self.line = start_child("voxtile.batch.worker", limits.threads)
+            self.child = Child("voxtile.batch.worker", limits.threads)
         except OSError as error:
             raise EnvironmentFault(f"a worker cannot be started ({error.strerror})") from error
         self.ready = False
@@ -88,7 +87,7 @@ class _Worker:
         self.stage = "start"
         self.begin = time.monotonic()
         with suppress(OSError):  # its death is noticed where the line is read
-            self.line.send_bytes(job)
+            self.child.line.send_bytes(job)
 
     @property
     def seconds(self) -> float:
@@ -101,25 +100,15 @@ class _Worker:
         self.stage = "start"
         self.begin = time.monotonic()
         with suppress(OSError):
-            self.line.send(assignment)
+            self.child.line.send(assignment)
 
     def memory_mb(self) -> float:
         """Return its resident memory in MB (10^6 bytes), or 0 where the system does not tell."""
         try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+            pages = int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
         except (OSError, IndexError, ValueError):
             return 0.0
-
-    def end(self, *, dying: bool = False) -> str:
-        """End the process, whatever it is doing; return how it ended."""
-        if dying:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(_GRACE_S)  # its own end says more than ours
-        self.process.kill()
-        code = self.process.wait()
-        self.line.close()
-        return ending(code)
 
 
 class Crew:
@@ -187,7 +176,7 @@ class Crew:
     def end(self) -> None:
         """End the workers, whatever they are doing."""
         for worker in self._workers:
-            worker.end()
+            worker.child.end()
         self._workers.clear()
 
     def _fill(self, waiting: deque[Assignment]) -> None:
@@ -200,17 +189,15 @@ class Crew:
             if waiting and worker.ready and worker.case is None:
                 assignment = waiting.popleft()
                 worker.give(assignment)
-                self._tell(
-                    Event("case_started", assignment[0].case_id, {"pid": worker.process.pid})
-                )
+                self._tell(Event("case_started", assignment[0].case_id, {"pid": worker.child.pid}))
 
     def _hear(self, timeout_s: float) -> Iterator[CaseReport | Loss]:
         """Take what the workers say."""
-        lines = {worker.line: worker for worker in self._workers}
+        lines = {worker.child.line: worker for worker in self._workers}
         for line in wait(list(lines), timeout_s):
             worker = lines[line]  # type: ignore[index]  # wait returns what it was given
             try:
-                kind, content = worker.line.recv()
+                kind, content = worker.child.line.recv()
             except (EOFError, OSError, pickle.UnpicklingError):
                 yield from self._died(worker)
                 continue
@@ -243,13 +230,11 @@ class Crew:
 
     def _died(self, worker: _Worker) -> Iterator[Loss]:
         """Yield the loss of a worker that ended by itself."""
-        how = self._remove(worker, dying=True)
+        self._workers.remove(worker)
+        how = worker.child.how_it_died()
         if worker.case is not None:
-            killed = "; perhaps the system ran out of memory" if how == "SIGKILL" else ""
             yield self._loss(
-                worker,
-                "worker_died",
-                f"the worker process died in stage {worker.stage} ({how}){killed}",
+                worker, "worker_died", f"the worker process died in stage {worker.stage} ({how})"
             )
         elif not worker.ready:
             self._vain_starts += 1
@@ -296,10 +281,10 @@ class Crew:
             raise RuntimeError("a worker without a case has nothing to lose")
         return Loss(worker.case, Notice(code, sentence), worker.seconds)
 
-    def _remove(self, worker: _Worker, *, dying: bool = False) -> str:
-        """End a worker and forget it; return how it ended."""
+    def _remove(self, worker: _Worker) -> None:
+        """End a worker and forget it."""
         self._workers.remove(worker)
-        return worker.end(dying=dying)
+        worker.child.end()
 
     def _last_reports(self) -> Iterator[CaseReport]:
         """Yield the reports of cases that were being written when the run was told to stop."""

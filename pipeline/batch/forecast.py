@@ -376,8 +376,17 @@ def _memory_mb(
         + mask
         + planes
         + (sums if sums <= room_mb else 0.0)
-        + max(map(rates.memory_mb, steps))
+        + max(rates.memory_mb(step) + _ahead_mb(step, bundle) for step in steps)
     )
+
+
+def _ahead_mb(step: Pass, bundle: Bundle) -> float:
+    """Return what a second batch takes that waits, judged, while the first one is stitched."""
+    if not step.tiling.ahead:
+        return 0.0
+    spec = bundle.members[step.member].spec
+    values = spec.input_channels + spec.output_channels
+    return step.tiling.batch * _area(step.tiling.tile) * values * 4 / 1e6
 
 
 def _area(size: tuple[int, int]) -> int:

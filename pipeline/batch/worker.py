@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.child import settle_child
+from voxtile.child import serve_line
 from voxtile.errors import EnvironmentFault
 from voxtile.journal import Journal
 from voxtile.report import CaseReport
@@ -32,12 +32,7 @@ MENDABLE = ("out_of_memory", "decoder_crashed")
 
 def serve(descriptor: int) -> None:
     """Live as a worker until the run ends the line."""
-    settle_child(descriptor)
-    try:
-        with Connection(descriptor) as line:
-            _serve(line)
-    except (EOFError, OSError):
-        return  # the run is gone
+    serve_line(descriptor, _answer)
 
 
 def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
@@ -54,7 +49,7 @@ def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Cas
     return report
 
 
-def _serve(line: Connection) -> None:
+def _answer(line: Connection) -> None:
     """Answer the run."""
     try:
         job: Job = line.recv()

@@ -1,7 +1,7 @@
 """Batches -> fitted weights: learning rate, validation, the best so far, checkpoints, the end."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -45,28 +45,6 @@ _CHECKPOINT_SHARE = 0.02
 _LONGEST_UNSAVED_S = 60.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """What a fit ends with.
-
-    Parameters
-    ----------
-    weights : list of ndarray
-        Of the best validated epoch, in Keras' order.
-    standing : Standing
-    """
-
-    weights: list[np.ndarray]
-    standing: Standing
-
-    @property
-    def scores(self) -> Scores:
-        """Validation scores of the kept weights."""
-        if self.standing.best is None:
-            raise RuntimeError("nothing was validated, so nothing is kept")
-        return self.standing.best
-
-
 def fit(
     learner: Learner,
     make_batch: Callable[[int], Batch],
@@ -79,7 +57,7 @@ def fit(
     until_s: float = inf,
     shown: Shown,
     on_row: Callable[[Row], None] = lambda row: None,
-) -> Fitted:
+) -> Standing:
     """Fit until the budget is used or it is time to stop, from the checkpoint on if there is one.
 
     Parameters
@@ -103,6 +81,11 @@ def fit(
     shown : Shown
     on_row : callable
         Called with each new row of the history.
+
+    Returns
+    -------
+    Standing
+        As it is in the checkpoint, beside the kept weights.
 
     Raises
     ------
@@ -182,7 +165,7 @@ def fit(
             save()
     finally:
         batches.close()  # type: ignore[attr-defined]
-    return Fitted(kept_weights(kept), standing)
+    return standing
 
 
 def score_columns(scores: Scores, labels: Sequence[Label]) -> Row:

@@ -1,9 +1,10 @@
 """A process that fits one network, from its own side."""
 
+import pickle
 from multiprocessing.connection import Connection
 from time import monotonic
 
-from voxtile.child import settle_child
+from voxtile.child import serve_line
 from voxtile.errors import EnvironmentFault
 
 # How often a process says how far it is, in seconds.
@@ -30,22 +31,23 @@ class _Told:
 
 def serve(descriptor: int) -> None:
     """Fit what the training asks for, and end."""
-    settle_child(descriptor)
+    serve_line(descriptor, _fit)
+
+
+def _fit(line: Connection) -> None:
+    """Fit one network."""
+    task = line.recv_bytes()  # before libraries are loaded: the training waits until it is taken
     try:
-        with Connection(descriptor) as line:
-            _serve(line)
-    except (EOFError, OSError):
-        return  # the training is gone
+        from .networks import fit_network
 
-
-def _serve(line: Connection) -> None:
-    """Answer the training."""
-    from .networks import fit_network
-
-    this, until_s = line.recv()
-    try:
+        this, until_s = pickle.loads(task)
         fit_network(this, until_s, _Told(line), lambda row: line.send(("row", row)))
-    except (EnvironmentFault, ValueError) as error:
-        line.send(("failed", error))
+    except ConnectionError:
+        raise  # the training is gone
+    except Exception as error:
+        # Others may not survive the way: what they say does.
+        known = type(error) in (EnvironmentFault, ValueError)
+        named = RuntimeError(f"{type(error).__name__}: {error}")
+        line.send(("failed", error if known else named))
         return
     line.send(("done", None))

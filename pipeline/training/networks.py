@@ -1,5 +1,6 @@
 """Prepared cases -> a fitted network, able to go on; fitted networks -> what they say together."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ class NetworkFit:
     recipe : Recipe
         Settled, with a precision.
     stacks : tuple of tuple of PlaneStack
-        For each training case its views.
+        For each training case those views that this network learns from.
     judged : tuple of StoredCase
         To validate on.
     work : Path
@@ -146,7 +147,7 @@ def fit_network(
     alone = spec.model_copy(update={"networks": (entry,)})
     softmax = spec.activation == "softmax"
     batches = TileBatches(
-        [[stack for stack in views if stack.view in entry.views] for views in this.stacks],
+        this.stacks,
         Sampling(
             tile=recipe.tile_of(entry.views),
             context_slices=spec.context_slices,
@@ -202,9 +203,10 @@ def judge_together(
 def histories(fitted: Sequence[FittedNetwork]) -> Mapping[str, Sequence[Row]]:
     """Return the history of each network, by its views, and a number from the second on."""
     told: dict[str, Sequence[Row]] = {}
+    members: Counter[str] = Counter()
     for one in fitted:
         views = "+".join(one.entry.views)
-        number = 1 + sum(other.entry.views == one.entry.views for other in fitted[: len(told)])
-        name = views if number == 1 else f"{views} {number}"
+        members[views] += 1
+        name = views if members[views] == 1 else f"{views} {members[views]}"
         told[name] = [dict(row) for row in one.standing.history]
     return told

@@ -12,17 +12,17 @@ fitted at a time, each leg of a fit by a process of its own:
       |<------------------- "done", None ---|   how far it is stands in the checkpoint
 """
 
+import pickle
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from subprocess import Popen
 
-from voxtile.child import ending, start_child
+from voxtile.child import Child
 from voxtile.engines.threads import thread_count
 from voxtile.errors import EnvironmentFault
 from voxtile.memory import free_memory_mb
@@ -38,13 +38,11 @@ from .recipe import Recipe
 
 # A process that begins to fit takes seconds; each network must have much longer.
 _LEAST_S = 60.0
-# Sums of seconds that ought to be equal differ by less.
-_ROUNDING_S = 1e-3
 # What a process that fits may need, in MB (10^6 bytes).
 _MEMORY_MB = 3000.0
 
 OnRow = Callable[[str, Row], None]
-# The number of a network, and the seconds of its own fit until which it is fitted.
+# The number of a network, and the seconds of its own fit until which it is fitted: inf, the end.
 Leg = tuple[int, float]
 
 
@@ -95,12 +93,20 @@ def fit_networks(
     each = None if seconds is None else seconds * together / count
     fits = [
         NetworkFit(
-            spec, number, recipe, tuple(map(tuple, stacks)), tuple(judged), work, start, each
+            spec,
+            number,
+            recipe,
+            tuple(tuple(stack for stack in views if stack.view in entry.views) for views in stacks),
+            tuple(judged),
+            work,
+            start,
+            each,
         )
-        for number in range(count)
+        for number, entry in enumerate(spec.networks)
     ]
     if together > 1:
-        _fit_side_by_side(fits, legs(count, together, seconds or inf), shown, on_row)
+        lines = legs(count, together, inf if seconds is None else seconds)
+        _fit_side_by_side(fits, lines, shown, on_row)
     else:
         for this in fits:
             if count > 1:
@@ -145,19 +151,17 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
     Examples
     --------
     >>> legs(3, 2, 60)
-    [[(0, 40.0), (1, 40.0)], [(1, 20.0), (2, 40.0)]]
+    [[(0, inf), (1, inf)], [(1, 20.0), (2, inf)]]
     """
-    each = seconds * together / count
-    lines: list[list[Leg]] = [[] for _ in range(together)]
-    place, used = 0, 0.0
-    for number in range(count):
-        lines[place].append((number, each))
-        used += each
-        over = used - seconds
-        if place + 1 < together and over > -_ROUNDING_S:
-            place, used = place + 1, over
-            if over > _ROUNDING_S:
-                lines[place].append((number, over))
+    # Laid end to end, in units in which a network takes `together` and a process has `count`.
+    lines: list[list[Leg]] = []
+    for begin in range(0, count * together, count):
+        first, last = begin // together, (begin + count - 1) // together
+        cut = (first + 1) * together - begin
+        line = [(number, inf) for number in range(first, last + 1)]
+        if cut < together:
+            line[0] = (first, seconds * cut / count)
+        lines.append(line)
     return lines
 
 
@@ -166,8 +170,7 @@ class _Fitting:
     """A network that is being fitted by a process of its own."""
 
     this: NetworkFit
-    process: Popen[bytes]
-    line: Connection
+    child: Child
 
 
 def _fit_side_by_side(
@@ -194,9 +197,9 @@ def _fit_side_by_side(
                 fitting = running[place]
                 name = fitting.this.name
                 try:
-                    kind, content = fitting.line.recv()
+                    kind, content = fitting.child.line.recv()
                 except (EOFError, OSError):
-                    raise _dead(fitting) from None
+                    raise _dead(running.pop(place)) from None
                 if kind == "at":
                     parts[name], words = content
                     shown.at(sum(parts.values()), f"{name}: {words}")
@@ -207,44 +210,32 @@ def _fit_side_by_side(
                 elif kind == "failed":
                     raise content
                 else:
-                    _end(running.pop(place))
+                    running.pop(place).child.end()
     finally:
         for fitting in running.values():
-            _end(fitting)
+            fitting.child.end()
 
 
 def _begin(this: NetworkFit, until_s: float, threads: int) -> _Fitting:
     """Start a process that fits a network."""
     try:
-        process, line = start_child("voxtile.training.fit_child", threads)
+        child = Child("voxtile.training.fit_child", threads)
     except OSError as error:
         raise EnvironmentFault(f"a network cannot be fitted ({error.strerror})") from error
     with suppress(OSError):  # its death is noticed where the line is read
-        line.send((this, until_s))
-    return _Fitting(this, process, line)
+        child.line.send_bytes(pickle.dumps((this, until_s)))
+    return _Fitting(this, child)
 
 
 def _speaking(running: Mapping[int, _Fitting]) -> list[int]:
     """Wait until processes have something to say, and return their places."""
-    heard = wait([fitting.line for fitting in running.values()])
-    return [place for place, fitting in running.items() if fitting.line in heard]
-
-
-def _end(fitting: _Fitting) -> str:
-    """End a process, whatever it is doing; return how it ended."""
-    fitting.process.kill()
-    code = fitting.process.wait()
-    fitting.line.close()
-    return ending(code)
+    heard = wait([fitting.child.line for fitting in running.values()])
+    return [place for place, fitting in running.items() if fitting.child.line in heard]
 
 
 def _dead(fitting: _Fitting) -> EnvironmentFault:
     """Return the error for a process that ended by itself."""
-    with suppress(Exception):
-        fitting.process.wait(1.0)  # its own end says more than ours
-    how = _end(fitting)
-    killed = "; perhaps the system ran out of memory" if how == "SIGKILL" else ""
     return EnvironmentFault(
-        f"the process that fitted {fitting.this.name} died ({how}){killed}; what was learnt is "
-        "kept: go on with --resume"
+        f"the process that fitted {fitting.this.name} died ({fitting.child.how_it_died()}); what "
+        "was learnt is kept: go on with --resume"
     )
