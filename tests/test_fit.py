@@ -17,7 +17,7 @@ from voxtile.training.ahead import ahead
 from voxtile.training.checkpoint import Row, Standing
 from voxtile.training.fit import fit
 from voxtile.training.history import draw_curves, history_table
-from voxtile.training.judging import Scores
+from voxtile.training.judging import Scores, score_facts
 from voxtile.training.learner import Learner, in_precision
 from voxtile.training.recipe import Recipe
 from voxtile.training.tensorboard import scalar_events
@@ -124,6 +124,14 @@ def test_a_fit_may_stop_in_between_and_go_on(
     assert [row["loss"] for row in whole.history] == [1, 4, 6]
     assert (whole.done, whole.seconds, len(learner.rates)) == (True, 7.0, 3)
     assert (whole.best_epoch, whole.best) == (2, Scores((("a", (0.3,)),)))
+
+
+def test_the_interval_of_a_mean_is_drawn_over_groups() -> None:
+    scores = Scores((("a", (0.5,)), ("b", (0.7,)), ("c", (float("nan"),))))
+    facts = score_facts(scores, (OUTER,), ["p", "q", "r"])["labels"][0]
+    assert (facts["mean"], facts["ci"], facts["n"]) == (0.6, [0.5, 0.7], 2)
+    assert score_facts(scores, (OUTER,), ["p", "p", "r"])["labels"][0]["ci"] is None
+    assert "ci" not in score_facts(scores, (OUTER,))["labels"][0]
 
 
 def test_patience_ends_a_fit_that_gets_no_better(tmp_path: Path) -> None:

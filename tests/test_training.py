@@ -84,7 +84,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(trained: Trained) -> None:
     assert facts["domain"]["cases"] == 4
     assert set(facts["domain"]["intensity"]) == set(spec.channels)
     card = (trained.bundle.folder / "README.md").read_text()
-    for words in ("Balls.", "core", "Not a medical device", "chose the checkpoint"):
+    for words in ("Balls.", "core", "Not a medical device", "95 % interval"):
         assert words in card
 
 

@@ -67,11 +67,18 @@ history.csv and training.png the loss and the validation Dice of every epoch.
 
 Dice of whole volumes, {facts["n_val"]} validation cases, mean over labels {scores["mean"]:.3f}:
 
-| label | mean | SD | worst case | n |
-|---|---|---|---|---|
+| label | mean | 95 % interval of the mean | SD | worst case | n |
+|---|---|---|---|---|---|
 {
         _rows(
-            [row["name"], *(_number(row[key]) for key in ("mean", "sd", "min")), row["n"]]
+            [
+                row["name"],
+                _number(row["mean"]),
+                _interval(row["ci"]),
+                _number(row["sd"]),
+                _number(row["min"]),
+                row["n"],
+            ]
             for row in scores["labels"]
         )
     }
@@ -151,6 +158,11 @@ def _spacing(spec: ModelSpec) -> str:
 def _versions(facts: dict[str, Any]) -> str:
     """Return the versions that trained it, in words."""
     return ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+
+
+def _interval(ends: list[float] | None) -> str:
+    """Return an interval for a table."""
+    return "-" if ends is None else " to ".join(map(_number, ends))
 
 
 def _number(value: float | None) -> str:

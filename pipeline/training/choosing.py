@@ -2,7 +2,8 @@
 
 bundle -> what each view says of the validation cases -> selection -> the same bundle,
                                                          with weights, thresholds and
-                                                         post-processing in its spec
+                                                         post-processing in its spec,
+                                                         and with scores and card
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,16 +26,20 @@ from .selection import MARGIN, THRESHOLDS, Selection, select, view_shares
 from .selection_card import selection_lines
 
 
-def choose(folder: Path, cases: Sequence[StoredCase], work: Path) -> list[str]:
+def choose(
+    folder: Path, cases: Sequence[StoredCase], groups: Sequence[str], work: Path
+) -> list[str]:
     """Let validation cases choose view weights, thresholds and post-processing of a bundle.
 
     Parameters
     ----------
     folder : Path
-        Of the bundle; its spec and card are written again, and a network that
-        has no weight left is removed.
+        Of the bundle; its spec is written again, its card for the first time,
+        and a network that has no weight left is removed.
     cases : sequence of StoredCase
         Not learnt from.
+    groups : sequence of str
+        What each case belongs to, such as its patient.
     work : Path
         Folder for what the views say of them, voxel by voxel.
 
@@ -59,7 +64,7 @@ def choose(folder: Path, cases: Sequence[StoredCase], work: Path) -> list[str]:
         **spec.training,
         "selection": _facts(selection, spec, cases),
         "validation_dice": score_facts(
-            _scores([case.case_id for case in cases], selection.dice), spec.labels
+            _scores([case.case_id for case in cases], selection.dice), spec.labels, groups
         ),
     }
     chosen = chosen.model_copy(update={"training": facts})

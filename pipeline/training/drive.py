@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.case import Case, read_manifest
 from voxtile.domain import describe_scan, training_domain
 from voxtile.files import write_text
+from voxtile.manifest.dealing import unit_name
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.progress import Progress, show_progress
@@ -68,7 +69,7 @@ class TrainingPlan:
         if self.recipe.minutes is not None:
             return (
                 f"{self.recipe.minutes:g} minutes for {networks}, beside reading the cases "
-                "and judging the validation cases once more at the end"
+                "and what the validation cases choose at the end"
             )
         steps = self.recipe.steps or (self.recipe.epochs or 0) * (self.recipe.steps_per_epoch or 0)
         return f"{networks} of {steps} steps; how long a step takes shows when it begins"
@@ -201,8 +202,7 @@ def train(
             shown.advance()
 
         from .choosing import choose
-        from .judging import score_facts
-        from .networks import histories, judge_together
+        from .networks import histories
         from .packing import provenance, publish, write_bundle
         from .side_by_side import at_a_time, fit_networks
 
@@ -221,17 +221,15 @@ def train(
             on_row=write_row,
         )
         beside = monotonic() - begin - (monotonic() - before)
-        scores = judge_together(fitted, plan.spec, judged, plan.recipe)
         # Over all starts; networks that were fitted at the same time count once.
         fit_seconds = sum(one.standing.seconds for one in fitted) / together
         facts = {
             "seconds": round(beside + fit_seconds, 1),
             "fit_seconds": round(fit_seconds, 1),
-            "parameters": sum(one.network.count_params() for one in fitted),
+            "parameters": sum(one.parameters for one in fitted),
             "steps": sum(one.standing.step for one in fitted),
             **provenance(manifest, training, validation, plan.recipe),
             "networks": [one.facts(plan.spec) for one in fitted],
-            "validation_dice": score_facts(scores, plan.spec.labels),
             "domain": training_domain(scans),
         }
         if start is not None:
@@ -249,7 +247,8 @@ def train(
             licence=licence_text,
         )
         shown.begin("choosing how the networks are used", 1.0)
-        for line in choose(work / "bundle", judged, work / "choosing"):
+        groups = [unit_name(case.group, case.case_id) for case in validation]
+        for line in choose(work / "bundle", judged, groups, work / "choosing"):
             shown.line(line)
         publish(work / "bundle", out)
     return load_bundle(out)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from voxtile.bootstrap import mean_intervals
 from voxtile.inference import infer
 from voxtile.metrics import count_overlaps
 from voxtile.models.spec import Label, ModelSpec
@@ -69,7 +70,7 @@ def judge(
 
 
 def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
-    """Return mean and standard deviation (n - 1) of one label's Dice."""
+    """Return mean, standard deviation (n - 1) and least value of one label's Dice."""
     return {
         "value": label.value,
         "name": label.name,
@@ -80,13 +81,27 @@ def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
     }
 
 
-def score_facts(scores: Scores, labels: Sequence[Label]) -> dict[str, Any]:
-    """Return scores for the spec and the card: their mean, each label, each case."""
+def score_facts(
+    scores: Scores, labels: Sequence[Label], groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return scores for the spec and the card: their mean, each label, each case.
+
+    Parameters
+    ----------
+    scores : Scores
+    labels : sequence of Label
+    groups : sequence of str, optional
+        What each case belongs to; with them each label has the 95 % interval
+        of its mean.
+    """
+    rows = [_summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)]
+    if groups is not None:
+        intervals = mean_intervals(np.array([row for _, row in scores.dice], np.float64), groups)
+        for row, interval in zip(rows, intervals.tolist(), strict=True):
+            row["ci"] = None if np.isnan(interval).any() else [round(end, 4) for end in interval]
     return {
         "mean": round(scores.mean, 4),
-        "labels": [
-            _summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)
-        ],
+        "labels": rows,
         "cases": {
             case_id: [None if np.isnan(value) else round(value, 4) for value in row]
             for case_id, row in scores.dice

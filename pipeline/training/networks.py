@@ -1,4 +1,4 @@
-"""Prepared cases -> a fitted network, able to go on; fitted networks -> what they say together."""
+"""Prepared cases -> a fitted network, able to go on."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from .checkpoint import Row, Standing, kept_weights, read_checkpoint
 from .dataset import Sampling, TileBatches
 from .fit import Shown, fit
 from .judging import Scores, judge, score_facts
-from .learner import Learner, predictor
+from .learner import Learner
 from .preparation import PlaneStack, StoredCase
 from .recipe import Recipe, settled
 from .warm_start import starting_network
@@ -29,9 +29,9 @@ class FittedNetwork:
     ----------
     entry : Network
         Its place in the spec.
-    network : keras.Model
-        float32, with the weights that are kept.
+    parameters : int
     file : Path
+        ``.keras``, in float32, with the weights that are kept.
     standing : Standing
         Of its fit.
     scores : Scores
@@ -39,7 +39,7 @@ class FittedNetwork:
     """
 
     entry: Network
-    network: Any
+    parameters: int
     file: Path
     standing: Standing
     scores: Scores
@@ -49,7 +49,7 @@ class FittedNetwork:
         return {
             "file": self.entry.file,
             "views": list(self.entry.views),
-            "parameters": self.network.count_params(),
+            "parameters": self.parameters,
             "steps": self.standing.step,
             "fit_seconds": round(self.standing.seconds, 1),
             "best_epoch": self.standing.best_epoch,
@@ -185,19 +185,7 @@ def fitted_network(this: NetworkFit) -> FittedNetwork:
     network.set_weights(kept_weights(arrays))
     file = this.checkpoint.with_name("network.keras")
     network.save(file)
-    return FittedNetwork(this.entry, network, file, standing, standing.best)
-
-
-def judge_together(
-    fitted: Sequence[FittedNetwork], spec: ModelSpec, judged: Sequence[StoredCase], recipe: Recipe
-) -> Scores:
-    """Return the scores of all networks together, in float32 as a run computes.
-
-    One network that was fitted in float32 has been judged so already.
-    """
-    if len(fitted) == 1 and recipe.precision == "float32":
-        return fitted[0].scores
-    return judge(judged, spec, [predictor(one.network) for one in fitted])
+    return FittedNetwork(this.entry, network.count_params(), file, standing, standing.best)
 
 
 def histories(fitted: Sequence[FittedNetwork]) -> Mapping[str, Sequence[Row]]:

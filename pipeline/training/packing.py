@@ -1,4 +1,4 @@
-"""A fitted network -> a whole bundle: spec, weights, history, card, and where it all came from."""
+"""Fitted networks -> a bundle: spec, weights, history, licence, and where it all came from."""
 
 import hashlib
 import os
@@ -20,7 +20,6 @@ from voxtile.models.backend import keras
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec
 
-from .card import model_card
 from .checkpoint import Row
 from .fingerprint import Fingerprint
 from .history import history_table, write_curves
@@ -75,7 +74,7 @@ def write_bundle(
     histories: Mapping[str, Sequence[Row]],
     licence: bytes | None,
 ) -> None:
-    """Assemble a whole bundle, and check that it loads.
+    """Assemble a bundle, whole but for its card and scores, and check that it loads.
 
     Parameters
     ----------
@@ -108,7 +107,6 @@ def write_bundle(
     write_text(folder / "recipe.toml", recipe_text)
     write_text(folder / "history.csv", history_table(histories, spec.labels))
     write_curves(folder / "training.png", histories)
-    write_text(folder / "README.md", model_card(spec, has_licence=licence is not None))
     if licence is not None:
         with replacing(folder / "LICENSE") as file:
             file.write(licence)
