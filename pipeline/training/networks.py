@@ -8,6 +8,7 @@ from typing import Any
 
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
+from voxtile.models.network_file import rounded, save_network
 from voxtile.models.spec import ModelSpec, Network
 from voxtile.models.unet import build_unet
 
@@ -31,11 +32,12 @@ class FittedNetwork:
         Its place in the spec.
     parameters : int
     file : Path
-        ``.keras``, in float32, with the weights that are kept.
+        ``.keras``, in float32, with the weights that are kept, rounded.
     standing : Standing
         Of its fit.
     scores : Scores
-        Of the kept weights, alone and in the precision of the fit.
+        Of the kept weights, alone, in the precision of the fit and before
+        they were rounded for the file.
     """
 
     entry: Network
@@ -182,9 +184,9 @@ def fitted_network(this: NetworkFit) -> FittedNetwork:
     if standing.best is None:
         raise RuntimeError(f"{this.name} was not fitted, so there is nothing to keep")
     network = build_network(this.spec, this.recipe, this.number, this.start)
-    network.set_weights(kept_weights(arrays))
+    network.set_weights(rounded(kept_weights(arrays)))
     file = this.checkpoint.with_name("network.keras")
-    network.save(file)
+    save_network(network, file)
     return FittedNetwork(this.entry, network.count_params(), file, standing, standing.best)
 
 
