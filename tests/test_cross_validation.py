@@ -19,8 +19,9 @@ from voxtile.models.spec import Cleaning, Label, ModelError, Network
 from voxtile.nifti import read_nifti
 from voxtile.summary import COLUMNS
 from voxtile.training.cross_validation import cross_validate
+from voxtile.training.cross_validation_page import cross_validation_table
 from voxtile.training.ensemble import ensemble_spec
-from voxtile.training.joining import check_alike, cross_validation_table
+from voxtile.training.finished_folds import check_alike
 
 runner = CliRunner()
 

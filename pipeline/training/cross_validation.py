@@ -27,9 +27,10 @@ from voxtile.progress import show_progress
 
 from .drive import train
 from .fingerprint import take_fingerprint
+from .finished_folds import finished_folds, fold_folder
 from .folds import Fold, make_fold, taking_part
 from .held_out import read_held_out, score_held_out
-from .joining import CrossValidation, finished_folds, fold_folder, join_folds
+from .joining import CrossValidation, join_folds
 from .preparation import describe_cases
 from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
