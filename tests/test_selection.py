@@ -12,14 +12,11 @@ from voxtile.inference import infer
 from voxtile.metrics import count_overlaps
 from voxtile.models.spec import Cleaning, Label, ModelSpec, Network
 from voxtile.plan import make_plan
+from voxtile.training.candidates import FEWEST, MARGIN, best_of, mean_dice
 from voxtile.training.choosing import apply_selection
 from voxtile.training.evidence import Evidence, gather, of_view
 from voxtile.training.selection import (
-    FEWEST,
-    MARGIN,
     Selection,
-    best_of,
-    mean_dice,
     select,
     view_shares,
     weigh_views,

@@ -18,11 +18,12 @@ from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec, Network
 from voxtile.plan import make_plan
 
+from .candidates import MARGIN
 from .card import model_card
 from .evidence import gather
 from .judging import Scores, score_facts
 from .preparation import StoredCase
-from .selection import MARGIN, THRESHOLDS, Selection, select, view_shares
+from .selection import THRESHOLDS, Selection, select, view_shares
 from .selection_card import selection_lines
 
 

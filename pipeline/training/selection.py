@@ -23,24 +23,17 @@ from itertools import combinations
 
 import numpy as np
 
-from voxtile.components import find_components
 from voxtile.decision import decide
 from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
-from voxtile.postprocess import clean
 from voxtile.volume import Volume
 
+from .candidates import MARGIN, best_of, dice_of
 from .evidence import Evidence
-from .likely_divisions import likely_divisions
+from .mask_choices import DecidedMask, choose_cleaning, choose_divisions, cleaned_dice
 
-# What weights and thresholds must gain of mean Dice. Below it a tenth of the cases says nothing.
-MARGIN = 0.002
 THRESHOLDS = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
-# Fewer cases than this agree too easily.
-FEWEST = 5
 # The weights of views are multiples of 1 / _STEPS.
 _STEPS = 10
-# Least volumes that are tried, as shares of the median volume of a part of the reference.
-_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +95,7 @@ def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
         postprocess=postprocess,
         view_dice=tried[alone],
         before=tried[0],
-        dice=_cleaned_dice(masks, final),
+        dice=cleaned_dice(masks, final),
     )
 
 
@@ -132,67 +125,6 @@ def weight_grid(views: int) -> np.ndarray:
         for bars in combinations(range(_STEPS + views - 1), views - 1)
     ]
     return np.array(rows) / _STEPS
-
-
-def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Return the Dice of what was counted.
-
-    Parameters
-    ----------
-    counts : ndarray of int, shape (..., cases, labels, 2)
-        Voxels that both masks have, and that the prediction has.
-    totals : ndarray of int, shape (cases, labels)
-        Voxels that the reference has.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., cases, labels)
-        NaN where neither mask has any.
-    """
-    both, ours = counts[..., 0], counts[..., 1]
-    with np.errstate(invalid="ignore"):
-        dice: np.ndarray = 2 * both / (ours + totals)
-    return dice
-
-
-def mean_dice(dice: np.ndarray) -> np.ndarray:
-    """Return the mean over labels of their means over cases, an empty label left empty being 1.
-
-    Parameters
-    ----------
-    dice : ndarray of float64, shape (..., cases, labels)
-    """
-    mean: np.ndarray = np.nan_to_num(dice, nan=1.0).mean(axis=(-2, -1))
-    return mean
-
-
-def best_of(dice: np.ndarray, margin: float) -> int:
-    """Return which candidate to take; the first is what is there.
-
-    Parameters
-    ----------
-    dice : ndarray of float64, shape (candidates, cases, labels)
-    margin : float
-        Mean Dice that must be gained; at least more than nothing.
-
-    Returns
-    -------
-    int
-        The first of those with the highest mean, if it gains more than the
-        margin and more cases gain than lose by it; else, or of fewer than
-        five cases, 0.
-    """
-    if dice.shape[1] < FEWEST:
-        return 0
-    means = mean_dice(dice)
-    best = int(means.argmax())
-    # Counts are whole numbers, so that a true gain is never as small as this.
-    if means[best] - means[0] <= max(margin, 1e-9):
-        return 0
-    change = np.nan_to_num(dice[best], nan=1.0).mean(axis=1) - np.nan_to_num(dice[0], nan=1.0).mean(
-        axis=1
-    )
-    return best if (change > 0).sum() > (change < 0).sum() else 0
 
 
 def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.ndarray:
@@ -236,24 +168,6 @@ def try_thresholds(
     return counts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DecidedMask:
-    """The mask of a case, cropped to what was decided, with its reference.
-
-    Parameters
-    ----------
-    mask : Volume
-        Canonical order; read-only, and mapped from disk.
-    reference : ndarray of int, shape of the mask
-    totals : ndarray of int, shape (labels,)
-        Voxels of each label in the whole reference.
-    """
-
-    mask: Volume
-    reference: np.ndarray
-    totals: np.ndarray
-
-
 def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> DecidedMask:
     """Return the mask that weights and thresholds give, kept beside the case's evidence."""
     reference = case.reference
@@ -272,89 +186,6 @@ def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> Decide
     return DecidedMask(
         Volume(arrays[0], reference.affine), arrays[1], _totals(reference.array, spec.labels)
     )
-
-
-def choose_divisions(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Division, ...]:
-    """Choose the labels that planes divide, and keep what raises the Dice."""
-    chosen: tuple[Division, ...] = ()
-    dice = _cleaned_dice(masks, spec)
-    for division in likely_divisions([mask.reference for mask in masks], spec.labels):
-        divided = spec.model_copy(update={"divisions": (*chosen, division)})
-        tried = _cleaned_dice(masks, divided)
-        if best_of(np.stack([dice, tried]), 0.0):
-            chosen, dice = divided.divisions, tried
-    return chosen
-
-
-def choose_cleaning(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Cleaning, ...]:
-    """Choose the post-processing of each label in turn, and keep what raises the Dice."""
-    chosen: tuple[Cleaning, ...] = ()
-    for label in spec.labels:
-        nothing = Cleaning(label=label.value)
-        step = _best_step(masks, spec, chosen, list(_part_candidates(masks, label)))
-        filled = (step or nothing).model_copy(update={"fill_holes": True})
-        step = _best_step(masks, spec, chosen, [filled], before=step) or step
-        if step is not None:
-            chosen = (*chosen, step)
-    return chosen
-
-
-def _best_step(
-    masks: Sequence[DecidedMask],
-    spec: ModelSpec,
-    chosen: tuple[Cleaning, ...],
-    candidates: Sequence[Cleaning],
-    before: Cleaning | None = None,
-) -> Cleaning | None:
-    """Return the candidate that is better than `before`, if one is."""
-    steps = [before, *candidates]
-    tried = np.stack(
-        [
-            _cleaned_dice(
-                masks,
-                spec.model_copy(
-                    update={"postprocess": chosen if step is None else (*chosen, step)}
-                ),
-            )
-            for step in steps
-        ]
-    )
-    return steps[best_of(tried, 0.0)]
-
-
-def _part_candidates(masks: Sequence[DecidedMask], label: Label) -> Iterator[Cleaning]:
-    """Yield what may be done to the parts of a label, the plainest first."""
-    yield Cleaning(label=label.value, largest=1)
-    yield Cleaning(label=label.value, largest=2)
-    volumes = np.concatenate(
-        [
-            find_components(np.isin(mask.reference, label.values)).voxels
-            * (1000 * mask.mask.voxel_volume_ml)
-            for mask in masks
-        ]
-    )
-    if not volumes.size:
-        return
-    voxel = min(1000 * mask.mask.voxel_volume_ml for mask in masks)
-    for share in _SHARES:
-        least = float(f"{share * np.median(volumes):.3g}")
-        if least > voxel:
-            yield Cleaning(label=label.value, smallest_mm3=least)
-
-
-def _cleaned_dice(masks: Sequence[DecidedMask], spec: ModelSpec) -> np.ndarray:
-    """Return the Dice of the masks after a spec's post-processing, shape (cases, labels)."""
-    counts = []
-    for one in masks:
-        ours = clean(one.mask, spec).array
-        counts.append(
-            [
-                [np.count_nonzero(part & np.isin(one.reference, label.values)), part.sum()]
-                for label in spec.labels
-                for part in [np.isin(ours, label.values)]
-            ]
-        )
-    return dice_of(np.array(counts), np.array([one.totals for one in masks]))
 
 
 def _with_thresholds(
