@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 
 from voxtile.models.spec import Label
 from voxtile.phantom import centred_affine
-from voxtile.training.fingerprint import (
-    CaseFacts,
-    ChannelFacts,
-    Fingerprint,
-    LabelFacts,
-    describe_case,
-    take_fingerprint,
-)
+from voxtile.training.case_facts import CaseFacts, ChannelFacts, LabelFacts, describe_case
+from voxtile.training.fingerprint import Fingerprint, take_fingerprint
 from voxtile.volume import Volume
 
 

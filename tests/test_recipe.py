@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 
 from voxtile.models.cost import unet_flops
 from voxtile.models.spec import Label, Window, ZScore
-from voxtile.training.fingerprint import (
-    CaseFacts,
-    ChannelFacts,
-    Fingerprint,
-    LabelFacts,
-    take_fingerprint,
-)
+from voxtile.training.case_facts import CaseFacts, ChannelFacts, LabelFacts
+from voxtile.training.fingerprint import Fingerprint, take_fingerprint
 from voxtile.training.recipe import Recipe
 from voxtile.training.rules import settle
 

@@ -34,7 +34,7 @@ from voxtile.reference import integral, on_grid_of, read_reference
 from voxtile.resampling import resamplers
 from voxtile.volume import Volume, canonical
 
-from .fingerprint import CaseFacts, describe_case
+from .case_facts import CaseFacts, describe_case
 from .recipe import Recipe, settled
 
 Result = TypeVar("Result")
