@@ -15,7 +15,8 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from voxtile.dicom import annotation_file
-from voxtile.dicom.annotation import Segment, match
+from voxtile.dicom.annotation import match
+from voxtile.dicom.drawing import Segment
 from voxtile.dicom.structure_set import fill, rasterise
 from voxtile.errors import CaseError
 from voxtile.manifest.check import check_manifest

@@ -219,7 +219,7 @@ def read_annotation(
         If it does not lie on the image's voxels, its segments cannot be
         matched, or they overlap in a way that a label map cannot hold.
     """
-    from .annotation import Grid
+    from .drawing import Grid
 
     return run_isolated(
         "voxtile.dicom.annotation:annotation_here",

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from pydicom import dcmread
@@ -22,60 +21,14 @@ from voxtile.errors import CaseError
 from voxtile.isolation import Workspace
 from voxtile.models.spec import Label
 from voxtile.scan import Notice, Scan
-from voxtile.volume import Shape3D, Volume
+from voxtile.volume import Volume
+
+from .drawing import Drawing, Grid, Segment
+from .segmentation import Segmentation
+from .structure_set import StructureSet
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _Box = tuple[slice, slice, slice]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Grid:
-    """Where a mask is to lie: the scan's voxels without their values."""
-
-    shape: Shape3D
-    affine: np.ndarray
-
-    def indices(self, points_lps: np.ndarray) -> np.ndarray:
-        """Return voxel indices, shape (n, 3), of points in the patient (LPS, mm)."""
-        points = np.asarray(points_lps, np.float64) * (-1, -1, 1)
-        inverse = np.linalg.inv(self.affine)
-        found: np.ndarray = points @ inverse[:3, :3].T + inverse[:3, 3]
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One thing that an object draws.
-
-    Parameters
-    ----------
-    number : int
-        SegmentNumber or ROINumber.
-    name : str
-        Compared with the labels' names, never shown.
-    code : Code or None
-        What it is (PS3.3 C.8.20.4, Segmented Property Type; C.8.8.8, RT ROI
-        Identification Code).
-    """
-
-    number: int
-    name: str
-    code: Code | None
-
-
-class Drawing(Protocol):
-    """What a SEG and an RTSTRUCT have in common."""
-
-    what: str
-    segments: tuple[Segment, ...]
-
-    def mask(self, number: int) -> np.ndarray:
-        """Return the voxels of a segment, bool, on the grid."""
-        ...
-
-    def notices(self) -> list[Notice]:
-        """Return what was odd so far."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +70,6 @@ def annotation_here(
 
 def _open(path: Path, grid: Grid) -> Drawing:
     """Return what a file draws."""
-    # Imported here: both need `Grid` and `Segment`.
-    from .segmentation import Segmentation
-    from .structure_set import StructureSet
-
     dataset = dcmread(path, stop_before_pixels=True)
     if dataset.get("SOPClassUID") == _RTSTRUCT:
         return StructureSet(dataset, grid)

@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 from voxtile.errors import CaseError
 from voxtile.scan import Notice
 
-from .annotation import Grid, Segment
+from .drawing import Grid, Segment
 
 _SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 # In voxels. Scanners round positions, and a frame has its slice's; a grid has an even step.

@@ -24,7 +24,7 @@ from pydicom.sr.coding import Code
 from voxtile.errors import CaseError
 from voxtile.scan import Notice
 
-from .annotation import Grid, Segment
+from .drawing import Grid, Segment
 from .segmentation import coded
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
