@@ -25,6 +25,7 @@ from voxtile.models.spec import ModelSpec
 from .batch.drive import chosen_cases, with_memory
 from .batch.settings import BatchSettings, machine_cores
 from .case import Case
+from .case_report import CaseReport
 from .engines import Engine, Model, choose_engine
 from .engines.engine import Precision
 from .errors import CaseError
@@ -32,7 +33,6 @@ from .journal import Journal
 from .memory import free_memory_mb, total_memory_mb
 from .nifti import write_mask, write_volume
 from .phantom import Ellipsoid, centred_affine, draw
-from .report import CaseReport
 from .run import Job, RunSettings, attempt_case
 from .segmenter import Segmenter, make_plans
 from .volume import Shape3D

@@ -54,9 +54,9 @@ from .cli_words import (
 )
 
 if TYPE_CHECKING:
+    from .case_report import CaseReport
     from .comparison import Comparison
     from .export import Exported
-    from .report import CaseReport
 
 # Heading of the options that say how a batch runs, and change no result.
 _MANY = "Many cases"
@@ -507,7 +507,8 @@ def report(
 ) -> None:
     """Make the tables and the page of a run again from its cases."""
     with explained():
-        from .report import check_columns, read_case_reports, write_reports
+        from .case_report import read_case_reports
+        from .report import check_columns, write_reports
 
         reports = read_case_reports(run)
         columns = words_of(by) or ()

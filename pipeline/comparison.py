@@ -16,10 +16,11 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from .bootstrap import mean_intervals
+from .case_report import read_case_reports
 from .errors import ManifestError
 from .files import write_text
 from .metric_names import better, metrics_of
-from .report import csv_text, read_case_reports, report_table
+from .report import csv_text, report_table
 
 COLUMNS = (
     "run_a",

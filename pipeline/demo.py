@@ -12,11 +12,11 @@ import numpy as np
 from voxtile.models.spec import Label
 
 from .batch.drive import RunResult, run_manifest
+from .case_report import CaseReport
 from .files import write_text
 from .nifti import write_mask, write_volume
 from .phantom import Ellipsoid, centred_affine, draw
 from .phantom_dicom import write_series
-from .report import CaseReport
 from .training.drive import train
 from .training.recipe import Recipe
 from .volume import Volume

@@ -11,6 +11,7 @@ from voxtile.models.spec import Label
 
 from . import __version__
 from .case import Case, read_manifest
+from .case_report import CaseReport, failed_report, label_rows
 from .errors import CaseError, EnvironmentFault, ManifestError
 from .files import write_json, write_text
 from .fingerprint import content_hash
@@ -20,14 +21,7 @@ from .metrics import plain_labels
 from .qc import inspect_case
 from .reading import read_scan
 from .reference import integral, on_grid_of
-from .report import (
-    COLUMNS,
-    CaseReport,
-    check_columns,
-    failed_report,
-    label_rows,
-    write_reports,
-)
+from .report import COLUMNS, check_columns, write_reports
 from .scan import Notice
 from .scoring import Measures
 from .volume import Volume

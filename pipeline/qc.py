@@ -10,17 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, log
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from voxtile.models.spec import Label, ModelSpec
 
+from .case_report import CaseReport, LabelRow
 from .domain import compare_scan, describe_scan
 from .volume import Volume, canonical
-
-if TYPE_CHECKING:
-    from .report import CaseReport, LabelRow
 
 CODES = ("empty", "border", "volume", "components", "entropy", "intensity", "spacing")
 # Fewer cases are no cohort: one of them is no outlier of the rest.
@@ -73,7 +71,7 @@ class CaseFlags:
 def inspect_case(
     mask: Volume,
     labels: Sequence[Label],
-    rows: "Sequence[LabelRow]",
+    rows: Sequence[LabelRow],
     *,
     image: Volume | None = None,
     spec: ModelSpec | None = None,
@@ -117,7 +115,7 @@ def inspect_case(
     return {**facts, "flags": [asdict(flag) for flag in flags]}
 
 
-def flag_cases(reports: "Sequence[CaseReport]") -> dict[str, CaseFlags]:
+def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
     """Return the flags of each finished case of a run, and who is to be looked at first.
 
     Parameters
@@ -175,7 +173,7 @@ def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
     ]
 
 
-def _own_flags(report: "CaseReport") -> list[Flag]:
+def _own_flags(report: CaseReport) -> list[Flag]:
     """Return the flags that a case's JSON has."""
     return [Flag(**flag) for flag in report.qc.get("flags", ())]
 
@@ -199,7 +197,7 @@ def _drop_the_usual(flags: dict[str, list[Flag]]) -> None:
                     ]
 
 
-def _unsure(reports: "Sequence[CaseReport]") -> Iterator[tuple[str, Flag]]:
+def _unsure(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]:
     """Yield the cases of which the network was much less sure than of the others."""
     values = {
         report.case_id: float(report.qc["entropy"])
@@ -223,7 +221,7 @@ def _unsure(reports: "Sequence[CaseReport]") -> Iterator[tuple[str, Flag]]:
             )
 
 
-def _odd_volumes(rows: "Mapping[str, LabelRow]") -> Iterator[tuple[str, Flag]]:
+def _odd_volumes(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
     """Yield the cases whose volume of one label is far from the cohort's.
 
     Logarithms are compared: half of the median is as far from it as double.
@@ -248,7 +246,7 @@ def _odd_volumes(rows: "Mapping[str, LabelRow]") -> Iterator[tuple[str, Flag]]:
             )
 
 
-def _many_components(rows: "Mapping[str, LabelRow]") -> Iterator[tuple[str, Flag]]:
+def _many_components(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
     """Yield the cases in which a label falls into many more parts than in the cohort."""
     counts = {case_id: row.components_pred for case_id, row in rows.items() if row.components_pred}
     if len(counts) < _FEWEST:

@@ -14,6 +14,7 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 
 from .case import Case, Split
+from .case_report import CaseReport, failed_report, label_rows
 from .confidence import EntropyWatch
 from .engines import Engine, Model, Wish
 from .errors import CaseError, EnvironmentFault
@@ -27,7 +28,6 @@ from .plan import Plan, PlanWish
 from .qc import inspect_case
 from .reading import policy_of, read_channels
 from .reference import read_reference
-from .report import CaseReport, failed_report, label_rows
 from .scan import Notice, ReadPolicy
 from .scoring import Measures
 from .segmenter import Segmenter, load_segmenter

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from voxtile.models.bundle import load_bundle
 
+from .case_report import LabelRow, label_rows
 from .engines import Wish, choose_engine
 from .nifti import write_mask, write_volume
 from .plan import PlanWish
 from .reading import read_scan
-from .report import LabelRow, label_rows
 from .scan import Notice, ReadPolicy
 from .scoring import Measures
 from .segmenter import load_segmenter, make_plans

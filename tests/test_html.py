@@ -16,6 +16,7 @@ from test_run import add_case, write_manifest
 
 from voxtile.batch.drive import run_manifest
 from voxtile.case import Case
+from voxtile.case_report import read_case_reports
 from voxtile.engines import Engine
 from voxtile.errors import CaseError, ManifestError
 from voxtile.html import parse_cases, write_page
@@ -26,7 +27,7 @@ from voxtile.html.sections import make_sections
 from voxtile.models.spec import Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import centred_affine, draw
-from voxtile.report import read_case_reports, report_table
+from voxtile.report import report_table
 from voxtile.volume import Volume, canonical
 
 assert cohort and network  # fixtures

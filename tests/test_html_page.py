@@ -16,12 +16,13 @@ from phantoms import ball, make_bundle
 from PIL import Image
 
 from voxtile.batch.drive import run_manifest
+from voxtile.case_report import CaseReport, LabelRow
 from voxtile.html import write_page
 from voxtile.html.page import VIEWER, viewer_script
 from voxtile.models.spec import Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import Ellipsoid, centred_affine, draw
-from voxtile.report import CaseReport, LabelRow, write_reports
+from voxtile.report import write_reports
 from voxtile.run import RunSettings
 from voxtile.scan import Notice
 
@@ -326,7 +327,7 @@ def test_it_prints_light_and_without_controls(page: Any) -> None:
 
 
 def test_a_single_file_needs_nothing_beside_it(browser: Any, cohort: Path, tmp_path: Path) -> None:
-    from voxtile.report import read_case_reports
+    from voxtile.case_report import read_case_reports
 
     write_page(
         cohort / "run",

@@ -14,6 +14,7 @@ from PIL import Image
 from test_run import add_case, run, write_manifest
 
 from voxtile.case import Case
+from voxtile.case_report import CaseReport, LabelRow, failed_report, label_rows
 from voxtile.confidence import EntropyWatch
 from voxtile.domain import PERCENTILES, ScanFacts, compare_scan, describe_scan, training_domain
 from voxtile.inference import infer
@@ -23,7 +24,7 @@ from voxtile.montage import montage, write_montage
 from voxtile.nifti import read_nifti, write_volume
 from voxtile.plan import make_plan
 from voxtile.qc import flag_cases, inspect_case
-from voxtile.report import CaseReport, LabelRow, failed_report, label_rows, report_table
+from voxtile.report import report_table
 from voxtile.run import RunSettings
 from voxtile.scan import Notice
 from voxtile.scoring import Measures

@@ -13,13 +13,14 @@ import SimpleITK as sitk
 from phantoms import ball, make_bundle, make_spec, threshold_model
 
 from voxtile.batch.drive import run_manifest
+from voxtile.case_report import read_case_report
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.inference import infer
 from voxtile.models.spec import Label, Network
 from voxtile.nifti import read_nifti, write_mask, write_volume
 from voxtile.phantom_dicom import write_series
 from voxtile.plan import PlanWish, make_plan
-from voxtile.report import read_case_report, write_reports
+from voxtile.report import write_reports
 from voxtile.run import RunSettings
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume, canonical

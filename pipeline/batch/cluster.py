@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from voxtile.case_report import CaseReport
 from voxtile.errors import EnvironmentFault
 from voxtile.memory import total_memory_mb
 from voxtile.models.spec import ModelError
-from voxtile.report import CaseReport
 from voxtile.run import Job
 from voxtile.scan import Notice
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
+from voxtile.case_report import CaseReport
 from voxtile.child import Child
 from voxtile.errors import EnvironmentFault
 from voxtile.models.spec import ModelError
-from voxtile.report import CaseReport
 from voxtile.run import Job
 from voxtile.scan import Notice
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from voxtile import __version__
 from voxtile.case import Case, read_manifest
+from voxtile.case_report import CaseReport, failed_report
 from voxtile.engines import CALLABLE, Model, choose_engine
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.files import remove, write_json
@@ -19,7 +20,7 @@ from voxtile.journal import Journal
 from voxtile.memory import free_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.plan import PLANNED_SHARE, PlanWish
-from voxtile.report import COLUMNS, CaseReport, check_columns, failed_report
+from voxtile.report import COLUMNS, check_columns
 from voxtile.run import Job, RunSettings
 from voxtile.scan import Notice
 from voxtile.segmenter import make_plans

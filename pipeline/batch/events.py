@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from voxtile.files import append_line, remove, write_json
 
 if TYPE_CHECKING:  # `status` answers without pandas
-    from voxtile.report import CaseReport
+    from voxtile.case_report import CaseReport
 
 Kind = Literal[
     "run_started",

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from voxtile.case import Case
+from voxtile.case_report import CaseReport, read_case_report
 from voxtile.errors import CaseError
 from voxtile.files import remove, write_text
 from voxtile.fingerprint import content_hash
-from voxtile.report import CaseReport, read_case_report
 from voxtile.run import Job
 
 # Hashing releases the interpreter, and a disk is faster with a few readers.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voxtile.case_report import CaseReport, read_case_report
 from voxtile.errors import ManifestError
 from voxtile.files import remove, write_json
-from voxtile.report import CaseReport, read_case_report
 
 from . import folder
 from .ledger import record_path

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from voxtile.report import CaseReport, write_reports
+from voxtile.case_report import CaseReport
+from voxtile.report import write_reports
 
 _EVERY_S = 10.0
 # Rebuilding takes longer as reports gather; it never takes more than this share of the time.

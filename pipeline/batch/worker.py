@@ -16,10 +16,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from voxtile.case import Case
+from voxtile.case_report import CaseReport
 from voxtile.child import serve_line
 from voxtile.errors import EnvironmentFault
 from voxtile.journal import Journal
-from voxtile.report import CaseReport
 from voxtile.run import Job, attempt_case
 from voxtile.scan import Notice
 from voxtile.segmenter import Segmenter

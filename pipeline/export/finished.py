@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from voxtile.case import Case
+from voxtile.case_report import read_case_report
 from voxtile.errors import CaseError, ManifestError
 from voxtile.fingerprint import content_hash
 from voxtile.models.spec import Label
 from voxtile.nifti import read_nifti
 from voxtile.reading import policy_of
 from voxtile.reference import integral
-from voxtile.report import read_case_report
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from voxtile.case_report import CaseReport
 from voxtile.models.spec import Label
 from voxtile.qc import CaseFlags, flag_cases
-from voxtile.report import CaseReport, report_table
+from voxtile.report import report_table
 
 # Columns that identify a row of the report, and those of a case rather than of its label.
 _ROW = ("case_id", "label", "label_name", "status")

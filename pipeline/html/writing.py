@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case, read_manifest
+from voxtile.case_report import CaseReport
 from voxtile.errors import CaseError, ManifestError
 from voxtile.files import write_text
 from voxtile.metrics import plain_labels
 from voxtile.models.spec import Label
 from voxtile.nifti import nifti_bytes
-from voxtile.report import COLUMNS, CaseReport, report_table
+from voxtile.report import COLUMNS, report_table
 from voxtile.scan import ReadPolicy
 
 from .cohort import cohort_data, worst_first

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from voxtile.case import Case
+from voxtile.case_report import CaseReport, failed_report, label_rows
 from voxtile.engines import Model, choose_engine, load_models
 from voxtile.errors import CaseError, EnvironmentFault
 from voxtile.files import write_text
@@ -20,7 +21,7 @@ from voxtile.models.spec import ModelSpec
 from voxtile.plan import Plan, make_plan
 from voxtile.reading import read_channels
 from voxtile.reference import read_reference
-from voxtile.report import CaseReport, csv_text, failed_report, label_rows, report_table
+from voxtile.report import csv_text, report_table
 from voxtile.scan import Notice
 from voxtile.scoring import Measures
 
