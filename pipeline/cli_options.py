@@ -46,6 +46,17 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Where the manifest's relative paths begin (default: its folder)."),
 ]
+Nsd = Annotated[
+    str, typer.Option(help="Tolerances of the surface Dice in mm, such as 1,2; empty for none.")
+]
+Lesions = Annotated[
+    bool, typer.Option("--lesions", help="Match connected parts as lesions: found, missed, false.")
+]
+By = Annotated[
+    str | None, typer.Option(help="Summarise by these columns too, such as scanner,sex.")
+]
+Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Volume = Annotated[
     int | None, typer.Option(min=0, help="Which volume of 4D scans, counting from 0.")
 ]
