@@ -12,7 +12,7 @@ from voxtile.models.spec import Label, View
 from voxtile.tiling import Padding
 from voxtile.training.augmentation import Augmentation
 from voxtile.training.dataset import Sampling, TileBatches, targets
-from voxtile.training.preparation import PlaneStack
+from voxtile.training.plane_stacks import PlaneStack
 
 LABELS = plain_labels({1: "one", 2: "two"})
 

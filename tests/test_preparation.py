@@ -16,8 +16,9 @@ from voxtile.nifti import write_mask
 from voxtile.phantom import Ellipsoid, centred_affine, draw
 from voxtile.planes import in_plane, to_planes
 from voxtile.resampling import resamplers
-from voxtile.training.preparation import StoredCase, store_cases, store_planes
+from voxtile.training.plane_stacks import store_planes
 from voxtile.training.recipe import Recipe
+from voxtile.training.stored_cases import StoredCase, store_cases
 from voxtile.volume import Volume, canonical
 
 SHAPE, SPACING_MM = (14, 12, 9), (1.0, 1.4, 2.3)

@@ -11,7 +11,9 @@
 drive         `train`, which puts the others together; `plan_training`, the dry run
 splits        which cases are learnt from and which are validated on
 workfolder    where a training lives until it is done
-preparation   cases -> what they are like, and normalised planes on disk
+stored_cases  cases -> arrays on disk, and what they are like (case_facts)
+plane_stacks  stored cases -> normalised planes on disk
+kept_arrays   what is whole and still the same is not made again
 fingerprint   what the cases are like
 recipe        every choice of a training
 rules         fingerprint -> the choices that are left open, with reasons
@@ -20,7 +22,8 @@ spec          a settled recipe -> what the bundle expects and emits
 warm_start    what a recipe takes over from a bundle that is fine-tuned
 precision     which arithmetic is the fastest here
 
-networks      planes -> the fitted networks, one after another
+side_by_side  planes -> the fitted networks, as many at a time as fit (fit_child: one of them)
+networks      planes -> one fitted network
 fit           batches -> fitted weights: rate, validation, checkpoints, end
 learner       a network that learns, one step at a time
 loss          what it makes small
@@ -34,7 +37,9 @@ checkpoint    where a fit stands, as a file
 packing       fitted networks -> a bundle
 choosing      what the validation cases choose, into the bundle
 evidence      what each view says of them
-selection     weights of the views, thresholds and post-processing
+selection     weights of the views and thresholds
+mask_choices  divisions and post-processing (likely_divisions: which are tried)
+candidates    when a candidate takes the place of what is there
 card          the bundle's README.md
 history       its history.csv and training.png
 tensorboard   the same as events
@@ -42,6 +47,7 @@ tensorboard   the same as events
 cross_validation  `cross_validate`: folds, one by one, then all together
 folds             which cases a fold learns from, chooses with and is scored on
 held_out          scores of the held-out cases
-joining           finished folds -> tables and an ensemble
+finished_folds    which are there, and whether they belong together
+joining           finished folds -> tables (cross_validation_page) and an ensemble
 ensemble          bundles -> one bundle
 """

@@ -22,9 +22,9 @@ from .candidates import MARGIN
 from .card import model_card
 from .evidence import gather
 from .judging import Scores, score_facts
-from .preparation import StoredCase
 from .selection import THRESHOLDS, Selection, select, view_shares
 from .selection_card import selection_lines
+from .stored_cases import StoredCase
 
 
 def choose(

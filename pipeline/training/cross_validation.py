@@ -31,11 +31,11 @@ from .finished_folds import finished_folds, fold_folder
 from .folds import Fold, make_fold, taking_part
 from .held_out import read_held_out, score_held_out
 from .joining import CrossValidation, join_folds
-from .preparation import describe_cases
 from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
 from .rules import Reasons, settle
 from .speed import fitting_rate
+from .stored_cases import describe_cases
 from .warm_start import continued
 
 _IDENTITY, _RECIPE = "cross_validation.json", "recipe.toml"

@@ -21,7 +21,7 @@ from .augmentation import (
     read_nearest,
     vary_intensity,
 )
-from .preparation import PlaneStack
+from .plane_stacks import PlaneStack
 
 Shape2D = tuple[int, int]
 _AXES = ("R", "A", "S")

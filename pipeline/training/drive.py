@@ -19,13 +19,14 @@ from voxtile.progress import Progress, show_progress
 
 from .fingerprint import Fingerprint, take_fingerprint
 from .folds import Fold
-from .preparation import describe_cases, store_cases, store_planes
+from .plane_stacks import store_planes
 from .recipe import Recipe
 from .recipe_file import dump_recipe, read_recipe
 from .rules import Reasons, settle
 from .spec import make_spec
 from .speed import fitting_rate
 from .splits import check_values, split_cases
+from .stored_cases import describe_cases, store_cases
 from .tensorboard import scalar_events
 from .warm_start import check_output, continued
 from .workfolder import hold_same, working_folder

@@ -24,7 +24,7 @@ from voxtile.plan import Plan
 from voxtile.planes import to_planes
 from voxtile.volume import Volume, canonical
 
-from .preparation import StoredCase
+from .stored_cases import StoredCase
 
 _STEPS = 65535
 # Voxels that are looked at together: bounds what choosing needs beside the files.

@@ -12,7 +12,7 @@ from voxtile.metrics import count_overlaps
 from voxtile.models.spec import Label, ModelSpec
 from voxtile.plan import PlanWish, make_plan
 
-from .preparation import StoredCase
+from .stored_cases import StoredCase
 
 # Small, because the last batch of a volume is filled up; it changes no result.
 _VALIDATION_BATCH = 8

@@ -17,8 +17,9 @@ from .dataset import Sampling, TileBatches
 from .fit import Shown, fit
 from .judging import Scores, judge, score_facts
 from .learner import Learner
-from .preparation import PlaneStack, StoredCase
+from .plane_stacks import PlaneStack
 from .recipe import Recipe, settled
+from .stored_cases import StoredCase
 from .warm_start import starting_network
 
 

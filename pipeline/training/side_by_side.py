@@ -33,8 +33,9 @@ from voxtile.progress import Progress
 from .checkpoint import Row
 from .learner import has_gpu
 from .networks import FittedNetwork, NetworkFit, fit_network, fitted_network
-from .preparation import PlaneStack, StoredCase
+from .plane_stacks import PlaneStack
 from .recipe import Recipe
+from .stored_cases import StoredCase
 
 # A process that begins to fit takes seconds; each network must have much longer.
 _LEAST_S = 60.0

@@ -6,8 +6,8 @@ from pathlib import Path
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 
-from .preparation import StoredCase
 from .recipe import Recipe
+from .stored_cases import StoredCase
 
 
 def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list[Case]]:
