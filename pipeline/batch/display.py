@@ -62,6 +62,8 @@ def displayed(*, shown: bool) -> Iterator[Display]:
         False shows nothing at all.
     """
     with show_progress(shown=shown) as progress:
+        # The first run of a model translates its networks for this machine: seconds for each.
+        progress.begin("preparing the model", 1.0)
         yield Display(progress)
 
 

@@ -9,7 +9,7 @@ def selection_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     dice = facts["dice"]
     for view, weight in facts["weights"].items():
         if len(facts["weights"]) > 1:
-            yield f"{view}: validation Dice {dice[view]:.4f}, weight {weight:g}"
+            yield f"{view}: validation Dice {dice[view]:.4f}, weight {weight:.3g}"
     yield (
         f"validation Dice {dice['before']:.4f}, and {dice['chosen']:.4f} with what "
         f"{facts['cases']} cases chose: {chosen_words(facts)}"
@@ -43,7 +43,7 @@ def selection_section(facts: Mapping[str, Any] | None) -> str:
     if facts is None:
         return ""
     rows = [
-        f"| {view} alone | {facts['dice'][view]:.4f} | {weight:g} |"
+        f"| {view} alone | {facts['dice'][view]:.4f} | {weight:.3g} |"
         for view, weight in facts["weights"].items()
     ]
     together = "all views" if len(rows) > 1 else "as trained"
