@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from voxtile.division import divide
 from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
 from voxtile.postprocess import clean
+from voxtile.training.candidates import FEWEST
 from voxtile.training.ensemble import ensemble_spec
 from voxtile.training.likely_divisions import likely_divisions
-from voxtile.training.selection import FEWEST, DecidedMask, choose_divisions
+from voxtile.training.mask_choices import DecidedMask, choose_divisions
 from voxtile.volume import Axes, Volume, reorient
 
 LABELS = tuple(Label(value=value, name=f"label {value}", color="#e6194b") for value in (1, 2, 3))
