@@ -14,7 +14,7 @@ from .cli_manifest import app as manifest_app
 from .cli_models import app as models_app
 from .cli_results import compare, evaluate, export, report
 from .cli_run import merge, run, status
-from .cli_say import print_case, summary_lines, write_page
+from .cli_say import print_case, summary_lines, write_and_say
 from .cli_single import convert, segment
 from .cli_speed import bench, plan
 from .cli_train import train
@@ -79,7 +79,7 @@ def demo(
             typer.echo(line)
         typer.echo(f"report: {done.result.out / 'report.csv'}")
         typer.echo(f"masks:  {done.result.out / 'masks'}")
-        write_page(done.result.out, done.result.reports, manifest=done.cohort / "test.csv")
+        write_and_say(done.result.out, done.result.reports, manifest=done.cohort / "test.csv")
         scan, mask = done.cohort / "oblique.nii.gz", done.result.out / "masks/oblique.nii.gz"
         typer.echo(f"look:   itksnap -g {scan} -s {mask}")
         typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")

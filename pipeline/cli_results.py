@@ -16,7 +16,7 @@ from .cli_options import (
     Out,
     Root,
 )
-from .cli_say import finish, print_case, write_page
+from .cli_say import finish, print_case, write_and_say
 from .cli_words import (
     measures_of,
     words_of,
@@ -57,7 +57,7 @@ def evaluate(
             on_case=print_case,
         )
         if html:
-            write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
+            write_and_say(out, reports, manifest=manifest, root=root, predictions=predictions)
         finish(out, reports)
 
 
@@ -120,7 +120,7 @@ def report(
         columns = words_of(by) or ()
         check_columns(columns, reports)
         write_reports(run, reports, columns)
-        write_page(
+        write_and_say(
             run,
             reports,
             manifest=manifest,

@@ -38,7 +38,7 @@ from .cli_options import (
     read_policy,
 )
 from .cli_options import label_map as label_map_of
-from .cli_say import echo_lines, print_case, summary_lines, write_page
+from .cli_say import echo_lines, print_case, summary_lines, write_and_say
 from .cli_words import (
     cluster_of,
     engine_of,
@@ -209,7 +209,7 @@ def run(
                 on_event=display,
             )
         if html and how.shard is None:
-            write_page(out, result.reports, quiet=quiet, manifest=manifest, root=root)
+            write_and_say(out, result.reports, quiet=quiet, manifest=manifest, root=root)
         if not quiet:
             echo_lines(result_lines(result))
             if how.shard is None:

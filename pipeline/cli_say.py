@@ -37,7 +37,7 @@ def finish(out: Path, reports: "tuple[CaseReport, ...]") -> NoReturn:
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
-def write_page(
+def write_and_say(
     out: Path, reports: "Sequence[CaseReport]", *, quiet: bool = False, **choices: Any
 ) -> None:
     """Write the page, and say what it holds."""

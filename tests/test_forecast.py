@@ -119,7 +119,10 @@ def quick(monkeypatch) -> None:
 
     def free(bundle, engine):
         classes = bundle.spec.output_channels
-        one = lambda tiles: np.eye(classes, dtype=np.float32)[(tiles[..., 0] > 0) * 1]  # noqa: E731
+
+        def one(tiles):
+            return np.eye(classes, dtype=np.float32)[(tiles[..., 0] > 0) * 1]
+
         return (one,) * len(bundle.spec.networks)
 
     monkeypatch.setattr("voxtile.segmenter.load_models", free)
@@ -178,6 +181,22 @@ def test_a_forecast_names_sizes_tiles_arithmetic_and_what_would_fail(
     assert json.loads(json.dumps(forecast.as_json()))["sizes"][0]["tile"] == list(
         forecast.sizes[0].tile
     )
+
+
+def test_memory_counts_the_batch_that_waits_while_another_is_stitched(
+    cohort, sagittal, quick, monkeypatch
+) -> None:
+    monkeypatch.setattr("voxtile.batch.trials.Rates.memory_mb", lambda rates, step: 0.0)
+
+    def largest_mb() -> float:
+        forecast = make_forecast(cohort, sagittal, settings=KERAS)
+        return max(case.memory_mb for case in forecast.cases) - forecast.base_mb
+
+    waiting = largest_mb()
+    monkeypatch.setattr("voxtile.plan._ANSWER_BYTES", 0)
+    without = largest_mb()
+    # 4 tiles of 72x64, as the large case has, 5 slices in and 3 classes out, float32.
+    assert waiting - without == pytest.approx(4 * 72 * 64 * (5 + 3) * 4 / 1e6)
 
 
 def test_a_manifest_of_which_nothing_can_be_read_says_only_that(tmp_path, quick) -> None:
