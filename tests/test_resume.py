@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from training_cohort import TINY, cohort
 
 from voxtile import Bundle, load_bundle, train
 from voxtile.engines.keras_engine import build as build_network
-from voxtile.errors import EnvironmentFault
-from voxtile.training import fit
+from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.fingerprint import content_hash
+from voxtile.training import drive, fit, side_by_side, workfolder
 from voxtile.training.checkpoint import Standing, read_checkpoint, write_checkpoint
 from voxtile.training.judging import Scores
 from voxtile.training.learner import Learner
+from voxtile.training.recipe import Recipe
 from voxtile.training.recipe_file import dump_recipe
 
 # Dropout, because it has a state of its own; two networks, because each has a checkpoint.
@@ -147,3 +150,116 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None
     path.write_bytes(content)
     with pytest.raises(EnvironmentFault, match=r"is damaged .* remove it to fit this network anew"):
         read_checkpoint(path)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, where: Any, name: str) -> None:
+    """Let a function of a module be where somebody presses Ctrl-C."""
+
+    def pressed(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, pressed)
+
+
+def begin(manifest: Path, out: Path, recipe: Recipe) -> None:
+    """Begin a training that is interrupted when its networks are to be fitted."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, side_by_side, "fit_networks")
+        train(manifest, out, recipe=recipe, resume=True, progress=False)
+
+
+@pytest.mark.slow
+def test_it_goes_on_with_what_was_chosen_though_the_rules_would_choose_otherwise_here(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, epochs=None, minutes=0.02, filters=None)
+    monkeypatch.setattr(drive, "fitting_rate", lambda: 1e15)
+    begin(manifest, tmp_path / "out", recipe)
+    chosen = (tmp_path / "out.training/recipe.toml").read_bytes()
+    assert b"filters = 32  #" in chosen
+    monkeypatch.setattr(drive, "fitting_rate", lambda: 1e6)
+    bundle = train(manifest, tmp_path / "out", recipe=recipe, resume=True, progress=False)
+    assert (bundle.folder / "recipe.toml").read_bytes() == chosen
+    assert bundle.spec.training["recipe"]["filters"] == 32
+
+
+@pytest.mark.slow
+def test_a_network_keeps_its_time_where_fewer_are_fitted_at_a_time(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, epochs=None, minutes=10, members=1)
+    asked: list[tuple[float, int]] = []
+
+    def asking(*args: object, seconds: float, together: int, **kwargs: object) -> None:
+        asked.append((seconds, together))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side, "fit_networks", asking)
+    for at_once in (2, 1):
+        monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count, it=at_once: it)
+        with pytest.raises(KeyboardInterrupt):
+            train(manifest, tmp_path / "out", recipe=recipe, resume=True, progress=False)
+    assert asked == [(600, 2), (600, 1)]
+
+
+@pytest.mark.slow
+def test_the_hash_is_that_of_the_manifest_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = cohort(tmp_path, "tv")
+    before = content_hash(manifest)
+    fit = side_by_side.fit_networks
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        manifest.write_text(manifest.read_text() + "\n")
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(side_by_side, "fit_networks", meanwhile)
+    short = replace(RECIPE, epochs=1, steps_per_epoch=1)
+    bundle = train(manifest, tmp_path / "out", recipe=short, progress=False)
+    assert content_hash(manifest) != before
+    assert bundle.spec.training["manifest_sha256"] == before
+
+
+@pytest.mark.slow
+def test_killed_when_the_bundle_has_its_name_nothing_of_the_cases_stays(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, work = tmp_path / "out", tmp_path / "out.training"
+    short = replace(RECIPE, epochs=1, steps_per_epoch=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, workfolder, "_remove")
+        train(manifest, out, recipe=short, progress=False)
+    assert (work / "cases").exists()
+    done = load_bundle(out)
+    with pytest.raises(EnvironmentFault, match=r"out exists; .*out\.training goes with --resume"):
+        train(manifest, out, recipe=short, progress=False)
+    with pytest.raises(EnvironmentFault, match="a training with other recipe"):
+        train(manifest, out, recipe=RECIPE, resume=True, progress=False)
+    again = train(manifest, out, recipe=short, resume=True, progress=False)
+    assert again.sha256 == done.sha256
+    assert not work.exists()
+    with pytest.raises(EnvironmentFault, match=r"exists; choose another name or remove it first$"):
+        train(manifest, out, recipe=short, resume=True, progress=False)
+
+
+def test_a_folder_that_no_training_made_is_left_alone(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.training").mkdir()
+    (tmp_path / "out.training/notes.txt").write_text("mine")
+    with pytest.raises(EnvironmentFault, match="holds files that no training wrote; move them"):
+        train(manifest, tmp_path / "out", recipe=RECIPE, progress=False)
+    assert (tmp_path / "out.training/notes.txt").read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_costs_none_of_the_others(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "ttv")
+    begin(manifest, tmp_path / "out", RECIPE)
+    image = tmp_path / "1.nii"
+    content = image.read_bytes()
+    image.write_bytes(b"for a moment")
+    kept = sorted((tmp_path / "out.training/cases").iterdir())
+    with pytest.raises(ManifestError, match="case c1"):
+        train(manifest, tmp_path / "out", recipe=RECIPE, resume=True, progress=False)
+    assert sorted((tmp_path / "out.training/cases").iterdir()) == kept
+    image.write_bytes(content)
+    begin(manifest, tmp_path / "out", RECIPE)

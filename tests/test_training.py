@@ -113,17 +113,17 @@ def test_nothing_is_left_beside_the_bundle(trained: Trained) -> None:
 def test_overlapping_regions_train_by_time_and_an_interruption_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from voxtile.training import packing
+    from voxtile.training import drive
 
     whole = Label(value=1, name="whole", color="#e6194b", region=(1, 2))
     recipe = replace(TINY, epochs=None, minutes=0.02, labels=(whole, INNER))
-    publish = packing.publish
+    publish = drive.publish
 
-    def interrupt(bundle: Path, out: Path) -> None:
-        assert load_bundle(bundle).spec.activation == "sigmoid"
+    def interrupt(work: Path, out: Path) -> None:
+        assert load_bundle(work / "bundle").spec.activation == "sigmoid"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packing, "publish", interrupt)
+    monkeypatch.setattr(drive, "publish", interrupt)
     manifest = cohort(tmp_path)
     before = set(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
@@ -135,7 +135,7 @@ def test_overlapping_regions_train_by_time_and_an_interruption_loses_nothing(
         train(manifest, tmp_path / "out", recipe=recipe)
     with pytest.raises(EnvironmentFault, match="a training with other recipe; give it"):
         train(manifest, tmp_path / "out", recipe=replace(recipe, seed=1), resume=True)
-    monkeypatch.setattr(packing, "publish", publish)
+    monkeypatch.setattr(drive, "publish", publish)
     bundle = train(manifest, tmp_path / "out", recipe=recipe, resume=True)
     assert "epoch" not in capsys.readouterr().err  # nothing was left to fit
     assert bundle.spec.training["fit_seconds"] > 1
@@ -149,7 +149,15 @@ def test_a_bundle_is_fine_tuned_from_its_own_weights(trained: Trained, tmp_path:
         epochs=1, steps_per_epoch=2, batch=4, precision="float32", learning_rate=1e-7, ema=0
     )
     tuned = train(trained.manifest, tmp_path / "tuned", recipe=recipe, init=start.folder)
-    assert tuned.spec.training["init"] == {"name": "balls", "sha256": start.sha256}
+    known = [*start.spec.training["train"], *start.spec.training["val"]]
+    assert tuned.spec.training["init"] == {
+        "name": "balls",
+        "sha256": start.sha256,
+        "cases": sorted(known),
+        "seen": start.spec.training["val"],
+    }
+    # It is validated on cases that its start has seen, and says so.
+    assert "1 of the 1 cases" in (tuned.folder / "README.md").read_text()
     same = ("channels", "context_slices", "spacing_mm", "intensity", "tile", "labels", "views")
     assert [getattr(tuned.spec, key) for key in same] == [getattr(start.spec, key) for key in same]
     assert "filters = 4\n" in (tuned.folder / "recipe.toml").read_text()

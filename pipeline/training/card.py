@@ -6,6 +6,7 @@ from voxtile.models.spec import ModelSpec
 
 from .recipe import BUDGETS
 from .selection_card import selection_section
+from .warm_start import seen_words
 
 
 def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
@@ -127,7 +128,12 @@ def _init(facts: dict[str, Any]) -> str:
     """Return what the weights began with, in words."""
     if "init" not in facts:
         return ""
-    return f" It began with the weights of {facts['init']['name']} ({facts['init']['sha256']})."
+    init = facts["init"]
+    words = f" It began with the weights of {init['name']} ({init['sha256']})."
+    if "fold" in facts:  # its scores are those of the cross-validation, told there
+        return words
+    warning = seen_words(init, facts["n_val"])
+    return words + (f" {warning}." if warning else "")
 
 
 def _by_network(networks: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ machines, and copied together.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from .rules import Reasons, settle
 from .speed import fitting_rate
 from .stored_cases import describe_cases
 from .warm_start import continued
+from .workfolder import sweep
 
 _IDENTITY, _RECIPE = "cross_validation.json", "recipe.toml"
 
@@ -105,7 +107,10 @@ def cross_validate(
     cases = read_manifest(manifest, root=root)
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
     numbers = range(count) if only is None else [only]
-    folds = [make_fold(cases, count, number, asked.seed, manifest) for number in numbers]
+    folds = [
+        replace(make_fold(cases, count, number, asked.seed, manifest), manifest_sha256=digest)
+        for number in numbers
+    ]
     _check_folds(out, count, {"manifest_sha256": digest, "count": count, "seed": asked.seed})
     if not join:
         start = None if init is None else load_bundle(init)
@@ -129,6 +134,7 @@ def cross_validate(
             common = _common_recipe(out, cases, asked, manifest, identity, progress=progress)
         for fold in open_folds:
             folder = fold_folder(out, fold.number)
+            sweep(folder)
             if not (folder / "spec.json").exists():
                 say(_words(fold))
                 train(

@@ -12,6 +12,7 @@ from voxtile.summary import summary_table
 from .finished_folds import FinishedFold
 from .held_out import FUSED
 from .selection_card import chosen_words
+from .warm_start import seen_words
 
 # Metrics that people are shown; the table has all.
 SHOWN = ("dice", "iou", "hd95_mm")
@@ -55,8 +56,10 @@ def cross_validation_page(
         "",
         f"{len(folds)} folds of {cases} cases of `{facts['manifest']}`, by patient group, seed "
         f"{facts['fold']['seed']}. Every case was segmented once, by the fold that had held it "
-        "out: it was not learnt from and chose nothing."
-        + (f" {failed} cases failed." if failed else ""),
+        "out: it was not learnt from and chose nothing, except that the rules of the recipe looked "
+        "at all cases (sizes, spacings, intensities)."
+        + (f" {failed} cases failed." if failed else "")
+        + _seen(folds, cases),
         "",
         "Mean ± SD over cases; in brackets the 95 % interval of the mean (percentile bootstrap "
         "over patient groups).",
@@ -79,6 +82,14 @@ def cross_validation_page(
         lines.append("| " + " | ".join(map(_escaped, cells)) + " |")
     lines += ["", *_fold_lines(table, folds)]
     return "\n".join(lines) + "\n"
+
+
+def _seen(folds: Sequence[FinishedFold], cases: int) -> str:
+    """Return how many held-out cases the networks knew before, where they began with others."""
+    inits = [fold.bundle.spec.training.get("init", {}) for fold in folds]
+    seen = [case_id for init in inits for case_id in init.get("seen", ())]
+    warning = seen_words({**inits[0], "seen": seen}, cases)
+    return f" **{warning}.**" if warning else ""
 
 
 def _fold_lines(table: pd.DataFrame, folds: Sequence[FinishedFold]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.case import Case, read_manifest
 from voxtile.domain import describe_scan, training_domain
 from voxtile.files import write_text
+from voxtile.fingerprint import content_hash
 from voxtile.manifest.dealing import unit_name
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
@@ -28,8 +29,11 @@ from .speed import fitting_rate
 from .splits import check_values, split_cases
 from .stored_cases import describe_cases, store_cases
 from .tensorboard import scalar_events
-from .warm_start import check_output, continued
-from .workfolder import hold_same, working_folder
+from .warm_start import check_output, continued, seen_words, warm_start_facts
+from .workfolder import hold_same, publish, remembered, sweep, working_folder
+
+# In the working folder: every choice, once made.
+_RECIPE = "recipe.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,10 @@ def train(
     asked = recipe or Recipe()
     start = None if init is None else load_bundle(init)
     licence_text = None if licence is None else Path(licence).read_bytes()
-    cases = read_manifest(manifest, root=root) if fold is None else fold.cases
+    if fold is None:
+        cases, digest = read_manifest(manifest, root=root), content_hash(manifest)
+    else:
+        cases, digest = fold.cases, fold.manifest_sha256
     training, validation = split_cases(cases, manifest)
     identity = {
         "voxtile-training": 1,
@@ -164,6 +171,8 @@ def train(
         "validation cases": [case.case_id for case in validation],
         "init": None if start is None else start.sha256,
     }
+    if resume and sweep(out, identity):
+        return load_bundle(out)
     with (
         working_folder(out, identity, resume=resume) as work,
         show_progress(shown=progress) as shown,
@@ -190,10 +199,15 @@ def train(
             description=description,
             channels=channels,
             manifest=manifest,
+            work=work,
         )
         check_values(judged, validation, plan.recipe, manifest)
         if start is not None:
             check_output(plan.spec, start)
+            scored = validation if fold is None else fold.held_out
+            begun_with = warm_start_facts(start, [case.case_id for case in scored])
+            if warning := seen_words(begun_with, len(scored)):
+                shown.line(f"warning: {warning}")
         plan = _in_some_precision(plan, start, work, shown)
         shown.begin("cutting planes", len(learnt))
         stacks, scans = [], []
@@ -204,11 +218,14 @@ def train(
 
         from .choosing import choose
         from .networks import histories
-        from .packing import provenance, publish, write_bundle
+        from .packing import provenance, write_bundle
         from .side_by_side import at_a_time, fit_networks
 
         count = len(plan.spec.networks)
         together = at_a_time(plan.recipe, count)
+        # Another machine may do more or fewer at a time; each keeps the time that it was given.
+        planned = remembered(work, "networks at a time", together)
+        minutes = plan.recipe.minutes
         before = monotonic()
         fitted = fit_networks(
             plan.spec,
@@ -217,24 +234,25 @@ def train(
             judged,
             work,
             start=start,
+            seconds=None if minutes is None else 60 * minutes * planned / count,
             together=together,
             shown=shown,
             on_row=write_row,
         )
         beside = monotonic() - begin - (monotonic() - before)
         # Over all starts; networks that were fitted at the same time count once.
-        fit_seconds = sum(one.standing.seconds for one in fitted) / together
+        fit_seconds = sum(one.standing.seconds for one in fitted) / planned
         facts = {
             "seconds": round(beside + fit_seconds, 1),
             "fit_seconds": round(fit_seconds, 1),
             "parameters": sum(one.parameters for one in fitted),
             "steps": sum(one.standing.step for one in fitted),
-            **provenance(manifest, training, validation, plan.recipe),
+            **provenance(manifest, digest, training, validation, plan.recipe),
             "networks": [one.facts(plan.spec) for one in fitted],
             "domain": training_domain(scans),
         }
         if start is not None:
-            facts["init"] = {"name": start.spec.name, "sha256": start.sha256}
+            facts["init"] = begun_with
         if fold is not None:
             facts["fold"] = fold.facts()
         write_bundle(
@@ -243,7 +261,7 @@ def train(
             [one.file for one in fitted],
             facts,
             fingerprint=plan.fingerprint,
-            recipe_text=dump_recipe(plan.recipe, plan.reasons),
+            recipe_text=(work / _RECIPE).read_text("utf-8"),
             histories=histories(fitted),
             licence=licence_text,
         )
@@ -251,7 +269,7 @@ def train(
         groups = [unit_name(case.group, case.case_id) for case in validation]
         for line in choose(work / "bundle", judged, groups, work / "choosing"):
             shown.line(line)
-        publish(work / "bundle", out)
+        publish(work, out)
     return load_bundle(out)
 
 
@@ -293,9 +311,19 @@ def _plan(
     description: str,
     channels: tuple[str, ...],
     manifest: Path,
+    work: Path | None = None,
 ) -> TrainingPlan:
-    """Return what follows from the fingerprint and what was asked for."""
-    recipe, reasons = settle(asked, fingerprint, rate=fitting_rate())
+    """Return what an earlier start has chosen, or what follows from the fingerprint and the wish.
+
+    Rules look at the machine, too: at another place they might choose
+    otherwise, and what was learnt would not fit.
+    """
+    place = None if work is None else work / _RECIPE
+    reasons: Reasons = {}
+    if place is not None and place.exists():
+        recipe = read_recipe(place)
+    else:
+        recipe, reasons = settle(asked, fingerprint, rate=fitting_rate())
     spec = make_spec(name, description, channels, recipe, manifest)
     return TrainingPlan(fingerprint, recipe, reasons, spec)
 
@@ -303,20 +331,19 @@ def _plan(
 def _in_some_precision(
     plan: TrainingPlan, start: Bundle | None, work: Path, shown: Progress
 ) -> TrainingPlan:
-    """Return the plan with a precision: as asked, as an earlier start measured, or measured now."""
-    place = work / "recipe.toml"
+    """Return the plan with a precision, measured unless it was asked for, and write its recipe."""
+    place = work / _RECIPE
+    if place.exists():
+        return plan
     if plan.recipe.precision is None:
-        if place.exists():
-            precision, why = read_recipe(place).precision, "measured when this training began"
-        else:
-            from .networks import build_network
-            from .precision import choose_precision
+        from .networks import build_network
+        from .precision import choose_precision
 
-            shown.begin("measuring precisions", 1)
-            network = build_network(plan.spec, plan.recipe, 0, start)
-            precision, why = choose_precision(
-                network, plan.recipe, softmax=plan.spec.activation == "softmax"
-            )
+        shown.begin("measuring precisions", 1)
+        network = build_network(plan.spec, plan.recipe, 0, start)
+        precision, why = choose_precision(
+            network, plan.recipe, softmax=plan.spec.activation == "softmax"
+        )
         plan = replace(
             plan,
             recipe=replace(plan.recipe, precision=precision),

@@ -39,6 +39,8 @@ class Fold:
         To learn from, split ``train``, and to choose with, split ``val``.
     held_out : tuple of Case
         To be scored on; they choose nothing.
+    manifest_sha256 : str
+        Of the manifest as it was divided; it may change while folds are trained.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Fold:
     seed: int
     cases: tuple[Case, ...]
     held_out: tuple[Case, ...]
+    manifest_sha256: str = ""
 
     def facts(self) -> dict[str, Any]:
         """Return what the bundle of the fold says of it."""

@@ -14,7 +14,6 @@ from pydantic_core import to_jsonable_python
 
 import voxtile
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault
 from voxtile.files import replacing, write_json, write_text
 from voxtile.models.backend import keras
 from voxtile.models.bundle import load_bundle
@@ -27,12 +26,20 @@ from .recipe import Recipe
 
 
 def provenance(
-    manifest: Path, training: Sequence[Case], validation: Sequence[Case], recipe: Recipe
+    manifest: Path,
+    manifest_sha256: str,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    recipe: Recipe,
 ) -> dict[str, Any]:
-    """Return what a network was trained from, and with."""
+    """Return what a network was trained from, and with.
+
+    The manifest may have changed since it was read; its hash is that of what
+    was read.
+    """
     return {
         "manifest": manifest.name,
-        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "manifest_sha256": manifest_sha256,
         "n_train": len(training),
         "n_val": len(validation),
         "train": [case.case_id for case in training],
@@ -111,13 +118,3 @@ def write_bundle(
         with replacing(folder / "LICENSE") as file:
             file.write(licence)
     load_bundle(folder)  # before it gets its name: what cannot be loaded is no bundle
-
-
-def publish(bundle: Path, out: Path) -> None:
-    """Give the finished bundle its name, in one step."""
-    try:
-        bundle.rename(out)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{out} cannot be made ({error.strerror}); did it appear while the training ran?"
-        ) from error

@@ -56,6 +56,7 @@ def fit_networks(
     work: Path,
     *,
     start: Bundle | None = None,
+    seconds: float | None = None,
     together: int = 1,
     shown: Progress,
     on_row: OnRow = lambda network, row: None,
@@ -76,6 +77,8 @@ def fit_networks(
         there.
     start : Bundle, optional
         To begin with its weights.
+    seconds : float, optional
+        That each network is fitted for, with a budget of minutes.
     together : int
         Networks at a time, each in a process of its own if more than one;
         from `at_a_time`.
@@ -91,8 +94,6 @@ def fit_networks(
         If a loss becomes NaN or infinite.
     """
     count = len(spec.networks)
-    seconds = None if recipe.minutes is None else 60 * recipe.minutes
-    each = None if seconds is None else seconds * together / count
     fits = [
         NetworkFit(
             spec,
@@ -102,12 +103,12 @@ def fit_networks(
             tuple(judged),
             work,
             start,
-            each,
+            seconds,
         )
         for number, entry in enumerate(spec.networks)
     ]
     if together > 1:
-        lines = legs(count, together, inf if seconds is None else seconds)
+        lines = legs(count, together, inf if seconds is None else seconds * count / together)
         _fit_side_by_side(fits, lines, shown, on_row)
     else:
         for this in fits:

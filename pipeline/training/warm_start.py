@@ -1,6 +1,6 @@
 """Fine-tuning: what a recipe takes over from the bundle that a training begins with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -124,3 +124,41 @@ def check_output(spec: ModelSpec, start: Bundle) -> None:
             f"{start.folder} has {start.spec.activation} outputs, but these labels need "
             f"{spec.activation}; train from scratch"
         )
+
+
+def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
+    """Return what is told of a start: which bundle, and which scored cases it has seen.
+
+    Parameters
+    ----------
+    start : Bundle
+    scored : sequence of str
+        Ids of the cases that scores will be told of.
+
+    Returns
+    -------
+    dict
+        `name`, `sha256`; `cases`, the ids that it, or what it began with,
+        learnt from or chose with; `seen`, the scored ones among them. Ids are
+        all that a bundle knows of its cases: another cohort may have the same.
+    """
+    training = start.spec.training
+    before = training.get("init", {}).get("cases", ())
+    cases = {*training.get("train", ()), *training.get("val", ()), *before}
+    return {
+        "name": start.spec.name,
+        "sha256": start.sha256,
+        "cases": sorted(cases),
+        "seen": [case_id for case_id in scored if case_id in cases],
+    }
+
+
+def seen_words(facts: Mapping[str, Any], scored: int) -> str:
+    """Return a sentence on scored cases that a start has seen; empty where there are none."""
+    count = len(facts.get("seen", ()))
+    if not count:
+        return ""
+    return (
+        f"{count} of the {scored} cases that scores are told of have ids that {facts['name']} "
+        "learnt from or chose with: if they are the same cases, their scores are too good"
+    )

@@ -7,8 +7,9 @@
       <network>/         checkpoint.npz of each network
       bundle/            the finished bundle, before it gets its name
 
-It survives anything: a killed training goes on from here with ``--resume``.
-It holds patient data, and is removed when the bundle is in its place.
+It survives anything: a killed training goes on from here with ``--resume``,
+with the choices that were made when it began, on whatever machine. It holds
+patient data, and is removed when the bundle is in its place.
 """
 
 import json
@@ -20,9 +21,10 @@ from typing import Any
 
 from voxtile.batch.lock import locked
 from voxtile.errors import EnvironmentFault, ManifestError
-from voxtile.files import clear_temporary, write_json
+from voxtile.files import clear_temporary, remove, write_json
 
 _IDENTITY = "training.json"
+_PUBLISHED = "published"
 
 
 @contextmanager
@@ -46,29 +48,81 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
         If `out` exists, the disk refuses, another process holds the folder,
         or the training there is not this one.
     """
-    if out.exists():
-        raise EnvironmentFault(f"{out} exists; choose another name or remove it first")
     work = working_place(out)
+    if out.exists():
+        left = f"; what its training left in {work} goes with --resume" if _has_ended(out) else ""
+        raise EnvironmentFault(f"{out} exists; choose another name or remove it first{left}")
     found = (work / _IDENTITY).exists()
     if found and not resume:
         raise EnvironmentFault(
             f"{work} holds a training that was interrupted; go on with it by --resume, or remove "
             "the folder to begin anew"
         )
+    if not found:
+        _refuse_foreign(work)
     with locked(work):
         clear_temporary(work)
         if found:
             _check_same(work, identity)
+            _forget(work, _PUBLISHED)
         else:
             write_json(work / _IDENTITY, identity)
         try:
             yield work
         except (ManifestError, ValueError):
-            # Nothing was learnt yet that could be lost, and what was asked for has to change.
-            if not list(work.glob("*/checkpoint.npz")):
-                shutil.rmtree(work, ignore_errors=True)
+            # What was asked for has to change. Of an earlier start nothing is lost: what it could
+            # not read may be there again.
+            if not found and not list(work.glob("*/checkpoint.npz")):
+                _remove(work)
             raise
-        shutil.rmtree(work, ignore_errors=True)
+        _remove(work)
+
+
+def publish(work: Path, out: Path) -> None:
+    """Give ``bundle`` in a working folder its name, in one step.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is something of this name now, or the disk refuses.
+    """
+    remembered(work, _PUBLISHED, True)
+    try:
+        (work / "bundle").rename(out)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{out} cannot be made ({error.strerror}); did it appear while the training ran?"
+        ) from error
+
+
+def sweep(out: Path, identity: Mapping[str, Any] | None = None) -> bool:
+    """Remove the working folder of a training that was killed when its bundle had its name.
+
+    Parameters
+    ----------
+    out : Path
+        The bundle.
+    identity : mapping, optional
+        Of the training that should go on; any unless given.
+
+    Returns
+    -------
+    bool
+        Whether there was one: `out` is what it made.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it was another training, or another process holds the folder.
+    """
+    if not _has_ended(out):
+        return False
+    work = working_place(out)
+    with locked(work):
+        if identity is not None:
+            _check_same(work, identity)
+        _remove(work)
+    return True
 
 
 def working_place(out: Path) -> Path:
@@ -76,8 +130,8 @@ def working_place(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
-def hold_same(work: Path, name: str, value: Any) -> None:
-    """Remember something about this training, or refuse if it was otherwise before.
+def remembered(work: Path, name: str, value: Any) -> Any:
+    """Return what this training remembers by a name: `value`, if this is the first time.
 
     Parameters
     ----------
@@ -89,22 +143,68 @@ def hold_same(work: Path, name: str, value: Any) -> None:
     Raises
     ------
     EnvironmentFault
+        If ``training.json`` cannot be read.
     """
+    identity = _identity(work)
+    if name not in identity:
+        identity[name] = value
+        write_json(work / _IDENTITY, identity)
+    return identity[name]
+
+
+def hold_same(work: Path, name: str, value: Any) -> None:
+    """Remember something about this training, or refuse if it was otherwise before.
+
+    Parameters and errors are those of `remembered`.
+    """
+    if remembered(work, name, value) != value:
+        raise _changed(work, [name])
+
+
+def _identity(work: Path) -> dict[str, Any]:
+    """Return what a working folder says that it holds."""
     try:
         identity: dict[str, Any] = json.loads((work / _IDENTITY).read_bytes())
     except (OSError, ValueError) as error:
         raise _unreadable(work) from error
-    if identity.setdefault(name, value) != value:
-        raise _changed(work, [name])
-    write_json(work / _IDENTITY, identity)
+    return identity
+
+
+def _forget(work: Path, name: str) -> None:
+    """Remember nothing by a name."""
+    identity = _identity(work)
+    if identity.pop(name, None) is not None:
+        write_json(work / _IDENTITY, identity)
+
+
+def _has_ended(out: Path) -> bool:
+    """Whether the working folder is that of a training whose bundle has its name already."""
+    work = working_place(out)
+    if not out.exists() or not (work / _IDENTITY).exists() or (work / "bundle").exists():
+        return False
+    return _PUBLISHED in _identity(work)
+
+
+def _refuse_foreign(work: Path) -> None:
+    """Refuse a folder that no training made: it would be removed in the end."""
+    if work.exists() and any(not path.name.startswith(".") for path in work.iterdir()):
+        raise EnvironmentFault(
+            f"{work} is where this training would keep its work, and holds files that no training "
+            "wrote; move them away, or choose another name"
+        )
+
+
+def _remove(work: Path) -> None:
+    """Remove a working folder; what says that it is one goes last."""
+    for path in work.iterdir():
+        if path.name != _IDENTITY:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _check_same(work: Path, identity: Mapping[str, Any]) -> None:
     """Refuse to go on with another training."""
-    try:
-        known: dict[str, Any] = json.loads((work / _IDENTITY).read_bytes())
-    except (OSError, ValueError) as error:
-        raise _unreadable(work) from error
+    known = _identity(work)
     # Through JSON, as what was written: tuples became lists.
     now = json.loads(json.dumps(dict(identity)))
     changed = [name for name in now if now[name] != known.get(name)]
