@@ -13,6 +13,7 @@ from voxtile.models.spec import Label
 from .case import Case
 from .errors import ManifestError
 from .metric_names import nsd_column
+from .run_facts import current_settings
 from .scan import Notice
 from .scoring import Measures, Score, count_components, score
 from .volume import Volume
@@ -102,6 +103,7 @@ class CaseReport:
     group: str | None
     extras: dict[str, str]
     qc: dict[str, Any] = field(default_factory=dict)
+    settings_sha256: str = ""
 
     def dump(self) -> str:
         """Return the report as JSON text; numbers that are not finite become null."""
@@ -132,6 +134,8 @@ def read_case_report(path: Path) -> CaseReport:
 def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
     """Read every case of a run folder, in the order of its ``report.csv``, then by id.
 
+    Cases that only an earlier run with other settings has done are left out.
+
     Raises
     ------
     ManifestError
@@ -146,6 +150,20 @@ def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
         raise ManifestError([f"{out}: {error}; run the case again"]) from error
     if not reports:
         raise ManifestError([f"{out} is no run folder: it has no cases/*.json"])
+    settings = current_settings(out)
+    if settings is not None:
+        reports = {
+            case_id: report
+            for case_id, report in reports.items()
+            if report.settings_sha256 == settings
+        }
+        if not reports:
+            raise ManifestError(
+                [
+                    f"{out} has no case of its last run, only those of an earlier one with "
+                    "another model or settings; run it to the end"
+                ]
+            )
     known = [case_id for case_id in _written_order(out) if case_id in reports]
     return tuple(reports[case_id] for case_id in dict.fromkeys((*known, *reports)))
 
@@ -224,6 +242,7 @@ def failed_report(
     measures: Measures | None = None,
     warnings: Iterable[Notice] = (),
     fingerprint: str = "",
+    settings_sha256: str = "",
     timings_s: dict[str, float] | None = None,
     seconds: float = 0.0,
     peak_memory_mb: float | None = None,
@@ -248,6 +267,7 @@ def failed_report(
         split=case.split,
         group=case.group,
         extras=dict(case.extras),
+        settings_sha256=settings_sha256,
     )
 
 

@@ -224,10 +224,16 @@ def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
     if volume.array.ndim == 3:
         write_volume(path, volume)
         return
-    stem, _, ending = path.name.partition(".nii")
-    for index, channel in enumerate(channels):
-        name = path.with_name(f"{stem}_{channel}.nii{ending}")
+    for index, name in enumerate(channel_paths(path, channels)):
         write_volume(name, volume.with_array(volume.array[..., index]))
+
+
+def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of an image's channels: of one channel `path` itself."""
+    if len(channels) == 1:
+        return (path,)
+    stem, _, ending = path.name.partition(".nii")
+    return tuple(path.with_name(f"{stem}_{channel}.nii{ending}") for channel in channels)
 
 
 def _write(path: Path, header: Nifti1Header, array: np.ndarray) -> None:

@@ -4,6 +4,8 @@ The only file that knows all of them. What happens to many cases is the
 business of `voxtile.batch`.
 """
 
+import hashlib
+import json
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,17 +15,24 @@ from typing import Any
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 
+from . import __version__
 from .case import Case, Split
 from .case_report import CaseReport, failed_report, label_rows
 from .confidence import EntropyWatch
 from .engines import Engine, Model, Wish
 from .errors import CaseError, EnvironmentFault
-from .export import Finished, check_formats, export_case, keeping_probabilities
+from .export import (
+    Finished,
+    check_formats,
+    export_case,
+    forget_exports,
+    keeping_probabilities,
+)
 from .files import remove
 from .fingerprint import case_fingerprint, content_hash
 from .journal import Journal, peak_memory_mb
 from .montage import montage, write_montage
-from .nifti import write_channels, write_mask
+from .nifti import channel_paths, write_channels, write_mask
 from .plan import Plan, PlanWish
 from .qc import inspect_case
 from .reading import policy_of, read_channels
@@ -127,15 +136,22 @@ class Job:
         CaseError
             If an input cannot be read.
         """
-        return case_fingerprint(
-            case,
-            {
-                "model": self.bundle.sha256,
-                "plans": [plan.decisive() for plan in self.plans],
-                "engine": self.engine.decisive(),
-                "settings": self.settings.decisive(),
-            },
-        )
+        return case_fingerprint(case, self._decisive())
+
+    @property
+    def settings_sha256(self) -> str:
+        """The hash of all that decides the result of every case, beside its inputs."""
+        parts = {"settings": self._decisive(), "version": __version__}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _decisive(self) -> dict[str, Any]:
+        """Return model, plan, engine and settings, as far as they change a result."""
+        return {
+            "model": self.bundle.sha256,
+            "plans": [plan.decisive() for plan in self.plans],
+            "engine": self.engine.decisive(),
+            "settings": self.settings.decisive(),
+        }
 
     def mask_path(self, case_id: str) -> Path:
         """Return where a case's mask goes."""
@@ -148,6 +164,24 @@ class Job:
     def picture_path(self, case_id: str) -> Path:
         """Return where a case's picture goes."""
         return self.out / "qc" / f"{case_id}.png"
+
+    def forget(self, case_id: str) -> None:
+        """Remove everything that the folder has of a case but its record.
+
+        Raises
+        ------
+        EnvironmentFault
+            If it cannot be removed.
+        """
+        remove(self.mask_path(case_id))
+        remove(self.picture_path(case_id))
+        self.forget_beside(case_id)
+
+    def forget_beside(self, case_id: str) -> None:
+        """Remove what goes with a case's mask and would not fit another: image and exports."""
+        for path in channel_paths(self.image_path(case_id), self.bundle.spec.channels):
+            remove(path)
+        forget_exports(self.out, case_id)
 
 
 def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
@@ -163,6 +197,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
     with journal.stage("read"):
         scan = read_channels(case, spec.channels, settings.policy)
         journal.note(scan.notices)
+        job.forget_beside(case.case_id)
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, spec.labels, settings, journal)
@@ -255,7 +290,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         with journal.stage("fingerprint"):
             fingerprint = job.fingerprint(case)
         report = run_case(case, job, segmenter, journal)
-        return replace(report, fingerprint=fingerprint)
+        return replace(report, fingerprint=fingerprint, settings_sha256=job.settings_sha256)
     except EnvironmentFault:
         raise
     except CaseError as error:
@@ -272,8 +307,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
             f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    for path_of in (job.mask_path, job.image_path, job.picture_path):
-        remove(path_of(case.case_id))
+    job.forget(case.case_id)
     return failed_report(
         case,
         job.bundle.spec.labels,
@@ -281,6 +315,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         measures=job.settings.measures,
         warnings=journal.notices,
         fingerprint=fingerprint,
+        settings_sha256=job.settings_sha256,
         timings_s=dict(journal.seconds),
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),

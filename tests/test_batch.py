@@ -28,11 +28,14 @@ from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.batch.display import Display, result_lines
 from voxtile.batch.drive import run_manifest
+from voxtile.batch.merge import merge_shards
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.shard import Shard
 from voxtile.batch.status import read_status, status_lines
+from voxtile.case_report import read_case_reports
 from voxtile.engines import Wish, choose_engine
 from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.export.finished import finished_cases
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelError
 from voxtile.nifti import write_volume
@@ -198,8 +201,6 @@ def test_shards_make_the_same_as_one_run(tmp_path: Path) -> None:
     for index in (1, 3):
         run_faulty(manifest, out, BatchSettings(shard=Shard(index, 3)))
         assert not (out / "report.csv").exists()
-    from voxtile.batch.merge import merge_shards
-
     merged = merge_shards(out)
     assert (merged.done, merged.missing) == (5, ("c001", "c004"))
     with pytest.raises(ManifestError, match="holds shards of 3, not of 4"):
@@ -212,8 +213,6 @@ def test_shards_make_the_same_as_one_run(tmp_path: Path) -> None:
 
 
 def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
-    from voxtile.batch.merge import merge_shards
-
     manifest = sound_cases(tmp_path, 4)
     out = tmp_path / "out"
     with pytest.raises(ManifestError, match="holds no shards"):
@@ -227,6 +226,57 @@ def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
     )
     with pytest.raises(ManifestError, match=r"another plan than run-1-of-2\.json"):
         merge_shards(out)
+
+
+OTHER = RunSettings(plan=PlanWish(overlap=0.1))
+
+
+def test_cases_that_only_an_earlier_model_has_done_count_for_nobody(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 4)
+    out = tmp_path / "out"
+    run_faulty(manifest, out)
+    run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)), settings=OTHER)
+    status = read_status(out)
+    assert (status.done, status.missing) == (2, ("c001", "c003"))
+    assert [report.case_id for report in read_case_reports(out)] == ["c000", "c002"]
+    merged = merge_shards(out)
+    assert (merged.done, merged.missing) == (2, ("c001", "c003"))
+    rows = (out / "report.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["case_id", "c000", "c002"]
+    # Nothing is lost: with the earlier settings they still hold.
+    assert run_faulty(manifest, out).kept == 2
+    assert read_status(out).done == 4
+
+
+def test_a_folder_of_an_earlier_model_alone_has_nothing_to_report(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 2)
+    out = tmp_path / "out"
+    run_faulty(manifest, out)
+    sooner = manifest.with_name("sooner.csv")
+    sooner.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))
+    run_faulty(sooner, out, settings=OTHER)
+    assert [report.case_id for report in read_case_reports(out)] == ["c000"]
+    assert [case.case_id for case in finished_cases(out)] == ["c000"]
+    (out / "cases/c000.json").unlink()
+    with pytest.raises(ManifestError, match="only those of an earlier one with another model"):
+        read_case_reports(out)
+
+
+def test_shards_that_are_joined_are_summarised_by_the_columns_that_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    manifest = sound_cases(tmp_path, 4)
+    lines = manifest.read_text().splitlines()
+    sites = ["site", "A", "A", "B", "B"]
+    manifest.write_text("\n".join(map(",".join, zip(lines, sites, strict=True))))
+    by_site = RunSettings(by=("site",))
+    run_faulty(manifest, tmp_path / "whole", settings=by_site)
+    for index in (1, 2):
+        shard = BatchSettings(shard=Shard(index, 2))
+        run_faulty(manifest, tmp_path / "out", shard, settings=by_site)
+    merge_shards(tmp_path / "out")
+    assert "site,B" in (tmp_path / "out/summary.csv").read_text()
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

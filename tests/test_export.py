@@ -28,6 +28,7 @@ from voxtile.export.slicer import write_seg_nrrd
 from voxtile.export.surfaces import glb, stl
 from voxtile.models.spec import Concept, Label, Network
 from voxtile.nifti import read_nifti
+from voxtile.plan import PlanWish
 from voxtile.run import RunSettings
 from voxtile.volume import Volume
 
@@ -333,3 +334,30 @@ def test_the_command_says_what_became_of_each(run_folder: Path) -> None:
     assert "a  dicom-seg  failed  no_source: a DICOM SEG refers to its series" in done.output
     assert runner.invoke(app, ["export", str(run_folder), "--to", "x"]).exit_code == 2
     assert runner.invoke(app, ["export", "nowhere", "--to", "stl"]).exit_code == 4
+
+
+def test_exports_of_an_earlier_run_go_with_the_mask_that_they_were_made_from(
+    tmp_path: Path,
+) -> None:
+    def files(case_id: str) -> list[str]:
+        """What there is of a case beside the mask and its record."""
+        found = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        names = [str(path.relative_to(tmp_path / "out")) for path in found]
+        return [name for name in names if case_id in name and name.startswith("exports")]
+
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, name) for name in ("p1", "q1")])
+    everything = tuple(name for name in FORMATS if not name.startswith("dicom"))
+    first = RunSettings(exports=(*everything, "probabilities"))
+    out = tmp_path / "out"
+    run_manifest(manifest, make_bundle(), out, models=[threshold_model], settings=first)
+    # seg.nrrd, two of BIDS, binary, STL, GLB, probabilities; label tables are of all cases.
+    assert len(files("p1")) == len(files("q1")) == 7
+    kept = files("q1")
+    alone = write_manifest(tmp_path, [{"case_id": "p1", "image": "p1.nii.gz", "label": ""}])
+    other = RunSettings(plan=PlanWish(overlap=0.1), exports=("binary",))
+    run_manifest(alone, make_bundle(), out, models=[threshold_model], settings=other)
+    assert files("p1") == ["exports/binary/p1/1_ball.nii.gz"]
+    (tmp_path / "p1.nii.gz").write_bytes(b"no scan")
+    run_manifest(alone, make_bundle(), out, models=[threshold_model], settings=other)
+    assert files("p1") == []
+    assert files("q1") == kept

@@ -14,7 +14,7 @@ from voxtile.case import Case, read_manifest
 from voxtile.case_report import CaseReport, failed_report
 from voxtile.engines import CALLABLE, Model, choose_engine
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
-from voxtile.files import remove, write_json
+from voxtile.files import write_json
 from voxtile.fingerprint import content_hash
 from voxtile.journal import Journal
 from voxtile.memory import free_memory_mb
@@ -333,10 +333,10 @@ class _Drive:
             Notice(loss.reason.code, sentence),
             measures=job.settings.measures,
             fingerprint=fingerprint,
+            settings_sha256=job.settings_sha256,
             seconds=loss.seconds,
         )
-        remove(job.mask_path(case.case_id))
-        remove(job.picture_path(case.case_id))
+        job.forget(case.case_id)
         ledger.record(job.out, report)
         return report
 
@@ -430,6 +430,8 @@ def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None)
         "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
         "engine": job.engine.facts(),
         "settings": job.settings.decisive(),
+        "by": list(job.settings.by),
+        "settings_sha256": job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
         "versions": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),

@@ -34,8 +34,7 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
     """Remove what earlier runs left of these cases."""
     for case in cases:
         remove(record_path(job.out, case.case_id))
-        remove(job.mask_path(case.case_id))
-        remove(job.picture_path(case.case_id))
+        job.forget(case.case_id)
 
 
 def finished(job: Job, cases: Sequence[Case], *, retry_failed: bool) -> dict[str, CaseReport]:
@@ -72,7 +71,13 @@ def _kept(job: Job, case: Case, retry_failed: bool) -> CaseReport | None:
     except (OSError, ValueError, CaseError):
         return None  # whatever is wrong with it, doing the case again will tell
     # These may change in a manifest without changing the result.
-    now = replace(report, split=case.split, group=case.group, extras=dict(case.extras))
+    now = replace(
+        report,
+        split=case.split,
+        group=case.group,
+        extras=dict(case.extras),
+        settings_sha256=job.settings_sha256,
+    )
     if now != report:
         record(job.out, now)
     return now

@@ -8,6 +8,7 @@ from typing import Any
 from voxtile.case_report import CaseReport, read_case_report
 from voxtile.errors import ManifestError
 from voxtile.files import remove, write_json
+from voxtile.run_facts import KEY
 
 from . import folder
 from .ledger import record_path
@@ -15,7 +16,17 @@ from .lock import locked
 from .tables import Tables
 
 # What must be the same in every shard: all that decides a result.
-_DECISIVE = ("voxtile", "manifest", "model", "plan", "engine", "settings", "labels", "case_ids")
+_DECISIVE = (
+    "voxtile",
+    "manifest",
+    "model",
+    "plan",
+    "engine",
+    "settings",
+    "labels",
+    "case_ids",
+    KEY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +75,23 @@ def merge_shards(out: Path) -> Merged:
         missing = []
         for case_id in facts[0]["case_ids"]:
             try:
-                reports[case_id] = read_case_report(record_path(out, case_id))
+                report = read_case_report(record_path(out, case_id))
             except (OSError, ValueError):
                 missing.append(case_id)
-        Tables(out, facts[0]["case_ids"]).write(reports)
+                continue
+            # An earlier run of the folder may have had another model.
+            if report.settings_sha256 == facts[0][KEY]:
+                reports[case_id] = report
+            else:
+                missing.append(case_id)
+        by = tuple(dict.fromkeys(column for fact in facts for column in fact["by"]))
+        Tables(out, facts[0]["case_ids"], by).write(reports)
         failed = sum(report.status == "failed" for report in reports.values())
         merged = Merged(len(facts[0]["case_ids"]), len(reports) - failed, failed, tuple(missing))
         counts = {"done": merged.done, "failed": merged.failed, "missing": len(missing)}
-        write_json(out / "run.json", {**facts[0], "shard": None, "shards": len(paths), **counts})
+        write_json(
+            out / "run.json", {**facts[0], "by": by, "shard": None, "shards": len(paths), **counts}
+        )
         return merged
 
 

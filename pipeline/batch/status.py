@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.errors import ManifestError
+from voxtile.run_facts import KEY, current_settings
 
 from .lock import holders
 
@@ -61,7 +62,8 @@ def read_status(out: Path) -> Status:
     if not facts:
         raise ManifestError([f"{out} is no run folder: it has no run.json"])
     case_ids = list(dict.fromkeys(name for fact in facts for name in fact.get("case_ids", ())))
-    verdicts = {name: _verdict(out / "cases" / f"{name}.json") for name in case_ids}
+    settings = current_settings(out)
+    verdicts = {name: _verdict(out / "cases" / f"{name}.json", settings) for name in case_ids}
     alive = holders(out)
     news = list(_jsons(out.glob("running*.json"))) if alive else []
     running = {name: stage for item in news for name, stage in item["running"].items()}
@@ -104,10 +106,12 @@ def status_lines(status: Status) -> Iterator[str]:
         yield "no batch runs here; the same command again does what is missing"
 
 
-def _verdict(path: Path) -> tuple[str, str]:
-    """Return status and reason of a case."""
+def _verdict(path: Path, settings: str | None) -> tuple[str, str]:
+    """Return status and reason of a case; of other settings than these it is missing."""
     try:
         report = json.loads(path.read_bytes())
+        if settings is not None and report.get(KEY) != settings:
+            return "missing", "other_settings"
         reason = report.get("reason") or {}
         return str(report["status"]), str(reason.get("code", ""))
     except FileNotFoundError:

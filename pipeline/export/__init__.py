@@ -1,5 +1,6 @@
 """Masks in the formats of other programs, from a finished run or while one runs.
 
+forgetting.py     what earlier runs exported of a case, away
 finished.py       a run folder -> its finished cases, each with labels and mask
 exporting.py      cases and formats -> files, one case at a time
 terminology.py    labels -> coded concepts, for DICOM and Slicer
@@ -18,6 +19,7 @@ probabilities.py  what the network said, while a run infers
 
 from .exporting import FORMATS, Exported, check_formats, export_case, export_run
 from .finished import Finished
+from .forgetting import forget_exports
 from .probabilities import keeping_probabilities
 
 __all__ = [
@@ -27,5 +29,6 @@ __all__ = [
     "check_formats",
     "export_case",
     "export_run",
+    "forget_exports",
     "keeping_probabilities",
 ]

@@ -16,6 +16,7 @@ from voxtile.models.spec import Label
 from voxtile.nifti import read_nifti
 from voxtile.reading import policy_of
 from voxtile.reference import integral
+from voxtile.run_facts import KEY
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
 
@@ -80,7 +81,7 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
             report = read_case_report(path)
         except ValueError as error:
             raise ManifestError([f"{path} cannot be used: {error}"]) from error
-        if report.status != "done":
+        if report.status != "done" or report.settings_sha256 != facts["settings_sha256"]:
             continue
         one = Finished(report.case_id, out, labels, facts["model"], policy=facts["policy"])
         if named is None:
@@ -125,6 +126,7 @@ def _run_facts(out: Path) -> dict[str, Any]:
             "labels": [Label.model_validate(label) for label in facts["labels"]],
             "model": str(facts["model"]["name"]),
             "policy": ReadPolicy(**facts["settings"]["policy"]),
+            "settings_sha256": str(facts.get(KEY, "")),
         }
     except OSError as error:
         raise ManifestError(

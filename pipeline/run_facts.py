@@ -1,0 +1,38 @@
+"""Which run a run folder's ``run.json`` tells of, or those of its shards.
+
+Records of cases outlive the run that wrote them: a later run with another
+model keeps those that still hold and does the others again, one by one. Until
+it is through, both lie side by side in ``cases/``. Whoever reads the folder
+leaves out those of other settings.
+"""
+
+import json
+from pathlib import Path
+
+KEY = "settings_sha256"
+
+
+def current_settings(out: Path) -> str | None:
+    """Return the hash of the settings of the newest run in a folder.
+
+    Parameters
+    ----------
+    out : Path
+        A run folder.
+
+    Returns
+    -------
+    str or None
+        Hexadecimal; of all that decides a case's result beside its inputs.
+        None where no run says, so that all records count.
+    """
+    newest, found = "", None
+    for path in (*out.glob("run.json"), *out.glob("run-*-of-*.json")):
+        try:
+            facts = json.loads(path.read_bytes())
+            started, settings = str(facts["started"]), str(facts[KEY])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a file may vanish while a batch runs
+        if started >= newest:
+            newest, found = started, settings
+    return found
