@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from training_cohort import OUTER, TINY
 
+from voxtile.models.backend import keras
 from voxtile.models.unet import build_unet
 from voxtile.progress import show_progress
 from voxtile.training import precision
@@ -210,6 +211,40 @@ def test_a_step_in_bfloat16_learns() -> None:
     targets = np.eye(2, dtype=np.float32)[(images[..., 0] > 0.5).astype(int)]
     losses = [learner.step(images, targets, 1e-2) for _ in range(12)]
     assert losses[-1] < losses[0]
+
+
+def learner_in_float16() -> tuple[Learner, np.ndarray, np.ndarray]:
+    """A small network that learns in float16, and a batch."""
+    keras.utils.set_random_seed(0)
+    network = build_unet((None, None, 1), 2, filters=4, depth=1, normalisation="batch")
+    learner = Learner(network, TINY, softmax=True, precision="mixed_float16")
+    images = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    return learner, images, np.eye(2, dtype=np.float32)[(images[..., 0] > 0.5).astype(int)]
+
+
+def test_a_step_in_float16_learns_and_one_that_overflows_changes_no_weight() -> None:
+    learner, images, targets = learner_in_float16()
+    losses = [learner.step(images, targets, 1e-2) for _ in range(12)]
+    assert losses[-1] < losses[0]
+    before = learner.state()
+    assert not np.isfinite(learner.step(1e30 * images, targets, 1e-2))
+    after = learner.state()
+    # Only the loss scaling knows of it: its scale is halved, its count begins anew.
+    changed = [name for name in before if (before[name] != after[name]).any()]
+    assert sorted(float(after[name]) for name in changed) == [0, 2**14]
+    assert learner.step(images, targets, 1e-2) < losses[0]
+
+
+def test_a_fit_in_float16_goes_on_from_its_state() -> None:
+    whole, images, targets = learner_in_float16()
+    for batch in (images, 1e30 * images):
+        whole.step(batch, targets, 1e-2)
+    again, _, _ = learner_in_float16()
+    again.restore(whole.state())
+    for learner in (whole, again):
+        learner.step(images, targets, 1e-2)
+    for one, other in zip(whole.state().values(), again.state().values(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def rows(values: list[float]) -> list[Row]:

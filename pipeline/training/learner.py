@@ -56,8 +56,14 @@ class Learner:
         )
         # Pulling biases and the gains of normalisations towards 0 only fights the data.
         self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
+        # the loss by itself only where the model has the policy, and of a clone only the layers
+        # have it. Gradients are clipped inside, after they are scaled back.
+        self._overflows = precision == "mixed_float16"
         self._model.compile(
-            self._optimizer,  # float16 gets its loss scaling from Keras
+            keras.optimizers.LossScaleOptimizer(self._optimizer)
+            if self._overflows
+            else self._optimizer,
             loss=make_loss(softmax=softmax, weights=recipe.class_weights),
             # On a CPU, TensorFlow's own kernels outrun XLA's; JAX can only compile.
             jit_compile=False
@@ -67,10 +73,17 @@ class Learner:
         self._model.optimizer.build(self._model.trainable_variables)
 
     def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
-        """Learn from one batch and return its loss."""
+        """Learn from one batch and return its loss; one that overflows float16 changes nothing."""
         self._optimizer.learning_rate.assign(rate)
         self._model.reset_metrics()  # else Keras returns the mean since the first step
-        return float(self._model.train_on_batch(images, targets))
+        statistics = self._model.non_trainable_variables if self._overflows else []
+        before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in statistics]
+        loss = float(self._model.train_on_batch(images, targets))
+        if not np.isfinite(loss):
+            # Loss scaling leaves out the gradients, but a moving mean would stay NaN for ever.
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+        return loss
 
     @contextmanager
     def at_rest(self) -> Iterator[tuple[Predict, list[np.ndarray]]]:
