@@ -23,6 +23,7 @@ from voxtile.training.judging import Scores
 from voxtile.training.loss import make_loss
 from voxtile.training.recipe import Recipe
 from voxtile.training.recipe_file import dump_recipe
+from voxtile.training.warm_start import continued
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,32 @@ def test_what_fine_tuning_cannot_change_is_refused(trained: Trained, tmp_path: P
     with pytest.raises(ValueError, match=r"manifest has channels t1, but .* trained on image"):
         train(trained.manifest.parent / "other.csv", tmp_path / "out", init=trained.bundle.folder)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_networks_of_a_start_are_like_cannot_be_changed() -> None:
+    start = load_bundle("hippocampus")
+    assert continued(Recipe(filters=32), start, ["image"]).filters == 32
+    for choice, message in (
+        ({"filters": 16}, "filters 16 was asked for, but .*hippocampus has 32, which fine-tuning"),
+        ({"normalisation": "group"}, "normalisation group was asked for, but .* has batch"),
+        ({"dropout": 0.2}, r"dropout 0.2 was asked for, but .* has 0.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            continued(Recipe(**choice), start, ["image"])  # type: ignore[arg-type]
+    # Networks that another program trained do not tell how.
+    told = {name: fact for name, fact in start.spec.training.items() if name != "recipe"}
+    silent = replace(start, spec=start.spec.model_copy(update={"training": told}))
+    assert continued(Recipe(), silent, ["image"]).normalisation == "batch"
+    with pytest.raises(ValueError, match=r"dropout 0.2 was asked for, but .* has its own, which"):
+        continued(Recipe(dropout=0.2), silent, ["image"])
+
+
+def test_networks_begin_with_the_weights_of_one_bundle() -> None:
+    start = load_bundle("hippocampus")
+    several = replace(start, others=(start,))
+    message = r"names 2 models \(hippocampus,hippocampus\), but .*; name one of them"
+    with pytest.raises(ValueError, match=message):
+        continued(Recipe(), several, ["image"])
 
 
 @pytest.mark.slow

@@ -28,8 +28,14 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
     ------
     ValueError
         If channels, labels or another choice differ; says what the bundle has.
+        If there are several bundles.
     """
     spec = start.spec
+    if start.others:
+        raise ValueError(
+            f"--init names {len(start.members)} models ({start.name}), but networks begin with the "
+            "weights of one; name one of them"
+        )
     if tuple(channels) != spec.channels:
         raise ValueError(
             f"the manifest has channels {', '.join(channels)}, but {start.folder} was trained on "
@@ -48,22 +54,23 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
         "spacing_mm": spec.spacing_mm or "native",
         "intensity": spec.intensity,
         "depth": spec.multiple.bit_length() - 1,
+        **_architecture(start),
     }
     known = {choice.name: choice.default for choice in fields(Recipe)}
     for name, value in fixed.items():
         asked = getattr(recipe, name)
         if asked not in (known[name], value):
             raise ValueError(
-                f"{name} {asked} was asked for, but {start.folder} has {value}, which fine-tuning "
-                "cannot change; leave it out, or train from scratch"
+                f"{name} {asked} was asked for, but {start.folder} has "
+                f"{'its own' if value is None else value}, which fine-tuning cannot change; leave "
+                "it out, or train from scratch"
             )
     return replace(
         recipe,
-        **fixed,
+        **{name: value for name, value in fixed.items() if value is not None},
         tile=recipe.tile or _tiles(spec),
         labels=recipe.labels or spec.labels,
         learning_rate=recipe.learning_rate or _RATE,
-        **_architecture(start),
     )
 
 
@@ -74,14 +81,15 @@ def _tiles(spec: ModelSpec) -> dict[View, tuple[int, int]] | tuple[int, int]:
 
 
 def _architecture(start: Bundle) -> dict[str, Any]:
-    """Return what the networks are like, for the record: they are taken as they are."""
+    """Return what the networks are like; None where neither layers nor recipe tell."""
     network = starting_network(start, start.spec.networks[0].views)
     widths = [layer.filters for layer in network.layers if hasattr(layer, "filters")]
     told = start.spec.training.get("recipe")
     known = {} if not isinstance(told, dict) else told
     return {
         "filters": widths[0] if widths else None,
-        **{name: known[name] for name in ("normalisation", "dropout") if name in known},
+        "normalisation": known.get("normalisation"),
+        "dropout": known.get("dropout"),
     }
 
 
