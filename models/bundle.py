@@ -15,6 +15,7 @@ of stock layers, and that its size is sane. No network is built here.
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .onnx_network import check_onnx
-from .spec import ModelError, ModelSpec, Network, read_spec
+from .spec import NAME, ModelError, ModelSpec, Network, read_spec
 
 SHIPPED = Path(__file__).parent
 
@@ -202,6 +203,30 @@ def _together(bundles: Sequence[Bundle]) -> Bundle:
 def _meaning(spec: ModelSpec) -> list[tuple[int, str, tuple[int, ...]]]:
     """Return what the outputs of a network mean."""
     return [(label.value, label.name, label.values) for label in spec.labels]
+
+
+def bundle_name(folder: Path) -> str:
+    """Return the name of the bundle that is to be made in a folder: that of the folder.
+
+    Raises
+    ------
+    ValueError
+        If no bundle can have it.
+
+    Examples
+    --------
+    >>> bundle_name(Path("models/liver-cv"))
+    'liver-cv'
+    """
+    name = folder.absolute().name  # a folder given as . has its name all the same
+    if not re.fullmatch(NAME, name):
+        instead = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("._-")[:100] or "model"
+        raise ValueError(
+            f"the model would be called {name!r} like its folder, but a name has only letters A to "
+            "Z and a to z, digits, '.', '_' and '-', at most 100, and begins with a letter or a "
+            f"digit; call the folder {instead!r}, for example"
+        )
+    return name
 
 
 def shipped_bundles() -> list[str]:

@@ -17,6 +17,8 @@ Normalisation = Literal["none", "batch", "group", "instance"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 TileSize = tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
 Percent = Annotated[float, Field(ge=0, le=100)]
+# What a bundle may be called: also a folder everywhere, and one of several with commas between.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class ModelError(ValueError):
@@ -235,7 +237,7 @@ class ModelSpec(_Frozen):
 
     format: Literal["voxtile-bundle"] = "voxtile-bundle"
     format_version: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     description: str = ""
     channels: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...], Field(min_length=1)

@@ -121,6 +121,8 @@ def train(
 ) -> None:
     """Train U-Nets on a manifest's train split, and write them as a model folder."""
     with explained():
+        from voxtile.models.bundle import bundle_name
+
         from .evaluation import read_labels
         from .training.cross_validation import cross_validate, plan_folds
         from .training.drive import plan_training
@@ -149,11 +151,12 @@ def train(
         asked = asked_recipe(recipe, given)
         if folds is None and (fold is not None or join):
             raise ValueError("--fold and --join are for --folds")
+        name = bundle_name(out)
         if dry_run and folds is not None:
             echo_lines(plan_folds(manifest, folds, root=root, recipe=asked, init=init))
             return
         if dry_run:
-            plan = plan_training(manifest, root=root, recipe=asked, init=init, name=out.name)
+            plan = plan_training(manifest, root=root, recipe=asked, init=init, name=name)
             echo_lines(plan.lines())
             return
         how: dict[str, Any] = {

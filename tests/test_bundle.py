@@ -13,7 +13,7 @@ from phantoms import ball, make_spec
 
 from voxtile.engines import Engine, load_models
 from voxtile.inference import infer
-from voxtile.models.bundle import check_keras_archive, load_bundle
+from voxtile.models.bundle import bundle_name, check_keras_archive, load_bundle
 from voxtile.models.spec import Label, ModelError, ModelSpec, Network, read_spec
 from voxtile.models.unet import build_unet
 from voxtile.plan import make_plan
@@ -239,3 +239,30 @@ def test_several_networks_are_averaged_by_weight() -> None:
     image, _ = ball()
     assert infer(image, spec, [always(1), always(0)], make_plan(spec)).array.all()
     assert not infer(image, spec, [always(0), always(1)], make_plan(spec)).array.any()
+
+
+@pytest.mark.parametrize(
+    ("folder", "instead"),
+    [
+        ("models/liver cv", "liver-cv"),
+        ("-liver", "liver"),
+        ("Größe,2", "Gr-e-2"),
+        ("肝", "model"),
+        ("liver\n", "liver"),
+        ("a" * 101, "a" * 100),
+    ],
+)
+def test_a_folder_name_that_no_bundle_can_have_is_refused_with_one_that_it_can(
+    folder: str, instead: str
+) -> None:
+    with pytest.raises(ValueError, match=f"call the folder '{instead}', for example"):
+        bundle_name(Path(folder))
+    assert bundle_name(Path(instead)) == instead
+
+
+def test_a_folder_given_as_a_dot_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "liver").mkdir()
+    monkeypatch.chdir(tmp_path / "liver")
+    assert bundle_name(Path()) == "liver"

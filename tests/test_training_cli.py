@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from training_cohort import cohort
 from typer.testing import CliRunner
 
+from voxtile import train
 from voxtile.cli import app
 from voxtile.training import drive
+from voxtile.training.cross_validation import cross_validate
 from voxtile.training.recipe import Recipe
 
 
@@ -56,6 +59,27 @@ def test_options_override_the_recipe_file(tmp_path: Path, monkeypatch: pytest.Mo
     (recipe,) = asked
     assert (recipe.minutes, recipe.epochs, recipe.filters, recipe.depth) == (None, 4, 16, 2)
     assert (recipe.views, recipe.spacing_mm) == (("axial", "coronal"), "native")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--dry-run"], ["--folds", 2], ["--folds", 2, "--dry-run"], ["--folds", 2, "--join"]],
+)
+def test_a_name_that_no_model_can_have_is_refused_before_anything_is_read(
+    tmp_path: Path, words: list[object]
+) -> None:
+    code, said = invoke(tmp_path / "no.csv", "--out", tmp_path / "liver cv", *words)
+    assert code == 2
+    assert "would be called 'liver cv' like its folder" in said
+    assert "call the folder 'liver-cv', for example" in said
+
+
+@pytest.mark.parametrize("begin", [train, cross_validate])
+def test_a_call_from_python_refuses_such_a_name_as_early(
+    tmp_path: Path, begin: Callable[..., object]
+) -> None:
+    with pytest.raises(ValueError, match="call the folder 'liver-cv'"):
+        begin(tmp_path / "no.csv", tmp_path / "liver cv")
 
 
 def test_a_misspelt_recipe_is_4_and_a_wrong_choice_2(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.case import Case, read_manifest
 from voxtile.errors import EnvironmentFault
 from voxtile.files import write_json, write_text
-from voxtile.models.bundle import load_bundle
+from voxtile.models.bundle import bundle_name, load_bundle
 from voxtile.models.spec import ModelError
 from voxtile.progress import show_progress
 
@@ -103,6 +103,7 @@ def cross_validate(
         `join`, folds are missing.
     """
     manifest, out = Path(manifest), Path(out)
+    bundle_name(out)  # refused now, and not when every fold is trained
     asked = recipe or Recipe()
     cases = read_manifest(manifest, root=root)
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest()

@@ -14,7 +14,7 @@ from voxtile.domain import describe_scan, training_domain
 from voxtile.files import write_text
 from voxtile.fingerprint import content_hash
 from voxtile.manifest.dealing import unit_name
-from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.progress import Progress, show_progress
 
@@ -156,6 +156,7 @@ def train(
     """
     begin = monotonic()
     manifest, out = Path(manifest), Path(out)
+    name = bundle_name(out)
     asked = recipe or Recipe()
     start = None if init is None else load_bundle(init)
     licence_text = None if licence is None else Path(licence).read_bytes()
@@ -195,7 +196,7 @@ def train(
         plan = _plan(
             take_fingerprint([case.facts for case in learnt], channels, asked.labels),
             asked,
-            name=out.name,
+            name=name,
             description=description,
             channels=channels,
             manifest=manifest,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from voxtile.files import write_text
-from voxtile.models.bundle import Bundle
+from voxtile.models.bundle import Bundle, bundle_name
 from voxtile.report import csv_text
 
 from .cross_validation_page import (
@@ -85,8 +85,7 @@ def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
     table = pd.concat([fold.table for fold in folds], ignore_index=True)
     summary = cross_validation_table(table)
     facts = _facts(folds, summary)
-    # A folder given as . has its name all the same.
-    spec = ensemble_spec([fold.bundle.spec for fold in folds], out.absolute().name, facts)
+    spec = ensemble_spec([fold.bundle.spec for fold in folds], bundle_name(out), facts)
     page = cross_validation_page(summary, table, folds)
     card = _card(spec.name, spec.description, page, facts)
     csv = csv_text(summary)
