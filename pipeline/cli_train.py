@@ -98,7 +98,10 @@ def train(
         Path | None, typer.Option(help='Names: JSON {"1": "liver"} or CSV value,name,color.')
     ] = None,
     licence: Annotated[
-        Path | None, typer.Option(help="Licence of the weights, a text file.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, readable=True, help="Licence of the weights, a text file."
+        ),
     ] = None,
     description: Annotated[str, typer.Option(help="One sentence for the model card.")] = "",
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard events.")] = None,

@@ -82,6 +82,13 @@ def test_a_call_from_python_refuses_such_a_name_as_early(
         begin(tmp_path / "no.csv", tmp_path / "liver cv")
 
 
+def test_a_licence_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    for wrong, words in ((tmp_path / "none.txt", "does not exist"), (tmp_path, "is a directory")):
+        code, said = invoke(tmp_path / "no.csv", "--out", tmp_path / "out", "--licence", wrong)
+        assert code == 2
+        assert "--licence" in said and words in " ".join(said.replace("│", " ").split())
+
+
 def test_a_misspelt_recipe_is_4_and_a_wrong_choice_2(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("filtres = 8\n")
     code, said = invoke("m.csv", "--out", "o", "--recipe", tmp_path / "r.toml")
