@@ -82,10 +82,15 @@ def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
     each = 3 * 4 * 160 * 160 * unet_flops(3, 1, filters=32, depth=4)
     enough = 3000 * each / (18 * 60)
     assert (plain.batch, plain.tile, plain.depth) == (4, (160, 160), 4)
-    assert settle(Recipe(), organs, rate=1.01 * enough)[0].filters == 32
+    wide, reasons = settle(Recipe(), organs, rate=1.01 * enough)
+    assert wide.filters == 32
+    assert reasons["filters"].startswith("32 filters have time for about 3030 steps of each")
+    assert reasons["filters"].endswith("and 3000 are enough")
     narrow, reasons = settle(Recipe(), organs, rate=0.99 * enough)
     assert narrow.filters == 16
-    assert reasons["filters"].startswith("about 1.2e+04 steps")
+    # The steps of the width that was passed over: those of the narrow one are always more.
+    assert reasons["filters"].startswith("32 filters have time for about 2970 steps of each")
+    assert "fewer than 3000; 16 have time for 1" in reasons["filters"]
     assert settle(Recipe(minutes=40), organs, rate=0.99 * enough)[0].filters == 32
     assert settle(Recipe(epochs=1), organs, rate=1)[0].filters == 32
     assert settle(Recipe(filters=24), organs, rate=1)[0].filters == 24

@@ -294,15 +294,20 @@ def _filters(
     widest = _FILTERS[0]
     if recipe.minutes is None or rate == inf:
         return widest, _UNCOUNTED.format("the widest")
-    steps = 0.0
-    for filters in _FILTERS:
-        steps = _steps(replace(recipe, filters=filters), channels, outputs, pixels, rate)
-        if steps >= _ENOUGH_STEPS:
-            break
-    return filters, (
-        f"about {steps:.2g} steps for each network in its time at {rate / 1e9:.0f} GFLOP/s; "
-        f"{widest} filters where there are {_ENOUGH_STEPS} or more"
+    steps = {
+        filters: int(_steps(replace(recipe, filters=filters), channels, outputs, pixels, rate))
+        for filters in _FILTERS
+    }
+    chosen = next(
+        (filters for filters in _FILTERS if steps[filters] >= _ENOUGH_STEPS), _FILTERS[-1]
     )
+    why = (
+        f"{widest} filters have time for about {steps[widest]} steps of each network at "
+        f"{rate / 1e9:.0f} GFLOP/s, "
+    )
+    if chosen == widest:
+        return chosen, f"{why}and {_ENOUGH_STEPS} are enough"
+    return chosen, f"{why}fewer than {_ENOUGH_STEPS}; {chosen} have time for {steps[chosen]}"
 
 
 def _members(
