@@ -283,8 +283,18 @@ def test_a_network_of_several_views_is_named_once_for_each() -> None:
 
 
 def test_a_view_without_weight_is_left_out() -> None:
-    changed = apply_selection(make_spec(networks=networks(*TWO)), chosen_of((0.0, 1.0)))
+    told = [
+        {"file": f"{view}.keras", "views": [view], "parameters": size, "steps": 10 * size}
+        for view, size in zip(TWO, (7, 5), strict=True)
+    ]
+    training = {"networks": told, "parameters": 12, "steps": 120, "seconds": 3.0}
+    spec = make_spec(networks=networks(*TWO), training=training)
+    changed = apply_selection(spec, chosen_of((0.0, 1.0)))
     assert changed.views == ("coronal",)
+    # It tells of what is in the bundle; the time is that of the whole training.
+    left = {"networks": told[1:], "parameters": 5, "steps": 50, "seconds": 3.0}
+    assert changed.training == left
+    assert apply_selection(spec, chosen_of((0.3, 0.7))).training == training
 
 
 def test_what_was_chosen_is_said_in_words() -> None:

@@ -62,7 +62,7 @@ def choose(
     selection = select(evidence, spec)
     chosen = apply_selection(spec, selection)
     facts = {
-        **spec.training,
+        **chosen.training,
         "selection": _facts(selection, spec, cases),
         "validation_dice": score_facts(
             _scores([case.case_id for case in cases], selection.dice), spec.labels, groups
@@ -84,7 +84,8 @@ def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
     """Return a spec with what was chosen.
 
     Where the weights of the views are other than they were, each network is
-    named once for each of its views; one without any weight is left out.
+    named once for each of its views; one without any weight is left out, and
+    out of what the spec tells of its networks.
     """
     changes: dict[str, Any] = {
         "thresholds": selection.thresholds,
@@ -93,6 +94,7 @@ def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
     }
     if not np.allclose(selection.weights, view_shares(spec)):
         changes["networks"] = tuple(_weighted(spec, selection.weights))
+        changes["training"] = _facts_of(spec.training, changes["networks"])
     return ModelSpec.model_validate(spec.model_copy(update=changes).model_dump())
 
 
@@ -105,6 +107,14 @@ def _weighted(spec: ModelSpec, weights: Sequence[float]) -> Iterator[Network]:
             share = round(weight * network.weight / whole, 6)
             if share > 0:
                 yield network.model_copy(update={"views": (view,), "weight": share})
+
+
+def _facts_of(training: dict[str, Any], networks: Sequence[Network]) -> dict[str, Any]:
+    """Return how a bundle was trained, with the networks that are in it and their sums alone."""
+    files = {network.file for network in networks}
+    told = [facts for facts in training.get("networks", ()) if facts["file"] in files]
+    sums = {name: sum(facts[name] for facts in told) for name in ("parameters", "steps")}
+    return {**training, "networks": told, **sums} if told else training
 
 
 def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -> dict[str, Any]:
