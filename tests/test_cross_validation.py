@@ -15,13 +15,16 @@ from typer.testing import CliRunner
 from voxtile import load_bundle, segment
 from voxtile.cli import app
 from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.files import write_text
 from voxtile.models.spec import Cleaning, Label, ModelError, Network
 from voxtile.nifti import read_nifti
+from voxtile.report import csv_text
 from voxtile.summary import COLUMNS
 from voxtile.training.cross_validation import cross_validate
 from voxtile.training.cross_validation_page import cross_validation_table
 from voxtile.training.ensemble import ensemble_spec
 from voxtile.training.finished_folds import check_alike
+from voxtile.training.held_out import HELD_OUT, read_held_out
 
 runner = CliRunner()
 
@@ -260,6 +263,22 @@ def test_a_failed_case_stays_in_every_count() -> None:
     assert dice["n_failed"].tolist() == [1, 1, 1]
     # Of each case the labels that have a value: (0.7 + 0.9) / 2.
     assert dice.loc[0, "mean"] == pytest.approx(0.8)
+
+
+def test_names_that_look_like_nothing_stay_names(tmp_path: Path) -> None:
+    names = ("NA", "n/a", "None", "null", "nan", "007")
+    rows = [
+        {"case_id": name, "label": 1, "label_name": name, "status": "ok", "dice": dice}
+        | {"group": group, "fold": 0, "view": "fused", "split": ""}
+        for name in names
+        for group, dice in ((name, 0.5), (None, np.nan))
+    ]
+    write_text(tmp_path / HELD_OUT, csv_text(pd.DataFrame(rows)))
+    table = read_held_out(tmp_path)
+    assert table is not None
+    assert table["case_id"].tolist() == table["label_name"].tolist() == [r["case_id"] for r in rows]
+    assert table["group"].tolist() == [row["group"] for row in rows]
+    assert table["dice"].isna().tolist() == [False, True] * len(names)
 
 
 def test_the_command_line_says_what_belongs_together(tmp_path: Path) -> None:

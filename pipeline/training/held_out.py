@@ -78,7 +78,13 @@ def read_held_out(folder: Path) -> pd.DataFrame | None:
     """Return what `score_held_out` wrote; None where it has not."""
     words = ("case_id", "label_name", "status", "group", "view", "split")
     try:
-        table = pd.read_csv(folder / HELD_OUT, dtype=dict.fromkeys(words, "object"))
+        # Only an empty cell is nothing: a label may be called None, and a group n/a.
+        table = pd.read_csv(
+            folder / HELD_OUT,
+            dtype=dict.fromkeys(words, "object"),
+            keep_default_na=False,
+            na_values=[""],
+        )
     except FileNotFoundError:
         return None
     # A case without a group is its own: None and not NaN, as in a report that was never a file.
