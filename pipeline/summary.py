@@ -37,7 +37,8 @@ COLUMNS = (
     "by",
     "by_value",
 )
-_EMPTY = ("both_empty", "pred_empty", "ref_empty")
+# What `status` says of a row whose prediction, reference or both are empty.
+EMPTY = ("both_empty", "pred_empty", "ref_empty")
 
 
 def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -177,7 +178,7 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
                     "q3": q3,
                     "worst": None if worst is None else worst[metric],
                     "worst_case": None if worst is None else worst["case_id"],
-                    "n_empty": int(of_label["status"].isin(_EMPTY).sum()),
+                    "n_empty": int(of_label["status"].isin(EMPTY).sum()),
                     "ci_low": low,
                     "ci_high": high,
                     "by": by,

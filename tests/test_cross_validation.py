@@ -265,6 +265,24 @@ def test_a_failed_case_stays_in_every_count() -> None:
     assert dice.loc[0, "mean"] == pytest.approx(0.8)
 
 
+def test_a_case_with_an_empty_label_is_counted_in_the_mean_of_labels() -> None:
+    found = {
+        "a": ("ok", "ok"),
+        "b": ("ok", "pred_empty"),
+        "c": ("ref_empty", "both_empty"),
+        "d": ("failed", "failed"),
+    }
+    rows = [
+        {"case_id": case, "label": label, "label_name": f"l{label}", "status": status}
+        | {"dice": 0.5, "group": None, "view": "fused", "fold": 0}
+        for case, each in found.items()
+        for label, status in zip((1, 2), each, strict=True)
+    ]
+    dice = cross_validation_table(pd.DataFrame(rows)).set_index("label")
+    assert dice["n_empty"].to_dict() == {1: 1, 2: 2, 0: 2}
+    assert dice["n_failed"].to_dict() == {1: 1, 2: 1, 0: 1}
+
+
 def test_names_that_look_like_nothing_stay_names(tmp_path: Path) -> None:
     names = ("NA", "n/a", "None", "null", "nan", "007")
     rows = [

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from voxtile.metric_names import decimals, metrics_of, title
-from voxtile.summary import summary_table
+from voxtile.summary import EMPTY, summary_table
 
 from .finished_folds import FinishedFold
 from .held_out import FUSED
@@ -122,11 +122,15 @@ def _means_of_labels(table: pd.DataFrame) -> pd.DataFrame:
     grouped = table.groupby("case_id", sort=False)
     means = grouped[metrics].mean()
     means["group"] = grouped["group"].first()
-    means["status"] = grouped["status"].agg(
-        lambda found: "failed" if (found == "failed").any() else "ok"
-    )
+    means["status"] = grouped["status"].agg(_status_of_labels)
     means["label"], means["label_name"] = 0, "mean of labels"
     return means.reset_index()
+
+
+def _status_of_labels(found: pd.Series) -> str:
+    """Return the status of a case with several labels: failed, empty in some way, or ok."""
+    told = [status for status in ("failed", *EMPTY) if (found == status).any()]
+    return told[0] if told else "ok"
 
 
 def summary_cell(row: Mapping[str, Any]) -> str:
