@@ -358,6 +358,20 @@ def test_a_patient_in_both_splits_is_refused(tmp_path: Path) -> None:
         train(tmp_path / "cohort.csv", tmp_path / "out", recipe=TINY)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_patient_who_is_in_test_as_well_is_refused(tmp_path: Path, split: str) -> None:
+    cohort(tmp_path)
+    rows = [f"{number},{number}.nii,{number}_label.nii.gz" for number in range(3)]
+    other = "val" if split == "train" else "train"
+    (tmp_path / "cohort.csv").write_text(
+        f"case_id,image,label,split,group\n{rows[0]},test,p1\n{rows[1]},{split},p1\n"
+        f"{rows[2]},{other},p2\n"
+    )
+    message = f"line 3: group 'p1' is in {split} here but in test on line 2; keep a group in one"
+    with pytest.raises(ManifestError, match=message):
+        train(tmp_path / "cohort.csv", tmp_path / "out", recipe=TINY)
+
+
 def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(EnvironmentFault, match="exists; choose another name"):

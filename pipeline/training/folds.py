@@ -19,6 +19,8 @@ from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
 
+from .splits import tested_as_well
+
 # Share of a fold's training cases that chooses and is not learnt from.
 _CHOOSING = 0.1
 
@@ -79,13 +81,7 @@ def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
         problems.append(
             f"{manifest} has no case with split 'train' or 'val'; the folds are made of those"
         )
-    tested = {case.group: case.line for case in cases if case.group and case.split == "test"}
-    problems += [
-        f"{manifest} line {case.line}: group {case.group!r} is in {case.split} here but in test on "
-        f"line {tested[case.group]}; keep a group in one split"
-        for case in chosen
-        if case.group in tested
-    ]
+    problems += tested_as_well(chosen, cases, manifest)
     if problems:
         raise ManifestError(problems)
     return chosen

@@ -37,9 +37,25 @@ def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list
         for case in validation
         if case.group in learnt
     ]
+    problems += tested_as_well(training + validation, cases, manifest)
     if problems:
         raise ManifestError(problems)
     return training, validation
+
+
+def tested_as_well(chosen: Sequence[Case], cases: Sequence[Case], manifest: Path) -> list[str]:
+    """Return a sentence for each chosen case whose group the split ``test`` has too.
+
+    A model that has learnt from a patient, or was chosen by one, is no longer
+    tested by it.
+    """
+    tested = {case.group: case.line for case in cases if case.group and case.split == "test"}
+    return [
+        f"{manifest} line {case.line}: group {case.group!r} is in {case.split} here but in test on "
+        f"line {tested[case.group]}; keep a group in one split"
+        for case in chosen
+        if case.group in tested
+    ]
 
 
 def check_values(
