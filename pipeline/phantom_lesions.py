@@ -18,7 +18,7 @@ _GREY, _FLUID, _SKULL, _SCALP = 1.15, 0.3, 0.08, 0.9
 _HEALTHY = 6
 _MOST_LESIONS = 8
 _DIAMETER_MM = (2.0, 8.0)
-# A scan with lesions has one that is hard to miss.
+# A scan with lesions has one that is hard to miss: its axes are three quarters of this at least.
 _LARGE_MM = 5.0
 
 
