@@ -13,6 +13,7 @@ from training_cohort import OUTER, TINY
 from voxtile.models.backend import keras
 from voxtile.models.unet import build_unet
 from voxtile.progress import show_progress
+from voxtile.training import fit as fitting
 from voxtile.training import precision
 from voxtile.training.ahead import ahead
 from voxtile.training.checkpoint import Row, Standing
@@ -245,6 +246,21 @@ def test_a_fit_in_float16_goes_on_from_its_state() -> None:
         learner.step(images, targets, 1e-2)
     for one, other in zip(whole.state().values(), again.state().values(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_epoch_may_end_with_an_overflow_in_float16_alone() -> None:
+    nan = float("nan")
+    for policy, losses in (
+        ("mixed_float16", (nan, nan)),
+        ("float32", (0.5, nan)),
+        ("mixed_bfloat16", (0.5, nan)),
+    ):
+        recipe = replace(TINY, precision=policy)
+        with pytest.raises(ValueError, match=r"the loss became nan in epoch 1; .* than 0\.01"):
+            fitting._end_epoch(Standing(losses=losses), 1e-3, recipe)
+    half = replace(TINY, precision="mixed_float16")
+    standing, row = fitting._end_epoch(Standing(losses=(0.5, nan)), 1e-3, half)
+    assert (row["loss"], standing.losses, standing.epoch) == (0.5, (), 1)
 
 
 def rows(values: list[float]) -> list[Row]:

@@ -178,9 +178,10 @@ def score_columns(scores: Scores, labels: Sequence[Label]) -> Row:
 
 def _end_epoch(standing: Standing, rate: float, recipe: Recipe) -> tuple[Standing, Row]:
     """Return the standing after an epoch, and its row without validation."""
-    # float16 may overflow in a step, which its loss scaling leaves out; what lasts is an error.
+    # float16 may overflow in a step, which is left out; what lasts for an epoch is an error.
     finite = [loss for loss in standing.losses if np.isfinite(loss)]
-    if not np.isfinite(standing.losses[-1]):
+    left_out = recipe.precision == "mixed_float16" and bool(finite)
+    if not np.isfinite(standing.losses[-1]) and not left_out:
         raise ValueError(
             f"the loss became {standing.losses[-1]} in epoch {standing.epoch + 1}; try a lower "
             f"learning rate than {recipe.learning_rate:g}"
