@@ -251,6 +251,18 @@ def test_what_is_no_volume_is_left_aside(tmp_path: Path) -> None:
     )
 
 
+def test_rounding_of_an_orientation_sets_no_series_aside(tmp_path: Path) -> None:
+    def jitter(dataset: Dataset, index: int) -> None:
+        turn = 0.005 + (-1) ** index * 1e-6
+        dataset.ImageOrientationPatient = [1, turn, 0, -turn, 1, 0]
+        dataset.ImagePositionPatient = [0, 0, 2.5 * index]
+
+    write_series(tmp_path / "many", voxels(5), jitter)
+    assert read_series(tmp_path / "many").volume.shape[2] == 5
+    write_series(tmp_path / "few", voxels(3), SeriesInstanceUID="1.2.3")
+    assert refused(tmp_path).code == "several_series"
+
+
 @pytest.fixture(scope="module")
 def three_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CT of 5 slices, CT of 3, MR of 5."""

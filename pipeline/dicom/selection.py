@@ -16,9 +16,13 @@ from voxtile.errors import CaseError
 from voxtile.scan import Notice
 
 from .header import Instance, Slice
+from .stack import clusters
 
 # A picture with such a problem is no slice of a volume: a report page, a projection image.
 NO_VOLUME = ("colour", "no_geometry")
+# Unit vectors that differ by more lie half a degree and more apart, as planes of a scout do. A
+# stack bears less: what lies between still competes, and is refused there where it is chosen.
+_SEVERAL_ORIENTATIONS = 0.01
 _HOW = (
     "choose one with --series (or a column `series`): its id, a SeriesInstanceUID, or rules such "
     "as modality=CT, slices>=20, largest, joined by commas"
@@ -67,7 +71,8 @@ class Series:
     @property
     def orientations(self) -> int:
         """How many orientations; scouts in three planes often do not say what they are."""
-        return len(np.unique(np.round([piece.orientation for piece in self.slices], 2), axis=0))
+        vectors = [piece.orientation for piece in self.slices]
+        return len(clusters(vectors, _SEVERAL_ORIENTATIONS))
 
     def __str__(self) -> str:
         slices = self.slices

@@ -120,7 +120,7 @@ def _require_alike(slices: Sequence[Slice]) -> None:
             f"{_counted({f'{rows} x {columns}': n for (rows, columns), n in sizes.items()})}; "
             "put those of one size into a folder of their own",
         )
-    orientations = _clusters([piece.orientation for piece in slices], _ORIENTATION_TOLERANCE)
+    orientations = clusters([piece.orientation for piece in slices], _ORIENTATION_TOLERANCE)
     if len(orientations) > 1:
         raise CaseError(
             "mixed_orientation",
@@ -139,7 +139,7 @@ def _require_alike(slices: Sequence[Slice]) -> None:
         (rows / first[0], columns / first[1])
         for rows, columns in (piece.spacing for piece in slices)
     ]
-    spacings = _clusters(relative, _SPACING_TOLERANCE)
+    spacings = clusters(relative, _SPACING_TOLERANCE)
     if len(spacings) > 1:
         raise CaseError(
             "mixed_spacing",
@@ -154,8 +154,16 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} ({count} slices)" for name, count in counts.items())
 
 
-def _clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
-    """Return the sizes of groups of vectors that lie close to each group's first."""
+def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
+    """Return the sizes of groups of vectors that lie close to each group's first.
+
+    Parameters
+    ----------
+    vectors : sequence of float, shape (n, length)
+    tolerance : float
+        Most that a component may differ from that of the group's first. What
+        is one group at some tolerance is one at every larger one.
+    """
     left = np.array(vectors, np.float64)
     sizes = []
     while len(left):
