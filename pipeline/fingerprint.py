@@ -8,7 +8,9 @@ from typing import Any
 
 from . import __version__
 from .case import Case
+from .dicom import dicomdir_files, is_dicomdir
 from .errors import CaseError
+from .tree import files_below
 
 
 def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
@@ -38,9 +40,16 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, or of every file in a folder in the order of their names.
+    """Return the SHA-256 of a file, or of every file below a folder in the order of their names.
 
-    The two files of a ``.hdr``/``.img`` pair count together.
+    Links to folders are followed as the DICOM reader does. The two files of a
+    ``.hdr``/``.img`` pair count together, and a DICOMDIR with the files that
+    it names.
+
+    Raises
+    ------
+    CaseError
+        If a file cannot be read, or a DICOMDIR names what is not there.
     """
     digest = hashlib.sha256()
     try:
@@ -55,7 +64,11 @@ def content_hash(path: Path) -> str:
 def _files(path: Path) -> list[Path]:
     """Return the files that belong to an input."""
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
+        # What the reader sees, through links too; and what is hidden from it, as it always was.
+        found = {*files_below(path, _refuse), *path.rglob("*")}
+        return sorted(file for file in found if file.is_file())
+    if is_dicomdir(path):
+        return [path, *dicomdir_files(path)]
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".hdr", ".img")):
         stem = name[:-4]
@@ -65,3 +78,8 @@ def _files(path: Path) -> list[Path]:
             if file.name.lower().removesuffix(".gz") in (f"{stem}.hdr", f"{stem}.img")
         )
     return [path]
+
+
+def _refuse(error: OSError) -> None:
+    """Stop at a folder that cannot be read, as the reader does."""
+    raise error

@@ -84,6 +84,19 @@ def write_series(
     return affine()
 
 
+def write_dicomdir(folder: Path, files: list[list[str]]) -> Path:
+    """Write a DICOMDIR that names files by their parts below its folder, and return its path."""
+    directory = Dataset()
+    directory.file_meta = make_slice(0, voxels(1)[0]).file_meta
+    records = [Dataset()]  # one for the patient, which names no file
+    for parts in files:
+        records.append(Dataset())
+        records[-1].ReferencedFileID = parts
+    directory.DirectoryRecordSequence = records
+    save(directory, folder / "DICOMDIR")
+    return folder / "DICOMDIR"
+
+
 def affine() -> np.ndarray:
     """Where `make_slice` puts voxels: PS3.3 equation C.7.6.2.1-1, then LPS to RAS."""
     across, down = np.array(OBLIQUE)

@@ -12,7 +12,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from dicoms import OBLIQUE, SERIES, affine, make_slice, save, voxels, write_series
+from dicoms import OBLIQUE, SERIES, affine, make_slice, save, voxels, write_dicomdir, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
@@ -325,14 +325,7 @@ def test_a_dicomdir_stands_for_its_files(tmp_path: Path) -> None:
     for index, picture in enumerate(stored):
         save(make_slice(index, picture), tmp_path / "MEDIUM" / "IMAGES" / f"IM{index}")
     write_series(tmp_path / "MEDIUM" / "MORE", voxels(2), SeriesInstanceUID="1.2.9")
-    directory = Dataset()
-    directory.file_meta = make_slice(0, stored[0]).file_meta
-    records = [Dataset()]  # one for the patient, which names no file
-    for index in range(5):
-        records.append(Dataset())
-        records[-1].ReferencedFileID = ["IMAGES", f"IM{index}"]
-    directory.DirectoryRecordSequence = records
-    save(directory, tmp_path / "MEDIUM" / "DICOMDIR")
+    write_dicomdir(tmp_path / "MEDIUM", [["IMAGES", f"IM{index}"] for index in range(5)])
     scan = read_scan(tmp_path / "MEDIUM" / "DICOMDIR")
     np.testing.assert_array_equal(scan.volume.array, values(stored))
     (tmp_path / "MEDIUM" / "IMAGES" / "IM2").unlink()

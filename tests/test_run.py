@@ -1,10 +1,12 @@
 """The whole line, on a model that costs nothing and is exact: from a manifest to masks and CSV."""
 
 import csv
+import hashlib
 import json
 import os
 from pathlib import Path
 
+import dicoms
 import nibabel
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ from phantoms import ball, make_bundle, make_spec, threshold_model
 
 from voxtile.batch.drive import run_manifest
 from voxtile.case_report import read_case_report
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.fingerprint import content_hash
 from voxtile.inference import infer
 from voxtile.models.spec import Label, Network
 from voxtile.nifti import read_nifti, write_mask, write_volume
@@ -397,6 +400,35 @@ def test_a_fingerprint_changes_with_what_decides_and_with_nothing_else(tmp_path:
     prints.append(run(manifest, tmp_path / "5").reports[0].fingerprint)
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
+
+
+def test_a_fingerprint_sees_what_lies_behind_links(tmp_path: Path) -> None:
+    for name in ("elsewhere/deep/a", "scan/b", "scan/.c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    plain = content_hash(tmp_path / "scan")
+    parts = (hashlib.sha256(name.encode()).digest() for name in ("scan/.c", "scan/b"))
+    assert plain == hashlib.sha256(b"".join(parts)).hexdigest()  # what finished runs have
+    (tmp_path / "scan/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "scan/.hidden").symlink_to("/")  # which no reader enters
+    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "scan")
+    linked = content_hash(tmp_path / "scan")
+    (tmp_path / "elsewhere/deep/a").write_text("other")
+    assert len({plain, linked, content_hash(tmp_path / "scan")}) == 3
+
+
+def test_a_fingerprint_sees_the_files_that_a_dicomdir_names(tmp_path: Path) -> None:
+    for index, picture in enumerate(dicoms.voxels(3)):
+        dicoms.save(dicoms.make_slice(index, picture), tmp_path / f"IM{index}")
+    medium = dicoms.write_dicomdir(tmp_path, [["IM0"], ["IM1"]])
+    before = content_hash(medium)
+    (tmp_path / "IM2").unlink()
+    assert content_hash(medium) == before
+    dicoms.save(dicoms.make_slice(1, dicoms.voxels(1)[0]), tmp_path / "IM1")
+    assert content_hash(medium) != before
+    (tmp_path / "IM1").unlink()
+    with pytest.raises(CaseError, match="names 2 files, but 1 of them are not there"):
+        content_hash(medium)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

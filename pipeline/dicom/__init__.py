@@ -33,6 +33,8 @@ __all__ = [
     "SourceSlice",
     "annotation_file",
     "catalogue",
+    "dicomdir_files",
+    "is_dicomdir",
     "read_annotation",
     "read_series",
     "read_sources",
@@ -84,6 +86,23 @@ def survey_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     pixels can tell.
     """
     return run_isolated("voxtile.dicom.series:survey_here", path.absolute(), policy or ReadPolicy())
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Whether a path is a DICOMDIR, by its name (PS3.10 section 8)."""
+    return path.name.upper() == "DICOMDIR" and not path.is_dir()
+
+
+def dicomdir_files(path: Path) -> list[Path]:
+    """Return the files that `read_series` reads where a DICOMDIR is named, in its order.
+
+    Raises
+    ------
+    CaseError
+        As `read_series`: the DICOMDIR is damaged, or names files that are not there.
+    """
+    names = ask_isolated("voxtile.dicom.folder:named_here", path.absolute())
+    return [path.parent / name for name in names]
 
 
 def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str, Any] | None]:

@@ -1,6 +1,5 @@
 """The DICOM files of a folder, in name order: a file is known by its place, never by its name."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,10 @@ from pathlib import Path
 from pydicom import dcmread
 
 from voxtile.errors import CaseError
+from voxtile.isolation import Workspace
+from voxtile.tree import files_below
+
+from . import is_dicomdir
 
 # Files with such names are meant to be DICOM, whatever they hold.
 _DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
@@ -66,7 +69,7 @@ def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
         if not path.is_dir():
             if not path.exists():
                 raise CaseError("unreadable", "the DICOM file or folder does not exist")
-            if path.name.upper() == "DICOMDIR":
+            if is_dicomdir(path):
                 return _listing(list(_in_dicomdir(path)), looking_at)
             _require_dicom(Place(path, 1, 1))
             return Listing((Place(path, 1, 1),))
@@ -75,6 +78,12 @@ def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
         raise CaseError(
             "unreadable", f"the DICOM folder cannot be read ({error.strerror})"
         ) from error
+
+
+def named_here(workspace: Workspace, path: Path) -> list[str]:
+    """Return the files that are read where a DICOMDIR is named, from its folder on."""
+    listing = list_files(path, workspace.at)
+    return [str(place.path.relative_to(path.parent)) for place in listing.files]
 
 
 def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
@@ -94,25 +103,16 @@ def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder that are not hidden; each folder once, linked or not."""
+    """Yield the files below a folder that may be DICOM."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    seen = set()
-    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        real = Path(root).resolve()
-        if real in seen:  # a link back up, or a second way to the same place
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            path = Path(root, name)
-            # A pipe or socket would never end; a link to nothing is judged as a file.
-            special = path.exists() and not path.is_file()
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and not special:
-                yield path
+    for path in files_below(folder, refuse):
+        # A pipe or socket would never end; a link to nothing is judged as a file.
+        special = path.exists() and not path.is_file()
+        if path.name.upper() != "DICOMDIR" and not special:
+            yield path
 
 
 def _in_dicomdir(path: Path) -> Iterator[Path]:

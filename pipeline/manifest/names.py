@@ -1,12 +1,12 @@
 """From file names to case ids, and the NIfTI files of a folder in order."""
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from voxtile.errors import ManifestError
+from voxtile.tree import files_below
 
 _ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 # nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).
@@ -37,21 +37,9 @@ def find_files(folder: Path) -> list[Path]:
     ManifestError
         If a folder cannot be read.
     """
-
-    def walk() -> Iterator[Path]:
-        seen = set()
-        for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-            real = Path(root).resolve()
-            if real in seen:  # a link back up, or a second way to the same place
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            yield from (Path(root, name) for name in files if not name.startswith("."))
-
     if not folder.is_dir():
         raise ManifestError([f"{folder} is no folder; name one"])
-    return sorted(walk())
+    return sorted(files_below(folder, _refuse))
 
 
 def stem(path: Path) -> str:
