@@ -399,9 +399,14 @@ def _read_header(file: _Source, name: str) -> Any:
     # nibabel logs every small repair of a header; what matters is said by our own notices.
     with imageglobals.LoggingOutputSuppressor():
         try:
-            return kind(bytes(block), endianness=endian)
+            header = kind(bytes(block), endianness=endian)
         except (HeaderDataError, ValueError, KeyError) as error:
             raise CaseError("bad_header", f"{name} has a damaged header ({error})") from error
+    if header["sform_code"] == 0:
+        # nibabel makes a voxel size of 0 one of 1 mm. Where no sform is used that is a guess.
+        stored = kind(bytes(block), endianness=endian, check=False)["pixdim"][1:4]
+        header["pixdim"][1:4][stored == 0] = 0
+    return header
 
 
 def _looks_like(block: bytearray) -> str:
@@ -557,9 +562,11 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
     try:
         volume = Volume(array, affine, codes)
     except ValueError as error:
-        raise CaseError(
-            "bad_affine", f"{name}: {error}; set the header's sform to where the scan lies"
-        ) from error
+        cure = "set the header's sform to where the scan lies"
+        size = header["pixdim"][1:4].tolist()
+        if codes[0] == 0 and 0 in size:
+            cure = f"its voxel size (pixdim) is {size} mm: write the true one there, or {cure}"
+        raise CaseError("bad_affine", f"{name}: {error}; {cure}") from error
     if codes == (0, 0):
         notices.append(
             Notice(

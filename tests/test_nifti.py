@@ -157,6 +157,31 @@ def test_an_impossible_header_is_refused_before_anything_is_allocated(
     assert refused(patched(tmp_path / "a.nii", offset, value)).code == code
 
 
+@pytest.mark.parametrize(
+    ("kind", "codes_at", "code", "pixdim_at", "size"),
+    [(nibabel.Nifti1Image, 252, "<i2", 88, "<f4"), (nibabel.Nifti2Image, 344, "<i4", 128, "<f8")],
+)
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_a_voxel_size_of_0_is_refused_where_it_decides(
+    tmp_path: Path, kind, codes_at, code, pixdim_at, size, qform_code
+) -> None:
+    path = saved(tmp_path / "a.nii", kind=kind)
+    content = bytearray(path.read_bytes())
+    np.frombuffer(content, code, 2, codes_at)[:] = qform_code, 0
+    third = np.frombuffer(content, size, 1, pixdim_at)
+    assert third == 2.5
+    third[:] = 0
+    path.write_bytes(content)
+    error = refused(path)
+    assert error.code == "bad_affine"
+    assert "(pixdim) is [1.5, 2.0, 0.0] mm: write the true one there" in error.sentence
+
+
+def test_a_voxel_size_of_0_is_no_matter_where_the_sform_decides(tmp_path: Path) -> None:
+    path = patched(tmp_path / "a.nii", 88, np.zeros(1, "<f4"))
+    np.testing.assert_allclose(read_nifti(path).volume.affine, AFFINE)
+
+
 def test_a_gzip_bomb_is_stopped_at_what_its_header_promises(tmp_path: Path) -> None:
     content = saved(tmp_path / "a.nii").read_bytes()
     path = tmp_path / "bomb.nii.gz"
