@@ -7,7 +7,7 @@ p002,dicom/p002/,,test,p002,B
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -71,7 +71,7 @@ def read_manifest(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    reserved: Iterable[str] = (),
+    reserved: Callable[[str], bool] = lambda _: False,
     need_images: bool = True,
 ) -> tuple[Case, ...]:
     """Read a manifest, or say everything that is wrong with it.
@@ -82,8 +82,9 @@ def read_manifest(
         CSV, UTF-8 (with or without BOM), any line ends, header required.
     root : str or Path, optional
         Where relative paths begin; the manifest's folder unless given.
-    reserved : iterable of str
-        Names that a further column may not have, such as the report's.
+    reserved : callable
+        Whether a name is one that no further column may have, such as the
+        report's; none is unless given.
     need_images : bool, default True
         Whether image files must exist; scoring finished masks needs none.
 
@@ -109,7 +110,7 @@ def examine_manifest(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    reserved: Iterable[str] = (),
+    reserved: Callable[[str], bool] = lambda _: False,
     need_images: bool = True,
     need_labels: bool = True,
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
@@ -137,7 +138,7 @@ def examine_manifest(
     problems: list[str] = []
     header, rows = read_rows(path, problems)
     before = len(problems)
-    _check_header(header, path, set(reserved), problems)
+    _check_header(header, path, reserved, problems)
     sound_header = len(problems) == before
     cases: list[Case] = []
     seen: dict[str, int] = {}
@@ -209,7 +210,9 @@ def _rows(content: bytes, path: Path, problems: list[str]) -> list[tuple[int, li
     return rows
 
 
-def _check_header(header: list[str], path: Path, reserved: set[str], problems: list[str]) -> None:
+def _check_header(
+    header: list[str], path: Path, reserved: Callable[[str], bool], problems: list[str]
+) -> None:
     """Add what is wrong with the header line."""
     where = f"{path} line 1"
     channels = [name for name in header if _CHANNEL.fullmatch(name)]
@@ -227,7 +230,7 @@ def _check_header(header: list[str], path: Path, reserved: set[str], problems: l
             problems.append(f"{where}: column {name!r} appears {header.count(name)} times")
         if not name:
             problems.append(f"{where}: a column has no name")
-        if name in reserved and name not in _MEANT:
+        if name not in _MEANT and reserved(name):
             problems.append(f"{where}: column {name!r} is one of the report's; rename it")
 
 

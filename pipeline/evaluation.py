@@ -21,7 +21,7 @@ from .metrics import plain_labels
 from .qc import inspect_case
 from .reading import read_scan
 from .reference import integral, on_grid_of
-from .report import COLUMNS, check_columns, write_reports
+from .report import check_columns, is_column, write_reports
 from .scan import Notice
 from .scoring import Measures
 from .volume import Volume
@@ -81,9 +81,7 @@ def evaluate(
     """
     out = Path(out)
     measures = measures or Measures()
-    cases = read_manifest(
-        manifest, root=root, reserved=(*COLUMNS, *measures.columns), need_images=False
-    )
+    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
     check_columns(by, cases)
     folder = Path(predictions)
     if not folder.is_dir():

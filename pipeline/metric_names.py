@@ -42,7 +42,7 @@ _METRICS = {
 
 def metrics_of(table: pd.DataFrame) -> list[str]:
     """Return the metrics that a report has; those of lesions only where they were asked for."""
-    asked = [name for name in table.columns if name in _METRICS or _tolerance(name) is not None]
+    asked = [name for name in table.columns if name in _METRICS or is_nsd_column(name)]
     order = {name: place for place, name in enumerate(_METRICS)}
     present = [
         name for name in asked if not name.startswith("lesion_") or table[name].notna().any()
@@ -64,12 +64,12 @@ def title(metric: str) -> str:
 
 def better(metric: str) -> Better | None:
     """Return whether more or less is better; None where neither is."""
-    return "higher" if _tolerance(metric) is not None else _METRICS[metric].better
+    return "higher" if is_nsd_column(metric) else _METRICS[metric].better
 
 
 def decimals(metric: str) -> int:
     """Return how many decimals a table for people shows."""
-    return 3 if _tolerance(metric) is not None else _METRICS[metric].decimals
+    return 3 if is_nsd_column(metric) else _METRICS[metric].decimals
 
 
 def nsd_column(tolerance_mm: float) -> str:
@@ -81,6 +81,11 @@ def nsd_column(tolerance_mm: float) -> str:
     ('nsd_2mm', 'nsd_0.5mm')
     """
     return f"nsd_{tolerance_mm:g}mm"
+
+
+def is_nsd_column(name: str) -> bool:
+    """Whether a name is that of the surface Dice at some tolerance."""
+    return _tolerance(name) is not None
 
 
 def nsd_tolerance(column: str) -> float:

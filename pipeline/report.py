@@ -14,7 +14,7 @@ from .case import Case
 from .case_report import CaseReport, plain
 from .errors import ManifestError
 from .files import write_text
-from .metric_names import nsd_tolerance
+from .metric_names import is_nsd_column, nsd_tolerance
 from .qc import CaseFlags, flag_cases
 from .summary import summary_json, summary_latex, summary_markdown, summary_table
 
@@ -87,6 +87,15 @@ _REAL = (
     "lesion_precision",
     "lesion_f1",
 )
+
+
+def is_column(name: str) -> bool:
+    """Whether a name is one of the report's: of `COLUMNS`, or the surface Dice at any tolerance.
+
+    A manifest may not have it, whatever tolerances are asked for: the summary
+    would take what it says for a metric.
+    """
+    return name in COLUMNS or is_nsd_column(name)
 
 
 def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:

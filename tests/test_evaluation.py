@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 from phantoms import ball
 
+from voxtile.batch.drive import chosen_cases
 from voxtile.errors import ManifestError
 from voxtile.evaluation import evaluate, read_labels
+from voxtile.manifest.check import check_manifest
 from voxtile.nifti import write_mask, write_volume
+from voxtile.run import RunSettings
 from voxtile.volume import Axes, Volume, reorient
 
 
@@ -47,6 +50,21 @@ def test_labels_are_the_union_over_the_cohort_and_a_missing_prediction_fails(coh
     assert reports[2].reason.code == "no_prediction"
     summary = pd.read_csv(cohort / "out/summary.csv").set_index(["label", "metric"])
     assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 2, 1]
+
+
+@pytest.mark.parametrize("column", ["dice", "nsd_1mm", "nsd_3mm", "nsd_0.25mm"])
+def test_a_column_named_like_a_metric_is_refused_whatever_was_asked_for(
+    cohort: Path, column: str
+) -> None:
+    (cohort / "m.csv").write_text(
+        f"case_id,image,label,{column}\nexact,truth.nii.gz,truth.nii.gz,n/a\n"
+    )
+    said = f"column '{column}' is one of the report's; rename it"
+    with pytest.raises(ManifestError, match=said):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    with pytest.raises(ManifestError, match=said):
+        chosen_cases(cohort / "m.csv", None, RunSettings())
+    assert said in check_manifest(cohort / "m.csv").findings[0].sentence
 
 
 def test_only_the_labels_given_are_scored_and_the_rest_is_said(cohort: Path) -> None:

@@ -20,7 +20,7 @@ from voxtile.journal import Journal
 from voxtile.memory import free_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.plan import PLANNED_SHARE, PlanWish
-from voxtile.report import COLUMNS, check_columns
+from voxtile.report import check_columns, is_column
 from voxtile.run import Job, RunSettings
 from voxtile.scan import Notice
 from voxtile.segmenter import make_plans
@@ -391,7 +391,7 @@ def chosen_cases(
     manifest: str | Path, root: str | Path | None, settings: RunSettings
 ) -> tuple[Case, ...]:
     """Return the manifest's cases of the splits that were asked for."""
-    cases = read_manifest(manifest, root=root, reserved=(*COLUMNS, *settings.measures.columns))
+    cases = read_manifest(manifest, root=root, reserved=is_column)
     check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)

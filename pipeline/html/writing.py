@@ -27,7 +27,7 @@ from voxtile.files import write_text
 from voxtile.metrics import plain_labels
 from voxtile.models.spec import Label
 from voxtile.nifti import nifti_bytes
-from voxtile.report import COLUMNS, report_table
+from voxtile.report import is_column, report_table
 from voxtile.scan import ReadPolicy
 
 from .cohort import cohort_data, worst_first
@@ -298,7 +298,7 @@ def _labels(facts: Mapping[str, Any], reports: Iterable[CaseReport]) -> tuple[La
 
 def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:
     """Return the cases of a manifest by id; a missing image costs only its own pictures."""
-    cases = read_manifest(manifest, root=root, reserved=COLUMNS, need_images=False)
+    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
     return {case.case_id: case for case in cases}
 
 

@@ -24,9 +24,8 @@ from voxtile.reading import (
     survey_scan,
 )
 from voxtile.reference import integral, on_grid_of, read_reference
-from voxtile.report import COLUMNS
+from voxtile.report import is_column
 from voxtile.scan import Notice, ReadPolicy
-from voxtile.scoring import Measures
 from voxtile.volume import Volume, canonical
 
 from .readers import in_order
@@ -205,9 +204,7 @@ def check_manifest(
         If there is no manifest at all.
     """
     settings = settings or CheckSettings()
-    cases, problems = examine_manifest(
-        manifest, root=root, reserved=(*COLUMNS, *Measures().columns)
-    )
+    cases, problems = examine_manifest(manifest, root=root, reserved=is_column)
     findings = [Finding("error", "manifest", problem) for problem in problems]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
