@@ -5,8 +5,6 @@ been heard, voxel by voxel. The sums are kept in 16 bits, and in a file where
 memory is short: neither depends on what is free, so masks do not either.
 """
 
-import mmap
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 from voxtile.models.spec import View
 
 from .planes import to_planes
+from .scratch import ScratchArray
 from .volume import Shape3D
 
 # A probability of 1; the room above it is for what rounding adds, half a step for each view.
@@ -42,19 +41,17 @@ class Accumulator:
         self, shape: Shape3D, classes: int, *, room_mb: float, scratch: Path | None = None
     ) -> None:
         size = int(np.prod(shape)) * classes * 2
-        self._map: mmap.mmap | None = None
+        self._file: ScratchArray | None = None
         if size <= room_mb * 1e6:
-            self._sums = np.zeros((*shape, classes), np.uint16)
+            self._sums: np.ndarray = np.zeros((*shape, classes), np.uint16)
             return
-        with tempfile.TemporaryFile(dir=scratch) as file:
-            file.truncate(size)
-            self._map = mmap.mmap(file.fileno(), size)
-        self._sums = np.frombuffer(self._map, np.uint16).reshape(*shape, classes)
+        self._file = ScratchArray((*shape, classes), np.uint16, scratch)
+        self._sums = self._file.array
 
     @property
     def on_disk(self) -> bool:
         """Whether the sums are in a file."""
-        return self._map is not None
+        return self._file is not None
 
     def add(self, view: View, share: float, planes: Iterable[np.ndarray]) -> None:
         """Add a view's probabilities, float32 in [0, 1]; the shares of all views sum to 1."""
@@ -69,6 +66,6 @@ class Accumulator:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Leave what is in the file to the system's cache, which shrinks when it must."""
-        if self._map is not None:
-            self._map.madvise(mmap.MADV_DONTNEED)
+        """Keep no more of a file in memory than the plane at hand."""
+        if self._file is not None:
+            self._file.let_go()

@@ -183,7 +183,13 @@ def write_mask(path: str | Path, mask: Volume) -> None:
     _write(Path(path), mask_header(mask), mask.array)
 
 
-def write_volume(path: Path, volume: Volume, *, slope: float | None = None) -> None:
+def write_volume(
+    path: Path,
+    volume: Volume,
+    *,
+    slope: float | None = None,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
     """Write the voxels of one channel as NIfTI, whole or not at all.
 
     Parameters
@@ -195,6 +201,9 @@ def write_volume(path: Path, volume: Volume, *, slope: float | None = None) -> N
         codes as in `write_mask`; nothing else of the source is written.
     slope : float, optional
         ``scl_slope``: what a stored 1 means; 1 unless given.
+    let_go : callable, optional
+        Called after each plane along k, for voxels that lie in a file and
+        need not stay in memory.
 
     Raises
     ------
@@ -209,7 +218,7 @@ def write_volume(path: Path, volume: Volume, *, slope: float | None = None) -> N
     header = _fresh_header(volume)
     if slope is not None:
         header["scl_slope"], header["scl_inter"] = slope, 0
-    _write(path, header, volume.array)
+    _write(path, header, volume.array, let_go)
 
 
 def nifti_bytes(volume: Volume) -> bytes:
@@ -236,23 +245,33 @@ def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
     return tuple(path.with_name(f"{stem}_{channel}.nii{ending}") for channel in channels)
 
 
-def _write(path: Path, header: Nifti1Header, array: np.ndarray) -> None:
+def _write(
+    path: Path,
+    header: Nifti1Header,
+    array: np.ndarray,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
     """Write a file under a header that describes it."""
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"file name {path.name!r} must end in .nii or .nii.gz")
     with replacing(path) as file:
         if name.endswith(".nii"):
-            file.writelines(_file_bytes(header, array))
+            file.writelines(_file_bytes(header, array, let_go))
             return
-        _write_gzip(file, header, array)
+        _write_gzip(file, header, array, let_go)
 
 
-def _write_gzip(file: BinaryIO, header: Nifti1Header, array: np.ndarray) -> None:
+def _write_gzip(
+    file: BinaryIO,
+    header: Nifti1Header,
+    array: np.ndarray,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
     """Write a compressed file into an open one."""
     # No name and no time in the gzip header: equal voxels are equal files.
     with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
-        for piece in _file_bytes(header, array):
+        for piece in _file_bytes(header, array, let_go):
             stream.write(piece)
 
 
@@ -597,10 +616,13 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
     return volume, notices
 
 
-def _file_bytes(header: Nifti1Header, array: np.ndarray) -> Iterator[bytes | memoryview]:
+def _file_bytes(
+    header: Nifti1Header, array: np.ndarray, let_go: Callable[[], None]
+) -> Iterator[bytes | memoryview]:
     """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
     yield header.binaryblock
     yield bytes(4)
     for k in range(array.shape[2]):
         # No copy where the array lies in Fortran order, as volumes from files and masks do.
         yield np.ascontiguousarray(array[:, :, k].T).reshape(-1).view(np.uint8).data
+        let_go()

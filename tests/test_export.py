@@ -21,14 +21,17 @@ from typer.testing import CliRunner
 from voxtile.batch.drive import run_manifest
 from voxtile.cli import app
 from voxtile.errors import CaseError, ManifestError
-from voxtile.export import FORMATS, Finished, check_formats, export_run
+from voxtile.export import FORMATS, Finished, check_formats, export_run, keeping_probabilities
 from voxtile.export.bids import bids_entities, write_bids
 from voxtile.export.mesh import surface
 from voxtile.export.slicer import write_seg_nrrd
 from voxtile.export.surfaces import glb, stl
+from voxtile.journal import peak_memory_mb
+from voxtile.memory import resident_memory_mb
 from voxtile.models.spec import Concept, Label, Network
 from voxtile.nifti import read_nifti
 from voxtile.plan import PlanWish
+from voxtile.planes import slice_axis, to_planes
 from voxtile.run import RunSettings
 from voxtile.volume import Volume
 
@@ -288,6 +291,26 @@ def test_probabilities_decide_as_the_mask_does(tmp_path: Path, views, name, top)
     assert not first.array[~inside].any()
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith("tmp")]
     assert (tmp_path / "out/exports/binary/a/1_ball.nii.gz").exists()
+
+
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+def test_memory_does_not_grow_with_the_probabilities(tmp_path: Path, view) -> None:
+    shape, count = (256, 256, 64), 8
+    labels = tuple(Label(value=n, name=f"l{n}", color="#3cb44b") for n in range(1, count + 1))
+    spec = make_spec(labels=labels)
+    nothing = Volume(np.broadcast_to(np.uint8(0), shape), np.eye(4))
+    plane = np.zeros((*to_planes(nothing.array, view).shape[1:], count + 1), np.float32)
+    kinds = ("probabilities16",)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): forget the peak so far
+    except OSError:
+        pytest.skip("the peak of memory cannot be reset here")
+    before = resident_memory_mb()
+    with keeping_probabilities(finished(tmp_path, labels), nothing, spec, view, kinds) as keep:
+        for _ in keep(plane for _ in range(shape[slice_axis(view)])):
+            pass
+    files = count * np.prod(shape) * 2 / 1e6
+    assert peak_memory_mb() - before < files / 3
 
 
 def test_an_export_that_fails_costs_a_notice_and_not_the_mask(tmp_path: Path) -> None:
