@@ -5,6 +5,7 @@ been heard, voxel by voxel. The sums are kept in 16 bits, and in a file where
 memory is short: neither depends on what is free, so masks do not either.
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from voxtile.models.spec import View
 
+from .errors import EnvironmentFault
 from .planes import to_planes
 from .scratch import ScratchArray
 from .volume import Shape3D
@@ -35,6 +37,11 @@ class Accumulator:
         file that is never seen in its folder.
     scratch : Path, optional
         Where that file is; the system's folder for temporary files unless given.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk has no room for it.
     """
 
     def __init__(
@@ -45,7 +52,13 @@ class Accumulator:
         if size <= room_mb * 1e6:
             self._sums: np.ndarray = np.zeros((*shape, classes), np.uint16)
             return
-        self._file = ScratchArray((*shape, classes), np.uint16, scratch)
+        try:
+            self._file = ScratchArray((*shape, classes), np.uint16, scratch)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{scratch or tempfile.gettempdir()} has no room for the sums of several views, "
+                f"{size / 1e6:.0f} MB ({error.strerror}); free some space"
+            ) from error
         self._sums = self._file.array
 
     @property

@@ -1,6 +1,7 @@
 """Arrays larger than the memory there is to keep them in: a file that nobody sees."""
 
 import mmap
+import os
 import tempfile
 from pathlib import Path
 
@@ -21,13 +22,17 @@ class ScratchArray:
     Raises
     ------
     OSError
-        If the file cannot be made.
+        If the file cannot be made, or the disk has no room for all of it:
+        a page that finds none later would end the process.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> None:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
             self._map = mmap.mmap(file.fileno(), size)
         self.array = np.frombuffer(self._map, dtype).reshape(shape)
 

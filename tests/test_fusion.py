@@ -1,10 +1,13 @@
 """The sums of several views: exact enough, the same on disk, and nothing left behind."""
 
+import errno
+import os
 from itertools import permutations
 
 import numpy as np
 import pytest
 
+from voxtile.errors import EnvironmentFault
 from voxtile.fusion import Accumulator
 from voxtile.planes import to_planes
 
@@ -50,6 +53,17 @@ def test_on_disk_is_in_memory_byte_for_byte_and_leaves_no_file(said, tmp_path) -
     on_disk = fused(said, room_mb=0.0, scratch=tmp_path)
     assert on_disk.tobytes() == fused(said).tobytes()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room can be asked for here")
+def test_a_disk_without_room_is_told_before_the_first_plane(tmp_path, monkeypatch) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        assert length == np.prod(SHAPE) * CLASSES * 2
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(EnvironmentFault, match=r"no room for the sums .* \(No space left on dev"):
+        Accumulator(SHAPE, CLASSES, room_mb=0.0, scratch=tmp_path)
 
 
 def test_the_order_of_views_changes_nothing(said) -> None:
