@@ -10,6 +10,8 @@ from pathlib import Path
 from voxtile.models.spec import Label
 
 from . import __version__
+from .batch.folder import refuse_run
+from .batch.lock import locked
 from .case import Case, read_manifest
 from .case_report import CaseReport, failed_report, label_rows
 from .errors import CaseError, EnvironmentFault, ManifestError
@@ -56,7 +58,7 @@ def evaluate(
     predictions : str or Path
         Folder with ``<case_id>.nii.gz`` or ``<case_id>.nii``.
     out : str or Path
-        Run folder.
+        Run folder. An earlier evaluation in it is replaced.
     root : str or Path, optional
         Where the manifest's relative paths begin.
     labels : sequence of Label, optional
@@ -77,7 +79,10 @@ def evaluate(
     Raises
     ------
     ManifestError
-        If the manifest has problems.
+        If the manifest has problems, or `out` is the folder of a segmentation
+        run; nothing was written.
+    EnvironmentFault
+        If a run holds the folder, or it cannot be written.
     """
     out = Path(out)
     measures = measures or Measures()
@@ -86,26 +91,28 @@ def evaluate(
     folder = Path(predictions)
     if not folder.is_dir():
         raise ManifestError([f"predictions folder {folder} does not exist"])
-    if labels is None:
-        labels = _labels_of_cohort(cases, folder)
-    write_json(
-        out / "run.json",
-        {
-            "voxtile": __version__,
-            "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
-            "cases": len(cases),
-            "labels": [label.model_dump(mode="json") for label in labels],
-            "measures": asdict(measures),
-        },
-    )
-    reports = []
-    for number, case in enumerate(cases, start=1):
-        report = _evaluate_case(case, folder, labels, measures)
-        write_text(out / "cases" / f"{case.case_id}.json", report.dump())
-        reports.append(report)
-        if on_case is not None:
-            on_case(report, number, len(cases))
-    write_reports(out, reports, by)
+    with locked(out):
+        refuse_run(out)
+        if labels is None:
+            labels = _labels_of_cohort(cases, folder)
+        write_json(
+            out / "run.json",
+            {
+                "voxtile": __version__,
+                "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
+                "cases": len(cases),
+                "labels": [label.model_dump(mode="json") for label in labels],
+                "measures": asdict(measures),
+            },
+        )
+        reports = []
+        for number, case in enumerate(cases, start=1):
+            report = _evaluate_case(case, folder, labels, measures)
+            write_text(out / "cases" / f"{case.case_id}.json", report.dump())
+            reports.append(report)
+            if on_case is not None:
+                on_case(report, number, len(cases))
+        write_reports(out, reports, by)
     return tuple(reports)
 
 

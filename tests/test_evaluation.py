@@ -6,10 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from phantoms import ball
+from phantoms import ball, make_bundle, threshold_model
+from test_run import add_case, write_manifest
 
 from voxtile.batch.drive import chosen_cases
-from voxtile.errors import ManifestError
+from voxtile.batch.drive import run_manifest
+from voxtile.batch.lock import locked
+from voxtile.batch.settings import BatchSettings
+from voxtile.batch.shard import Shard
+from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.evaluation import evaluate, read_labels
 from voxtile.manifest.check import check_manifest
 from voxtile.nifti import write_mask, write_volume
@@ -98,3 +103,33 @@ def test_label_files(tmp_path: Path) -> None:
 def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:
     with pytest.raises(ManifestError, match="does not exist"):
         evaluate(cohort / "m.csv", cohort / "nowhere", cohort / "out")
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_the_folder_of_a_segmentation_run_is_refused_and_kept(tmp_path: Path, shard) -> None:
+    manifest, out = write_manifest(tmp_path, [add_case(tmp_path, "a")]), tmp_path / "out"
+    batch = BatchSettings(shard=shard)
+    run_manifest(manifest, make_bundle(), out, models=[threshold_model], batch=batch)
+    before = {path: path.read_bytes() for path in out.rglob("*.json")}
+    with pytest.raises(ManifestError, match=r"segmentation run .* another folder with --out"):
+        evaluate(manifest, out / "masks", out)
+    assert {path: path.read_bytes() for path in out.rglob("*.json")} == before
+    again = run_manifest(manifest, make_bundle(), out, models=[threshold_model], batch=batch)
+    assert again.kept == 1
+
+
+def test_a_record_that_cannot_be_read_is_not_overwritten(cohort: Path) -> None:
+    (cohort / "out").mkdir()
+    (cohort / "out/run.json").write_text("{")
+    with pytest.raises(ManifestError, match=r"run\.json cannot be read, .* another folder"):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+
+
+def test_a_folder_that_a_run_fills_is_refused_and_an_evaluation_replaced(cohort: Path) -> None:
+    evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    with (
+        locked(cohort / "out", Shard(1, 2)),
+        pytest.raises(EnvironmentFault, match="is held by process"),
+    ):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert len(evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")) == 4

@@ -1,11 +1,12 @@
 """A run folder that is fit to be written to, found out before the first case."""
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.files import clear_temporary, remove, write_text
 
 from .shard import Shard
@@ -38,6 +39,32 @@ def prepare(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
             "are needed; make room, then run the same command again"
         )
     clear(out, cases, shard)
+
+
+def refuse_run(out: Path) -> None:
+    """Refuse the folder of a segmentation run, whose records anything else would destroy.
+
+    Raises
+    ------
+    ManifestError
+        With what to do.
+    """
+    for path in (out / "run.json", *sorted(out.glob("run-*-of-*.json"))):
+        try:
+            facts = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise ManifestError(
+                [f"{path} cannot be read, so {out} may hold a run; name another folder with --out"]
+            ) from error
+        if "model" in facts:
+            raise ManifestError(
+                [
+                    f"{out} holds a segmentation run ({path.name}), whose records would be lost; "
+                    "name another folder with --out"
+                ]
+            )
 
 
 def clear(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
