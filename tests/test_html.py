@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from voxtile.models.spec import Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import centred_affine, draw
 from voxtile.report import report_table
+from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
 assert cohort and network  # fixtures
@@ -122,6 +124,17 @@ def test_a_reference_that_cannot_be_shown_is_said(tmp_path: Path) -> None:
     assert "resample the label" in picture.notes[0]
     with pytest.raises(CaseError, match=r"there is no mask x\.nii\.gz"):
         read_picture(case, tmp_path / "x.nii.gz", LABELS)
+
+
+def test_a_picture_is_of_the_volume_that_the_row_of_the_case_names(tmp_path: Path) -> None:
+    image, truth = ball()
+    both = np.stack([np.zeros_like(image.array), image.array], axis=-1)
+    nibabel.Nifti1Image(both, image.affine).to_filename(tmp_path / "i.nii.gz")
+    write_mask(tmp_path / "m.nii.gz", truth)
+    case = Case("c", (("image", tmp_path / "i.nii.gz"),), volume=1)
+    for policy in (None, ReadPolicy(volume=0)):
+        picture = read_picture(case, tmp_path / "m.nii.gz", LABELS, policy=policy)
+        np.testing.assert_array_equal(picture.image.array > 0, canonical(image).array > 0)
 
 
 def test_a_section_shows_the_outline_in_mm_with_the_right_on_the_left() -> None:

@@ -14,7 +14,7 @@ from voxtile.case import Case
 from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError
 from voxtile.models.spec import Label
-from voxtile.reading import read_scan
+from voxtile.reading import policy_of, read_scan
 from voxtile.reference import integral, on_grid_of, read_reference
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Shape3D, Volume, canonical
@@ -73,7 +73,8 @@ def read_picture(
         The prediction, on the scan's grid in any storage order.
     labels : sequence of Label
     policy : ReadPolicy, optional
-        What the run was told of scans that leave a choice.
+        What the run was told of scans that leave a choice; what the case's
+        row says goes before.
     label_map : mapping of int to int, optional
         Reference values that the run renamed.
     most_voxels : int
@@ -89,7 +90,7 @@ def read_picture(
     channel, path = case.images[0]
     if len(case.images) > 1:
         notes.append(f"channel {channel} of {len(case.images)}")
-    scan = read_scan(path, policy).volume
+    scan = read_scan(path, policy_of(case, policy or ReadPolicy())).volume
     image = canonical(scan)
     if not mask.exists():
         raise CaseError("no_mask", f"there is no mask {mask.name}; run the case again")

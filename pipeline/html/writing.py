@@ -36,7 +36,9 @@ from .pictures import Picture, read_picture
 from .sections import make_sections
 
 FOLDER = "report_files"
-_FORMAT = "1"  # of the side files; part of their stamp
+# Of the side files; part of their stamp. Before 2 they may show a volume or series of the scan
+# that the case's row did not name.
+_FORMAT = "2"
 
 
 @dataclass(frozen=True, slots=True)
