@@ -75,7 +75,8 @@ class CaseReport:
     geometry : dict
         Grid of the scan, and how the written mask compares with it.
     mask : dict
-        File and SHA-256; empty without a mask.
+        File (in the run folder; of an evaluation, in that of the predictions)
+        and SHA-256; empty without a mask.
     timings_s : dict of str to float
         Seconds of each stage.
     seconds : float

@@ -16,7 +16,7 @@ from .case import Case, read_manifest
 from .case_report import CaseReport, failed_report, label_rows
 from .errors import CaseError, EnvironmentFault, ManifestError
 from .files import write_json, write_text
-from .fingerprint import content_hash
+from .fingerprint import case_fingerprint, content_hash
 from .journal import Journal, peak_memory_mb
 from .label_values import label_values
 from .metrics import plain_labels
@@ -153,8 +153,20 @@ def _evaluate_case(
     """Return the report of one case, whatever happens to it."""
     journal = Journal()
     try:
+        with journal.stage("fingerprint"):
+            path = _prediction_path(case, folder)
+            scored = content_hash(path)
+            fingerprint = case_fingerprint(
+                case,
+                {
+                    "prediction": scored,
+                    "labels": [label.model_dump(mode="json") for label in labels],
+                    "measures": asdict(measures),
+                },
+                images=False,
+            )
         with journal.stage("read"):
-            pair = _read_pair(case, folder)
+            pair = _read_pair(case, path)
             journal.note(pair.notices)
             journal.note(_left_out(pair, labels))
         with journal.stage("score"):
@@ -179,7 +191,7 @@ def _evaluate_case(
         status="done",
         reason=None,
         warnings=tuple(journal.notices),
-        fingerprint="",
+        fingerprint=fingerprint,
         labels=rows,
         geometry={
             "shape": list(grid.shape),
@@ -187,7 +199,7 @@ def _evaluate_case(
             "orientation": grid.orientation,
             "affine": grid.affine.tolist(),
         },
-        mask={},
+        mask={"file": path.name, "sha256": scored},
         timings_s=dict(journal.seconds),
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),
@@ -198,20 +210,19 @@ def _evaluate_case(
     )
 
 
-def _read_pair(case: Case, folder: Path) -> _Pair:
-    """Read a prediction and its reference, on the grid of the reference."""
-    path = next(
-        (
-            candidate
-            for ending in (".nii.gz", ".nii")
-            if (candidate := folder / f"{case.case_id}{ending}").is_file()
-        ),
-        None,
+def _prediction_path(case: Case, folder: Path) -> Path:
+    """Return the prediction of a case."""
+    for ending in (".nii.gz", ".nii"):
+        path = folder / f"{case.case_id}{ending}"
+        if path.is_file():
+            return path
+    raise CaseError(
+        "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
     )
-    if path is None:
-        raise CaseError(
-            "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
-        )
+
+
+def _read_pair(case: Case, path: Path) -> _Pair:
+    """Read a prediction and its reference, on the grid of the reference."""
     scan = read_scan(path)
     array, notices = integral(scan.volume.array, "prediction")
     prediction = scan.volume.with_array(array)
@@ -248,7 +259,7 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
     values: set[int] = set()
     for case in cases:
         try:
-            pair = _read_pair(case, folder)
+            pair = _read_pair(case, _prediction_path(case, folder))
         except CaseError:
             continue  # its own row will say why
         for mask in (pair.prediction, pair.reference):

@@ -13,7 +13,7 @@ from .errors import CaseError
 from .tree import files_below
 
 
-def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
+def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
     """Return the fingerprint of a case, hexadecimal.
 
     Parameters
@@ -22,6 +22,8 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
         Its files' contents count; their names and the case's id do not.
     settings : mapping
         What else changes the result: model, plan, policies. JSON values.
+    images : bool, default True
+        Whether the scans count; scoring finished masks reads none.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any]) -> str:
         If an input cannot be read.
     """
     parts = {
-        "images": {channel: content_hash(path) for channel, path in case.images},
+        "images": {channel: content_hash(path) for channel, path in case.images if images},
         "series": case.series,
         "volume": case.volume,
         "label": None if case.label is None else content_hash(case.label),

@@ -16,6 +16,7 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.batch.shard import Shard
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.evaluation import evaluate, read_labels
+from voxtile.fingerprint import content_hash
 from voxtile.manifest.check import check_manifest
 from voxtile.nifti import write_mask, write_volume
 from voxtile.run import RunSettings
@@ -133,3 +134,18 @@ def test_a_folder_that_a_run_fills_is_refused_and_an_evaluation_replaced(cohort:
     ):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert len(evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")) == 4
+
+
+def test_a_report_remembers_which_masks_were_scored(cohort: Path) -> None:
+    before = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    path = cohort / "masks/exact.nii.gz"
+    assert before[0].mask == {"file": path.name, "sha256": content_hash(path)}
+    _, truth = ball()
+    write_mask(path, truth)
+    after = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    same = [one.fingerprint == other.fingerprint for one, other in zip(before, after, strict=True)]
+    assert same == [False, True, True, True]
+    write_mask(cohort / "truth.nii.gz", truth.with_array(np.roll(truth.array, 2, axis=1)))
+    moved = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert moved[0].mask == after[0].mask
+    assert moved[0].fingerprint != after[0].fingerprint

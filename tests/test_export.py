@@ -338,6 +338,14 @@ def test_a_mask_that_was_changed_is_not_exported(run_folder: Path) -> None:
     assert other.reason is None
 
 
+def test_a_mask_that_was_only_scored_is_not_exported_as_the_runs(run_folder: Path) -> None:
+    record = run_folder / "cases/a.json"
+    record.write_text(record.read_text().replace('"masks/a.nii.gz"', '"a.nii.gz"'))
+    one, _ = export_run(run_folder, ["binary"])
+    assert one.reason is not None
+    assert one.reason.code == "mask_changed"
+
+
 def test_what_cannot_be_asked_for_is_said(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'obj' is not one of seg\.nrrd"):
         check_formats(["obj"])

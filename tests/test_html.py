@@ -20,6 +20,7 @@ from voxtile.case import Case
 from voxtile.case_report import read_case_reports
 from voxtile.engines import Engine
 from voxtile.errors import CaseError, ManifestError
+from voxtile.evaluation import evaluate
 from voxtile.html import parse_cases, write_page
 from voxtile.html.cohort import cohort_data, worst_first
 from voxtile.html.page import json_text
@@ -261,6 +262,47 @@ def test_evaluate_writes_the_page_from_where_the_masks_are(cohort: Path) -> None
     words = ("--predictions", cohort / "masks", "--out", cohort / "out")
     code, said = invoke("evaluate", cohort / "good.csv", *words)
     assert (code, "1 cases with pictures" in said) == (0, True)
+
+
+def test_pictures_of_an_evaluation_are_of_the_masks_and_scans_that_are_there(
+    run_folder: Path,
+) -> None:
+    manifest, masks, out = run_folder / "cases.csv", run_folder / "out/masks", run_folder / "scored"
+
+    def pictured(given: bool = True, cases: str = "all") -> list[str]:
+        reports = read_case_reports(out)
+        told = {"manifest": manifest, "predictions": masks} if given else {}
+        return sorted(write_page(out, reports, cases=cases, **told).pictured)
+
+    evaluate(manifest, masks, out)
+    assert pictured() == ["c0", "c1", "c2"]
+    made = {path: path.read_bytes() for path in (out / "report_files/volumes").iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in made}
+    assert pictured() == ["c0", "c1", "c2"]
+    assert {path: path.stat().st_mtime_ns for path in made} == times
+
+    # Another prediction of a case, scored: its picture goes, though nobody asks for a new one.
+    _, truth = ball()
+    write_mask(masks / "c1.nii.gz", truth.with_array(np.roll(truth.array, 2, axis=0)))
+    evaluate(manifest, masks, out)
+    assert pictured(given=False) == ["c0", "c2"]
+    assert pictured() == ["c0", "c1", "c2"]
+    # Another reference.
+    write_mask(run_folder / "c1_label.nii.gz", truth.with_array(np.roll(truth.array, 3, axis=0)))
+    evaluate(manifest, masks, out)
+    assert pictured(given=False) == ["c0", "c2"]
+    # Another scan, which only a manifest can tell.
+    image, _ = ball()
+    write_volume(run_folder / "c0.nii.gz", image.with_array(image.array[::-1]))
+    assert pictured(given=False) == ["c0", "c2"]
+    assert pictured(cases="worst:1") == ["c2"]
+    # A mask that was changed after it was scored is not shown as the one that was.
+    write_mask(masks / "c0.nii.gz", truth.with_array(np.roll(truth.array, 1, axis=0)))
+    facts = write_page(
+        out, read_case_reports(out), manifest=manifest, predictions=masks, cases="all"
+    )
+    assert dict(facts.problems).keys() == {"c0"}
+    assert "c0.nii.gz is not the mask that was scored" in dict(facts.problems)["c0"]
 
 
 def test_commands_write_the_page(cohort: Path) -> None:

@@ -24,6 +24,7 @@ from voxtile.case import Case, read_manifest
 from voxtile.case_report import CaseReport
 from voxtile.errors import CaseError, ManifestError
 from voxtile.files import write_text
+from voxtile.fingerprint import case_fingerprint, content_hash
 from voxtile.metrics import plain_labels
 from voxtile.models.spec import Label
 from voxtile.nifti import nifti_bytes
@@ -39,6 +40,8 @@ FOLDER = "report_files"
 # Of the side files; part of their stamp. Before 2 they may show a volume or series of the scan
 # that the case's row did not name.
 _FORMAT = "2"
+_KINDS = ("sections", "volumes")
+_STAMP = "// voxtile "
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,8 @@ def write_page(
     facts = _run_facts(out)
     labels = _labels(facts, reports)
     found = {} if manifest is None else _manifest_cases(manifest, root)
-    album = _Album(out / FOLDER, Path(predictions) if predictions else out / "masks", labels, facts)
+    masks = Path(predictions) if predictions else out / "masks"
+    album = _Album(out / FOLDER, masks, labels, facts, found)
     if most == 0:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
     album.remove_stale(reports)
@@ -141,7 +145,7 @@ def write_page(
     for report in ordered[:most]:
         if report.case_id in found:
             try:
-                album.add(report, found[report.case_id])
+                album.add(report)
             except CaseError as error:
                 problems[report.case_id] = error.sentence
     pictured = [report.case_id for report in ordered if album.has(report.case_id)]
@@ -163,24 +167,37 @@ def write_page(
 
 @dataclass(frozen=True, slots=True)
 class _Album:
-    """The side files of a page: pictures of cases, each with a stamp of what it was made from."""
+    """The side files of a page: pictures of cases, each with a stamp of what it was made from.
+
+    `cases` are those that a manifest tells of.
+    """
 
     folder: Path
     masks: Path
     labels: Sequence[Label]
     facts: Mapping[str, Any]
+    cases: Mapping[str, Case]
 
-    def add(self, report: CaseReport, case: Case) -> None:
-        """Make the pictures of a case, unless sound ones lie there.
+    def add(self, report: CaseReport) -> None:
+        """Make the pictures of a case of the manifest, unless there are some.
+
+        Those that are stale have been removed.
 
         Raises
         ------
         CaseError
             If its volumes cannot be shown.
         """
-        # Without a fingerprint nobody knows whether the inputs are the same.
+        # Without a fingerprint nobody knows whether the masks are the same.
         if report.fingerprint and self.has(report.case_id):
             return
+        mask = _mask_path(self.masks, report.case_id)
+        scored = report.mask.get("sha256")
+        if scored and mask.is_file() and content_hash(mask) != scored:
+            raise CaseError(
+                "mask_changed",
+                f"{mask.name} is not the mask that was scored; run or evaluate the case again",
+            )
         settings = self.facts.get("settings", {})
         # Another version may have known other choices.
         told = {
@@ -189,36 +206,45 @@ class _Album:
             if name in ReadPolicy.__dataclass_fields__
         }
         picture = read_picture(
-            case,
-            _mask_path(self.masks, report.case_id),
+            self.cases[report.case_id],
+            mask,
             self.labels,
             policy=ReadPolicy(**told),
             label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
         )
-        stamp = self._stamp(report)
+        stamp = f"{_STAMP}{self._stamp(report)} {self._inputs(report.case_id)}".strip()
         self._write("sections", report.case_id, stamp, make_sections(picture))
         self._write("volumes", report.case_id, stamp, _volumes(picture))
 
     def has(self, case_id: str) -> bool:
         """Whether a case can be looked at."""
-        return all(self._path(kind, case_id).is_file() for kind in ("sections", "volumes"))
+        return all(self._path(kind, case_id).is_file() for kind in _KINDS)
 
     def remove_stale(self, reports: Iterable[CaseReport]) -> None:
-        """Remove pictures of cases that are gone, or whose mask is another by now."""
+        """Remove pictures of cases that are gone, or that were made from something else."""
         stamps = {
             report.case_id: self._stamp(report) for report in reports if report.status != "failed"
         }
-        for path in self.folder.glob("*/*.js"):
-            with path.open(encoding="utf-8") as file:
-                first = file.readline().strip()
-            if first != stamps.get(path.stem):
-                path.unlink()
+        for case_id in {path.stem for path in self.folder.glob("*/*.js")}:
+            if not self._is_sound(case_id, stamps.get(case_id)):
+                for kind in _KINDS:
+                    self._path(kind, case_id).unlink(missing_ok=True)
+
+    def _is_sound(self, case_id: str, stamp: str | None) -> bool:
+        """Whether both pictures of a case are there, of what there is now as far as is known."""
+        if stamp is None or not self.has(case_id):
+            return False
+        made_from = {self._made_from(kind, case_id) for kind in _KINDS}
+        if {part for part, _ in made_from} != {stamp}:
+            return False
+        inputs = self._inputs(case_id)
+        return not inputs or {part for _, part in made_from} == {inputs}
 
     def inlined(self, case_ids: Iterable[str]) -> dict[str, str]:
         """Return what a page without side files holds in itself."""
         blocks = {}
         for case_id in case_ids:
-            for kind in ("sections", "volumes"):
+            for kind in _KINDS:
                 call = self._path(kind, case_id).read_text("utf-8").split("\n", 1)[1]
                 blocks[f"{kind}/{case_id}"] = call[call.index("(") + 1 : call.rindex(")")]
         if blocks:
@@ -228,14 +254,32 @@ class _Album:
         return blocks
 
     def _stamp(self, report: CaseReport) -> str:
-        """Return the first line of a case's side files: what they were made from."""
+        """Return the hash of what the report knows of all that pictures are made from."""
         parts = [
             _FORMAT,
             report.fingerprint,
             report.mask.get("sha256", ""),
             *(f"{label.value}{label.name}{label.color}" for label in self.labels),
         ]
-        return f"// voxtile {hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _inputs(self, case_id: str) -> str:
+        """Return the hash of an evaluated case's scan and reference; empty where nobody can tell.
+
+        Empty for a run too: both are in its fingerprint.
+        """
+        if "model" in self.facts or case_id not in self.cases:
+            return ""
+        try:
+            return case_fingerprint(self.cases[case_id], {})
+        except CaseError:
+            return ""
+
+    def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
+        """Return the stamp of a side file, and the hash of its inputs where it has one."""
+        with self._path(kind, case_id).open(encoding="utf-8") as file:
+            stamp, _, inputs = file.readline().strip().removeprefix(_STAMP).partition(" ")
+        return stamp, inputs
 
     def _path(self, kind: str, case_id: str) -> Path:
         """Return where a side file lies."""
@@ -263,8 +307,8 @@ def _volumes(picture: Picture) -> dict[str, Any]:
 
 def _mask_path(folder: Path, case_id: str) -> Path:
     """Return the mask of a case: ``.nii.gz``, or ``.nii`` where there is only that."""
-    plain = folder / f"{case_id}.nii"
-    return plain if plain.is_file() else folder / f"{case_id}.nii.gz"
+    compressed, plain = folder / f"{case_id}.nii.gz", folder / f"{case_id}.nii"
+    return plain if plain.is_file() and not compressed.is_file() else compressed
 
 
 def _montage(out: Path, case_id: str, *, embedded: bool) -> str | None:
