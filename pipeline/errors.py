@@ -40,16 +40,28 @@ class CaseError(VoxtileError):
     sentence : str
         What came, what was needed, what to do. Never a value of a DICOM text
         tag and never the name of a DICOM file: both may identify a patient.
+    option : str
+        What a user may choose instead, such as "pass --nan fill": how scans
+        are read can be chosen, how labels are not.
+
+    Attributes
+    ----------
+    bare : str
+        The sentence as it was given.
+    sentence : str
+        With the option.
     """
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, code: str, sentence: str, option: str = "") -> None:
         self.code = code
-        self.sentence = sentence
-        super().__init__(sentence)
+        self.bare = sentence
+        self.option = option
+        self.sentence = f"{sentence}, or {option}" if option else sentence
+        super().__init__(self.sentence)
 
-    def __reduce__(self) -> tuple[type["CaseError"], tuple[str, str]]:
-        # Exceptions pickle their one message; this one travels between processes with its code.
-        return CaseError, (self.code, self.sentence)
+    def __reduce__(self) -> tuple[type["CaseError"], tuple[str, str, str]]:
+        # Exceptions pickle their one message; this one travels between processes with its parts.
+        return CaseError, (self.code, self.bare, self.option)
 
 
 class SourceError(VoxtileError):

@@ -21,8 +21,7 @@ from .journal import Journal, peak_memory_mb
 from .label_values import label_values
 from .metrics import plain_labels
 from .qc import inspect_case
-from .reading import read_scan
-from .reference import integral, on_grid_of
+from .reference import integral, on_grid_of, read_label_map
 from .report import check_columns, is_column, write_reports
 from .scan import Notice
 from .scoring import Measures
@@ -223,13 +222,13 @@ def _prediction_path(case: Case, folder: Path) -> Path:
 
 def _read_pair(case: Case, path: Path) -> _Pair:
     """Read a prediction and its reference, on the grid of the reference."""
-    scan = read_scan(path)
+    scan = read_label_map(path, "prediction")
     array, notices = integral(scan.volume.array, "prediction")
     prediction = scan.volume.with_array(array)
     notices = (*scan.notices, *notices)
     if case.label is None:
         return _Pair(prediction, None, notices)
-    reference_scan = read_scan(case.label)
+    reference_scan = read_label_map(case.label, "label")
     array, more = integral(reference_scan.volume.array, "label")
     reference = reference_scan.volume.with_array(array)
     placed, moved = on_grid_of(prediction, reference, "prediction")

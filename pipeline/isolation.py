@@ -129,7 +129,7 @@ def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
     finally:
         os.close(handle)
     if "code" in reply:
-        raise CaseError(str(reply["code"]), str(reply["sentence"]))
+        raise _problem(reply)
     return reply.get("value")
 
 
@@ -228,7 +228,7 @@ def _end_children() -> None:
 def _scan(reply: dict[str, Any], handle: int) -> Scan:
     """Return the scan that a reply describes, its voxels mapped read-only, or raise its error."""
     if "code" in reply:
-        raise CaseError(str(reply["code"]), str(reply["sentence"]))
+        raise _problem(reply)
     try:
         shape = tuple(int(size) for size in reply["shape"])
         dtype = np.dtype({name: name for name in _DTYPES}[reply["dtype"]])
@@ -246,6 +246,11 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
             "decoder_crashed",
             f"the decoder process gave a reply that makes no sense ({type(error).__name__})",
         ) from error
+
+
+def _problem(reply: dict[str, Any]) -> CaseError:
+    """Return the error that a reply tells of."""
+    return CaseError(str(reply["code"]), str(reply["sentence"]), str(reply.get("option", "")))
 
 
 def _anonymous_file() -> int:
@@ -344,7 +349,7 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
                 f"reading failed in a way that was not foreseen ({_where(error)}); please report "
                 "this",
             )
-    return {"code": problem.code, "sentence": problem.sentence}
+    return {"code": problem.code, "sentence": problem.bare, "option": problem.option}
 
 
 def _too_large() -> CaseError:

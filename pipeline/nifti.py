@@ -544,6 +544,7 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
             raise CaseError(
                 "several_volumes",
                 f"{name} holds {count} volumes (shape {voxels.shape}), but one is needed; "
+                "keep one of them in the file",
                 f"choose one with --volume 0 to --volume {count - 1}",
             )
         chosen = 0

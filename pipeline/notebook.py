@@ -20,7 +20,7 @@ from .metrics import plain_labels
 from .montage import montage
 from .nifti import write_mask, write_volume
 from .reading import read_volume
-from .reference import integral, on_grid_of
+from .reference import integral, on_grid_of, read_label_map
 from .volume import Volume
 
 Source = Volume | str | Path
@@ -74,7 +74,7 @@ def view(
     """
     if how not in ("auto", "widget", "picture"):
         raise ValueError(f"how {how!r} must be one of 'auto', 'widget', 'picture'")
-    image = _first_channel(_read(scan))
+    image = _first_channel(scan if isinstance(scan, Volume) else read_volume(scan))
     masks = {
         name: _label_map(source, image, name)
         for name, source in (("mask", mask), ("reference", reference))
@@ -91,11 +91,6 @@ def view(
     return montage(image, masks.get("mask", empty), named, reference=masks.get("reference"))
 
 
-def _read(source: Source) -> Volume:
-    """Return a volume, read where it is a path."""
-    return source if isinstance(source, Volume) else read_volume(source)
-
-
 def _first_channel(volume: Volume) -> Volume:
     """Return a volume with one channel."""
     return volume if volume.array.ndim == 3 else volume.with_array(volume.array[..., 0])
@@ -103,7 +98,8 @@ def _first_channel(volume: Volume) -> Volume:
 
 def _label_map(source: Source, image: Volume, name: str) -> Volume:
     """Return a label map in the storage order of the scan."""
-    placed, _ = on_grid_of(_read(source), image, name)
+    mask = source if isinstance(source, Volume) else read_label_map(Path(source), name).volume
+    placed, _ = on_grid_of(mask, image, name)
     array, _ = integral(placed.array, name)
     return placed.with_array(array)
 

@@ -192,8 +192,8 @@ def _finite(scan: Scan, policy: ReadPolicy) -> Scan:
     if policy.nan == "refuse":
         raise CaseError(
             "not_finite",
-            f"{count} voxels are NaN or infinite; repair the scan, or pass --nan fill to put the "
-            "finite minimum in their place",
+            f"{count} voxels are NaN or infinite; repair them",
+            "pass --nan fill to put the finite minimum in their place",
         )
     if count == array.size:
         raise CaseError("not_finite", "no voxel is a finite number")

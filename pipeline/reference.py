@@ -10,8 +10,8 @@ from voxtile.models.spec import Label
 from .dicom import annotation_file, read_annotation
 from .errors import CaseError
 from .label_values import label_values
-from .reading import read_scan
-from .scan import Notice
+from .reading import read_scan, survey_scan
+from .scan import Notice, Scan
 from .volume import Axes, Volume, grid_difference, reorient
 
 # A label this far from an integer is rounding of a writer; farther, it is no label map.
@@ -55,7 +55,7 @@ def read_reference(
     if annotation is not None:
         drawn = read_annotation(annotation, image, labels, label_map)
         return image.with_array(drawn.volume.array.astype(_kind(labels))), drawn.notices
-    scan = read_scan(path)
+    scan = read_label_map(path, "label")
     placed, notices = on_grid_of(scan.volume, image, "label")
     array, more = integral(placed.array, "label")
     if label_map:
@@ -70,6 +70,30 @@ def read_reference(
             f"{strange[0]}:{max(allowed)}",
         )
     return image.with_array(array.astype(_kind(labels))), (*scan.notices, *notices, *more)
+
+
+def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
+    """Read a mask as it lies.
+
+    Parameters
+    ----------
+    path : Path
+        A NIfTI file or DICOM folder.
+    what : str
+        How messages call the mask.
+    survey : bool, default False
+        Whether its headers are enough, as in `survey_scan`.
+
+    Raises
+    ------
+    CaseError
+        As `read_scan`. It names the mask and advises what can be done to its
+        file: options such as ``--volume`` are for scans.
+    """
+    try:
+        return survey_scan(path) if survey else read_scan(path)
+    except CaseError as error:
+        raise CaseError(error.code, f"the {what} cannot be used: {error.bare}") from error
 
 
 def _kind(labels: Sequence[Label]) -> type[np.unsignedinteger]:

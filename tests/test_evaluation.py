@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +88,21 @@ def test_a_prediction_on_another_grid_fails_its_case(cohort: Path) -> None:
     reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert reports[0].reason is not None
     assert "the prediction lies up to" in reports[0].reason.sentence
+
+
+def test_masks_that_cannot_be_read_are_named_without_options_that_they_never_see(
+    cohort: Path,
+) -> None:
+    _, truth = ball()
+    both = nibabel.Nifti1Image(np.stack([truth.array] * 2, axis=-1), truth.affine)
+    both.to_filename(cohort / "masks/exact.nii.gz")
+    both.to_filename(cohort / "truth.nii.gz")
+    prediction, label, *_ = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    for report, what in ((prediction, "prediction"), (label, "label")):
+        assert report.reason is not None
+        assert report.reason.code == "several_volumes"
+        assert report.reason.sentence.startswith(f"the {what} cannot be used: ")
+        assert "--volume" not in report.reason.sentence
 
 
 def test_label_files(tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """A reference is used only if it lies on the scan's grid and its values are labels."""
 
+import pickle
 from itertools import permutations, product
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from dicoms import voxels, write_series
 from phantoms import LABELS, ball
 
 from voxtile.errors import CaseError
 from voxtile.metrics import plain_labels
 from voxtile.nifti import write_mask, write_volume
-from voxtile.reference import integral, read_reference
+from voxtile.reading import read_scan
+from voxtile.reference import integral, read_label_map, read_reference
 from voxtile.volume import Axes, Volume, reorient
 
 IMAGE, TRUTH = ball(axes="LPS", tilt_degrees=20)
@@ -75,6 +79,46 @@ def test_values_near_integers_are_rounded_and_said(tmp_path: Path) -> None:
 def test_values_that_are_no_labels_are_refused(tmp_path: Path, change, message) -> None:
     with pytest.raises(CaseError, match=message):
         reference(tmp_path, TRUTH.with_array(change(TRUTH.array)))
+
+
+def test_a_label_that_cannot_be_read_is_named_with_what_can_be_done_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "l.nii.gz"
+    with_nan = TRUTH.array.astype(np.float32)
+    with_nan[0, 0, 0] = np.nan
+    write_volume(path, TRUTH.with_array(with_nan))
+    with pytest.raises(CaseError) as caught:
+        read_reference(path, IMAGE, LABELS)
+    assert caught.value.code == "not_finite"
+    assert caught.value.sentence == (
+        "the label cannot be used: 1 voxels are NaN or infinite; repair them"
+    )
+    nibabel.Nifti1Image(np.stack([TRUTH.array] * 2, axis=-1), TRUTH.affine).to_filename(path)
+    for survey in (False, True):
+        with pytest.raises(
+            CaseError, match=r"^the prediction cannot be used: .* one of them in the"
+        ):
+            read_label_map(path, "prediction", survey=survey)
+    with pytest.raises(CaseError, match=r"l\.nii\.gz holds 2 volumes") as caught:
+        read_reference(path, IMAGE, LABELS)
+    assert "--" not in caught.value.sentence
+
+
+def test_a_dicom_label_is_not_advised_what_only_scans_can_be_told(tmp_path: Path) -> None:
+    for number in "12":
+        write_series(tmp_path / number, voxels(), SeriesInstanceUID=f"1.2.3.{number}")
+    with pytest.raises(CaseError, match="choose one with --series"):
+        read_scan(tmp_path)
+    with pytest.raises(CaseError, match="the label cannot be used: there are 2 series") as caught:
+        read_reference(tmp_path, IMAGE, LABELS)
+    assert "--" not in caught.value.sentence
+    assert caught.value.sentence.endswith("put the files of one into a folder of their own")
+
+
+def test_an_error_travels_between_processes_whole() -> None:
+    error = CaseError("code", "what came; what to do", "pass --this")
+    other = pickle.loads(pickle.dumps(error))
+    assert str(other) == other.sentence == "what came; what to do, or pass --this"
+    assert (other.code, other.bare, other.option) == (error.code, error.bare, error.option)
 
 
 def test_a_label_map_renames_all_at_once(tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
         )
     if len(chosen) > 1:
         raise CaseError(
-            "several_series", f"there are {len(chosen)} series: {_listed(chosen)}; {_HOW}"
+            "several_series",
+            f"there are {len(chosen)} series: {_listed(chosen)}; put the files of one into a "
+            "folder of their own",
+            _HOW,
         )
     (series,) = chosen
     for image in series.images:

@@ -257,7 +257,7 @@ def _without_duplicates(
         raise CaseError(
             "duplicate_slices",
             f"{len(conflicts)} of {len(single)} positions have several slices that differ "
-            f"({_places(single[conflicts[0]])} at the first of them); leave out the wrong ones, or "
+            f"({_places(single[conflicts[0]])} at the first of them); leave out the wrong ones",
             "pass --duplicates first to take the first in name order",
         )
     notices.append(
@@ -306,8 +306,9 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
         where = ", all at one position" if len(positions) == 1 else ""
         raise CaseError(
             "several_volumes",
-            f"the series holds {count} volumes of {each}{where}, but one is needed; choose one "
-            f"with --volume 0 to --volume {count - 1}",
+            f"the series holds {count} volumes of {each}{where}, but one is needed; put the files "
+            "of one into a folder of their own",
+            f"choose one with --volume 0 to --volume {count - 1}",
         )
     chosen = policy.volume or 0
     if not 0 <= chosen < count:
@@ -400,8 +401,8 @@ def _judge_gaps(
     if policy.missing_slices == "refuse":
         raise CaseError(
             "missing_slices",
-            f"{what}; find the files, or pass --missing-slices interpolate to fill the gaps from "
-            "their neighbours",
+            f"{what}; find the files",
+            "pass --missing-slices interpolate to fill the gaps from their neighbours",
         )
     notices.append(Notice("missing_interpolated", f"{what}; filled from their neighbours"))
 
@@ -417,8 +418,9 @@ def _judge_tilt(stack: Stack, lean: float, policy: ReadPolicy, notices: list[Not
     if policy.tilt == "refuse":
         raise CaseError(
             "gantry_tilt",
-            f"{what}; pass --tilt native to segment the slices as acquired, with a mask on a "
-            "sheared grid, or --tilt resample to shift them onto a rectangular grid",
+            f"{what}; resample it onto a rectangular grid first",
+            "pass --tilt native to segment the slices as acquired, with a mask on a sheared grid, "
+            "or --tilt resample to shift them onto a rectangular grid",
         )
     done = {
         "native": "kept as acquired, on a sheared grid",

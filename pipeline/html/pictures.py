@@ -15,7 +15,7 @@ from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError
 from voxtile.models.spec import Label
 from voxtile.reading import policy_of, read_scan
-from voxtile.reference import integral, on_grid_of, read_reference
+from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Shape3D, Volume, canonical
 
@@ -153,7 +153,7 @@ def _label_positions(
     path: Path, image: Volume, what: str, labels: Sequence[Label], renamed: Mapping[int, int]
 ) -> Volume:
     """Read a mask onto the grid of the image, its values replaced by positions of labels."""
-    placed, _ = on_grid_of(read_scan(path).volume, image, what)
+    placed, _ = on_grid_of(read_label_map(path, what).volume, image, what)
     values, _ = integral(placed.array, what)
     return _positions(image.with_array(values), labels, renamed)
 

@@ -19,11 +19,9 @@ from voxtile.label_values import label_values
 from voxtile.models.spec import ModelSpec
 from voxtile.reading import (
     read_channels,
-    read_scan,
     survey_channels,
-    survey_scan,
 )
-from voxtile.reference import integral, on_grid_of, read_reference
+from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.report import is_column
 from voxtile.scan import Notice, ReadPolicy
 from voxtile.volume import Volume, canonical
@@ -275,7 +273,7 @@ def _check_label(
             "labels only; check it with --deep and --model"
         )
         return None, (Notice("label_unchecked", sentence),)
-    scan = read_scan(path) if settings.deep else survey_scan(path)
+    scan = read_label_map(path, "label", survey=not settings.deep)
     notices = scan.notices
     if image is not None:
         _, more = on_grid_of(scan.volume, image, "label")

@@ -19,7 +19,7 @@ from voxtile.files import write_json
 from voxtile.label_values import label_values
 from voxtile.nifti import write_mask, write_volume
 from voxtile.reading import policy_of, read_scan, survey_scan
-from voxtile.reference import integral, on_grid_of
+from voxtile.reference import integral, on_grid_of, read_label_map
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
 
@@ -173,7 +173,7 @@ def _write_image(source: Path, target: Path, policy: ReadPolicy, *, link: bool) 
 
 def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> set[int]:
     """Write or link a label on the grid of its image, and return its values other than 0."""
-    scan = read_scan(source)
+    scan = read_label_map(source, "label")
     placed, moved = on_grid_of(scan.volume, image, "label")
     array, _ = integral(placed.array, "label")
     values = {value for value in label_values(array) if value}

@@ -19,8 +19,8 @@ from voxtile.errors import CaseError, ManifestError
 from voxtile.files import write_json
 from voxtile.fingerprint import case_fingerprint
 from voxtile.models.spec import Label
-from voxtile.reading import read_channels, read_scan
-from voxtile.reference import integral, on_grid_of, read_reference
+from voxtile.reading import read_channels
+from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.volume import Volume
 
 from .case_facts import CaseFacts, describe_case
@@ -190,5 +190,5 @@ def _read_label(path: Path, image: Volume, labels: Sequence[Label]) -> np.ndarra
     """Return a label map on the image's grid and in its storage order."""
     if labels:
         return read_reference(path, image, labels)[0].array
-    placed, _ = on_grid_of(read_scan(path).volume, image, "label")
+    placed, _ = on_grid_of(read_label_map(path, "label").volume, image, "label")
     return integral(placed.array, "label")[0]
