@@ -3,13 +3,15 @@
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
+from secrets import token_hex
 
 from voxtile.models.spec import Label
 
 from . import __version__
+from .batch.events import now
 from .batch.folder import refuse_run
 from .batch.lock import locked
 from .case import Case, read_manifest
@@ -23,6 +25,7 @@ from .metrics import plain_labels
 from .qc import inspect_case
 from .reference import integral, on_grid_of, read_label_map
 from .report import check_columns, is_column, write_reports
+from .run_facts import KEY
 from .scan import Notice
 from .scoring import Measures
 from .volume import Volume
@@ -94,19 +97,22 @@ def evaluate(
         refuse_run(out)
         if labels is None:
             labels = _labels_of_cohort(cases, folder)
-        write_json(
-            out / "run.json",
-            {
-                "voxtile": __version__,
-                "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
-                "cases": len(cases),
-                "labels": [label.model_dump(mode="json") for label in labels],
-                "measures": asdict(measures),
-            },
-        )
+        facts = {
+            "voxtile": __version__,
+            "started": now(),
+            "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
+            "cases": len(cases),
+            "labels": [label.model_dump(mode="json") for label in labels],
+            "measures": asdict(measures),
+        }
+        # An evaluation keeps nothing of an earlier one, whatever they have in common.
+        settings = token_hex(32)
+        write_json(out / "run.json", {**facts, KEY: settings})
         reports = []
         for number, case in enumerate(cases, start=1):
-            report = _evaluate_case(case, folder, labels, measures)
+            report = replace(
+                _evaluate_case(case, folder, labels, measures), settings_sha256=settings
+            )
             write_text(out / "cases" / f"{case.case_id}.json", report.dump())
             reports.append(report)
             if on_case is not None:

@@ -10,11 +10,11 @@ import pytest
 from phantoms import ball, make_bundle, threshold_model
 from test_run import add_case, write_manifest
 
-from voxtile.batch.drive import chosen_cases
-from voxtile.batch.drive import run_manifest
+from voxtile.batch.drive import chosen_cases, run_manifest
 from voxtile.batch.lock import locked
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.shard import Shard
+from voxtile.case_report import read_case_reports
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.evaluation import evaluate, read_labels
 from voxtile.fingerprint import content_hash
@@ -165,3 +165,12 @@ def test_a_report_remembers_which_masks_were_scored(cohort: Path) -> None:
     moved = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert moved[0].mask == after[0].mask
     assert moved[0].fingerprint != after[0].fingerprint
+
+
+def test_cases_of_an_earlier_evaluation_count_no_more(cohort: Path) -> None:
+    manifest, out = cohort / "m.csv", cohort / "out"
+    assert len(evaluate(manifest, cohort / "masks", out)) == 4
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))
+    evaluate(manifest, cohort / "masks", out)
+    assert len(list((out / "cases").iterdir())) == 4
+    assert [report.case_id for report in read_case_reports(out)] == ["exact"]
