@@ -66,8 +66,8 @@ def read_reference(
         raise CaseError(
             "label_values",
             f"the label has values {_listed(strange)}, but the model knows only "
-            f"{_listed(sorted(allowed))}; rename them with --label-map, such as "
-            f"{strange[0]}:{max(allowed)}",
+            f"{_listed(sorted(allowed))}; give it those",
+            f"rename them with --label-map, such as {strange[0]}:{max(allowed)}",
         )
     return image.with_array(array.astype(_kind(labels))), (*scan.notices, *notices, *more)
 

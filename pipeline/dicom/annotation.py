@@ -172,8 +172,8 @@ def _judged(
             raise CaseError(
                 "label_ambiguous",
                 f"{what}s {', '.join(map(str, same))} all match label {label.value} ({label.name}) "
-                f"by name or code; say which with --label-map, such as {same[0]}:{label.value},"
-                f"{same[1]}:0",
+                f"by name or code; leave one that does",
+                f"say which with --label-map, such as {same[0]}:{label.value},{same[1]}:0",
             )
     covered = {value for one in meant for value in (one.value, *one.values)}
     absent = [label for label in labels if not {label.value, *label.values} & covered]
@@ -183,9 +183,10 @@ def _judged(
             "label_unmatched",
             f"no {what} has the name or code of label {label.value} ({label.name}), and "
             f"{len(left)} of the {what}s match no label (numbers "
-            f"{', '.join(str(segment.number) for segment in left[:10])}); name them with "
-            f"--label-map, such as {left[0].number}:{label.value}, or {left[0].number}:0 to leave "
-            "one out",
+            f"{', '.join(str(segment.number) for segment in left[:10])}); give them the "
+            "same names",
+            f"name them with --label-map, such as {left[0].number}:{label.value}, or "
+            f"{left[0].number}:0 to leave one out",
         )
     notices = []
     if left:
@@ -242,8 +243,8 @@ def _require_whole(
             raise CaseError(
                 "label_overlap",
                 f"{what} {one.segment.number} overlaps others in {max(lost, gained)} voxels, but a "
-                "voxel of a label map has one value; leave one out with --label-map "
-                f"{one.segment.number}:0, or use a model whose labels are regions",
+                "voxel of a label map has one value; use labels that are regions",
+                f"leave one out with --label-map {one.segment.number}:0",
             )
 
 

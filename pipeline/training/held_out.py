@@ -131,4 +131,4 @@ def _reports(
         raise
     except CaseError as error:
         for view in judges:
-            yield view, failed_report(case, labels, Notice(error.code, error.sentence))
+            yield view, failed_report(case, labels, Notice(error.code, error.bare))

@@ -128,7 +128,8 @@ def _each(
         try:
             done.append(do(case, channels))
         except CaseError as error:
-            problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.sentence}")
+            # How scans and labels are read cannot be chosen here: no option is advised.
+            problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.bare}")
         advance()
     if problems:
         raise ManifestError(problems)
