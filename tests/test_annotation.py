@@ -291,6 +291,28 @@ def test_matching_never_guesses() -> None:
         )
 
 
+def test_a_region_stands_for_none_of_its_parts() -> None:
+    tumour = [
+        Label(value=1, name="whole tumour", color="#00ff00", region=(1, 2, 3)),
+        Label(value=2, name="tumour core", color="#ff0000", region=(2, 3)),
+        Label(value=3, name="enhancing", color="#0000ff"),
+    ]
+    with pytest.raises(CaseError, match=r"of label 2 \(tumour core\), and 1 of the segments"):
+        match(segments("Whole Tumour", "TC", "Enhancing"), tumour, {}, "segment")
+    with pytest.raises(CaseError, match=r"of label 1 \(whole tumour\)"):
+        match(segments("WT", "tumour core", "enhancing"), tumour, {}, "segment")
+    for names, expected in {
+        ("whole tumour",): ["2 (tumour core), 3 (enhancing); taken as empty in the reference"],
+        ("whole tumour", "enhancing"): [
+            "2 (tumour core); taken as no more than the labels within in the reference"
+        ],
+        ("whole tumour", "tumour core", "enhancing", "head"): [],
+    }.items():
+        _, notices = match(segments(*names), tumour, {}, "segment")
+        said = [notice.sentence for notice in notices if notice.code == "label_absent"]
+        assert said == [f"no segment is label {ending}" for ending in expected]
+
+
 polygons = st.lists(
     st.tuples(st.floats(-3, 12, width=32), st.floats(-3, 12, width=32)), min_size=3, max_size=8
 ).map(lambda points: np.array(points, np.float64))

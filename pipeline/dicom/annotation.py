@@ -175,8 +175,9 @@ def _judged(
                 f"by name or code; leave one that does",
                 f"say which with --label-map, such as {same[0]}:{label.value},{same[1]}:0",
             )
-    covered = {value for one in meant for value in (one.value, *one.values)}
-    absent = [label for label in labels if not {label.value, *label.values} & covered]
+    # By the segment of the label itself: a region says nothing about where its parts are.
+    drawn = {one.value for one in meant}
+    absent = [label for label in labels if label.value not in drawn]
     if left and (absent or not meant):
         label = (absent or labels)[0]
         raise CaseError(
@@ -193,11 +194,16 @@ def _judged(
         notices.append(
             Notice("label_left_out", f"{len(left)} {what}s match no label and were left out")
         )
-    if absent:
-        names = ", ".join(f"{label.value} ({label.name})" for label in absent)
-        notices.append(
-            Notice("label_absent", f"no {what} is label {names}; taken as empty in the reference")
-        )
+    empty = [label for label in absent if drawn.isdisjoint(label.values)]
+    partial = [label for label in absent if not drawn.isdisjoint(label.values)]
+    for some, taken in ((empty, "empty"), (partial, "no more than the labels within")):
+        if some:
+            names = ", ".join(f"{label.value} ({label.name})" for label in some)
+            notices.append(
+                Notice(
+                    "label_absent", f"no {what} is label {names}; taken as {taken} in the reference"
+                )
+            )
     return notices
 
 
