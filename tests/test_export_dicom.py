@@ -221,6 +221,24 @@ def test_a_labelmap_seg_reads_back(oblique, tmp_path, count) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["dicom-seg", "dicom-seg-labelmap"])
+def test_a_seg_is_no_scan(oblique, tmp_path, kind) -> None:
+    folder, scan = oblique
+    case = Finished("p", tmp_path, LABELS, "m", folder)
+    write = {"dicom-seg": write_binary_seg, "dicom-seg-labelmap": write_labelmap_seg}[kind]
+    write(case, blocks(scan))
+    path = case.target(kind) / "p.dcm"
+    with pytest.raises(CaseError) as caught:
+        read_scan(path)
+    assert caught.value.code == "not_an_image"
+    both = tmp_path / "both"
+    shutil.copytree(folder, both)
+    shutil.copy(path, both / "seg.dcm")
+    again = read_scan(both)
+    np.testing.assert_array_equal(again.volume.array, scan.array)
+    assert "left_aside" in [notice.code for notice in again.notices]
+
+
 def test_regions_overlap_in_a_binary_seg_and_are_refused_in_a_labelmap(oblique, tmp_path) -> None:
     folder, scan = oblique
     regions = (

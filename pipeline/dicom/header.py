@@ -19,10 +19,12 @@ from voxtile.errors import CaseError
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
 
-# Pixel data that are not a scan: Segmentation, Surface Segmentation, RT Dose (PS3.4 B.5).
+# Pixel data that are not a scan: Segmentation, Surface Segmentation, Label Map Segmentation, RT
+# Dose (PS3.4 B.5).
 _NOT_SCANS = (
     "1.2.840.10008.5.1.4.1.1.66.4",
     "1.2.840.10008.5.1.4.1.1.66.5",
+    "1.2.840.10008.5.1.4.1.1.66.7",
     "1.2.840.10008.5.1.4.1.1.481.2",
 )
 _PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
