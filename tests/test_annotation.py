@@ -215,6 +215,25 @@ def test_a_keyhole_is_a_hole(tmp_path: Path) -> None:
     assert one.array.sum() == 14**2 - 5**2
 
 
+def test_a_contour_that_is_there_twice_is_filled_once_and_said(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4), axes="LPS")
+    outer, hole = square(image, 1.5, 15.5, 2), square(image, 5.5, 10.5, 2)
+    turned = np.roll(outer, 1, axis=0)[::-1]
+    closed = np.concatenate([outer, outer[:1]])
+    write_structure_set(tmp_path / "once.dcm", {"a": [outer, hole]})
+    once, notices = read_reference(tmp_path / "once.dcm", image, labels("a"))
+    assert not notices
+    write_structure_set(tmp_path / "rt.dcm", {"a": [outer, hole, turned, closed, hole]})
+    mask, notices = read_reference(tmp_path / "rt.dcm", image, labels("a"))
+    np.testing.assert_array_equal(mask.array, once.array)
+    assert [str(notice).split(" ")[:2] for notice in notices] == [["label_repeated:", "3"]]
+    # This kind of contour cancels itself, by the standard.
+    write_structure_set(tmp_path / "xor.dcm", {"a": [outer, turned]}, kind="CLOSEDPLANAR_XOR")
+    gone, notices = read_reference(tmp_path / "xor.dcm", image, labels("a"))
+    assert not gone.array.any()
+    assert not notices
+
+
 def test_contours_off_the_slices_or_the_image_are_refused(tmp_path: Path) -> None:
     image, _ = ball(shape=(20, 20, 12))
     cases = {

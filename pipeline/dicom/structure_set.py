@@ -10,6 +10,9 @@ rule over all contours of the region on the slice:
     |  +-----+  |        keyhole, a slit that leads in and out again
     +-----------+
 
+A contour that is there twice would be its own hole, so it is taken once, but
+where its kind, CLOSEDPLANAR_XOR, says that it is one.
+
 A centre exactly on a left or upper edge is inside, on a right or lower edge
 outside, so that regions that share an edge share no pixel.
 """
@@ -32,6 +35,7 @@ _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _OFF_SLICE = 0.2
 # How far a contour may reach over the edge of the image, in pixels.
 _OVER_EDGE = 1.0
+_Outline = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 
 
 class StructureSet:
@@ -61,30 +65,57 @@ class StructureSet:
             for item in dataset.StructureSetROISequence
         )
         self._unfilled: Counter[str] = Counter()
+        self._repeated = 0
 
     def mask(self, number: int) -> np.ndarray:
         """Return the voxels of a region, bool, on the grid."""
         polygons = []
+        seen: set[_Outline] = set()
         for contour in self._contours.get(number, []):
             kind = str(contour.get("ContourGeometricType", ""))
             points = np.array(contour.get("ContourData") or (), np.float64).reshape(-1, 3)
-            if kind in _CLOSED and len(points) >= 3:
-                polygons.append(self._grid.indices(points))
-            else:
+            if kind not in _CLOSED or len(points) < 3:
                 self._unfilled["other" if kind in _CLOSED else "open"] += 1
+                continue
+            if kind == "CLOSED_PLANAR":
+                outline = _outline(points)
+                if outline in seen:
+                    self._repeated += 1
+                    continue
+                seen.add(outline)
+            polygons.append(self._grid.indices(points))
         return rasterise(polygons, self._grid.shape)
 
     def notices(self) -> list[Notice]:
         """Return what was odd so far."""
+        notices = []
         count = sum(self._unfilled.values())
-        if not count:
-            return []
-        return [
-            Notice(
-                "label_contours",
-                f"{count} contours of the label are points or lines, not closed; left out",
+        if count:
+            notices.append(
+                Notice(
+                    "label_contours",
+                    f"{count} contours of the label are points or lines, not closed; left out",
+                )
             )
-        ]
+        if self._repeated:
+            notices.append(
+                Notice(
+                    "label_repeated",
+                    f"{self._repeated} contours of the label are there more than once in their "
+                    "ROI; each was filled once",
+                )
+            )
+        return notices
+
+
+def _outline(points: np.ndarray) -> _Outline:
+    """Return the edges of a closed polygon, the same wherever it begins and whichever way it turns.
+
+    A corner that follows itself, such as a last point that repeats the first, adds no edge.
+    """
+    corners = [tuple(point) for point in points.tolist()]
+    edges = zip(corners, corners[1:] + corners[:1], strict=True)
+    return tuple(sorted((min(edge), max(edge)) for edge in edges if edge[0] != edge[1]))
 
 
 def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
