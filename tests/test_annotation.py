@@ -240,12 +240,28 @@ def test_contours_off_the_slices_or_the_image_are_refused(tmp_path: Path) -> Non
         "0.4 slices beside": [square(image, 2, 9, 1.4)],
         "reaches beyond the image": [square(image, 2, 9, 12)],
         "beyond the image": [square(image, 2, 22, 3)],
-        "every 2th slice": [square(image, 2, 9, k) for k in (1, 3, 5)],
+        "on 3 slices of the image and leave out 2": [square(image, 2, 9, k) for k in (1, 3, 5)],
+        "on 6 slices of the image and leave out 4": [
+            square(image, 2, 9, k) for k in (0, 2, 4, 6, 8, 9)
+        ],
     }
     for message, polygons in cases.items():
         write_structure_set(tmp_path / "rt.dcm", {"a": polygons})
         with pytest.raises(CaseError, match=message):
             read_reference(tmp_path / "rt.dcm", image, labels("a"))
+
+
+@pytest.mark.parametrize(
+    ("slices", "between"),
+    [((1, 2, 3, 4), 0), ((1, 2, 3, 7, 8), 3), ((1, 2, 4, 6, 7), 2), ((1, 5), 3)],
+)
+def test_slices_without_contours_between_others_are_said(tmp_path: Path, slices, between) -> None:
+    image, _ = ball(shape=(20, 20, 12))
+    write_structure_set(tmp_path / "rt.dcm", {"a": [square(image, 2, 9, k) for k in slices]})
+    mask, notices = read_reference(tmp_path / "rt.dcm", image, labels("a"))
+    assert tuple(np.flatnonzero(mask.array.any(axis=(0, 1)))) == slices
+    said = [str(notice).split(" ")[:2] for notice in notices]
+    assert said == ([["label_gaps:", str(between)]] if between else [])
 
 
 def test_points_are_no_region_and_said(tmp_path: Path) -> None:
@@ -365,7 +381,10 @@ def test_regions_that_share_an_edge_share_no_pixel(row, column) -> None:
 
 
 def test_nothing_is_drawn_without_contours() -> None:
-    assert not rasterise([], (3, 4, 5)).any()
+    mask, between = rasterise([], (3, 4, 5))
+    assert mask.shape == (3, 4, 5)
+    assert not mask.any()
+    assert between == 0
 
 
 def test_only_annotations_are_taken_for_such(data_dir: Path, tmp_path: Path) -> None:

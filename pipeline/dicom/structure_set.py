@@ -66,6 +66,7 @@ class StructureSet:
         )
         self._unfilled: Counter[str] = Counter()
         self._repeated = 0
+        self._between = 0
 
     def mask(self, number: int) -> np.ndarray:
         """Return the voxels of a region, bool, on the grid."""
@@ -84,7 +85,9 @@ class StructureSet:
                     continue
                 seen.add(outline)
             polygons.append(self._grid.indices(points))
-        return rasterise(polygons, self._grid.shape)
+        mask, between = rasterise(polygons, self._grid.shape)
+        self._between += between
+        return mask
 
     def notices(self) -> list[Notice]:
         """Return what was odd so far."""
@@ -105,6 +108,14 @@ class StructureSet:
                     "ROI; each was filled once",
                 )
             )
+        if self._between:
+            notices.append(
+                Notice(
+                    "label_gaps",
+                    f"{self._between} slices between contours of an ROI of the label have none; "
+                    "taken as empty",
+                )
+            )
         return notices
 
 
@@ -118,7 +129,9 @@ def _outline(points: np.ndarray) -> _Outline:
     return tuple(sorted((min(edge), max(edge)) for edge in edges if edge[0] != edge[1]))
 
 
-def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+def rasterise(
+    polygons: Sequence[np.ndarray], shape: tuple[int, int, int]
+) -> tuple[np.ndarray, int]:
     """Fill polygons by the even-odd rule.
 
     Parameters
@@ -130,16 +143,18 @@ def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np
 
     Returns
     -------
-    ndarray of bool, shape (i, j, k)
+    mask : ndarray of bool, shape (i, j, k)
+    between : int
+        Slices without a polygon between the first and the last with one.
 
     Raises
     ------
     CaseError
         If a polygon lies between slices, across them, or outside the image,
-        or polygons are on every other slice only.
+        or most slices with polygons are followed by some without.
     """
     if not polygons:
-        return np.zeros(shape, bool)
+        return np.zeros(shape, bool), 0
     spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0)
     axis = int(np.argmin(spread))
     by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
@@ -162,23 +177,31 @@ def rasterise(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> np
                 "a contour of the label reaches beyond the image; name the series it was drawn on",
             )
         by_slice[plane].append(flat)
-    _require_neighbours(sorted(by_slice))
+    between = _slices_between(sorted(by_slice))
     rows, columns = np.delete(np.array(shape), axis).tolist()
     planes = np.zeros((shape[axis], rows, columns), bool)
     for plane, flats in by_slice.items():
         planes[plane] = fill(flats, (rows, columns))
-    return np.moveaxis(planes, 0, axis)
+    return np.moveaxis(planes, 0, axis), between
 
 
-def _require_neighbours(planes: list[int]) -> None:
-    """Refuse contours drawn on thicker slices than the image's, which would leave stripes."""
+def _slices_between(planes: Sequence[int]) -> int:
+    """Return how many slices between contours have none.
+
+    Contours drawn on thicker slices than the image's would leave stripes, and
+    are refused: most gaps are wide, even where a few contours are neighbours.
+    Two contoured slices tell nothing of what lies between.
+    """
     gaps = np.diff(planes)
-    if len(gaps) >= 2 and gaps.min() > 1:
+    wide = int(np.count_nonzero(gaps > 1))
+    if len(gaps) >= 2 and 2 * wide > len(gaps):
         raise CaseError(
             "label_grid",
-            f"contours of the label lie on every {gaps.min()}th slice of the image at most; "
-            "interpolate them first, or name the series they were drawn on",
+            f"contours of an ROI of the label lie on {len(planes)} slices of the image and leave "
+            f"out {int((gaps - 1).sum())} between them, which would leave stripes; interpolate "
+            "them first, or name the series they were drawn on",
         )
+    return int((gaps - 1).sum())
 
 
 def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
