@@ -178,6 +178,24 @@ def test_the_transfer_syntax_does_not_matter(syntax: Any, tmp_path: Path) -> Non
     np.testing.assert_array_equal(read_series(tmp_path).volume.array, values(stored))
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+@pytest.mark.parametrize("columns", [4, 3])
+def test_big_endian_bytes_in_words_are_swapped(vr: str, columns: int, tmp_path: Path) -> None:
+    stored = np.arange(3 * 3 * columns, dtype=np.uint8).reshape(3, 3, columns)
+
+    def change(dataset: Dataset, index: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        content = np.frombuffer(
+            dataset.PixelData.ljust(3 * columns + columns % 2, b"\0"), np.uint16
+        )
+        dataset.PixelData = (content.byteswap() if vr == "OW" else content).tobytes()
+        dataset["PixelData"].VR = vr
+
+    write_series(tmp_path, stored, change, BitsAllocated=8, BitsStored=8, HighBit=7)
+    np.testing.assert_array_equal(pydicom.dcmread(tmp_path / "002.dcm").pixel_array, stored[2])
+    np.testing.assert_array_equal(read_series(tmp_path).volume.array, values(stored))
+
+
 def test_signed_pixels_of_twelve_bits_keep_their_sign(tmp_path: Path) -> None:
     stored = np.array([[[-2048, -1], [0, 2047]]], np.int16)
     packed = (stored & 0x0FFF).astype(np.int16)  # no sign in the bits that do not count
@@ -767,6 +785,18 @@ def test_an_enhanced_file_is_read_by_its_frames_groups(compressed: bool, tmp_pat
         expected = stored[repeat].T.astype(int) * slopes + repeat - 1024
         np.testing.assert_array_equal(scan.volume.array, expected)
         np.testing.assert_allclose(scan.volume.affine, affine(), atol=1e-9)
+
+
+def test_frames_of_odd_size_share_a_big_endian_word(tmp_path: Path) -> None:
+    stored = np.arange(3 * 3 * 5, dtype=np.uint16).reshape(1, 3, 3, 5)
+    dataset = enhanced(stored)
+    frames = np.frombuffer(dataset.PixelData, np.uint16).astype(np.uint8)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = np.append(frames, np.uint8(0)).view(np.uint16).byteswap().tobytes()
+    save(dataset, tmp_path / "a")
+    expected = stored[0].T.astype(int) * np.arange(1, 4) - 1024
+    np.testing.assert_array_equal(read_series(tmp_path).volume.array, expected)
 
 
 def test_a_frame_without_its_own_rescale_is_refused(tmp_path: Path) -> None:

@@ -47,6 +47,10 @@ class PixelStore:
     length : int or None
         Bytes of pixel data; None where they are encapsulated.
     kind : {"integer", "float32", "float64"}
+    words : bool
+        Whether the pixel data are a string of 16-bit words (OW), whose bytes
+        are swapped in a big-endian file (PS3.5 section 7.3), even where each
+        is a pixel.
     """
 
     place: Place
@@ -62,6 +66,7 @@ class PixelStore:
     signed: bool
     photometric: str
     kind: str = "integer"
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +260,11 @@ def _truncated(place: Place) -> CaseError:
     )
 
 
-_Element = tuple[str, int, int | None]
+_Element = tuple[str, int, int | None, bool]
 
 
 def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | None:
-    """Return (kind, offset, length or None) of the pixel data that a file position is at."""
+    """Return (kind, offset, length or None, whether OW) of the pixel data at a file position."""
     if len(head) < 8:
         return None
     implicit, little = dataset.original_encoding
@@ -274,18 +279,19 @@ def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | Non
     if len(head) < begin + 4:
         return None
     (length,) = struct.unpack_from(f"{order}I", head, begin)
-    return kind, offset + begin + 4, None if length == _UNDEFINED else length
+    words = not implicit and head[4:6] == b"OW"
+    return kind, offset + begin + 4, None if length == _UNDEFINED else length, words
 
 
 def _deflated_pixels(place: Place) -> _Element | None:
     """Return the same for a deflated data set, where there is no position to speak of."""
     dataset = dcmread(place.path)
-    return ("integer", 0, len(dataset.PixelData)) if "PixelData" in dataset else None
+    return ("integer", 0, len(dataset.PixelData), False) if "PixelData" in dataset else None
 
 
 def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element) -> PixelStore:
     """Return how the pixels are stored, checked."""
-    kind, offset, length = element
+    kind, offset, length, words = element
     if int(dataset.get("SamplesPerPixel") or 0) != 1 or str(
         dataset.get("PhotometricInterpretation")
     ) not in ("MONOCHROME1", "MONOCHROME2"):
@@ -314,6 +320,7 @@ def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element)
         signed=kind != "integer" or dataset.PixelRepresentation == 1,
         photometric=str(dataset.PhotometricInterpretation),
         kind=kind,
+        words=words,
     )
     allowed = {"integer": (8, 16, 32), "float32": (32,), "float64": (64,)}[kind]
     sound = store.allocated in allowed and 1 <= store.stored <= store.allocated

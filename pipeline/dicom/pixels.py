@@ -145,10 +145,18 @@ class Decoder:
                 flat = np.frombuffer(content, dtype, count, offset=frame * each)
                 yield self._used_bits(flat.reshape(store.rows, store.columns), store)
             return
+        swapped = store.words and not store.little_endian and dtype.itemsize == 1
         with store.place.path.open("rb") as file:
             for frame in wanted:
-                file.seek(store.offset + frame * each)
-                flat = np.fromfile(file, dtype, count)
+                begin = frame * each
+                if swapped:
+                    # The whole words that hold the frame: one of odd size shares a word.
+                    file.seek(store.offset + begin // 2 * 2)
+                    pairs = np.fromfile(file, np.uint16, -(-(begin + each) // 2) - begin // 2)
+                    flat = pairs.byteswap().view(dtype)[begin % 2 :][:count]
+                else:
+                    file.seek(store.offset + begin)
+                    flat = np.fromfile(file, dtype, count)
                 if flat.size < count:
                     raise CaseError(
                         "truncated",
