@@ -284,10 +284,19 @@ def test_overlapping_regions_are_refused_unless_labels_are_regions(tmp_path: Pat
     ]
     mask, _ = read_reference(tmp_path / "rt.dcm", image, regions)
     assert [(mask.array == value).sum() for value in (1, 2)] == [25, 14**2 - 25]
+    for numbers in ({1: 2}, {2: 1}, {1: 2, 2: 1}):
+        numbered, _ = read_reference(tmp_path / "rt.dcm", image, regions, numbers)
+        np.testing.assert_array_equal(numbered.array, mask.array)
     rois["core"] = [square(image, 13.5, 17.5, 2)]
     write_structure_set(tmp_path / "rt.dcm", rois)
-    with pytest.raises(CaseError, match="overlaps others"):
-        read_reference(tmp_path / "rt.dcm", image, regions)
+    for numbers in ({}, {1: 2, 2: 1}):
+        with pytest.raises(CaseError, match="overlaps others"):
+            read_reference(tmp_path / "rt.dcm", image, regions, numbers)
+    # Beside each other, a number names the part that has the region's value.
+    rois["core"] = [square(image, 15.5, 18.5, 2)]
+    write_structure_set(tmp_path / "rt.dcm", rois)
+    beside, _ = read_reference(tmp_path / "rt.dcm", image, regions, {1: 2})
+    assert [(beside.array == value).sum() for value in (1, 2)] == [9, 14**2]
 
 
 def test_several_segments_may_be_one_label_by_number(tmp_path: Path) -> None:

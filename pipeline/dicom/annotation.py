@@ -39,13 +39,14 @@ class _Meant:
     ----------
     value : int
         What its voxels get.
-    values : tuple of int
-        Values that its voxels may have in the end: those of a region's parts.
+    meanings : tuple of tuple of int
+        Values that its voxels may have in the end, those of a region's parts;
+        several where it may be the region or the part that has its value.
     """
 
     segment: Segment
     value: int
-    values: tuple[int, ...]
+    meanings: tuple[tuple[int, ...], ...]
 
 
 def annotation_here(
@@ -134,13 +135,16 @@ def match(
         if segment.number in numbers:
             value = numbers[segment.number]
             if value:
-                meant.append(_Meant(segment, value, (value,)))
+                # A number names a value, which a region shares with one of its parts.
+                own = [label.values for label in labels if label.value == value]
+                meanings = tuple(dict.fromkeys([(value,), *own]))
+                meant.append(_Meant(segment, value, meanings))
             continue
         found = [label for label in labels if _plain(label.name) == _plain(segment.name)]
         if not found and segment.code is not None:
             found = [label for label in labels if _is(label, segment.code)]
         if len(found) == 1:
-            meant.append(_Meant(segment, found[0].value, found[0].values))
+            meant.append(_Meant(segment, found[0].value, (found[0].values,)))
         else:
             left.append(segment)
     values = {label.value for label in labels}
@@ -243,12 +247,15 @@ def _require_whole(
         # A label with several segments, by --label-map, is their union.
         alike = [other for other in kept if other[0].value == one.value]
         drawn = np.count_nonzero(mask if len(alike) == 1 else _union(array.shape, alike))
-        lost = int(np.count_nonzero(mask & ~np.isin(array[box], one.values)))
-        gained = sum(counts.get(value, 0) for value in one.values) - int(drawn)
-        if lost or gained > 0:
+        wrong = []
+        for values in one.meanings:
+            lost = int(np.count_nonzero(mask & ~np.isin(array[box], values)))
+            gained = sum(counts.get(value, 0) for value in values) - int(drawn)
+            wrong.append(max(lost, gained))
+        if min(wrong) > 0:
             raise CaseError(
                 "label_overlap",
-                f"{what} {one.segment.number} overlaps others in {max(lost, gained)} voxels, but a "
+                f"{what} {one.segment.number} overlaps others in {min(wrong)} voxels, but a "
                 "voxel of a label map has one value; use labels that are regions",
                 f"leave one out with --label-map {one.segment.number}:0",
             )
