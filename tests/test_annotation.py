@@ -253,7 +253,13 @@ def test_contours_off_the_slices_or_the_image_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("slices", "between"),
-    [((1, 2, 3, 4), 0), ((1, 2, 3, 7, 8), 3), ((1, 2, 4, 6, 7), 2), ((1, 5), 3)],
+    [
+        ((1, 2, 3, 4), 0),
+        ((1, 2, 3, 7, 8), 3),
+        ((1, 2, 4, 6, 7), 2),
+        ((1, 5), 3),
+        ((0, 1, 4, 9), 6),  # lesions
+    ],
 )
 def test_slices_without_contours_between_others_are_said(tmp_path: Path, slices, between) -> None:
     image, _ = ball(shape=(20, 20, 12))

@@ -151,7 +151,7 @@ def rasterise(
     ------
     CaseError
         If a polygon lies between slices, across them, or outside the image,
-        or most slices with polygons are followed by some without.
+        or polygons are on every other slice, or every third, for the most part.
     """
     if not polygons:
         return np.zeros(shape, bool), 0
@@ -189,12 +189,13 @@ def _slices_between(planes: Sequence[int]) -> int:
     """Return how many slices between contours have none.
 
     Contours drawn on thicker slices than the image's would leave stripes, and
-    are refused: most gaps are wide, even where a few contours are neighbours.
-    Two contoured slices tell nothing of what lies between.
+    are refused: no contour has a neighbour, or most are equally far from the
+    next. Lesions far apart are not, whatever lies between them; two contoured
+    slices tell nothing.
     """
     gaps = np.diff(planes)
-    wide = int(np.count_nonzero(gaps > 1))
-    if len(gaps) >= 2 and 2 * wide > len(gaps):
+    _, alike = Counter(gaps[gaps > 1].tolist()).most_common(1)[0] if (gaps > 1).any() else (0, 0)
+    if len(gaps) >= 2 and (gaps.min() > 1 or 2 * alike > len(gaps)):
         raise CaseError(
             "label_grid",
             f"contours of an ROI of the label lie on {len(planes)} slices of the image and leave "
