@@ -185,7 +185,9 @@ def check(
 def split(
     manifest: Manifest,
     out: NewManifest,
-    by: Annotated[str, typer.Option(help="Column whose equal values stay together.")] = "group",
+    by: Annotated[
+        str, typer.Option(help="Column whose equal values stay together, beside those of group.")
+    ] = "group",
     seed: Annotated[int, typer.Option(help="Another seed is another division.")] = 0,
     folds: Annotated[int | None, typer.Option(help="Write a column fold, 0 to K-1.")] = None,
     fractions: Annotated[

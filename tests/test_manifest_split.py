@@ -77,6 +77,29 @@ def test_the_order_of_rows_does_not_matter(tmp_path_factory, sizes, random, coun
         assert parts_of(one, "fold") == parts_of(other, "fold")
 
 
+def test_rows_stay_together_by_group_and_by_another_column(tmp_path: Path) -> None:
+    # Of each 10 cases: 5 share a group, 2 of these and 2 others a site, and 3 have neither.
+    rows = [
+        (
+            f"c{block}-{n}",
+            "a.nii",
+            f"g{block}" if n < 5 else "",
+            f"g{(block + 1) % 9}" if 3 <= n < 7 else "",
+            "",
+        )
+        for block in range(9)
+        for n in range(10)
+    ]
+    for seed in range(9):
+        table = divide(tmp_path / "m.csv", rows, by="site", seed=seed)
+        parts = parts_of(table)
+        assert parts == parts_of(divide(tmp_path / "m.csv", rows[::-1], by="site", seed=seed))
+        for block in range(9):
+            assert len({parts[f"c{block}-{n}"] for n in range(7)}) == 1
+    lines = write_split(tmp_path / "m.csv", tmp_path / "n.csv", Wish(by="site", fractions=SHARES))
+    assert sum(int(line.split(", ")[1].split()[0]) for line in lines if "groups" in line) == 9
+
+
 def test_each_stratum_is_divided_like_the_whole(tmp_path: Path) -> None:
     rows = [
         (f"c{n}", "a.nii", f"g{n}", site, "")

@@ -14,6 +14,7 @@ from voxtile.errors import ManifestError
 from voxtile.files import write_text
 
 from .dealing import Unit, deal, equal_shares, unit_name
+from .source import listed
 from .table import Table, read_table
 
 
@@ -29,8 +30,8 @@ class Division:
     column : {"split", "fold"}
         What is written.
     by : str, default "group"
-        Column whose equal values stay together. A row without a value stands
-        alone.
+        Column whose equal values stay together, beside those of `group`. A row
+        with neither stands alone.
     stratify : str or None
         Column whose values every part gets its share of.
     keep : tuple of str
@@ -188,13 +189,12 @@ def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
 
 def _counts(table: Table, division: Division) -> Iterator[str]:
     """Yield a line for each part: how many cases and how many groups."""
-    cells, units = table.column(division.column), table.column(division.by)
+    cells = table.column(division.column)
+    together = _together(table, division.by)
     for part in division.shares:
-        rows = [row for row, cell in enumerate(cells) if cell == part]
-        groups = len({units[row] for row in rows} - {""})
-        yield f"{division.column} {part}: {len(rows)} cases" + (
-            f", {groups} groups" if groups else ""
-        )
+        count = cells.count(part)
+        groups = sum(key.rank < 2 and cells[rows[0]] == part for key, rows in together.items())
+        yield f"{division.column} {part}: {count} cases" + (f", {groups} groups" if groups else "")
 
 
 def validate_on(table: Table, fold: int) -> Table:
@@ -225,26 +225,83 @@ def validate_on(table: Table, fold: int) -> Table:
 
 def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> list[Unit]:
     """Return what is dealt."""
-    ids = table.column("case_id")
-    together: dict[str, list[int]] = {}
-    for row, value in enumerate(table.column(division.by)):
-        together.setdefault(unit_name(value, ids[row]), []).append(row)
+    together = _together(table, division.by)
     divided = [
-        name.removeprefix("group ")
-        for name, rows in together.items()
+        (key, rows)
+        for key, rows in together.items()
         if kept.intersection(rows) and not kept.issuperset(rows)
     ]
     if divided:
+        ids = table.column("case_id")
         raise ManifestError(
             [
-                f"{manifest}: {division.by} {name!r} has rows that keep their split and others "
-                "that are to be dealt; give all of them one split, or keep none"
-                for name in divided
+                f"{manifest}: {key.column} {key.value!r} has rows that keep their split and others "
+                f"that are to be dealt ({listed([ids[row] for row in rows])} stay together); give "
+                "all of them one split, or keep none"
+                for key, rows in divided
             ]
         )
-    strata = table.column(division.stratify) if division.stratify else ("",) * len(ids)
+    strata = table.column(division.stratify) if division.stratify else ("",) * len(table.rows)
     return [
-        Unit(name, tuple(rows), " + ".join(sorted({strata[row] for row in rows})))
-        for name, rows in together.items()
+        Unit(key.unit, tuple(rows), " + ".join(sorted({strata[row] for row in rows})))
+        for key, rows in together.items()
         if not kept.intersection(rows)
     ]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Key:
+    """A value that rows share.
+
+    Parameters
+    ----------
+    rank : int
+        0 is column `by`, 1 is `group` beside it, 2 is a case that has neither.
+    column, value : str
+    """
+
+    rank: int
+    column: str
+    value: str
+
+    @property
+    def unit(self) -> str:
+        """Name of the unit that it is the least key of."""
+        # A group beside `by` must not meet a value of `by` that is called alike.
+        if self.rank == 1:
+            return f"rows of group {self.value}"
+        return unit_name("" if self.rank else self.value, self.value)
+
+
+def _together(table: Table, by: str) -> dict[_Key, list[int]]:
+    """Return the rows that stay together, by the least key among them.
+
+    Rows with one group do, and rows with one value in column `by`. So do rows
+    that others join: scan 1 of patient A and scan 2 of patient B where both
+    are of group 7, and every other scan of A or B.
+    """
+    columns = tuple(dict.fromkeys((by, "group")))
+    keys = [
+        [_Key(rank, columns[rank], cell) for rank, cell in enumerate(cells) if cell]
+        or [_Key(2, "case_id", name)]
+        for name, *cells in zip(
+            table.column("case_id"), *(table.column(column) for column in columns), strict=True
+        )
+    ]
+    before = {key: key for some in keys for key in some}
+
+    def least(key: _Key) -> _Key:
+        while before[key] != key:
+            before[key] = before[before[key]]
+            key = before[key]
+        return key
+
+    for first, *others in keys:
+        for other in others:
+            # Always to the lesser, so that the name does not depend on the order of rows.
+            low, high = sorted((least(first), least(other)))
+            before[high] = low
+    together: dict[_Key, list[int]] = {}
+    for row, some in enumerate(keys):
+        together.setdefault(least(some[0]), []).append(row)
+    return together
