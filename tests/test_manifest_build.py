@@ -203,6 +203,20 @@ def test_labels_beside_images_by_pattern_and_files_called_alike(tmp_path: Path) 
     ]
 
 
+def test_a_label_of_one_patient_is_given_to_no_other(tmp_path: Path) -> None:
+    touch(tmp_path, "i/p1/t1_seg.nii.gz", *(f"i/p{n}/t1.nii.gz" for n in (1, 2, 3)))
+    cases, notices = build(tmp_path / "i", tmp_path, label_pattern="{case}_seg")
+    assert [case.label for case in cases] == [tmp_path / "i/p1/t1_seg.nii.gz", None, None]
+    assert "no label for p2_t1, p3_t1" in notices
+
+
+def test_a_label_without_the_folders_of_its_image_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    touch(tmp_path, "i/p1/a.nii.gz", "i/p1/t1.nii.gz", "i/p2/t1.nii.gz", "l/a.nii", "l/t1.nii")
+    cases, notices = build(tmp_path / "i", tmp_path, labels=tmp_path / "l")
+    assert [case.label for case in cases] == [tmp_path / "l/a.nii", None, None]
+    assert "no image for label t1" in notices
+
+
 def test_a_folder_without_images_or_with_twins_says_so(tmp_path: Path) -> None:
     touch(tmp_path, "none/a.txt", "twins/a.nii", "twins/a.nii.gz", "case/a b.nii", "case/a_b.nii")
     assert "holds no NIfTI image" in problems(tmp_path / "none", tmp_path, "nifti")

@@ -1,5 +1,6 @@
 """A folder of NIfTI images, with labels beside them or in a folder of their own."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,8 +26,8 @@ def read_nifti_folder(
         as nnU-Net names them, unless labels have such names too.
     labels : Path, optional
         Folder of label maps. A label belongs to the image of its name, in
-        the same folder below `labels` or in whatever folder where names are
-        unique.
+        the same folder below `labels`; or in whatever folder where both names,
+        its own and the image's, are there once.
     pattern : str, optional
         Name of a label without its ending, such as ``{case}_seg``; the
         default is ``{case}``. Without `labels`, labels so named lie beside
@@ -72,11 +73,13 @@ def _pair(images: Mapping[_Place, Path], labels: Mapping[_Place, Path], pattern:
     by_name: dict[str, list[_Place]] = {}
     for place in labels:
         by_name.setdefault(place[-1], []).append(place)
+    images_of_name = Counter(place[-1] for place in grouped)
     cases, used = [], set()
     for name, (place, channels) in zip(case_ids(list(grouped)), grouped.items(), strict=True):
         wanted = _label_place(place, pattern)
-        alone = by_name.get(wanted[-1], [])
-        match = wanted if wanted in labels else alone[0] if len(alone) == 1 else None
+        # In another folder, a name belongs to an image only where no other image has it.
+        elsewhere = by_name.get(wanted[-1], []) if images_of_name[place[-1]] == 1 else []
+        match = wanted if wanted in labels else elsewhere[0] if len(elsewhere) == 1 else None
         if match is not None:
             used.add(match)
         named = tuple(
