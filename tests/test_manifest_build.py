@@ -122,6 +122,34 @@ def test_a_series_in_two_folders_is_one_case_and_a_copy_of_it_another(tmp_path: 
     assert "1 rows are copies" in notices
 
 
+@pytest.mark.parametrize("copied", ["abc", "b"])
+def test_a_series_in_parts_of_which_some_are_copied_stays_one_volume(
+    tmp_path: Path, copied: str
+) -> None:
+    tree = tmp_path / "tree"
+    add_series(tree / "whole")
+    for part, path in zip("abc", sorted((tree / "whole").iterdir()), strict=True):
+        for folder in ("parts", "backup") if part in copied else ("parts",):
+            (tree / folder / part).mkdir(parents=True)
+            (tree / folder / part / path.name).write_bytes(path.read_bytes())
+        path.unlink()
+    (case,), notices = build(tree, tmp_path, "dicom")
+    assert dict(case.extras)["slices"] == "3"
+    assert "some images of case001 are in several folders" in notices
+    assert read_channels(case, ["image"]).volume.shape == (6, 5, 3)
+
+
+def test_some_images_of_a_series_that_is_whole_elsewhere_are_no_volume(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    add_series(tree / "whole")
+    (tree / "some").mkdir()
+    for path in sorted((tree / "whole").iterdir())[:2]:
+        (tree / "some" / path.name).write_bytes(path.read_bytes())
+    (case,), notices = build(tree, tmp_path, "dicom")
+    assert dict(case.images)["image"] == tree / "whole"
+    assert "1 folders with some images alone of a series that another holds whole" in notices
+
+
 def test_the_key_is_written_on_request_alone_and_for_its_owner(tmp_path: Path) -> None:
     add_series(tmp_path / "tree", PatientID="=SECRET", StudyInstanceUID="1.2.3")
     outputs = Outputs(tmp_path / "m.csv", key=tmp_path / "key.csv")
@@ -551,9 +579,12 @@ def test_real_folders_are_listed_whole(data_dir: Path, tmp_path: Path) -> None:
 
 
 def test_the_corpus_of_dicom_is_one_row_for_each_series(data_dir: Path, tmp_path: Path) -> None:
-    cases, _ = build(data_dir / "dicom_to_nifti", tmp_path, "dicom")
+    cases, notices = build(data_dir / "dicom_to_nifti", tmp_path, "dicom")
     folders = sorted(path.resolve() for path in (data_dir / "dicom_to_nifti").glob("*/dicom"))
     assert len(folders) == 31
+    # Two slices of the four in generic_uncompressed.
+    folders = [folder for folder in folders if folder.parent.name != "mr_two_slices"]
+    assert "1 folders with some images alone" in notices
     assert sorted(dict(case.images)["image"].resolve() for case in cases) == folders
 
 

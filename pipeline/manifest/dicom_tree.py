@@ -17,7 +17,7 @@ from voxtile.errors import ManifestError
 
 from .names import find_files
 from .readers import in_order
-from .source import Found, Identity
+from .source import Found, Identity, listed
 
 # So many files are asked for at once: progress is seen, and a reply stays small.
 _AT_ONCE = 200
@@ -43,9 +43,14 @@ class _Series:
     folders: dict[Path, dict[str, int]] = field(default_factory=dict)
 
     @property
-    def slices(self) -> int:
-        """Slices of all images."""
-        return sum(sum(images.values()) for images in self.folders.values())
+    def images(self) -> dict[str, int]:
+        """Number of slices of each image, once however often it is there."""
+        return {uid: count for inside in self.folders.values() for uid, count in inside.items()}
+
+    @property
+    def repeats(self) -> bool:
+        """Whether folders hold the same images."""
+        return sum(map(len, self.folders.values())) > len(self.images)
 
     @property
     def home(self) -> Path:
@@ -53,11 +58,14 @@ class _Series:
         return Path(commonpath(self.folders))
 
     def copies(self) -> list["_Series"]:
-        """Return the series, or each folder of it where several hold the same images."""
-        images = [uid for inside in self.folders.values() for uid in inside]
-        if len(set(images)) == len(images):
-            return [self]
-        return [replace(self, folders={folder: self.folders[folder]}) for folder in self.folders]
+        """Return a series for each folder that holds all its images, or itself where none does.
+
+        A folder with some of them is no copy: as a row of its own it would be
+        a shorter volume that looks sound.
+        """
+        count = len(self.images)
+        whole = [folder for folder, inside in self.folders.items() if len(inside) == count]
+        return [replace(self, folders={one: self.folders[one]}) for one in whole] or [self]
 
 
 def read_dicom_tree(
@@ -123,7 +131,10 @@ def read_dicom_tree(
         raise ManifestError(
             [f"{folder} holds no series of DICOM images ({len(paths)} files were looked at)"]
         )
-    crowded = _crowded(volumes, folder)
+    counts["excerpt"] = sum(len(series.folders) for series in every.values()) - sum(
+        len(series.folders) for series in volumes
+    )
+    crowded = _crowded(volumes, list(every.values()), folder)
     patients = list(dict.fromkeys(series.patient for series in volumes))
     groups = dict(zip(patients, _numbered("patient", len(patients)), strict=True))
     ids = _numbered("case", len(volumes))
@@ -135,7 +146,7 @@ def read_dicom_tree(
             series=f"id={series.label}" if series.uid in crowded else None,
             extras=(
                 ("modality", series.modality),
-                ("slices", str(series.slices)),
+                ("slices", str(sum(series.images.values()))),
             ),
         )
         for name, series in zip(ids, volumes, strict=True)
@@ -144,14 +155,15 @@ def read_dicom_tree(
         Identity(name, groups[series.patient], *series.identity, series.uid)
         for name, series in zip(ids, volumes, strict=True)
     )
-    notices = tuple(_notices(counts, named, len(mixed), len(volumes) - len(every)))
+    repeated = [name for name, series in zip(ids, volumes, strict=True) if series.repeats]
+    notices = tuple(_notices(counts, named, len(mixed), len(volumes) - len(every), repeated))
     return Found(cases, notices, key=key if identify else ())
 
 
-def _crowded(volumes: Sequence[_Series], root: Path) -> set[str]:
+def _crowded(volumes: Sequence[_Series], every: Sequence[_Series], root: Path) -> set[str]:
     """Return the series in whose folder, with all below it, another series lies too."""
     below: dict[Path, set[str]] = {}
-    for series in volumes:
+    for series in every:
         for folder in series.folders:
             for outer in (folder, *folder.parents):
                 below.setdefault(outer, set()).add(series.uid)
@@ -166,13 +178,16 @@ def _numbered(word: str, count: int) -> list[str]:
     return [f"{word}{number:0{digits}d}" for number in range(1, count + 1)]
 
 
-def _notices(counts: dict[str, int], named: bool, mixed: int, copies: int) -> Iterator[str]:
+def _notices(
+    counts: dict[str, int], named: bool, mixed: int, copies: int, repeated: Sequence[str]
+) -> Iterator[str]:
     """Yield what was left out, and what a user should know about groups."""
     words = {
         "scout": "scouts (localisers)",
         "picture": "pictures that lie nowhere in the patient",
         "other": "DICOM objects that are no images",
         "damaged": "files that are damaged, or are no DICOM but ought to be",
+        "excerpt": "folders with some images alone of a series that another holds whole",
     }
     left = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
     if left:
@@ -191,6 +206,12 @@ def _notices(counts: dict[str, int], named: bool, mixed: int, copies: int) -> It
         yield (
             f"{copies} rows are copies: a series that is there again in another folder, under the "
             "same group; remove rows that you do not need"
+        )
+    if repeated:
+        yield (
+            f"some images of {listed(repeated)} are in several folders, and no folder holds all; "
+            "such a series is one row of all its folders, where the reader leaves identical copies "
+            "out; remove folders that you do not need"
         )
     yield "paths stand as they are on disk; rename folders whose names identify a patient"
 
