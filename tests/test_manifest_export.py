@@ -125,6 +125,13 @@ def test_monai_lists_say_folds_or_splits(tmp_path: Path, rows) -> None:
     assert [entry["case_id"] for entry in document["validation"]] == ["b"]
 
 
+def test_a_test_case_with_a_fold_is_no_training_case_of_monai(tmp_path: Path, rows) -> None:
+    rows[2]["fold"] = "1"
+    document = json.loads((export(tmp_path, rows, "monai", "m") / "datalist.json").read_text())
+    assert [entry["case_id"] for entry in document["training"]] == ["a", "b"]
+    assert document["testing"] == [{"image": "images/c.nii.gz", "case_id": "c"}]
+
+
 def test_channels_are_numbered_in_the_order_of_columns(tmp_path: Path) -> None:
     image, truth = ball()
     write_volume(tmp_path / "one.nii.gz", image)

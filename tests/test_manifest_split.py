@@ -160,6 +160,19 @@ def test_folds_with_one_to_validate_on_are_ready_to_train(tmp_path: Path) -> Non
         )
 
 
+def test_folds_say_how_many_test_cases_they_take(tmp_path: Path) -> None:
+    rows = [(f"c{n}", "a.nii", "", "", "test" if n < 3 else "train") for n in range(9)]
+    source = write(tmp_path / "m.csv", rows)
+    said = "note: 3 cases of split test were dealt into folds as well"
+    lines = write_split(source, tmp_path / "all.csv", Wish(folds=3, validate=0))
+    assert said in "\n".join(lines)
+    lines = write_split(source, tmp_path / "kept.csv", Wish(folds=3, keep=("test",)))
+    assert said not in "\n".join(lines)
+    assert read_table(tmp_path / "kept.csv").column("fold")[:3] == ("", "", "")
+    lines = write_split(source, tmp_path / "split.csv", Wish(fractions=SHARES))
+    assert said not in "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [

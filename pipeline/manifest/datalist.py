@@ -102,8 +102,8 @@ def describe(
     """Return the datalist of some cases, as ``datalist.json``.
 
     Split ``train`` or none is training, ``val`` validation, ``test`` testing.
-    Where there is a column `fold`, cases with a fold are all training and
-    carry its number, as Auto3DSeg expects.
+    Where there is a column `fold`, all other cases with a fold than those of
+    split ``test`` are training and carry its number, as Auto3DSeg expects.
     """
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
     keys = {"val": "validation", "test": "testing"}
@@ -114,7 +114,7 @@ def describe(
             entry["label"] = label
         entry |= {"case_id": case.case_id} | ({"group": case.group} if case.group else {})
         fold = dict(case.extras).get("fold", "")
-        if fold.isdecimal():
+        if fold.isdecimal() and case.split != "test":
             entry["fold"] = int(fold)
         key = "training" if "fold" in entry else keys.get(case.split or "", "training")
         lists[key].append(entry)

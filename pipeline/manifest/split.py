@@ -176,6 +176,12 @@ def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
         raise ManifestError([f"{out} exists; name another, or move it away"])
     table = split_manifest(manifest, division)
     lines = [*_counts(table, division)]
+    tests = 0 if "test" in wish.keep else table.column("split").count("test")
+    if wish.folds is not None and tests:
+        lines.append(
+            f"note: {tests} cases of split test were dealt into folds as well; to leave them out, "
+            "pass --keep test"
+        )
     if wish.validate is not None:
         table = validate_on(table, wish.validate)
         lines.append(f"split: fold {wish.validate} is val, the others are train")
