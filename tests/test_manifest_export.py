@@ -16,6 +16,7 @@ from voxtile.errors import ManifestError
 from voxtile.manifest.build import BuildOptions, Outputs, build_manifest
 from voxtile.manifest.export import ExportSettings, export_manifest
 from voxtile.nifti import read_nifti, write_mask, write_volume
+from voxtile.scan import ReadPolicy
 from voxtile.volume import canonical
 
 runner = CliRunner()
@@ -155,6 +156,23 @@ def test_links_lead_to_sound_files_and_the_rest_is_written(tmp_path: Path, rows)
     assert sorted(links) == ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"]
     assert (out / "imagesTr/a_0000.nii.gz").resolve() == (tmp_path / "a.nii.gz").resolve()
     assert read_nifti(out / "labelsTr/b.nii.gz").volume.array.any()
+
+
+def test_a_link_never_leads_to_damage_or_to_what_was_put_right(tmp_path: Path, rows) -> None:
+    image, _ = ball()
+    array = image.array.astype(np.float32)
+    array[0, 0, 0] = np.nan
+    write_volume(tmp_path / "a.nii.gz", image.with_array(array))
+    with pytest.raises(ManifestError, match="1 voxels are NaN or infinite"):
+        export(tmp_path, rows, link=True)
+    out = export(tmp_path, rows, link=True, policy=ReadPolicy(nan="fill"))
+    assert not (out / "imagesTr/a_0000.nii.gz").is_symlink()
+    assert np.isfinite(read_nifti(out / "imagesTr/a_0000.nii.gz").volume.array).all()
+    content = bytearray((tmp_path / "a.nii.gz").read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    with pytest.raises(ManifestError, match="the gzip stream is damaged"):
+        export(tmp_path, rows, name="d", link=True, policy=ReadPolicy(nan="fill"))
 
 
 def test_nothing_is_left_where_something_is_wrong(tmp_path: Path, rows) -> None:

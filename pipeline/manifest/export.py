@@ -18,7 +18,7 @@ from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.files import write_json
 from voxtile.label_values import label_values
 from voxtile.nifti import write_mask, write_volume
-from voxtile.reading import policy_of, read_scan, survey_scan
+from voxtile.reading import policy_of, read_scan
 from voxtile.reference import integral, on_grid_of, read_label_map
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
@@ -37,7 +37,8 @@ class ExportSettings:
     ----------
     to : {"nnunet", "monai"}
     link : bool
-        Whether sound ``.nii.gz`` files are linked rather than written anew.
+        Whether ``.nii.gz`` files that were read without a notice are linked
+        rather than written anew.
     channels : tuple of str
         Names of channels for the other tool; those of the columns unless
         given.
@@ -161,14 +162,14 @@ def _write_cases(
 
 def _write_image(source: Path, target: Path, policy: ReadPolicy, *, link: bool) -> Volume:
     """Write or link one channel, and return its grid."""
-    if link and source.is_file() and source.name.lower().endswith(".nii.gz"):
-        scan = survey_scan(source, policy)
-        if policy.volume is None:
-            _link(source, target)
-            return scan.volume
-    volume = read_scan(source, policy).volume
-    write_volume(target, volume)
-    return volume
+    scan = read_scan(source, policy)
+    # A notice is about something that was put right, or that another reader may take otherwise.
+    sound = policy.volume is None and not scan.notices
+    if link and sound and source.is_file() and source.name.lower().endswith(".nii.gz"):
+        _link(source, target)
+    else:
+        write_volume(target, scan.volume)
+    return scan.volume
 
 
 def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> set[int]:
@@ -177,8 +178,8 @@ def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> se
     placed, moved = on_grid_of(scan.volume, image, "label")
     array, _ = integral(placed.array, "label")
     values = {value for value in label_values(array) if value}
-    whole = scan.volume.array.dtype.kind in "iu"
-    if link and whole and not moved and source.name.lower().endswith(".nii.gz"):
+    sound = scan.volume.array.dtype.kind in "iu" and not moved and not scan.notices
+    if link and sound and source.name.lower().endswith(".nii.gz"):
         _link(source, target)
     else:
         small = max(values, default=0) <= 255
