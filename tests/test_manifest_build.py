@@ -321,6 +321,33 @@ def test_names_of_labels_are_written_as_training_reads_them(tmp_path: Path) -> N
     assert names == [(1, "PZ"), (2, "TZ")]
 
 
+def test_an_ignored_label_of_nnunet_is_no_class_and_that_is_said(tmp_path: Path) -> None:
+    labels = {"background": 0, "edema": 1, "ignore": 2}
+    source = nnunet(tmp_path / "d", labels=labels)
+    found = build_manifest(source, Outputs(tmp_path / "m.csv"), kind="nnunet")
+    assert found.labels == ((1, "edema"),)
+    assert "marks label value 2 as 'ignore'" in "\n".join(found.notices)
+
+
+def test_a_region_of_nnunet_names_no_value_and_that_is_said(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3]}
+    source = nnunet(tmp_path / "d", labels=labels)
+    found = build_manifest(source, Outputs(tmp_path / "m.csv"), kind="nnunet")
+    assert found.labels == ()
+    assert "label values 1, 2, 3 have no name of their own" in "\n".join(found.notices)
+    outputs = Outputs(tmp_path / "n.csv", label_names=tmp_path / "names.json")
+    with pytest.raises(ManifestError, match="leave --label-names out"):
+        build_manifest(source, outputs, kind="nnunet")
+    write_json(
+        source / "dataset.json",
+        {
+            **json.loads((source / "dataset.json").read_text()),
+            "labels": {**labels, "enhancing": [3]},
+        },
+    )
+    assert build_manifest(source, outputs, kind="nnunet").labels == ((3, "enhancing"),)
+
+
 def test_everything_wrong_with_an_nnunet_set_is_said_at_once(tmp_path: Path) -> None:
     source = nnunet(tmp_path / "d", numTraining=5)
     touch(source, "imagesTr/odd.nii.gz", "imagesTr/d_0000.nii.gz")

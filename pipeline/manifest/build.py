@@ -111,7 +111,12 @@ def build_manifest(
         raise ManifestError([f"{path} exists; name another, or move it away" for path in present])
     found = _read(source, kind, options, outputs.key is not None, on_files)
     if outputs.label_names is not None and not found.labels:
-        raise ManifestError([f"{source} does not name its labels"])
+        raise ManifestError(
+            [
+                f"{source} names no label value by itself; leave --label-names out, and write what "
+                'they mean to a file of your own, {"1": "liver"}, for train --labels'
+            ]
+        )
     text = table_of(found.cases, outputs.manifest.parent).csv()
     if outputs.key is not None:
         write_text(outputs.key, _key_table(found).csv(), private=True)

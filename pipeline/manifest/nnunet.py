@@ -9,7 +9,7 @@
 As documentation/dataset_format.md of nnU-Net v2 says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from .names import case_ids, find_files, split_channel
 from .source import Found, channel_names, label_names, listed, read_object
 
 _ENDINGS = (".nii.gz", ".nii")
+# Voxels of this label are no class: nnU-Net's loss and scores leave them out
+# (documentation/ignore_label.md of nnU-Net v2).
+_IGNORE = "ignore"
 
 
 @dataclass(slots=True)
@@ -64,6 +67,9 @@ def read_nnunet(folder: Path) -> Found:
     notices = _judge(document, parts, channels, path, problems)
     if problems:
         raise ManifestError(problems)
+    named_labels = label_names(document.get("labels"))
+    labels = tuple((value, name) for value, name in named_labels if name != _IGNORE)
+    notices += _label_notices(document.get("labels"), labels)
     rows = [(part, name) for part in parts for name in part.images]
     ids = case_ids([(part.split, name) for part, name in rows])
     named = ["image"] if len(channels) == 1 else channels
@@ -79,8 +85,33 @@ def read_nnunet(folder: Path) -> Found:
     return Found(
         tuple(sorted(cases, key=lambda case: (case.split == "test", case.case_id))),
         tuple(notices),
-        label_names(document.get("labels")),
+        labels,
     )
+
+
+def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterator[str]:
+    """Yield what the labels of a dataset.json say that a manifest cannot."""
+    if not isinstance(described, dict):
+        return
+    if _IGNORE in described:
+        yield (
+            f"dataset.json marks label value {described[_IGNORE]!r:.20} as {_IGNORE!r}; training "
+            "and scores here leave no voxel out, so it would count as a class or as background: "
+            "annotate those voxels, or drop the cases that have them, before you train on them"
+        )
+    named = {value for value, _ in labels}
+    regions = {
+        str(name): values
+        for name, values in described.items()
+        if isinstance(values, list) and len(values) > 1
+    }
+    parts = {value for values in regions.values() for value in values if isinstance(value, int)}
+    if parts - named:
+        yield (
+            f"label values {listed([str(value) for value in sorted(parts - named)])} have no name "
+            f"of their own, only regions of several ({listed(list(regions))}); name them in a file "
+            'such as {"1": "edema"} for train --labels'
+        )
 
 
 def places(case: Case) -> tuple[tuple[str, ...], str]:

@@ -100,13 +100,20 @@ def channel_names(described: Any, path: Path) -> list[str]:
 def label_names(described: Any) -> tuple[tuple[int, str], ...]:
     """Return values with names, whichever way round they are written; background left out.
 
-    nnU-Net v2 writes ``{"liver": 1}`` (a list for a region, whose values are
-    named by it where nothing else names them), Decathlon ``{"1": "liver"}``.
+    nnU-Net v2 writes ``{"liver": 1}``, Decathlon ``{"1": "liver"}``. A region
+    of nnU-Net, ``{"whole": [1, 2]}``, names no value: 1 and 2 are parts of it.
+    One of a single value, ``{"core": [2]}``, is a name like others.
+
+    Examples
+    --------
+    >>> label_names({"background": 0, "whole": [1, 2], "core": [2]})
+    ((2, 'core'),)
     """
     if not isinstance(described, dict):
         return ()
     names: dict[int, str] = {}
-    for key, value in described.items():
+    for key, said in described.items():
+        value = said[0] if isinstance(said, list) and len(said) == 1 else said
         if isinstance(value, int) and not isinstance(value, bool):
             names[value] = str(key)
         elif isinstance(value, str) and str(key).isdecimal():
