@@ -150,6 +150,32 @@ def test_channels_are_numbered_in_the_order_of_columns(tmp_path: Path) -> None:
         export(tmp_path, [row], name="y", channels=("CT",))
 
 
+def test_images_that_would_be_one_file_of_monai_are_refused(tmp_path: Path) -> None:
+    image, _ = ball()
+    write_volume(tmp_path / "i.nii.gz", image)
+    write_volume(tmp_path / "j.nii.gz", image.with_array(image.array + 1))
+    rows = [
+        {"case_id": name, "image_T1": "i.nii.gz", "image_ce_T1": "j.nii.gz", "label": ""}
+        for name in ("p1", "p1_ce")
+    ]
+    said = "cases 'p1' and 'p1_ce' would both have an image images/p1_ce_T1.nii.gz"
+    with pytest.raises(ManifestError, match=said):
+        export(tmp_path, rows, "monai", "m")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({1: "ball", 2: "ball"}, "label values 1, 2 are all called 'ball'"),
+        ({1: "background"}, "label values 0, 1 are all called 'background'"),
+    ],
+)
+def test_two_values_of_one_name_are_refused_for_nnunet(tmp_path: Path, rows, labels, said) -> None:
+    with pytest.raises(ManifestError, match=said):
+        export(tmp_path, rows, labels=labels)
+    assert not (tmp_path / "Dataset001_Ball").exists()
+
+
 def test_links_lead_to_sound_files_and_the_rest_is_written(tmp_path: Path, rows) -> None:
     out = export(tmp_path, rows, link=True)
     links = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_symlink()]

@@ -104,7 +104,14 @@ def describe(
     Split ``train`` or none is training, ``val`` validation, ``test`` testing.
     Where there is a column `fold`, all other cases with a fold than those of
     split ``test`` are training and carry its number, as Auto3DSeg expects.
+
+    Raises
+    ------
+    ManifestError
+        If two images would be one file, as channel ``ce_T1`` of case ``p1``
+        and channel ``T1`` of case ``p1_ce``.
     """
+    _require_own_files(cases)
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
     keys = {"val": "validation", "test": "testing"}
     for case in cases:
@@ -122,6 +129,23 @@ def describe(
     named = {"0": "background"} | {str(value): labels[value] for value in sorted(labels)}
     document = {"name": name, "modality": described, "labels": named}
     return {"datalist.json": document | {key: found for key, found in lists.items() if found}}
+
+
+def _require_own_files(cases: Sequence[Case]) -> None:
+    """Refuse cases whose images would be written over each other."""
+    owners: dict[str, str] = {}
+    problems = []
+    for case in cases:
+        for place in places(case)[0]:
+            # Some file systems do not tell upper case from lower.
+            other = owners.setdefault(place.casefold(), case.case_id)
+            if other != case.case_id:
+                problems.append(
+                    f"cases {other!r} and {case.case_id!r} would both have an image {place}; "
+                    "rename one of them, or the channel's column"
+                )
+    if problems:
+        raise ManifestError(problems)
 
 
 def _entries(document: Any, path: Path, root: Path) -> list[_Entry]:

@@ -148,7 +148,8 @@ def describe(
     Raises
     ------
     ManifestError
-        If a training case has no label, or labels are not 1, 2, 3 and so on.
+        If a training case has no label, or labels are not 1, 2, 3 and so on,
+        each with a name of its own.
     """
     training = [case for case in cases if case.split != "test"]
     problems = []
@@ -165,6 +166,15 @@ def describe(
             f"label values {listed([str(value) for value in sorted(labels)])} must be 1, 2, 3 and "
             "so on without a gap for nnU-Net; renumber them first"
         )
+    values_of: dict[str, list[str]] = {"background": ["0"]}
+    for value in sorted(labels):
+        values_of.setdefault(labels[value], []).append(str(value))
+    problems += [
+        f"label values {listed(values)} are all called {name!r}, but nnU-Net finds a value by its "
+        "name; give each a name of its own with --labels"
+        for name, values in values_of.items()
+        if len(values) > 1
+    ]
     if problems:
         raise ManifestError(problems)
     files: dict[str, Any] = {
