@@ -81,8 +81,9 @@ def evaluate(
     Raises
     ------
     ManifestError
-        If the manifest has problems, or `out` is the folder of a segmentation
-        run; nothing was written.
+        If the manifest has problems, no mask has a label while `labels` are
+        not given, or `out` is the folder of a segmentation run; nothing was
+        written.
     EnvironmentFault
         If a run holds the folder, or it cannot be written.
     """
@@ -260,14 +261,47 @@ def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
 
 
 def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
-    """Return a label for each value that any readable mask has."""
+    """Return a label for each value that any readable mask has.
+
+    A reference counts whose prediction is missing: its case is a failed one,
+    and has its rows all the same.
+
+    Raises
+    ------
+    ManifestError
+        If there is none: every table would be empty.
+    """
     values: set[int] = set()
+    found = 0
     for case in cases:
         try:
-            pair = _read_pair(case, _prediction_path(case, folder))
+            prediction = _prediction_path(case, folder)
         except CaseError:
-            continue  # its own row will say why
-        for mask in (pair.prediction, pair.reference):
-            if mask is not None:
-                values.update(label_values(mask.array))
+            prediction = None
+        found += prediction is not None
+        for path, what in ((prediction, "prediction"), (case.label, "label")):
+            if path is None:
+                continue
+            try:
+                array, _ = integral(read_label_map(path, what).volume.array, what)
+            except CaseError:
+                continue  # its own row will say why
+            values.update(label_values(array))
+    if values <= {0}:
+        raise ManifestError([_nothing_to_score(cases, folder, found)])
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
+
+
+def _nothing_to_score(cases: Sequence[Case], folder: Path, found: int) -> str:
+    """Say why no mask of a cohort has a label, and what to do."""
+    if found:
+        return (
+            f"none of the {found} predictions in {folder} and of the references has a value other "
+            "than 0 that can be read; say what to score with --labels"
+        )
+    wanted = ", ".join(f"{case.case_id}.nii.gz" for case in cases[:3])
+    more = ", ..." if len(cases) > 3 else ""
+    return (
+        f"{folder} has no prediction of any case (looked for {wanted}{more}, or .nii), and no "
+        "reference says what to score; name the predictions like the cases"
+    )

@@ -18,6 +18,7 @@ from voxtile.case_report import read_case_reports
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.evaluation import evaluate, read_labels
 from voxtile.fingerprint import content_hash
+from voxtile.html.cohort import cohort_data
 from voxtile.manifest.check import check_manifest
 from voxtile.nifti import write_mask, write_volume
 from voxtile.run import RunSettings
@@ -57,6 +58,39 @@ def test_labels_are_the_union_over_the_cohort_and_a_missing_prediction_fails(coh
     assert reports[2].reason.code == "no_prediction"
     summary = pd.read_csv(cohort / "out/summary.csv").set_index(["label", "metric"])
     assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 2, 1]
+
+
+def test_a_reference_counts_for_the_labels_where_its_prediction_is_missing(cohort: Path) -> None:
+    for path in (cohort / "masks").iterdir():
+        path.rename(path.with_name(f"{path.name.partition('.')[0]}_seg.nii.gz"))
+    evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    table = pd.read_csv(cohort / "out/report.csv")
+    assert table["case_id"].tolist() == ["exact", "shifted", "missing", "unscored"]
+    assert set(table["label"]) == {1}
+    assert set(table["status"]) == {"failed"}
+    summary = pd.read_csv(cohort / "out/summary.csv").set_index(["label", "metric"])
+    assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 0, 4]
+
+
+def test_a_cohort_without_any_label_is_refused_with_what_was_looked_for(cohort: Path) -> None:
+    (cohort / "m.csv").write_text("case_id,image\nexact,gone.nii\nc2,gone.nii\n")
+    (cohort / "none").mkdir()
+    said = (
+        r"none has no prediction of any case \(looked for exact\.nii\.gz, c2\.nii\.gz, or \.nii\)"
+    )
+    with pytest.raises(ManifestError, match=said):
+        evaluate(cohort / "m.csv", cohort / "none", cohort / "out")
+    _, truth = ball()
+    write_mask(cohort / "masks/exact.nii.gz", truth.with_array(np.zeros_like(truth.array)))
+    with pytest.raises(ManifestError, match=r"none of the 1 predictions .* with --labels"):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert not (cohort / "out/report.csv").exists()
+
+
+def test_a_page_shows_cases_without_rows(cohort: Path) -> None:
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=())
+    shown = cohort_data(cohort / "out", reports, (), {})["cases"]
+    assert sorted(case["id"] for case in shown) == ["exact", "missing", "shifted", "unscored"]
 
 
 @pytest.mark.parametrize("column", ["dice", "nsd_1mm", "nsd_3mm", "nsd_0.25mm"])

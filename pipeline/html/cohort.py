@@ -120,7 +120,7 @@ def cohort_data(
         },
         "cases": [
             {
-                **_case(report, rows[report.case_id], labels, of_case, of_label),
+                **_case(report, rows.get(report.case_id, []), labels, of_case, of_label),
                 "flags": _flags(flags.get(report.case_id), labels),
             }
             for report in worst_first(reports, table)
@@ -144,7 +144,7 @@ def _case(
     of_case: Sequence[str],
     of_label: Sequence[str],
 ) -> dict[str, Any]:
-    """Return one case; values stand in the order of the columns."""
+    """Return one case; values stand in the order of the columns. Without labels it has no row."""
     by_label = {int(row["label"]): row for row in rows}
     return {
         "id": report.case_id,
@@ -155,7 +155,7 @@ def _case(
         "memory_mb": _json(report.peak_memory_mb),
         "shape": report.geometry.get("shape"),
         "spacing_mm": report.geometry.get("spacing_mm"),
-        "values": [_json(rows[0][name]) for name in of_case],
+        "values": [_json(rows[0][name]) if rows else None for name in of_case],
         "labels": [
             None
             if label.value not in by_label
