@@ -23,7 +23,16 @@ from .case import read_manifest
 from .engine_samples import Sample, evenly, judge_samples, phantom_samples, samples_of
 from .engines import Engine, Model, load_models
 from .engines.engine import EngineName
-from .engines.evidence import PACKAGES, Evidence, Measurement, keep_evidence, processor_kind
+from .engines.evidence import (
+    PACKAGES,
+    PHANTOM,
+    Evidence,
+    Measurement,
+    keep_evidence,
+    processor_kind,
+    published_evidence,
+    read_evidence,
+)
 from .engines.quantised import quantised_digest
 from .engines.threads import thread_count
 from .errors import ManifestError
@@ -59,7 +68,8 @@ def verify_model(
     cases, planes : int
         At most so many cases, evenly chosen, and planes of each view.
     say : callable
-        Takes a line about what could not be measured.
+        Takes a line about what could not be measured, or counts no more than
+        what is known.
 
     Notes
     -----
@@ -121,7 +131,7 @@ def verify_model(
         sha256=bundle.sha256,
         processor=processor_kind(),
         threads=thread_count(),
-        source="phantom" if manifest is None else manifest.name,
+        source=PHANTOM if manifest is None else manifest.name,
         cases=len({sample.case_id for sample in samples}),
         planes=sum(len(sample.indices) for sample in samples),
         labelled=labelled,
@@ -129,6 +139,12 @@ def verify_model(
         measurements=tuple(measurements),
     )
     keep_evidence(evidence)
+    known = read_evidence(bundle)
+    if not evidence.on_scans and known is not None and known.on_scans:
+        say(
+            f"note: --precision auto goes by what was measured on {known.source} "
+            f"({known.date[:10]}), which a phantom does not replace"
+        )
     return evidence
 
 
@@ -142,10 +158,21 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
 
     Raises
     ------
+    ModelError
+        If it was measured on a phantom, and would replace what was measured
+        on scans.
     EnvironmentFault
         If the bundle cannot be written.
     """
     bundle = load_bundle(name)
+    if not evidence.on_scans:
+        for known in published_evidence(bundle):
+            same = (known.sha256, known.processor) == (evidence.sha256, evidence.processor)
+            if same and known.on_scans:
+                raise ModelError(
+                    f"{bundle.folder} has a table measured on {known.source}, which one of a "
+                    "phantom would replace; give a MANIFEST, or leave --save out"
+                )
     published = bundle.spec.training.get("verified", [])
     others = [
         one

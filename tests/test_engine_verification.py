@@ -24,6 +24,7 @@ from voxtile.engines.evidence import (
     read_evidence,
 )
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.spec import ModelError
 from voxtile.nifti import write_mask, write_volume
 
 assert network  # a fixture
@@ -95,6 +96,31 @@ def test_a_phantom_or_another_processor_or_model_proves_nothing(bundle: Bundle) 
     assert read_evidence(bundle) is None
     evidence_module._path(bundle.sha256).write_text("{")
     assert read_evidence(bundle) is None
+
+
+def test_a_phantom_neither_replaces_nor_hides_what_was_measured_on_scans(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, phantom = (evidence_for(bundle, measured(), source=one) for one in ("m.csv", "phantom"))
+    keep_evidence(real)
+    assert keep_evidence(phantom) is None
+    assert read_evidence(bundle) == real
+    fake_engines(monkeypatch, float32=50, bfloat16=50)
+    lines: list[str] = []
+    verify_model(bundle.folder, planes=1, say=lines.append)
+    assert lines == [
+        "note: --precision auto goes by what was measured on m.csv (2026-01-01), which a phantom "
+        "does not replace"
+    ]
+    assert accepted_precision(bundle, "keras", "cpu") == "bfloat16"
+    evidence_module._path(bundle.sha256).unlink()
+    save_evidence(bundle.folder, real)
+    keep_evidence(phantom)
+    published = load_bundle(bundle.folder)
+    assert read_evidence(published) == real
+    with pytest.raises(ModelError, match=r"measured on m\.csv, .* give a MANIFEST"):
+        save_evidence(bundle.folder, phantom)
+    assert load_bundle(bundle.folder).spec == published.spec
 
 
 def test_models_that_decide_together_need_the_same_evidence(bundle: Bundle) -> None:

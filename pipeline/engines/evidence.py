@@ -27,6 +27,8 @@ LARGEST_DICE_CHANGE = 1e-3
 LEAST_AGREEMENT = 0.999
 LEAST_GAIN = 1.1
 
+# What measurements without a manifest are of: they show speed, and prove nothing.
+PHANTOM = "phantom"
 PACKAGES: dict[EngineName, str] = {
     "keras": "keras",
     "openvino": "openvino",
@@ -92,7 +94,7 @@ class Evidence:
         Kind of processor, from `processor_kind`.
     threads : int
     source : str
-        Name of the manifest; "phantom" where there was none.
+        Name of the manifest; `PHANTOM` where there was none.
     cases, planes : int
         How many were judged.
     labelled : bool
@@ -112,6 +114,11 @@ class Evidence:
     labelled: bool
     date: str
     measurements: tuple[Measurement, ...] = field(default=())
+
+    @property
+    def on_scans(self) -> bool:
+        """Whether it was measured on scans, not on a phantom."""
+        return self.source != PHANTOM
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -145,7 +152,7 @@ class Evidence:
         for engine in dict.fromkeys(one.engine for one in self.measurements):
             made = next((one.made for one in self.measurements if one.made), None)
             yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
-                "" if self.source != "phantom" else " (a phantom proves nothing: give a MANIFEST)"
+                "" if self.on_scans else " by this (a phantom proves nothing: give a MANIFEST)"
             )
 
 
@@ -177,23 +184,37 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
 
 
 def read_evidence(bundle: Bundle) -> Evidence | None:
-    """Return what was measured for a bundle on this kind of processor: here, or by its maker."""
+    """Return what was measured for a bundle on this kind of processor.
+
+    What was measured here comes before what its maker published; but what was
+    measured on a phantom, wherever, only where there is nothing else.
+    """
+    found = [_kept(bundle.sha256), *published_evidence(bundle)]
+    fitting = [
+        one
+        for one in found
+        if one is not None and (one.sha256, one.processor) == (bundle.sha256, processor_kind())
+    ]
+    return min(fitting, key=lambda one: not one.on_scans, default=None)
+
+
+def published_evidence(bundle: Bundle) -> Iterator[Evidence]:
+    """Yield what a bundle's maker measured, on whatever processors."""
     published = bundle.spec.training.get("verified", [])
-    values = published if isinstance(published, list) else []
-    with suppress(OSError, ValueError):
-        values = [json.loads(_path(bundle.sha256).read_bytes()), *values]
-    for value in values:
-        try:
-            evidence = Evidence.of_json(value)
-        except (TypeError, KeyError):
-            continue
-        if (evidence.sha256, evidence.processor) == (bundle.sha256, processor_kind()):
-            return evidence
-    return None
+    for value in published if isinstance(published, list) else []:
+        with suppress(TypeError, KeyError):
+            yield Evidence.of_json(value)
 
 
 def keep_evidence(evidence: Evidence) -> Path | None:
-    """Keep what was measured in the user's cache; None where that cannot be written."""
+    """Keep what was measured in the user's cache; None where that cannot be written.
+
+    What was measured on a phantom never replaces what was measured on scans;
+    None then, too.
+    """
+    earlier = _kept(evidence.sha256)
+    if earlier is not None and earlier.on_scans and not evidence.on_scans:
+        return None
     path = _path(evidence.sha256)
     try:
         write_json(path, evidence.as_json())
@@ -223,7 +244,7 @@ def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Preci
 
     `made` identifies the int8 networks that are here; others prove nothing for them.
     """
-    if evidence.source == "phantom":
+    if not evidence.on_scans:
         return None
     try:
         here = version(PACKAGES[engine])
@@ -242,6 +263,14 @@ def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Preci
         and one.tiles_per_s >= LEAST_GAIN * full[0]
     ]
     return max(good, key=lambda one: one.tiles_per_s).precision if good else None
+
+
+def _kept(sha256: str) -> Evidence | None:
+    """Return what the cache has for a bundle on this kind of processor; None if that is nothing."""
+    try:
+        return Evidence.of_json(json.loads(_path(sha256).read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _path(sha256: str) -> Path:
