@@ -37,6 +37,8 @@ COLUMNS = (
     "by",
     "by_value",
 )
+# Those that hold text, which may look like a number: a case called 007.
+TEXT_COLUMNS = ("label_name", "metric", "worst_case", "by", "by_value")
 # What `status` says of a row whose prediction, reference or both are empty.
 EMPTY = ("both_empty", "pred_empty", "ref_empty")
 

@@ -29,7 +29,7 @@ from voxtile.html.sections import make_sections
 from voxtile.models.spec import Label
 from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import centred_affine, draw
-from voxtile.report import report_table
+from voxtile.report import report_table, write_reports
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
@@ -195,6 +195,19 @@ def test_failed_cases_come_first_then_the_lowest_dice(run_folder: Path) -> None:
         "c1",
     ]
     assert worst_first([*reports, failed], report_table(reports))[0] is failed
+
+
+def test_ids_and_groups_of_the_summary_stay_words_though_they_look_like_numbers(
+    tmp_path: Path, run_folder: Path
+) -> None:
+    done = read_case_reports(run_folder / "out")
+    reports = [replace(done[0], case_id="007", extras={"site": "1e5"})]
+    write_reports(tmp_path / "new", reports, by=["site"])
+    summary = cohort_data(tmp_path / "new", reports, LABELS, {})["summary"]
+    rows = [dict(zip(summary["header"], row, strict=True)) for row in summary["rows"]]
+    dice = [row for row in rows if row["metric"] == "dice"]
+    assert [(row["worst_case"], row["by_value"]) for row in dice] == [("007", None), ("007", "1e5")]
+    assert [row["n"] for row in dice] == [1, 1]
 
 
 def test_pictures_are_made_kept_replaced_and_removed(run_folder: Path) -> None:

@@ -16,6 +16,7 @@ from voxtile.case_report import CaseReport
 from voxtile.models.spec import Label
 from voxtile.qc import CaseFlags, flag_cases
 from voxtile.report import report_table
+from voxtile.summary import TEXT_COLUMNS
 
 # Columns that identify a row of the report, and those of a case rather than of its label.
 _ROW = ("case_id", "label", "label_name", "status")
@@ -207,13 +208,19 @@ def _has_values(values: "pd.Series[Any]") -> bool:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """Return ``summary.csv`` as its header and its rows, numbers as numbers."""
+    """Return ``summary.csv`` as its header and its rows, cells of columns of numbers as numbers."""
     if not path.is_file():
         return {"header": [], "rows": []}
     rows = list(csv.reader(StringIO(path.read_text("utf-8"), newline="")))
     return {
         "header": rows[0],
-        "rows": [[_number_or_text(cell) for cell in row] for row in rows[1:]],
+        "rows": [
+            [
+                (cell or None) if name in TEXT_COLUMNS else _number_or_text(cell)
+                for name, cell in zip(rows[0], row, strict=True)
+            ]
+            for row in rows[1:]
+        ],
     }
 
 
