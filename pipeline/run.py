@@ -181,7 +181,7 @@ class Job:
         """Remove what goes with a case's mask and would not fit another: image and exports."""
         for path in channel_paths(self.image_path(case_id), self.bundle.spec.channels):
             remove(path)
-        forget_exports(self.out, case_id)
+        forget_exports(self.out, case_id, self.bundle.spec.labels)
 
 
 def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:

@@ -48,6 +48,9 @@ REGIONS = (
 runner = CliRunner()
 
 
+TABLES = ("slicer.ctbl", "itksnap_labels.txt", "itksnap.sh")
+
+
 def two_labels(**grid) -> Volume:
     """A ball, half of it with another value."""
     _, truth = ball(**grid)
@@ -392,3 +395,21 @@ def test_exports_of_an_earlier_run_go_with_the_mask_that_they_were_made_from(
     run_manifest(alone, make_bundle(), out, models=[threshold_model], settings=other)
     assert files("p1") == []
     assert files("q1") == kept
+
+
+def test_label_tables_go_when_masks_get_other_labels(tmp_path: Path) -> None:
+    tables = [tmp_path / "out/masks" / name for name in TABLES]
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "p1")])
+
+    def run(name: str, **choices) -> None:
+        bundle = make_bundle(labels=(LABELS[0].model_copy(update={"name": name}),))
+        settings = RunSettings(**choices)
+        run_manifest(
+            manifest, bundle, tmp_path / "out", models=[threshold_model], settings=settings
+        )
+
+    run("ball", exports=("tables",))
+    run("ball", plan=PlanWish(overlap=0.1))  # the case is done again, with the same labels
+    assert all(path.is_file() for path in tables)
+    run("lung")
+    assert not any(path.exists() for path in tables)

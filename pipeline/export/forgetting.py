@@ -2,13 +2,15 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from voxtile.errors import CaseError
 from voxtile.files import remove
+from voxtile.models.spec import Label
 
 from .bids import bids_entities
+from .tables import remove_other_tables
 
 # Where each format keeps a case: a file, or a folder with a file for each label.
 _PLACES = {
@@ -23,20 +25,23 @@ _PLACES = {
 }
 
 
-def forget_exports(out: Path, case_id: str) -> None:
-    """Remove a case from every format in ``exports/``.
+def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
+    """Remove a case from every format in ``exports/``, and label tables of other labels.
 
     Parameters
     ----------
     out : Path
         The run folder.
     case_id : str
+    labels : sequence of Label
+        Of the mask that the case gets.
 
     Raises
     ------
     EnvironmentFault
         If a file cannot be removed.
     """
+    remove_other_tables(out / "masks", labels)
     exports = out / "exports"
     if not exports.is_dir():
         return

@@ -4,8 +4,9 @@ A NIfTI mask holds numbers only; these tables say what they mean.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from voxtile.files import replacing, write_text
+from voxtile.files import remove, replacing, write_text
 from voxtile.models.spec import Label
 from voxtile.scan import Notice
 from voxtile.volume import Volume
@@ -13,6 +14,7 @@ from voxtile.volume import Volume
 from .finished import Finished
 from .terminology import rgb
 
+_SCRIPT = "itksnap.sh"
 _LAUNCH = """#!/bin/sh
 # Open a scan with its mask, names and colours in ITK-SNAP:
 #   ./itksnap.sh CASE_ID SCAN
@@ -29,13 +31,45 @@ exec itksnap -g "$2" -s "$here/$1.nii.gz" -l "$here/itksnap_labels.txt"
 def write_tables(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``slicer.ctbl``, ``itksnap_labels.txt`` and ``itksnap.sh`` into ``masks/``."""
     folder = case.mask_path.parent
-    write_text(folder / "slicer.ctbl", slicer_table(case.labels))
-    write_text(folder / "itksnap_labels.txt", itksnap_table(case.labels))
-    script = folder / "itksnap.sh"
+    for name, text in _tables(case.labels).items():
+        write_text(folder / name, text)
+    script = folder / _SCRIPT
     with replacing(script) as file:
         file.write(_LAUNCH.encode())
     script.chmod(script.stat().st_mode | 0o111)
     return ()
+
+
+def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
+    """Remove the tables of a ``masks/`` if they name other labels than its masks are to have.
+
+    An earlier run's would give new masks the old names and colours. Those of
+    the same labels stay: they are of all cases.
+
+    Parameters
+    ----------
+    folder : Path
+    labels : sequence of Label
+
+    Raises
+    ------
+    EnvironmentFault
+        If a file cannot be removed.
+    """
+    for name, text in _tables(labels).items():
+        try:
+            same = (folder / name).read_bytes() == text.encode()
+        except OSError:  # there is none, as a rule
+            continue
+        if not same:
+            for other in (*_tables(labels), _SCRIPT):
+                remove(folder / other)
+            return
+
+
+def _tables(labels: Sequence[Label]) -> dict[str, str]:
+    """Return the text of each table, by the name of its file."""
+    return {"slicer.ctbl": slicer_table(labels), "itksnap_labels.txt": itksnap_table(labels)}
 
 
 def slicer_table(labels: Sequence[Label]) -> str:
