@@ -206,7 +206,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         case.case_id,
         job.out,
         spec.labels,
-        spec.name,
+        job.bundle.name,
         case.images[0][1],
         policy_of(case, settings.policy),
     )

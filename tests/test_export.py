@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -19,20 +20,24 @@ from test_run import add_case, write_manifest
 from typer.testing import CliRunner
 
 from voxtile.batch.drive import run_manifest
+from voxtile.case import read_manifest
 from voxtile.cli import app
+from voxtile.engines import CALLABLE
 from voxtile.errors import CaseError, ManifestError
 from voxtile.export import FORMATS, Finished, check_formats, export_run, keeping_probabilities
 from voxtile.export.bids import bids_entities, write_bids
 from voxtile.export.mesh import surface
 from voxtile.export.slicer import write_seg_nrrd
 from voxtile.export.surfaces import glb, stl
-from voxtile.journal import peak_memory_mb
+from voxtile.inference import Member
+from voxtile.journal import Journal, peak_memory_mb
 from voxtile.memory import resident_memory_mb
 from voxtile.models.spec import Concept, Label, Network
 from voxtile.nifti import read_nifti
-from voxtile.plan import PlanWish
+from voxtile.plan import PlanWish, make_plan
 from voxtile.planes import slice_axis, to_planes
-from voxtile.run import RunSettings
+from voxtile.run import Job, RunSettings, run_case
+from voxtile.segmenter import Segmenter
 from voxtile.volume import Volume
 
 LIVER = Concept(value="10200004", scheme="SCT", meaning="Liver")
@@ -413,3 +418,15 @@ def test_label_tables_go_when_masks_get_other_labels(tmp_path: Path) -> None:
     assert all(path.is_file() for path in tables)
     run("lung")
     assert not any(path.exists() for path in tables)
+
+
+def test_exports_of_a_run_name_every_model_that_decided(tmp_path: Path) -> None:
+    one, other = make_bundle(name="one"), make_bundle(name="other", overlap=0.25)
+    both = replace(one, others=(other,))
+    plans = tuple(make_plan(member.spec) for member in both.members)
+    job = Job(both, plans, RunSettings(exports=("bids",)), tmp_path / "out", CALLABLE)
+    (case,) = read_manifest(write_manifest(tmp_path, [add_case(tmp_path, "p1")]))
+    members = [Member(one.spec, (threshold_model,), plan) for plan in plans]
+    run_case(case, job, Segmenter(tuple(members)), Journal())
+    (sidecar,) = (tmp_path / "out/exports/bids").rglob("*_dseg.json")
+    assert "Segmentation by the model one,other of" in sidecar.read_text()
