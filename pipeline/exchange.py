@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelError, ModelSpec, Network, parse_spec
 
 from .engines import Engine, load_models
@@ -94,7 +94,8 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
         ``spec.json``. Its `networks` may be left out, or have one entry
         without `file` and `sha256`: views (default axial), layout, output.
     out : Path
-        New folder.
+        New folder. The bundle has its name, whatever the spec says: a spec
+        that was copied from another model would name that one.
 
     Returns
     -------
@@ -104,7 +105,10 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
     ------
     ModelError
         If the network is refused, or does not do what the spec says.
+    ValueError
+        If no bundle can be called like the folder.
     """
+    called = bundle_name(out)
     if file.suffix not in (".onnx", ".keras"):
         raise ModelError(
             f"{file.name} must be .onnx or .keras; pickles (.pt, .pth), .h5 and SavedModel are "
@@ -115,7 +119,7 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
     except OSError as error:
         raise ModelError(f"{file} cannot be read ({error.strerror})") from error
     name = f"network{file.suffix}"
-    filled = _filled(spec, name, hashlib.sha256(content).hexdigest())
+    filled = _filled(spec, called, name, hashlib.sha256(content).hexdigest())
     with _new_folder(out) as work:
         (work / name).write_bytes(content)
         write_text(work / "spec.json", filled.dump())
@@ -146,8 +150,8 @@ def _export(bundle: Bundle, network: Network, form: str, work: Path) -> Path:
     return work / (f"{stem}.onnx" if form == "onnx" else stem)
 
 
-def _filled(path: Path, name: str, digest: str) -> ModelSpec:
-    """Return a spec whose one network is the file at hand."""
+def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
+    """Return a spec of another name, whose one network is the file at hand."""
     try:
         content: Any = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -158,7 +162,7 @@ def _filled(path: Path, name: str, digest: str) -> ModelSpec:
     if not isinstance(networks, list) or len(networks) != 1 or not isinstance(networks[0], dict):
         raise ModelError(f"{path} must have one network, because one file is imported")
     network = {"views": ["axial"], **networks[0], "file": name, "sha256": digest}
-    return parse_spec(json.dumps({**content, "networks": [network]}), str(path))
+    return parse_spec(json.dumps({**content, "name": called, "networks": [network]}), str(path))
 
 
 def _try(bundle: Bundle, name: str) -> None:
@@ -201,6 +205,8 @@ def _card(spec: ModelSpec, source: str) -> str:
 {spec.description or "A 2D network that was trained elsewhere."}
 
     voxtile run MANIFEST {spec.name} --out DIR
+
+(a shipped bundle goes by its name, any other by the path of its folder)
 
 Imported from `{source}` by `voxtile models import`; nothing of its training is known here. Say \
 where it comes from and how it was tested, and add its LICENSE, before you pass this bundle on.

@@ -165,6 +165,18 @@ def test_exports_for_openvino_and_tensorflow_can_be_read(tmp_path: Path, network
     np.testing.assert_allclose(compiled(tiles)[0], wanted, atol=1e-4)
 
 
+def test_an_imported_model_is_called_like_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "n.onnx").write_bytes(pointwise())
+    spec = write_spec(tmp_path / "s.json", network=FIRST)
+    spec.write_text(spec.read_text().replace('"foreign"', '"hippocampus"'))  # a copy of another's
+    bundle = import_model(tmp_path / "n.onnx", spec, tmp_path / "mine")
+    assert bundle.name == "mine"
+    assert "hippocampus" not in (bundle.folder / "README.md").read_text()
+    assert "voxtile run MANIFEST mine --out DIR" in (bundle.folder / "README.md").read_text()
+    with pytest.raises(ValueError, match="called 'my model' like its folder"):
+        import_model(tmp_path / "n.onnx", spec, tmp_path / "my model")
+
+
 def test_a_keras_network_comes_in(tmp_path: Path, network: bytes) -> None:
     (tmp_path / "n.keras").write_bytes(network)
     spec = write_spec(tmp_path / "s.json")
