@@ -223,6 +223,37 @@ def test_an_exporter_that_dies_is_told_with_its_last_words(
         exported.ensure(BUNDLE, BUNDLE.spec.networks[0])
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "fault"),
+        (RuntimeError("bad allocation"), "fault"),
+        (RuntimeError("no such layer"), "refused"),
+    ],
+)
+def test_memory_that_runs_out_is_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
+) -> None:
+    from voxtile.engines import exporting, keras_engine
+
+    def build(bundle, network):
+        raise ModelError("none.keras cannot be built by Keras") from error
+
+    monkeypatch.setattr(keras_engine, "build", build)
+    told = exporting.answer("openvino", BUNDLE, BUNDLE.spec.networks[0], tmp_path)
+    assert list(told) == [kind]
+
+
+def test_an_export_that_failed_in_passing_is_tried_again(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exported, "command", lambda _: """print('{"fault": "memory ran out"}')""")
+    with pytest.raises(EnvironmentFault, match="memory ran out; use --engine keras"):
+        exported.ensure(BUNDLE, BUNDLE.spec.networks[0])
+    monkeypatch.setattr(exported, "ask_child", fake_export([]))
+    assert exported.ensure(BUNDLE, BUNDLE.spec.networks[0]).is_file()
+
+
 def test_the_cache_is_where_it_should_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()

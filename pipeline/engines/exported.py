@@ -108,7 +108,8 @@ def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict
     Raises
     ------
     EnvironmentFault
-        If the process cannot run, or dies.
+        If the process cannot run, dies, or has not enough memory: nothing that
+        says something of the network, so it is never kept as a refusal.
     """
     environment = {
         **os.environ,
@@ -134,10 +135,12 @@ def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict
         ) from error
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return answer
     except (ValueError, IndexError) as error:
         lines = done.stderr.decode(errors="replace").splitlines()
         raise EnvironmentFault(
             f"the process that exports {network.file} died (exit code {done.returncode}"
             f"{', ' + lines[-1][:200] if lines else ''}); use --engine keras"
         ) from error
+    if "fault" in answer:
+        raise EnvironmentFault(f"{answer['fault']}; use --engine keras, or free some")
+    return answer

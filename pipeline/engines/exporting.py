@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from voxtile.models.spec import ModelError, Network
 
 from .engine import Engine, Model
 from .exported import MODEL, TOLERANCE
+from .fallback import is_out_of_memory
 from .trial import trial_tiles
 
 # Read by ONNX Runtime, OpenVINO, TensorRT and DirectML of the last years alike.
@@ -29,13 +31,35 @@ def serve() -> None:
     # What libraries print must not meet the answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    form, bundle, network, folder = pickle.load(sys.stdin.buffer)  # from the parent: trusted
-    try:
-        answer: dict[str, Any] = {"difference": export(form, bundle, network, folder)}
-    except ModelError as error:
-        answer = {"refused": str(error)}
-    answers.write(json.dumps(answer) + "\n")
+    request = pickle.load(sys.stdin.buffer)  # from the parent: trusted
+    answers.write(json.dumps(answer(*request)) + "\n")
     answers.close()
+
+
+def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
+    """Return what `export` came to, for the parent.
+
+    Returns
+    -------
+    dict
+        "difference"; or "refused", why this network is not translated; or
+        "fault", why it could not be tried: memory ran out, which another time
+        may not.
+    """
+    try:
+        return {"difference": export(form, bundle, network, folder)}
+    except ModelError as error:
+        if any(map(is_out_of_memory, _causes(error))):
+            return {"fault": f"memory ran out while {network.file} was translated to {form}"}
+        return {"refused": str(error)}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what caused it, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
