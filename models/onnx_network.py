@@ -83,7 +83,8 @@ def check_onnx(content: bytes, name: str) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(
                 f"{name} keeps weights in another file, which its checksum would not cover; save "
-                "them inside (onnx.save without save_as_external_data)"
+                "them inside (torch.onnx.export with dynamo=False or external_data=False, or "
+                "onnx.save without save_as_external_data)"
             )
     try:
         onnx.checker.check_model(model)
