@@ -9,6 +9,7 @@ from typer.main import get_command
 import voxtile
 from voxtile import comparison, qc, report, summary
 from voxtile.cli import app
+from voxtile.models.spec import ModelSpec
 from voxtile.scoring import Measures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,12 @@ def test_the_readme_names_every_command_and_script() -> None:
     for script in ("demo", "test"):
         assert f"./scripts/{script}" in text
         assert (ROOT / "scripts" / script).stat().st_mode & 0o111
+
+
+def test_each_key_of_a_spec_is_described() -> None:
+    text = (ROOT / "docs/model-bundle.md").read_text().partition("## spec.json")[2]
+    table = text.partition("\n## ")[0]
+    assert [name for name in ModelSpec.model_fields if f"`{name}`" not in table] == []
 
 
 def test_the_readmes_python_runs(tmp_path: Path, data_dir: Path, monkeypatch, capsys) -> None:
