@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import CaseError
+from .files import refuse_source
 from .nifti import read_nifti, write_volume
 from .reading import read_scan
 from .scan import Notice, ReadPolicy
@@ -52,7 +53,7 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     source : Path
         NIfTI file, DICOM file, folder or DICOMDIR.
     out : Path
-        ``.nii.gz`` or ``.nii``. Read back and compared.
+        ``.nii.gz`` or ``.nii``; replaced where it exists. Read back and compared.
     policy : ReadPolicy, optional
 
     Raises
@@ -60,9 +61,12 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     CaseError
         If the source is not exactly one volume, and nothing is written; or
         if what was written differs from what was read.
+    ValueError
+        If `out` is the source.
     EnvironmentFault
         If the disk refuses.
     """
+    refuse_source(source, out)
     scan = read_scan(source, policy)
     volume = scan.volume
     write_volume(out, volume)

@@ -114,6 +114,19 @@ def remove(path: Path) -> None:
         ) from error
 
 
+def refuse_source(source: Path, out: Path) -> None:
+    """Refuse to write over what is read, under whatever name.
+
+    Raises
+    ------
+    ValueError
+        If `out` is the same file as `source`.
+    """
+    # Through links of either kind; a path that leads nowhere is no source's.
+    if source.exists() and out.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the scan itself, which would be lost; name another file")
+
+
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
     """Remove what writers that were killed left in a folder.
 

@@ -6,6 +6,7 @@ from voxtile.models.bundle import load_bundle
 
 from .case_report import LabelRow, label_rows
 from .engines import Wish, choose_engine
+from .files import refuse_source
 from .nifti import write_mask, write_volume
 from .plan import PlanWish
 from .reading import read_scan
@@ -33,7 +34,8 @@ def segment_file(
     model : str
         Name of a shipped bundle, or a folder.
     out : Path
-        ``.nii.gz`` or ``.nii``.
+        ``.nii.gz`` or ``.nii``; replaced where it exists. Where the mask lies
+        on a new grid, its image goes beside it, as ``<out>_image``.
     policy : ReadPolicy
     plan : PlanWish, optional
         How planes are tiled.
@@ -52,18 +54,23 @@ def segment_file(
         If the scan is not exactly one volume; nothing is written.
     ModelError
         If the bundle is refused.
+    ValueError
+        If the mask or its image would replace the scan.
     """
+    refuse_source(image, out)
     bundle = load_bundle(model)
     plans = make_plans(bundle, plan or PlanWish())
     chosen = choose_engine(bundle, engine)
     scan = read_scan(image, policy)
+    stem, _, ending = out.name.lower().partition(".nii")
+    image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
+    if scan.regridded:
+        refuse_source(image, image_path)
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
     mask = segmenter(scan.volume)
     write_mask(out, mask)
     notices = (*scan.notices, *segmenter.notices())
     if scan.regridded:
-        stem, _, ending = out.name.lower().partition(".nii")
-        image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
         write_volume(image_path, scan.volume)
         notices = (
             *notices,

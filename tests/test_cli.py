@@ -135,6 +135,13 @@ def test_segment_one_scan(cohort: Path) -> None:
     assert invoke("segment", cohort / "a.nii.gz", cohort / "model", cohort / "m.png")[0] == 2
 
 
+def test_a_mask_never_replaces_its_scan(cohort: Path) -> None:
+    before = (cohort / "a.nii.gz").read_bytes()
+    code, said = invoke("segment", cohort / "a.nii.gz", cohort / "model", cohort / "a.nii.gz")
+    assert (code, "a.nii.gz is the scan itself" in said) == (2, True)
+    assert (cohort / "a.nii.gz").read_bytes() == before
+
+
 def test_evaluate_scores_masks(cohort: Path) -> None:
     (cohort / "masks").mkdir()
     (cohort / "masks/a.nii.gz").write_bytes((cohort / "l.nii.gz").read_bytes())

@@ -56,6 +56,19 @@ def test_what_cannot_be_read_is_4_and_nothing_is_written(tmp_path: Path) -> None
     assert convert(tmp_path / "none", tmp_path / "b.nii")[0] == 4
 
 
+def test_the_source_is_never_written_over(tmp_path: Path) -> None:
+    image, _ = ball()
+    write_volume(tmp_path / "a.nii.gz", image)
+    (tmp_path / "link.nii.gz").symlink_to("a.nii.gz")
+    before = (tmp_path / "a.nii.gz").read_bytes()
+    for out in ("a.nii.gz", "link.nii.gz"):
+        code, said = convert(tmp_path / "a.nii.gz", tmp_path / out)
+        assert (code, "is the scan itself, which would be lost; name another" in said) == (2, True)
+    assert (tmp_path / "a.nii.gz").read_bytes() == before
+    (tmp_path / "b.nii.gz").write_bytes(b"of an earlier try")
+    assert convert(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")[0] == 0
+
+
 def test_options_choose_what_is_read(tmp_path: Path) -> None:
     add_series(tmp_path / "s/a")
     add_series(tmp_path / "s/b")
