@@ -42,7 +42,7 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, or of every file below a folder in the order of their names.
+    """Return the SHA-256 of a file, or one of those of every file below a folder, by their names.
 
     Links to folders are followed as the DICOM reader does. The two files of a
     ``.hdr``/``.img`` pair count together, and a DICOMDIR with the files that
@@ -53,14 +53,17 @@ def content_hash(path: Path) -> str:
     CaseError
         If a file cannot be read, or a DICOMDIR names what is not there.
     """
-    digest = hashlib.sha256()
+    digests = []
     try:
-        for file in _files(path):
+        files = _files(path)
+        for file in files:
             with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+                digests.append(hashlib.file_digest(stream, "sha256"))
     except OSError as error:
         raise CaseError("unreadable", f"an input cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
+    if files == [path]:  # what other programs call the hash of the file
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
 def _files(path: Path) -> list[Path]:

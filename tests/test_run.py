@@ -402,6 +402,11 @@ def test_a_fingerprint_changes_with_what_decides_and_with_nothing_else(tmp_path:
     assert len(set(prints)) == 4
 
 
+def test_the_hash_of_a_file_is_what_other_programs_call_it(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(b"case_id,image\n")
+    assert content_hash(tmp_path / "m.csv") == hashlib.sha256(b"case_id,image\n").hexdigest()
+
+
 def test_a_fingerprint_sees_what_lies_behind_links(tmp_path: Path) -> None:
     for name in ("elsewhere/deep/a", "scan/b", "scan/.c"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

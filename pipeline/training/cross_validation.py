@@ -10,7 +10,6 @@ A fold needs none of the others: they may be trained on different days and
 machines, and copied together.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.case import Case, read_manifest
 from voxtile.errors import EnvironmentFault
 from voxtile.files import write_json, write_text
+from voxtile.fingerprint import content_hash
 from voxtile.models.bundle import bundle_name, load_bundle
 from voxtile.models.spec import ModelError
 from voxtile.progress import show_progress
@@ -106,7 +106,7 @@ def cross_validate(
     bundle_name(out)  # refused now, and not when every fold is trained
     asked = recipe or Recipe()
     cases = read_manifest(manifest, root=root)
-    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    digest = content_hash(manifest)
     numbers = range(count) if only is None else [only]
     folds = [
         replace(make_fold(cases, count, number, asked.seed, manifest), manifest_sha256=digest)
