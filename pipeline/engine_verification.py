@@ -256,11 +256,15 @@ def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
 
     float32 = load_models(bundle, Engine("openvino"))
     gathered: list[list[np.ndarray]] = [[] for _ in float32]
-    share = -(-_CALIBRATION_TILES // len(samples))
+    # A network is given the planes of its own views alone.
+    shares = [
+        -(-_CALIBRATION_TILES // sum(sample.view in network.views for sample in samples))
+        for network in bundle.spec.networks
+    ]
     for sample in samples:
         models = [_Recorded(model) for model in float32]
         judge_samples(bundle, models, [sample])
-        for tiles, model in zip(gathered, models, strict=True):
+        for tiles, model, share in zip(gathered, models, shares, strict=True):
             tiles += [model.tiles[place] for place in evenly(len(model.tiles), share)]
     for network, tiles in zip(bundle.spec.networks, gathered, strict=True):
         quantise(bundle, network, tiles)

@@ -1,22 +1,26 @@
 """Networks in 8-bit integers: made from scans, measured, and used only where that was shown."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import ball
+from phantoms import ball, threshold_model
 from test_bundle import network, write_bundle
 from typer.testing import CliRunner
 
+from voxtile import engine_verification as verification
 from voxtile.benchmark import matrix_precision
 from voxtile.cli import app
+from voxtile.engine_samples import Sample
 from voxtile.engine_verification import verify_model
 from voxtile.engines import Engine, Wish, choose_engine, load_models
 from voxtile.engines.evidence import Evidence, accepted_precision, keep_evidence
 from voxtile.engines.quantised import quantised, quantised_digest
 from voxtile.errors import EnvironmentFault
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.spec import Network
 from voxtile.nifti import write_mask, write_volume
 
 pytest.importorskip("nncf")
@@ -123,3 +127,29 @@ def test_a_network_that_cannot_be_quantised_costs_its_own_row_only(
     assert {one.precision for one in found.measurements} >= {"float32"}
     assert "int8" not in {one.precision for one in found.measurements}
     assert said == ["warning: n.keras cannot be made int8 (RuntimeError); use another --precision"]
+
+
+def test_each_network_is_scaled_by_as_many_tiles_of_its_own_views(
+    tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = ("axial", "coronal", "sagittal")
+    entries = []
+    for view in views:
+        (tmp_path / f"{view}.keras").write_bytes(network)
+        digest = hashlib.sha256(network).hexdigest()
+        entries.append(Network(file=f"{view}.keras", sha256=digest, views=(view,)))
+    bundle = load_bundle(write_bundle(tmp_path, network, networks=tuple(entries)))
+    image, _ = ball()
+    volume = image.with_array(image.array[..., np.newaxis])
+    given: dict[str, int] = {}
+    monkeypatch.setattr(verification, "_CALIBRATION_TILES", 8)
+    monkeypatch.setattr(verification, "load_models", lambda *_: (threshold_model,) * 3)
+    monkeypatch.setattr(
+        "voxtile.engines.quantising.quantise",
+        lambda _, network, tiles: given.update({network.file: len(tiles)}),
+    )
+    samples = [
+        Sample(case_id, volume, None, view, tuple(range(6))) for case_id in "ab" for view in views
+    ]
+    verification._quantise(bundle, samples)
+    assert given == {entry.file: 8 for entry in entries}
