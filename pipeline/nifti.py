@@ -162,8 +162,9 @@ def write_mask(path: str | Path, mask: Volume) -> None:
     path : str or Path
         ``.nii.gz`` or ``.nii``.
     mask : Volume of an unsigned integer type, shape (i, j, k)
-        Written in its storage order. Its affine goes into sform and qform (a
-        sheared one into sform only), with its codes; a code that the source
+        Written in its storage order. Its affine goes into sform and qform (into
+        sform only where it is sheared, or where the qform's rounding would be
+        0.1 mm away), with its codes; a code that the source
         left 0 takes the other's, and both 0 stay 0. Every other header field
         is fresh: intent ``label``, units mm, nothing of the source.
 
@@ -291,13 +292,17 @@ def _fresh_header(volume: Volume) -> Nifti1Header:
     header["descrip"] = b"voxtile"
     sform, qform = volume.codes
     header.set_sform(volume.affine, code=sform or qform)
-    if is_sheared(volume.affine):
-        # A quaternion cannot say shear (nifti1.h, "orientation and location in space").
-        header.set_qform(None, code=0)
+    header.set_qform(volume.affine, code=qform or sform)
+    sheared = is_sheared(volume.affine)
+    away = grid_difference(volume.shape, volume.affine, header.get_qform()).position_mm
+    if sheared or away > _FORM_TOLERANCE_MM:
+        # A quaternion cannot say shear, and three float32 of it say turns within 0.001 rad
+        # of a half one badly (nifti1.h, "orientation and location in space").
+        header.set_qform(np.eye(4), code=0)
         header["pixdim"][1:4] = volume.spacing_mm
-        header["descrip"] = b"voxtile: sheared grid, see sform"
-    else:
-        header.set_qform(volume.affine, code=qform or sform)
+        header["descrip"] = (
+            b"voxtile: sheared grid, see sform" if sheared else b"voxtile: see sform"
+        )
     header.set_xyzt_units("mm")
     header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
     return header

@@ -264,7 +264,9 @@ def test_a_mask_written_and_read_back_is_equal(
         np.testing.assert_array_equal(scan.volume.affine, affine)
         assert not scan.notices
         header = nibabel.load(path).header
-        assert not grid_difference(mask.shape, header.get_qform(), mask.affine).position_mm > 0.01
+        # Near half a turn its float32 say it less well (w is the root of a difference to 1).
+        limit = 0.01 if header.get_qform_quaternion()[0] > 0.01 else 0.1
+        assert not grid_difference(mask.shape, header.get_qform(), mask.affine).position_mm > limit
 
 
 def test_equal_masks_are_equal_files(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from phantoms import ball
 from voxtile.errors import CaseError
 from voxtile.nifti import read_nifti, write_mask, write_volume
 from voxtile.scan import ReadPolicy
+from voxtile.verification import check_written
 from voxtile.volume import Volume
 
 RNG = np.random.default_rng(0)
@@ -236,6 +237,22 @@ def test_a_sheared_grid_gets_its_sform_only(tmp_path: Path) -> None:
     scan = read_nifti(tmp_path / "m.nii.gz")
     np.testing.assert_allclose(scan.volume.affine, affine)
     assert not scan.notices
+
+
+def test_what_a_quaternion_rounds_away_is_said_by_the_sform_only(tmp_path: Path) -> None:
+    # Half a turn less 0.0008: 1 - b*b - c*c - d*d is 1.6e-7, less than float32 can tell from 0.
+    turned = np.diag([-0.8, -0.8, 2.0, 1.0])
+    turned[:2, :2] = 0.8 * np.array([[-np.cos(8e-4), np.sin(8e-4)], [-np.sin(8e-4), -np.cos(8e-4)]])
+    mask = Volume(np.zeros((512, 512, 3), np.uint8), turned)
+    write_mask(tmp_path / "m.nii.gz", mask)
+    scan = read_nifti(tmp_path / "m.nii.gz")
+    np.testing.assert_allclose(scan.volume.affine, turned, rtol=1e-6)
+    assert scan.volume.codes == (1, 0)
+    assert not scan.notices
+    np.testing.assert_allclose(
+        nibabel.load(tmp_path / "m.nii.gz").header.get_zooms(), (0.8, 0.8, 2)
+    )
+    assert check_written(tmp_path / "m.nii.gz", mask)["check"]["voxels_equal"]
 
 
 def test_nothing_of_a_source_reaches_a_mask(tmp_path: Path) -> None:
