@@ -2,7 +2,8 @@
 
 import numpy as np
 
-# What weights and thresholds must gain of mean Dice. Below it a tenth of the cases says nothing.
+# What weights and thresholds must gain of mean Dice, and divisions may not lose. Below it a tenth
+# of the cases says nothing.
 MARGIN = 0.002
 # Fewer cases than this agree too easily.
 FEWEST = 5

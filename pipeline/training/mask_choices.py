@@ -10,7 +10,7 @@ from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
 from voxtile.postprocess import clean
 from voxtile.volume import Volume
 
-from .candidates import best_of, dice_of
+from .candidates import FEWEST, MARGIN, best_of, dice_of, mean_dice
 from .likely_divisions import likely_divisions
 
 # Least volumes that are tried, as shares of the median volume of a part of the reference.
@@ -36,14 +36,20 @@ class DecidedMask:
 
 
 def choose_divisions(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Division, ...]:
-    """Choose the labels that planes divide, and keep what raises the Dice."""
+    """Choose the labels that planes divide, and leave out what costs Dice.
+
+    It is the references that show a division; the Dice of a few masks need
+    not show it again, but may speak against it.
+    """
     chosen: tuple[Division, ...] = ()
-    dice = cleaned_dice(masks, spec)
+    if len(masks) < FEWEST:
+        return chosen
+    best = mean_dice(cleaned_dice(masks, spec))
     for division in likely_divisions([mask.reference for mask in masks], spec.labels):
         divided = spec.model_copy(update={"divisions": (*chosen, division)})
-        tried = cleaned_dice(masks, divided)
-        if best_of(np.stack([dice, tried]), 0.0):
-            chosen, dice = divided.divisions, tried
+        dice = mean_dice(cleaned_dice(masks, divided))
+        if dice >= best - MARGIN:
+            chosen, best = divided.divisions, max(best, dice)
     return chosen
 
 

@@ -10,8 +10,9 @@ One choice after the other, each from a short list of candidates:
 
 A candidate takes the place of what is there only if it gains more than a
 margin of mean Dice and more cases gain than lose by it: on a few cases the
-best of many candidates is a little better by chance alone. Fewer than five
-cases choose nothing.
+best of many candidates is a little better by chance alone. Divisions, of which
+the references are witness enough, are taken unless they lose more than that
+margin. Fewer than five cases choose nothing.
 
 Only Dice decides. An empty label that is rightly left empty counts as 1 here,
 so that every candidate is judged on the same cases.

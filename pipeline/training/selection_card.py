@@ -58,7 +58,8 @@ def selection_section(facts: Mapping[str, Any] | None) -> str:
 
 The same validation cases ({facts["cases"]}) chose: {chosen_words(facts)}. A choice was kept only \
 where it raised their mean Dice (weights and thresholds: by more than {facts["margin"]:g}) and \
-more of them gained than lost.
+more of them gained than lost; a division, which their references show, unless it lowered it by \
+more than {facts["margin"]:g}.
 
 | | mean Dice | weight |
 |---|---|---|
