@@ -144,6 +144,10 @@ def decided(mask: np.ndarray, truth: np.ndarray) -> DecidedMask:
     return DecidedMask(Volume(mask, np.eye(4)), truth, totals)
 
 
+def chosen(*masks: DecidedMask) -> tuple[Division, ...]:
+    return choose_divisions(masks, [mask.reference for mask in masks], spec_of())
+
+
 def test_references_show_what_planes_divide() -> None:
     assert list(likely_divisions([halves(), halves(4)], LABELS)) == [HALVES]
 
@@ -170,27 +174,27 @@ def test_a_division_is_chosen_where_it_helps() -> None:
     truth = halves()
     ragged = truth.copy()
     ragged[1, 5, 1:5] = 1
-    assert choose_divisions([decided(ragged, truth)] * FEWEST, spec_of()) == (HALVES,)
-    assert choose_divisions([decided(ragged, truth)] * (FEWEST - 1), spec_of()) == ()
+    assert chosen(*[decided(ragged, truth)] * FEWEST) == (HALVES,)
+    assert chosen(*[decided(ragged, truth)] * (FEWEST - 1)) == ()
 
 
 def test_a_division_that_the_references_show_need_not_help() -> None:
     truth = halves()
-    assert choose_divisions([decided(truth, truth)] * FEWEST, spec_of()) == (HALVES,)
+    assert chosen(*[decided(truth, truth)] * FEWEST) == (HALVES,)
     rough = truth.copy()
     rough[1:4, 5, 1:4] = (
         1  # 9 of 16 voxels are wrong, and 16 when divided: 0.038 of the mean of three labels
     )
     costing = [decided(rough, truth)]
-    assert choose_divisions(costing + [decided(truth, truth)] * 39, spec_of()) == (HALVES,)
-    assert choose_divisions(costing + [decided(truth, truth)] * 9, spec_of()) == ()
+    assert chosen(*costing, *[decided(truth, truth)] * 39) == (HALVES,)
+    assert chosen(*costing, *[decided(truth, truth)] * 9) == ()
 
 
 def test_a_division_that_costs_is_left_out() -> None:
     truth = halves()
     rough = truth.copy()
     rough[1:4, 5, 1:5] = 1  # most of a plane is wrong, and dividing makes it all of it
-    assert choose_divisions([decided(rough, truth)] * FEWEST, spec_of()) == ()
+    assert chosen(*[decided(rough, truth)] * FEWEST) == ()
 
 
 def test_an_ensemble_divides_what_most_folds_divide() -> None:

@@ -10,7 +10,7 @@ from phantoms import ball, make_spec
 
 from voxtile.inference import infer
 from voxtile.metrics import count_overlaps
-from voxtile.models.spec import Cleaning, Label, ModelSpec, Network
+from voxtile.models.spec import Cleaning, Division, Label, ModelSpec, Network
 from voxtile.plan import make_plan
 from voxtile.training.candidates import FEWEST, MARGIN, best_of, mean_dice
 from voxtile.training.choosing import apply_selection
@@ -190,6 +190,19 @@ def test_post_processing_that_costs_is_left_out(tmp_path: Path) -> None:
         cohort_of(tmp_path, [(0.9 * truth,)] * FEWEST, [truth] * FEWEST), one_label("axial")
     )
     assert chosen.postprocess == ()
+
+
+def test_what_a_network_misses_still_speaks_against_a_division(tmp_path: Path) -> None:
+    truth = np.zeros((10, 8, 6), np.uint8)
+    truth[1:5, 2:4, 1:5] = truth[6:9, 4:6, 1:5] = 1
+    truth[1:5, 4:6, 1:5] = truth[6:9, 2:4, 1:5] = 2  # every coronal plane has both
+    seen = np.where(np.arange(10)[:, np.newaxis, np.newaxis] < 5, truth, 0)
+    said = np.eye(3)[seen][:, :, :, np.newaxis]  # of the seen part alone, none has
+    case = evidence_of(tmp_path, said, truth)
+    spec = make_spec(labels=(label(1), label(2)), networks=networks("axial"))
+    assert select([case] * FEWEST, spec).divisions == ()
+    half = evidence_of(tmp_path, said, seen, "half")
+    assert select([half] * FEWEST, spec).divisions == (Division(axis="A", labels=(1, 2)),)
 
 
 def test_nothing_predicted_and_nothing_there_choose_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from voxtile.label_values import label_values
+from voxtile.label_values import label_values, region_box
 from voxtile.models.spec import Axis, Division, Label
 
 _AXES: tuple[Axis, ...] = ("R", "A", "S")
@@ -24,7 +24,8 @@ def likely_divisions(
     Parameters
     ----------
     references : sequence of ndarray of int, shape (R, A, S)
-        Label maps in canonical order.
+        Whole label maps in canonical order: a part of one may leave out the
+        planes that have both.
     labels : sequence of Label
         Those with regions overlap by intention and are left out.
 
@@ -36,12 +37,17 @@ def likely_divisions(
     [('A', (1, 2))]
     """
     values = [label.value for label in labels if label.values == (label.value,)]
+    if len(values) < 2:
+        return
     place = {value: index for index, value in enumerate(values)}
+    # Planes without these labels say nothing of them.
+    boxes = [(reference, region_box(reference, values)) for reference in references]
+    labelled = [reference[box] for reference, box in boxes if box is not None]
     for number, axis in enumerate(_AXES):
         planes = np.zeros(len(values), np.int64)
         shared = np.zeros((len(values), len(values)), np.int64)
         touching: set[tuple[int, int]] = set()
-        for reference in references:
+        for reference in labelled:
             along = np.moveaxis(reference, number, 0)
             has = np.zeros((len(along), len(values)), np.int64)
             for index, plane in enumerate(along):

@@ -35,17 +35,29 @@ class DecidedMask:
     totals: np.ndarray
 
 
-def choose_divisions(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Division, ...]:
+def choose_divisions(
+    masks: Sequence[DecidedMask], references: Sequence[np.ndarray], spec: ModelSpec
+) -> tuple[Division, ...]:
     """Choose the labels that planes divide, and leave out what costs Dice.
 
     It is the references that show a division; the Dice of a few masks need
     not show it again, but may speak against it.
+
+    Parameters
+    ----------
+    masks : sequence of DecidedMask
+        Fewer than five choose nothing.
+    references : sequence of ndarray of int, shape (R, A, S)
+        The same cases' whole references in canonical order: those of the masks
+        are cropped to what was predicted, and may lack the planes that speak
+        against a division.
+    spec : ModelSpec
     """
     chosen: tuple[Division, ...] = ()
     if len(masks) < FEWEST:
         return chosen
     best = mean_dice(cleaned_dice(masks, spec))
-    for division in likely_divisions([mask.reference for mask in masks], spec.labels):
+    for division in likely_divisions(references, spec.labels):
         divided = spec.model_copy(update={"divisions": (*chosen, division)})
         dice = mean_dice(cleaned_dice(masks, divided))
         if dice >= best - MARGIN:

@@ -86,7 +86,8 @@ def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
     if spec.activation == "sigmoid":
         spec = _with_thresholds(evidence, spec, weights, totals)
     masks = [decided_mask(case, spec, weights) for case in evidence]
-    spec = spec.model_copy(update={"divisions": choose_divisions(masks, spec)})
+    divisions = choose_divisions(masks, [case.reference.array for case in evidence], spec)
+    spec = spec.model_copy(update={"divisions": divisions})
     postprocess = choose_cleaning(masks, spec)
     final = spec.model_copy(update={"postprocess": postprocess})
     return Selection(
