@@ -9,6 +9,9 @@ and `Cleaning`); a spec that names nothing leaves every mask as it is.
     parts of each label's region  ->  small ones become 0
       ^                                       |
       +--  holes take the value around them --+     until nothing changes
+      |
+      v
+    divided again: a hole across a border took one value; what that changes is cleaned again
 
 All of it happens in 3D, on the mask's own grid, on the finished label map: with
 overlapping regions that is after every label was written, so a removed voxel
@@ -24,16 +27,19 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from voxtile.models.spec import Cleaning, ModelSpec
+from voxtile.models.spec import Cleaning, Division, ModelSpec
 
 from .components import find_components
 from .division import divide
-from .label_values import region_box
+from .label_values import label_values, region_box
 from .volume import Volume, canonical_axes
 
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 # Volumes are sums of voxels: a part of exactly the least volume must not fall to a rounding error.
 _ROUNDING = 1e-9
+# How often a cleaned mask is divided again at most. Two do for all masks that were tried, but a
+# removed part may be a hole that is filled, divided and removed again without end.
+_DIVISIONS = 4
 
 
 def clean(mask: Volume, spec: ModelSpec) -> Volume:
@@ -79,23 +85,37 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     values = {label.value: label.values for label in spec.labels}
     closed = [values[step.label] for step in spec.postprocess if step.fill_holes]
     array = np.array(mask.array, order="K")
-    divide(canonical_axes(mask.affine).apply(array), spec.divisions)
+    canonical = canonical_axes(mask.affine).apply(array)
+    divide(canonical, spec.divisions)
     # The last axis contiguous, which finding parts is fastest along.
     turned = array.transpose(np.argsort(np.abs(array.strides), stable=True)[::-1])
     voxel_mm3 = 1000 * mask.voxel_volume_ml
     # Removing a part of one region may open a hole, or divide what another region is made of.
     # It ends: every removal leaves fewer stretches of equal value, and filling adds none.
-    while any(
-        [
-            *(
-                _remove_parts(turned, values[step.label], step, voxel_mm3)
-                for step in spec.postprocess
-            ),
-            *(_fill_holes(turned, region) for region in closed),
-        ]
-    ):
-        pass
+    for _ in range(_DIVISIONS):
+        while any(
+            [
+                *(
+                    _remove_parts(turned, values[step.label], step, voxel_mm3)
+                    for step in spec.postprocess
+                ),
+                *(_fill_holes(turned, region) for region in closed),
+            ]
+        ):
+            pass
+        # A hole across a division's border was filled with one value, on both sides of it.
+        if not _divide_again(canonical, spec.divisions):
+            break
     return mask.with_array(array)
+
+
+def _divide_again(array: np.ndarray, divisions: Sequence[Division]) -> bool:
+    """Divide a cleaned mask by planes; return whether that changed it."""
+    if not divisions:
+        return False
+    before = array.copy()
+    divide(array, divisions)
+    return not np.array_equal(array, before)
 
 
 def _remove_parts(
@@ -141,15 +161,17 @@ def _fill_holes(array: np.ndarray, region: Sequence[int]) -> bool:
     if not inside.any():
         return False
     places = np.argwhere(inside[stretches])
-    of = stretches[tuple(places.T)]
-    around = np.zeros((count + 1, int(crop.max()) + 1), np.int64)
+    # A row for each stretch that is inside, a column for each value that occurs.
+    row = np.cumsum(inside) - 1
+    values = np.array(label_values(crop), crop.dtype)
+    column = np.zeros(int(values[-1]) + 1, np.intp)
+    column[values] = np.arange(values.size)
+    of = row[stretches[tuple(places.T)]]
+    around = np.zeros((np.count_nonzero(inside), values.size), np.int64)
     for step in _FACES:
-        np.add.at(around, (of, crop[tuple((places + step).T)]), 1)
-    around[:, 0] = 0
-    others = np.delete(
-        np.arange(around.shape[1]), [value for value in region if value < around.shape[1]]
-    )
-    holes = inside & ~around[:, others].any(axis=1)
+        np.add.at(around, (of, column[crop[tuple((places + step).T)]]), 1)
+    around[:, 0] = 0  # background
+    holes = around[:, ~np.isin(values, region)].sum(axis=1) == 0
     filled = holes[of]
-    crop[tuple(places[filled].T)] = around.argmax(axis=1)[of[filled]]
+    crop[tuple(places[filled].T)] = values[around.argmax(axis=1)][of[filled]]
     return bool(filled.any())

@@ -201,3 +201,47 @@ def test_an_ensemble_divides_what_most_folds_divide() -> None:
     other = Division(axis="S", labels=(1, 2))
     folds = [spec_of(HALVES), spec_of(HALVES, other), spec_of()]
     assert ensemble_spec(folds, "all", {}).divisions == (HALVES,)
+
+
+# Cleaning
+
+
+CLOSED = Cleaning(label=3, fill_holes=True)
+UNION = (*LABELS[:2], LABELS[2].model_copy(update={"region": (1, 2, 3)}))
+
+
+def cleaned(array: np.ndarray, *steps: Cleaning) -> np.ndarray:
+    """The mask after the steps, divided along S; label 3 has every value in its region."""
+    along = Division(axis="S", labels=(1, 2))
+    spec = make_spec(labels=UNION, activation="sigmoid", divisions=(along,), postprocess=steps)
+    result = clean(Volume(array, np.eye(4)), spec)
+    np.testing.assert_array_equal(clean(result, spec).array, result.array)
+    return result.array
+
+
+def test_a_hole_across_a_border_is_divided_by_it() -> None:
+    array = np.ones((5, 5, 6), np.uint8)
+    array[..., 3:] = 2
+    expected = array.copy()
+    array[2, 2, 2:4] = 0
+    np.testing.assert_array_equal(cleaned(array, CLOSED), expected)
+
+
+def test_a_part_that_dividing_again_makes_small_goes() -> None:
+    array = np.full((7, 7, 3), 3, np.uint8)
+    array[2:5, 2:5, :] = 1
+    array[2:5, 2:5, 1] = 0  # closes as nine voxels of 1, more than the one of 2 in its plane
+    array[0, 0, 1] = 2
+    expected = array.copy()
+    expected[2:5, 2:5, 1] = 1
+    expected[0, 0, 1] = 0
+    np.testing.assert_array_equal(cleaned(array, CLOSED, Cleaning(label=1, largest=1)), expected)
+
+
+def test_a_part_that_is_filled_and_removed_without_end_stops_somewhere() -> None:
+    array = np.full((13, 13, 3), 3, np.uint8)
+    array[1:4, 1:4, :] = 1
+    array[1:4, 1:4, 1] = 0  # filled with 1, which is 2 in this plane, and too small a part of 2
+    array[6:12, 6:12, 1] = 2
+    result = cleaned(array, CLOSED, Cleaning(label=2, largest=1))
+    assert (result[1:4, 1:4, 1] == 2).all()

@@ -1,5 +1,6 @@
 """Laws of cleaning a mask, and holes and parts that a pencil can check."""
 
+import tracemalloc
 from itertools import permutations, product
 
 import numpy as np
@@ -238,3 +239,27 @@ def test_it_is_part_of_a_bundles_identity() -> None:
 def test_a_wrong_step_is_refused(steps, words) -> None:
     with pytest.raises(ValidationError, match=words):
         make_spec(postprocess=steps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks(), st.sampled_from([PLAIN, NESTED, CROSSING]))
+def test_renaming_labels_and_cleaning_commute(array: np.ndarray, labels) -> None:
+    names = np.array([0, 7, 1000, 2035], np.uint16)
+    steps = [Cleaning(label=value, largest=1, fill_holes=True) for value in (1, 2, 3)]
+    renamed = tuple(label(int(names[x.value]), *map(int, names[list(x.region)])) for x in labels)
+    others = [step.model_copy(update={"label": int(names[step.label])}) for step in steps]
+    result = clean(Volume(names[array], np.eye(4)), spec_of(*others, labels=renamed)).array
+    expected = clean(Volume(array, np.eye(4)), spec_of(*steps, labels=labels)).array
+    np.testing.assert_array_equal(result, names[expected])
+
+
+def test_a_large_label_value_costs_no_memory() -> None:
+    array = np.full((24, 24, 24), 2035, np.uint16)
+    array[1:-1:2, 1:-1:2, 1:-1:2] = 0  # 1331 holes
+    spec = spec_of(Cleaning(label=2035, fill_holes=True), labels=(label(2035),))
+    tracemalloc.start()
+    result = clean(Volume(array, np.eye(4)), spec).array
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (result == 2035).all()
+    assert peak < 2e6
