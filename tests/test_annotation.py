@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from time import monotonic
 
 import nrrd
 import numpy as np
@@ -17,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from voxtile.dicom import annotation_file
 from voxtile.dicom.annotation import match
 from voxtile.dicom.drawing import Segment
-from voxtile.dicom.structure_set import fill, rasterise
+from voxtile.dicom.structure_set import count_crossed, fill, rasterise
 from voxtile.errors import CaseError
 from voxtile.manifest.check import check_manifest
 from voxtile.models.spec import Concept, Label
@@ -232,6 +233,45 @@ def test_a_contour_that_is_there_twice_is_filled_once_and_said(tmp_path: Path) -
     gone, notices = read_reference(tmp_path / "xor.dcm", image, labels("a"))
     assert not gone.array.any()
     assert not notices
+
+
+def test_what_contours_that_cross_have_in_common_is_left_out_and_said(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4), axes="LPS")
+    one, other = square(image, 1.5, 9.5, 2), square(image, 6.5, 12.5, 2)
+    beside, hole = square(image, 9.5, 12.5, 1), square(image, 2.5, 4.5, 2)
+    write_structure_set(tmp_path / "rt.dcm", {"a": [one, other, beside, hole]})
+    mask, notices = read_reference(tmp_path / "rt.dcm", image, labels("a"))
+    # 64 and 36 pixels, 9 of them in both; a hole of 4; 9 on the next slice.
+    assert mask.array.sum() == 64 + 36 - 2 * 9 - 4 + 9
+    assert [str(notice).split(" ")[:2] for notice in notices] == [["label_crossing:", "9"]]
+    assert str(notices[0]).endswith("leaves 9 of them out")
+    # What two holes have in common is filled.
+    write_structure_set(
+        tmp_path / "holes.dcm",
+        {"a": [square(image, 0.5, 15.5, 2), one, square(image, 6.5, 12.5, 2)]},
+    )
+    mask, notices = read_reference(tmp_path / "holes.dcm", image, labels("a"))
+    assert mask.array.sum() == 15**2 - 64 - 36 + 2 * 9
+    assert str(notices[0]).startswith("label_crossing: 9")
+    assert str(notices[0]).endswith("leaves 0 of them out")
+    # This kind means it.
+    write_structure_set(tmp_path / "xor.dcm", {"a": [one, other]}, kind="CLOSEDPLANAR_XOR")
+    mask, notices = read_reference(tmp_path / "xor.dcm", image, labels("a"))
+    assert mask.array.sum() == 64 + 36 - 2 * 9
+    assert not notices
+
+
+def test_many_contours_on_a_slice_are_compared_in_no_time() -> None:
+    corners = np.array([[-1.0, -1], [-1, 1], [1, 1], [1, -1]])
+    places = np.stack(np.meshgrid(np.arange(15, 500, 10), np.arange(15, 500, 10)), -1).reshape(
+        -1, 2
+    )
+    flats = [256 + 252.5 * corners, *(place + 3.5 * corners for place in places.tolist())]
+    polygons = [np.insert(flat, 2, 1.0, axis=1) for flat in flats]
+    mask, _ = rasterise(polygons, (512, 512, 3))
+    begin = monotonic()
+    assert count_crossed(polygons, mask) == (0, 0)
+    assert monotonic() - begin < 10
 
 
 def test_contours_off_the_slices_or_the_image_are_refused(tmp_path: Path) -> None:

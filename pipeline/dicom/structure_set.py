@@ -11,7 +11,10 @@ rule over all contours of the region on the slice:
     +-----------+
 
 A contour that is there twice would be its own hole, so it is taken once, but
-where its kind, CLOSEDPLANAR_XOR, says that it is one.
+where its kind, CLOSEDPLANAR_XOR, says that it is one. What two contours that
+cross have in common the rule leaves out, and what two holes that cross have in
+common it fills; whoever drew them may have meant otherwise, so that is counted
+and said, unless it is the kind of all of them.
 
 A centre exactly on a left or upper edge is inside, on a right or lower edge
 outside, so that regions that share an edge share no pixel.
@@ -67,6 +70,7 @@ class StructureSet:
         self._unfilled: Counter[str] = Counter()
         self._repeated = 0
         self._between = 0
+        self._crossed = self._outside = 0
 
     def mask(self, number: int) -> np.ndarray:
         """Return the voxels of a region, bool, on the grid."""
@@ -87,6 +91,10 @@ class StructureSet:
             polygons.append(self._grid.indices(points))
         mask, between = rasterise(polygons, self._grid.shape)
         self._between += between
+        if seen:  # of contours that are all CLOSEDPLANAR_XOR it is meant
+            crossed, outside = count_crossed(polygons, mask)
+            self._crossed += crossed
+            self._outside += outside
         return mask
 
     def notices(self) -> list[Notice]:
@@ -106,6 +114,14 @@ class StructureSet:
                     "label_repeated",
                     f"{self._repeated} contours of the label are there more than once in their "
                     "ROI; each was filled once",
+                )
+            )
+        if self._crossed:
+            notices.append(
+                Notice(
+                    "label_crossing",
+                    f"{self._crossed} voxels lie within contours of an ROI of the label that cross "
+                    f"each other; the even-odd rule leaves {self._outside} of them out",
                 )
             )
         if self._between:
@@ -155,6 +171,73 @@ def rasterise(
     """
     if not polygons:
         return np.zeros(shape, bool), 0
+    axis, by_slice = _on_slices(polygons, shape)
+    between = _slices_between(sorted(by_slice))
+    rows, columns = np.delete(np.array(shape), axis).tolist()
+    planes = np.zeros((shape[axis], rows, columns), bool)
+    for plane, flats in by_slice.items():
+        planes[plane] = fill(flats, (rows, columns))
+    return np.moveaxis(planes, 0, axis), between
+
+
+def count_crossed(polygons: Sequence[np.ndarray], mask: np.ndarray) -> tuple[int, int]:
+    """Count the voxels that lie in two polygons neither of which is within the other.
+
+    Parameters
+    ----------
+    polygons : sequence of ndarray of float, shape (n, 3)
+        As for `rasterise`.
+    mask : ndarray of bool, shape (i, j, k)
+        What it made of them.
+
+    Returns
+    -------
+    crossed, outside : int
+        All of them, and those that the mask leaves out.
+    """
+    if len(polygons) < 2:
+        return 0, 0
+    axis, by_slice = _on_slices(polygons, mask.shape)
+    crossed = outside = 0
+    for plane, flats in by_slice.items():
+        inside = np.moveaxis(mask, axis, 0)[plane]
+        both = _crossed(flats, inside.shape)
+        crossed += int(np.count_nonzero(both))
+        outside += int(np.count_nonzero(both & ~inside))
+    return crossed, outside
+
+
+def _crossed(polygons: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels of a slice in two polygons neither of which is within the other."""
+    size = np.array(shape)
+    # The pixels whose centres a polygon may hold, from low to below high.
+    low = np.array([np.ceil(one.min(axis=0)).clip(0, size) for one in polygons], int)
+    high = np.array([(np.floor(one.max(axis=0)) + 1).clip(0, size) for one in polygons], int)
+    crossed = np.zeros(shape, bool)
+    begin = np.maximum(low[:, np.newaxis], low)
+    end = np.minimum(high[:, np.newaxis], high)
+    meet = np.triu((begin < end).all(axis=-1), 1)
+    filled = {
+        index: fill([polygons[index] - low[index]], tuple((high - low)[index].tolist()))
+        for index in np.flatnonzero(meet.any(axis=0) | meet.any(axis=1)).tolist()
+    }
+    for one, other in np.argwhere(meet).tolist():
+        joint = begin[one, other], end[one, other]
+        first, second = (
+            filled[index][tuple(map(slice, joint[0] - low[index], joint[1] - low[index]))]
+            for index in (one, other)
+        )
+        both = first & second
+        count = np.count_nonzero(both)
+        if count and count < min(np.count_nonzero(filled[one]), np.count_nonzero(filled[other])):
+            crossed[tuple(map(slice, *joint))] |= both
+    return crossed
+
+
+def _on_slices(
+    polygons: Sequence[np.ndarray], shape: tuple[int, int, int]
+) -> tuple[int, dict[int, list[np.ndarray]]]:
+    """Return the axis across polygons, and those of each slice, shape (n, 2); as `rasterise`."""
     spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0)
     axis = int(np.argmin(spread))
     by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
@@ -177,12 +260,7 @@ def rasterise(
                 "a contour of the label reaches beyond the image; name the series it was drawn on",
             )
         by_slice[plane].append(flat)
-    between = _slices_between(sorted(by_slice))
-    rows, columns = np.delete(np.array(shape), axis).tolist()
-    planes = np.zeros((shape[axis], rows, columns), bool)
-    for plane, flats in by_slice.items():
-        planes[plane] = fill(flats, (rows, columns))
-    return np.moveaxis(planes, 0, axis), between
+    return axis, by_slice
 
 
 def _slices_between(planes: Sequence[int]) -> int:
