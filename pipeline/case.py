@@ -230,8 +230,23 @@ def _check_header(
             problems.append(f"{where}: column {name!r} appears {header.count(name)} times")
         if not name:
             problems.append(f"{where}: a column has no name")
+        meant = _as_meant(name)
+        if meant != name:
+            problems.append(
+                f"{where}: column {name!r} must be written {meant}, or have another name if it "
+                "means something else"
+            )
         if name not in _MEANT and reserved(name):
             problems.append(f"{where}: column {name!r} is one of the report's; rename it")
+
+
+def _as_meant(name: str) -> str:
+    """Return the column with a meaning that a name is but for upper case; else the name itself."""
+    if name.casefold() in _MEANT:
+        return name.casefold()
+    image, _, channel = name.partition("_")
+    column = f"{image.casefold()}_{channel}"  # the case of a channel's name is its own
+    return column if _CHANNEL.fullmatch(column) else name
 
 
 def _row_problems(

@@ -103,6 +103,8 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         ("case_id;image\nx;a.nii\n", "separated by commas"),
         ("case_id,image,image\nx,a.nii,a.nii\n", "column 'image' appears 2 times"),
         ("case_id,image,image_t1\nx,a.nii,a.nii\n", "exclude each other"),
+        ("case_id,image,Group\nx,a.nii,P\n", "column 'Group' must be written group"),
+        ("case_id,Image_T1\nx,a.nii\n", "column 'Image_T1' must be written image_T1"),
         ("case_id,image,dice\nx,a.nii,1\n", "'dice' is one of the report's"),
         ('case_id,image\nx,"a.nii\n', "not CSV"),
         ("case_id,image,volume\nx,a.nii,-1\n", "volume '-1' is not a whole number"),
@@ -114,6 +116,18 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
 )
 def test_a_bad_manifest_says_why(tmp_path: Path, text, message) -> None:
     assert message in problems(write(tmp_path, text), reserved="dice".__eq__)
+
+
+@pytest.mark.parametrize("name", ["case_id", "image", "label", "split", "series", "volume"])
+def test_a_column_with_a_meaning_is_never_a_further_one(tmp_path: Path, name) -> None:
+    path = write(tmp_path, f"case_id,image, {name.title()} \nx,a.nii,\n")
+    assert f"{name.title()!r} must be written {name}" in problems(path)
+
+
+def test_upper_case_in_a_further_column_or_a_channel_is_its_own(tmp_path: Path) -> None:
+    (case,) = read_manifest(write(tmp_path, "case_id,image_T1,Site,images_A\nx,a.nii,1,2\n"))
+    assert case.images == (("T1", tmp_path / "a.nii"),)
+    assert case.extras == (("Site", "1"), ("images_A", "2"))
 
 
 def test_a_manifest_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -174,6 +174,62 @@ def test_without_patient_ids_a_study_is_a_group_and_that_is_said(tmp_path: Path)
     assert "no patient id" in notices
 
 
+def test_an_image_without_an_id_is_of_the_patient_of_its_study(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    add_series(tree / "a", PatientID="", StudyInstanceUID="1.1")
+    add_series(tree / "b", PatientID="Zoe", StudyInstanceUID="1.1")
+    add_series(tree / "c", PatientID="Zoe", StudyInstanceUID="1.2")
+    cases, notices = build(tree, tmp_path, "dicom")
+    assert [case.group for case in cases] == ["patient001"] * 3
+    assert "no patient id" in notices
+
+
+def test_equal_ids_of_different_issuers_are_different_patients(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name, issuer in (("a", "north"), ("b", "south"), ("c", "north")):
+        add_series(tree / name, PatientID="1", IssuerOfPatientID=issuer)
+    cases, notices = build(tree, tmp_path, "dicom")
+    assert [case.group for case in cases] == ["patient001", "patient002", "patient001"]
+    assert "issuer" not in notices
+
+
+def test_blanks_around_an_id_mean_nothing(tmp_path: Path) -> None:
+    for number, name in enumerate(("A", " A", "A ", "B")):
+        add_series(tmp_path / "tree" / str(number), PatientID=name, StudyInstanceUID=f"1.{number}")
+    cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
+    assert [case.group for case in cases] == ["patient001"] * 3 + ["patient002"]
+    assert "several patient ids" not in notices
+
+
+def test_a_study_with_several_ids_is_said(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        add_series(tmp_path / "tree" / name, PatientID=name, StudyInstanceUID="1.1")
+    cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
+    assert [case.group for case in cases] == ["patient001", "patient002"]
+    assert "1 studies have images of several patient ids" in notices
+
+
+def test_a_series_of_several_ids_is_said_whatever_the_first_image_says(tmp_path: Path) -> None:
+    add_series(tmp_path / "tree")
+    for path, name in zip(sorted((tmp_path / "tree").glob("*.dcm")), ("", "A", "B"), strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = name
+        dataset.save_as(path)
+    cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
+    assert len(cases) == 1
+    assert "1 series have images of several patient ids" in notices
+
+
+def test_an_id_without_an_issuer_may_be_any_of_that_id(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name, issuer in (("a", "north"), ("b", ""), ("c", "north")):
+        add_series(tree / name, PatientID="1", IssuerOfPatientID=issuer)
+    add_series(tree / "d", PatientID="2", IssuerOfPatientID="north")
+    cases, notices = build(tree, tmp_path, "dicom")
+    assert [case.group for case in cases] == ["patient001"] * 3 + ["patient002"]
+    assert "name its issuer and some with the same id do not" in notices
+
+
 def test_a_damaged_dicom_file_does_not_hide_the_others(tmp_path: Path) -> None:
     add_series(tmp_path / "tree/a")
     (tmp_path / "tree/bad.dcm").write_bytes(b"nothing")
@@ -557,6 +613,26 @@ def test_a_choice_in_bids_is_never_guessed(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="--label-pattern"):
             build(source, tmp_path, suffixes=("A",), label_pattern=pattern)
     assert "no folder sub-" in problems(touch(tmp_path / "n", "a"), tmp_path, "bids")
+
+
+def test_files_without_a_name_of_bids_are_told(tmp_path: Path) -> None:
+    source = bids(tmp_path / "b")
+    names = ("sub-04.1/sub-04.1_A.nii.gz", "sub-CON_03/anat/sub-CON_03_A.nii.gz")
+    touch(source, *names, "sub-CON_03/anat/sub-CON_03_A.json")
+    cases, notices = build(source, tmp_path, suffixes=("A",))
+    assert len(cases) == 3
+    assert notices.startswith("left out 2 NIfTI files whose names are none of BIDS")
+    assert notices.endswith(", ".join(names))
+    assert "left out 2" in problems(source, tmp_path / "out", suffixes=("T1w",))
+    assert names[0] in problems(touch(tmp_path / "n", *names), tmp_path / "out", "bids")
+
+
+def test_two_files_of_one_bids_name_are_refused(tmp_path: Path) -> None:
+    source = touch(bids(tmp_path / "b"), "sub-03/anat/sub-03_A.nii")
+    said = problems(source, tmp_path, suffixes=("A",))
+    files = [str(source / "sub-03/anat/sub-03_A") + ending for ending in (".nii", ".nii.gz")]
+    assert f"{files[0]} and {files[1]} differ only in ending; keep one" in said
+    assert len(build(source, tmp_path, suffixes=("B",))[0]) == 2
 
 
 # Names and cells

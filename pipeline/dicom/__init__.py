@@ -120,8 +120,10 @@ def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str
     list of dict
         ``kind``: "image", "scout", "picture" (an image that lies nowhere),
         "other" or "damaged"; ``series`` and ``instance``: UIDs; ``label``:
-        the series' pseudonym; ``modality``; ``slices``; ``patient``: a hash; and
-        ``identity``: (PatientID, StudyInstanceUID) where asked for.
+        the series' pseudonym; ``modality``; ``slices``; ``patient``, ``issuer``
+        and ``study``: hashes of PatientID, of its issuer and of the study's UID,
+        empty where there is none; and ``identity``: (PatientID,
+        StudyInstanceUID) where asked for.
     """
     paths = [str(path.absolute()) for path in files]
     found: list[dict[str, Any] | None] = ask_isolated(

@@ -14,6 +14,7 @@ from .folder import Place, is_dicom
 from .header import read_header
 from .selection import NO_VOLUME, Series
 
+# Blanks around them mean nothing (PS3.5 6.2, LO).
 _IDENTIFIERS = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
 
 
@@ -40,11 +41,9 @@ def _entry(place: Place, identify: bool) -> dict[str, Any]:
         kind = "picture"
     try:
         named = dcmread(place.path, specific_tags=_IDENTIFIERS, stop_before_pixels=True)
-        patient, issuer, study = (str(named.get(name) or "") for name in _IDENTIFIERS)
+        patient, issuer, study = (str(named.get(name) or "").strip() for name in _IDENTIFIERS)
     except Exception as error:  # pydicom raises anything on a damaged file
         raise CaseError("damaged", f"{place} has a damaged header") from error
-    # Without an id, images of one study are known to be of one patient, and no others.
-    who = f"{issuer}\\{patient}" if patient else f"study {study}"
     entry: dict[str, Any] = {
         "kind": kind,
         "series": instance.series,
@@ -52,9 +51,15 @@ def _entry(place: Place, identify: bool) -> dict[str, Any]:
         "label": Series(instance.series, ()).label,
         "modality": instance.modality,
         "slices": len(instance.slices),
-        "patient": hashlib.sha256(who.encode(errors="replace")).hexdigest(),
-        "named": bool(patient),
+        "patient": _hash(patient),
+        "issuer": _hash(issuer) if patient else "",
+        "study": _hash(study),
     }
     if identify:
         entry["identity"] = (patient, study)
     return entry
+
+
+def _hash(text: str) -> str:
+    """Return the SHA-256 of what a tag says, as hex digits; nothing of nothing."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest() if text else ""

@@ -71,14 +71,26 @@ def read_bids(
     ManifestError
         If there is nothing, or a choice is left.
     """
-    images = _images(folder)
+    images, others = _images(folder)
+    notices: list[str] = []
+    if others:
+        notices.append(
+            f"left out {len(others)} NIfTI files whose names are none of BIDS, "
+            f"sub-<label>_..._<suffix> with letters and digits alone: {listed(others)}"
+        )
+    if others and not images:
+        raise ManifestError([f"{folder} has no image with a name of BIDS", *notices])
     chosen = tuple(suffixes) or _only_suffix(images, folder)
+    problems: list[str] = []
     grouped: dict[tuple[str, str], dict[str, _Image]] = {}
     for image in images:
         if image.suffix in chosen:
-            grouped.setdefault((image.folder, image.entities), {})[image.suffix] = image
-    problems: list[str] = []
-    notices: list[str] = []
+            twins = grouped.setdefault((image.folder, image.entities), {})
+            if image.suffix in twins:
+                problems.append(
+                    f"{twins[image.suffix].path} and {image.path} differ only in ending; keep one"
+                )
+            twins[image.suffix] = image
     whole = {}
     for (place, entities), found in grouped.items():
         missing = [suffix for suffix in chosen if suffix not in found]
@@ -91,7 +103,7 @@ def read_bids(
         problems.append(
             f"{folder} has no case with {' and '.join(chosen)}; there is {_counted(there)}"
         )
-        raise ManifestError(problems)
+        raise ManifestError([*problems, *notices])
     cases = []
     for name, found in zip(case_ids([[key[1]] for key in whole]), whole.values(), strict=True):
         first = found[chosen[0]]
@@ -116,18 +128,20 @@ def read_bids(
     return Found(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(notices))
 
 
-def _images(folder: Path) -> list[_Image]:
-    """Return the images of all subjects."""
+def _images(folder: Path) -> tuple[list[_Image], list[str]]:
+    """Return the images of all subjects, and the files there that have no name of BIDS."""
     subjects = sorted(path for path in folder.glob("sub-*") if path.is_dir())
     if not subjects:
         raise ManifestError([f"{folder} is no BIDS data set: it has no folder sub-*"])
-    images = []
+    images, others = [], []
     for path in (path for subject in subjects for path in find_nifti(subject)):
         match = _NAME.fullmatch(stem(path))
         if match is not None and match[1].startswith("sub-"):
             place = path.parent.relative_to(folder).as_posix()
             images.append(_Image(path, match[1][:-1], match[2], place))
-    return images
+        else:
+            others.append(path.relative_to(folder).as_posix())
+    return images, others
 
 
 def _only_suffix(images: Sequence[_Image], folder: Path) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ nothing about a patient. Who stands behind them is told only where a key is
 asked for.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import astuple, dataclass, field, replace
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,25 @@ _AT_ONCE = 200
 OnFiles = Callable[[int, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Whose:
+    """What an image says of whose it is: hashes, empty where it says nothing."""
+
+    patient: str
+    issuer: str
+    study: str
+
+
 @dataclass(slots=True)
 class _Series:
     """What was found of one series so far.
 
     Parameters
     ----------
+    whose : _Whose
+        By its first image.
+    everyone : set of _Whose
+        By all of them.
     folders : dict of Path to dict
         For each folder its images: SOPInstanceUID and number of slices.
     """
@@ -38,8 +51,9 @@ class _Series:
     uid: str
     label: str
     modality: str
-    patient: str
+    whose: _Whose
     identity: tuple[str, str]
+    everyone: set[_Whose] = field(default_factory=set)
     folders: dict[Path, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -97,8 +111,6 @@ def read_dicom_tree(
     paths = [path for path in find_files(folder) if path.name.upper() != "DICOMDIR"]
     counts = dict.fromkeys(("scout", "picture", "other", "damaged"), 0)
     every: dict[str, _Series] = {}
-    named = True
-    mixed: set[str] = set()
     for path, entry in _entries(paths, identify, on_files):
         if entry is None:
             continue
@@ -107,6 +119,7 @@ def read_dicom_tree(
             counts[kind] += 1
         if kind != "image":
             continue
+        whose = _Whose(entry["patient"], entry["issuer"], entry["study"])
         identity = entry.get("identity", ("", ""))
         series = every.setdefault(
             entry["series"],
@@ -114,15 +127,13 @@ def read_dicom_tree(
                 entry["series"],
                 entry["label"],
                 entry["modality"],
-                entry["patient"],
+                whose,
                 (identity[0], identity[1]),
             ),
         )
         images = series.folders.setdefault(path.parent, {})
         images[entry["instance"] or str(path)] = entry["slices"]
-        named &= entry["named"]
-        if entry["patient"] != series.patient:
-            mixed.add(series.uid)
+        series.everyone.add(whose)
     volumes = sorted(
         (copy for series in every.values() for copy in series.copies()),
         key=lambda series: (min(series.folders), series.label),
@@ -135,29 +146,66 @@ def read_dicom_tree(
         len(series.folders) for series in volumes
     )
     crowded = _crowded(volumes, list(every.values()), folder)
-    patients = list(dict.fromkeys(series.patient for series in volumes))
-    groups = dict(zip(patients, _numbered("patient", len(patients)), strict=True))
+    everyone = set[_Whose]().union(*(series.everyone for series in every.values()))
+    patients = _patients(volumes, everyone)
+    several = list(dict.fromkeys(patients))
+    numbered = dict(zip(several, _numbered("patient", len(several)), strict=True))
+    groups = [numbered[patient] for patient in patients]
     ids = _numbered("case", len(volumes))
     cases = tuple(
         Case(
             name,
             (("image", series.home),),
-            group=groups[series.patient],
+            group=group,
             series=f"id={series.label}" if series.uid in crowded else None,
             extras=(
                 ("modality", series.modality),
                 ("slices", str(sum(series.images.values()))),
             ),
         )
-        for name, series in zip(ids, volumes, strict=True)
+        for name, group, series in zip(ids, groups, volumes, strict=True)
     )
     key = tuple(
-        Identity(name, groups[series.patient], *series.identity, series.uid)
-        for name, series in zip(ids, volumes, strict=True)
+        Identity(name, group, *series.identity, series.uid)
+        for name, group, series in zip(ids, groups, volumes, strict=True)
     )
     repeated = [name for name, series in zip(ids, volumes, strict=True) if series.repeats]
-    notices = tuple(_notices(counts, named, len(mixed), len(volumes) - len(every), repeated))
+    mixed = sum(_contradict(series.everyone) for series in every.values())
+    notices = tuple(_notices(counts, everyone, mixed, len(volumes) - len(every), repeated))
     return Found(cases, notices, key=key if identify else ())
+
+
+def _contradict(images: Set[_Whose]) -> bool:
+    """Whether images cannot be of one patient: ids differ, or issuers do."""
+    return any(
+        len({getattr(one, name) for one in images} - {""}) > 1 for name in ("patient", "issuer")
+    )
+
+
+def _patients(volumes: Sequence[_Series], everyone: Set[_Whose]) -> list[str]:
+    """Return whose each volume is, so that one patient is never two groups.
+
+    Equal ids of different issuers are different patients, but an id without an
+    issuer may be any of them. An image without an id is of the patient of its
+    study, and where no image of the study has one the study counts as a patient.
+    """
+    issuers: dict[str, set[str]] = {}
+    known: dict[str, _Whose] = {}
+    for one in sorted(everyone, key=astuple):
+        if one.patient:
+            issuers.setdefault(one.patient, set()).add(one.issuer)
+            if one.study:
+                known.setdefault(one.study, one)
+    patients = []
+    for series in volumes:
+        whose = series.whose if series.whose.patient else known.get(series.whose.study)
+        if whose is None:
+            patients.append(f"study {series.whose.study}")
+        elif "" in issuers[whose.patient]:
+            patients.append(whose.patient)
+        else:
+            patients.append(f"{whose.issuer} {whose.patient}")
+    return patients
 
 
 def _crowded(volumes: Sequence[_Series], every: Sequence[_Series], root: Path) -> set[str]:
@@ -179,7 +227,7 @@ def _numbered(word: str, count: int) -> list[str]:
 
 
 def _notices(
-    counts: dict[str, int], named: bool, mixed: int, copies: int, repeated: Sequence[str]
+    counts: dict[str, int], everyone: Set[_Whose], mixed: int, copies: int, repeated: Sequence[str]
 ) -> Iterator[str]:
     """Yield what was left out, and what a user should know about groups."""
     words = {
@@ -192,10 +240,25 @@ def _notices(
     left = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
     if left:
         yield f"left out: {', '.join(left)}"
-    if not named:
+    if not all(one.patient for one in everyone):
         yield (
             "some images have no patient id; those of one study count as one patient, so check "
             "column group before you split"
+        )
+    issued = {one.patient for one in everyone if one.issuer}
+    if any(one.patient in issued for one in everyone if not one.issuer):
+        yield (
+            "some images with a patient id name its issuer and some with the same id do not; all "
+            "of them count as one patient"
+        )
+    studies: dict[str, set[_Whose]] = {}
+    for one in everyone:
+        studies.setdefault(one.study, set()).add(one)
+    studies.pop("", None)
+    if count := sum(map(_contradict, studies.values())):
+        yield (
+            f"{count} studies have images of several patient ids; each id counts as a patient, so "
+            "check column group before you split"
         )
     if mixed:
         yield (
