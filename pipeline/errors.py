@@ -9,7 +9,9 @@
 `voxtile.models.ModelError` stands beside it: a bundle that is refused.
 """
 
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VoxtileError(Exception):
@@ -70,3 +72,9 @@ class SourceError(VoxtileError):
 
 class EnvironmentFault(VoxtileError):
     """Disk, memory, permission or a lock: nothing that another scan would mend."""
+
+
+def place_of(error: BaseException) -> str:
+    """Return the file and line where an exception was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "unknown"

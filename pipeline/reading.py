@@ -93,7 +93,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
         If a channel is missing or lies on another grid, or cannot be read.
     """
     policy = policy_of(case, policy or ReadPolicy())
-    scans = [read_scan(path, policy) for path in _channel_paths(case, channels)]
+    scans = [read_scan(path, policy) for path in scan_paths(case, channels)]
     if len(scans) == 1:
         return scans[0]
     first = _on_one_grid(channels, scans)
@@ -112,16 +112,29 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
         If a channel is missing or lies on another grid, or is not one volume.
     """
     policy = policy_of(case, policy or ReadPolicy())
-    scans = [survey_scan(path, policy) for path in _channel_paths(case, channels)]
+    scans = [survey_scan(path, policy) for path in scan_paths(case, channels)]
     first = _on_one_grid(channels, scans)
     return Scan(first, tuple(notice for scan in scans for notice in scan.notices))
 
 
-def _channel_paths(case: Case, channels: Sequence[str]) -> list[Path]:
-    """Return the path of each channel."""
+def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
+    """Return the path of each channel, in the order a network wants them.
+
+    Parameters
+    ----------
+    case : Case
+    channels : sequence of str
+        Names. One alone matches whatever name where either side calls it
+        "image", which says nothing of the contrast; else names must agree.
+
+    Raises
+    ------
+    CaseError
+        If the case does not name a channel.
+    """
     images = dict(case.images)
-    if len(images) == 1 and len(channels) == 1:
-        return list(images.values())  # one channel needs no name
+    if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):
+        return list(images.values())
     missing = [channel for channel in channels if channel not in images]
     if missing:
         columns = ", ".join(f"image_{channel}" for channel in missing)

@@ -6,7 +6,6 @@ business of `voxtile.batch`.
 
 import hashlib
 import json
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from .case import Case, Split
 from .case_report import CaseReport, failed_report, label_rows
 from .confidence import EntropyWatch
 from .engines import Engine, Model, Wish
-from .errors import CaseError, EnvironmentFault
+from .errors import CaseError, EnvironmentFault, place_of
 from .export import (
     Finished,
     check_formats,
@@ -35,7 +34,7 @@ from .montage import montage, write_montage
 from .nifti import channel_paths, write_channels, write_mask
 from .plan import Plan, PlanWish
 from .qc import inspect_case
-from .reading import policy_of, read_channels
+from .reading import policy_of, read_channels, scan_paths
 from .reference import read_reference
 from .scan import Notice, ReadPolicy
 from .scoring import Measures
@@ -85,7 +84,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.exports:
-            check_formats(self.exports, running=True)
+            object.__setattr__(self, "exports", check_formats(self.exports, running=True))
 
     def decisive(self) -> dict[str, Any]:
         """Return what changes a result, beside engine and plan."""
@@ -113,6 +112,9 @@ class Job:
         What runs the networks.
     models : tuple of callables, optional
         To run instead of the bundle's networks, one for each.
+    cases_sha256 : str
+        Hash of the manifest and of the cases that were chosen from it; empty
+        where there is no manifest.
     """
 
     bundle: Bundle
@@ -121,6 +123,7 @@ class Job:
     out: Path
     engine: Engine
     models: tuple[Model, ...] | None = None
+    cases_sha256: str = ""
 
     def load(self) -> Segmenter:
         """Return the networks, ready to run."""
@@ -140,8 +143,17 @@ class Job:
 
     @property
     def settings_sha256(self) -> str:
-        """The hash of all that decides the result of every case, beside its inputs."""
-        parts = {"settings": self._decisive(), "version": __version__}
+        """The hash of all that tells this run's records from another's.
+
+        All that decides the result of every case beside its inputs, and which
+        cases there are: a record of another manifest may be of other inputs, or
+        of a patient who has withdrawn. A record that still holds is taken over.
+        """
+        parts = {
+            "settings": self._decisive(),
+            "version": __version__,
+            "cases": self.cases_sha256,
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _decisive(self) -> dict[str, Any]:
@@ -207,7 +219,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
         job.out,
         spec.labels,
         job.bundle.name,
-        case.images[0][1],
+        scan_paths(case, spec.channels)[0],
         policy_of(case, settings.policy),
     )
     with (
@@ -304,7 +316,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         # Only its type and place: a foreign message may quote patient text.
         reason = Notice(
             "unexpected",
-            f"{type(error).__name__} in stage {journal.stage_name} ({_place(error)}); "
+            f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
     job.forget(case.case_id)
@@ -320,9 +332,3 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),
     )
-
-
-def _place(error: BaseException) -> str:
-    """Return the file and line where an exception was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "unknown"

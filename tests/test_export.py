@@ -26,6 +26,7 @@ from voxtile.engines import CALLABLE
 from voxtile.errors import CaseError, ManifestError
 from voxtile.export import FORMATS, Finished, check_formats, export_run, keeping_probabilities
 from voxtile.export.bids import bids_entities, write_bids
+from voxtile.export.finished import finished_cases
 from voxtile.export.mesh import surface
 from voxtile.export.slicer import write_seg_nrrd
 from voxtile.export.surfaces import glb, stl
@@ -335,6 +336,35 @@ def test_an_export_that_fails_costs_a_notice_and_not_the_mask(tmp_path: Path) ->
     (notice,) = report.warnings
     assert notice.code == "export_failed"
     assert "the scan is a NIfTI file" in notice.sentence
+
+
+def test_formats_of_a_run_may_be_named_with_blanks_and_twice(tmp_path: Path) -> None:
+    settings = RunSettings(exports=("binary", " tables", "binary"))
+    assert settings.exports == ("binary", "tables")
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "a")])
+    out = tmp_path / "out"
+    result = run_manifest(manifest, make_bundle(), out, models=[threshold_model], settings=settings)
+    assert result.reports[0].warnings == ()
+    assert all((out / "masks" / name).is_file() for name in TABLES)
+
+
+def test_the_scan_of_a_finished_case_is_of_the_models_first_channel(tmp_path: Path) -> None:
+    add_case(tmp_path, "a")
+    row = {"case_id": "x", "image_pet": "a_pet.nii.gz", "image_ct": "a.nii.gz"}
+    (tmp_path / "a_pet.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes())
+    manifest, out = write_manifest(tmp_path, [row]), tmp_path / "out"
+    run_manifest(manifest, make_bundle(channels=("ct",)), out, models=[threshold_model])
+    (case,) = finished_cases(out, read_manifest(manifest))
+    assert case.image == tmp_path / "a.nii.gz"
+    facts = json.loads((out / "run.json").read_bytes())
+    del facts["model"]["channels"]  # as earlier versions wrote it
+    (out / "run.json").write_text(json.dumps(facts))
+    (case,) = finished_cases(out, read_manifest(manifest))
+    assert case.image == tmp_path / "a_pet.nii.gz"
+    facts["model"]["channels"] = ["t1"]
+    (out / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(ManifestError, match="case x: the model needs channels t1"):
+        finished_cases(out, read_manifest(manifest))
 
 
 def test_a_mask_that_was_changed_is_not_exported(run_folder: Path) -> None:

@@ -204,6 +204,31 @@ def test_a_seg_names_the_patient_and_nothing_else_does(oblique, tmp_path) -> Non
     assert without.reason.code == "no_source"
 
 
+def test_a_seg_refers_to_the_series_that_was_segmented(oblique, tmp_path) -> None:
+    folder, _ = oblique
+    (tmp_path / "pet").mkdir()
+    other = highdicom.UID()
+    for path in folder.iterdir():
+        piece = pydicom.dcmread(path)
+        piece.SeriesInstanceUID = other
+        piece.SOPInstanceUID = piece.file_meta.MediaStorageSOPInstanceUID = highdicom.UID()
+        piece.save_as(tmp_path / "pet" / path.name)
+    row = {"case_id": "p", "image_pet": "pet", "image_ct": folder.name}
+    manifest, out = write_manifest(tmp_path, [row]), tmp_path / "out"
+
+    def model(tiles: np.ndarray) -> np.ndarray:
+        return np.stack([tiles[..., 0] <= 0, tiles[..., 0] > 0], axis=-1).astype(np.float32)
+
+    settings = RunSettings(exports=("dicom-seg",))
+    run_manifest(manifest, make_bundle(channels=("ct",)), out, models=[model], settings=settings)
+    source = pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID
+    for _ in range(2):
+        made = pydicom.dcmread(out / "exports/dicom-seg/p.dcm")
+        assert made.ReferencedSeriesSequence[0].SeriesInstanceUID == source
+        (later,) = export_run(out, ["dicom-seg"], manifest=manifest)
+        assert later.reason is None
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_labelmap_seg_reads_back(oblique, tmp_path, count) -> None:
     folder, scan = oblique

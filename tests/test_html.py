@@ -138,6 +138,31 @@ def test_a_picture_is_of_the_volume_that_the_row_of_the_case_names(tmp_path: Pat
         np.testing.assert_array_equal(picture.image.array > 0, canonical(image).array > 0)
 
 
+def test_a_picture_is_of_the_models_first_channel(tmp_path: Path) -> None:
+    image, truth = ball()
+    write_volume(tmp_path / "pet.nii.gz", image.with_array(np.zeros_like(image.array)))
+    write_volume(tmp_path / "ct.nii.gz", image)
+    write_mask(tmp_path / "m.nii.gz", truth)
+    case = Case("c", (("pet", tmp_path / "pet.nii.gz"), ("ct", tmp_path / "ct.nii.gz")))
+    picture = read_picture(case, tmp_path / "m.nii.gz", LABELS, channels=("ct",))
+    np.testing.assert_array_equal(picture.image.array > 0, canonical(image).array > 0)
+    assert picture.notes[0] == "channel ct of 2"
+    assert read_picture(case, tmp_path / "m.nii.gz", LABELS).notes[0] == "channel pet of 2"
+
+
+def test_the_page_of_a_run_shows_what_its_model_saw(tmp_path: Path) -> None:
+    image = ball()[0]
+    write_volume(tmp_path / "pet.nii.gz", image.with_array(np.zeros_like(image.array)))
+    write_volume(tmp_path / "ct.nii.gz", image)
+    manifest = tmp_path / "cases.csv"
+    manifest.write_text("case_id,image_pet,image_ct\nc,pet.nii.gz,ct.nii.gz\n")
+    bundle = make_bundle(channels=("ct",))
+    run_manifest(manifest, bundle, tmp_path / "out", models=[threshold_model])
+    assert write(tmp_path, manifest=manifest).pictured == ("c",)
+    volumes = (tmp_path / "out/report_files/volumes/c.js").read_text()
+    assert "channel ct of 2" in volumes
+
+
 def test_a_section_shows_the_outline_in_mm_with_the_right_on_the_left() -> None:
     shape, spacing_mm = (20, 30, 10), (2.0, 1.0, 3.0)
     array = np.zeros(shape, np.uint8)

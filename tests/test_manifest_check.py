@@ -99,6 +99,16 @@ def test_channels_are_held_against_the_model_and_each_other(tmp_path: Path) -> N
     assert codes(check(tmp_path, [row], spec=other)) == [("missing_channel", "error")]
 
 
+def test_one_channel_is_not_taken_for_another(tmp_path: Path) -> None:
+    image = add_case(tmp_path, "a")["image"]
+    t1, plain = {"case_id": "x", "image_t1": image}, {"case_id": "x", "image": image}
+    (finding,) = check(tmp_path, [t1], spec=make_spec(channels=("flair",))).errors
+    assert finding.code == "missing_channel"
+    assert "add column image_flair" in finding.sentence
+    for row, channel in ((t1, "t1"), (t1, "image"), (plain, "flair"), (plain, "image")):
+        assert codes(check(tmp_path, [row], spec=make_spec(channels=(channel,)))) == []
+
+
 def test_one_group_in_two_splits_or_folds_is_an_error(tmp_path: Path) -> None:
     rows = [
         {**add_case(tmp_path, name), "group": "P", "split": split, "fold": fold}

@@ -349,6 +349,8 @@ def test_channels_must_be_there_and_share_a_grid(tmp_path: Path) -> None:
     spec = {"channels": ("t1", "t2")}
     rows = [{"case_id": "x", "image": "a.nii.gz"}]
     assert "add column image_t1, image_t2" in failure(tmp_path, rows, **spec)
+    rows = [{"case_id": "x", "image_t1": "a.nii.gz"}]
+    assert "missing_channel" in failure(tmp_path, rows, channels=("flair",))
     rows = [{"case_id": "x", "image_t1": "a.nii.gz", "image_t2": "b.nii.gz"}]
     assert "channel_grid: channel t2" in failure(tmp_path, rows, **spec)
     rows = [{"case_id": "x", "image_t2": "a.nii.gz", "image_t1": "a.nii.gz"}]

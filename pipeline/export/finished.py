@@ -1,7 +1,7 @@
 """A finished case of a run folder: its mask, unchanged since it was written, and its labels."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from voxtile.errors import CaseError, ManifestError
 from voxtile.fingerprint import content_hash
 from voxtile.models.spec import Label
 from voxtile.nifti import read_nifti
-from voxtile.reading import policy_of
+from voxtile.reading import policy_of, scan_paths
 from voxtile.reference import integral
-from voxtile.run_facts import KEY
+from voxtile.run_facts import KEY, current_settings
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume
 
@@ -35,7 +35,7 @@ class Finished:
     model : str
         Name of the bundle.
     image : Path or None
-        Its scan (the first channel), where a manifest told.
+        Its scan (the model's first channel), where a manifest told.
     policy : ReadPolicy
         How the run read it.
     """
@@ -70,9 +70,14 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
     Raises
     ------
     ManifestError
-        If the folder is no run's, or holds no finished case.
+        If the folder is no run's, or holds no finished case, or the manifest
+        lacks a channel of the run's model.
     """
     facts = _run_facts(out)
+    if current_settings(out) not in (None, facts["settings_sha256"]):
+        raise ManifestError(
+            [f"{out}/run.json tells of an earlier run than its shards; run `voxtile merge` first"]
+        )
     labels = tuple(facts["labels"])
     named = None if cases is None else {case.case_id: case for case in cases}
     found = []
@@ -89,11 +94,19 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
         elif report.case_id in named:
             case = named[report.case_id]
             policy = policy_of(case, facts["policy"])
-            found.append(replace(one, image=case.images[0][1], policy=policy))
+            found.append(replace(one, image=_image(case, facts["channels"]), policy=policy))
     if not found:
         told = "" if named is None else " that the manifest names"
         raise ManifestError([f"{out} has no finished case{told}; nothing to export"])
     return tuple(found)
+
+
+def _image(case: Case, channels: Sequence[str]) -> Path:
+    """Return the scan of the model's first channel; the first one where a run does not say."""
+    try:
+        return scan_paths(case, channels or case.images[0][:1])[0]
+    except CaseError as error:
+        raise ManifestError([f"case {case.case_id}: {error.sentence}"]) from error
 
 
 def read_finished_mask(case: Finished) -> Volume:
@@ -126,6 +139,7 @@ def _run_facts(out: Path) -> dict[str, Any]:
         return {
             "labels": [Label.model_validate(label) for label in facts["labels"]],
             "model": str(facts["model"]["name"]),
+            "channels": tuple(facts["model"].get("channels", ())),
             "policy": ReadPolicy(**facts["settings"]["policy"]),
             "settings_sha256": str(facts.get(KEY, "")),
         }

@@ -14,7 +14,7 @@ from voxtile.case import Case
 from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError
 from voxtile.models.spec import Label
-from voxtile.reading import policy_of, read_scan
+from voxtile.reading import policy_of, read_scan, scan_paths
 from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.scan import ReadPolicy
 from voxtile.volume import Shape3D, Volume, canonical
@@ -62,6 +62,7 @@ def read_picture(
     *,
     policy: ReadPolicy | None = None,
     label_map: Mapping[int, int] | None = None,
+    channels: Sequence[str] = (),
     most_voxels: int = MOST_VOXELS,
 ) -> Picture:
     """Read a case's first channel, mask and reference, and make them small.
@@ -77,6 +78,9 @@ def read_picture(
         row says goes before.
     label_map : mapping of int to int, optional
         Reference values that the run renamed.
+    channels : sequence of str, optional
+        Those of the model, whose first one is shown; the manifest's unless
+        given.
     most_voxels : int
         What each volume may hold.
 
@@ -87,9 +91,10 @@ def read_picture(
         reference that cannot be shown is only noted.
     """
     notes = []
-    channel, path = case.images[0]
+    channels = channels or case.images[0][:1]
+    path = scan_paths(case, channels)[0]
     if len(case.images) > 1:
-        notes.append(f"channel {channel} of {len(case.images)}")
+        notes.append(f"channel {channels[0]} of {len(case.images)}")
     scan = read_scan(path, policy_of(case, policy or ReadPolicy())).volume
     image = canonical(scan)
     if not mask.exists():

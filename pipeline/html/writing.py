@@ -211,6 +211,7 @@ class _Album:
             self.labels,
             policy=ReadPolicy(**told),
             label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
+            channels=self._channels,
         )
         stamp = f"{_STAMP}{self._stamp(report)} {self._inputs(report.case_id)}".strip()
         self._write("sections", report.case_id, stamp, make_sections(picture))
@@ -253,12 +254,19 @@ class _Album:
             blocks["viewer-script"] = json.dumps(viewer)
         return blocks
 
+    @property
+    def _channels(self) -> Sequence[str]:
+        """Channels of the run's model; none of an evaluation."""
+        channels: Sequence[str] = self.facts.get("model", {}).get("channels", ())
+        return channels
+
     def _stamp(self, report: CaseReport) -> str:
         """Return the hash of what the report knows of all that pictures are made from."""
         parts = [
             _FORMAT,
             report.fingerprint,
             report.mask.get("sha256", ""),
+            *self._channels,
             *(f"{label.value}{label.name}{label.color}" for label in self.labels),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
