@@ -135,7 +135,8 @@ def read_case_report(path: Path) -> CaseReport:
 def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
     """Read every case of a run folder, in the order of its ``report.csv``, then by id.
 
-    Cases that only an earlier run with other settings has done are left out.
+    Cases that only an earlier run with another manifest or other settings has
+    done are left out.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
             raise ManifestError(
                 [
                     f"{out} has no case of its last run, only those of an earlier one with "
-                    "another model or settings; run it to the end"
+                    "another model, manifest or settings; run it to the end"
                 ]
             )
     known = [case_id for case_id in _written_order(out) if case_id in reports]

@@ -1,9 +1,10 @@
 """Which run a run folder's ``run.json`` tells of, or those of its shards.
 
 Records of cases outlive the run that wrote them: a later run with another
-model keeps those that still hold and does the others again, one by one. Until
-it is through, both lie side by side in ``cases/``. Whoever reads the folder
-leaves out those of other settings.
+model or manifest keeps those that still hold and does the others again, one by
+one. Until it is through, both lie side by side in ``cases/``, and those of
+cases that the later run was not asked for lie there for good. Whoever reads
+the folder leaves out those that the newest run has not written or taken over.
 """
 
 import json
@@ -23,8 +24,9 @@ def current_settings(out: Path) -> str | None:
     Returns
     -------
     str or None
-        Hexadecimal; of all that decides a case's result beside its inputs.
-        None where no run says, so that all records count.
+        Hexadecimal; of all that decides a case's result beside its inputs, of
+        the manifest, and of the cases that were chosen from it. None where no
+        run says, so that all records count.
     """
     newest, found = "", None
     for path in (*out.glob("run.json"), *out.glob("run-*-of-*.json")):

@@ -28,10 +28,12 @@ from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.batch.display import Display, result_lines
 from voxtile.batch.drive import run_manifest
+from voxtile.batch.folder import clear
 from voxtile.batch.merge import merge_shards
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.shard import Shard
 from voxtile.batch.status import read_status, status_lines
+from voxtile.case import Case
 from voxtile.case_report import read_case_reports
 from voxtile.engines import Wish, choose_engine
 from voxtile.errors import EnvironmentFault, ManifestError
@@ -260,6 +262,107 @@ def test_a_folder_of_an_earlier_model_alone_has_nothing_to_report(tmp_path: Path
     (out / "cases/c000.json").unlink()
     with pytest.raises(ManifestError, match="only those of an earlier one with another model"):
         read_case_reports(out)
+
+
+def counted(out: Path) -> list[list[str]]:
+    """Case ids of a folder by each of those who count its records."""
+    return [
+        [report.case_id for report in read_case_reports(out)],
+        [case.case_id for case in finished_cases(out)],
+    ]
+
+
+def test_a_patient_who_was_withdrawn_counts_for_nobody(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 3)
+    out = tmp_path / "out"
+    run_faulty(manifest, out)
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    assert run_faulty(manifest, out).kept == 2
+    assert counted(out) == [["c000", "c001"]] * 2
+    assert run_faulty(manifest, out).kept == 2
+    assert len(started(out)) == 3
+
+
+def test_a_split_that_ran_before_counts_for_nobody(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 3)
+    lines = manifest.read_text().splitlines()
+    splits = ["split", "val", "test", "test"]
+    manifest.write_text("\n".join(map(",".join, zip(lines, splits, strict=True))))
+    out = tmp_path / "out"
+    run_faulty(manifest, out, settings=RunSettings(splits=("val",)))
+    run_faulty(manifest, out, settings=RunSettings(splits=("test",)))
+    assert counted(out) == [["c001", "c002"]] * 2
+    # Those of both are taken over by a run of all.
+    assert run_faulty(manifest, out).kept == 3
+    assert counted(out) == [["c000", "c001", "c002"]] * 2
+
+
+def test_a_case_of_an_earlier_manifest_is_missing_until_its_shard_has_run(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 3)
+    out = tmp_path / "out"
+    run_faulty(manifest, out)
+    # The scan of c001 was another, and c002 is withdrawn.
+    lines = manifest.read_text().splitlines()
+    corrected = [*lines[:2], lines[2].replace("c001.nii.gz", "c002.nii.gz")]
+    manifest.write_text("\n".join(corrected))
+    run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
+    status = read_status(out)
+    assert (status.total, status.done, status.missing) == (2, 1, ("c001",))
+    with pytest.raises(ManifestError, match="an earlier run than its shards; run `voxtile merge`"):
+        finished_cases(out)
+    assert merge_shards(out).missing == ("c001",)
+    assert counted(out) == [["c000"]] * 2
+    run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)))
+    assert merge_shards(out).missing == ()
+    assert counted(out) == [["c000", "c001"]] * 2
+    # Only what had changed was done again.
+    assert '"c000"' not in (out / "events-1-of-2.jsonl").read_text()
+    assert '"c001"' in (out / "events-2-of-2.jsonl").read_text()
+
+
+def left_by_a_killed_run(out: Path, case_id: str) -> list[Path]:
+    """Make temporary files of a case wherever a writer may have been killed."""
+    entities = f"sub-{case_id}"
+    places = [
+        f"cases/{case_id}.json",
+        f"masks/{case_id}.nii.gz",
+        f"qc/{case_id}.png",
+        f"images/{case_id}.nii.gz",
+        f"exports/seg.nrrd/{case_id}.seg.nrrd",
+        f"exports/dicom-seg/{case_id}.dcm",
+        f"exports/glb/{case_id}.glb",
+        f"exports/binary/{case_id}/1_ball.nii.gz",
+        f"exports/bids/{entities}/anat/{entities}_desc-threshold_dseg.nii.gz",
+    ]
+    paths = [out / Path(place).parent / f".{Path(place).name}.abcd1234.tmp" for place in places]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"patient data")
+    return paths
+
+
+def test_what_a_killed_run_left_of_its_cases_is_removed(tmp_path: Path) -> None:
+    manifest = sound_cases(tmp_path, 2)
+    out = tmp_path / "out"
+    own, others = (left_by_a_killed_run(out, name) for name in ("c000", "c001"))
+    run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
+    assert not any(path.exists() for path in own)
+    assert all(path.exists() for path in others)
+    (out / "report_files/volumes").mkdir(parents=True)
+    (out / "report_files/volumes/.c001.js.abcd1234.tmp").touch()
+    run_faulty(manifest, out)
+    assert temporary_files(out) == []
+
+
+def test_images_that_a_killed_shard_left_are_removed_by_their_channels(tmp_path: Path) -> None:
+    case = Case("c", (("ct", tmp_path), ("pet", tmp_path)))
+    for name in ("c_ct", "c_pet", "c", "other_ct"):
+        path = tmp_path / f"images/.{name}.nii.gz.abcd1234.tmp"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    clear(tmp_path, [case], Shard(1, 2), ("ct", "pet"))
+    left = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert left == [".c.nii.gz.abcd1234.tmp", ".other_ct.nii.gz.abcd1234.tmp"]
 
 
 def test_shards_that_are_joined_are_summarised_by_the_columns_that_were_asked_for(

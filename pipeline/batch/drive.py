@@ -1,5 +1,7 @@
 """A manifest, a model and a folder in; masks, reports and what they came to, out."""
 
+import hashlib
+import json
 import os
 import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -138,6 +140,7 @@ def run_manifest(
         out=out,
         engine=CALLABLE if models is not None else choose_engine(bundle, settings.engine),
         models=None if models is None else tuple(models),
+        cases_sha256=_cases_sha256(Path(manifest), everything),
     )
     facts = _facts(job, Path(manifest), everything, batch.shard)
     with (
@@ -147,7 +150,7 @@ def run_manifest(
     ):
         if batch.shard is not None:
             refuse_mixed(out, batch.shard.count)
-        folder.prepare(out, cases, batch.shard)
+        folder.prepare(out, cases, batch.shard, bundle.spec.channels)
         return _Drive(job, cases, batch, stop, facts, client).run(on_case, on_event)
 
 
@@ -343,7 +346,7 @@ class _Drive:
     def _finish(self, kind: Literal["interrupted", "run_finished"]) -> None:
         """Leave the folder as it should be found."""
         out, shard = self._job.out, self._batch.shard
-        folder.clear(out, self._cases, shard)
+        folder.clear(out, self._cases, shard, self._job.bundle.spec.channels)
         if shard is None:
             self._tables.write(self._reports)
         failed = sum(report.status == "failed" for report in self._reports.values())
@@ -416,6 +419,12 @@ def _anywhere(case: Case) -> Case:
     )
 
 
+def _cases_sha256(manifest: Path, cases: Iterable[Case]) -> str:
+    """Return the hash of a manifest and of the cases that were chosen from it."""
+    parts = [content_hash(manifest), *(case.case_id for case in cases)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None) -> dict[str, Any]:
     """Return what ``run.json`` says."""
     case_ids = [case.case_id for case in cases]
@@ -425,7 +434,11 @@ def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None)
         "manifest": {"file": manifest.name, "sha256": content_hash(manifest)},
         "cases": len(case_ids),
         "shard": None if shard is None else {"index": shard.index, "count": shard.count},
-        "model": {"name": job.bundle.name, "sha256": job.bundle.sha256},
+        "model": {
+            "name": job.bundle.name,
+            "sha256": job.bundle.sha256,
+            "channels": list(job.bundle.spec.channels),
+        },
         "plan": [plan.decisive() for plan in job.plans],
         "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
         "engine": job.engine.facts(),

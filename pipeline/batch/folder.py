@@ -1,25 +1,31 @@
 """A run folder that is fit to be written to, found out before the first case."""
 
 import json
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.export.bids import bids_entities
 from voxtile.files import clear_temporary, remove, write_text
+from voxtile.nifti import channel_paths
 
 from .shard import Shard
 
 _PARTS = ("masks", "cases")
-# Made when the first picture is; nothing depends on it.
-_OPTIONAL = ("qc",)
+# Made when the first file is; nothing depends on them.
+_OPTIONAL = ("qc", "images", "exports", "report_files")
 # Below this not even a few masks fit.
 _LEAST_FREE_MB = 64.0
 
 
-def prepare(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
+def prepare(out: Path, cases: Sequence[Case], shard: Shard | None, channels: Sequence[str]) -> None:
     """Make the folder's parts, try to write in each, and clear what a killed run left.
+
+    `channels` are those of the model.
 
     Raises
     ------
@@ -38,7 +44,7 @@ def prepare(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
             f"the disk of {out} has {free_mb:.0f} MB free, and at least {_LEAST_FREE_MB:.0f} MB "
             "are needed; make room, then run the same command again"
         )
-    clear(out, cases, shard)
+    clear(out, cases, shard, channels)
 
 
 def refuse_run(out: Path) -> None:
@@ -67,12 +73,43 @@ def refuse_run(out: Path) -> None:
             )
 
 
-def clear(out: Path, cases: Iterable[Case], shard: Shard | None) -> None:
-    """Remove the temporary files of writers that were killed; of a shard only its own."""
+def clear(
+    out: Path, cases: Iterable[Case], shard: Shard | None, channels: Sequence[str] = ()
+) -> None:
+    """Remove the temporary files of writers that were killed; of a shard only its own.
+
+    `channels` are those of the model, which name a shard's images.
+    """
     if shard is None:
-        for folder in (out, *(out / part for part in (*_PARTS, *_OPTIONAL))):
-            clear_temporary(folder)
+        clear_temporary(out)
+        for part in (*_PARTS, *_OPTIONAL):
+            for folder, _, _ in os.walk(out / part):
+                clear_temporary(Path(folder))
         return
-    names = {f"{case.case_id}{ending}" for case in cases for ending in (".json", ".nii.gz", ".png")}
-    for part in (*_PARTS, *_OPTIONAL):
+    case_ids = {case.case_id for case in cases}
+    names = {f"{name}{ending}" for name in case_ids for ending in (".json", ".nii.gz", ".png")}
+    for part in (*_PARTS, "qc"):
         clear_temporary(out / part, names)
+    images = [channel_paths(Path(f"{name}.nii.gz"), channels) for name in case_ids]
+    clear_temporary(out / "images", {path.name for paths in images for path in paths})
+    _clear_exports(out / "exports", case_ids)
+
+
+def _clear_exports(exports: Path, case_ids: Set[str]) -> None:
+    """Remove the temporary files of these cases from the folder of every format."""
+    names = {f"{name}{ending}" for name in case_ids for ending in (".seg.nrrd", ".dcm", ".glb")}
+    for folder in exports.glob("*"):
+        clear_temporary(folder, names)
+    for folder in exports.glob("*/*"):
+        if folder.name in case_ids:  # with a file for each label
+            clear_temporary(folder)
+    subjects = {subject for name in case_ids for subject in _in_bids(name)}
+    for path in (exports / "bids").rglob(".*_desc-*.tmp"):
+        if path.name[1:].partition("_desc-")[0] in subjects:
+            remove(path)
+
+
+def _in_bids(case_id: str) -> Iterator[str]:
+    """Yield how the names of a case's files in BIDS begin, if it has one."""
+    with suppress(CaseError):
+        yield "_".join(bids_entities(case_id))

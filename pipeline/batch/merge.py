@@ -79,7 +79,7 @@ def merge_shards(out: Path) -> Merged:
             except (OSError, ValueError):
                 missing.append(case_id)
                 continue
-            # An earlier run of the folder may have had another model.
+            # An earlier run of the folder may have had another model or manifest.
             if report.settings_sha256 == facts[0][KEY]:
                 reports[case_id] = report
             else:

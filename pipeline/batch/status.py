@@ -61,8 +61,9 @@ def read_status(out: Path) -> Status:
     facts = [*_jsons(out.glob("run.json")), *_jsons(out.glob("run-*-of-*.json"))]
     if not facts:
         raise ManifestError([f"{out} is no run folder: it has no run.json"])
-    case_ids = list(dict.fromkeys(name for fact in facts for name in fact.get("case_ids", ())))
     settings = current_settings(out)
+    current = [fact for fact in facts if settings in (None, fact.get(KEY))]
+    case_ids = list(dict.fromkeys(name for fact in current for name in fact.get("case_ids", ())))
     verdicts = {name: _verdict(out / "cases" / f"{name}.json", settings) for name in case_ids}
     alive = holders(out)
     news = list(_jsons(out.glob("running*.json"))) if alive else []
@@ -107,7 +108,7 @@ def status_lines(status: Status) -> Iterator[str]:
 
 
 def _verdict(path: Path, settings: str | None) -> tuple[str, str]:
-    """Return status and reason of a case; of other settings than these it is missing."""
+    """Return status and reason of a case; of another run than that of these it is missing."""
     try:
         report = json.loads(path.read_bytes())
         if settings is not None and report.get(KEY) != settings:
