@@ -8,6 +8,8 @@ from io import StringIO
 from pathlib import Path
 from secrets import token_hex
 
+from pydantic import ValidationError
+
 from voxtile.models.spec import Label
 
 from . import __version__
@@ -16,7 +18,7 @@ from .batch.folder import refuse_run
 from .batch.lock import locked
 from .case import Case, read_manifest
 from .case_report import CaseReport, failed_report, label_rows
-from .errors import CaseError, EnvironmentFault, ManifestError
+from .errors import CaseError, EnvironmentFault, ManifestError, place_of
 from .files import write_json, write_text
 from .fingerprint import case_fingerprint, content_hash
 from .journal import Journal, peak_memory_mb
@@ -142,7 +144,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         rows = list(csv.DictReader(StringIO(text, newline="")))
         plain = plain_labels({int(row["value"]): row["name"] for row in rows})
         return tuple(
-            label.model_copy(update={"color": row["color"]}) if row.get("color") else label
+            _coloured(label, (row.get("color") or "").strip(), path)
             for label, row in zip(plain, rows, strict=True)
         )
     except OSError as error:
@@ -150,6 +152,21 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ManifestError(
             [f'{path} is no list of labels ({error}); JSON {{"1": "liver"}} or CSV value,name']
+        ) from error
+
+
+def _coloured(label: Label, color: str, path: Path) -> Label:
+    """Return a label with the colour of its row; as it is where that has none."""
+    if not color:
+        return label
+    try:
+        return Label.model_validate({**label.model_dump(), "color": color.lower()})
+    except ValidationError as error:
+        raise ManifestError(
+            [
+                f"{path}: label {label.value} ({label.name}) has color {color!r}, but #rrggbb is "
+                f"needed; write one such as {label.color}, or leave it empty"
+            ]
         ) from error
 
 
@@ -181,38 +198,51 @@ def _evaluate_case(
     except EnvironmentFault:
         raise
     except CaseError as error:
-        return failed_report(
-            case,
-            labels,
-            Notice(error.code, error.sentence),
-            measures=measures,
-            warnings=journal.notices,
+        reason = Notice(error.code, error.sentence)
+    except MemoryError:
+        reason = Notice(
+            "out_of_memory", f"memory ran out in stage {journal.stage_name}; it needs more memory"
+        )
+    except Exception as error:
+        # Only its type and place: a foreign message may quote patient text.
+        reason = Notice(
+            "unexpected",
+            f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
+            "this is a bug of voxtile: please report it with this line",
+        )
+    else:
+        grid = pair.prediction
+        return CaseReport(
+            case_id=case.case_id,
+            status="done",
+            reason=None,
+            warnings=tuple(journal.notices),
+            fingerprint=fingerprint,
+            labels=rows,
+            geometry={
+                "shape": list(grid.shape),
+                "spacing_mm": list(grid.spacing_mm),
+                "orientation": grid.orientation,
+                "affine": grid.affine.tolist(),
+            },
+            mask={"file": path.name, "sha256": scored},
             timings_s=dict(journal.seconds),
             seconds=journal.total_seconds,
             peak_memory_mb=peak_memory_mb(),
+            split=case.split,
+            group=case.group,
+            extras=dict(case.extras),
+            qc=qc,
         )
-    grid = pair.prediction
-    return CaseReport(
-        case_id=case.case_id,
-        status="done",
-        reason=None,
-        warnings=tuple(journal.notices),
-        fingerprint=fingerprint,
-        labels=rows,
-        geometry={
-            "shape": list(grid.shape),
-            "spacing_mm": list(grid.spacing_mm),
-            "orientation": grid.orientation,
-            "affine": grid.affine.tolist(),
-        },
-        mask={"file": path.name, "sha256": scored},
+    return failed_report(
+        case,
+        labels,
+        reason,
+        measures=measures,
+        warnings=journal.notices,
         timings_s=dict(journal.seconds),
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),
-        split=case.split,
-        group=case.group,
-        extras=dict(case.extras),
-        qc=qc,
     )
 
 
@@ -284,9 +314,11 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
                 continue
             try:
                 array, _ = integral(read_label_map(path, what).volume.array, what)
-            except CaseError:
+                values.update(label_values(array))
+            except EnvironmentFault:
+                raise
+            except Exception:
                 continue  # its own row will say why
-            values.update(label_values(array))
     if values <= {0}:
         raise ManifestError([_nothing_to_score(cases, folder, found)])
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})

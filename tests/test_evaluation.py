@@ -10,6 +10,7 @@ import pytest
 from phantoms import ball, make_bundle, threshold_model
 from test_run import add_case, write_manifest
 
+import voxtile.evaluation
 from voxtile.batch.drive import chosen_cases, run_manifest
 from voxtile.batch.lock import locked
 from voxtile.batch.settings import BatchSettings
@@ -124,6 +125,33 @@ def test_a_prediction_on_another_grid_fails_its_case(cohort: Path) -> None:
     assert "the prediction lies up to" in reports[0].reason.sentence
 
 
+@pytest.mark.parametrize("place", ["voxtile.evaluation.label_rows", "voxtile.evaluation.integral"])
+@pytest.mark.parametrize(
+    ("error", "code"), [(MemoryError(), "out_of_memory"), (KeyError("Doe^John"), "unexpected")]
+)
+def test_no_error_of_one_case_costs_the_others(
+    cohort: Path, monkeypatch, place: str, error: Exception, code: str
+) -> None:
+    name = place.rpartition(".")[2]
+    real = getattr(voxtile.evaluation, name)
+
+    def failing(first, *others):
+        """Fail for the prediction that has a voxel in the corner."""
+        if np.asarray(getattr(first, "array", first))[0, 0, 0] == 5:
+            raise error
+        return real(first, *others)
+
+    monkeypatch.setattr(place, failing)
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    reason = reports[1].reason
+    assert reason is not None
+    assert reason.code == code
+    assert "Doe" not in reason.sentence
+    table = pd.read_csv(cohort / "out/report.csv").set_index(["case_id", "label"])
+    assert table.loc[("exact", 1), "dice"] == 1
+    assert table.loc[("shifted", 1), "status"] == "failed"
+
+
 def test_masks_that_cannot_be_read_are_named_without_options_that_they_never_see(
     cohort: Path,
 ) -> None:
@@ -149,6 +177,16 @@ def test_label_files(tmp_path: Path) -> None:
         read_labels(path)
     with pytest.raises(ManifestError, match="cannot be read"):
         read_labels(tmp_path / "none.json")
+
+
+def test_a_colour_is_checked_before_anything_is_scored(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("value,name,color\n2,liver,#FF00aB\n")
+    assert read_labels(path)[0].color == "#ff00ab"
+    path.write_text("value,name,color\n2,liver,#123456\n3,spleen,red\n")
+    said = r"l\.csv: label 3 \(spleen\) has color 'red', but #rrggbb is needed; write one such as #"
+    with pytest.raises(ManifestError, match=said):
+        read_labels(path)
 
 
 def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:
