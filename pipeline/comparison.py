@@ -258,7 +258,8 @@ def _statistics(of_label: pd.DataFrame, changes: pd.DataFrame, metric: str) -> d
         "wins": int((changes["outcome"] == "win").sum()),
         "ties": int((changes["outcome"] == "tie").sum()),
         "losses": int((changes["outcome"] == "loss").sum()),
-        "p": _signed_rank(of_unit.to_numpy()),
+        # Rounded like the changes: the mean of some that cancel is 1e-17, and would rank.
+        "p": _signed_rank(of_unit.round(12).to_numpy()),
     }
 
 

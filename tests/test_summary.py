@@ -220,6 +220,18 @@ def test_cases_of_one_patient_are_one_unit_of_the_test(tmp_path: Path) -> None:
     assert (row["n"], row["n_units"], row["p"]) == (20, 5, 2 / 2**5)
 
 
+def test_changes_of_one_patient_that_cancel_are_none(tmp_path: Path) -> None:
+    def reports(*dice: int) -> list[CaseReport]:
+        return [case(f"c{n:02d}", tp, group=f"p{n // 3}") for n, tp in enumerate(dice)]
+
+    runs = [
+        write_run(tmp_path / "a", reports(*[50] * 12)),
+        write_run(tmp_path / "b", reports(*[20, 60, 70] * 4)),
+    ]
+    row = row_of(compare_runs(runs, ["dice"]).summary, "dice")
+    assert (row["wins"], row["losses"], row["n_units"], row["p"]) == (8, 4, 4, 1)
+
+
 def test_holm_corrects_for_every_test(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / name, [case(f"c{n}", 50 + n + gain, far_mm=1 + n) for n in range(8)])
