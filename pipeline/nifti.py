@@ -146,6 +146,9 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
             "unreadable", f"{path.name} cannot be read ({error.strerror or error})"
         ) from error
     array = _pick_volume(voxels, policy, path.name)
+    if voxels_of is _read_voxels and array.size < voxels.size:
+        array = array.copy(order="F")  # a view would keep all the other volumes
+    del voxels
     try:
         scaled = array if voxels_of is _no_voxels else _scaled(header, array)
         volume, notices = _place(header, scaled, path.name)

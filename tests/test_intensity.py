@@ -81,3 +81,25 @@ def test_storage_order_does_not_change_the_scaling(order) -> None:
     one, other = measure(array, ZScore()), measure(np.array(array, order=order), ZScore())
     assert one.shift == pytest.approx(other.shift, rel=1e-12)
     assert one.scale == pytest.approx(other.scale, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_percentiles_between_neighbours_far_apart_do_not_wrap(kind) -> None:
+    array = np.array([[[-100, 100]]], kind) * kind(np.iinfo(kind).max // 100)
+    largest = float(array.max())
+    scaling = measure(array, Percentile(lower=25, upper=75))
+    assert (scaling.low, scaling.high) == (-largest / 2, largest / 2)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from((np.uint8, np.int16, np.uint16, np.int32)),
+        hnp.array_shapes(min_dims=3, max_dims=3, max_side=5),
+        elements=st.integers(0, 255),
+    ),
+    st.floats(0, 99),
+)
+def test_percentiles_of_integers_are_those_of_numpy(array, lower) -> None:
+    scaling = measure(array, Percentile(lower=lower, upper=100))
+    low, high = np.percentile(array.astype(np.float64), (lower, 100))
+    assert (scaling.low, scaling.high) == (low, high)

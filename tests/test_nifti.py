@@ -9,7 +9,7 @@ import pytest
 from phantoms import ball
 
 from voxtile.errors import CaseError
-from voxtile.nifti import read_nifti, write_mask, write_volume
+from voxtile.nifti import read_nifti, survey_nifti, write_mask, write_volume
 from voxtile.scan import ReadPolicy
 from voxtile.verification import check_written
 from voxtile.volume import Volume
@@ -101,6 +101,15 @@ def test_trailing_single_axes_are_dropped_and_one_of_several_volumes_is_picked(t
     got = read_nifti(several, ReadPolicy(volume=1)).volume.array
     np.testing.assert_array_equal(got, VOXELS + 1)
     assert refused(several, volume=2).code == "no_such_volume"
+
+
+def test_one_volume_of_several_does_not_keep_the_others(tmp_path: Path) -> None:
+    path = saved(tmp_path / "several.nii.gz", np.stack([VOXELS] * 3, axis=-1))
+    owner = read_nifti(path, ReadPolicy(volume=1)).volume.array
+    while owner.base is not None:
+        owner = owner.base
+    assert owner.nbytes == VOXELS.nbytes
+    assert survey_nifti(path, ReadPolicy(volume=1)).volume.array.strides == (0, 0, 0)
 
 
 def test_a_single_slice_may_have_two_axes(tmp_path: Path) -> None:
