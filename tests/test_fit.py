@@ -128,6 +128,56 @@ def test_a_fit_may_stop_in_between_and_go_on(
     assert (whole.best_epoch, whole.best) == (2, Scores((("a", (0.3,)),)))
 
 
+def test_of_equal_validations_the_later_is_kept(tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=None, steps=9, steps_per_epoch=3, patience=2)
+    done, _ = fitted(tmp_path, recipe, [0.3, 0.3, 0.3])
+    assert (done.best_epoch, done.stale) == (3, 2)  # later, but no gain
+
+
+def test_a_label_without_a_reference_chooses_no_checkpoint() -> None:
+    nan = float("nan")
+    early = Scores((("a", (0.7, nan)), ("b", (0.7, nan))), (2, 0))
+    late = Scores((("a", (0.9, nan)), ("b", (0.9, 0.0))), (2, 0))  # a stray voxel of label 2
+    assert early.choice == pytest.approx(0.7) and late.choice == pytest.approx(0.9)
+    assert early.mean == pytest.approx(0.7) and late.mean == pytest.approx(0.45)
+    assert Scores((("a", (0.0,)),), (0,)).choice == 0  # as good as any other
+
+
+def test_a_validation_longer_than_the_budget_leaves_time_to_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+
+    class Slow(Still):
+        def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
+            nonlocal now
+            now += 0.1
+            return super().step(images, targets, rate)
+
+    def judge(predict: object) -> Scores:
+        nonlocal now
+        now += 300.0
+        return Scores((("a", (0.5,)),))
+
+    monkeypatch.setattr("voxtile.training.fit.monotonic", lambda: now)
+    learner = Slow()
+    with show_progress(shown=True) as shown:
+        done = fit(
+            learner,  # type: ignore[arg-type]
+            lambda number: (np.float32(number), np.zeros(1)),
+            judge,
+            replace(TINY, epochs=None, minutes=1.0, steps_per_epoch=10),
+            (OUTER,),
+            tmp_path / "checkpoint.npz",
+            seconds=60.0,
+            shown=shown,
+        )
+    # A fifth for the first validation and one for the last: 36 s of steps.
+    assert done.step == pytest.approx(360, abs=2)
+    assert learner.rates[-1] < 0.1 * max(learner.rates)
+    assert "a validation takes 300 s" in capsys.readouterr().err
+
+
 def test_the_interval_of_a_mean_is_drawn_over_groups() -> None:
     scores = Scores((("a", (0.5,)), ("b", (0.7,)), ("c", (float("nan"),))))
     facts = score_facts(scores, (OUTER,), ["p", "q", "r"])["labels"][0]
@@ -139,7 +189,7 @@ def test_the_interval_of_a_mean_is_drawn_over_groups() -> None:
 def test_patience_ends_a_fit_that_gets_no_better(tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=9, steps_per_epoch=2, patience=2)
     done, learner = fitted(tmp_path, recipe, [0.3, 0.2, 0.4, 0.3, 0.4, 0.9])
-    assert (done.epoch, done.best_epoch) == (5, 3)
+    assert (done.epoch, done.best_epoch) == (5, 5)  # as good as the third: kept, and no gain
     assert len(learner.rates) == 10
 
 

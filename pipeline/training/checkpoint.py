@@ -49,7 +49,7 @@ class Standing:
         After which the kept weights were validated; 0 before there are any.
     best : Scores or None
     stale : int
-        Validations since then.
+        Validations since one was better than all before.
     history : tuple of dict
         A row for each epoch.
     done : bool

@@ -40,6 +40,9 @@ class Shown(Protocol):
 
 # Validation may take this share of a time budget; the last one is always made.
 _VALIDATION_SHARE = 0.1
+# No single validation counts for more than this share of it, or a long one would leave no time
+# to learn: the training then takes longer than it was given.
+_LONGEST_VALIDATION = 0.2
 # Checkpoints may take this share of the time; in an epoch that lasts, one is due after so long.
 _CHECKPOINT_SHARE = 0.02
 _LONGEST_UNSAVED_S = 60.0
@@ -140,17 +143,27 @@ def fit(
                 start = monotonic()
                 with learner.at_rest() as (predict, weights):
                     scores = judge(predict)
-                    better = standing.best is None or scores.mean > standing.best.mean
+                    gain = scores.choice - (-1 if standing.best is None else standing.best.choice)
+                    # Of equals the later one: it has learnt longer.
+                    better = gain >= 0
                     if better:
                         kept = named_weights(weights)
                 spent = monotonic() - start
+                if budget.seconds is not None and spent > _LONGEST_VALIDATION * budget.seconds:
+                    shown.line(
+                        f"warning: a validation takes {spent:.0f} s, more than a fifth of the "
+                        f"{budget.seconds:.0f} s that this network has, which will not be kept; "
+                        "give it more time, or fewer or smaller validation cases"
+                    )
+                    begin += spent - _LONGEST_VALIDATION * budget.seconds
+                    spent = _LONGEST_VALIDATION * budget.seconds
                 standing = replace(
                     standing,
                     validation_s=standing.validation_s + spent,
                     last_validation_s=spent,
                     best_epoch=standing.epoch if better else standing.best_epoch,
                     best=scores if better else standing.best,
-                    stale=0 if better else standing.stale + 1,
+                    stale=0 if gain > 0 else standing.stale + 1,
                 )
                 row |= score_columns(scores, labels)
                 words += f", validation Dice {scores.mean:.4f}{' (best)' if better else ''}"

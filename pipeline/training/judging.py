@@ -27,9 +27,12 @@ class Scores:
     dice : tuple of (case_id, tuple of float)
         One value per label in the order of the spec; NaN where neither the
         prediction nor the reference has the label.
+    references : tuple of int
+        For each label, in how many references it is; not known where empty.
     """
 
     dice: tuple[tuple[str, tuple[float, ...]], ...]
+    references: tuple[int, ...] = ()
 
     @property
     def columns(self) -> list[np.ndarray]:
@@ -40,8 +43,25 @@ class Scores:
     @property
     def mean(self) -> float:
         """Mean over the labels of their means over cases; 0 where nothing is defined."""
-        means = [column.mean() for column in self.columns if column.size]
-        return float(np.mean(means)) if means else 0.0
+        return _mean_of(self.columns)
+
+    @property
+    def choice(self) -> float:
+        """What a checkpoint is chosen by: `mean` over the labels that some reference has.
+
+        Of another label Dice is 0 as soon as one voxel of one case is marked,
+        and says nothing otherwise.
+        """
+        known = self.references or (1,) * len(self.columns)
+        return _mean_of(
+            [column for column, count in zip(self.columns, known, strict=True) if count]
+        )
+
+
+def _mean_of(columns: Sequence[np.ndarray]) -> float:
+    """Return the mean of the means of those that have values; 0 without any."""
+    means = [column.mean() for column in columns if column.size]
+    return float(np.mean(means)) if means else 0.0
 
 
 def judge(
@@ -60,13 +80,15 @@ def judge(
     """
     plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
     rows = []
+    references = np.zeros(len(spec.labels), int)
     for case in cases:
         mask = infer(case.volume, spec, predicts, plan)
         overlaps = count_overlaps(
             mask.array, case.reference.array, [label.values for label in spec.labels]
         )
         rows.append((case.case_id, tuple(overlap.dice for overlap in overlaps)))
-    return Scores(tuple(rows))
+        references += [overlap.voxels_ref > 0 for overlap in overlaps]
+    return Scores(tuple(rows), tuple(references.tolist()))
 
 
 def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
