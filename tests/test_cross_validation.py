@@ -17,7 +17,7 @@ from voxtile.cli import app
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.files import write_text
 from voxtile.models.spec import Cleaning, Label, ModelError, Network
-from voxtile.nifti import read_nifti
+from voxtile.nifti import read_nifti, write_mask
 from voxtile.report import csv_text
 from voxtile.summary import COLUMNS
 from voxtile.training.cross_validation import cross_validate
@@ -25,6 +25,8 @@ from voxtile.training.cross_validation_page import cross_validation_table
 from voxtile.training.ensemble import ensemble_spec
 from voxtile.training.finished_folds import check_alike
 from voxtile.training.held_out import HELD_OUT, read_held_out
+from voxtile.training.warm_start import warm_start_facts
+from voxtile.volume import Axes, reorient
 
 runner = CliRunner()
 
@@ -36,6 +38,9 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two folds, one by one as on two days, then joined."""
     folder = tmp_path_factory.mktemp("folds")
     manifest = cohort(folder, "ttttvv")
+    label = read_nifti(folder / "3_label.nii.gz").volume
+    turned = reorient(label, Axes((1, 0, 2), (False, True, False)))
+    write_mask(folder / "3_label.nii.gz", turned)
     said: list[str] = []
     settings = {"recipe": RECIPE, "progress": False, "say": said.append}
     assert cross_validate(manifest, folder / "cv", 2, only=1, **settings) is None
@@ -68,6 +73,9 @@ def test_every_case_is_scored_once_per_view_by_the_fold_that_held_it_out(folds: 
         assert not used & set(part["case_id"])
         assert len(used) + part["case_id"].nunique() == 6
     assert table[["hd95_mm", "iou"]].notna().all(axis=None)
+    told = table[table["warnings"].notna()]
+    assert set(told["case_id"]) == {"c3"} and len(told) == 2 * 3
+    assert told["warnings"].str.startswith("label_reoriented").all()
 
 
 @pytest.mark.slow
@@ -174,6 +182,46 @@ def test_folds_copied_from_other_machines_join_without_the_rest(
     assert done is not None
     assert done.page == (folds / "cv/cross_validation.md").read_text()
     assert done.ensemble.sha256 == load_bundle(folds / "cv/ensemble").sha256
+
+
+@pytest.mark.slow
+def test_joining_needs_no_scans(folds: Path, tmp_path: Path) -> None:
+    shutil.copy(folds / "cohort.csv", tmp_path / "cohort.csv")
+    for number in (0, 1):
+        shutil.copytree(folds / f"cv/fold{number}", tmp_path / f"cv/fold{number}")
+    done = cross_validate(tmp_path / "cohort.csv", tmp_path / "cv", 2, join=True, recipe=RECIPE)
+    assert done is not None
+    assert done.page == (folds / "cv/cross_validation.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_fold_of_another_recipe_is_refused_before_the_others_are_trained(
+    folds: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folds / "cv/fold0", tmp_path / "cv/fold0")
+    asked = replace(RECIPE, batch=5)
+    with pytest.raises(
+        ModelError, match=r"fold0 cannot be joined .*: recipe's batch 8 and not 5\n"
+    ):
+        cross_validate(folds / "cohort.csv", tmp_path / "cv", 2, recipe=asked, progress=False)
+    assert not (tmp_path / "cv/fold1").exists()
+
+
+@pytest.mark.slow
+def test_an_ensemble_remembers_what_its_folds_began_with(folds: Path, tmp_path: Path) -> None:
+    for number in (0, 1):
+        folder = tmp_path / f"cv/fold{number}"
+        shutil.copytree(folds / f"cv/fold{number}", folder)
+        spec = json.loads((folder / "spec.json").read_text())
+        begun = {"name": "old", "sha256": "ab", "cases": ["p1"], "seen": ["c2"] if number else []}
+        spec["training"]["init"] = begun
+        (folder / "spec.json").write_text(json.dumps(spec))
+    done = cross_validate(folds / "cohort.csv", tmp_path / "cv", 2, join=True, recipe=RECIPE)
+    assert done is not None
+    again = warm_start_facts(done.ensemble, ["p1", "p2"])
+    assert again["seen"] == ["p1"]
+    card = (done.ensemble.folder / "README.md").read_text()
+    assert "Each began with the weights of old (ab). 1 of the 6 cases" in card
 
 
 def test_a_fold_that_is_none_is_refused(tmp_path: Path) -> None:

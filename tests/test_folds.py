@@ -65,6 +65,10 @@ def test_each_case_is_held_out_once_and_no_group_is_on_two_sides(sizes, count, s
         ]
         assert all(sides)
         assert sum(map(len, sides)) == len(set.union(*sides))
+        # Few choose, unless the smallest group is not small.
+        choosing = Counter(case.split for case in fold.cases)["val"]
+        groups = Counter(unit for case in fold.cases for unit in units_of([case]))
+        assert choosing <= 0.3 * len(fold.cases) or choosing == min(groups.values())
 
 
 @given(cohorts, st.integers(2, 5), st.randoms(use_true_random=False))

@@ -18,8 +18,8 @@ from voxtile.planes import in_plane, to_planes
 from voxtile.resampling import resamplers
 from voxtile.training.plane_stacks import store_planes
 from voxtile.training.recipe import Recipe
-from voxtile.training.stored_cases import StoredCase, store_cases
-from voxtile.volume import Volume, canonical
+from voxtile.training.stored_cases import StoredCase, notice_lines, store_cases
+from voxtile.volume import Axes, Volume, canonical, reorient
 
 SHAPE, SPACING_MM = (14, 12, 9), (1.0, 1.4, 2.3)
 VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
@@ -112,6 +112,22 @@ def test_a_value_beside_the_given_labels_is_refused(tmp_path: Path) -> None:
         store_cases([case], tmp_path, labels=plain_labels({1: "a"}), manifest=Path("m.csv"))
     # A run has an option to rename values, a training has none.
     assert caught.value.problems[0].endswith("the model knows only 0, 1; give it those")
+
+
+def test_what_is_odd_about_files_is_told_once_for_all_cases(tmp_path: Path) -> None:
+    cases = []
+    for name in "abc":
+        *_, truth = store(tmp_path, name=name)
+        if name != "a":
+            write_mask(
+                tmp_path / f"{name}_label.nii", reorient(truth, Axes((0, 1, 2), (True,) * 3))
+            )
+        paths = tmp_path / f"{name}.nii", tmp_path / f"{name}_label.nii"
+        cases.append(Case(name, (("image", paths[0]),), paths[1], line=2))
+    for _ in range(2):  # the second time from what was kept
+        stored = store_cases(cases, tmp_path / "work", labels=(), manifest=Path("m.csv"))
+        (line,) = notice_lines(stored)
+        assert line.startswith("label_reoriented: 2 of 3 cases; in b the label is stored as LPI")
 
 
 def test_what_is_whole_is_not_made_again_and_what_changed_is(tmp_path: Path) -> None:

@@ -346,6 +346,10 @@ def test_a_value_that_only_validation_has_is_refused(tmp_path: Path) -> None:
         ManifestError, match=r"line 3: case c1.*\[2\], but the training labels only"
     ):
         train(write_rows(tmp_path, rows), tmp_path / "out", recipe=TINY)
+    # To ask for a label does not bring a case that has it.
+    asked = replace(TINY, labels=(OUTER, INNER))
+    with pytest.raises(ManifestError, match=r"\[2\], but the training labels only \[1\]"):
+        train(write_rows(tmp_path, rows), tmp_path / "other", recipe=asked)
 
 
 def test_a_patient_in_both_splits_is_refused(tmp_path: Path) -> None:

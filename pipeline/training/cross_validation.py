@@ -18,22 +18,22 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from voxtile.case import Case, read_manifest
-from voxtile.errors import EnvironmentFault
+from voxtile.case import Case, examine_manifest, read_manifest
+from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.files import write_json, write_text
 from voxtile.fingerprint import content_hash
-from voxtile.models.bundle import bundle_name, load_bundle
+from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelError
 from voxtile.progress import show_progress
 
 from .drive import train
 from .fingerprint import take_fingerprint
-from .finished_folds import finished_folds, fold_folder
+from .finished_folds import MACHINES_OWN, finished_folds, fold_folder
 from .folds import Fold, make_fold, taking_part
 from .held_out import read_held_out, score_held_out
 from .joining import CrossValidation, join_folds
 from .recipe import Recipe
-from .recipe_file import dump_recipe, read_recipe
+from .recipe_file import dump_recipe, read_recipe, recipe_facts
 from .rules import Reasons, settle
 from .speed import fitting_rate
 from .stored_cases import describe_cases
@@ -105,7 +105,12 @@ def cross_validate(
     manifest, out = Path(manifest), Path(out)
     bundle_name(out)  # refused now, and not when every fold is trained
     asked = recipe or Recipe()
-    cases = read_manifest(manifest, root=root)
+    # To join needs no scans: folds may be brought to where there are none.
+    cases, problems = examine_manifest(
+        manifest, root=root, need_images=not join, need_labels=not join
+    )
+    if problems:
+        raise ManifestError(problems)
     digest = content_hash(manifest)
     numbers = range(count) if only is None else [only]
     folds = [
@@ -133,6 +138,7 @@ def cross_validate(
             if start is not None:
                 asked = continued(asked, start, _channels(cases))
             common = _common_recipe(out, cases, asked, manifest, identity, progress=progress)
+            _check_recipes(out, count, common, start)
         for fold in open_folds:
             folder = fold_folder(out, fold.number)
             sweep(folder)
@@ -283,3 +289,36 @@ def _check_folds(out: Path, count: int, expected: dict[str, Any]) -> None:
             problems.append(f"{folder} is of another cross-validation: {'; '.join(differs)}")
     if problems:
         raise ModelError("\n".join([*problems, "move it away, or name another folder"]))
+
+
+def _check_recipes(out: Path, count: int, common: Recipe, start: Bundle | None) -> None:
+    """Refuse folds that could not be joined with those to come, before these are trained."""
+    expected = recipe_facts(common)
+    problems = []
+    for number in range(count):
+        folder = fold_folder(out, number)
+        if not (folder / "spec.json").exists():
+            continue
+        training = load_bundle(folder).spec.training
+        found = training.get("recipe", {})
+        differs = [
+            f"recipe's {name} {found.get(name)} and not {expected.get(name)}"
+            for name in dict.fromkeys((*expected, *found))
+            if name not in MACHINES_OWN and found.get(name) != expected.get(name)
+        ]
+        if training.get("init", {}).get("sha256") != (start.sha256 if start else None):
+            differs.append("another start (--init)")
+        if differs:
+            problems.append(
+                f"{folder} cannot be joined with other folds here: {'; '.join(differs)}"
+            )
+    if problems:
+        raise ModelError(
+            "\n".join(
+                [
+                    *problems,
+                    "move it away, or copy recipe.toml and cross_validation.json from beside where "
+                    "it was trained",
+                ]
+            )
+        )

@@ -26,8 +26,8 @@ from .recipe_file import dump_recipe, read_recipe
 from .rules import Reasons, settle
 from .spec import make_spec
 from .speed import fitting_rate
-from .splits import check_values, split_cases
-from .stored_cases import describe_cases, store_cases
+from .splits import absent_labels, check_values, split_cases
+from .stored_cases import describe_cases, notice_lines, store_cases
 from .tensorboard import scalar_events
 from .warm_start import check_output, continued, seen_words, warm_start_facts
 from .workfolder import hold_same, publish, remembered, sweep, working_folder
@@ -190,6 +190,8 @@ def train(
             manifest=manifest,
             advance=shown.advance,
         )
+        for words in notice_lines(stored):
+            shown.line(f"warning: {words}")
         made_from = "".join(case.made_from for case in stored)
         hold_same(work, "files", hashlib.sha256(made_from.encode()).hexdigest())
         learnt, judged = stored[: len(training)], stored[len(training) :]
@@ -202,7 +204,10 @@ def train(
             manifest=manifest,
             work=work,
         )
-        check_values(judged, validation, plan.recipe, manifest)
+        if start is None and fold is None:  # a start may know more; a fold is dealt by lot
+            check_values(learnt, judged, validation, manifest)
+        for words in absent_labels(learnt, judged, plan.spec.labels):
+            shown.line(f"warning: {words}")
         if start is not None:
             check_output(plan.spec, start)
             scored = validation if fold is None else fold.held_out

@@ -14,7 +14,7 @@ from voxtile.models.spec import ModelError
 from .held_out import read_held_out
 
 # What the machine decides, and nobody asked for: folds may be fitted on different ones.
-_MACHINES_OWN = ("precision",)
+MACHINES_OWN = ("precision",)
 _OWN = ("name", "description", "networks", "thresholds", "divisions", "postprocess", "training")
 
 
@@ -101,7 +101,7 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
     recipe = {
         f"recipe's {name}": value
         for name, value in facts["recipe"].items()
-        if name not in _MACHINES_OWN
+        if name not in MACHINES_OWN
     }
     spec = bundle.spec.model_dump(mode="json", exclude=set(_OWN))
     return {

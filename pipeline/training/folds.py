@@ -23,6 +23,8 @@ from .splits import tested_as_well
 
 # Share of a fold's training cases that chooses and is not learnt from.
 _CHOOSING = 0.1
+# More than this share of them is not left to chance: the smallest group alone chooses then.
+_MOST_CHOOSING = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +135,9 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
     Returns
     -------
     Fold
-        A tenth of the cases outside the fold, by group and at least one
-        group, has split ``val``; the others ``train``.
+        A tenth of the cases outside the fold, by group, has split ``val``; the
+        others ``train``. Where groups are so few or large that it would be
+        none, or more than three tenths, the smallest group alone has.
 
     Raises
     ------
@@ -157,9 +160,12 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
         )
     units = _units(outside)
     parts = deal(units, {"train": 1 - _CHOOSING, "val": _CHOOSING}, f"{seed} inside fold {number}")
-    if "val" not in parts.values():  # of fewer than six groups a tenth is none
-        parts[next(iter(parts))] = "val"
-    choosing = {row for unit in units if parts[unit.name] == "val" for row in unit.rows}
+    chosen_by = [unit for unit in units if parts[unit.name] == "val"]
+    choosing_cases = sum(len(unit.rows) for unit in chosen_by)
+    # Of few groups a tenth is none, or a large one.
+    if not 0 < choosing_cases <= _MOST_CHOOSING * len(outside):
+        chosen_by = [min(units, key=lambda unit: (len(unit.rows), unit.name))]
+    choosing = {row for unit in chosen_by for row in unit.rows}
     return Fold(
         number=number,
         count=count,

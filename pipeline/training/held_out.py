@@ -98,10 +98,11 @@ def _reports(
     """Yield the report of a case for each view, whatever happens to it."""
     labels = judges[FUSED][0].labels
     try:
-        image = read_channels(case, judges[FUSED][0].channels).volume
+        scan = read_channels(case, judges[FUSED][0].channels)
+        image = scan.volume
         if case.label is None:
             raise CaseError("no_label", "a held-out case needs a label")
-        reference, _ = read_reference(case.label, image, labels)
+        reference, notices = read_reference(case.label, image, labels)
         for view, (spec, models) in judges.items():
             journal = Journal()
             with journal.stage("infer"):
@@ -114,7 +115,7 @@ def _reports(
                     case_id=case.case_id,
                     status="done",
                     reason=None,
-                    warnings=(),
+                    warnings=tuple(dict.fromkeys((*scan.notices, *notices))),
                     fingerprint="",
                     labels=rows,
                     geometry={},

@@ -30,6 +30,7 @@ from .cross_validation_page import (
 from .ensemble import ensemble_spec, write_ensemble
 from .finished_folds import FinishedFold, check_alike
 from .held_out import FUSED
+from .warm_start import seen_words
 
 ENSEMBLE = "ensemble"
 TABLE, PAGE = "cross_validation.csv", "cross_validation.md"
@@ -102,6 +103,7 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
     every = [fold.bundle.spec.training for fold in folds]
     first = every[0]
     learnt = sorted({case for facts in every for case in (*facts["train"], *facts["val"])})
+    begun = [facts["init"] for facts in every if "init" in facts]
     fused = summary[(summary["view"] == FUSED) & summary["metric"].isin(SHOWN)]
     kept = ("label", "label_name", "metric", "n", "n_used", "mean", "sd", "ci_low", "ci_high")
     return {
@@ -126,6 +128,16 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
         "domain": _domain([facts.get("domain") for facts in every], len(learnt)),
         "versions": first["versions"],
         "machine": first["machine"],
+        **({"init": _begun(begun)} if begun else {}),
+    }
+
+
+def _begun(inits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the bundle that all folds began with, and which cases it, and they, have seen."""
+    both = ("cases", "seen")
+    return {
+        **{name: value for name, value in inits[0].items() if name not in both},
+        **{name: sorted({case for init in inits for case in init[name]}) for name in both},
     }
 
 
@@ -169,7 +181,7 @@ def _card(name: str, description: str, page: str, facts: Mapping[str, Any]) -> s
 
 The mean of {len(facts["folds"])} bundles, each trained on other cases of \
 `{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`); {facts["n_train"]} cases in all, \
-{facts["parameters"]:,} parameters.
+{facts["parameters"]:,} parameters.{_init_words(facts)}
 
 ## Scores of the cross-validation
 
@@ -183,3 +195,13 @@ so it cannot be scored on them; on other cases it is usually a little better tha
 fail without a warning. Look at the masks.
 - Research use only. Not a medical device; not for diagnosis or treatment.
 """
+
+
+def _init_words(facts: Mapping[str, Any]) -> str:
+    """Return a sentence on what the folds began with."""
+    if "init" not in facts:
+        return ""
+    init = facts["init"]
+    words = f" Each began with the weights of {init['name']} ({init['sha256']})."
+    warning = seen_words(init, facts["n_train"])
+    return words + (f" {warning}." if warning else "")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic_core import to_jsonable_python
 
 import voxtile
 from voxtile.case import Case
@@ -23,6 +22,7 @@ from .checkpoint import Row
 from .fingerprint import Fingerprint
 from .history import history_table, write_curves
 from .recipe import Recipe
+from .recipe_file import recipe_facts
 
 
 def provenance(
@@ -44,7 +44,7 @@ def provenance(
         "n_val": len(validation),
         "train": [case.case_id for case in training],
         "val": [case.case_id for case in validation],
-        "recipe": _recipe_facts(recipe),
+        "recipe": recipe_facts(recipe),
         "versions": {
             "voxtile": voxtile.__version__,
             "keras": keras.__version__,
@@ -54,12 +54,6 @@ def provenance(
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-
-
-def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe for the spec, without what was not used or stands there already."""
-    facts: dict[str, Any] = to_jsonable_python(recipe)
-    return {name: fact for name, fact in facts.items() if fact is not None and name != "labels"}
 
 
 def _backend_version() -> str:

@@ -173,3 +173,9 @@ def _nearest(name: str, known: list[str]) -> str:
     """Return what was probably meant, in words."""
     near = get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe for the spec, without what was not used or stands there already."""
+    facts: dict[str, Any] = to_jsonable_python(recipe)
+    return {name: fact for name, fact in facts.items() if fact is not None and name != "labels"}

@@ -1,12 +1,12 @@
 """Which cases of a manifest are learnt from and which are validated on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
+from voxtile.models.spec import Label
 
-from .recipe import Recipe
 from .stored_cases import StoredCase
 
 
@@ -59,16 +59,40 @@ def tested_as_well(chosen: Sequence[Case], cases: Sequence[Case], manifest: Path
 
 
 def check_values(
-    judged: Sequence[StoredCase], validation: Sequence[Case], recipe: Recipe, manifest: Path
+    learnt: Sequence[StoredCase],
+    judged: Sequence[StoredCase],
+    validation: Sequence[Case],
+    manifest: Path,
 ) -> None:
     """Refuse validation labels with values that no training label has: nobody could learn them."""
-    known = {value for label in recipe.labels for value in label.values}
+    known = {value for case in learnt for value in case.facts.values}
     problems = [
         f"{manifest} line {case.line}: case {case.case_id}: the label has values "
         f"{sorted(set(stored.facts.values) - known)}, but the training labels only "
         f"{sorted(known)}; move a case that has them to train, or correct the mask"
         for stored, case in zip(judged, validation, strict=True)
-        if known and not known.issuperset(stored.facts.values)
+        if not known.issuperset(stored.facts.values)
     ]
     if problems:
         raise ManifestError(problems)
+
+
+def absent_labels(
+    learnt: Sequence[StoredCase], judged: Sequence[StoredCase], labels: Sequence[Label]
+) -> Iterator[str]:
+    """Yield a sentence for each label that no case has to learn from, or none to choose with."""
+    for label in labels:
+        some, others = (
+            any(not set(label.values).isdisjoint(case.facts.values) for case in cases)
+            for cases in (learnt, judged)
+        )
+        if not some:
+            yield (
+                f"no case to learn from has label {label.value} ({label.name}): nothing is learnt "
+                "of it"
+            )
+        elif not others:
+            yield (
+                f"no validation case has label {label.value} ({label.name}): checkpoints are "
+                "chosen without it, and no score tells how well it is found"
+            )

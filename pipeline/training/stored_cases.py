@@ -6,7 +6,7 @@ Whatever the number of cases, memory holds one of them at a time; what is read
 again and again afterwards is left to the system's page cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +21,7 @@ from voxtile.fingerprint import case_fingerprint
 from voxtile.models.spec import Label
 from voxtile.reading import read_channels
 from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
+from voxtile.scan import Notice
 from voxtile.volume import Volume
 
 from .case_facts import CaseFacts, describe_case
@@ -44,6 +45,8 @@ class StoredCase:
     facts : CaseFacts
     made_from : str
         Hash of the case's files and of how its label was read.
+    notices : tuple of Notice
+        What was odd about its files.
     """
 
     case_id: str
@@ -53,6 +56,7 @@ class StoredCase:
     codes: tuple[int, int]
     facts: CaseFacts
     made_from: str
+    notices: tuple[Notice, ...] = ()
 
     @property
     def volume(self) -> Volume:
@@ -108,10 +112,22 @@ def describe_cases(
     """Return what `store_cases` would find, and keep nothing."""
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
-        image, label = _read(case, channels, labels)
+        image, label, _ = _read(case, channels, labels)
         return describe_case(image, label, modality=_modality(case))
 
     return _each(cases, manifest, advance, describe)
+
+
+def notice_lines(cases: Sequence[StoredCase]) -> Iterator[str]:
+    """Yield what was odd about the files of cases, each kind once."""
+    found: dict[str, list[tuple[str, Notice]]] = {}
+    for case in cases:
+        for notice in case.notices:
+            found.setdefault(notice.code, []).append((case.case_id, notice))
+    for code, told in sorted(found.items()):
+        case_id, notice = told[0]
+        count = len({name for name, _ in told})
+        yield f"{code}: {count} of {len(cases)} cases; in {case_id} {notice.sentence}"
 
 
 def _each(
@@ -157,7 +173,7 @@ def _store(
             )
         except ValidationError:
             pass  # of another version: made anew
-    image, label = _read(case, channels, labels)
+    image, label, notices = _read(case, channels, labels)
     stored = StoredCase(
         case_id=case.case_id,
         image=paths[0],
@@ -166,20 +182,25 @@ def _store(
         codes=image.codes,
         facts=describe_case(image, label, modality=_modality(case)),
         made_from=made_from,
+        notices=notices,
     )
     save_array(paths[0], image.array)
     save_array(paths[1], label.array)
-    named = ("affine", "codes", "facts", "made_from")
+    named = ("affine", "codes", "facts", "made_from", "notices")
     write_json(record, {name: value for name, value in asdict(stored).items() if name in named})
     return stored
 
 
-def _read(case: Case, channels: Sequence[str], labels: Sequence[Label]) -> tuple[Volume, Volume]:
-    """Read one case: image, and label map on the same grid."""
+def _read(
+    case: Case, channels: Sequence[str], labels: Sequence[Label]
+) -> tuple[Volume, Volume, tuple[Notice, ...]]:
+    """Read one case: image, label map on the same grid, and what was odd about them."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
-    image = read_channels(case, channels).volume
-    return image, image.with_array(_read_label(case.label, image, labels))
+    scan = read_channels(case, channels)
+    array, notices = _read_label(case.label, scan.volume, labels)
+    both = tuple(dict.fromkeys((*scan.notices, *notices)))
+    return scan.volume, scan.volume.with_array(array), both
 
 
 def _modality(case: Case) -> str:
@@ -187,9 +208,14 @@ def _modality(case: Case) -> str:
     return dict(case.extras).get("modality", "").strip()
 
 
-def _read_label(path: Path, image: Volume, labels: Sequence[Label]) -> np.ndarray:
-    """Return a label map on the image's grid and in its storage order."""
+def _read_label(
+    path: Path, image: Volume, labels: Sequence[Label]
+) -> tuple[np.ndarray, tuple[Notice, ...]]:
+    """Return a label map on the image's grid and in its storage order, and what was odd."""
     if labels:
-        return read_reference(path, image, labels)[0].array
-    placed, _ = on_grid_of(read_label_map(path, "label").volume, image, "label")
-    return integral(placed.array, "label")[0]
+        mask, notices = read_reference(path, image, labels)
+        return mask.array, notices
+    scan = read_label_map(path, "label")
+    placed, moved = on_grid_of(scan.volume, image, "label")
+    array, rounded = integral(placed.array, "label")
+    return array, (*scan.notices, *moved, *rounded)
