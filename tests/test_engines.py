@@ -219,8 +219,13 @@ def test_an_exporter_that_dies_is_told_with_its_last_words(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exported, "command", lambda _: "import sys; sys.exit('no room')")
-    with pytest.raises(EnvironmentFault, match=r"died \(exit code 1, no room\); use --engine"):
-        exported.ensure(BUNDLE, BUNDLE.spec.networks[0])
+    network = BUNDLE.spec.networks[0]
+    with pytest.raises(
+        EnvironmentFault, match=r"died \(exit code 1, no room\); use --engine keras"
+    ):
+        exported.ensure(BUNDLE, network)
+    with pytest.raises(EnvironmentFault, match=r"no room\); use --engine onnx"):
+        exported.ensure(BUNDLE, network.model_copy(update={"file": "none.onnx"}))
 
 
 @pytest.mark.parametrize(

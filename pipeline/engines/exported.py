@@ -70,9 +70,13 @@ def ensure(bundle: Bundle, network: Network) -> Path:
     if entry is None:
         with alone(folder, 2 * _EXPORT_S):
             # Another process may have made it while we waited.
-            entry = sound(place) or keep(
-                place, lambda work: ask_child("openvino", bundle, network, work)
-            )
+            try:
+                entry = sound(place) or keep(
+                    place, lambda work: ask_child("openvino", bundle, network, work)
+                )
+            except EnvironmentFault as error:
+                other = "onnx" if network.file.endswith(".onnx") else "keras"
+                raise EnvironmentFault(f"{error}; use --engine {other}") from error
     if "refused" in entry:
         raise ModelError(str(entry["refused"]))
     return place / MODEL
@@ -131,7 +135,7 @@ def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFault(
-            f"{network.file} could not be exported ({type(error).__name__}); use --engine keras"
+            f"{network.file} could not be exported ({type(error).__name__})"
         ) from error
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -139,8 +143,8 @@ def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict
         lines = done.stderr.decode(errors="replace").splitlines()
         raise EnvironmentFault(
             f"the process that exports {network.file} died (exit code {done.returncode}"
-            f"{', ' + lines[-1][:200] if lines else ''}); use --engine keras"
+            f"{', ' + lines[-1][:200] if lines else ''})"
         ) from error
     if "fault" in answer:
-        raise EnvironmentFault(f"{answer['fault']}; use --engine keras, or free some")
+        raise EnvironmentFault(str(answer["fault"]))
     return answer
