@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError
-from voxtile.export.bids import bids_entities
+from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.export import clear_exports
 from voxtile.files import clear_temporary, remove, write_text
 from voxtile.nifti import channel_paths
 
@@ -92,24 +91,4 @@ def clear(
         clear_temporary(out / part, names)
     images = [channel_paths(Path(f"{name}.nii.gz"), channels) for name in case_ids]
     clear_temporary(out / "images", {path.name for paths in images for path in paths})
-    _clear_exports(out / "exports", case_ids)
-
-
-def _clear_exports(exports: Path, case_ids: Set[str]) -> None:
-    """Remove the temporary files of these cases from the folder of every format."""
-    names = {f"{name}{ending}" for name in case_ids for ending in (".seg.nrrd", ".dcm", ".glb")}
-    for folder in exports.glob("*"):
-        clear_temporary(folder, names)
-    for folder in exports.glob("*/*"):
-        if folder.name in case_ids:  # with a file for each label
-            clear_temporary(folder)
-    subjects = {subject for name in case_ids for subject in _in_bids(name)}
-    for path in (exports / "bids").rglob(".*_desc-*.tmp"):
-        if path.name[1:].partition("_desc-")[0] in subjects:
-            remove(path)
-
-
-def _in_bids(case_id: str) -> Iterator[str]:
-    """Yield how the names of a case's files in BIDS begin, if it has one."""
-    with suppress(CaseError):
-        yield "_".join(bids_entities(case_id))
+    clear_exports(out, case_ids)

@@ -19,7 +19,7 @@ probabilities.py  what the network said, while a run infers
 
 from .exporting import FORMATS, Exported, check_formats, export_case, export_run
 from .finished import Finished
-from .forgetting import forget_exports
+from .forgetting import clear_exports, forget_exports
 from .probabilities import keeping_probabilities
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Exported",
     "Finished",
     "check_formats",
+    "clear_exports",
     "export_case",
     "export_run",
     "forget_exports",

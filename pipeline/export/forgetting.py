@@ -1,12 +1,16 @@
-"""What earlier runs exported of a case is removed when the case is done again, or fails."""
+"""What earlier runs exported of a case is removed when the case is done again, or fails.
+
+So is what writers that were killed left of it.
+"""
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from voxtile.errors import CaseError
-from voxtile.files import remove
+from voxtile.files import clear_temporary, remove
 from voxtile.models.spec import Label
 
 from .bids import bids_entities
@@ -53,6 +57,35 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
             remove(path)
     for path in _in_bids(exports / "bids", case_id):
         remove(path)
+
+
+def clear_exports(out: Path, case_ids: Collection[str]) -> None:
+    """Remove the temporary files of cases from every format in ``exports/``.
+
+    Parameters
+    ----------
+    out : Path
+        The run folder.
+    case_ids : collection of str
+        Nobody may be exporting them.
+    """
+    exports = out / "exports"
+    for name, place in _PLACES.items():
+        names = {place.format(case_id) for case_id in case_ids}
+        clear_temporary(exports / name, names)
+        for folder in (exports / name).glob("*/"):
+            if folder.name in names:  # with a file for each label
+                clear_temporary(folder)
+    begins = {begin for case_id in case_ids for begin in _bids_names(case_id)}
+    for path in (exports / "bids").rglob(".*_desc-*.tmp"):
+        if path.name[1:].partition("_desc-")[0] in begins:
+            remove(path)
+
+
+def _bids_names(case_id: str) -> Iterator[str]:
+    """Yield how the names of a case's files in BIDS begin, if it has one."""
+    with suppress(CaseError):
+        yield "_".join(bids_entities(case_id))
 
 
 def _in_bids(root: Path, case_id: str) -> Iterator[Path]:
