@@ -105,6 +105,7 @@ def _reports(
         reference, notices = read_reference(case.label, image, labels)
         for view, (spec, models) in judges.items():
             journal = Journal()
+            journal.note((*scan.notices, *notices))
             with journal.stage("infer"):
                 mask = infer(image, spec, models, plan)
             with journal.stage("score"):
@@ -115,7 +116,7 @@ def _reports(
                     case_id=case.case_id,
                     status="done",
                     reason=None,
-                    warnings=tuple(dict.fromkeys((*scan.notices, *notices))),
+                    warnings=tuple(journal.notices),
                     fingerprint="",
                     labels=rows,
                     geometry={},

@@ -199,8 +199,7 @@ def _read(
         raise CaseError("no_label", "training needs a label")
     scan = read_channels(case, channels)
     array, notices = _read_label(case.label, scan.volume, labels)
-    both = tuple(dict.fromkeys((*scan.notices, *notices)))
-    return scan.volume, scan.volume.with_array(array), both
+    return scan.volume, scan.volume.with_array(array), (*scan.notices, *notices)
 
 
 def _modality(case: Case) -> str:
