@@ -11,7 +11,7 @@ machines, and copied together.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,14 +271,18 @@ def _check_same(out: Path, identity: dict[str, Any]) -> None:
         )
 
 
+def _trained(out: Path, count: int) -> Iterator[tuple[int, Path, dict[str, Any]]]:
+    """Yield number and folder of each fold that is trained, and what its bundle says of that."""
+    for number in range(count):
+        folder = fold_folder(out, number)
+        if (folder / "spec.json").exists():
+            yield number, folder, load_bundle(folder).spec.training
+
+
 def _check_folds(out: Path, count: int, expected: dict[str, Any]) -> None:
     """Refuse folds of another manifest or division, before anything is trained."""
     problems = []
-    for number in range(count):
-        folder = fold_folder(out, number)
-        if not (folder / "spec.json").exists():
-            continue
-        training = load_bundle(folder).spec.training
+    for number, folder, training in _trained(out, count):
         found = {"manifest_sha256": training.get("manifest_sha256"), **training.get("fold", {})}
         differs = [
             f"{name} {found.get(name)} and not {value}"
@@ -295,11 +299,7 @@ def _check_recipes(out: Path, count: int, common: Recipe, start: Bundle | None) 
     """Refuse folds that could not be joined with those to come, before these are trained."""
     expected = recipe_facts(common)
     problems = []
-    for number in range(count):
-        folder = fold_folder(out, number)
-        if not (folder / "spec.json").exists():
-            continue
-        training = load_bundle(folder).spec.training
+    for _, folder, training in _trained(out, count):
         found = training.get("recipe", {})
         differs = [
             f"recipe's {name} {found.get(name)} and not {expected.get(name)}"
