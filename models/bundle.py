@@ -23,8 +23,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from voxtile.errors import ModelError
+
 from .onnx_network import check_onnx
-from .spec import NAME, ModelError, ModelSpec, Network, read_spec
+from .spec import NAME, ModelSpec, Network, read_spec
 
 SHIPPED = Path(__file__).parent
 

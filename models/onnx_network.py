@@ -8,7 +8,7 @@ file. Everything is checked here before a runtime sees the bytes.
 from collections.abc import Iterator
 from typing import Any
 
-from .spec import ModelError
+from voxtile.errors import ModelError
 
 # Of the domain ai.onnx: what convolutional networks are exported to. No control flow, no random
 # numbers, no strings, nothing that makes a large array from a small one.

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from voxtile.errors import ModelError
+
 View = Literal["axial", "coronal", "sagittal"]
 Axis = Literal["R", "A", "S"]
 Weighting = Literal["gaussian", "constant"]
@@ -19,10 +21,6 @@ TileSize = tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1
 Percent = Annotated[float, Field(ge=0, le=100)]
 # What a bundle may be called: also a folder everywhere, and one of several with commas between.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-
-
-class ModelError(ValueError):
-    """A bundle or spec that is refused; says what is wrong and what to do."""
 
 
 class _Frozen(BaseModel):

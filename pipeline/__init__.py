@@ -13,6 +13,8 @@ per-case Dice and IoU to CSV.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from voxtile.models.bundle import Bundle, load_bundle
 
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from .segmenter import segment
     from .training.drive import train
     from .volume import Volume
-
-__version__ = "0.1.0"
 
 # Imported when first used, so that `voxtile --help` does not wait for pandas or TensorFlow.
 _HOMES = {

@@ -11,10 +11,9 @@ from typing import Any, Literal
 from voxtile.models.spec import Label
 
 from .case import Case
-from .errors import ManifestError
+from .errors import ManifestError, Notice
 from .metric_names import nsd_column
 from .run_facts import current_settings
-from .scan import Notice
 from .scoring import Measures, Score, count_components, score
 from .volume import Volume
 

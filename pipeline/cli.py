@@ -35,7 +35,7 @@ app.add_typer(models_app, name="models")
 def _show_version(asked: bool) -> None:
     """Print the version and leave."""
     if asked:
-        from . import __version__
+        from .version import __version__
 
         typer.echo(f"voxtile {__version__}")
         raise typer.Exit

@@ -12,7 +12,7 @@ USAGE, SOME_FAILED, BAD_INPUT, MODEL_REFUSED, ENVIRONMENT, INTERRUPTED = 2, 3, 4
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn what voxtile refuses into a sentence and an exit code."""
-    from voxtile.models.spec import ModelError
+    from voxtile.errors import ModelError
 
     from .errors import CaseError, EnvironmentFault, ManifestError, SourceError
 

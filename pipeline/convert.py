@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import CaseError
+from .errors import CaseError, Notice
 from .files import refuse_source
 from .nifti import read_nifti, write_volume
 from .reading import read_scan
-from .scan import Notice, ReadPolicy
+from .scan import ReadPolicy
 from .volume import Volume, grid_difference, is_sheared
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import ModelError, ModelSpec
+from voxtile.models.spec import ModelSpec
 
 from .case import read_manifest
 from .engine_samples import Sample, evenly, judge_samples, phantom_samples, samples_of

@@ -4,13 +4,15 @@
     |-- ManifestError      the list of cases is unusable; nothing was run
     |-- CaseError          one scan or label is unusable; the others go on
     |-- SourceError        a file from elsewhere is not what it should be; nothing of it is kept
+    |-- ModelError         a bundle or spec is refused
     |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
 
-`voxtile.models.ModelError` stands beside it: a bundle that is refused.
+`Notice` is what did not stop a case, and is reported with it.
 """
 
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -70,8 +72,31 @@ class SourceError(VoxtileError):
     """Something downloaded is not what it should be: its checksum, or what is in it."""
 
 
+class ModelError(VoxtileError, ValueError):
+    """A bundle or spec that is refused; says what is wrong and what to do."""
+
+
 class EnvironmentFault(VoxtileError):
     """Disk, memory, permission or a lock: nothing that another scan would mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something worth knowing that did not stop a case; ends in its JSON and report.
+
+    Parameters
+    ----------
+    code : str
+        Stable name, for programs.
+    sentence : str
+        For people. No value of a DICOM text tag, no name of a DICOM file.
+    """
+
+    code: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.sentence}"
 
 
 def place_of(error: BaseException) -> str:

@@ -12,24 +12,22 @@ from pydantic import ValidationError
 
 from voxtile.models.spec import Label
 
-from . import __version__
-from .batch.events import now
-from .batch.folder import refuse_run
 from .batch.lock import locked
 from .case import Case, read_manifest
 from .case_report import CaseReport, failed_report, label_rows
-from .errors import CaseError, EnvironmentFault, ManifestError, place_of
+from .errors import CaseError, EnvironmentFault, ManifestError, Notice, place_of
 from .files import write_json, write_text
 from .fingerprint import case_fingerprint, content_hash
 from .journal import Journal, peak_memory_mb
 from .label_values import label_values
+from .machine.clock import now
 from .metrics import plain_labels
 from .qc import inspect_case
 from .reference import integral, on_grid_of, read_label_map
 from .report import check_columns, is_column, write_reports
-from .run_facts import KEY
-from .scan import Notice
+from .run_facts import KEY, refuse_run
 from .scoring import Measures
+from .version import __version__
 from .volume import Volume
 
 

@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
-from voxtile.models.spec import ModelError, ModelSpec, Network, parse_spec
+from voxtile.models.spec import ModelSpec, Network, parse_spec
 
 from .engines import Engine, load_models
 from .engines.exported import ask_child, ensure

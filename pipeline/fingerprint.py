@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .case import Case
 from .dicom import dicomdir_files, is_dicomdir
 from .errors import CaseError
 from .tree import files_below
+from .version import __version__
 
 
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:

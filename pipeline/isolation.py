@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 
 from .child import ending, settle_child, spawn
-from .errors import CaseError, EnvironmentFault
-from .scan import Notice, Scan
+from .errors import CaseError, EnvironmentFault, Notice
+from .scan import Scan
 from .volume import Volume
 
 # Silence that is taken for a hang, in seconds. A child speaks at every file and frame.

@@ -20,9 +20,9 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
-from .errors import CaseError
+from .errors import CaseError, Notice
 from .files import replacing
-from .scan import Notice, ReadPolicy, Scan
+from .scan import ReadPolicy, Scan
 from .volume import Volume, grid_difference, is_sheared
 
 _MAGIC_GZIP = b"\x1f\x8b"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from .case import Case
-from .errors import CaseError
-from .scan import Notice, ReadPolicy, Scan
+from .errors import CaseError, Notice
+from .scan import ReadPolicy, Scan
 from .volume import Volume, grid_difference
 
 

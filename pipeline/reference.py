@@ -8,10 +8,10 @@ import numpy as np
 from voxtile.models.spec import Label
 
 from .dicom import annotation_file, read_annotation
-from .errors import CaseError
+from .errors import CaseError, Notice
 from .label_values import label_values
 from .reading import read_scan, survey_scan
-from .scan import Notice, Scan
+from .scan import Scan
 from .volume import Axes, Volume, grid_difference, reorient
 
 # A label this far from an integer is rounding of a writer; farther, it is no label map.

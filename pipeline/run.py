@@ -14,12 +14,11 @@ from typing import Any
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 
-from . import __version__
 from .case import Case, Split
 from .case_report import CaseReport, failed_report, label_rows
 from .confidence import EntropyWatch
 from .engines import Engine, Model, Wish
-from .errors import CaseError, EnvironmentFault, place_of
+from .errors import CaseError, EnvironmentFault, Notice, place_of
 from .export import (
     Finished,
     check_formats,
@@ -36,10 +35,11 @@ from .plan import Plan, PlanWish
 from .qc import inspect_case
 from .reading import policy_of, read_channels, scan_paths
 from .reference import read_reference
-from .scan import Notice, ReadPolicy
+from .scan import ReadPolicy
 from .scoring import Measures
 from .segmenter import Segmenter, load_segmenter
 from .verification import check_written
+from .version import __version__
 from .volume import Volume
 
 

@@ -10,6 +10,8 @@ the folder leaves out those that the newest run has not written or taken over.
 import json
 from pathlib import Path
 
+from .errors import ManifestError
+
 KEY = "settings_sha256"
 
 
@@ -38,3 +40,29 @@ def current_settings(out: Path) -> str | None:
         if started >= newest:
             newest, found = started, settings
     return found
+
+
+def refuse_run(out: Path) -> None:
+    """Refuse the folder of a segmentation run, whose records anything else would destroy.
+
+    Raises
+    ------
+    ManifestError
+        With what to do.
+    """
+    for path in (out / "run.json", *sorted(out.glob("run-*-of-*.json"))):
+        try:
+            facts = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise ManifestError(
+                [f"{path} cannot be read, so {out} may hold a run; name another folder with --out"]
+            ) from error
+        if "model" in facts:
+            raise ManifestError(
+                [
+                    f"{out} holds a segmentation run ({path.name}), whose records would be lost; "
+                    "name another folder with --out"
+                ]
+            )

@@ -3,26 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from .errors import Notice
 from .volume import Volume
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something worth knowing that did not stop a case; ends in its JSON and report.
-
-    Parameters
-    ----------
-    code : str
-        Stable name, for programs.
-    sentence : str
-        For people. No value of a DICOM text tag, no name of a DICOM file.
-    """
-
-    code: str
-    sentence: str
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.sentence}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

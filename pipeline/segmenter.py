@@ -9,9 +9,9 @@ from voxtile.models.spec import View
 
 from .engines import Engine, Model, choose_engine, load_models
 from .engines.fallback import Fallbacks, resilient
+from .errors import Notice
 from .inference import Member, Watch, deciding_view, infer_together
 from .plan import Plan, PlanWish, make_plan
-from .scan import Notice
 from .volume import Volume
 
 

@@ -6,11 +6,12 @@ from voxtile.models.bundle import load_bundle
 
 from .case_report import LabelRow, label_rows
 from .engines import Wish, choose_engine
+from .errors import Notice
 from .files import refuse_source
 from .nifti import write_mask, write_volume
 from .plan import PlanWish
 from .reading import read_scan
-from .scan import Notice, ReadPolicy
+from .scan import ReadPolicy
 from .scoring import Measures
 from .segmenter import load_segmenter, make_plans
 from .verification import check_written

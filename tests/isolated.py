@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.isolation import Workspace
-from voxtile.scan import Notice, Scan
+from voxtile.scan import Scan
 from voxtile.volume import Volume
 
 

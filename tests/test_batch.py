@@ -36,10 +36,9 @@ from voxtile.batch.status import read_status, status_lines
 from voxtile.case import Case
 from voxtile.case_report import read_case_reports
 from voxtile.engines import Wish, choose_engine
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault, ManifestError, ModelError
 from voxtile.export.finished import finished_cases
 from voxtile.models.bundle import load_bundle
-from voxtile.models.spec import ModelError
 from voxtile.nifti import write_volume
 from voxtile.plan import PlanWish
 from voxtile.run import RunSettings

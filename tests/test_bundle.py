@@ -12,9 +12,10 @@ import pytest
 from phantoms import ball, make_spec
 
 from voxtile.engines import Engine, load_models
+from voxtile.errors import ModelError
 from voxtile.inference import infer
 from voxtile.models.bundle import bundle_name, check_keras_archive, load_bundle
-from voxtile.models.spec import Label, ModelError, ModelSpec, Network, read_spec
+from voxtile.models.spec import Label, ModelSpec, Network, read_spec
 from voxtile.models.unet import build_unet
 from voxtile.plan import make_plan
 from voxtile.segmenter import segment

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from voxtile import load_bundle, segment
 from voxtile.cli import app
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault, ManifestError, ModelError
 from voxtile.files import write_text
-from voxtile.models.spec import Cleaning, Label, ModelError, Network
+from voxtile.models.spec import Cleaning, Label, Network
 from voxtile.nifti import read_nifti, write_mask
 from voxtile.report import csv_text
 from voxtile.summary import COLUMNS

@@ -23,8 +23,8 @@ from voxtile.engines.evidence import (
     processor_kind,
     read_evidence,
 )
+from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import ModelError
 from voxtile.nifti import write_mask, write_volume
 
 assert network  # a fixture

@@ -17,9 +17,8 @@ from voxtile.engines.cache import cache_folder
 from voxtile.engines.fitting import adapted
 from voxtile.engines.threads import thread_count
 from voxtile.engines.trial import trial_tiles
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import ModelError
 from voxtile.models.unet import build_unet
 from voxtile.plan import PlanWish
 from voxtile.segmenter import load_segmenter, make_plans

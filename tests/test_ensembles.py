@@ -8,10 +8,11 @@ import pytest
 from phantoms import ball, make_spec, threshold_model
 
 from voxtile.decision import decide, label_type
+from voxtile.errors import ModelError
 from voxtile.export import Finished, keeping_probabilities
 from voxtile.inference import Member, infer, infer_together
 from voxtile.models.bundle import load_bundle
-from voxtile.models.spec import Background, Label, ModelError, ModelSpec, Network
+from voxtile.models.spec import Background, Label, ModelSpec, Network
 from voxtile.models.unet import build_unet
 from voxtile.nifti import read_nifti
 from voxtile.plan import PlanWish, make_plan

@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from voxtile.cli import app
 from voxtile.engines import Engine, Wish, choose_engine, load_models
 from voxtile.engines.trial import trial_tiles
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.exchange import export_model, import_model
 from voxtile.models.bundle import load_bundle
 from voxtile.models.onnx_network import check_onnx
-from voxtile.models.spec import ModelError
 
 assert network  # a fixture
 

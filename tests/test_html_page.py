@@ -17,6 +17,7 @@ from PIL import Image
 
 from voxtile.batch.drive import run_manifest
 from voxtile.case_report import CaseReport, LabelRow
+from voxtile.errors import Notice
 from voxtile.html import write_page
 from voxtile.html.page import VIEWER, viewer_script
 from voxtile.models.spec import Label
@@ -24,7 +25,6 @@ from voxtile.nifti import write_mask, write_volume
 from voxtile.phantom import Ellipsoid, centred_affine, draw
 from voxtile.report import write_reports
 from voxtile.run import RunSettings
-from voxtile.scan import Notice
 
 BALL, CORE = "#e69f00", "#56b4e9"
 LABELS = (Label(value=1, name="ball", color=BALL), Label(value=2, name="core", color=CORE))

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.isolation import run_isolated
-from voxtile.scan import Notice
 
 
 def test_a_result_comes_back_whole_and_read_only() -> None:

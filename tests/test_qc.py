@@ -17,6 +17,7 @@ from voxtile.case import Case
 from voxtile.case_report import CaseReport, LabelRow, failed_report, label_rows
 from voxtile.confidence import EntropyWatch
 from voxtile.domain import PERCENTILES, ScanFacts, compare_scan, describe_scan, training_domain
+from voxtile.errors import Notice
 from voxtile.inference import infer
 from voxtile.metrics import plain_labels
 from voxtile.models.spec import NoScaling, ZScore
@@ -26,7 +27,6 @@ from voxtile.plan import make_plan
 from voxtile.qc import flag_cases, inspect_case
 from voxtile.report import report_table
 from voxtile.run import RunSettings
-from voxtile.scan import Notice
 from voxtile.scoring import Measures
 from voxtile.volume import Volume
 

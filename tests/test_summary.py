@@ -15,10 +15,9 @@ from voxtile.bootstrap import mean_intervals
 from voxtile.case import Case
 from voxtile.case_report import CaseReport, failed_report, read_case_reports, scored_row
 from voxtile.comparison import compare_runs, most_changed, write_comparison
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, Notice
 from voxtile.metrics import Overlap, plain_labels
 from voxtile.report import check_columns, csv_text, report_table, write_reports
-from voxtile.scan import Notice
 from voxtile.scoring import Measures, Score
 from voxtile.summary import summary_json, summary_latex, summary_markdown, summary_table
 from voxtile.surface import SurfaceDistances

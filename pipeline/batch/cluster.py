@@ -23,11 +23,9 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from voxtile.case_report import CaseReport
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError, Notice
 from voxtile.memory import total_memory_mb
-from voxtile.models.spec import ModelError
 from voxtile.run import Job
-from voxtile.scan import Notice
 
 from .crew import Assignment, Crew, Limits, Loss
 from .events import Event, Listener

@@ -18,10 +18,8 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.case_report import CaseReport
 from voxtile.child import Child
-from voxtile.errors import EnvironmentFault
-from voxtile.models.spec import ModelError
+from voxtile.errors import EnvironmentFault, ModelError, Notice
 from voxtile.run import Job
-from voxtile.scan import Notice
 
 from .events import Event, Listener
 from .interrupt import Stop

@@ -11,26 +11,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from voxtile import __version__
 from voxtile.case import Case, read_manifest
 from voxtile.case_report import CaseReport, failed_report
 from voxtile.engines import CALLABLE, Model, choose_engine
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
 from voxtile.files import write_json
 from voxtile.fingerprint import content_hash
 from voxtile.journal import Journal
+from voxtile.machine.clock import now
 from voxtile.memory import free_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.plan import PLANNED_SHARE, PlanWish
 from voxtile.report import check_columns, is_column
 from voxtile.run import Job, RunSettings
-from voxtile.scan import Notice
 from voxtile.segmenter import make_plans
+from voxtile.version import __version__
 
 from . import folder, ledger
 from .cluster import DaskCrew, connected
 from .crew import Crew, Limits, Loss
-from .events import Event, EventLog, Listener, News, now
+from .events import Event, EventLog, Listener, News
 from .interrupt import Interrupted, Stop, listening
 from .lock import locked
 from .merge import forget_shards, refuse_mixed

@@ -4,11 +4,11 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from voxtile.files import append_line, remove, write_json
+from voxtile.machine.clock import now
 
 if TYPE_CHECKING:  # `status` answers without pandas
     from voxtile.case_report import CaseReport
@@ -132,8 +132,3 @@ class News:
             return None
         left = self._total - self._kept - self._finished
         return round((time.monotonic() - self._begin) / self._finished * left, 1)
-
-
-def now() -> str:
-    """Return the time, UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,13 +1,12 @@
 """A run folder that is fit to be written to, found out before the first case."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault
 from voxtile.export import clear_exports
 from voxtile.files import clear_temporary, remove, write_text
 from voxtile.nifti import channel_paths
@@ -44,32 +43,6 @@ def prepare(out: Path, cases: Sequence[Case], shard: Shard | None, channels: Seq
             "are needed; make room, then run the same command again"
         )
     clear(out, cases, shard, channels)
-
-
-def refuse_run(out: Path) -> None:
-    """Refuse the folder of a segmentation run, whose records anything else would destroy.
-
-    Raises
-    ------
-    ManifestError
-        With what to do.
-    """
-    for path in (out / "run.json", *sorted(out.glob("run-*-of-*.json"))):
-        try:
-            facts = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise ManifestError(
-                [f"{path} cannot be read, so {out} may hold a run; name another folder with --out"]
-            ) from error
-        if "model" in facts:
-            raise ManifestError(
-                [
-                    f"{out} holds a segmentation run ({path.name}), whose records would be lost; "
-                    "name another folder with --out"
-                ]
-            )
 
 
 def clear(

@@ -17,12 +17,11 @@ from typing import Any
 from voxtile.benchmark import NetworkSpeed, figure
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.manifest.readers import in_order
 from voxtile.memory import resident_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run import Job, RunSettings
-from voxtile.scan import Notice
 from voxtile.segmenter import make_plans
 from voxtile.workload import Grid, Pass, passes, survey_grid
 

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from voxtile.errors import EnvironmentFault
 from voxtile.files import remove, write_json
+from voxtile.machine.clock import now
 
-from .events import now
 from .shard import Shard
 
 _RECORD = re.compile(r"\.lock(?:-(\d+)-of-(\d+))?\.json")

@@ -18,10 +18,9 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.case_report import CaseReport
 from voxtile.child import serve_line
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, Notice
 from voxtile.journal import Journal
 from voxtile.run import Job, attempt_case
-from voxtile.scan import Notice
 from voxtile.segmenter import Segmenter
 
 from .ledger import record
@@ -80,7 +79,7 @@ def _do(
 
 def _travels(error: Exception) -> bool:
     """Whether an exception is one that the run knows."""
-    from voxtile.models.spec import ModelError
+    from voxtile.errors import ModelError
 
     return isinstance(error, ModelError | EnvironmentFault)
 

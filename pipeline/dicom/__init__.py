@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from voxtile.errors import Notice
 from voxtile.isolation import ask_isolated, run_isolated
 from voxtile.models.spec import Label
-from voxtile.scan import Notice, ReadPolicy, Scan
+from voxtile.scan import ReadPolicy, Scan
 from voxtile.volume import Volume
 
 __all__ = [

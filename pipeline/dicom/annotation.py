@@ -17,10 +17,10 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.sr.coding import Code
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.isolation import Workspace
 from voxtile.models.spec import Label
-from voxtile.scan import Notice, Scan
+from voxtile.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Drawing, Grid, Segment

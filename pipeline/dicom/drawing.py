@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from pydicom.sr.coding import Code
 
-from voxtile.scan import Notice
+from voxtile.errors import Notice
 from voxtile.volume import Shape3D
 
 

@@ -10,9 +10,8 @@ from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.isolation import Workspace
-from voxtile.scan import Notice
 
 from .header import PixelStore, Slice
 

@@ -12,8 +12,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from voxtile.errors import CaseError
-from voxtile.scan import Notice
+from voxtile.errors import CaseError, Notice
 
 from .drawing import Grid, Segment
 

@@ -12,8 +12,7 @@ from operator import ge, le
 
 import numpy as np
 
-from voxtile.errors import CaseError
-from voxtile.scan import Notice
+from voxtile.errors import CaseError, Notice
 
 from .header import Instance, Slice
 from .stack import clusters

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from voxtile.errors import Notice
 from voxtile.isolation import Workspace
-from voxtile.scan import Notice, ReadPolicy, Scan
+from voxtile.scan import ReadPolicy, Scan
 from voxtile.volume import Volume
 
 from .folder import list_files

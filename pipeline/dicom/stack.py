@@ -18,8 +18,8 @@ from math import atan2, degrees
 
 import numpy as np
 
-from voxtile.errors import CaseError
-from voxtile.scan import Notice, ReadPolicy
+from voxtile.errors import CaseError, Notice
+from voxtile.scan import ReadPolicy
 
 from .header import Slice
 

@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError, Network
+from voxtile.models.spec import Network
 
 from .engine import Engine, EngineName, Precision
 from .evidence import PACKAGES, accepted_precision

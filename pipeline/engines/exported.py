@@ -21,10 +21,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.lifeline import command
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError, Network
+from voxtile.models.spec import Network
 
 from .cache import cache_folder
 from .kept import alone, keep, sound

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.models.bundle import Bundle
-from voxtile.scan import Notice
 
 from .engine import Engine, Model
 from .loading import load_models

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from voxtile.models.spec import ModelError, ModelSpec, Network
+from voxtile.errors import ModelError
+from voxtile.models.spec import ModelSpec, Network
 
 from .engine import Model
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError, Network
+from voxtile.models.spec import Network
 
 from .engine import Engine, Model
 from .fitting import adapted, check_shapes

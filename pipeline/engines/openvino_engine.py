@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError, Network
+from voxtile.models.spec import Network
 
 from .engine import Engine, Model, Precision
 from .exported import ensure

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelError, Network
+from voxtile.models.spec import Network
 
 from .exported import MODEL, ensure
 from .kept import alone, keep

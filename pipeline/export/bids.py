@@ -9,10 +9,9 @@ import json
 import re
 import shutil
 
-from voxtile import __version__
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.files import replacing, write_json, write_text
-from voxtile.scan import Notice
+from voxtile.version import __version__
 from voxtile.volume import Volume
 
 from .finished import Finished

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from voxtile.errors import Notice
 from voxtile.models.spec import Label
 from voxtile.nifti import write_mask
-from voxtile.scan import Notice
 from voxtile.volume import Volume
 
 from .finished import Finished

@@ -19,13 +19,12 @@ from pydicom.sequence import Sequence as Items
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from voxtile import __version__
 from voxtile.dicom import SourceSlice, read_sources
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.reference import on_grid_of
-from voxtile.scan import Notice
+from voxtile.version import __version__
 from voxtile.volume import Volume
 
 from .finished import Finished

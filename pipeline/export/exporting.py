@@ -6,8 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from voxtile.case import read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError
-from voxtile.scan import Notice
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_cases, read_finished_mask

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from isal import igzip
 
+from voxtile.errors import Notice
 from voxtile.files import replacing
 from voxtile.models.spec import Concept, Label
-from voxtile.scan import Notice
 from voxtile.volume import Volume
 
 from .finished import Finished

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from voxtile.errors import Notice
 from voxtile.files import replacing
 from voxtile.models.spec import Label
-from voxtile.scan import Notice
 from voxtile.volume import Volume
 
 from .binary import voxels_of

@@ -6,9 +6,9 @@ A NIfTI mask holds numbers only; these tables say what they mean.
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxtile.errors import Notice
 from voxtile.files import remove, replacing, write_text
 from voxtile.models.spec import Label
-from voxtile.scan import Notice
 from voxtile.volume import Volume
 
 from .finished import Finished

@@ -14,7 +14,7 @@ import numpy as np
 
 from voxtile.case import Case, examine_manifest
 from voxtile.dicom import annotation_file
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, Notice
 from voxtile.label_values import label_values
 from voxtile.models.spec import ModelSpec
 from voxtile.reading import (
@@ -23,7 +23,7 @@ from voxtile.reading import (
 )
 from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.report import is_column
-from voxtile.scan import Notice, ReadPolicy
+from voxtile.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
 from .readers import in_order

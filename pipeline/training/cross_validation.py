@@ -19,11 +19,10 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case, examine_manifest, read_manifest
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault, ManifestError, ModelError
 from voxtile.files import write_json, write_text
 from voxtile.fingerprint import content_hash
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
-from voxtile.models.spec import ModelError
 from voxtile.progress import show_progress
 
 from .drive import train

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import ModelError
 
 from .held_out import read_held_out
 

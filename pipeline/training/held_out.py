@@ -12,7 +12,7 @@ import pandas as pd
 from voxtile.case import Case
 from voxtile.case_report import CaseReport, failed_report, label_rows
 from voxtile.engines import Model, choose_engine, load_models
-from voxtile.errors import CaseError, EnvironmentFault
+from voxtile.errors import CaseError, EnvironmentFault, Notice
 from voxtile.files import write_text
 from voxtile.inference import infer
 from voxtile.journal import Journal, peak_memory_mb
@@ -22,7 +22,6 @@ from voxtile.plan import Plan, make_plan
 from voxtile.reading import read_channels
 from voxtile.reference import read_reference
 from voxtile.report import csv_text, report_table
-from voxtile.scan import Notice
 from voxtile.scoring import Measures
 
 from .evidence import of_view

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-import voxtile
 from voxtile.case import Case
 from voxtile.files import replacing, write_json, write_text
 from voxtile.models.backend import keras
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec
+from voxtile.version import __version__
 
 from .checkpoint import Row
 from .fingerprint import Fingerprint
@@ -46,7 +46,7 @@ def provenance(
         "val": [case.case_id for case in validation],
         "recipe": recipe_facts(recipe),
         "versions": {
-            "voxtile": voxtile.__version__,
+            "voxtile": __version__,
             "keras": keras.__version__,
             "backend": f"{keras.config.backend()} {_backend_version()}",
             "numpy": np.__version__,

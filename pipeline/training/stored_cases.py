@@ -15,13 +15,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, ManifestError
+from voxtile.errors import CaseError, ManifestError, Notice
 from voxtile.files import write_json
 from voxtile.fingerprint import case_fingerprint
 from voxtile.models.spec import Label
 from voxtile.reading import read_channels
 from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
-from voxtile.scan import Notice
 from voxtile.volume import Volume
 
 from .case_facts import CaseFacts, describe_case
