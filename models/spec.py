@@ -131,7 +131,7 @@ class Label(_Frozen):
 
 
 class Cleaning(_Frozen):
-    """What is done to one label of a finished mask, see `voxtile.postprocess.clean`.
+    """What is done to one label of a finished mask, see `voxtile.inference.postprocess.clean`.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class Cleaning(_Frozen):
 
 
 class Division(_Frozen):
-    """Labels of which no plane across an axis has two, see `voxtile.division.divide`.
+    """Labels of which no plane across an axis has two, see `voxtile.inference.division.divide`.
 
     Parameters
     ----------

@@ -17,16 +17,22 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from voxtile.models.bundle import Bundle, load_bundle
+    from voxtile.models.spec import Label
 
     from .batch.drive import run_manifest
     from .batch.settings import BatchSettings
-    from .errors import CaseError, ManifestError, VoxtileError
-    from .nifti import write_mask
-    from .notebook import view
-    from .reading import read_volume
-    from .scoring import score
-    from .segmenter import segment
+    from .errors import CaseError, ManifestError, ModelError, VoxtileError
+    from .inference.segmenter import segment
+    from .preparation.plan import PlanWish
+    from .reading.channels import read_volume
+    from .reading.nifti import write_mask
+    from .reading.scan import ReadPolicy
+    from .report.notebook import view
+    from .run.case import RunSettings
+    from .run.evaluation import evaluate
+    from .scoring.score import Measures, score
     from .training.drive import train
+    from .training.recipe.recipe import Recipe
     from .volume import Volume
 
 # Imported when first used, so that `voxtile --help` does not wait for pandas or TensorFlow.
@@ -34,26 +40,42 @@ _HOMES = {
     "BatchSettings": "voxtile.batch.settings",
     "Bundle": "voxtile.models.bundle",
     "CaseError": "voxtile.errors",
+    "Label": "voxtile.models.spec",
     "ManifestError": "voxtile.errors",
+    "Measures": "voxtile.scoring.score",
+    "ModelError": "voxtile.errors",
+    "PlanWish": "voxtile.preparation.plan",
+    "ReadPolicy": "voxtile.reading.scan",
+    "Recipe": "voxtile.training.recipe.recipe",
+    "RunSettings": "voxtile.run.case",
     "Volume": "voxtile.volume",
     "VoxtileError": "voxtile.errors",
+    "evaluate": "voxtile.run.evaluation",
     "load_bundle": "voxtile.models.bundle",
-    "read_volume": "voxtile.reading",
+    "read_volume": "voxtile.reading.channels",
     "run_manifest": "voxtile.batch.drive",
-    "score": "voxtile.scoring",
-    "segment": "voxtile.segmenter",
+    "score": "voxtile.scoring.score",
+    "segment": "voxtile.inference.segmenter",
     "train": "voxtile.training.drive",
-    "view": "voxtile.notebook",
-    "write_mask": "voxtile.nifti",
+    "view": "voxtile.report.notebook",
+    "write_mask": "voxtile.reading.nifti",
 }
 
 __all__ = [
     "BatchSettings",
     "Bundle",
     "CaseError",
+    "Label",
     "ManifestError",
+    "Measures",
+    "ModelError",
+    "PlanWish",
+    "ReadPolicy",
+    "Recipe",
+    "RunSettings",
     "Volume",
     "VoxtileError",
+    "evaluate",
     "load_bundle",
     "read_volume",
     "run_manifest",
@@ -70,3 +92,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'voxtile' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, so that completion shows them before they are imported."""
+    return [*__all__, "__version__"]

@@ -19,7 +19,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
-from voxtile.dicom import read_series
+from voxtile.reading.dicom import read_series
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from dicoms import make_slice, save

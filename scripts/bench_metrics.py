@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from voxtile.scoring import Measures, score
+from voxtile.scoring.score import Measures, score
 from voxtile.volume import Volume
 
 SPACING_MM = (0.8, 0.8, 2.0)

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from fetching.archive import unpack
+from fetching.download import alone, download
 
-from voxtile.archive import unpack
-from voxtile.cli_exit import explained
-from voxtile.download import alone, download
+from voxtile.cli.exit import explained
 from voxtile.errors import CaseError, EnvironmentFault, SourceError
-from voxtile.files import write_text
-from voxtile.nifti import survey_nifti
+from voxtile.machine.files import write_text
+from voxtile.reading.nifti import survey_nifti
 from voxtile.volume import grid_difference
 
 URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from voxtile.cli_exit import explained
+from voxtile.cli.exit import explained
 
 
 class Task(StrEnum):
@@ -23,7 +23,7 @@ def main(
 ) -> None:
     """Write scans, labels and a manifest of a synthetic cohort."""
     with explained():
-        from voxtile.phantom_cohorts import SPLITS, write_cohort
+        from cohorts.phantom_cohorts import SPLITS, write_cohort
 
         manifest = write_cohort(task.value, folder, seed=seed)
         splits = ", ".join(f"{count} {split}" for split, count in SPLITS)

@@ -4,7 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from bundles import write_bundle
 from hypothesis import settings
+from phantoms import ball
+
+from voxtile.reading.nifti import write_mask, write_volume
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("voxtile", deadline=None)
@@ -28,3 +32,31 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
     os.environ["VOXTILE_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory) -> bytes:
+    """A tiny real network: 3 channels in, 2 classes out."""
+    import keras
+
+    from voxtile.models.unet import build_unet
+
+    keras.utils.set_random_seed(0)
+    model = build_unet((None, None, 3), 2, filters=2, depth=2, normalisation="batch")
+    path = tmp_path_factory.mktemp("network") / "n.keras"
+    model.save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, network: bytes) -> Path:
+    """A bundle, one good case, and manifests."""
+    image, truth = ball()
+    write_volume(tmp_path / "a.nii.gz", image)
+    write_mask(tmp_path / "l.nii.gz", truth)
+    write_bundle(tmp_path / "model", network)
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    (tmp_path / "good.csv").write_text("case_id,image,label,split\na,a.nii.gz,l.nii.gz,val\n")
+    (tmp_path / "mixed.csv").write_text("case_id,image\na,a.nii.gz\nb,bad.nii.gz\n")
+    (tmp_path / "wrong.csv").write_text("case_id,image\na,a.nii.gz\na,none.nii.gz\n")
+    return tmp_path

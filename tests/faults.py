@@ -42,9 +42,9 @@ from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
-from voxtile.nifti import write_mask, write_volume
-from voxtile.plan import PlanWish
-from voxtile.run import RunSettings
+from voxtile.preparation.plan import PlanWish
+from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.run.case import RunSettings
 
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0
@@ -284,7 +284,7 @@ class CountedFile:
 
 @contextmanager
 def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
-    """Let the n-th write, fsync or rename of `voxtile.files` fail; yield the calls made."""
+    """Let the n-th write, fsync or rename of `voxtile.machine.files` fail; yield the calls made."""
     calls: list[str] = []
 
     def counted(name: str, real: Callable) -> Callable:
@@ -304,7 +304,7 @@ def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
             return file
         return CountedFile(file, counted("write", file.write))
 
-    import voxtile.files as files
+    import voxtile.machine.files as files
 
     with (
         mock.patch.object(files.os, "fdopen", fdopen),

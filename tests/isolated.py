@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from voxtile.errors import CaseError, Notice
-from voxtile.isolation import Workspace
-from voxtile.scan import Scan
+from voxtile.reading.isolation import Workspace
+from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 

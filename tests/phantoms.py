@@ -6,7 +6,7 @@ import numpy as np
 
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label, ModelSpec, Network
-from voxtile.phantom import Ellipsoid, centred_affine, draw
+from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.volume import Volume
 
 BALL = Ellipsoid((2.0, -1.0, 1.0), (9.0, 9.0, 9.0), 100, label=1)

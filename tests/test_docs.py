@@ -7,10 +7,11 @@ import pytest
 from typer.main import get_command
 
 import voxtile
-from voxtile import comparison, qc, report, summary
 from voxtile.cli import app
 from voxtile.models.spec import ModelSpec
-from voxtile.scoring import Measures
+from voxtile.report import comparison, qc, summary
+from voxtile.report import tables as report
+from voxtile.scoring.score import Measures
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])

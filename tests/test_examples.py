@@ -7,15 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from bundles import write_bundle
 from phantoms import ball
-from test_bundle import network, write_bundle
 from typer.main import get_command
 
 from voxtile.batch.cluster import JobSettings
 from voxtile.cli import app
-from voxtile.nifti import write_volume
-
-assert network  # a fixture
+from voxtile.reading.nifti import write_volume
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 ROOT = EXAMPLES.parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-READERS = ("nifti.py", "reading.py", "isolation.py", "dicom/*.py")
+READERS = ("reading/nifti.py", "reading/channels.py", "reading/isolation.py", "reading/dicom/*.py")
 # Where a run says that it did otherwise than planned.
 MENDERS = ("engines/*.py", "batch/drive.py")
 

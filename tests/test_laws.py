@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from voxtile.metrics import Overlap, count_overlaps
-from voxtile.nifti import read_nifti, write_mask
-from voxtile.planes import from_planes, neighbours, to_planes
-from voxtile.resampling import resamplers
-from voxtile.tiling import Padding, TileGrid, cut, stitch, tile_weight
+from voxtile.preparation.planes import from_planes, neighbours, to_planes
+from voxtile.preparation.resampling import resamplers
+from voxtile.preparation.tiling import Padding, TileGrid, cut, stitch, tile_weight
+from voxtile.reading.nifti import read_nifti, write_mask
+from voxtile.scoring.overlap import Overlap, count_overlaps
 from voxtile.volume import Axes, Volume, canonical, grid_difference, reorient
 
 ALL_AXES = [

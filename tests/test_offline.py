@@ -8,13 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from bundles import write_bundle
 from phantoms import ball
-from test_bundle import network, write_bundle
 
-from voxtile.nifti import write_volume
-from voxtile.phantom_dicom import write_series
-
-assert network  # a fixture
+from voxtile.phantoms.dicom import write_series
+from voxtile.reading.nifti import write_volume
 
 # Python imports this in every process that has its folder on the path: workers and decoders too.
 _SPY = """

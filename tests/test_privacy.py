@@ -3,50 +3,16 @@
 import gzip
 from pathlib import Path
 
-import pydicom
 import pytest
+from patients import MARKER, mark
 from phantoms import ball, make_bundle, threshold_model
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
 from typer.testing import CliRunner
 
 from voxtile import run_manifest
 from voxtile.cli import app
-from voxtile.phantom_dicom import write_series
-from voxtile.run import RunSettings
-from voxtile.scan import ReadPolicy
-
-MARKER = "ZEBRAFISH"
-TEXT = {"LO", "SH", "PN", "LT", "ST", "UT", "UC", "AE"}
-
-
-def mark(folder: Path) -> None:
-    """Plant the marker in every text tag, in private tags and in the file names of a series."""
-    for number, path in enumerate(sorted(folder.iterdir())):
-        dataset = pydicom.dcmread(path)
-        for element in dataset:
-            if element.VR in TEXT:
-                element.value = MARKER
-        for keyword in (
-            "PatientName",
-            "PatientID",
-            "PatientAddress",
-            "PatientComments",
-            "InstitutionName",
-            "OperatorsName",
-            "StudyDescription",
-            "SeriesDescription",
-            "ProtocolName",
-            "ImageComments",
-            "StationName",
-            "ReferringPhysicianName",
-            "AccessionNumber",
-        ):
-            dataset.add(DataElement(keyword, dictionary_VR(keyword), MARKER[:16]))
-        block = dataset.private_block(0x0029, f"{MARKER} 1.0", create=True)
-        block.add_new(0x10, "LO", MARKER)
-        dataset.save_as(folder / f"{MARKER}_{number:03d}.dcm", enforce_file_format=True)
-        path.unlink()
+from voxtile.phantoms.dicom import write_series
+from voxtile.reading.scan import ReadPolicy
+from voxtile.run.case import RunSettings
 
 
 @pytest.mark.parametrize("damage", ["none", "cut", "missing"])

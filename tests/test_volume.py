@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from voxtile.phantom import centred_affine
+from voxtile.phantoms.ellipsoids import centred_affine
 from voxtile.volume import Volume, canonical, grid_difference, is_sheared
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.models.spec import Label, NoScaling
-from voxtile.nifti import write_mask
-from voxtile.phantom import Ellipsoid, centred_affine, draw
-from voxtile.training.augmentation import Augmentation
-from voxtile.training.recipe import Recipe
+from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
+from voxtile.reading.nifti import write_mask
+from voxtile.training.fitting.augmentation import Augmentation
+from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Volume
 
 INNER = Label(value=2, name="core", color="#3cb44b")

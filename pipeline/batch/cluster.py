@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from voxtile.case_report import CaseReport
 from voxtile.errors import EnvironmentFault, ModelError, Notice
-from voxtile.memory import total_memory_mb
-from voxtile.run import Job
+from voxtile.machine.memory import total_memory_mb
+from voxtile.run.case import Job
+from voxtile.run_folder.case_report import CaseReport
 
 from .crew import Assignment, Crew, Limits, Loss
 from .events import Event, Listener

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.case_report import CaseReport
-from voxtile.child import Child
 from voxtile.errors import EnvironmentFault, ModelError, Notice
-from voxtile.run import Job
+from voxtile.machine.child import Child
+from voxtile.run.case import Job
+from voxtile.run_folder.case_report import CaseReport
 
 from .events import Event, Listener
 from .interrupt import Stop

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from voxtile.case_report import CaseReport
-from voxtile.progress import Progress, show_progress
+from voxtile.machine.progress import Progress, show_progress
+from voxtile.run_folder.case_report import CaseReport
 
 from .drive import RunResult
 from .events import Event

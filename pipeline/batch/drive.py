@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxtile.case import Case, read_manifest
-from voxtile.case_report import CaseReport, failed_report
 from voxtile.engines import CALLABLE, Model, choose_engine
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
-from voxtile.files import write_json
-from voxtile.fingerprint import content_hash
-from voxtile.journal import Journal
+from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
-from voxtile.memory import free_memory_mb
+from voxtile.machine.files import write_json
+from voxtile.machine.memory import free_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.plan import PLANNED_SHARE, PlanWish
-from voxtile.report import check_columns, is_column
-from voxtile.run import Job, RunSettings
-from voxtile.segmenter import make_plans
+from voxtile.preparation.plan import PLANNED_SHARE, PlanWish
+from voxtile.report.tables import check_columns
+from voxtile.run.case import Job, RunSettings
+from voxtile.run.journal import Journal
+from voxtile.run_folder.case_report import CaseReport, failed_report
+from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.lock import locked
+from voxtile.run_folder.shard import Shard
+from voxtile.scoring.columns import is_column
 from voxtile.version import __version__
 
 from . import folder, ledger
@@ -32,10 +35,8 @@ from .cluster import DaskCrew, connected
 from .crew import Crew, Limits, Loss
 from .events import Event, EventLog, Listener, News
 from .interrupt import Interrupted, Stop, listening
-from .lock import locked
 from .merge import forget_shards, refuse_mixed
 from .settings import BatchSettings, machine_cores
-from .shard import Shard
 from .tables import Tables
 from .worker import MENDABLE, do_case
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from voxtile.files import append_line, remove, write_json
 from voxtile.machine.clock import now
+from voxtile.machine.files import append_line, remove, write_json
 
 if TYPE_CHECKING:  # `status` answers without pandas
-    from voxtile.case_report import CaseReport
+    from voxtile.run_folder.case_report import CaseReport
 
 Kind = Literal[
     "run_started",

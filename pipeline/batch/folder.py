@@ -8,10 +8,9 @@ from pathlib import Path
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault
 from voxtile.export import clear_exports
-from voxtile.files import clear_temporary, remove, write_text
-from voxtile.nifti import channel_paths
-
-from .shard import Shard
+from voxtile.machine.files import clear_temporary, remove, write_text
+from voxtile.reading.nifti import channel_paths
+from voxtile.run_folder.shard import Shard
 
 _PARTS = ("masks", "cases")
 # Made when the first file is; nothing depends on them.

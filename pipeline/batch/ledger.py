@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.case_report import CaseReport, read_case_report
 from voxtile.errors import CaseError
-from voxtile.files import remove, write_text
-from voxtile.fingerprint import content_hash
-from voxtile.run import Job
+from voxtile.machine.files import remove, write_text
+from voxtile.run.case import Job
+from voxtile.run_folder.case_report import CaseReport, read_case_report
+from voxtile.run_folder.fingerprint import content_hash
 
 # Hashing releases the interpreter, and a disk is faster with a few readers.
 _READERS = 4

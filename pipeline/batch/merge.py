@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxtile.case_report import CaseReport, read_case_report
 from voxtile.errors import ManifestError
-from voxtile.files import remove, write_json
-from voxtile.run_facts import KEY
+from voxtile.machine.files import remove, write_json
+from voxtile.run_folder.case_report import CaseReport, read_case_report
+from voxtile.run_folder.facts import KEY
+from voxtile.run_folder.lock import locked
 
 from . import folder
 from .ledger import record_path
-from .lock import locked
 from .tables import Tables
 
 # What must be the same in every shard: all that decides a result.

@@ -4,9 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxtile.memory import total_memory_mb
-
-from .shard import Shard
+from voxtile.machine.memory import total_memory_mb
+from voxtile.run_folder.shard import Shard
 
 if TYPE_CHECKING:
     from .cluster import Cluster

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.errors import ManifestError
-from voxtile.run_facts import KEY, current_settings
-
-from .lock import holders
+from voxtile.run_folder.facts import KEY, current_settings
+from voxtile.run_folder.lock import holders
 
 _MOST_NAMED = 5
 

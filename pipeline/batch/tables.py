@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from voxtile.case_report import CaseReport
-from voxtile.report import write_reports
+from voxtile.report.tables import write_reports
+from voxtile.run_folder.case_report import CaseReport
 
 _EVERY_S = 10.0
 # Rebuilding takes longer as reports gather; it never takes more than this share of the time.

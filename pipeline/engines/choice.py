@@ -20,9 +20,9 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .engine import Engine, EngineName, Precision
-from .evidence import PACKAGES, accepted_precision
-from .exported import SOURCES, ensure
+from .measurements import PACKAGES, accepted_precision
 from .quantised import digest_name, quantised_digest
+from .translated import SOURCES, ensure
 
 _PROBE_S = 120.0
 

@@ -6,12 +6,12 @@ import numpy as np
 import onnxruntime
 
 from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.processors import thread_count
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .engine import Engine, Model
 from .fitting import adapted, check_shapes
-from .threads import thread_count
 
 onnxruntime.disable_telemetry_events()  # patient data lie here: nobody is told anything
 

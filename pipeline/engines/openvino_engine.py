@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.processors import thread_count
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .engine import Engine, Model, Precision
-from .exported import ensure
 from .fitting import adapted, check_shapes
 from .quantised import digest_name, quantised, quantised_digest
-from .threads import thread_count
+from .translated import ensure
 
 # `import openvino` would tell its makers of it. Patient data lie here: nobody is told anything.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

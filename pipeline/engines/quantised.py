@@ -14,12 +14,12 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from voxtile.machine.cache import cache_folder
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .cache import cache_folder
-from .exported import MODEL
-from .kept import sound
+from .kept_networks import sound
+from .translated import MODEL
 
 # Another number whenever the way of making them changes.
 _FORMAT = 1

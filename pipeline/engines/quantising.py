@@ -12,10 +12,10 @@ from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .exported import MODEL, ensure
-from .kept import alone, keep
+from .kept_networks import alone, keep
 from .openvino_engine import read
 from .quantised import quantised_place
+from .translated import MODEL, ensure
 
 _LONGEST_S = 3600.0
 

@@ -10,7 +10,7 @@ import re
 import shutil
 
 from voxtile.errors import CaseError, Notice
-from voxtile.files import replacing, write_json, write_text
+from voxtile.machine.files import replacing, write_json, write_text
 from voxtile.version import __version__
 from voxtile.volume import Volume
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from voxtile.errors import Notice
 from voxtile.models.spec import Label
-from voxtile.nifti import write_mask
+from voxtile.reading.nifti import write_mask
 from voxtile.volume import Volume
 
 from .finished import Finished

@@ -19,11 +19,11 @@ from pydicom.sequence import Sequence as Items
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from voxtile.dicom import SourceSlice, read_sources
 from voxtile.errors import CaseError, Notice
-from voxtile.files import replacing
+from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
-from voxtile.reference import on_grid_of
+from voxtile.reading.dicom import SourceSlice, read_sources
+from voxtile.reading.reference import on_grid_of
 from voxtile.version import __version__
 from voxtile.volume import Volume
 

@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from voxtile.case import Case
-from voxtile.case_report import read_case_report
 from voxtile.errors import CaseError, ManifestError
-from voxtile.fingerprint import content_hash
 from voxtile.models.spec import Label
-from voxtile.nifti import read_nifti
-from voxtile.reading import policy_of, scan_paths
-from voxtile.reference import integral
-from voxtile.run_facts import KEY, current_settings
-from voxtile.scan import ReadPolicy
+from voxtile.reading.channels import policy_of, scan_paths
+from voxtile.reading.nifti import read_nifti
+from voxtile.reading.reference import integral
+from voxtile.reading.scan import ReadPolicy
+from voxtile.run_folder.case_report import read_case_report
+from voxtile.run_folder.facts import KEY, current_settings
+from voxtile.run_folder.fingerprint import content_hash
 from voxtile.volume import Volume
 
 

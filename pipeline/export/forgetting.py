@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from voxtile.errors import CaseError
-from voxtile.files import clear_temporary, remove
+from voxtile.machine.files import clear_temporary, remove
 from voxtile.models.spec import Label
 
 from .bids import bids_entities

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from voxtile.errors import EnvironmentFault
-from voxtile.inference import Watch
+from voxtile.inference.infer import Watch
+from voxtile.machine.scratch import ScratchArray
 from voxtile.models.spec import ModelSpec, View
-from voxtile.nifti import write_volume
-from voxtile.planes import slice_axis, to_planes
-from voxtile.scratch import ScratchArray
+from voxtile.preparation.planes import slice_axis, to_planes
+from voxtile.reading.nifti import write_volume
 from voxtile.volume import Volume, canonical_axes
 
 from .finished import Finished
@@ -43,7 +43,7 @@ def keeping_probabilities(
         Its voxels do not matter.
     spec : ModelSpec
     view : View
-        Of the planes that pass, from `voxtile.inference.deciding_view`.
+        Of the planes that pass, from `voxtile.inference.infer.deciding_view`.
     formats : sequence of str
         Those of `KINDS` among them are written; without any, planes pass by.
     """

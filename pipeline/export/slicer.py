@@ -12,7 +12,7 @@ import numpy as np
 from isal import igzip
 
 from voxtile.errors import Notice
-from voxtile.files import replacing
+from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.volume import Volume
 

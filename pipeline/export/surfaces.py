@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from voxtile.errors import Notice
-from voxtile.files import replacing
+from voxtile.machine.files import replacing
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxtile.errors import Notice
-from voxtile.files import remove, replacing, write_text
+from voxtile.machine.files import remove, replacing, write_text
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from voxtile.errors import ManifestError
-from voxtile.files import write_json, write_text
+from voxtile.machine.files import write_json, write_text
 
 from .names import find_files
 from .source import Found, read_json
@@ -144,8 +144,8 @@ def detect(source: Path) -> Source:
     if (source / "dataset_description.json").is_file() or _has_subjects(source):
         return "bids"
     files = find_files(source)
-    from voxtile.nifti import is_nifti_name
-    from voxtile.reading import is_dicom
+    from voxtile.reading.channels import is_dicom
+    from voxtile.reading.nifti import is_nifti_name
 
     nifti = any(is_nifti_name(path) for path in files)
     dicom = any(not is_nifti_name(path) and is_dicom(path) for path in files)

@@ -13,20 +13,17 @@ from typing import Any, Literal
 import numpy as np
 
 from voxtile.case import Case, examine_manifest
-from voxtile.dicom import annotation_file
 from voxtile.errors import CaseError, Notice
 from voxtile.label_values import label_values
+from voxtile.machine.at_once import in_order
 from voxtile.models.spec import ModelSpec
-from voxtile.reading import (
-    read_channels,
-    survey_channels,
-)
-from voxtile.reference import integral, on_grid_of, read_label_map, read_reference
-from voxtile.report import is_column
-from voxtile.scan import ReadPolicy
+from voxtile.reading.channels import read_channels, survey_channels
+from voxtile.reading.dicom import annotation_file
+from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
+from voxtile.reading.scan import ReadPolicy
+from voxtile.scoring.columns import is_column
 from voxtile.volume import Volume, canonical
 
-from .readers import in_order
 from .source import listed
 
 OnCase = Callable[[int, int], None]

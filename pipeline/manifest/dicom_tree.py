@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.dicom import catalogue
 from voxtile.errors import ManifestError
+from voxtile.machine.at_once import in_order
+from voxtile.reading.dicom import catalogue
 
 from .names import find_files
-from .readers import in_order
 from .source import Found, Identity, listed
 
 # So many files are asked for at once: progress is seen, and a reply stays small.

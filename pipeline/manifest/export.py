@@ -15,12 +15,12 @@ import numpy as np
 
 from voxtile.case import Case, read_manifest
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
-from voxtile.files import write_json
 from voxtile.label_values import label_values
-from voxtile.nifti import write_mask, write_volume
-from voxtile.reading import policy_of, read_scan
-from voxtile.reference import integral, on_grid_of, read_label_map
-from voxtile.scan import ReadPolicy
+from voxtile.machine.files import write_json
+from voxtile.reading.channels import policy_of, read_scan
+from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.reading.reference import integral, on_grid_of, read_label_map
+from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
 
 from . import datalist, nnunet

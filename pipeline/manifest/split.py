@@ -11,7 +11,7 @@ from typing import get_args
 
 from voxtile.case import Split, examine_manifest
 from voxtile.errors import ManifestError
-from voxtile.files import write_text
+from voxtile.machine.files import write_text
 
 from .dealing import Unit, deal, equal_shares, unit_name
 from .source import listed

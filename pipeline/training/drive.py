@@ -10,26 +10,26 @@ from time import monotonic
 from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case, read_manifest
-from voxtile.domain import describe_scan, training_domain
-from voxtile.files import write_text
-from voxtile.fingerprint import content_hash
+from voxtile.machine.files import write_text
+from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec
-from voxtile.progress import Progress, show_progress
+from voxtile.report.domain import describe_scan, training_domain
+from voxtile.run_folder.fingerprint import content_hash
+from voxtile.training.bundle.tensorboard import scalar_events
+from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
+from voxtile.training.data.plane_stacks import store_planes
+from voxtile.training.data.splits import absent_labels, check_values, split_cases
+from voxtile.training.data.stored_cases import describe_cases, notice_lines, store_cases
+from voxtile.training.folds.folds import Fold
+from voxtile.training.recipe.recipe import Recipe
+from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe
+from voxtile.training.recipe.rules import Reasons, settle
+from voxtile.training.recipe.spec import make_spec
+from voxtile.training.recipe.speed import fitting_rate
+from voxtile.training.recipe.warm_start import check_output, continued, seen_words, warm_start_facts
 
-from .fingerprint import Fingerprint, take_fingerprint
-from .folds import Fold
-from .plane_stacks import store_planes
-from .recipe import Recipe
-from .recipe_file import dump_recipe, read_recipe
-from .rules import Reasons, settle
-from .spec import make_spec
-from .speed import fitting_rate
-from .splits import absent_labels, check_values, split_cases
-from .stored_cases import describe_cases, notice_lines, store_cases
-from .tensorboard import scalar_events
-from .warm_start import check_output, continued, seen_words, warm_start_facts
 from .workfolder import hold_same, publish, remembered, sweep, working_folder
 
 # In the working folder: every choice, once made.
@@ -107,7 +107,7 @@ def train(
         Where the manifest's relative paths begin.
     recipe : Recipe, optional
         What is left open in it follows the rules of
-        `voxtile.training.rules.settle`.
+        `voxtile.training.recipe.rules.settle`.
     init : str or Path, optional
         A bundle whose weights the networks begin with; its channels and
         labels must be those of the training.
@@ -222,10 +222,10 @@ def train(
             stacks.append(store_planes(case, plan.recipe, work))
             shown.advance()
 
-        from .choosing import choose
-        from .networks import histories
-        from .packing import provenance, write_bundle
-        from .side_by_side import at_a_time, fit_networks
+        from voxtile.training.bundle.packing import provenance, write_bundle
+        from voxtile.training.choosing.choosing import choose
+        from voxtile.training.fitting.networks import histories
+        from voxtile.training.fitting.side_by_side import at_a_time, fit_networks
 
         count = len(plan.spec.networks)
         together = at_a_time(plan.recipe, count)
@@ -342,8 +342,8 @@ def _in_some_precision(
     if place.exists():
         return plan
     if plan.recipe.precision is None:
-        from .networks import build_network
-        from .precision import choose_precision
+        from voxtile.training.fitting.networks import build_network
+        from voxtile.training.recipe.precision import choose_precision
 
         shown.begin("measuring precisions", 1)
         network = build_network(plan.spec, plan.recipe, 0, start)

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from voxtile.batch.lock import locked
 from voxtile.errors import EnvironmentFault, ManifestError
-from voxtile.files import clear_temporary, remove, write_json
+from voxtile.machine.files import clear_temporary, remove, write_json
+from voxtile.run_folder.lock import locked
 
 _IDENTITY = "training.json"
 _PUBLISHED = "published"

@@ -105,7 +105,7 @@ def train_keras(folder: str, batch: int, size: int, precision: str) -> tuple[Wor
 
 def write_ours(path: str, slices: int) -> tuple[Work, dict[str, Any]]:
     """Write a .nii.gz with voxtile, synced to disk."""
-    from voxtile.nifti import write_volume
+    from voxtile.reading.nifti import write_volume
     from voxtile.volume import Volume
 
     volume = Volume(scan(slices), np.eye(4), (1, 1))
@@ -122,7 +122,7 @@ def write_nibabel(path: str, slices: int) -> tuple[Work, dict[str, Any]]:
 
 def read_ours(path: str) -> tuple[Work, dict[str, Any]]:
     """Read a .nii.gz with voxtile, to the end of its stream, checksum included."""
-    from voxtile.nifti import read_nifti
+    from voxtile.reading.nifti import read_nifti
 
     return lambda: read_nifti(Path(path)).volume.array, {}
 

@@ -51,7 +51,7 @@ class Network:
 
 def segmenter(folder: Path, way: Way) -> Callable[[np.ndarray], np.ndarray]:
     """Return what turns a scan, int16 of shape (i, j, k), into a label map."""
-    from voxtile.segmenter import load_segmenter
+    from voxtile.inference.segmenter import load_segmenter
     from voxtile.volume import Volume
 
     bundle, plans, engine = _chosen(folder, way)
@@ -109,9 +109,9 @@ def case_record(out: Path, case_id: str) -> dict[str, Any]:
 def _chosen(folder: Path, way: Way) -> tuple[Any, Any, Any]:
     """Return a bundle, its plans and the engine."""
     from voxtile.engines import Wish, choose_engine
+    from voxtile.inference.segmenter import make_plans
     from voxtile.models.bundle import load_bundle
-    from voxtile.plan import PlanWish
-    from voxtile.segmenter import make_plans
+    from voxtile.preparation.plan import PlanWish
 
     bundle = load_bundle(folder)
     tile = None if way.tile is None else (way.tile, way.tile)

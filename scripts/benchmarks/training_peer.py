@@ -22,8 +22,8 @@ def keras_step(
     """Return one step of `voxtile.training`, which also clips, and keeps means of the weights."""
     from voxtile.models.backend import keras
     from voxtile.models.unet import build_unet
-    from voxtile.training.learner import Learner
-    from voxtile.training.recipe import Recipe
+    from voxtile.training.fitting.learner import Learner
+    from voxtile.training.recipe.recipe import Recipe
 
     network = build_unet(
         (None, None, 1),

@@ -1,0 +1,244 @@
+"""Networks to other programs and from them: ONNX, OpenVINO and SavedModel out, ONNX and Keras in.
+
+What comes in is checked more than what is already here: its bytes as every
+bundle's, and then that it does what its spec says, on trial tiles.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from voxtile.engines import Engine, load_models
+from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.files import write_text
+from voxtile.models.bundle import Bundle, bundle_name, load_bundle
+from voxtile.models.spec import ModelSpec, Network, parse_spec
+
+from .translated import ask_child, ensure
+from .trial_tiles import trial_tiles
+
+Format = Literal["onnx", "openvino", "savedmodel"]
+
+_NEEDS = {"onnx": ("tf2onnx", "onnxruntime"), "openvino": ("openvino",), "savedmodel": ()}
+# How far the probabilities of a pixel may be from 1, in all.
+_SUM_TOLERANCE = 1e-3
+
+
+def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
+    """Write the networks of a bundle for other programs, compared with Keras.
+
+    Parameters
+    ----------
+    name : str or Path
+        Name of a shipped bundle, or a folder.
+    form : {"onnx", "openvino", "savedmodel"}
+    out : Path
+        New folder: ``<network>.onnx``, ``<network>.xml`` with ``.bin``, or a
+        folder ``<network>``; and ``spec.json``, ``README.md`` and ``LICENSE``.
+        With "onnx" it is a bundle again.
+
+    Returns
+    -------
+    list of Path
+        What was written for each network.
+
+    Raises
+    ------
+    ModelError
+        If the bundle or a translation is refused.
+    EnvironmentFault
+        If a package is missing, or the disk refuses.
+    """
+    if form not in get_args(Format):
+        raise ValueError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
+    bundle = load_bundle(name)
+    if bundle.others:
+        raise ModelError(f"{bundle.name} are several models; export one after the other")
+    for package in _NEEDS[form]:
+        if find_spec(package) is None:
+            raise EnvironmentFault(f'{package} is not installed; pip install "voxtile[{form}]"')
+    with _new_folder(out) as work:
+        written = [_export(bundle, network, form, work) for network in bundle.spec.networks]
+        spec = bundle.spec
+        if form == "onnx":
+            networks = [
+                network.model_copy(update={"file": path.name, "sha256": _digest(path)})
+                for network, path in zip(spec.networks, written, strict=True)
+            ]
+            spec = spec.model_copy(update={"networks": tuple(networks)})
+        write_text(work / "spec.json", spec.dump())
+        for other in ("README.md", "LICENSE"):
+            if (bundle.folder / other).is_file():
+                shutil.copyfile(bundle.folder / other, work / other)
+        if form == "onnx":
+            load_bundle(work)
+    return [out / path.name for path in written]
+
+
+def import_model(file: Path, spec: Path, out: Path) -> Bundle:
+    """Make a bundle of a 2D network that was trained elsewhere.
+
+    Parameters
+    ----------
+    file : Path
+        ``.onnx`` or ``.keras``.
+    spec : Path
+        ``spec.json``. Its `networks` may be left out, or have one entry
+        without `file` and `sha256`: views (default axial), layout, output.
+    out : Path
+        New folder. The bundle has its name, whatever the spec says: a spec
+        that was copied from another model would name that one.
+
+    Returns
+    -------
+    Bundle
+
+    Raises
+    ------
+    ModelError
+        If the network is refused, or does not do what the spec says.
+    ValueError
+        If no bundle can be called like the folder.
+    """
+    called = bundle_name(out)
+    if file.suffix not in (".onnx", ".keras"):
+        raise ModelError(
+            f"{file.name} must be .onnx or .keras; pickles (.pt, .pth), .h5 and SavedModel are "
+            "refused because loading them can run code: export ONNX from the program that wrote it"
+        )
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read ({error.strerror})") from error
+    name = f"network{file.suffix}"
+    filled = _filled(spec, called, name, hashlib.sha256(content).hexdigest())
+    with _new_folder(out) as work:
+        (work / name).write_bytes(content)
+        write_text(work / "spec.json", filled.dump())
+        write_text(work / "README.md", _card(filled, file.name))
+        try:
+            _try(load_bundle(work), file.name)
+        except ModelError as error:
+            raise ModelError(str(error).replace(str(work / name), file.name)) from error
+    return load_bundle(out)
+
+
+def _export(bundle: Bundle, network: Network, form: str, work: Path) -> Path:
+    """Write one network; return its file or folder."""
+    stem = Path(network.file).stem
+    if network.file.endswith(".onnx"):
+        if form != "onnx":
+            raise ModelError(f"{network.file} is ONNX already, which other programs read as it is")
+        (work / network.file).write_bytes(bundle.read_network(network))
+        return work / network.file
+    if form == "openvino":
+        source = ensure(bundle, network)
+        for suffix in (".xml", ".bin"):
+            shutil.copyfile(source.with_suffix(suffix), work / f"{stem}{suffix}")
+        return work / f"{stem}.xml"
+    answer = ask_child(form, bundle, network, work)
+    if "refused" in answer:
+        raise ModelError(str(answer["refused"]).partition("; use --engine")[0])
+    return work / (f"{stem}.onnx" if form == "onnx" else stem)
+
+
+def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
+    """Return a spec of another name, whose one network is the file at hand."""
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} must be a JSON object, as docs/model-bundle.md describes")
+    networks = content.get("networks", [{}])
+    if not isinstance(networks, list) or len(networks) != 1 or not isinstance(networks[0], dict):
+        raise ModelError(f"{path} must have one network, because one file is imported")
+    network = {"views": ["axial"], **networks[0], "file": name, "sha256": digest}
+    return parse_spec(json.dumps({**content, "name": called, "networks": [network]}), str(path))
+
+
+def _try(bundle: Bundle, name: str) -> None:
+    """Refuse a network that does not do what its spec says, on trial tiles."""
+    (network,) = bundle.spec.networks
+    if network.file.endswith(".onnx") and find_spec("onnxruntime") is None:
+        raise EnvironmentFault('onnxruntime is not installed; pip install "voxtile[onnx]"')
+    engine = Engine("onnx" if network.file.endswith(".onnx") else "keras")
+    (model,) = load_models(bundle, engine)
+    tiles = trial_tiles(bundle.spec, 2)
+    try:
+        answer = model(tiles)
+    except Exception as error:  # of a runtime
+        raise ModelError(
+            f"{name} cannot judge tiles of {bundle.spec.tile} ({type(error).__name__}); is the "
+            "spec's tile or layout right?"
+        ) from error
+    wanted = (*tiles.shape[:3], bundle.spec.output_channels)
+    if answer.shape != wanted:
+        raise ModelError(f"{name} gave shape {answer.shape} for trial tiles; {wanted} was needed")
+    if not np.isfinite(answer).all():
+        raise ModelError(f"{name} gave NaN or infinite values for trial tiles")
+    low, high = float(answer.min()), float(answer.max())
+    off = np.abs(answer.sum(axis=-1, dtype=np.float64) - 1).max()
+    soft = bundle.spec.activation == "softmax"
+    if low < -_SUM_TOLERANCE or high > 1 + _SUM_TOLERANCE or (soft and off > _SUM_TOLERANCE):
+        raise ModelError(
+            f"{name} gave values from {low:.3g} to {high:.3g}"
+            + (f", whose sum over the classes is up to {off:.2g} from 1" if soft else "")
+            + f": no {bundle.spec.activation} probabilities. If they are logits, give the network "
+            'in the spec "output": "logits"'
+        )
+
+
+def _card(spec: ModelSpec, source: str) -> str:
+    """Return the README.md of an imported bundle."""
+    labels = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
+    return f"""# {spec.name}
+
+{spec.description or "A 2D network that was trained elsewhere."}
+
+    voxtile run MANIFEST {spec.name} --out DIR
+
+(a shipped bundle goes by its name, any other by the path of its folder)
+
+Imported from `{source}` by `voxtile models import`; nothing of its training is known here. Say \
+where it comes from and how it was tested, and add its LICENSE, before you pass this bundle on.
+
+| value | label |
+|---|---|
+{labels}
+
+Research use only. Not a medical device; not for diagnosis or treatment.
+"""
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `out` when the block ends well."""
+    if out.exists():
+        raise ModelError(f"{out} exists; name a new folder")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    except OSError as error:
+        raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
+    try:
+        yield work
+        work.chmod(0o755)
+        work.rename(out)
+    except OSError as error:
+        raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

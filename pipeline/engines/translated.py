@@ -1,0 +1,150 @@
+"""The cache of exported networks: each ``.keras`` file is translated once, checked, and kept.
+
+    <cache>/networks/<key>/
+      model.xml, model.bin    the network as OpenVINO reads it
+      entry.json              SHA-256 of both, how far it is from Keras; or why it was refused
+
+The key is made of all that decides the translation: the network's bytes, and
+the versions of what reads and writes. An ``.onnx`` network needs none, but is
+checked as well, against ONNX Runtime. Translating needs TensorFlow, which
+takes 600 MB and seconds to start, so a process of its own does it: one that
+runs OpenVINO never imports it.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.cache import cache_folder
+from voxtile.machine.lifeline import command
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import Network
+
+from .kept_networks import alone, keep, sound
+
+# Most difference of a probability from Keras' in float32, for an export to be used.
+TOLERANCE = 1e-4
+MODEL = "model.xml"
+# What an export is made and checked with, by the kind of network.
+SOURCES = {
+    ".keras": ("openvino", "keras", "tensorflow"),
+    ".onnx": ("openvino", "onnxruntime"),
+}
+
+# Another number whenever the way of exporting changes.
+_FORMAT = 1
+_EXPORT_S = 600.0
+
+
+def ensure(bundle: Bundle, network: Network) -> Path:
+    """Return the exported network, made and checked now unless it is there and sound.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    network : Network
+        One of the bundle's. An ``.onnx`` one is only checked.
+
+    Returns
+    -------
+    Path
+        ``model.xml``, with ``model.bin`` beside it.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be translated, or says something else than Keras does.
+    EnvironmentFault
+        If the process that translates cannot run, or there is no room.
+    """
+    folder = cache_folder() / "networks"
+    place = folder / _key(network)
+    entry = sound(place)
+    if entry is None:
+        with alone(folder, 2 * _EXPORT_S):
+            # Another process may have made it while we waited.
+            try:
+                entry = sound(place) or keep(
+                    place, lambda work: ask_child("openvino", bundle, network, work)
+                )
+            except EnvironmentFault as error:
+                other = "onnx" if network.file.endswith(".onnx") else "keras"
+                raise EnvironmentFault(f"{error}; use --engine {other}") from error
+    if "refused" in entry:
+        raise ModelError(str(entry["refused"]))
+    return place / MODEL
+
+
+def _key(network: Network) -> str:
+    """Return the name under which an export is kept."""
+    parts = [str(_FORMAT), network.sha256]
+    for package in SOURCES[Path(network.file).suffix]:
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"{package} none")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
+    """Let a process of its own translate a network.
+
+    Parameters
+    ----------
+    form : {"openvino", "onnx", "savedmodel"}
+    bundle : Bundle
+    network : Network
+    folder : Path
+        Gets the files.
+
+    Returns
+    -------
+    dict
+        "difference", how far it is from its reference; or "refused", why.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the process cannot run, dies, or has not enough memory: nothing that
+        says something of the network, so it is never kept as a refusal.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        # The one backend whose graph OpenVINO reads; another is no reason to go without.
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    program = command("from voxtile.engines.translating import serve; serve()")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program],
+            input=pickle.dumps((form, bundle, network, folder)),
+            env=environment,
+            capture_output=True,
+            timeout=_EXPORT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentFault(
+            f"{network.file} could not be exported ({type(error).__name__})"
+        ) from error
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        lines = done.stderr.decode(errors="replace").splitlines()
+        raise EnvironmentFault(
+            f"the process that exports {network.file} died (exit code {done.returncode}"
+            f"{', ' + lines[-1][:200] if lines else ''})"
+        ) from error
+    if "fault" in answer:
+        raise EnvironmentFault(str(answer["fault"]))
+    return answer

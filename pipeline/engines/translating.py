@@ -1,0 +1,206 @@
+"""From one program's format to another's, and proof that both say the same.
+
+The work of a child process: it needs Keras on TensorFlow, whose graph every
+converter reads, whatever backend the user has chosen.
+"""
+
+import json
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxtile.errors import ModelError
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import Network
+
+from .engine import Engine, Model
+from .fallback import is_out_of_memory
+from .translated import MODEL, TOLERANCE
+from .trial_tiles import trial_tiles
+
+# Read by ONNX Runtime, OpenVINO, TensorRT and DirectML of the last years alike.
+_OPSET = 17
+
+
+def serve() -> None:
+    """Live as the child: a request on standard input, an answer on standard output."""
+    # What libraries print must not meet the answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = pickle.load(sys.stdin.buffer)  # from the parent: trusted
+    answers.write(json.dumps(answer(*request)) + "\n")
+    answers.close()
+
+
+def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
+    """Return what `export` came to, for the parent.
+
+    Returns
+    -------
+    dict
+        "difference"; or "refused", why this network is not translated; or
+        "fault", why it could not be tried: memory ran out, which another time
+        may not.
+    """
+    try:
+        return {"difference": export(form, bundle, network, folder)}
+    except ModelError as error:
+        if any(map(is_out_of_memory, _causes(error))):
+            return {"fault": f"memory ran out while {network.file} was translated to {form}"}
+        return {"refused": str(error)}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what caused it, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
+    """Write a ``.keras`` network in another format, and compare what both say.
+
+    Parameters
+    ----------
+    form : {"openvino", "onnx", "savedmodel"}
+        An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime.
+    bundle : Bundle
+    network : Network
+    folder : Path
+        Gets ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel
+        ``<name>``.
+
+    Returns
+    -------
+    float
+        Largest difference of a probability from the reference's, on a trial
+        tile of the spec's size.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be built or translated, or both differ by more
+        than `TOLERANCE`.
+    """
+    name = network.file  # not its folder: a refusal is kept, and holds for every copy
+    if name.endswith(".onnx"):
+        from . import onnx_engine
+
+        reference: Model = onnx_engine.OnnxModel(bundle.read_network(network), Engine("onnx"))
+        other = "ONNX Runtime"
+    else:
+        from . import keras_engine
+
+        model = keras_engine.build(bundle, network)
+        reference, other = (lambda tiles: np.asarray(model(tiles, training=False))), "Keras"
+    try:
+        if other == "Keras":
+            translated = _WRITERS[form](model, folder, Path(name).stem)
+        else:
+            from . import openvino_engine
+
+            translated = openvino_engine.open_model(bundle.read_network(network), _OPENVINO)
+    except ModelError:
+        raise
+    except Exception as error:  # converters raise anything
+        raise ModelError(
+            f"{name} cannot be translated to {form} ({type(error).__name__}); use --engine "
+            f"{'keras' if other == 'Keras' else 'onnx'}"
+        ) from error
+    tiles = trial_tiles(bundle.spec)
+    if network.layout == "channels_first":
+        tiles = np.ascontiguousarray(np.moveaxis(tiles, 3, 1))
+    difference = float(np.abs(translated(tiles) - reference(tiles)).max())
+    if not difference <= TOLERANCE:  # NaN too
+        raise ModelError(
+            f"{name} says something else as {form} than in {other} (values differ by up to "
+            f"{difference:.2g}, at most {TOLERANCE:g} is allowed); use --engine "
+            f"{'keras' if other == 'Keras' else 'onnx'}"
+        )
+    return difference
+
+
+_OPENVINO = Engine("openvino")
+
+
+def _as_openvino(model: Any, folder: Path, _: str) -> Model:
+    """Write a Keras model for OpenVINO, and return it read back."""
+    from . import openvino_engine
+
+    openvino_engine.write(_function(model).get_concrete_function(), folder / MODEL)
+    return openvino_engine.open_model(folder / MODEL, _OPENVINO)
+
+
+def _as_onnx(model: Any, folder: Path, name: str) -> Model:
+    """Write a Keras model as ONNX, and return it read back."""
+    import onnx
+    import tf2onnx
+
+    from . import onnx_engine
+
+    proto, _ = tf2onnx.convert.from_function(
+        _function(model), input_signature=_signature(model), opset=_OPSET
+    )
+    # The converter declares a second set of operators that it does not use.
+    used = [entry for entry in proto.opset_import if not entry.domain]
+    del proto.opset_import[:]
+    proto.opset_import.extend(used)
+    for given, wanted in ((proto.graph.input[0], "tiles"), (proto.graph.output[0], "answers")):
+        _rename(proto.graph, given.name, wanted)
+    for part, sizes in ((proto.graph.input[0], "n r c"), (proto.graph.output[0], "n r c")):
+        for size, letter in zip(part.type.tensor_type.shape.dim, sizes.split(), strict=False):
+            if not size.dim_value:
+                size.dim_param = {"n": "tiles", "r": "rows", "c": "columns"}[letter]
+    path = folder / f"{name}.onnx"
+    onnx.save(proto, path)
+    return onnx_engine.OnnxModel(path.read_bytes(), Engine("onnx"))
+
+
+def _as_savedmodel(model: Any, folder: Path, name: str) -> Model:
+    """Write a Keras model as a SavedModel, and return it read back."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.model = model  # its variables are saved with it
+    module.serve = _function(model)
+    path = str(folder / name)
+    tf.saved_model.save(module, path, signatures={"serving_default": module.serve})
+    loaded = tf.saved_model.load(path)
+    return lambda tiles: np.asarray(loaded.serve(tiles))
+
+
+_WRITERS = {"openvino": _as_openvino, "onnx": _as_onnx, "savedmodel": _as_savedmodel}
+
+
+def _function(model: Any) -> Any:
+    """Return a Keras model as a TensorFlow function: float32 in and out, any number of tiles."""
+    import tensorflow as tf
+
+    return tf.function(
+        lambda tiles: model(tiles, training=False), input_signature=_signature(model)
+    )
+
+
+def _signature(model: Any) -> list[Any]:
+    """Return what a model takes."""
+    import tensorflow as tf
+
+    return [tf.TensorSpec(model.input_shape, tf.float32, name="tiles")]
+
+
+def _rename(graph: Any, before: str, after: str) -> None:
+    """Rename an input or output of an ONNX graph."""
+    for part in (*graph.input, *graph.output):
+        if part.name == before:
+            part.name = after
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name == before:
+                    names[place] = after

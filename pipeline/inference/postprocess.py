@@ -1,0 +1,177 @@
+"""Mask -> cleaner mask: labels share no plane, small parts go, holes close.
+
+What is done to which label stands in the spec (`voxtile.models.spec.Division`
+and `Cleaning`); a spec that names nothing leaves every mask as it is.
+
+    mask  ->  divided by planes (`voxtile.inference.division`)
+      |
+      v
+    parts of each label's region  ->  small ones become 0
+      ^                                       |
+      +--  holes take the value around them --+     until nothing changes
+      |
+      v
+    divided again: a hole across a border took one value; what that changes is cleaned again
+
+All of it happens in 3D, on the mask's own grid, on the finished label map: with
+overlapping regions that is after every label was written, so a removed voxel
+becomes 0, whatever was written under it.
+
+One region at a time, cropped to the box that holds it: nothing is made that is
+larger than the mask, beside one number for each voxel of a box where holes are
+looked for.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from voxtile.label_values import label_values, region_box
+from voxtile.models.spec import Cleaning, Division, ModelSpec
+from voxtile.scoring.components import find_components
+from voxtile.volume import Volume, canonical_axes
+
+from .division import divide
+
+_FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
+# Volumes are sums of voxels: a part of exactly the least volume must not fall to a rounding error.
+_ROUNDING = 1e-9
+# How often a cleaned mask is divided again at most. Two do for all masks that were tried, but a
+# removed part may be a hole that is filled, divided and removed again without end.
+_DIVISIONS = 4
+
+
+def clean(mask: Volume, spec: ModelSpec) -> Volume:
+    """Return a mask without the parts and holes that the spec removes, divided as it says.
+
+    Parts are connected over faces, edges and corners (26-neighbourhood, as
+    `components_pred` of a report counts them), and belong to a label's region:
+    to its value, or for overlapping regions to any of its values. Parts as
+    large as the last one that is kept are kept, too.
+
+    A hole is a stretch of background, connected over faces, that touches
+    neither the border of the scan nor any value that is not of the region. It
+    takes the commonest value around it (the smaller of two as common).
+
+    Parameters
+    ----------
+    mask : Volume of uint8 or uint16, shape (i, j, k)
+        In any orientation; an oblique or sheared grid has voxels of
+        ``|det affine|`` mm3.
+    spec : ModelSpec
+
+    Returns
+    -------
+    Volume
+        On the same grid, in the same storage order. No value that `mask` does
+        not have; cleaning it again changes nothing. `mask` itself where there
+        is nothing to do.
+
+    Examples
+    --------
+    >>> from voxtile.models.spec import Label, ModelSpec, Network
+    >>> spec = ModelSpec(
+    ...     name="x", tile=(8, 8), activation="sigmoid",
+    ...     labels=(Label(value=1, name="organ", color="#ff0000"),),
+    ...     networks=(Network(file="x.keras", sha256="0" * 64, views=("axial",)),),
+    ...     postprocess=(Cleaning(label=1, largest=1),),
+    ... )
+    >>> clean(Volume(np.array([[[1, 1, 0, 1]]], np.uint8), np.eye(4)), spec).array.tolist()
+    [[[1, 1, 0, 0]]]
+    """
+    if not spec.postprocess and not spec.divisions:
+        return mask
+    values = {label.value: label.values for label in spec.labels}
+    closed = [values[step.label] for step in spec.postprocess if step.fill_holes]
+    array = np.array(mask.array, order="K")
+    canonical = canonical_axes(mask.affine).apply(array)
+    divide(canonical, spec.divisions)
+    # The last axis contiguous, which finding parts is fastest along.
+    turned = array.transpose(np.argsort(np.abs(array.strides), stable=True)[::-1])
+    voxel_mm3 = 1000 * mask.voxel_volume_ml
+    # Removing a part of one region may open a hole, or divide what another region is made of.
+    # It ends: every removal leaves fewer stretches of equal value, and filling adds none.
+    for _ in range(_DIVISIONS):
+        while any(
+            [
+                *(
+                    _remove_parts(turned, values[step.label], step, voxel_mm3)
+                    for step in spec.postprocess
+                ),
+                *(_fill_holes(turned, region) for region in closed),
+            ]
+        ):
+            pass
+        # A hole across a division's border was filled with one value, on both sides of it.
+        if not _divide_again(canonical, spec.divisions):
+            break
+    return mask.with_array(array)
+
+
+def _divide_again(array: np.ndarray, divisions: Sequence[Division]) -> bool:
+    """Divide a cleaned mask by planes; return whether that changed it."""
+    if not divisions:
+        return False
+    before = array.copy()
+    divide(array, divisions)
+    return not np.array_equal(array, before)
+
+
+def _remove_parts(
+    array: np.ndarray, region: Sequence[int], step: Cleaning, voxel_mm3: float
+) -> bool:
+    """Set the parts of a region that are not to stay to 0; return whether there were any."""
+    if step.largest is None and not step.smallest_mm3:
+        return False
+    box = region_box(array, region)
+    if box is None:
+        return False
+    crop = array[box]
+    parts = find_components(np.ascontiguousarray(np.isin(crop, region)))
+    voxels = parts.voxels
+    stays = voxels * voxel_mm3 >= step.smallest_mm3 * (1 - _ROUNDING)
+    if step.largest is not None:
+        last = np.sort(voxels)[::-1][min(step.largest, parts.count) - 1]
+        stays &= voxels >= last
+    if stays.all():
+        return False
+    goes = ~stays[parts.component]
+    # A run is +1 where it starts and -1 where it stops, which is still on its line.
+    edges = np.zeros((*crop.shape[:2], crop.shape[2] + 1), np.int8)
+    edges.reshape(-1)[parts.runs.starts[goes]] = 1
+    edges.reshape(-1)[parts.runs.stops[goes]] = -1
+    crop[np.cumsum(edges, axis=-1, dtype=np.int8)[..., :-1] > 0] = 0
+    return True
+
+
+def _fill_holes(array: np.ndarray, region: Sequence[int]) -> bool:
+    """Close the holes of a region; return whether there were any."""
+    box = region_box(array, region)
+    if box is None:
+        return False
+    crop = array[box]
+    # A background that reaches a face of the region's box leads out of it: no hole.
+    stretches, count = ndimage.label(crop == 0)
+    inside = np.ones(count + 1, bool)
+    inside[0] = False
+    for axis in range(3):
+        for face in (0, -1):
+            inside[np.unique(stretches.take(face, axis))] = False
+    if not inside.any():
+        return False
+    places = np.argwhere(inside[stretches])
+    # A row for each stretch that is inside, a column for each value that occurs.
+    row = np.cumsum(inside) - 1
+    values = np.array(label_values(crop), crop.dtype)
+    column = np.zeros(int(values[-1]) + 1, np.intp)
+    column[values] = np.arange(values.size)
+    of = row[stretches[tuple(places.T)]]
+    around = np.zeros((np.count_nonzero(inside), values.size), np.int64)
+    for step in _FACES:
+        np.add.at(around, (of, column[crop[tuple((places + step).T)]]), 1)
+    around[:, 0] = 0  # background
+    holes = around[:, ~np.isin(values, region)].sum(axis=1) == 0
+    filled = holes[of]
+    crop[tuple(places[filled].T)] = values[around.argmax(axis=1)][of[filled]]
+    return bool(filled.any())

@@ -1,0 +1,83 @@
+"""Add up what several views say of one volume, in bounded memory.
+
+Each view judges planes of its own, so their mean is known only when all have
+been heard, voxel by voxel. The sums are kept in 16 bits, and in a file where
+memory is short: neither depends on what is free, so masks do not either.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.errors import EnvironmentFault
+from voxtile.machine.scratch import ScratchArray
+from voxtile.models.spec import View
+from voxtile.preparation.planes import to_planes
+from voxtile.volume import Shape3D
+
+# A probability of 1; the room above it is for what rounding adds, half a step for each view.
+_ONE = 65000
+# The view in which sums are read; any would do.
+_READ: View = "axial"
+
+
+class Accumulator:
+    """Sums of probabilities over a canonical volume, each within 1e-5 for each view added.
+
+    Parameters
+    ----------
+    shape : (i, j, k)
+        Of the canonical volume.
+    classes : int
+    room_mb : float
+        Most memory that it may take, in MB (10^6 bytes); beyond that it is a
+        file that is never seen in its folder.
+    scratch : Path, optional
+        Where that file is; the system's folder for temporary files unless given.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk has no room for it.
+    """
+
+    def __init__(
+        self, shape: Shape3D, classes: int, *, room_mb: float, scratch: Path | None = None
+    ) -> None:
+        size = int(np.prod(shape)) * classes * 2
+        self._file: ScratchArray | None = None
+        if size <= room_mb * 1e6:
+            self._sums: np.ndarray = np.zeros((*shape, classes), np.uint16)
+            return
+        try:
+            self._file = ScratchArray((*shape, classes), np.uint16, scratch)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{scratch or tempfile.gettempdir()} has no room for the sums of several views, "
+                f"{size / 1e6:.0f} MB ({error.strerror}); free some space"
+            ) from error
+        self._sums = self._file.array
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the sums are in a file."""
+        return self._file is not None
+
+    def add(self, view: View, share: float, planes: Iterable[np.ndarray]) -> None:
+        """Add a view's probabilities, float32 in [0, 1]; the shares of all views sum to 1."""
+        for sums, plane in zip(to_planes(self._sums, view), planes, strict=True):
+            sums += (plane * np.float32(share * _ONE) + np.float32(0.5)).astype(np.uint16)
+            self._let_go()
+
+    def planes(self) -> Iterator[np.ndarray]:
+        """Yield the sums of each axial plane, float32, shape (rows, columns, classes)."""
+        for sums in to_planes(self._sums, _READ):
+            yield sums * np.float32(1 / _ONE)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep no more of a file in memory than the plane at hand."""
+        if self._file is not None:
+            self._file.let_go()

@@ -1,0 +1,173 @@
+"""Write a file whole or not at all: every write of voxtile goes through here.
+
+A temporary name in the same folder, fsync, rename, fsync of the folder: after
+a crash at any moment there is the old file or the new one, never a torn one.
+What a crash may leave is a temporary file, which `clear_temporary` removes.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from voxtile.errors import EnvironmentFault
+
+_TEMPORARY = ".tmp"
+# What a file system answers that cannot sync a folder, and need not.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+@contextmanager
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made where it is missing.
+    private : bool, default False
+        Whether only the user may read it, whatever the umask.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk refuses; `path` is then as it was.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if not private:
+            temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _fault(path, error) from error
+    finally:
+        if temporary is not None:
+            # On a broken disk this fails too, and the first error is the one to tell.
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write `text` as UTF-8, whole or not at all; for the user's eyes only where `private`."""
+    with replacing(path, private=private) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a file of lines, in one write.
+
+    After a crash the last line may be torn; the next one begins a new line
+    all the same.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A link that somebody planted under the name is not followed.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(path, flags, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            content = (("\n" if torn else "") + line + "\n").encode()
+            if os.write(handle, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _fault(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file where there is one.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} cannot be removed ({error.strerror or error}); check permissions"
+        ) from error
+
+
+def refuse_source(source: Path, out: Path) -> None:
+    """Refuse to write over what is read, under whatever name.
+
+    Raises
+    ------
+    ValueError
+        If `out` is the same file as `source`.
+    """
+    # Through links of either kind; a path that leads nowhere is no source's.
+    if source.exists() and out.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the scan itself, which would be lost; name another file")
+
+
+def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
+    """Remove what writers that were killed left in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    names : container of str, optional
+        Only what was to become one of these files; all unless given. Nobody
+        may be writing them.
+    """
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        # .<name>.<random>.tmp, and the random part has no dot.
+        if names is None or path.name[1:].rsplit(".", 2)[0] in names:
+            remove(path)
+
+
+def _fault(path: Path, error: OSError) -> EnvironmentFault:
+    """Return what a write that failed means."""
+    return EnvironmentFault(
+        f"{path} cannot be written ({error.strerror or error}); "
+        "check free space and permissions, then run the same command again"
+    )
+
+
+def _umask() -> int:
+    """Return the process's umask; temporary files are private until they are renamed."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the file system lets a folder be synced."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written but not read
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,458 @@
+"""How fast a model runs on this machine: measured now, never looked up.
+
+Three things side by side: the network alone on tiles of the planned size,
+whole cases stage by stage, and the machine's own matrix multiplication, which
+says what the network could reach at best.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from voxtile.batch.drive import chosen_cases, with_memory
+from voxtile.batch.settings import BatchSettings, machine_cores
+from voxtile.case import Case
+from voxtile.engines import Engine, Model, choose_engine
+from voxtile.engines.engine import Precision
+from voxtile.errors import CaseError
+from voxtile.inference.segmenter import Segmenter, make_plans
+from voxtile.machine.memory import free_memory_mb, total_memory_mb
+from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.cost import Cost, network_cost
+from voxtile.models.spec import ModelSpec
+from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
+from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.run.case import Job, RunSettings, attempt_case
+from voxtile.run.journal import Journal
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.volume import Shape3D
+
+from .workload import Grid, Pass, passes, survey_grid
+
+# Of a measurement of batches, in seconds, and how many there are at least and at most.
+_BUDGET_S = 2.0
+_LEAST, _MOST = 3, 50
+# Rows and columns of the matrices that are multiplied; a GPU is not filled by the smaller ones.
+_MATRIX, _GPU_MATRIX = 2048, 8192
+_PHANTOM_SHAPE: Shape3D = (128, 128, 64)
+_PHANTOM_SPACING_MM = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Repeated measurements of one thing.
+
+    Parameters
+    ----------
+    median, least, most : float
+    count : int
+    """
+
+    median: float
+    least: float
+    most: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Return the spread of at least one value."""
+        return cls(median(values), min(values), max(values), len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpeed:
+    """One network on batches of one shape.
+
+    Parameters
+    ----------
+    tile : (rows, columns)
+    batch : int
+    first_s : float
+        Seconds of the first batch, in which the engine prepares for the shape.
+    batch_s : Spread
+        Seconds of each further one.
+    """
+
+    tile: tuple[int, int]
+    batch: int
+    first_s: float
+    batch_s: Spread
+
+    @property
+    def pixel_s(self) -> float:
+        """Seconds for each pixel."""
+        return self.batch_s.median / (self.batch * self.tile[0] * self.tile[1])
+
+    @property
+    def tiles_per_s(self) -> Spread:
+        """Tiles in a second."""
+        slow, fast = self.batch / self.batch_s.most, self.batch / self.batch_s.least
+        return Spread(self.batch / self.batch_s.median, slow, fast, self.batch_s.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What was measured.
+
+    Parameters
+    ----------
+    model : str
+    scans : str
+        Which scans, for people.
+    engine : Engine
+    machine : dict
+        Processor, cores, memory, load before the measurement, versions.
+    load_s : float
+        Seconds to load the networks.
+    network : NetworkSpeed
+        The first network on the tiles that most of the work is done with.
+    network_gflops : float or None
+        Its arithmetic in a second, in 10^9 operations; None where the
+        network's graph is not known.
+    matrix_gflops : Spread
+        The same of a matrix multiplication in the same precision (float32
+        where the networks are int8), on the same device and threads.
+    stages_s : dict of str to Spread
+        Seconds of each stage of a case.
+    case_s : Spread
+        Seconds of a whole case.
+    tiles_per_s, voxels_per_s : Spread
+        Of whole cases.
+    peak_memory_mb : float or None
+        Largest resident memory of this process during a case, in MB.
+    failed : tuple of str
+        Cases that could not be done, with the reason.
+    """
+
+    model: str
+    scans: str
+    engine: Engine
+    machine: dict[str, Any]
+    load_s: float
+    network: NetworkSpeed
+    network_gflops: float | None
+    matrix_gflops: Spread
+    stages_s: dict[str, Spread]
+    case_s: Spread
+    tiles_per_s: Spread
+    voxels_per_s: Spread
+    peak_memory_mb: float | None
+    failed: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        """The network's arithmetic as a share of what a matrix multiplication reaches."""
+        if self.network_gflops is None:
+            return None
+        return self.network_gflops / self.matrix_gflops.median
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as a JSON value."""
+        return {
+            **asdict(self),
+            "engine": self.engine.facts(),
+            "network": {**asdict(self.network), "tiles_per_s": asdict(self.network.tiles_per_s)},
+            "share_of_matrix_multiplication": self.share,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it for people."""
+        machine = self.machine
+        yield f"{self.model} on {self.scans}"
+        yield (
+            f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; "
+            f"{self.engine} ({self.engine.reason})"
+        )
+        if machine["load"] > 0.5 * machine["cores"]:
+            yield "warning: the machine is busy with other things; these figures are too low"
+        speed = self.network
+        rows, columns = speed.tile
+        yield f"loading     {self.load_s:.2f} s"
+        yield (
+            f"network     {_spread(speed.tiles_per_s)} tiles/s ({rows}x{columns}, "
+            f"{speed.batch} at once; the first batch {speed.first_s:.2f} s)"
+        )
+        if self.network_gflops is not None and self.share is not None:
+            yield (
+                f"arithmetic  {figure(self.network_gflops)} GFLOP/s, {self.share:.0%} of the "
+                f"{matrix_precision(self.engine)} matrix multiplication's "
+                f"{_spread(self.matrix_gflops)}"
+            )
+        yield f"whole case  {_spread(self.tiles_per_s)} tiles/s"
+        yield f"            {_spread(self.voxels_per_s)} voxels/s"
+        yield f"            {_spread(self.case_s)} s"
+        for name, seconds in self.stages_s.items():
+            yield f"  {name:<12}{_spread(seconds)} s"
+        if self.peak_memory_mb is not None:
+            yield f"memory      {self.peak_memory_mb:,.0f} MB at the peak"
+        for sentence in self.failed:
+            yield f"failed: {sentence}"
+
+
+def run_benchmark(
+    model: str | Path | Bundle = "hippocampus",
+    manifest: str | Path | None = None,
+    *,
+    root: str | Path | None = None,
+    settings: RunSettings | None = None,
+    most_cases: int = 5,
+    repeats: int = 3,
+) -> Benchmark:
+    """Measure a model on this machine.
+
+    Parameters
+    ----------
+    model : str, Path or Bundle
+    manifest : str or Path, optional
+        Cases to measure with; a phantom of 128 x 128 x 64 voxels of 1 mm unless
+        given.
+    root : str or Path, optional
+        Where the manifest's relative paths begin.
+    settings : RunSettings, optional
+    most_cases : int
+        So many of the manifest's cases, spread over it.
+    repeats : int
+        How often each case is done, after one warm-up.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has problems.
+    CaseError
+        If no case could be done.
+    ModelError
+        If the bundle is refused.
+    EnvironmentFault
+        If the engine or the device is not there.
+    """
+    if most_cases < 1 or repeats < 1:
+        raise ValueError(f"cases {most_cases} and repeats {repeats} must be at least 1")
+    settings = settings or RunSettings()
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    machine = machine_facts()
+    plans = make_plans(bundle, with_memory(settings.plan, BatchSettings()))
+    engine = choose_engine(bundle, settings.engine)
+    with tempfile.TemporaryDirectory(prefix="voxtile-bench-") as folder:
+        job = Job(bundle, plans, settings, Path(folder, "out"), engine)
+        if manifest is None:
+            cases: tuple[Case, ...] = (_phantom(Path(folder), bundle.spec),)
+            shown = " x ".join(map(str, _PHANTOM_SHAPE))
+            scans = f"a phantom of {shown} voxels, {repeats} times"
+        else:
+            found = chosen_cases(manifest, root, settings)
+            cases = tuple(found[:: -(-len(found) // most_cases)])
+            scans = f"{len(cases)} of {len(found)} cases, {repeats} times each"
+        begin = time.perf_counter()
+        segmenter = job.load()
+        load_s = time.perf_counter() - begin
+        done, failed = _whole_cases(cases, job, segmenter, repeats)
+    if not done:
+        raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
+    work = [(report, grid, _passes(grid, job)) for report, grid in done]
+    heaviest = max((one for _, _, steps in work for one in steps), key=lambda step: step.pixels)
+    index = heaviest.networks[0]
+    member = segmenter.members[heaviest.member]
+    speed = time_network(
+        member.models[index], heaviest.tiling.tile, heaviest.tiling.batch, member.spec
+    )
+    cost = cost_of_network(bundle, heaviest.member, index)
+    return Benchmark(
+        model=bundle.name,
+        scans=scans,
+        engine=engine,
+        machine=machine,
+        load_s=load_s,
+        network=speed,
+        network_gflops=None if cost is None else cost.flops / speed.pixel_s / 1e9,
+        matrix_gflops=matrix_gflops(engine),
+        stages_s={
+            name: Spread.of([report.timings_s[name] for report, _, _ in work])
+            for name in work[0][0].timings_s
+        },
+        case_s=Spread.of([report.seconds for report, _, _ in work]),
+        tiles_per_s=Spread.of(
+            [sum(step.tiles for step in steps) / report.seconds for report, _, steps in work]
+        ),
+        voxels_per_s=Spread.of([grid.voxels / report.seconds for report, grid, _ in work]),
+        peak_memory_mb=max(
+            (report.peak_memory_mb for report, _, _ in work if report.peak_memory_mb is not None),
+            default=None,
+        ),
+        failed=tuple(failed),
+    )
+
+
+def time_network(
+    model: Model,
+    tile: tuple[int, int],
+    batch: int,
+    spec: ModelSpec,
+    *,
+    budget_s: float = _BUDGET_S,
+) -> NetworkSpeed:
+    """Return how fast a network judges batches of one shape; they hold noise.
+
+    Parameters
+    ----------
+    model : Model
+    tile : (rows, columns)
+    batch : int
+    spec : ModelSpec
+    budget_s : float
+        About how long to measure, after the first batch.
+    """
+    tiles = np.random.default_rng(0).standard_normal(
+        (batch, *tile, spec.input_channels), np.float32
+    )
+
+    def once() -> None:
+        np.asarray(model(tiles))
+
+    first_s, batch_s = time_calls(once, budget_s)
+    return NetworkSpeed(tile, batch, first_s, batch_s)
+
+
+def time_calls(call: Callable[[], None], budget_s: float = _BUDGET_S) -> tuple[float, Spread]:
+    """Return the seconds of the first call, and those of further ones for about `budget_s`."""
+    begin = time.perf_counter()
+    call()
+    first_s = time.perf_counter() - begin
+    seconds: list[float] = []
+    until = time.perf_counter() + budget_s
+    while len(seconds) < _LEAST or (len(seconds) < _MOST and time.perf_counter() < until):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return first_s, Spread.of(seconds)
+
+
+def matrix_gflops(engine: Engine) -> Spread:
+    """Return what a matrix multiplication reaches, in 10^9 operations a second.
+
+    On a processor in float32 it is NumPy's (BLAS), else that of Keras' backend.
+    No library of ours multiplies matrices of int8, so for these it is float32's.
+
+    Parameters
+    ----------
+    engine : Engine
+        Its precision and device count.
+    """
+    size = _MATRIX if engine.device == "cpu" else _GPU_MATRIX
+    call: Callable[[], None]
+    if engine.device == "cpu" and matrix_precision(engine) == "float32":
+        one, other = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
+        out = np.empty_like(one)
+
+        def call() -> None:
+            np.matmul(one, other, out=out)
+
+    else:
+        from voxtile.engines.keras_engine import multiplier
+
+        call = multiplier(size, engine)
+    _, seconds = time_calls(call)
+    work = 2 * size**3 / 1e9
+    return Spread(work / seconds.median, work / seconds.most, work / seconds.least, seconds.count)
+
+
+def matrix_precision(engine: Engine) -> Precision:
+    """Return the precision of the matrix multiplication that an engine is held against."""
+    return "float32" if engine.precision == "int8" else engine.precision
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return what a figure means nothing without."""
+    return {
+        "processor": _processor(),
+        "cores": machine_cores(),
+        "load": os.getloadavg()[0],
+        "memory_mb": round(total_memory_mb()),
+        "free_memory_mb": round(free_memory_mb()),
+        "platform": platform.platform(),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+    }
+
+
+def cost_of_network(bundle: Bundle, member: int, index: int) -> Cost | None:
+    """Return what a network of a member of a bundle costs; None where its graph is not known."""
+    one = bundle.members[member]
+    return network_cost(one, one.spec.networks[index])
+
+
+def _whole_cases(
+    cases: Sequence[Case], job: Job, segmenter: Segmenter, repeats: int
+) -> tuple[list[tuple[CaseReport, Grid]], list[str]]:
+    """Return the report of each case and repeat with its grid, and why others failed."""
+    done: list[tuple[CaseReport, Grid]] = []
+    failed: list[str] = []
+    for case in cases:
+        # The first time compiles for the sizes of this case, so it does not count.
+        reports = [attempt_case(case, job, segmenter, Journal()) for _ in range(1 + repeats)]
+        reason = next((report.reason for report in reports if report.reason is not None), None)
+        if reason is not None:
+            failed.append(f"{case.case_id}: {reason}")
+            continue
+        grid = survey_grid(case, job.bundle.spec.channels, job.settings.policy)
+        done += [(report, grid) for report in reports[1:]]
+    return done, failed
+
+
+def _passes(grid: Grid, job: Job) -> list[Pass]:
+    """Return what a case asks of the model."""
+    specs = [one.spec for one in job.bundle.members]
+    return list(passes(grid.shape, grid.spacing_mm, list(zip(specs, job.plans, strict=True))))
+
+
+def _phantom(folder: Path, spec: ModelSpec) -> Case:
+    """Write a scan with an ellipsoid for each label, and return its case."""
+    affine = centred_affine(_PHANTOM_SHAPE, _PHANTOM_SPACING_MM)
+    solids = [
+        Ellipsoid((0, 0, 0), (60 / (1 + place), 50 / (1 + place), 30 / (1 + place)), 400, label)
+        for place, label in enumerate(label.value for label in spec.labels)
+        if label <= 255  # a phantom's truth is uint8
+    ]
+    image, truth = draw(_PHANTOM_SHAPE, affine, solids, noise=40)
+    write_mask(folder / "truth.nii.gz", truth)
+    images = []
+    for channel in spec.channels:
+        path = folder / f"{channel}.nii.gz"
+        write_volume(path, image)
+        images.append((channel, path))
+    return Case("phantom", tuple(images), folder / "truth.nii.gz")
+
+
+def _processor() -> str:
+    """Return the name of the processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _spread(values: Spread) -> str:
+    """Return a median with the least and most."""
+    return f"{figure(values.median)} ({figure(values.least)} to {figure(values.most)})"
+
+
+def figure(value: float) -> str:
+    """Return a number with three digits, or all before the point.
+
+    Examples
+    --------
+    >>> figure(0.01234), figure(12.34), figure(349123.4)
+    ('0.0123', '12.3', '349,123')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,463 @@
+"""What a run would do and cost, before it is done.
+
+Which planes, tiles and how much arithmetic follow from headers alone. Seconds
+and memory follow from trials on this machine: some batches of tiles through
+the networks, and one case with everything but the networks (a rehearsal).
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from voxtile.batch.drive import chosen_cases, with_memory
+from voxtile.batch.settings import BatchSettings, machine_cores
+from voxtile.case import Case
+from voxtile.engines import Engine, choose_engine
+from voxtile.errors import CaseError, Notice
+from voxtile.inference.segmenter import make_plans
+from voxtile.machine.at_once import in_order
+from voxtile.machine.memory import resident_memory_mb
+from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.run.case import Job, RunSettings
+
+from .benchmark import NetworkSpeed, figure
+from .trials import Rates, network_costs, rehearse
+from .workload import Grid, Pass, passes, survey_grid
+
+# Sizes of planes that a screen has room for.
+_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSize:
+    """All planes of one size, in one view, of one member.
+
+    Parameters
+    ----------
+    model : str
+        Name of the member.
+    view : View
+    plane : (least, most)
+        Sizes as scanned, (rows, columns).
+    spacing_mm : (least, most)
+        As scanned, (rows, columns).
+    resampled : (rows, columns)
+        What is tiled, in pixels.
+    tile, grid, overlap : (rows, columns)
+    batch : int
+    cases, planes, tiles : int
+    gflop : float or None
+        Arithmetic of all of them, in 10^9 operations.
+    seconds : float
+        Of the networks, predicted.
+    """
+
+    model: str
+    view: str
+    plane: tuple[tuple[int, int], tuple[int, int]]
+    spacing_mm: tuple[tuple[float, float], tuple[float, float]]
+    resampled: tuple[int, int]
+    tile: tuple[int, int]
+    grid: tuple[int, int]
+    overlap: tuple[int, int]
+    batch: int
+    cases: int
+    planes: int
+    tiles: int
+    gflop: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaseForecast:
+    """What one case would cost.
+
+    Parameters
+    ----------
+    case_id : str
+    network_s : float
+        Seconds in the networks.
+    rest_s : float or None
+        Seconds of all else; None where no case could be rehearsed.
+    memory_mb : float
+        Peak resident memory of the process, in MB (10^6 bytes).
+    """
+
+    case_id: str
+    network_s: float
+    rest_s: float | None
+    memory_mb: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the case, the worker's start not among them."""
+        return self.network_s + (self.rest_s or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do and cost.
+
+    Parameters
+    ----------
+    model : str
+    engine : Engine
+    planned_mb : float
+        Memory that one process plans with, in MB (10^6 bytes).
+    workers : int
+    sizes : tuple of PlaneSize
+        Those with the most work first.
+    cases : tuple of CaseForecast
+        In the manifest's order.
+    unreadable : tuple of (case_id, Notice)
+        Cases that would fail, as far as headers tell.
+    start_s : float
+        Seconds until a worker has started and loaded the networks.
+    first_s : float
+        Seconds in which the engine prepares for every shape of a batch.
+    base_mb : float
+        Resident memory before the first case.
+    trials : tuple of NetworkSpeed
+        What the seconds follow from.
+    rehearsed : str or None
+        The case whose reading, writing and scoring was timed.
+    seconds : float
+        Of the whole run.
+    gflop : float or None
+    """
+
+    model: str
+    engine: Engine
+    planned_mb: float
+    workers: int
+    sizes: tuple[PlaneSize, ...]
+    cases: tuple[CaseForecast, ...]
+    unreadable: tuple[tuple[str, Notice], ...]
+    start_s: float
+    first_s: float
+    base_mb: float
+    trials: tuple[NetworkSpeed, ...]
+    rehearsed: str | None
+    seconds: float
+    gflop: float | None
+
+    @property
+    def memory_mb(self) -> float:
+        """Peak resident memory of all workers together, in MB."""
+        at_once = min(self.workers, len(self.cases))
+        return sum(sorted((case.memory_mb for case in self.cases), reverse=True)[:at_once])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as a JSON value."""
+        return {
+            **asdict(self),
+            "engine": self.engine.facts(),
+            "unreadable": [
+                {"case_id": case_id, **asdict(reason)} for case_id, reason in self.unreadable
+            ],
+            "memory_mb": self.memory_mb,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it for people."""
+        yield f"model: {self.model}"
+        yield f"engine: {self.engine} ({self.engine.reason or 'as asked for'})"
+        yield f"memory: {self.planned_mb:,.0f} MB planned for each of {_workers(self.workers)}"
+        yield from _table(self.sizes[:_ROWS])
+        if len(self.sizes) > _ROWS:
+            yield f"and {len(self.sizes) - _ROWS} more sizes (all with --json)"
+        planes = sum(size.planes for size in self.sizes)
+        tiles = sum(size.tiles for size in self.sizes)
+        work = "arithmetic not known" if self.gflop is None else f"{figure(self.gflop)} GFLOP"
+        yield f"{len(self.cases)} cases, {planes} planes, {tiles} tiles, {work}"
+        for case_id, reason in self.unreadable:
+            yield f"would fail: {case_id}: {reason}"
+        if not self.cases:
+            return
+        slowest = max(self.cases, key=lambda case: case.seconds)
+        largest = max(self.cases, key=lambda case: case.memory_mb)
+        rest = (
+            "reading, writing and scoring not counted: no case could be rehearsed"
+            if slowest.rest_s is None
+            else f"{figure(slowest.rest_s)} s beside them, as {self.rehearsed} takes by its voxels"
+        )
+        yield (
+            f"slowest case: {slowest.case_id}, {duration(slowest.seconds)} "
+            f"({figure(slowest.network_s)} s in the networks; {rest})"
+        )
+        yield (
+            f"start: {figure(self.start_s)} s to load, {figure(self.first_s)} s for the "
+            "first batch of each shape"
+        )
+        yield f"most memory: {largest.case_id}, {largest.memory_mb:,.0f} MB"
+        yield (
+            f"whole run with {_workers(self.workers)}: {duration(self.seconds)}, "
+            f"{self.memory_mb:,.0f} MB"
+        )
+
+
+def make_forecast(
+    manifest: str | Path,
+    model: str | Path | Bundle,
+    *,
+    root: str | Path | None = None,
+    settings: RunSettings | None = None,
+    workers: int = 1,
+    on_case: Callable[[int, int], None] | None = None,
+) -> Forecast:
+    """Say what a run would do and cost.
+
+    Parameters
+    ----------
+    manifest : str or Path
+    model : str, Path or Bundle
+    root : str or Path, optional
+        Where the manifest's relative paths begin.
+    settings : RunSettings, optional
+        As the run will have them.
+    workers : int
+        Worker processes of the run.
+    on_case : callable, optional
+        Called with (headers read, all cases).
+
+    Returns
+    -------
+    Forecast
+        Sizes, tiles and arithmetic are what a run does, but for tiles that a
+        bundle's `background` leaves out. Seconds and memory are predictions.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has problems.
+    ModelError
+        If the bundle is refused.
+    EnvironmentFault
+        If the engine or the device is not there.
+    """
+    settings = settings or RunSettings()
+    workers = max(1, workers)
+    cases = chosen_cases(manifest, root, settings)
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    wish = with_memory(settings.plan, BatchSettings(workers=workers))
+    plans = make_plans(bundle, wish)
+    engine = choose_engine(bundle, settings.engine)
+    grids, unreadable = _survey(cases, bundle, settings, on_case)
+    members = [(one.spec, plan) for one, plan in zip(bundle.members, plans, strict=True)]
+    steps = {
+        case.case_id: list(passes(grid.shape, grid.spacing_mm, members)) for case, grid in grids
+    }
+    with tempfile.TemporaryDirectory(prefix="voxtile-plan-") as folder:
+        job = Job(bundle, plans, settings, Path(folder), engine)
+        begin = time.perf_counter()
+        segmenter = job.load()
+        load_s = time.perf_counter() - begin
+        rehearsed = rehearse(grids, job, segmenter)
+    base_mb = resident_memory_mb()
+    rates = Rates(segmenter, network_costs(bundle))
+    rates.measure([step for found in steps.values() for step in found])
+    forecasts = tuple(
+        CaseForecast(
+            case.case_id,
+            network_s=sum(map(rates.seconds, steps[case.case_id])),
+            rest_s=None if rehearsed is None else rehearsed[1] * grid.voxels,
+            memory_mb=base_mb
+            + _memory_mb(grid, steps[case.case_id], bundle, rates, plans[0].room_mb()),
+        )
+        for case, grid in grids
+    )
+    sizes = _sizes(steps, bundle, rates)
+    first_s = rates.first_seconds([step for found in steps.values() for step in found])
+    cores = machine_cores()
+    at_once = max(1, min(workers, len(forecasts)))
+    # Workers share the processors, so that only what uses one of them alone runs side by side.
+    beside = sum(case.rest_s or 0.0 for case in forecasts) / min(at_once, cores)
+    python_s = _python_s()
+    starting = python_s + (python_s + load_s + first_s) * max(1.0, at_once / cores)
+    known = [size.gflop for size in sizes if size.gflop is not None]
+    return Forecast(
+        model=bundle.name,
+        engine=engine,
+        planned_mb=plans[0].room_mb(),
+        workers=workers,
+        sizes=sizes,
+        cases=forecasts,
+        unreadable=unreadable,
+        start_s=python_s + load_s,
+        first_s=first_s,
+        base_mb=base_mb,
+        trials=tuple(rates.trials),
+        rehearsed=None if rehearsed is None else rehearsed[0],
+        seconds=starting + beside + sum(case.network_s for case in forecasts),
+        gflop=sum(known) if len(known) == len(sizes) else None,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them.
+
+    Examples
+    --------
+    >>> duration(0.52), duration(95), duration(7260)
+    ('0.52 s', '1 min 35 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{figure(seconds)} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _workers(count: int) -> str:
+    """Return how many workers there are."""
+    return f"{count} worker" + ("s" if count != 1 else "")
+
+
+def _python_s() -> float:
+    """Return the seconds in which a process of a run starts, without networks."""
+    begin = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-P", "-c", "import voxtile.batch.worker"],
+        capture_output=True,
+        check=False,
+    )
+    return time.perf_counter() - begin
+
+
+def _survey(
+    cases: Sequence[Case],
+    bundle: Bundle,
+    settings: RunSettings,
+    on_case: Callable[[int, int], None] | None,
+) -> tuple[list[tuple[Case, Grid]], tuple[tuple[str, Notice], ...]]:
+    """Return the grid of each case that can be read, and why others cannot."""
+
+    def grid_of(case: Case) -> Grid | Notice:
+        try:
+            return survey_grid(case, bundle.spec.channels, settings.policy)
+        except CaseError as error:
+            return Notice(error.code, error.sentence)
+
+    grids: list[tuple[Case, Grid]] = []
+    unreadable = []
+    found = in_order(grid_of, cases)
+    for number, (case, grid) in enumerate(zip(cases, found, strict=True), start=1):
+        if isinstance(grid, Grid):
+            grids.append((case, grid))
+        else:
+            unreadable.append((case.case_id, grid))
+        if on_case is not None:
+            on_case(number, len(cases))
+    return grids, tuple(unreadable)
+
+
+def _memory_mb(
+    grid: Grid, steps: Sequence[Pass], bundle: Bundle, rates: Rates, room_mb: float
+) -> float:
+    """Return what a case takes beside the process: image, mask, planes, sums of views, a batch."""
+    spec = bundle.spec
+    mask = grid.voxels * (1 if max(label.value for label in spec.labels) <= 255 else 2) / 1e6
+    views = {step.view for step in steps}
+    sums = grid.voxels * spec.output_channels * 2 / 1e6 if len(views) > 1 else 0.0
+    planes = max(
+        # Stitched, resampled, and as decided.
+        (2 * _area(step.resampled) + _area(step.plane)) * spec.output_channels * 4 / 1e6
+        for step in steps
+    )
+    return (
+        grid.image_mb
+        + mask
+        + planes
+        + (sums if sums <= room_mb else 0.0)
+        + max(rates.memory_mb(step) + _ahead_mb(step, bundle) for step in steps)
+    )
+
+
+def _ahead_mb(step: Pass, bundle: Bundle) -> float:
+    """Return what a second batch takes that waits, judged, while the first one is stitched."""
+    if not step.tiling.ahead:
+        return 0.0
+    spec = bundle.members[step.member].spec
+    values = spec.input_channels + spec.output_channels
+    return step.tiling.batch * _area(step.tiling.tile) * values * 4 / 1e6
+
+
+def _area(size: tuple[int, int]) -> int:
+    """Return the pixels of a plane."""
+    return size[0] * size[1]
+
+
+def _sizes(steps: dict[str, list[Pass]], bundle: Bundle, rates: Rates) -> tuple[PlaneSize, ...]:
+    """Return the passes of all cases, those of one size together."""
+    together: dict[Any, list[Pass]] = {}
+    for step in (step for found in steps.values() for step in found):
+        together.setdefault((step.member, step.view, step.resampled), []).append(step)
+    sizes = []
+    for (member, view, resampled), alike in together.items():
+        first = alike[0]
+        works = [rates.gflop(step) for step in alike]
+        known = [work for work in works if work is not None]
+        sizes.append(
+            PlaneSize(
+                model=bundle.members[member].spec.name,
+                view=view,
+                plane=(min(step.plane for step in alike), max(step.plane for step in alike)),
+                spacing_mm=(
+                    min(step.spacing_mm for step in alike),
+                    max(step.spacing_mm for step in alike),
+                ),
+                resampled=resampled,
+                tile=first.tiling.tile,
+                grid=first.grid,
+                overlap=first.tiling.overlap,
+                batch=first.tiling.batch,
+                cases=len(alike),
+                planes=sum(step.planes for step in alike),
+                tiles=sum(step.tiles for step in alike),
+                gflop=sum(known) if len(known) == len(works) else None,
+                seconds=sum(map(rates.seconds, alike)),
+            )
+        )
+    return tuple(sorted(sizes, key=lambda size: -size.seconds))
+
+
+def _table(sizes: Sequence[PlaneSize]) -> Iterator[str]:
+    """Yield sizes as lines of equal columns."""
+    models = len({size.model for size in sizes}) > 1
+    names = ["model"] if models else []
+    names += ["view", "plane", "mm", "resampled", "tile", "grid", "overlap", "batch"]
+    names += ["cases", "planes", "tiles", "GFLOP", "s"]
+    rows = [tuple(names)]
+    rows += [
+        (
+            *([size.model] if models else []),
+            size.view,
+            _between(*(f"{rows}x{columns}" for rows, columns in size.plane)),
+            _between(*(f"{tall:.4g}x{wide:.4g}" for tall, wide in size.spacing_mm)),
+            f"{size.resampled[0]}x{size.resampled[1]}",
+            f"{size.tile[0]}x{size.tile[1]}",
+            f"{size.grid[0]}x{size.grid[1]}",
+            f"{size.overlap[0]}x{size.overlap[1]}",
+            str(size.batch),
+            str(size.cases),
+            str(size.planes),
+            str(size.tiles),
+            "?" if size.gflop is None else figure(size.gflop),
+            figure(size.seconds),
+        )
+        for size in sizes
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _between(least: str, most: str) -> str:
+    """Return one text, or the least and most."""
+    return least if least == most else f"{least}..{most}"

@@ -1,0 +1,173 @@
+"""Planes to judge engines on: taken evenly from scans, and put through the stages of a run.
+
+cases -> volumes -> canonical -> some planes of each view -> prepared -> tiles -> labels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from voxtile.case import Case
+from voxtile.engines import Model
+from voxtile.inference.decision import decide
+from voxtile.inference.infer import prepare_planes, resampling
+from voxtile.inference.tiles import Panel, predict_planes
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import ModelSpec, View, Window
+from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
+from voxtile.preparation.intensity import measure
+from voxtile.preparation.plan import make_plan
+from voxtile.preparation.planes import neighbours, slice_axis, to_planes
+from voxtile.reading.channels import read_channels
+from voxtile.reading.reference import read_reference
+from voxtile.volume import Volume, canonical
+
+_PHANTOM_PLANES = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Some planes of one case along one view.
+
+    Parameters
+    ----------
+    case_id : str
+    volume : Volume
+        Canonical, with channels last.
+    label : ndarray or None
+        Canonical label map.
+    view : View
+    indices : tuple of int
+        Which planes.
+    """
+
+    case_id: str
+    volume: Volume
+    label: np.ndarray | None
+    view: View
+    indices: tuple[int, ...]
+
+
+def samples_of(
+    spec: ModelSpec, cases: Sequence[Case], planes: int, *, labelled: bool = True
+) -> list[Sample]:
+    """Return planes of cases, with their reference labels where these are wanted and all have them.
+
+    Raises
+    ------
+    CaseError
+    """
+    labelled = labelled and all(case.label is not None for case in cases)
+    samples = []
+    for case in cases:
+        image = read_channels(case, spec.channels).volume
+        label = None
+        if labelled and case.label is not None:
+            label = canonical(read_reference(case.label, image, spec.labels)[0]).array
+        samples += [_sample(case.case_id, image, label, view, planes) for view in spec.views]
+    return samples
+
+
+def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
+    """Return planes of a drawn scan."""
+    image = _phantom(spec)
+    return [_sample("phantom", image, None, view, planes) for view in spec.views]
+
+
+def judge_samples(
+    bundle: Bundle, models: Sequence[Model], samples: Sequence[Sample]
+) -> list[np.ndarray]:
+    """Return the label maps of each sample's planes; each view is judged by itself.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    models : sequence of Model
+        One for each of its networks.
+    samples : sequence of Sample
+
+    Returns
+    -------
+    list of ndarray of uint8 or uint16, shape (planes, rows, columns)
+    """
+    spec = bundle.spec
+    plan = replace(make_plan(bundle), flips=())  # mirrored tiles would say nothing else
+    found = []
+    for sample in samples:
+        array = sample.volume.array
+        scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
+        planes = to_planes(array, sample.view)
+        shape = planes.shape[1], planes.shape[2]
+        there, back = resampling(sample.volume, sample.view, shape, spec)
+        size = shape if there is None else there.shape
+
+        def prepared(sample: Sample = sample, planes=planes, scalings=scalings, there=there):  # type: ignore[no-untyped-def]
+            for index in sample.indices:
+                near = planes[neighbours(index, len(planes), spec.context_slices)]
+                stack = prepare_planes(near, scalings, there, spec.context_slices)
+                yield next(islice(stack, spec.context_slices // 2, None))
+
+        panel = Panel(
+            networks=tuple(
+                (model, network.weight)
+                for model, network in zip(models, spec.networks, strict=True)
+                if sample.view in network.views
+            ),
+            classes=spec.output_channels,
+        )
+        tiling = plan.for_view(sample.view).for_plane(size)
+        judged = predict_planes(prepared(), size, tiling, panel)
+        found.append(
+            np.stack(
+                [decide(plane if back is None else back.apply(plane), spec) for plane in judged]
+            )
+        )
+    return found
+
+
+def evenly(count: int, most: int) -> tuple[int, ...]:
+    """Return at most so many of `count` places, in the middle of equal parts.
+
+    Examples
+    --------
+    >>> evenly(10, 3), evenly(2, 5)
+    ((1, 5, 8), (0, 1))
+    """
+    parts = min(count, most)
+    return tuple(int((part + 0.5) * count / parts) for part in range(parts))
+
+
+def _sample(
+    case_id: str, image: Volume, label: np.ndarray | None, view: View, planes: int
+) -> Sample:
+    """Return evenly chosen planes of a view."""
+    ras = canonical(image)
+    if ras.array.ndim == 3:
+        ras = ras.with_array(ras.array[..., np.newaxis])
+    return Sample(case_id, ras, label, view, evenly(ras.array.shape[slice_axis(view)], planes))
+
+
+def _phantom(spec: ModelSpec) -> Volume:
+    """Return a scan with solids in noise that a spec's first view cuts into tile-sized planes."""
+    rows, columns = spec.tile
+    through = slice_axis(spec.views[0])
+    shape = [rows, columns]
+    shape.insert(through, _PHANTOM_PLANES)
+    sized = (shape[0], shape[1], shape[2])
+    spacing = spec.spacing_mm or (1.0, 1.0, 1.0)
+    half = tuple(size * step / 2 for size, step in zip(sized, spacing, strict=True))
+    solids = [
+        Ellipsoid((0.0, 0.0, 0.0), (0.8 * half[0], 0.8 * half[1], 3 * half[2]), 600),
+        Ellipsoid((0.2 * half[0], 0.0, 0.0), (0.4 * half[0], 0.3 * half[1], 2 * half[2]), 1000),
+        Ellipsoid((-0.4 * half[0], 0.2 * half[1], 0.0), (0.2 * half[0], 0.2 * half[1], 20.0), 300),
+    ]
+    image, _ = draw(sized, centred_affine(sized, spacing), solids, noise=40.0)
+    array = image.array
+    if isinstance(spec.intensity, Window):  # what was drawn from 0 to 1000 fills the window
+        low = spec.intensity.center - spec.intensity.width / 2
+        array = (low + array * (spec.intensity.width / 1000)).astype(np.float32)
+    if len(spec.channels) > 1:
+        array = np.repeat(array[..., np.newaxis], len(spec.channels), axis=-1)
+    return image.with_array(array)

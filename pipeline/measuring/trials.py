@@ -1,0 +1,177 @@
+"""Short trials on this machine that a forecast scales: tiles, and a case without networks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from voxtile.case import Case
+from voxtile.inference.infer import Member
+from voxtile.inference.segmenter import Segmenter
+from voxtile.machine.memory import resident_memory_mb
+from voxtile.models.bundle import Bundle
+from voxtile.models.cost import Cost, network_cost
+from voxtile.run.case import Job, attempt_case
+from voxtile.run.journal import Journal, peak_memory_mb
+
+from .benchmark import NetworkSpeed, time_network
+from .workload import Grid, Pass
+
+# Shapes of batches that are tried for each network; others are scaled by their pixels.
+_MOST_TRIALS = 3
+_TRIAL_S = 1.5
+# The rehearsal takes a case of usual size, but none of more voxels where there is a smaller one.
+_REHEARSED_VOXELS = 2**25
+# Cases that a rehearsal tries before it gives up: files may be damaged.
+_REHEARSALS = 3
+# A rehearsal shorter than this is done again: the first one loads libraries.
+_SHORT_S = 10.0
+
+
+def network_costs(bundle: Bundle) -> list[list[Cost | None]]:
+    """Return what each network of each member costs."""
+    return [[network_cost(one, network) for network in one.spec.networks] for one in bundle.members]
+
+
+def rehearse(
+    grids: Sequence[tuple[Case, Grid]], job: Job, segmenter: Segmenter
+) -> tuple[str, float] | None:
+    """Time one case of usual size with everything but the networks.
+
+    Parameters
+    ----------
+    grids : sequence of (Case, Grid)
+        To choose from.
+    job : Job
+        Its folder gets the case's files.
+    segmenter : Segmenter
+
+    Returns
+    -------
+    (case_id, seconds for each voxel) or None
+        None where no case could be done.
+    """
+    usual = sorted(grids, key=lambda pair: pair[1].voxels)
+    usual = [pair for pair in usual if pair[1].voxels <= _REHEARSED_VOXELS] or usual[:1]
+    middle = len(usual) // 2
+    members = tuple(
+        replace(member, models=tuple(_stand_in(member) for _ in member.models))
+        for member in segmenter.members
+    )
+    rehearsing = replace(segmenter, members=members)
+    for case, grid in (usual[middle:] + usual[:middle])[:_REHEARSALS]:
+        report = attempt_case(case, job, rehearsing, Journal())
+        if report.reason is None and report.seconds < _SHORT_S:
+            report = attempt_case(case, job, rehearsing, Journal())
+        if report.reason is None:
+            return case.case_id, report.seconds / grid.voxels
+    return None
+
+
+def _stand_in(member: Member) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what costs nothing and finds each label: one inside the other, in mid tile."""
+    classes = member.spec.output_channels
+
+    def answer(tiles: np.ndarray) -> np.ndarray:
+        count, rows, columns, _ = tiles.shape
+        found = np.zeros((count, rows, columns, classes), np.float32)
+        found[..., 0] = 1
+        for place in range(1, classes):
+            tall, wide = (size * place // (2 * classes) for size in (rows, columns))
+            found[:, tall : rows - tall, wide : columns - wide] = 0
+            found[:, tall : rows - tall, wide : columns - wide, place] = 1
+        return found
+
+    return answer
+
+
+class Rates:
+    """Seconds and memory of networks, from trials of a few shapes.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    costs : sequence of sequence of Cost
+        Of each network of each member; None where a graph is not known.
+        Networks that cost the same are tried once.
+    """
+
+    def __init__(self, segmenter: Segmenter, costs: Sequence[Sequence[Cost | None]]) -> None:
+        self._segmenter = segmenter
+        self._costs = costs
+        self._found: dict[Any, list[tuple[NetworkSpeed, float]]] = {}
+
+    @property
+    def trials(self) -> list[NetworkSpeed]:
+        """What was measured."""
+        return [speed for trials in self._found.values() for speed, _ in trials]
+
+    def measure(self, steps: Sequence[Pass]) -> None:
+        """Try each network on the shapes that most of its work has."""
+        pixels: dict[Any, dict[tuple[tuple[int, int], int], int]] = {}
+        where: dict[Any, tuple[int, int]] = {}
+        for step in steps:
+            shape = step.tiling.tile, step.tiling.batch
+            for index in step.networks:
+                kind = self._kind(step.member, index)
+                where.setdefault(kind, (step.member, index))
+                of_kind = pixels.setdefault(kind, {})
+                of_kind[shape] = of_kind.get(shape, 0) + step.pixels
+        for kind, shapes in pixels.items():
+            member = self._segmenter.members[where[kind][0]]
+            model = member.models[where[kind][1]]
+            most = sorted(shapes, key=lambda shape: -shapes[shape])[:_MOST_TRIALS]
+            for tile, batch in most:
+                before = resident_memory_mb()
+                Journal()  # which lets the system forget the peak so far
+                speed = time_network(model, tile, batch, member.spec, budget_s=_TRIAL_S)
+                peak = peak_memory_mb() or before
+                self._found.setdefault(kind, []).append((speed, max(0.0, peak - before)))
+
+    def seconds(self, step: Pass) -> float:
+        """Return the seconds of a pass in its networks."""
+        return sum(self._nearest(step, index)[0].pixel_s * step.pixels for index in step.networks)
+
+    def first_seconds(self, steps: Sequence[Pass]) -> float:
+        """Return the seconds in which the engine prepares for all shapes of these passes."""
+        shapes = {
+            (self._kind(step.member, index), step.tiling.tile, size): self._nearest(step, index)[0]
+            for step in steps
+            for index in step.networks
+            for size in step.batches
+        }
+        return sum(max(0.0, speed.first_s - speed.batch_s.median) for speed in shapes.values())
+
+    def gflop(self, step: Pass) -> float | None:
+        """Return the arithmetic of a pass, in 10^9 operations."""
+        costs = [self._costs[step.member][index] for index in step.networks]
+        known = [cost.flops for cost in costs if cost is not None]
+        return sum(known) * step.pixels / 1e9 if len(known) == len(costs) else None
+
+    def memory_mb(self, step: Pass) -> float:
+        """Return what a batch takes: the network's own numbers, or what a trial took if more."""
+        tile, batch = step.tiling.tile, step.tiling.batch
+        pixels = tile[0] * tile[1] * batch
+        most = 0.0
+        for index in step.networks:
+            cost = self._costs[step.member][index]
+            activations = 0.0 if cost is None else cost.values * 4 * pixels / 1e6
+            speed, grown = self._nearest(step, index)
+            tried = grown * pixels / (speed.batch * speed.tile[0] * speed.tile[1])
+            most = max(most, activations, tried)
+        return most
+
+    def _nearest(self, step: Pass, index: int) -> tuple[NetworkSpeed, float]:
+        """Return the trial whose tile is nearest in size."""
+        pixels = step.tiling.tile[0] * step.tiling.tile[1]
+        return min(
+            self._found[self._kind(step.member, index)],
+            key=lambda trial: abs(trial[0].tile[0] * trial[0].tile[1] - pixels),
+        )
+
+    def _kind(self, member: int, index: int) -> Any:
+        """Return what networks of one architecture share; each is its own where it is not known."""
+        cost = self._costs[member][index]
+        channels = self._segmenter.members[member].spec.input_channels
+        return (member, index) if cost is None else (cost, channels)

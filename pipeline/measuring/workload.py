@@ -1,0 +1,167 @@
+"""What a volume asks of a model: planes, tiles and arithmetic; from its grid alone.
+
+It follows `voxtile.inference.infer` step by step, and moves no voxel.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from voxtile.case import Case
+from voxtile.inference.infer import new_spacing
+from voxtile.inference.tiles import batch_for
+from voxtile.models.spec import ModelSpec, View
+from voxtile.preparation.plan import Plan, Tiling
+from voxtile.preparation.planes import in_plane, in_plane_axes, slice_axis
+from voxtile.preparation.resampling import resampled_size
+from voxtile.preparation.tiling import Shape2D
+from voxtile.reading.channels import survey_channels
+from voxtile.reading.scan import ReadPolicy
+from voxtile.volume import Shape3D, canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The grid of a scan, and what its voxels take.
+
+    Parameters
+    ----------
+    shape : (R, A, S)
+        Of the canonical volume.
+    spacing_mm : (R, A, S)
+    image_mb : float
+        All channels in memory as they are stored, in MB (10^6 bytes).
+    """
+
+    shape: Shape3D
+    spacing_mm: tuple[float, float, float]
+    image_mb: float
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of one channel."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+def survey_grid(case: Case, channels: Sequence[str], policy: ReadPolicy) -> Grid:
+    """Return the grid of a case, from headers alone.
+
+    Raises
+    ------
+    CaseError
+        If the headers show that the case cannot be read.
+    """
+    volume = canonical(survey_channels(case, channels, policy).volume)
+    shape = volume.shape
+    size = shape[0] * shape[1] * shape[2] * volume.array.dtype.itemsize * len(channels)
+    return Grid(shape, volume.spacing_mm, size / 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One view of one volume, judged by one member of an ensemble.
+
+    Parameters
+    ----------
+    member : int
+        Which of the bundle's members, from 0.
+    view : View
+    plane : (rows, columns)
+        As scanned, in pixels.
+    spacing_mm : (rows, columns)
+        As scanned.
+    resampled : (rows, columns)
+        Size of the plane that is tiled, in pixels.
+    tiling : Tiling
+    grid : (rows, columns)
+        Tiles along each axis of a plane.
+    planes : int
+    networks : tuple of int
+        Which of the member's networks have this view.
+    mirrorings : int
+        How often each tile is judged: once, or once for each way to mirror it.
+    """
+
+    member: int
+    view: View
+    plane: Shape2D
+    spacing_mm: tuple[float, float]
+    resampled: Shape2D
+    tiling: Tiling
+    grid: Shape2D
+    planes: int
+    networks: tuple[int, ...]
+    mirrorings: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all planes."""
+        return self.planes * self.grid[0] * self.grid[1]
+
+    @property
+    def batches(self) -> dict[int, int]:
+        """How many batches there are of each size; the last one is filled up to one of few."""
+        full, rest = divmod(self.tiles, self.tiling.batch)
+        found = {self.tiling.batch: full} if full else {}
+        if rest:
+            size = batch_for(rest, self.tiling.batch)
+            found[size] = found.get(size, 0) + 1
+        return found
+
+    @property
+    def judged(self) -> int:
+        """Tiles that each network sees, with those that fill a batch up and the mirrored ones."""
+        return self.mirrorings * sum(size * count for size, count in self.batches.items())
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that each network sees."""
+        return self.judged * self.tiling.tile[0] * self.tiling.tile[1]
+
+
+def passes(
+    shape: Shape3D,
+    spacing_mm: tuple[float, float, float],
+    members: Sequence[tuple[ModelSpec, Plan]],
+) -> Iterator[Pass]:
+    """Yield every pass over a volume.
+
+    Parameters
+    ----------
+    shape : (R, A, S)
+        Of the canonical volume.
+    spacing_mm : (R, A, S)
+    members : sequence of (ModelSpec, Plan)
+
+    Yields
+    ------
+    Pass
+        All tiles count, also those that a bundle's `background` would leave
+        out: that is known only from the voxels.
+    """
+    for member, (spec, plan) in enumerate(members):
+        for view in spec.views:
+            rows, columns = (shape[axis] for axis in range(3) if axis != slice_axis(view))
+            plane = (rows, columns)
+            has, wants = in_plane(view, spacing_mm), new_spacing(view, spacing_mm, spec)
+            size = plane
+            if wants is not None:
+                tall, wide = map(resampled_size, plane, has, wants)
+                size = (tall, wide)
+            tiling = plan.for_view(view).for_plane(size)
+            origins = tiling.grid(size).origins
+            down, across = (len({origin[axis] for origin in origins}) for axis in (0, 1))
+            mirrored = sum(axis in plan.flips for axis in in_plane_axes(view))
+            yield Pass(
+                member=member,
+                view=view,
+                plane=plane,
+                spacing_mm=has,
+                resampled=size,
+                tiling=tiling,
+                grid=(down, across),
+                planes=shape[slice_axis(view)],
+                networks=tuple(
+                    index for index, network in enumerate(spec.networks) if view in network.views
+                ),
+                mirrorings=2**mirrored,
+            )

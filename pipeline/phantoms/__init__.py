@@ -1,0 +1,6 @@
+"""Synthetic scans with a known truth.
+
+ellipsoids.py  scans of ellipsoids
+dicom.py       the same as DICOM series
+demo.py        a cohort, a training and a run in two minutes
+"""

@@ -1,0 +1,196 @@
+"""The whole job on a synthetic cohort with known truth: make scans, train, run, report."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.batch.drive import RunResult, run_manifest
+from voxtile.machine.files import write_text
+from voxtile.models.spec import Label
+from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.training.drive import train
+from voxtile.training.recipe.recipe import Recipe
+from voxtile.volume import Volume
+
+from .dicom import write_series
+from .ellipsoids import Ellipsoid, centred_affine, draw
+
+LABELS = (
+    Label(value=1, name="organ", color="#3cb44b"),
+    Label(value=2, name="lesion", color="#e6194b"),
+)
+_TRAIN, _VAL = 12, 3
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """Where the demo left its things.
+
+    Parameters
+    ----------
+    cohort : Path
+        Folder with the scans and their manifest.
+    model : Path
+        The trained bundle.
+    result : RunResult
+    """
+
+    cohort: Path
+    model: Path
+    result: RunResult
+
+
+def run_demo(
+    out: Path,
+    *,
+    minutes: float = 1.0,
+    say: Callable[[str], None] = print,
+    on_case: Callable[[CaseReport, int, int], None] | None = None,
+) -> DemoResult:
+    """Make a cohort, train on part of it, segment and score the rest.
+
+    Parameters
+    ----------
+    out : Path
+        Gets ``cohort/``, ``model/`` and ``run/``. What an earlier demo left
+        there is replaced; a folder with anything else is refused.
+    minutes : float, default 1
+        Training budget.
+    say : callable
+        Gets a sentence before each step.
+    on_case : callable, optional
+        As in `run_manifest`.
+
+    Raises
+    ------
+    ValueError
+        If `out` holds something that no demo made.
+    """
+    _clear(out)
+    say(f"1. making {_TRAIN + _VAL + 6} synthetic scans in {out / 'cohort'}")
+    manifest = make_cohort(out / "cohort")
+    say(f"2. training a small U-Net for {minutes:g} min on {_TRAIN} of them")
+    recipe = Recipe(
+        minutes=minutes,
+        filters=8,
+        depth=3,
+        context_slices=3,
+        batch=8,
+        learning_rate=3e-3,
+        steps_per_epoch=50,
+        views=("axial",),
+        labels=LABELS,
+    )
+    train(manifest, out / "model", recipe=recipe, description="Demo: phantoms of two ellipsoids.")
+    say("3. running the batch over the scans that it never saw")
+    test = out / "cohort" / "test.csv"
+    result = run_manifest(test, out / "model", out / "run", on_case=on_case)
+    return DemoResult(out / "cohort", out / "model", result)
+
+
+def make_cohort(folder: Path, *, seed: int = 0) -> Path:
+    """Write scans, labels and two manifests; return the training manifest.
+
+    ``cases.csv`` has the training and validation cases. ``test.csv`` has six
+    more: an axial scan, an oblique anisotropic one, one stored from the back,
+    a DICOM series, one without a reference, and one with a damaged file.
+    """
+    rng = np.random.default_rng(seed)
+    trained = []
+    for number in range(_TRAIN + _VAL):
+        split = "train" if number < _TRAIN else "val"
+        image, truth = _scan(rng, axes="RAS", tilt_degrees=0)
+        trained.append(_write(folder, f"phantom{number + 1:02d}", image, truth, split))
+    tested = []
+    for name, axes, tilt in (
+        ("axial", "RAS", 0.0),
+        ("oblique", "RAS", 12.0),
+        ("reversed", "LPI", 0.0),
+        ("dicom", "LPS", 8.0),
+        ("unlabelled", "RAS", 0.0),
+        ("damaged", "RAS", 0.0),
+    ):
+        image, truth = _scan(rng, axes=axes, tilt_degrees=tilt)
+        row = _write(folder, name, image, truth, "test")
+        if name == "dicom":
+            (folder / row["image"]).unlink()
+            write_series(folder / "dicom_series", image)
+            row["image"] = "dicom_series"
+        if name == "unlabelled":
+            (folder / row["label"]).unlink()
+            row["label"] = ""
+        if name == "damaged":
+            path = folder / row["image"]
+            path.write_bytes(path.read_bytes()[:-2000])
+        tested.append(row)
+    write_text(folder / "test.csv", _manifest(tested))
+    write_text(folder / "cases.csv", _manifest(trained))
+    return folder / "cases.csv"
+
+
+def _scan(rng: np.random.Generator, *, axes: str, tilt_degrees: float) -> tuple[Volume, Volume]:
+    """Return an organ with a lesion in it, and a distractor as bright as the lesion."""
+    shape = (64, 60, 18)
+    spacing = (1.5, 1.5, float(rng.uniform(3.5, 5)))
+    centre = rng.uniform(-8, 8, 3)
+    radii = rng.uniform((20, 16, 18), (28, 22, 26))
+    lesion = rng.uniform(7, 10)
+    beside = centre + (radii - lesion - 3) * rng.uniform(-0.5, 0.5, 3)
+    distractor = centre + np.array([0, radii[1] + 12, 0]) * rng.choice((-1, 1))
+    gain = rng.uniform(0.7, 1.4)
+
+    def solid(middle: np.ndarray, size: np.ndarray, intensity: float, label: int) -> Ellipsoid:
+        x, y, z = middle.tolist()
+        a, b, c = size.tolist()
+        return Ellipsoid((x, y, z), (a, b, c), gain * intensity, label)
+
+    solids = (
+        solid(centre, radii, 400, 1),
+        solid(distractor, np.full(3, 6.0), 700, 0),
+        solid(beside, np.full(3, lesion), 700, 2),
+    )
+    affine = centred_affine(shape, spacing, axes=axes, tilt_degrees=tilt_degrees)
+    seed = int(rng.integers(2**31))
+    return draw(shape, affine, solids, noise=60 * gain, seed=seed)
+
+
+def _write(folder: Path, name: str, image: Volume, truth: Volume, split: str) -> dict[str, str]:
+    """Write a scan with its label and return its manifest row."""
+    write_volume(folder / f"{name}.nii.gz", image)
+    write_mask(folder / f"{name}_label.nii.gz", truth)
+    return {
+        "case_id": name,
+        "image": f"{name}.nii.gz",
+        "label": f"{name}_label.nii.gz",
+        "split": split,
+        "group": name,
+        "kind": "phantom",
+    }
+
+
+def _manifest(rows: list[dict[str, str]]) -> str:
+    """Return rows as CSV text."""
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo left, and nothing else."""
+    made = {"cohort", "model", "run"}
+    if not out.exists():
+        return
+    strange = sorted(entry.name for entry in out.iterdir() if entry.name not in made)
+    is_demo = (out / "cohort" / "test.csv").is_file()
+    if strange or (any(out.iterdir()) and not is_demo):
+        raise ValueError(f"{out} holds {strange or 'a folder'} that no demo made; name another")
+    for name in made:
+        shutil.rmtree(out / name, ignore_errors=True)

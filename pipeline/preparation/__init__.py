@@ -1,0 +1,8 @@
+"""A volume -> tiles that a network takes.
+
+planes.py      a volume <-> its planes along one anatomical axis
+intensity.py   intensities scaled as the model expects
+resampling.py  planes between pixel spacings
+tiling.py      a plane <-> overlapping tiles
+plan.py        tile, overlap and how many tiles at once, for any plane
+"""

@@ -1,0 +1,42 @@
+"""What a path of DICOM is, by its name and its first bytes: nothing of it is decoded."""
+
+import struct
+from pathlib import Path
+
+# Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
+_ANNOTATIONS = (
+    b"1.2.840.10008.5.1.4.1.1.66.4",
+    b"1.2.840.10008.5.1.4.1.1.66.7",
+    b"1.2.840.10008.5.1.4.1.1.481.3",
+)
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Whether a path is a DICOMDIR, by its name (PS3.10 section 8)."""
+    return path.name.upper() == "DICOMDIR" and not path.is_dir()
+
+
+def annotation_file(path: Path) -> Path | None:
+    """Return the DICOM SEG or RTSTRUCT that a path stands for, if so.
+
+    The file itself, or the only file in a folder, as a PACS exports a series.
+    """
+    if path.is_dir():
+        files = [file for file in path.iterdir() if not file.name.startswith(".")]
+        path = files[0] if len(files) == 1 else path
+    return path if _is_annotation(path) else None
+
+
+def _is_annotation(path: Path) -> bool:
+    """Whether a file is a SEG or RTSTRUCT, by its file header (PS3.10 section 7.1)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(2048)
+    except OSError:
+        return False
+    # Media Storage SOP Class UID, always explicit little endian.
+    at = head.find(b"\x02\x00\x02\x00UI")
+    if head[128:132] != b"DICM" or not 0 <= at <= len(head) - 8:
+        return False
+    (length,) = struct.unpack_from("<H", head, at + 6)
+    return head[at + 8 : at + 8 + length].rstrip(b"\0") in _ANNOTATIONS

@@ -1,0 +1,327 @@
+"""Slices to voxels: decoded, and rescaled to what they mean. Runs in the child process only."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from voxtile.errors import CaseError, Notice
+from voxtile.reading.isolation import Workspace
+
+from .header import PixelStore, Slice
+
+# The decoder for each kind of compression, the strictest first. Pillow is not among them: it
+# passes over damage, and reads 8 bits only.
+_PLUGINS = {
+    "JPEG 2000": ("pylibjpeg", "gdcm"),
+    "High-Throughput JPEG 2000": ("pylibjpeg",),
+    "JPEG-LS": ("pyjpegls", "gdcm", "pylibjpeg"),
+    "JPEG": ("gdcm", "pylibjpeg"),
+    "RLE": ("pydicom", "pylibjpeg", "gdcm"),
+}
+_ITEM = b"\xfe\xff\x00\xe0"
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+
+
+@dataclass(slots=True, eq=False)
+class _Oddities:
+    """What was strange about pixels and did not matter, counted by slice."""
+
+    unused_bits: int = 0
+    padding: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Decoder:
+    """Decodes the slices of one scan, and keeps count of what was odd.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Told which file is decoded.
+    """
+
+    workspace: Workspace
+    _odd: _Oddities = field(default_factory=_Oddities)
+
+    def stored(self, slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the index and the stored values, shape (rows, columns), of each slice.
+
+        File by file, each frame decoded once, so not in the order of `slices`.
+        """
+        by_file: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        stores = {}
+        for index, piece in enumerate(slices):
+            by_file[piece.store.place.number][piece.frame].append(index)
+            stores[piece.store.place.number] = piece.store
+        for number, frames in by_file.items():
+            store = stores[number]
+            wanted = sorted(frames)
+            pictures = self._frames(store, wanted)
+            for frame, picture in zip(wanted, pictures, strict=True):
+                for index in frames[frame]:
+                    row, column = slices[index].corner
+                    window = picture[
+                        row : row + slices[index].rows, column : column + slices[index].columns
+                    ]
+                    yield index, window
+
+    def same(self, one: Slice, other: Slice) -> bool:
+        """Whether two slices have equal voxels."""
+        if (one.slope, one.intercept) != (other.slope, other.intercept):
+            return False
+        ((_, first),) = self.stored([one])
+        ((_, second),) = self.stored([other])
+        return bool(np.array_equal(first, second))
+
+    def notices(self) -> list[Notice]:
+        """Return what was odd."""
+        notices = []
+        if self._odd.unused_bits:
+            notices.append(
+                Notice(
+                    "unused_bits",
+                    f"{self._odd.unused_bits} frames hold something in bits that are not part of "
+                    "the pixel value; those bits were left out (PS3.5 section 8.1.1)",
+                )
+            )
+        if self._odd.padding:
+            notices.append(
+                Notice(
+                    "pixel_padding",
+                    f"{self._odd.padding} files have bytes after their last pixel; ignored",
+                )
+            )
+        return notices
+
+    def _frames(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
+        """Yield frames of a file, shape (rows, columns), as stored."""
+        self.workspace.at(str(store.place))
+        if wanted[-1] >= store.frames:
+            raise _undecodable(store, "a frame that it should have is not there")
+        try:
+            if store.length is None:
+                frames = _encapsulated(store, wanted)
+            else:
+                frames = self._native(store, wanted)
+            for frame in frames:
+                self.workspace.at(str(store.place))  # so that a long file is not taken for a hang
+                if frame.shape != (store.rows, store.columns):
+                    raise _undecodable(store, f"a frame came out as {frame.shape}")
+                yield frame
+        except (CaseError, MemoryError):
+            raise
+        except OSError as error:
+            raise CaseError(
+                "unreadable", f"{store.place} cannot be read ({error.strerror})"
+            ) from error
+        except Exception as error:  # codecs raise anything on damaged data
+            raise _undecodable(store, type(error).__name__) from error
+
+    def _native(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
+        """Yield frames that are not compressed (PS3.5 section 8.2)."""
+        kind = {"integer": "i" if store.signed else "u"}.get(store.kind, "f")
+        dtype = np.dtype(f"{'<' if store.little_endian else '>'}{kind}{store.allocated // 8}")
+        count = store.rows * store.columns
+        each = count * dtype.itemsize
+        excess = (store.length or 0) - each * store.frames
+        if excess < 0 or excess >= max(each, 2):
+            raise CaseError(
+                "truncated" if excess < 0 else "damaged",
+                f"{store.place} has {store.length} bytes of pixel data, but its header promises "
+                f"{each * store.frames} ({store.frames} frames of {store.rows} x {store.columns}); "
+                "copy it again, or leave it out",
+            )
+        self._odd.padding += excess > 1
+        if store.syntax == DeflatedExplicitVRLittleEndian:
+            content = dcmread(store.place.path).PixelData
+            for frame in wanted:
+                flat = np.frombuffer(content, dtype, count, offset=frame * each)
+                yield self._used_bits(flat.reshape(store.rows, store.columns), store)
+            return
+        swapped = store.words and not store.little_endian and dtype.itemsize == 1
+        with store.place.path.open("rb") as file:
+            for frame in wanted:
+                begin = frame * each
+                if swapped:
+                    # The whole words that hold the frame: one of odd size shares a word.
+                    file.seek(store.offset + begin // 2 * 2)
+                    pairs = np.fromfile(file, np.uint16, -(-(begin + each) // 2) - begin // 2)
+                    flat = pairs.byteswap().view(dtype)[begin % 2 :][:count]
+                else:
+                    file.seek(store.offset + begin)
+                    flat = np.fromfile(file, dtype, count)
+                if flat.size < count:
+                    raise CaseError(
+                        "truncated",
+                        f"{store.place} ends within its pixel data; copy it again, or leave it out",
+                    )
+                yield self._used_bits(flat.reshape(store.rows, store.columns), store)
+
+    def _used_bits(self, stored: np.ndarray, store: PixelStore) -> np.ndarray:
+        """Return the values of the bits that count, in the machine's byte order."""
+        native: np.ndarray = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        unused = store.allocated - store.stored
+        if store.kind != "integer" or not unused:
+            return native
+        used: np.ndarray = np.left_shift(native, unused)
+        np.right_shift(used, unused, out=used)
+        self._odd.unused_bits += not np.array_equal(used, native)
+        return used
+
+
+def _encapsulated(store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
+    """Yield frames that are compressed (PS3.5 annex A.4)."""
+    plugin = _plugin(store.syntax, store)
+    content = _fragments(store)
+    decoded = get_decoder(store.syntax).iter_array(
+        content,
+        indices=wanted,
+        raw=True,
+        decoding_plugin=plugin,
+        rows=store.rows,
+        columns=store.columns,
+        number_of_frames=store.frames,
+        samples_per_pixel=1,
+        photometric_interpretation=store.photometric,
+        pixel_keyword="PixelData",
+        pixel_representation=int(store.signed),
+        bits_allocated=store.allocated,
+        bits_stored=store.stored,
+    )
+    for frame, _ in decoded:
+        yield frame
+
+
+def _plugin(syntax: UID, store: PixelStore) -> str:
+    """Return the decoder to use."""
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise CaseError(
+            "unsupported_syntax",
+            f"{store.place} has a transfer syntax that is not read; convert it, for instance with "
+            "gdcmconv --raw",
+        ) from error
+    name = syntax.name
+    wanted = next((plugins for start, plugins in _PLUGINS.items() if name.startswith(start)), ())
+    for plugin in wanted:
+        if plugin in decoder.available_plugins:
+            return plugin
+    raise CaseError(
+        "missing_codec",
+        f"{store.place} is compressed ({name.split(' (')[0]}) and its decoder is not installed; "
+        'run: pip install "voxtile[dicom-codecs]"',
+    )
+
+
+def _fragments(store: PixelStore) -> bytes:
+    """Return the items of encapsulated pixel data, found whole to their delimiter."""
+    with store.place.path.open("rb") as file:
+        file.seek(store.offset)
+        content = file.read()
+    at = 0
+    items = 0
+    while True:
+        tag = content[at : at + 4]
+        length = int.from_bytes(content[at + 4 : at + 8], "little")
+        if tag == _SEQUENCE_END and length == 0:
+            break
+        if len(tag) < 4 or at + 8 + length > len(content):
+            raise CaseError(
+                "truncated",
+                f"{store.place} ends within its compressed pixel data; copy it again, or leave it "
+                "out",
+            )
+        if tag != _ITEM:
+            raise _undecodable(store, "its fragments do not follow each other")
+        at += 8 + length
+        items += 1
+    if items - 1 < store.frames:  # the first item is the table of offsets
+        raise _undecodable(store, f"{store.frames} frames but {max(items - 1, 0)} fragments")
+    if store.frames == 1 and items - 1 > 1 and store.syntax.name.startswith("RLE"):
+        raise _undecodable(store, f"1 frame but {items - 1} fragments")
+    return content[:at]
+
+
+def _undecodable(store: PixelStore, detail: str) -> CaseError:
+    """Return the error of pixels that cannot be decoded."""
+    return CaseError(
+        "undecodable",
+        f"{store.place} has pixel data that cannot be decoded ({detail}); copy it again, or leave "
+        "it out",
+    )
+
+
+def voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> np.ndarray:
+    """Return the rescaled values, shape (slices, rows, columns), in the workspace.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+    planes : sequence of int
+        Where each goes; planes that are left out stay 0.
+
+    Returns
+    -------
+    ndarray of int16, int32, int64, float32 or float64
+        ``stored * slope + intercept`` for each slice: the narrowest integers
+        that hold it where all slopes and intercepts are whole (int16 at
+        least), else float32, of the result in float64, rounded once. float64
+        for pixels stored so.
+    """
+    shape = (max(planes) + 1, slices[0].rows, slices[0].columns)
+    kinds = {piece.store.kind for piece in slices}
+    whole = all(piece.slope.is_integer() and piece.intercept.is_integer() for piece in slices)
+    if kinds == {"integer"} and whole:
+        return _integers(slices, planes, decoder, shape)
+    wide = "float64" in kinds
+    out = decoder.workspace.allocate(shape, np.dtype(np.float64 if wide else np.float32))
+    with np.errstate(over="ignore"):
+        for index, stored in decoder.stored(slices):
+            piece = slices[index]
+            out[planes[index]] = stored * np.float64(piece.slope) + np.float64(piece.intercept)
+    return out
+
+
+def _integers(
+    slices: Sequence[Slice],
+    planes: Sequence[int],
+    decoder: Decoder,
+    shape: tuple[int, int, int],
+) -> np.ndarray:
+    """Return whole values; the array grows to wider integers at the first that does not fit."""
+    out = decoder.workspace.allocate(shape, np.dtype(np.int16))
+    for index, stored in decoder.stored(slices):
+        slope, intercept = int(slices[index].slope), int(slices[index].intercept)
+        bounds = [int(stored.min()) * slope + intercept, int(stored.max()) * slope + intercept]
+        needed = _narrowest(min(bounds), max(bounds), slices[index])
+        if needed.itemsize > out.dtype.itemsize:
+            wider = decoder.workspace.allocate(shape, needed)
+            wider[...] = out
+            out = wider
+        plane = out[planes[index]]
+        if slope == 1 and -(2**15) <= intercept < 2**15:
+            # Modular arithmetic in the result's type is exact, because the result fits.
+            np.copyto(plane, stored, casting="unsafe")
+            plane += plane.dtype.type(intercept)
+        else:
+            np.copyto(plane, stored.astype(np.int64) * slope + intercept, casting="unsafe")
+    return out
+
+
+def _narrowest(lowest: int, highest: int, piece: Slice) -> np.dtype[Any]:
+    """Return the narrowest integer type from int16 on that holds a range."""
+    for name in ("int16", "int32", "int64"):
+        info = np.iinfo(name)
+        if info.min <= lowest and highest <= info.max:
+            return np.dtype(name)
+    raise CaseError(
+        "bad_rescale",
+        f"{piece.store.place} has rescaled values of more than 64 bits; export it again",
+    )

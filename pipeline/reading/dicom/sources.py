@@ -1,0 +1,50 @@
+"""Where each plane of a volume came from: the file and frame of every slice.
+
+For those who write about a series, such as a DICOM segmentation that refers
+to the slices it was drawn on. Runs in the child process, as reading does.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.errors import CaseError
+from voxtile.reading.isolation import Workspace
+from voxtile.reading.scan import ReadPolicy, Scan
+from voxtile.volume import Volume
+
+from .series import find_stack
+
+
+def sources_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
+    """Return a column of voxels along the slices, each telling where its slice lies.
+
+    Returns
+    -------
+    Scan of int32, shape (1, 1, slices, 4)
+        Number of the file in name order, frame from 0, rows and columns of
+        each slice; file 0 for a slice that is missing. The affine is the
+        volume's.
+
+    Raises
+    ------
+    CaseError
+        As reading the series does; ``mosaic_source`` where a slice is only a part of
+        a picture.
+    """
+    found = find_stack(workspace, path, policy)
+    stack = found.stack
+    if any(
+        (piece.rows, piece.columns) != (piece.store.rows, piece.store.columns)
+        for piece in stack.slices
+    ):
+        raise CaseError(
+            "mosaic_source",
+            "the series is a mosaic: one picture holds all slices, and DICOM cannot refer to a "
+            "part of a picture",
+        )
+    table = workspace.allocate((4, stack.planes[-1] + 1, 1, 1), np.dtype(np.int32))
+    table[2], table[3] = stack.slices[0].rows, stack.slices[0].columns
+    for plane, piece in zip(stack.planes, stack.slices, strict=True):
+        table[0, plane], table[1, plane] = piece.store.place.number, piece.frame
+    return Scan(Volume(table.T, stack.affine), found.notices)

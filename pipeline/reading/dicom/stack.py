@@ -1,0 +1,429 @@
+"""The slices of a series as one volume: their order, their step, and what is wrong with them.
+
+    . . . . .    even                     one affine says it all
+    . . .   .    a slice is missing       a whole number of steps
+    . .  .   .   uneven                   refused
+    .:. . . .    two at one place         duplicates, or several volumes
+    '. '. '. '.  steps lean               gantry tilt, a sheared grid
+
+Positions decide alone: not InstanceNumber, not SliceLocation, not the order
+of files, all of which are wrong in some archive.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import atan2, degrees
+
+import numpy as np
+
+from voxtile.errors import CaseError, Notice
+from voxtile.reading.scan import ReadPolicy
+
+from .header import Slice
+
+# Scanners write unit vectors and positions with 4 to 14 digits: less than this is rounding.
+_ORIENTATION_TOLERANCE = 1e-4
+_SPACING_TOLERANCE = 1e-4
+# A step that leans more than this, tan of the angle, is tilt; highdicom's limit too.
+_TILT_TOLERANCE = 1e-3
+
+SameContent = Callable[[Slice, Slice], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """One volume's slices in order.
+
+    Parameters
+    ----------
+    slices : tuple of Slice
+        Along the normal, which is across x down.
+    planes : tuple of int
+        Index of each slice in the volume; a gap is a slice that is missing.
+    step : ndarray of float64, shape (3,)
+        From one slice to the next, LPS, in mm.
+    tilt_deg : float
+        Angle between step and normal; 0 where it is only rounding.
+    """
+
+    slices: tuple[Slice, ...]
+    planes: tuple[int, ...]
+    step: np.ndarray
+    tilt_deg: float
+
+    @property
+    def missing(self) -> list[int]:
+        """Indices without a slice."""
+        return sorted(set(range(self.planes[-1] + 1)) - set(self.planes))
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(column, row, slice) to RAS+ mm (PS3.3 equation C.7.6.2.1-1, then LPS to RAS)."""
+        first = self.slices[0]
+        across, down, _ = _axes(first)
+        rows, columns = first.spacing
+        affine = np.eye(4)
+        affine[:3, 0] = across * columns
+        affine[:3, 1] = down * rows
+        affine[:3, 2] = self.step
+        affine[:3, 3] = first.position
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def stack_slices(
+    slices: Sequence[Slice], policy: ReadPolicy, same: SameContent
+) -> tuple[Stack, list[Notice]]:
+    """Return the slices of one volume in order.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+        Of one series, in name order.
+    policy : ReadPolicy
+    same : callable
+        Whether two slices have equal voxels.
+
+    Raises
+    ------
+    CaseError
+        If they are not exactly one volume, evenly spaced.
+    """
+    _require_alike(slices)
+    notices: list[Notice] = []
+    positions = _by_position(slices)
+    if len({len(group) for group in positions}) > 1:
+        positions = _without_duplicates(positions, policy, same, notices)
+    else:
+        positions = _without_copies(positions, same, notices)
+    volume = _one_volume(positions, policy)
+    return _evenly_spaced(volume, policy, notices), notices
+
+
+def _axes(piece: Slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return unit vectors along columns, rows, and across x down, LPS."""
+    across, down = np.array(piece.orientation, np.float64).reshape(2, 3)
+    across = across / np.linalg.norm(across)
+    down = down / np.linalg.norm(down)
+    normal = np.cross(across, down)
+    return across, down, normal / np.linalg.norm(normal)
+
+
+def _require_alike(slices: Sequence[Slice]) -> None:
+    """Refuse slices of several sizes, spacings or orientations."""
+    sizes = Counter((piece.rows, piece.columns) for piece in slices)
+    if len(sizes) > 1:
+        raise CaseError(
+            "mixed_size",
+            "the slices have several sizes: "
+            f"{_counted({f'{rows} x {columns}': n for (rows, columns), n in sizes.items()})}; "
+            "put those of one size into a folder of their own",
+        )
+    orientations = clusters([piece.orientation for piece in slices], _ORIENTATION_TOLERANCE)
+    if len(orientations) > 1:
+        raise CaseError(
+            "mixed_orientation",
+            f"the slices have {len(orientations)} orientations "
+            f"({' and '.join(map(str, orientations))} slices), but a volume has one; put those of "
+            "one orientation into a folder of their own",
+        )
+    if len({piece.rescaled for piece in slices}) > 1:
+        raise CaseError(
+            "bad_rescale",
+            f"{sum(not piece.rescaled for piece in slices)} of {len(slices)} slices have no "
+            "RescaleSlope but the others have; export the series again",
+        )
+    first = slices[0].spacing
+    relative = [
+        (rows / first[0], columns / first[1])
+        for rows, columns in (piece.spacing for piece in slices)
+    ]
+    spacings = clusters(relative, _SPACING_TOLERANCE)
+    if len(spacings) > 1:
+        raise CaseError(
+            "mixed_spacing",
+            f"the slices have {len(spacings)} pixel spacings "
+            f"({' and '.join(map(str, spacings))} slices), but a volume has one; put those of one "
+            "spacing into a folder of their own",
+        )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """Return things with how often each is there."""
+    return ", ".join(f"{name} ({count} slices)" for name, count in counts.items())
+
+
+def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
+    """Return the sizes of groups of vectors that lie close to each group's first.
+
+    Parameters
+    ----------
+    vectors : sequence of float, shape (n, length)
+    tolerance : float
+        Most that a component may differ from that of the group's first. What
+        is one group at some tolerance is one at every larger one.
+    """
+    left = np.array(vectors, np.float64)
+    sizes = []
+    while len(left):
+        close = np.abs(left - left[0]).max(axis=1) <= tolerance
+        sizes.append(int(close.sum()))
+        left = left[~close]
+    return sizes
+
+
+def _by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Return the slices grouped by place along the normal, in order; each group in name order."""
+    normal = _axes(slices[0])[2]
+    along = np.array([normal @ piece.position for piece in slices])
+    # Less than a hundredth of a pixel apart is one place.
+    close = min(slices[0].spacing) * 1e-2
+    groups: list[list[int]] = []
+    previous = -np.inf
+    for index in np.argsort(along, kind="stable"):
+        if along[index] - previous > close:
+            groups.append([])
+        groups[-1].append(int(index))
+        previous = along[index]
+    return [[slices[index] for index in sorted(group)] for group in groups]
+
+
+def _without_copies(
+    positions: list[list[Slice]], same: SameContent, notices: list[Notice]
+) -> list[list[Slice]]:
+    """Return the positions, without the copies where every slice is there several times over.
+
+    Several volumes look alike here, so copies are only those that nothing
+    tells apart: not the instance number either.
+    """
+    if len(positions[0]) == 1:
+        return positions
+    alike = all(
+        piece.store is not group[0].store
+        and np.array_equal(piece.order, group[0].order, equal_nan=True)
+        and same(group[0], piece)
+        for group in positions
+        for piece in group[1:]
+    )
+    if not alike:
+        return positions
+    notices.append(_dropped(sum(len(group) - 1 for group in positions)))
+    return [group[:1] for group in positions]
+
+
+def _dropped(count: int) -> Notice:
+    """Return the notice about copies."""
+    slices = "slice was a copy" if count == 1 else "slices were copies"
+    return Notice("duplicates_dropped", f"{count} {slices} of another and left out")
+
+
+def _without_duplicates(
+    positions: list[list[Slice]], policy: ReadPolicy, same: SameContent, notices: list[Notice]
+) -> list[list[Slice]]:
+    """Return the positions, each as often as the others: copies dropped, conflicts decided."""
+    single = []
+    dropped = 0
+    for group in positions:
+        kept: list[Slice] = []
+        for piece in group:
+            copy = any(
+                piece.component == other.component
+                and np.array_equal(piece.echo, other.echo, equal_nan=True)
+                and same(piece, other)
+                for other in kept
+            )
+            if copy:
+                dropped += 1
+            else:
+                kept.append(piece)
+        single.append(kept)
+    counts = Counter(len(group) for group in single)
+    usual = counts.most_common(1)[0][0]
+    if len(counts) > 1 and usual > 1:
+        odd = [len(group) for group in single if len(group) != usual]
+        raise CaseError(
+            "incomplete_volumes",
+            f"most of the {len(single)} positions have {usual} slices, one for each volume, but "
+            f"{len(odd)} have {min(odd)}{f' to {max(odd)}' if max(odd) > min(odd) else ''}; find "
+            "the missing files, or put the files of one volume into a folder of their own",
+        )
+    if dropped:
+        notices.append(_dropped(dropped))
+    if len(counts) == 1:
+        return single
+    conflicts = [index for index, group in enumerate(single) if len(group) > 1]
+    if policy.duplicates == "refuse":
+        raise CaseError(
+            "duplicate_slices",
+            f"{len(conflicts)} of {len(single)} positions have several slices that differ "
+            f"({_places(single[conflicts[0]])} at the first of them); leave out the wrong ones",
+            "pass --duplicates first to take the first in name order",
+        )
+    notices.append(
+        Notice(
+            "duplicates_first",
+            f"{len(conflicts)} of {len(single)} positions have several slices that differ; the "
+            "first in name order was taken",
+        )
+    )
+    return [group[:1] for group in single]
+
+
+def _places(slices: Sequence[Slice]) -> str:
+    """Return the places of the files of some slices."""
+    return " and ".join(str(piece.store.place) for piece in slices[:4])
+
+
+def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]:
+    """Return the slices of the one volume, or of the one that was asked for."""
+    volumes = [
+        list(volume)
+        for volume in zip(
+            *(sorted(group, key=_in_order) for group in positions),
+            strict=True,
+        )
+    ]
+    count = len(volumes)
+    said = np.isfinite([piece.order for group in positions for piece in group])
+    if count > 1 and (said.any(axis=0) != said.all(axis=0)).any():
+        raise CaseError(
+            "mixed_volumes",
+            f"the series holds {count} volumes, but only some of its slices say their echo time, "
+            "temporal position, acquisition or instance number, so that volumes cannot be told "
+            "apart; put the files of one into a folder of their own",
+        )
+    for volume in volumes:
+        if len({(piece.component, f"{piece.echo:.3f}") for piece in volume}) > 1:
+            raise CaseError(
+                "mixed_volumes",
+                f"the {len(positions)} slices of a volume differ in echo or in what they show "
+                "(such as magnitude and phase), so that volumes cannot be told apart; put the "
+                "files of one into a folder of their own",
+            )
+    if policy.volume is None and count > 1:
+        each = "1 slice" if len(positions) == 1 else f"{len(positions)} slices"
+        where = ", all at one position" if len(positions) == 1 else ""
+        raise CaseError(
+            "several_volumes",
+            f"the series holds {count} volumes of {each}{where}, but one is needed; put the files "
+            "of one into a folder of their own",
+            f"choose one with --volume 0 to --volume {count - 1}",
+        )
+    chosen = policy.volume or 0
+    if not 0 <= chosen < count:
+        raise CaseError(
+            "no_such_volume", f"volume {chosen} was asked for, but the series holds {count}"
+        )
+    return volumes[chosen]
+
+
+def _in_order(piece: Slice) -> list[float]:
+    """Return what sorts slices at one position; NaN would not compare."""
+    ordered: list[float] = np.nan_to_num(piece.order).tolist()
+    return ordered
+
+
+def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice]) -> Stack:
+    """Return the stack of slices that lie a whole number of equal steps apart."""
+    across, down, normal = _axes(slices[0])
+    if len(slices) == 1:
+        thickness = slices[0].thickness_mm
+        if thickness <= 0:
+            thickness = 1.0
+            notices.append(
+                Notice(
+                    "no_thickness",
+                    "a single slice that does not say how thick it is; 1 mm was assumed",
+                )
+            )
+        return Stack(tuple(slices), (0,), normal * thickness, 0.0)
+    places = np.array([piece.position for piece in slices], np.float64)
+    gaps = np.diff(places @ normal)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # of two different, the smaller
+    steps = np.maximum(1, np.round(gaps / usual)).astype(int)
+    planes = np.concatenate([[0], np.cumsum(steps)])
+    step = (places[-1] - places[0]) / planes[-1]
+    spacing = float(step @ normal)
+    off = places - places[0] - planes[:, np.newaxis] * step
+    # A hundredth of the spacing, or what rounding to hundredths of a millimetre does.
+    tolerance = max(0.01 * spacing, min(0.01, 0.1 * spacing))
+    worst = float(np.abs(off @ normal).max())
+    # Some scanners write tenths of a millimetre; more than that is no rounding.
+    if worst > max(tolerance, min(0.06, 0.1 * spacing)) or (steps > 1).sum() * 2 > len(steps):
+        raise CaseError(
+            "uneven_spacing",
+            f"the {len(slices)} slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart "
+            f"(most often {usual:.4g} mm), but a volume is evenly spaced; put the slices of one "
+            "spacing into a folder of their own, or resample the series",
+        )
+    if worst > tolerance:
+        notices.append(
+            Notice(
+                "rounded_positions",
+                f"slices lie up to {worst:.2g} mm beside even spacing, as positions that were "
+                f"rounded do; read as {spacing:.4g} mm apart",
+            )
+        )
+    shift = float(np.hypot(off @ across, off @ down).max())
+    if shift > max(0.02, 0.05 * min(slices[0].spacing)):
+        raise CaseError(
+            "shifted_slices",
+            f"slices lie up to {shift:.3g} mm beside the line through the others, so that they "
+            "are no straight stack; put those of one acquisition into a folder of their own",
+        )
+    lean = float(np.hypot(step @ across, step @ down))
+    tilted = lean / spacing > _TILT_TOLERANCE and lean * planes[-1] > 0.02
+    stack = Stack(
+        tuple(slices),
+        tuple(planes.tolist()),
+        step,
+        degrees(atan2(lean, spacing)) if tilted else 0.0,
+    )
+    _judge_gaps(stack, gaps, spacing, policy, notices)
+    _judge_tilt(stack, lean, policy, notices)
+    return stack
+
+
+def _judge_gaps(
+    stack: Stack, gaps: np.ndarray, spacing: float, policy: ReadPolicy, notices: list[Notice]
+) -> None:
+    """Refuse gaps, or note them."""
+    if not stack.missing:
+        return
+    wide = [k for k, (here, there) in enumerate(pairwise(stack.planes)) if there > here + 1]
+    listed = ", ".join(f"after slice {k + 1} ({gaps[k]:.4g} mm)" for k in wide[:5])
+    more = f" and {len(wide) - 5} more" if len(wide) > 5 else ""
+    what = (
+        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices missing: {listed}{more}, "
+        f"counted along the stack, where {spacing:.4g} mm is the spacing"
+    )
+    if policy.missing_slices == "refuse":
+        raise CaseError(
+            "missing_slices",
+            f"{what}; find the files",
+            "pass --missing-slices interpolate to fill the gaps from their neighbours",
+        )
+    notices.append(Notice("missing_interpolated", f"{what}; filled from their neighbours"))
+
+
+def _judge_tilt(stack: Stack, lean: float, policy: ReadPolicy, notices: list[Notice]) -> None:
+    """Refuse tilt, or note it."""
+    if not stack.tilt_deg:
+        return
+    what = (
+        f"the stack is sheared by {stack.tilt_deg:.1f} degrees (gantry tilt): each slice lies "
+        f"{lean:.3g} mm beside the one before"
+    )
+    if policy.tilt == "refuse":
+        raise CaseError(
+            "gantry_tilt",
+            f"{what}; resample it onto a rectangular grid first",
+            "pass --tilt native to segment the slices as acquired, with a mask on a sheared grid, "
+            "or --tilt resample to shift them onto a rectangular grid",
+        )
+    done = {
+        "native": "kept as acquired, on a sheared grid",
+        "resample": "slices were shifted onto a rectangular grid",
+    }
+    notices.append(Notice("gantry_tilt", f"{what}; {done[policy.tilt]}"))

@@ -1,0 +1,376 @@
+"""Run a reader in a child process, so that a damaged scan cannot take the batch with it.
+
+Codec libraries are C and C++ and have had heap overflows, so no pixel is ever
+decoded in the process that drives a batch:
+
+    parent                              child
+      |-- function, arguments, a file -->|    pickled: the parent is trusted
+      |<------- "file 7 of 120" --------|    signs of life, and where it is
+      |<------- JSON -------------------|    the child is not: never unpickled
+                voxels lie in the file, which both map into memory
+
+The child is a plain subprocess and not a `multiprocessing` one: it neither
+imports the caller's main script again nor is it forbidden inside a worker
+(pool workers are daemons, which may have no children). Its stdout and stderr
+are closed, because libraries print what they read. It is started on first use
+and serves one scan after the other until the parent ends; threads that read at
+once have one each.
+"""
+
+import atexit
+import errno
+import json
+import mmap
+import os
+import pickle
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from voxtile.errors import CaseError, EnvironmentFault, Notice
+from voxtile.machine.child import ending, settle_child, spawn
+from voxtile.volume import Volume
+
+from .scan import Scan
+
+# Silence that is taken for a hang, in seconds. A child speaks at every file and frame.
+QUIET_S = 120.0
+# Most address space of a child: half of the machine, never more than this.
+MOST_MEMORY_BYTES = 2**34
+
+_LENGTH = struct.Struct("!Q")
+_LONGEST_REPLY = 2**24
+_DTYPES = ("int16", "int32", "int64", "float32", "float64")
+
+
+class Workspace:
+    """What a function gets in the child: room for voxels, and a way to say that it lives.
+
+    Parameters
+    ----------
+    handle : int
+        File descriptor of the file that holds the voxels.
+    channel : socket
+        To the parent.
+    """
+
+    def __init__(self, handle: int, channel: socket.socket) -> None:
+        self._handle = handle
+        self._channel = channel
+        self._places: dict[int, int] = {}
+        self._size = 0
+
+    def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """Return zeros that the parent can see, in C order; the result must be one of these."""
+        nbytes = prod(shape) * dtype.itemsize
+        offset = self._size
+        # Each array begins on a page, as a mapping must.
+        self._size = -(-(offset + nbytes) // mmap.ALLOCATIONGRANULARITY)
+        self._size *= mmap.ALLOCATIONGRANULARITY
+        os.ftruncate(self._handle, self._size)
+        memory = mmap.mmap(self._handle, nbytes, offset=offset)
+        array = np.frombuffer(memory, dtype).reshape(shape)
+        self._places[array.ctypes.data] = offset
+        return array
+
+    def offset(self, array: np.ndarray) -> int:
+        """Return where an allocated array, transposed or not, begins in the file."""
+        return self._places[array.ctypes.data]
+
+    def at(self, place: str) -> None:
+        """Say that the child lives and what it is at, such as ``file 7 of 120``."""
+        _send(self._channel, place.encode())
+
+
+def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Scan:
+    """Return ``function(workspace, *arguments)``, run in the child process.
+
+    Parameters
+    ----------
+    function : str
+        ``module:name``, imported in the child only. Its first argument is a
+        `Workspace`; the array of the scan it returns must be one that the
+        workspace allocated, or its transpose.
+    quiet_s : float
+        Seconds without a sign of life after which the child is ended.
+
+    Raises
+    ------
+    CaseError
+        What the function raised; ``decoder_crashed`` or ``decoder_hung`` when
+        the child died or fell silent, ``too_large`` when memory did not
+        suffice, ``decoder_failed`` for an error that nobody foresaw.
+    """
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
+            reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+        return _scan(reply, handle)
+    finally:
+        os.close(handle)
+
+
+def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
+    """Return ``function(workspace, *arguments)`` where that is a JSON value and no scan.
+
+    Parameters and errors are those of `run_isolated`.
+    """
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
+            reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+    finally:
+        os.close(handle)
+    if "code" in reply:
+        raise _problem(reply)
+    return reply.get("value")
+
+
+class _Child:
+    """The child process and the line to it."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        try:
+            # One thread: threads of BLAS reserve address space that the cap counts.
+            self._process, self._channel = spawn(
+                "voxtile.reading.isolation:_serve", {"OPENBLAS_NUM_THREADS": "1"}
+            )
+        except OSError as error:
+            raise EnvironmentFault(
+                f"the process that decodes pixels cannot be started ({error.strerror})"
+            ) from error
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked, by this process and not one forked from it."""
+        return self.owner == os.getpid() and self._process.poll() is None
+
+    def ask(self, handle: int, request: bytes, quiet_s: float) -> dict[str, Any]:
+        """Return the reply to one request."""
+        place = "its start"
+        try:
+            self._channel.settimeout(quiet_s)
+            socket.send_fds(self._channel, [_LENGTH.pack(len(request))], [handle])
+            self._channel.sendall(request)
+            while not (message := _receive(self._channel)).startswith(b"{"):
+                place = message.decode(errors="replace")
+            reply: dict[str, Any] = json.loads(message)
+            return reply
+        except TimeoutError:
+            self.end()
+            raise CaseError(
+                "decoder_hung",
+                f"the decoder gave no sign of life for {quiet_s:g} s at {place} and was ended; "
+                "the file is probably damaged",
+            ) from None
+        except (OSError, EOFError, ValueError) as error:
+            self.end()
+            raise CaseError(
+                "decoder_crashed",
+                f"the decoder process died at {place}{self._how()}; the file is probably "
+                "damaged: copy it again, or leave the case out",
+            ) from error
+        except BaseException:  # Ctrl-C: a reply that nobody waits for must not meet the next case
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End the process, whatever it is doing."""
+        if self.owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self._channel.close()
+
+    def _how(self) -> str:
+        """Return how the process died, where a signal tells."""
+        code = self._process.returncode
+        return f" ({ending(code)})" if code is not None and code < 0 else ""
+
+
+# Children that nobody talks to: one, or as many as threads have read at once.
+_LOCK = threading.Lock()
+_IDLE: list[_Child] = []
+
+
+@contextmanager
+def _borrowed() -> Iterator[_Child]:
+    """Lend a child to one thread, started when none is idle."""
+    child = None
+    with _LOCK:
+        while _IDLE and child is None:
+            child = _IDLE.pop()
+            if not child.alive:
+                child.end()
+                child = None
+    child = child or _Child()
+    try:
+        yield child
+    finally:
+        with _LOCK:
+            _IDLE.append(child)
+
+
+@atexit.register
+def _end_children() -> None:
+    """End the children; one that a thread still talks to ends when its line is closed."""
+    while _IDLE:
+        _IDLE.pop().end()
+
+
+def _scan(reply: dict[str, Any], handle: int) -> Scan:
+    """Return the scan that a reply describes, its voxels mapped read-only, or raise its error."""
+    if "code" in reply:
+        raise _problem(reply)
+    try:
+        shape = tuple(int(size) for size in reply["shape"])
+        dtype = np.dtype({name: name for name in _DTYPES}[reply["dtype"]])
+        memory = mmap.mmap(
+            handle, prod(shape) * dtype.itemsize, prot=mmap.PROT_READ, offset=int(reply["offset"])
+        )
+        array = np.frombuffer(memory, dtype).reshape(shape)
+        if reply["transposed"]:
+            array = array.T
+        volume = Volume(array, np.array(reply["affine"], np.float64), (1, 1))
+        notices = tuple(Notice(str(code), str(text)) for code, text in reply["notices"])
+        return Scan(volume, notices, bool(reply["regridded"]))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise CaseError(
+            "decoder_crashed",
+            f"the decoder process gave a reply that makes no sense ({type(error).__name__})",
+        ) from error
+
+
+def _problem(reply: dict[str, Any]) -> CaseError:
+    """Return the error that a reply tells of."""
+    return CaseError(str(reply["code"]), str(reply["sentence"]), str(reply.get("option", "")))
+
+
+def _anonymous_file() -> int:
+    """Return the descriptor of a file without a name: nothing is left whoever dies."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("voxtile", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _send(channel: socket.socket, message: bytes) -> None:
+    """Send one message."""
+    channel.sendall(_LENGTH.pack(len(message)) + message)
+
+
+def _receive(channel: socket.socket) -> bytes:
+    """Return one message, or raise EOFError."""
+    (length,) = _LENGTH.unpack(_exactly(channel, _LENGTH.size))
+    if length > _LONGEST_REPLY:
+        raise ValueError(f"a message of {length} bytes")
+    return _exactly(channel, length)
+
+
+def _exactly(channel: socket.socket, count: int) -> bytes:
+    """Return `count` bytes, or raise EOFError."""
+    received = bytearray()
+    while len(received) < count:
+        piece = channel.recv(min(count - len(received), 2**20))
+        if not piece:
+            raise EOFError
+        received += piece
+    return bytes(received)
+
+
+def _serve(descriptor: int) -> None:
+    """Live as the child: answer requests until the parent is gone."""
+    settle_child(descriptor)
+    _limit_memory()
+    with socket.socket(fileno=descriptor) as channel:
+        while True:
+            try:
+                head, handles, _, _ = socket.recv_fds(channel, _LENGTH.size, 1)
+                if not head:
+                    return
+                head += _exactly(channel, _LENGTH.size - len(head))
+                request = _exactly(channel, _LENGTH.unpack(head)[0])
+                reply = _answer(request, Workspace(handles[0], channel))
+                _send(channel, json.dumps(reply).encode())
+                os.close(handles[0])
+            except (OSError, EOFError):
+                return
+
+
+def _limit_memory() -> None:
+    """Cap the address space of this process, and leave no core file with a patient's scan."""
+    import resource
+
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cap = min(MOST_MEMORY_BYTES, machine // 2)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard != resource.RLIM_INFINITY:
+        cap = min(cap, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (cap, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
+    """Return what the parent needs to know about one request."""
+    try:
+        function, arguments = pickle.loads(request)
+        module, name = function.split(":")
+        scan = getattr(import_module(module), name)(workspace, *arguments)
+        if not isinstance(scan, Scan):
+            return {"value": scan}
+        array = scan.volume.array
+        transposed = not array.flags.c_contiguous
+        return {
+            "shape": (array.T if transposed else array).shape,
+            "dtype": array.dtype.name,
+            "offset": workspace.offset(array),
+            "transposed": transposed,
+            "affine": scan.volume.affine.tolist(),
+            "notices": [(notice.code, notice.sentence) for notice in scan.notices],
+            "regridded": scan.regridded,
+        }
+    except CaseError as error:
+        problem = error
+    except MemoryError:
+        problem = _too_large()
+    except Exception as error:  # anything else must not end the child, nor quote a tag
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            problem = _too_large()
+        else:
+            problem = CaseError(
+                "decoder_failed",
+                f"reading failed in a way that was not foreseen ({_where(error)}); please report "
+                "this",
+            )
+    return {"code": problem.code, "sentence": problem.bare, "option": problem.option}
+
+
+def _too_large() -> CaseError:
+    """Return the error of a scan that does not fit in memory."""
+    import resource
+
+    cap, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return CaseError(
+        "too_large",
+        f"the scan needs more memory than its reader may have ({cap / 2**30:.1f} GiB); read it on "
+        "a larger machine, or crop it",
+    )
+
+
+def _where(error: Exception) -> str:
+    """Return type and line of an error; never its text, which may quote a tag."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    name = os.path.basename(trace.tb_frame.f_code.co_filename)  # noqa: PTH119, not a path to open
+    return f"{type(error).__name__}, {name} line {trace.tb_lineno}"

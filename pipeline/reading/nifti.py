@@ -1,0 +1,638 @@
+"""NIfTI files: read volumes, write masks. The only importer of nibabel.
+
+Files are inflated here, to the end and with a cap, and nibabel interprets the
+bytes: nibabel alone stops reading before the checksum of a gzip stream, so
+that most damaged files come back as silently wrong voxels.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from isal import igzip, isal_zlib
+from nibabel import imageglobals
+from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+from nibabel.spatialimages import HeaderDataError
+
+from voxtile.errors import CaseError, Notice
+from voxtile.machine.files import replacing
+from voxtile.volume import Volume, grid_difference, is_sheared
+
+from .scan import ReadPolicy, Scan
+
+_MAGIC_GZIP = b"\x1f\x8b"
+# Deflate cannot do better than 1032:1, so a header that promises more lies.
+_MOST_INFLATION = 1100
+# Bytes after the last voxel that are let pass; some writers pad.
+_SLACK = 2**16
+_CHUNK = 2**22
+# isal's stub calls its exception class an instance.
+_ISAL_ERROR: Any = isal_zlib.error
+_INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
+# sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
+_FORM_TOLERANCE_MM = 0.1
+
+
+def is_nifti_name(path: Path) -> bool:
+    """Whether a file's name says NIfTI, in any case of letters."""
+    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"))
+
+
+def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
+    """Read a NIfTI file: ``.nii``, ``.hdr``/``.img``, version 1 or 2, plain or gzip, any endian.
+
+    Parameters
+    ----------
+    path : Path
+        Either file of a pair. Gzip is recognised by content, not by name.
+    policy : ReadPolicy, optional
+        `volume` chooses among several; NaN is not judged here.
+
+    Returns
+    -------
+    Scan
+        Voxels in storage order with ``scl_slope`` and ``scl_inter`` applied;
+        integers stay integers where nothing is scaled. The affine is the
+        sform, else the qform, else what nibabel assumes without either.
+
+    Raises
+    ------
+    CaseError
+        With the reason: not NIfTI, damaged, cut short, more than one volume,
+        no usable affine, voxels that are not real numbers.
+    """
+    return _read(path, policy or ReadPolicy(), _read_voxels)
+
+
+def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
+    """Return what `read_nifti` would, from the header alone.
+
+    Grid, orientation codes and notices are those of the scan. Its voxels are
+    zeros that take no memory; neither they nor the checksum were read, but a
+    file that is shorter than its header promises is refused.
+
+    Raises
+    ------
+    CaseError
+        As `read_nifti`, but for what only reading to the end can tell.
+    """
+    return _read(path, policy or ReadPolicy(), _no_voxels)
+
+
+def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
+    """Read a file to its end, checksum included, and compare its voxels with an array.
+
+    One plane is in memory at a time, not a second volume.
+
+    Parameters
+    ----------
+    path : Path
+    array : ndarray, shape (i, j, k)
+
+    Returns
+    -------
+    scan : Scan
+        As `survey_nifti` returns it.
+    same : bool
+        Whether shape, type and every voxel are the array's.
+
+    Raises
+    ------
+    CaseError
+        As `read_nifti`.
+    """
+    same = False
+
+    def compare(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
+        """Compare the voxels in storage order."""
+        nonlocal same
+        same = layout.shape == array.shape and layout.dtype == array.dtype
+        promised = _promised(file, layout, name)
+        got = consumed + file.read_into(memoryview(bytearray(layout.offset - consumed)), name)
+        plane = int(np.prod(layout.shape[:2]))
+        stored = np.empty(plane, layout.dtype)
+        for k in range(layout.voxels // max(1, plane)):
+            got += file.read_into(stored.view(np.uint8).data, name)
+            same = same and np.array_equal(stored, array[..., k].reshape(-1, order="F"))
+        _hold_promise(got, promised, name)
+        _finish(file, name, promised)
+        return _zeros(layout)
+
+    scan = _read(path, ReadPolicy(), compare)
+    # Voxels that a slope makes something else are not the array's.
+    return scan, same and scan.volume.array.dtype == array.dtype
+
+
+def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
+    """Return a scan, with the voxels that `voxels_of` takes from the opened file."""
+    try:
+        with _open(_header_path(path)) as file:
+            header = _read_header(file, path.name)
+            layout = _layout(header, path.name)
+            if layout.paired:
+                _finish(file, path.name, header.sizeof_hdr)
+            else:
+                voxels = voxels_of(file, layout, path.name, header.sizeof_hdr)
+        if layout.paired:
+            with _open(_image_path(path)) as file:
+                voxels = voxels_of(file, layout, path.name, 0)
+    except OSError as error:
+        raise CaseError(
+            "unreadable", f"{path.name} cannot be read ({error.strerror or error})"
+        ) from error
+    array = _pick_volume(voxels, policy, path.name)
+    if voxels_of is _read_voxels and array.size < voxels.size:
+        array = array.copy(order="F")  # a view would keep all the other volumes
+    del voxels
+    try:
+        scaled = array if voxels_of is _no_voxels else _scaled(header, array)
+        volume, notices = _place(header, scaled, path.name)
+    except (HeaderDataError, ValueError) as error:
+        raise CaseError("bad_header", f"{path.name}: {error}") from error
+    return Scan(volume, tuple(notices))
+
+
+def write_mask(path: str | Path, mask: Volume) -> None:
+    """Write a label map as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.nii.gz`` or ``.nii``.
+    mask : Volume of an unsigned integer type, shape (i, j, k)
+        Written in its storage order. Its affine goes into sform and qform (into
+        sform only where it is sheared, or where the qform's rounding would be
+        0.1 mm away), with its codes; a code that the source
+        left 0 takes the other's, and both 0 stay 0. Every other header field
+        is fresh: intent ``label``, units mm, nothing of the source.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3D of an unsigned integer type, or the name is not
+        NIfTI's.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    if mask.array.ndim != 3 or mask.array.dtype.kind != "u":
+        raise ValueError(
+            f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
+            "a label map is 3D and of an unsigned integer type"
+        )
+    _write(Path(path), mask_header(mask), mask.array)
+
+
+def write_volume(
+    path: Path,
+    volume: Volume,
+    *,
+    slope: float | None = None,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the voxels of one channel as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz`` or ``.nii``.
+    volume : Volume of int or float, shape (i, j, k)
+        Written in its storage order and type, unscaled, with its affine and
+        codes as in `write_mask`; nothing else of the source is written.
+    slope : float, optional
+        ``scl_slope``: what a stored 1 means; 1 unless given.
+    let_go : callable, optional
+        Called after each plane along k, for voxels that lie in a file and
+        need not stay in memory.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3D or of a type that NIfTI lacks, or the name is
+        not NIfTI's.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    if volume.array.ndim != 3:
+        raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
+    header = _fresh_header(volume)
+    if slope is not None:
+        header["scl_slope"], header["scl_inter"] = slope, 0
+    _write(path, header, volume.array, let_go)
+
+
+def nifti_bytes(volume: Volume) -> bytes:
+    """Return what `write_volume` would write as ``.nii.gz``, for a place that is no file."""
+    buffer = BytesIO()
+    _write_gzip(buffer, _fresh_header(volume), volume.array)
+    return buffer.getvalue()
+
+
+def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
+    """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
+    if volume.array.ndim == 3:
+        write_volume(path, volume)
+        return
+    for index, name in enumerate(channel_paths(path, channels)):
+        write_volume(name, volume.with_array(volume.array[..., index]))
+
+
+def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of an image's channels: of one channel `path` itself."""
+    if len(channels) == 1:
+        return (path,)
+    stem, _, ending = path.name.partition(".nii")
+    return tuple(path.with_name(f"{stem}_{channel}.nii{ending}") for channel in channels)
+
+
+def _write(
+    path: Path,
+    header: Nifti1Header,
+    array: np.ndarray,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a file under a header that describes it."""
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"file name {path.name!r} must end in .nii or .nii.gz")
+    with replacing(path) as file:
+        if name.endswith(".nii"):
+            file.writelines(_file_bytes(header, array, let_go))
+            return
+        _write_gzip(file, header, array, let_go)
+
+
+def _write_gzip(
+    file: BinaryIO,
+    header: Nifti1Header,
+    array: np.ndarray,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a compressed file into an open one."""
+    # No name and no time in the gzip header: equal voxels are equal files.
+    with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
+        for piece in _file_bytes(header, array, let_go):
+            stream.write(piece)
+
+
+def mask_header(mask: Volume) -> Nifti1Header:
+    """Return the fresh header of a mask (NIfTI-2 only where an axis is longer than 32767)."""
+    header = _fresh_header(mask)
+    header.set_intent("label", name="labels")
+    header["cal_max"] = int(mask.array.max())
+    return header
+
+
+def _fresh_header(volume: Volume) -> Nifti1Header:
+    """Return a header with the volume's type, shape and place, and nothing of any source."""
+    header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
+    header.set_data_dtype(volume.array.dtype.newbyteorder("="))
+    header.set_data_shape(volume.shape)
+    header["descrip"] = b"voxtile"
+    sform, qform = volume.codes
+    header.set_sform(volume.affine, code=sform or qform)
+    header.set_qform(volume.affine, code=qform or sform)
+    sheared = is_sheared(volume.affine)
+    away = grid_difference(volume.shape, volume.affine, header.get_qform()).position_mm
+    if sheared or away > _FORM_TOLERANCE_MM:
+        # A quaternion cannot say shear, and three float32 of it say turns within 0.001 rad
+        # of a half one badly (nifti1.h, "orientation and location in space").
+        header.set_qform(np.eye(4), code=0)
+        header["pixdim"][1:4] = volume.spacing_mm
+        header["descrip"] = (
+            b"voxtile: sheared grid, see sform" if sheared else b"voxtile: see sform"
+        )
+    header.set_xyzt_units("mm")
+    header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
+    return header
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a header promises about the voxels."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    paired: bool
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels there are; exact, whatever the header claims."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels."""
+        return self.voxels * self.dtype.itemsize
+
+
+class _Source:
+    """A file, inflated on the fly where it is gzip; every read is checked."""
+
+    def __init__(self, path: Path) -> None:
+        self.size = path.stat().st_size
+        raw: BinaryIO = path.open("rb")
+        self.gzip = raw.read(2) == _MAGIC_GZIP
+        raw.seek(0)
+        self._raw = raw
+        self._file: Any = igzip.GzipFile(fileobj=raw, mode="rb") if self.gzip else raw
+
+    def __enter__(self) -> "_Source":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._raw.close()
+
+    def read_into(self, target: memoryview, name: str) -> int:
+        """Fill `target` and return how much came; less only at the end of the file."""
+        filled = 0
+        try:
+            while filled < len(target):
+                got = self._file.readinto(target[filled : filled + _CHUNK])
+                if not got:
+                    break
+                filled += got
+        except EOFError as error:
+            raise CaseError(
+                "truncated", f"{name}: the gzip stream is cut short; copy the file again"
+            ) from error
+        except _INFLATE_ERRORS as error:
+            raise CaseError(
+                "corrupt", f"{name}: the gzip stream is damaged ({error}); copy the file again"
+            ) from error
+        return filled
+
+
+def _open(path: Path) -> _Source:
+    """Open one file for reading."""
+    if path.is_dir():
+        raise CaseError("not_nifti", f"{path.name} is a folder, not a NIfTI file")
+    return _Source(path)
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    """Return the other file of a .hdr/.img pair, compressed or not, in the case of the first."""
+    stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    for name in (stem[:-4] + ending, stem[:-4] + ending.upper()):
+        for suffix in ("", ".gz", ".GZ"):
+            candidate = path.with_name(name + suffix)
+            if candidate.exists():
+                return candidate
+    raise CaseError(
+        "missing_pair", f"{path.name} needs its {ending} file beside it, and there is none"
+    )
+
+
+def _header_path(path: Path) -> Path:
+    """Return the file with the header."""
+    if path.name.lower().endswith((".img", ".img.gz")):
+        return _sibling(path, ".hdr")
+    return path
+
+
+def _image_path(path: Path) -> Path:
+    """Return the file with the voxels of a pair."""
+    if path.name.lower().endswith((".img", ".img.gz")):
+        return path
+    return _sibling(path, ".img")
+
+
+def _read_header(file: _Source, name: str) -> Any:
+    """Return the nibabel header at the start of a file."""
+    if file.size == 0:
+        raise CaseError("empty_file", f"{name} has 0 bytes; copy or download it again")
+    block = bytearray(348)
+    if file.read_into(memoryview(block), name) < len(block):
+        raise CaseError("not_nifti", f"{name} is too short to be a NIfTI file{_looks_like(block)}")
+    for endian in "<>":
+        (size,) = struct.unpack(endian + "i", block[:4])
+        if size == 348 and bytes(block[344:348]) in (b"n+1\0", b"ni1\0"):
+            kind = Nifti1Header if block[344:348] == b"n+1\0" else Nifti1PairHeader
+            break
+        if size == 540 and bytes(block[4:8]) in (b"n+2\0", b"ni2\0"):
+            kind = Nifti2Header if block[4:8] == b"n+2\0" else Nifti2PairHeader
+            rest = bytearray(540 - 348)
+            if file.read_into(memoryview(rest), name) < len(rest):
+                raise CaseError("truncated", f"{name} ends within its header; copy it again")
+            block += rest
+            break
+    else:
+        raise CaseError("not_nifti", f"{name} is not a NIfTI file{_looks_like(block)}")
+    # nibabel logs every small repair of a header; what matters is said by our own notices.
+    with imageglobals.LoggingOutputSuppressor():
+        try:
+            header = kind(bytes(block), endianness=endian)
+        except (HeaderDataError, ValueError, KeyError) as error:
+            raise CaseError("bad_header", f"{name} has a damaged header ({error})") from error
+    if header["sform_code"] == 0:
+        # nibabel makes a voxel size of 0 one of 1 mm. Where no sform is used that is a guess.
+        stored = kind(bytes(block), endianness=endian, check=False)["pixdim"][1:4]
+        header["pixdim"][1:4][stored == 0] = 0
+    return header
+
+
+def _looks_like(block: bytearray) -> str:
+    """Return a guess at what a file is instead, for the message."""
+    start = bytes(block).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return ": it is a web page, so its download failed; download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return ": it is a git-lfs pointer; run `git lfs pull` where it comes from"
+    if struct.unpack("<i", block[:4])[0] == 348 or struct.unpack(">i", block[:4])[0] == 348:
+        return ": it has the size of an Analyze 7.5 header, which names no orientation; convert it"
+    if bytes(block[128:132]) == b"DICM":
+        return ": it is a DICOM file; name the folder of its series instead"
+    return "; name a .nii, .nii.gz or .hdr/.img file"
+
+
+def _layout(header: Any, name: str) -> _Layout:
+    """Return what the header promises, checked before anything is allocated."""
+    count = int(header["dim"][0])
+    if not 1 <= count <= 7:
+        raise CaseError("bad_header", f"{name}: the header says {count} dimensions; 1 to 7 exist")
+    shape = tuple(int(size) for size in header["dim"][1 : count + 1])
+    if any(size < 1 for size in shape):
+        raise CaseError("bad_header", f"{name}: the header says dimensions {shape}")
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise CaseError("bad_header", f"{name}: unknown data type ({error})") from error
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise CaseError(
+            "not_scalar",
+            f"{name} has voxels of type {dtype.name or dtype}, but one real number each is needed; "
+            "extract a channel first",
+        )
+    offset = float(header["vox_offset"])
+    paired = isinstance(header, Nifti1PairHeader | Nifti2PairHeader)
+    least = 0 if paired else (352 if header.sizeof_hdr == 348 else 544)
+    if not np.isfinite(offset) or offset < 0 or offset != int(offset) or offset > 2**31:
+        raise CaseError("bad_header", f"{name}: the header says voxels begin at byte {offset}")
+    # A single file's voxels cannot begin inside its header; some writers leave 0.
+    return _Layout(shape, dtype, max(int(offset), least), paired)
+
+
+def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
+    """Return all voxels in storage order, once the file was read to its end.
+
+    Parameters
+    ----------
+    consumed : int
+        Bytes of the file that were read already.
+    """
+    promised = _promised(file, layout, name)
+    skipped = memoryview(bytearray(layout.offset - consumed))
+    stored = np.empty(layout.voxels, layout.dtype)
+    got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
+    _hold_promise(consumed + got, promised, name)
+    _finish(file, name, promised)
+    return stored.reshape(layout.shape, order="F")
+
+
+_Voxels = Callable[[_Source, _Layout, str, int], np.ndarray]
+
+
+def _no_voxels(file: _Source, layout: _Layout, name: str, _: int) -> np.ndarray:
+    """Return zeros of the promised shape, one element in memory, once the size was checked."""
+    _promised(file, layout, name)
+    return _zeros(layout)
+
+
+def _zeros(layout: _Layout) -> np.ndarray:
+    """Return zeros of the promised shape that take no memory."""
+    return np.broadcast_to(np.zeros((), layout.dtype.newbyteorder("=")), layout.shape)
+
+
+def _hold_promise(got: int, promised: int, name: str) -> None:
+    """Refuse a file with fewer bytes than its header promises."""
+    if got < promised:
+        raise CaseError(
+            "truncated",
+            f"{name}: the header promises {promised} bytes, but there are {got}; "
+            "copy the file again",
+        )
+
+
+def _promised(file: _Source, layout: _Layout, name: str) -> int:
+    """Return how many bytes there must be, unless the file cannot hold them."""
+    promised = layout.offset + layout.nbytes
+    if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
+        raise CaseError(
+            "truncated",
+            f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
+            f"has {file.size}{' compressed' if file.gzip else ''}; copy the file again",
+        )
+    return promised
+
+
+def _finish(file: _Source, name: str, promised: int) -> None:
+    """Read on to the end of a stream, which checks its CRC; refuse much more than was promised."""
+    rest = memoryview(bytearray(_SLACK + 1))
+    if file.read_into(rest, name) > _SLACK:
+        raise CaseError(
+            "too_long",
+            f"{name} holds more than the {promised} bytes that its header promises; "
+            "the header or the file is wrong",
+        )
+
+
+def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
+    """Return the (i, j, k) array of the one volume, or of the one that was asked for."""
+    space = (*voxels.shape[:3], 1, 1)[:3]
+    volumes = voxels.reshape((*space, -1), order="F")
+    count = volumes.shape[3]
+    chosen = policy.volume
+    if chosen is None:
+        if count > 1:
+            raise CaseError(
+                "several_volumes",
+                f"{name} holds {count} volumes (shape {voxels.shape}), but one is needed; "
+                "keep one of them in the file",
+                f"choose one with --volume 0 to --volume {count - 1}",
+            )
+        chosen = 0
+    if not 0 <= chosen < count:
+        raise CaseError(
+            "no_such_volume", f"{name}: volume {chosen} was asked for, but there are {count}"
+        )
+    picked: np.ndarray = volumes[..., chosen]
+    return picked if picked.dtype.isnative else picked.astype(picked.dtype.newbyteorder("="))
+
+
+def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
+    """Return ``stored * scl_slope + scl_inter``; the stored voxels where nothing is scaled.
+
+    float32 holds what 16-bit integers and float32 become (each value is the
+    float64 result, rounded once); wider types become float64.
+    """
+    slope, inter = header.get_slope_inter()
+    if slope is None or (slope, inter) == (1, 0):
+        return array
+    if array.dtype.itemsize > 2 and array.dtype != np.float32:
+        wide: np.ndarray = array * np.float64(slope) + np.float64(inter)
+        return wide
+    scaled = np.empty(array.shape, np.float32, order="F")
+    for k in range(array.shape[2]):
+        scaled[:, :, k] = array[:, :, k] * np.float64(slope) + np.float64(inter)
+    return scaled
+
+
+def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Notice]]:
+    """Return the volume with the affine that the header gives, and what is odd about it."""
+    notices = []
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    affine = header.get_best_affine()
+    try:
+        volume = Volume(array, affine, codes)
+    except ValueError as error:
+        cure = "set the header's sform to where the scan lies"
+        size = header["pixdim"][1:4].tolist()
+        if codes[0] == 0 and 0 in size:
+            cure = f"its voxel size (pixdim) is {size} mm: write the true one there, or {cure}"
+        raise CaseError("bad_affine", f"{name}: {error}; {cure}") from error
+    if codes == (0, 0):
+        notices.append(
+            Notice(
+                "no_orientation",
+                f"{name}: sform and qform codes are both 0, so the header does not say where the "
+                f"voxels lie; read as {volume.orientation} as nibabel does: left and right may be "
+                "swapped",
+            )
+        )
+    elif min(codes) > 0 and not is_sheared(affine):
+        difference = grid_difference(volume.shape, affine, header.get_qform())
+        if difference.position_mm > _FORM_TOLERANCE_MM:
+            notices.append(
+                Notice(
+                    "form_conflict",
+                    f"{name}: sform and qform differ by up to {difference.position_mm:.3g} mm; "
+                    "the sform was used",
+                )
+            )
+    unit = header.get_xyzt_units()[0]
+    if unit in ("meter", "micron"):
+        notices.append(
+            Notice(
+                "unit",
+                f"{name}: the header's unit is {unit}; its numbers were read as mm, as viewers do",
+            )
+        )
+    return volume, notices
+
+
+def _file_bytes(
+    header: Nifti1Header, array: np.ndarray, let_go: Callable[[], None]
+) -> Iterator[bytes | memoryview]:
+    """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
+    yield header.binaryblock
+    yield bytes(4)
+    for k in range(array.shape[2]):
+        # No copy where the array lies in Fortran order, as volumes from files and masks do.
+        yield np.ascontiguousarray(array[:, :, k].T).reshape(-1).view(np.uint8).data
+        let_go()

@@ -1,0 +1,212 @@
+"""A reference mask on the grid of its scan, or the reason why it is none."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.errors import CaseError, Notice
+from voxtile.label_values import label_values
+from voxtile.models.spec import Label
+from voxtile.volume import Axes, Volume, grid_difference, reorient
+
+from .channels import read_scan, survey_scan
+from .dicom import annotation_file, read_annotation
+from .scan import Scan
+
+# A label this far from an integer is rounding of a writer; farther, it is no label map.
+_INTEGRAL = 1e-3
+
+
+def read_reference(
+    path: Path,
+    image: Volume,
+    labels: Sequence[Label],
+    label_map: Mapping[int, int] | None = None,
+) -> tuple[Volume, tuple[Notice, ...]]:
+    """Read a reference mask, checked against the image and the labels.
+
+    Parameters
+    ----------
+    path : Path
+        A label map in a NIfTI file or DICOM folder, or a DICOM SEG or
+        RTSTRUCT: its file, or a folder with that alone.
+    image : Volume
+        The scan; its voxels do not matter.
+    labels : sequence of Label
+        Values other than theirs and 0 are refused. Segments of a SEG and ROIs
+        of an RTSTRUCT are matched to them by name or code.
+    label_map : mapping of int to int, optional
+        Reference values to rename before they are checked; numbers of
+        segments or ROIs.
+
+    Returns
+    -------
+    mask : Volume of uint8 or uint16, shape (i, j, k)
+        On the grid and in the storage order of `image`.
+    notices : tuple of Notice
+
+    Raises
+    ------
+    CaseError
+        If the mask lies on another grid, or has values that are no labels.
+    """
+    annotation = annotation_file(path)
+    if annotation is not None:
+        drawn = read_annotation(annotation, image, labels, label_map)
+        return image.with_array(drawn.volume.array.astype(_kind(labels))), drawn.notices
+    scan = read_label_map(path, "label")
+    placed, notices = on_grid_of(scan.volume, image, "label")
+    array, more = integral(placed.array, "label")
+    if label_map:
+        array = _renamed(array, label_map)
+    allowed = {0, *(value for label in labels for value in label.values)}
+    strange = sorted(set(label_values(array)) - allowed)
+    if strange:
+        raise CaseError(
+            "label_values",
+            f"the label has values {_listed(strange)}, but the model knows only "
+            f"{_listed(sorted(allowed))}; give it those",
+            f"rename them with --label-map, such as {strange[0]}:{max(allowed)}",
+        )
+    return image.with_array(array.astype(_kind(labels))), (*scan.notices, *notices, *more)
+
+
+def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
+    """Read a mask as it lies.
+
+    Parameters
+    ----------
+    path : Path
+        A NIfTI file or DICOM folder.
+    what : str
+        How messages call the mask.
+    survey : bool, default False
+        Whether its headers are enough, as in `survey_scan`.
+
+    Raises
+    ------
+    CaseError
+        As `read_scan`. It names the mask and advises what can be done to its
+        file: options such as ``--volume`` are for scans.
+    """
+    try:
+        return survey_scan(path) if survey else read_scan(path)
+    except CaseError as error:
+        raise CaseError(error.code, f"the {what} cannot be used: {error.bare}") from error
+
+
+def _kind(labels: Sequence[Label]) -> type[np.unsignedinteger]:
+    """Return the smallest type that holds every value."""
+    return np.uint8 if max(max(label.values) for label in labels) <= 255 else np.uint16
+
+
+def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:
+    """Return `mask` in the storage order of `image`, if both lie on one grid of the world.
+
+    Parameters
+    ----------
+    mask, image : Volume
+    what : str
+        How messages call the mask.
+
+    Raises
+    ------
+    CaseError
+        If they differ in shape, by more than 1e-3 mm anywhere, or by more
+        than 1e-4 in direction, even after axes are permuted and flipped.
+    """
+    if mask.array.ndim != 3:
+        raise CaseError("label_grid", f"the {what} has several channels; one value a voxel is due")
+    axes = _axes_between(mask, image)
+    placed = mask if axes is None else reorient(mask, axes)
+    if placed.shape != image.shape:
+        raise CaseError(
+            "label_grid",
+            f"the {what} has shape {mask.shape} ({mask.orientation}), but the image has "
+            f"{image.shape} ({image.orientation}); resample the {what} to the image first",
+        )
+    difference = grid_difference(image.shape, placed.affine, image.affine)
+    if difference:
+        raise CaseError(
+            "label_grid",
+            f"the {what} lies up to {difference.position_mm:.3g} mm from the image (spacing "
+            f"{_mm(mask)} mm, the image {_mm(image)} mm); resample the {what} to the image first",
+        )
+    moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
+    notices = (
+        Notice(
+            f"{what}_reoriented",
+            f"the {what} is stored as {mask.orientation}, the image as {image.orientation}, on one "
+            "grid; its axes were put in the image's order",
+        ),
+    )
+    return image.with_array(placed.array), notices if moved else ()
+
+
+def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ...]]:
+    """Return label values as integers.
+
+    Raises
+    ------
+    CaseError
+        If a value is negative, or not within 1e-3 of an integer.
+    """
+    notices: tuple[Notice, ...] = ()
+    if array.dtype.kind == "f":
+        rounded = np.rint(array)
+        largest = float(np.abs(array - rounded).max())
+        if largest > _INTEGRAL:
+            raise CaseError(
+                f"{what}_not_integral",
+                f"the {what} has values up to {largest:.3g} from an integer; a label map has whole "
+                "numbers (are these probabilities, or was it interpolated?)",
+            )
+        if largest > 0:
+            notices = (
+                Notice(
+                    f"{what}_rounded", f"the {what} had values up to {largest:.2g} from an integer"
+                ),
+            )
+        array = rounded
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 65535:
+        raise CaseError(
+            f"{what}_values", f"the {what} has values from {low:g} to {high:g}; 0 to 65535 can be"
+        )
+    # A byte for each voxel stays one.
+    return array if array.dtype == np.uint8 else array.astype(np.uint16, copy=False), notices
+
+
+def _axes_between(mask: Volume, image: Volume) -> Axes | None:
+    """Return the permutation and flips from the mask's storage to the image's, if that is all."""
+    relation = np.linalg.solve(image.affine[:3, :3], mask.affine[:3, :3])
+    rounded = np.rint(relation).astype(int)
+    signed_permutation = (np.abs(rounded).sum(axis=0) == 1).all() and (
+        np.abs(rounded).sum(axis=1) == 1
+    ).all()
+    if not signed_permutation:
+        return None
+    i, j, k = (int(axis) for axis in np.abs(rounded).argmax(axis=1))
+    flips = tuple(bool(rounded[axis, source] < 0) for axis, source in enumerate((i, j, k)))
+    return Axes((i, j, k), (flips[0], flips[1], flips[2]))
+
+
+def _renamed(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
+    """Return the array with values renamed, all at once (so 1:2,2:1 swaps)."""
+    table = np.arange(max(int(array.max()), *label_map) + 1, dtype=np.uint16)
+    for before, after in label_map.items():
+        table[before] = after
+    renamed: np.ndarray = table[array]
+    return renamed
+
+
+def _listed(values: Sequence[int]) -> str:
+    """Return values for a message, not too many."""
+    shown = ", ".join(map(str, values[:10]))
+    return shown if len(values) <= 10 else f"{shown} and {len(values) - 10} more"
+
+
+def _mm(volume: Volume) -> str:
+    """Return a spacing for a message."""
+    return "(" + ", ".join(f"{value:.4g}" for value in volume.spacing_mm) + ")"

@@ -1,0 +1,297 @@
+"""Runs side by side: which cases got better, and whether that is more than chance.
+
+Runs are compared with the first one, case by case and label by label. What is
+independent is the group (patient), so the differences of a group's cases are
+averaged before they are tested.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import wilcoxon
+
+from voxtile.errors import ManifestError
+from voxtile.machine.files import write_text
+from voxtile.run_folder.case_report import read_case_reports
+from voxtile.scoring.columns import better, metrics_of
+
+from .bootstrap import mean_intervals
+from .tables import csv_text, report_table
+
+COLUMNS = (
+    "run_a",
+    "run_b",
+    "label",
+    "label_name",
+    "metric",
+    "n",
+    "n_units",
+    "n_only_a",
+    "n_only_b",
+    "n_other_reference",
+    "mean_a",
+    "mean_b",
+    "mean_difference",
+    "ci_low",
+    "ci_high",
+    "median_difference",
+    "wins",
+    "ties",
+    "losses",
+    "p",
+    "p_holm",
+)
+CASE_COLUMNS = (
+    "run_a",
+    "run_b",
+    "case_id",
+    "label",
+    "label_name",
+    "metric",
+    "value_a",
+    "value_b",
+    "difference",
+    "outcome",
+)
+_DEFAULT = ("dice", "hd95_mm", "assd_mm")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Runs compared with the first of them.
+
+    Parameters
+    ----------
+    runs : tuple of str
+        Their names; the first is the baseline.
+    summary : DataFrame
+        `COLUMNS`: a row for each other run, label and metric.
+    cases : DataFrame
+        `CASE_COLUMNS`: a row for each other run, case, label and metric, the
+        largest changes of each metric first.
+    """
+
+    runs: tuple[str, ...]
+    summary: pd.DataFrame
+    cases: pd.DataFrame
+
+
+def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
+    """Compare finished runs with the first of them.
+
+    Parameters
+    ----------
+    runs : sequence of str or Path
+        Two run folders at least.
+    metrics : sequence of str, optional
+        Columns of the reports that have a better and a worse; Dice, HD95 and
+        ASSD unless given.
+
+    Returns
+    -------
+    Comparison
+        Differences are B - A, of cases that both runs have with a value and
+        against the same reference (as many voxels). The test is Wilcoxon's
+        signed-rank test, two-sided; `p_holm` corrects it for all tests of the
+        comparison (Holm 1979). A win is a case in which B is better.
+
+    Raises
+    ------
+    ManifestError
+        If a folder is no run, runs share no case or disagree about labels, or
+        a report has not the metric.
+    """
+    if len(runs) < 2:
+        raise ManifestError([f"{len(runs)} run given; a comparison needs two or more"])
+    names = _names([Path(run) for run in runs])
+    tables = [report_table(read_case_reports(Path(run))) for run in runs]
+    chosen = _chosen(metrics, tables, names)
+    rows: list[dict[str, Any]] = []
+    cases: list[pd.DataFrame] = []
+    for name, table in zip(names[1:], tables[1:], strict=True):
+        paired = _paired(tables[0], table, (names[0], name))
+        for (label, label_name), of_label in paired.groupby(["label", "label_name"], sort=True):
+            for metric in chosen:
+                where = {
+                    "run_a": names[0],
+                    "run_b": name,
+                    "label": label,
+                    "label_name": label_name,
+                    "metric": metric,
+                }
+                changes = _changes(of_label, metric)
+                rows.append({**where, **_statistics(of_label, changes, metric)})
+                cases.append(changes.assign(**where))
+    summary = pd.DataFrame(rows)
+    summary["p_holm"] = _holm(summary["p"].to_numpy(np.float64))
+    every = pd.concat(cases, ignore_index=True)
+    every["size"] = every["difference"].abs()
+    every = every.sort_values(
+        ["run_b", "metric", "size", "case_id", "label"],
+        ascending=[True, True, False, True, True],
+        kind="stable",
+        ignore_index=True,
+    )
+    return Comparison(tuple(names), summary[list(COLUMNS)], every[list(CASE_COLUMNS)])
+
+
+def write_comparison(out: Path, comparison: Comparison) -> None:
+    """Write ``comparison.csv``, ``comparison_cases.csv`` and ``comparison.json`` into a folder."""
+    write_text(out / "comparison.csv", csv_text(comparison.summary))
+    write_text(out / "comparison_cases.csv", csv_text(comparison.cases))
+    content = {
+        "format": "voxtile-comparison",
+        "format_version": 1,
+        "runs": list(comparison.runs),
+        "test": "Wilcoxon signed-rank, two-sided, Holm over all rows",
+        "rows": _records(comparison.summary),
+        "cases": _records(comparison.cases),
+    }
+    write_text(
+        out / "comparison.json",
+        json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+    )
+
+
+def most_changed(comparison: Comparison, metric: str, count: int = 5) -> Iterator[dict[str, Any]]:
+    """Yield the cases that changed most in one metric, of any label and run."""
+    of_metric = comparison.cases[comparison.cases["metric"] == metric]
+    changed = of_metric[of_metric["difference"] != 0]
+    places = changed["difference"].abs().sort_values(ascending=False, kind="stable").index[:count]
+    yield from _records(changed.loc[places])
+
+
+def _chosen(
+    metrics: Sequence[str], tables: Sequence[pd.DataFrame], names: Sequence[str]
+) -> list[str]:
+    """Return the metrics to compare, or say which report lacks one."""
+    chosen = list(dict.fromkeys(metrics or _DEFAULT))
+    problems = []
+    for name, table in zip(names, tables, strict=True):
+        known = [metric for metric in metrics_of(table) if better(metric) is not None]
+        problems += [
+            f"run {name} has no {metric!r} to compare; it has {', '.join(known)}"
+            for metric in chosen
+            if metric not in known
+        ]
+    if problems:
+        raise ManifestError(problems)
+    return chosen
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return a name for each run: of its folder, or its path where two are called alike."""
+    short = [folder.resolve().name for folder in folders]
+    if len(set(short)) == len(short):
+        return short
+    paths = [str(folder) for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise ManifestError(["a run is given twice; compare different ones"])
+    return paths
+
+
+def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """Return the rows of two reports side by side; columns of the second end in ``_b``."""
+    labels = [dict(zip(table["label"], table["label_name"], strict=True)) for table in (one, other)]
+    differing = [
+        f"label {value} is {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}; "
+        "give the same names, as `voxtile evaluate --labels` does"
+        for value, name in labels[0].items()
+        if value in labels[1] and labels[1][value] != name
+    ]
+    if differing:
+        raise ManifestError(differing)
+    paired = one.merge(
+        other, on=["case_id", "label", "label_name"], how="outer", suffixes=("_a", "_b")
+    )
+    both = paired["status_a"].notna() & paired["status_b"].notna()
+    if not both.any():
+        raise ManifestError([f"{names[0]} and {names[1]} share no case and label"])
+    same = (paired["voxels_ref_a"] == paired["voxels_ref_b"]).fillna(True).astype(bool)
+    return paired.assign(comparable=same).sort_values(["case_id", "label"], ignore_index=True)
+
+
+def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the cases of one label that have the metric in both runs, with their difference."""
+    usable = of_label[of_label["comparable"]].dropna(subset=[f"{metric}_a", f"{metric}_b"])
+    # Rounded, so that equal changes are ties and rank alike: 0.8 - 0.7 is not 0.9 - 0.8 in binary.
+    difference = (usable[f"{metric}_b"] - usable[f"{metric}_a"]).round(12)
+    gain = difference if better(metric) == "higher" else -difference
+    return pd.DataFrame(
+        {
+            "case_id": usable["case_id"],
+            "group": usable["group_a"],
+            "value_a": usable[f"{metric}_a"],
+            "value_b": usable[f"{metric}_b"],
+            "difference": difference,
+            "outcome": np.select([gain > 0, gain < 0], ["win", "loss"], "tie"),
+        }
+    )
+
+
+def _statistics(of_label: pd.DataFrame, changes: pd.DataFrame, metric: str) -> dict[str, Any]:
+    """Return what is said of one label and metric."""
+    has_a, has_b = of_label[f"{metric}_a"].notna(), of_label[f"{metric}_b"].notna()
+    units = [
+        f"case {case}" if pd.isna(group) or group == "" else f"group {group}"
+        for case, group in zip(changes["case_id"], changes["group"], strict=True)
+    ]
+    differences = changes["difference"].to_numpy(np.float64)
+    of_unit = pd.Series(differences, index=units, dtype=np.float64).groupby(level=0).mean()
+    low, high = mean_intervals(differences[:, np.newaxis], units)[0]
+    return {
+        "n": len(changes),
+        "n_units": len(of_unit),
+        "n_only_a": int((has_a & ~has_b).sum()),
+        "n_only_b": int((has_b & ~has_a).sum()),
+        "n_other_reference": int((has_a & has_b & ~of_label["comparable"]).sum()),
+        "mean_a": changes["value_a"].mean(),
+        "mean_b": changes["value_b"].mean(),
+        "mean_difference": changes["difference"].mean(),
+        "ci_low": low,
+        "ci_high": high,
+        "median_difference": changes["difference"].median(),
+        "wins": int((changes["outcome"] == "win").sum()),
+        "ties": int((changes["outcome"] == "tie").sum()),
+        "losses": int((changes["outcome"] == "loss").sum()),
+        # Rounded like the changes: the mean of some that cancel is 1e-17, and would rank.
+        "p": _signed_rank(of_unit.round(12).to_numpy()),
+    }
+
+
+def _signed_rank(differences: np.ndarray) -> float:
+    """Return the p value of Wilcoxon's signed-rank test; 1 if nothing differs, NaN without any."""
+    if not differences.size:
+        return float("nan")
+    differing = differences[differences != 0]
+    return float(wilcoxon(differing).pvalue) if differing.size else 1.0
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Return p values corrected by Holm's step-down method; NaN stays and does not count."""
+    corrected = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    rising = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[rising] * np.arange(len(rising), 0, -1)
+    corrected[rising] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as JSON values."""
+    return [
+        {
+            str(name): None
+            if pd.isna(value)
+            else value.item()
+            if isinstance(value, np.generic)
+            else value
+            for name, value in row.items()
+        }
+        for row in table.to_dict(orient="records")
+    ]

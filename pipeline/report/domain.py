@@ -1,0 +1,229 @@
+"""What scans a network was trained on, and whether a scan is like them.
+
+A scan is described by its spacing and by a few percentiles of its intensities
+after the spec's scaling: what the network sees. So a scanner's arbitrary scale
+does not matter where the network never sees it, and Hounsfield units do
+where a fixed window keeps them.
+
+Training keeps `training_domain` of its cases as ``spec.training["domain"]``;
+a bundle without it has no such check.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from voxtile.models.spec import Intensity
+from voxtile.preparation.intensity import measure
+from voxtile.volume import Volume, canonical
+
+PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
+# Enough voxels for a stable percentile; a whole CT would cost a second and a copy of it.
+_SAMPLE = 2**20
+# Tukey's outer fences (Tukey 1977, "Exploratory Data Analysis"): 3 interquartile ranges.
+_FENCE = 3.0
+# Quartiles of fewer cases say nothing of the next one.
+_FEWEST = 5
+# Spacings that differ by less are one protocol.
+_SAME_SPACING = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFacts:
+    """A scan as the check sees it.
+
+    Parameters
+    ----------
+    spacing_mm : (R, A, S)
+        Of the closest-canonical array.
+    intensity : dict of str to tuple of float
+        For each channel the `PERCENTILES` of its scaled voxels.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    intensity: dict[str, tuple[float, ...]]
+
+    def dump(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "spacing_mm": [round(size, 6) for size in self.spacing_mm],
+            "intensity": {
+                channel: [float(f"{value:.6g}") for value in values]
+                for channel, values in self.intensity.items()
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Strangeness:
+    """One way in which a scan is unlike those of the training.
+
+    Parameters
+    ----------
+    code : {"spacing", "intensity"}
+    sentence : str
+    severity : float
+        How far it is outside: 1 at the limit.
+    """
+
+    code: str
+    sentence: str
+    severity: float
+
+
+def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:
+    """Describe a scan as its network sees it.
+
+    Parameters
+    ----------
+    volume : Volume
+        Shape (i, j, k), or (i, j, k, channels) where there are several.
+    channels : sequence of str
+    intensity : Intensity
+        The spec's scaling. It is measured on a regular sample of at most
+        2**20 voxels, as the percentiles are.
+    """
+    ras = canonical(volume)
+    array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
+    sample = array[_sampling(ras.shape)]
+    described = {}
+    for index, channel in enumerate(channels):
+        voxels = np.ascontiguousarray(sample[..., index])
+        scaled = measure(voxels, intensity).apply(voxels)
+        described[channel] = tuple(np.percentile(scaled, PERCENTILES).tolist())
+    return ScanFacts(ras.spacing_mm, described)
+
+
+def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
+    """Return what a bundle should keep of its training scans, as JSON values.
+
+    Returns
+    -------
+    dict
+        ``cases``; ``spacing_mm`` with the least and largest of (R, A, S); and
+        under ``intensity``, for each channel and each of ``percentiles``, the
+        minimum, quartiles and maximum over the scans.
+    """
+    if not scans:
+        return {}
+    spacing = np.array([scan.spacing_mm for scan in scans])
+    return {
+        "cases": len(scans),
+        "spacing_mm": {
+            "min": spacing.min(axis=0).round(6).tolist(),
+            "max": spacing.max(axis=0).round(6).tolist(),
+        },
+        "percentiles": list(PERCENTILES),
+        "intensity": {
+            channel: [
+                [float(f"{value:.6g}") for value in np.percentile(values, (0, 25, 50, 75, 100))]
+                for values in zip(*(scan.intensity[channel] for scan in scans), strict=True)
+            ]
+            for channel in scans[0].intensity
+        },
+    }
+
+
+def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Strangeness, ...]:
+    """Say in what a scan is unlike those of the training.
+
+    Parameters
+    ----------
+    scan : ScanFacts
+    training : mapping
+        A spec's `training`; without a usable "domain" nothing can be said.
+    """
+    domain = training.get("domain")
+    if not isinstance(domain, Mapping):
+        return ()
+    found = [_strange_spacing(scan, domain)]
+    found += [_strange_intensity(scan, channel, domain) for channel in scan.intensity]
+    return tuple(part for part in found if part is not None)
+
+
+def _strange_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Strangeness | None:
+    """Compare the spacing with the range of the training."""
+    known = _numbers(domain.get("spacing_mm"), ("min", "max"), 3)
+    if known is None:
+        return None
+    low, high = known
+    factors = [
+        max(size / most, least / size)
+        for size, least, most in zip(scan.spacing_mm, low, high, strict=True)
+    ]
+    if max(factors) <= 1 + _SAME_SPACING:
+        return None
+    axis = factors.index(max(factors))
+    return Strangeness(
+        "spacing",
+        f"the spacing along {'RAS'[axis]} is {scan.spacing_mm[axis]:.3g} mm, but scans of the "
+        f"training had {low[axis]:.3g} to {high[axis]:.3g} mm",
+        max(factors) / (1 + _SAME_SPACING),
+    )
+
+
+def _strange_intensity(
+    scan: ScanFacts, channel: str, domain: Mapping[str, Any]
+) -> Strangeness | None:
+    """Compare the percentiles of a channel with those of the training scans."""
+    cases, table = domain.get("cases"), domain.get("intensity")
+    if not isinstance(cases, int) or cases < _FEWEST or not isinstance(table, Mapping):
+        return None
+    if domain.get("percentiles") != list(PERCENTILES):
+        return None
+    quartiles = _rows(table.get(channel))
+    if quartiles is None:
+        return None
+    # Clipping makes some percentiles equal in all scans: then a share of the whole range counts.
+    least = 0.02 * abs(quartiles[-1][2] - quartiles[0][2])
+    worst: Strangeness | None = None
+    for percent, value, row in zip(PERCENTILES, scan.intensity[channel], quartiles, strict=True):
+        low, q1, _, q3, high = row
+        spread = max(q3 - q1, least)
+        beyond = max(value - max(high, q3), min(low, q1) - value)
+        fences = max(value - q3, q1 - value) / (_FENCE * spread) if spread else 0.0
+        if beyond > 0 and fences > 1 and (worst is None or fences > worst.severity):
+            worst = Strangeness(
+                "intensity",
+                f"percentile {percent:g} of channel {channel} is {value:.3g} after scaling, but "
+                f"scans of the training had {low:.3g} to {high:.3g}",
+                fences,
+            )
+    return worst
+
+
+def _sampling(shape: tuple[int, int, int]) -> tuple[slice, ...]:
+    """Return steps along each axis that leave at most `_SAMPLE` voxels, the longest axis first."""
+    steps = [1, 1, 1]
+    while np.prod([-(-size // step) for size, step in zip(shape, steps, strict=True)]) > _SAMPLE:
+        left = [size / step for size, step in zip(shape, steps, strict=True)]
+        steps[left.index(max(left))] += 1
+    return tuple(slice(None, None, step) for step in steps)
+
+
+def _numbers(value: Any, keys: Sequence[str], count: int) -> list[list[float]] | None:
+    """Return lists of positive numbers of a mapping, or None if it is not such."""
+    if not isinstance(value, Mapping):
+        return None
+    lists = [value.get(key) for key in keys]
+    for numbers in lists:
+        if not isinstance(numbers, list) or len(numbers) != count:
+            return None
+        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+            return None
+    return [[float(number) for number in numbers] for numbers in lists if numbers]
+
+
+def _rows(value: Any) -> list[list[float]] | None:
+    """Return five finite numbers for each percentile, or None if `value` is not such."""
+    if not isinstance(value, list) or len(value) != len(PERCENTILES):
+        return None
+    for row in value:
+        if not isinstance(row, list) or len(row) != 5:
+            return None
+        if not all(isinstance(number, int | float) and isfinite(number) for number in row):
+            return None
+    return [[float(number) for number in row] for row in value]

@@ -1,0 +1,183 @@
+"""Runs side by side as one page: what changed, how sure that is, and in which cases most.
+
+A plain page without scripts: everything is in the HTML, the intervals as SVG.
+
+    metric, label     A      B    difference                         wins  p (Holm)
+    Dice   organ    0.90   0.92       |---o---|                       31    0.002
+                                  worse <- 0 -> better
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from voxtile.machine.files import write_text
+from voxtile.report.comparison import Comparison, most_changed
+from voxtile.scoring.columns import better
+
+_MOST_CASES = 15
+# Size of an interval's drawing, in CSS pixels.
+_WIDTH, _HEIGHT = 220, 22
+
+
+def write_comparison_page(out: Path, comparison: Comparison) -> Path:
+    """Write ``comparison.html`` into a folder, and return its path.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk refuses.
+    """
+    path = out / "comparison.html"
+    write_text(path, comparison_page(comparison))
+    return path
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the page as text; every name in it is escaped."""
+    rows = comparison.summary.to_dict("records")
+    sections = [
+        _section(comparison, run, metric, [row for row in rows if _is(row, run, metric)])
+        for run in comparison.runs[1:]
+        for metric in dict.fromkeys(row["metric"] for row in rows if row["run_b"] == run)
+    ]
+    style = _resource("style.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    names = " against ".join((", ".join(comparison.runs[1:]), comparison.runs[0]))
+    return Template(_resource("comparison.html")).substitute(
+        policy=escape(f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'"),
+        title=escape(names),
+        style=style,
+        sections="\n".join(sections),
+    )
+
+
+def _is(row: Mapping[str, Any], run: str, metric: str) -> bool:
+    """Whether a row belongs to a section."""
+    return bool(row["run_b"] == run and row["metric"] == metric)
+
+
+def _section(
+    comparison: Comparison, run: str, metric: str, rows: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return the part of the page about one run and one metric."""
+    reach = max((abs(row[name]) for row in rows for name in _SPAN if _known(row[name])), default=0)
+    body = "\n".join(_summary_row(row, metric, reach) for row in rows)
+    of_run = Comparison(
+        comparison.runs,
+        comparison.summary,
+        comparison.cases[comparison.cases["run_b"] == run],
+    )
+    changed = "\n".join(_case_row(row) for row in most_changed(of_run, metric, _MOST_CASES))
+    heading = escape(f"{metric}: {run} (B) against {comparison.runs[0]} (A)")
+    direction = "more is better" if better(metric) == "higher" else "less is better"
+    cases = (
+        f'<h3>Cases that changed most</h3><div class="scroll"><table><thead><tr><th scope="col">'
+        'Case</th><th scope="col">Label</th><th scope="col">A</th><th scope="col">B</th>'
+        f'<th scope="col">B - A</th></tr></thead><tbody>{changed}</tbody></table></div>'
+        if changed
+        else '<p class="muted">No case changed.</p>'
+    )
+    return (
+        f'<section class="panel"><div class="panel-head"><h2>{heading}</h2>'
+        f'<p class="muted">{direction}</p></div><div class="scroll"><table><thead><tr>'
+        + "".join(f'<th scope="col">{name}</th>' for name in _HEADINGS)
+        + f"</tr></thead><tbody>{body}</tbody></table></div>{cases}</section>"
+    )
+
+
+_SPAN = ("mean_difference", "ci_low", "ci_high")
+_HEADINGS = (
+    "Label",
+    "Cases",
+    "Mean A",
+    "Mean B",
+    "B - A",
+    "95 % interval",
+    "",
+    "Wins / ties / losses",
+    "p (Holm)",
+)
+
+
+def _summary_row(row: Mapping[str, Any], metric: str, reach: float) -> str:
+    """Return the table row of one label."""
+    cells = (
+        f'<th scope="row">{escape(str(row["label_name"]))}</th>',
+        _cell(row["n"], 0),
+        _cell(row["mean_a"]),
+        _cell(row["mean_b"]),
+        _cell(row["mean_difference"], signed=True),
+        f"<td>{_number(row['ci_low'], signed=True)} to {_number(row['ci_high'], signed=True)}</td>",
+        f"<td>{_interval(row, reach)}</td>",
+        f"<td>{row['wins']} / {row['ties']} / {row['losses']}</td>",
+        f"<td>{_p(row['p_holm'])}</td>",
+    )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _case_row(row: Mapping[str, Any]) -> str:
+    """Return the table row of one case."""
+    return (
+        f'<tr><th scope="row">{escape(str(row["case_id"]))}</th>'
+        f"<td>{escape(str(row['label_name']))}</td>{_cell(row['value_a'])}{_cell(row['value_b'])}"
+        f"{_cell(row['difference'], signed=True)}</tr>"
+    )
+
+
+def _interval(row: Mapping[str, Any], reach: float) -> str:
+    """Return a drawing of the mean difference and its interval about 0."""
+    low, middle, high = row["ci_low"], row["mean_difference"], row["ci_high"]
+    if not (_known(middle) and reach > 0):
+        return ""
+    if not (_known(low) and _known(high)):
+        low = high = middle
+
+    def x(value: float) -> str:
+        return f"{_WIDTH / 2 + value / reach * (_WIDTH / 2 - 8):.1f}"
+
+    words = escape(f"mean {_number(middle, signed=True)}")
+    half = _HEIGHT / 2
+    return (
+        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{words}">'
+        f'<line x1="{x(0)}" x2="{x(0)}" y1="0" y2="{_HEIGHT}" stroke="currentColor" '
+        'stroke-opacity="0.35"/>'
+        f'<line x1="{x(low)}" x2="{x(high)}" y1="{half}" y2="{half}" stroke="currentColor" '
+        'stroke-width="2"/>'
+        f'<circle cx="{x(middle)}" cy="{half}" r="4.5" fill="currentColor"/></svg>'
+    )
+
+
+def _cell(value: Any, digits: int = 4, *, signed: bool = False) -> str:
+    """Return a table cell with a number."""
+    return f"<td>{_number(value, digits, signed=signed)}</td>"
+
+
+def _number(value: Any, digits: int = 4, *, signed: bool = False) -> str:
+    """Return a number for people; a dash where there is none."""
+    if not _known(value):
+        return "-"
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+
+
+def _p(value: Any) -> str:
+    """Return a p value for people."""
+    if not _known(value):
+        return "-"
+    return "&lt; 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _known(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and isfinite(value)
+
+
+def _resource(name: str) -> str:
+    """Return a text file of this package."""
+    return files(__package__).joinpath(name).read_bytes().decode()

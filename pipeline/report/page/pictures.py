@@ -1,0 +1,246 @@
+"""A case made small enough to look at in a browser: its image, its mask, its reference.
+
+Only for looking: intensities are windowed to 8 bits, and a large scan is
+cropped to its masks and thinned. Nothing is measured on a picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from voxtile.case import Case
+from voxtile.errors import CaseError
+from voxtile.models.spec import Label
+from voxtile.reading.channels import policy_of, read_scan, scan_paths
+from voxtile.reading.dicom import annotation_file
+from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
+from voxtile.reading.scan import ReadPolicy
+from voxtile.volume import Shape3D, Volume, canonical
+
+# Voxels of one volume of a picture; 3 million are about 3 MB of script.
+MOST_VOXELS = 3_000_000
+# What is kept around the masks where a scan must be cropped, and where the window is measured.
+_MARGIN_MM = 25.0
+_WINDOW_PERCENTILES = (0.5, 99.5)
+_SAMPLES = 500_000
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A case to look at, on one grid stored closest to RAS.
+
+    Parameters
+    ----------
+    image : Volume of uint8
+        Windowed: 0 and 255 are the edges of `window`.
+    prediction : Volume of uint8 or uint16
+        Position of each voxel's label in the list of labels, from 1; 0 is
+        background.
+    reference : Volume of uint8 or uint16, or None
+        Likewise.
+    window : (float, float)
+        Intensities that became 0 and 255.
+    notes : tuple of str
+        How it differs from the scan, for people.
+    """
+
+    image: Volume
+    prediction: Volume
+    reference: Volume | None
+    window: tuple[float, float]
+    notes: tuple[str, ...] = ()
+
+
+def read_picture(
+    case: Case,
+    mask: Path,
+    labels: Sequence[Label],
+    *,
+    policy: ReadPolicy | None = None,
+    label_map: Mapping[int, int] | None = None,
+    channels: Sequence[str] = (),
+    most_voxels: int = MOST_VOXELS,
+) -> Picture:
+    """Read a case's first channel, mask and reference, and make them small.
+
+    Parameters
+    ----------
+    case : Case
+    mask : Path
+        The prediction, on the scan's grid in any storage order.
+    labels : sequence of Label
+    policy : ReadPolicy, optional
+        What the run was told of scans that leave a choice; what the case's
+        row says goes before.
+    label_map : mapping of int to int, optional
+        Reference values that the run renamed.
+    channels : sequence of str, optional
+        Those of the model, whose first one is shown; the manifest's unless
+        given.
+    most_voxels : int
+        What each volume may hold.
+
+    Raises
+    ------
+    CaseError
+        If the image or the mask cannot be read, or they lie on two grids. A
+        reference that cannot be shown is only noted.
+    """
+    notes = []
+    channels = channels or case.images[0][:1]
+    path = scan_paths(case, channels)[0]
+    if len(case.images) > 1:
+        notes.append(f"channel {channels[0]} of {len(case.images)}")
+    scan = read_scan(path, policy_of(case, policy or ReadPolicy())).volume
+    image = canonical(scan)
+    if not mask.exists():
+        raise CaseError("no_mask", f"there is no mask {mask.name}; run the case again")
+    prediction = _label_positions(mask, image, "prediction", labels, {})
+    reference = None
+    if case.label is not None:
+        try:
+            if annotation_file(case.label) is None:
+                reference = _label_positions(case.label, image, "label", labels, label_map or {})
+            else:  # DICOM SEG or RTSTRUCT: matched to the labels by name, drawn on the scan
+                drawn, _ = read_reference(case.label, scan, labels, label_map)
+                reference = _positions(canonical(drawn), labels, {})
+        except CaseError as error:
+            notes.append(f"reference not shown: {error.sentence}")
+    return make_picture(image, prediction, reference, notes=notes, most_voxels=most_voxels)
+
+
+def make_picture(
+    image: Volume,
+    prediction: Volume,
+    reference: Volume | None,
+    *,
+    notes: Sequence[str] = (),
+    most_voxels: int = MOST_VOXELS,
+) -> Picture:
+    """Make volumes on one RAS grid small.
+
+    Parameters
+    ----------
+    image : Volume of int or float
+    prediction : Volume of uint8 or uint16
+    reference : Volume of uint8 or uint16, or None
+    notes : sequence of str
+        What is to be said already.
+    most_voxels : int
+        What each volume may hold: above it the scan is cropped to its masks
+        and a margin, and if that is not enough, blocks of voxels become one.
+    """
+    notes = list(notes)
+    masks = [prediction, *([] if reference is None else [reference])]
+    around = _box_around(masks)
+    low, high = _window(image.array[around])
+    if image.array.size > most_voxels and image.array[around].shape != image.shape:
+        image = _cropped(image, around)
+        masks = [_cropped(mask, around) for mask in masks]
+        notes.append(f"cropped to {_MARGIN_MM:g} mm around the masks")
+    steps = _steps(image, most_voxels)
+    if steps != (1, 1, 1):
+        notes.append(f"blocks of {steps[0]} x {steps[1]} x {steps[2]} voxels shown as one")
+    return Picture(
+        image=_thinned(image.with_array(_windowed(image.array, low, high)), steps),
+        prediction=_thinned(masks[0], steps),
+        reference=_thinned(masks[1], steps) if len(masks) > 1 else None,
+        window=(low, high),
+        notes=tuple(notes),
+    )
+
+
+def _label_positions(
+    path: Path, image: Volume, what: str, labels: Sequence[Label], renamed: Mapping[int, int]
+) -> Volume:
+    """Read a mask onto the grid of the image, its values replaced by positions of labels."""
+    placed, _ = on_grid_of(read_label_map(path, what).volume, image, what)
+    values, _ = integral(placed.array, what)
+    return _positions(image.with_array(values), labels, renamed)
+
+
+def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]) -> Volume:
+    """Return a label map whose values are positions of labels."""
+    values = mask.array
+    positions = np.zeros(values.shape, np.uint8 if len(labels) <= 255 else np.uint16)
+    for position, label in enumerate(labels, start=1):
+        # A region's own value alone: the masks are label maps, and its other values are labels too.
+        own = [] if label.value in renamed else [label.value]
+        for value in (*own, *(old for old, new in renamed.items() if new == label.value)):
+            positions[values == value] = position
+    return mask.with_array(positions)
+
+
+def _box_around(masks: Sequence[Volume]) -> Box:
+    """Return the box of all labelled voxels with a margin; everything where there are none."""
+    shape = masks[0].shape
+    labelled = np.logical_or.reduce([mask.array > 0 for mask in masks])
+    if not labelled.any():
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    box = []
+    for axis, spacing_mm in enumerate(masks[0].spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(labelled.any(axis=others))
+        margin = int(np.ceil(_MARGIN_MM / spacing_mm))
+        box.append(slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin))
+    return box[0], box[1], box[2]
+
+
+def _window(array: np.ndarray) -> tuple[float, float]:
+    """Return the percentiles that bound what is shown, from at most half a million voxels."""
+    step = max(1, int(np.ceil((array.size / _SAMPLES) ** (1 / 3))))
+    low, high = np.percentile(array[::step, ::step, ::step], _WINDOW_PERCENTILES).tolist()
+    return low, high if high > low else low + 1
+
+
+def _windowed(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return intensities as 8 bits, slice by slice."""
+    shown = np.empty(array.shape, np.uint8)
+    for k in range(array.shape[2]):
+        scaled = (array[:, :, k].astype(np.float32) - low) * (255 / (high - low))
+        shown[:, :, k] = np.clip(np.rint(scaled), 0, 255)
+    return shown
+
+
+def _cropped(volume: Volume, box: Box) -> Volume:
+    """Return a box of a volume, in its place in the world."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ [part.start for part in box]
+    return replace(volume, array=volume.array[box], affine=affine)
+
+
+def _steps(volume: Volume, most_voxels: int) -> Shape3D:
+    """Return how many voxels become one along each axis: the finest axes are thinned first."""
+    steps = [1, 1, 1]
+    while np.prod([size // step for size, step in zip(volume.shape, steps, strict=True)]) > (
+        most_voxels
+    ):
+        spacing = [
+            spacing_mm * step for spacing_mm, step in zip(volume.spacing_mm, steps, strict=True)
+        ]
+        # An axis of one voxel cannot be thinned further.
+        able = [axis for axis in range(3) if volume.shape[axis] // (steps[axis] + 1) > 0]
+        steps[min(able, key=spacing.__getitem__)] += 1
+    return steps[0], steps[1], steps[2]
+
+
+def _thinned(volume: Volume, steps: Shape3D) -> Volume:
+    """Return a volume whose voxels are medians of blocks; incomplete blocks at the end are cut.
+
+    The median (lower middle) of a block is always a value that is in it, and
+    the majority where there is one, so labels stay labels.
+    """
+    if steps == (1, 1, 1):
+        return volume
+    whole = [size // step for size, step in zip(volume.shape, steps, strict=True)]
+    kept = volume.array[tuple(slice(n * step) for n, step in zip(whole, steps, strict=True))]
+    (i, j, k), (a, b, c) = whole, steps
+    blocks = kept.reshape(i, a, j, b, k, c).transpose(0, 2, 4, 1, 3, 5).reshape(i, j, k, a * b * c)
+    middle = (a * b * c - 1) // 2
+    affine = volume.affine @ np.diag([*steps, 1])
+    affine[:3, 3] += volume.affine[:3, :3] @ [(step - 1) / 2 for step in steps]
+    return replace(volume, array=np.partition(blocks, middle, axis=-1)[..., middle], affine=affine)

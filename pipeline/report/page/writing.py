@@ -1,0 +1,367 @@
+"""Write `report.html` and what lies beside it, from a run folder and its manifest.
+
+    report.html
+    report_files/
+      niivue.umd.js            the viewer, with its licence
+      sections/<case_id>.js    three sections of a case
+      volumes/<case_id>.js     its image, mask and reference, made small
+
+The side files are scripts, because a page opened from a disk may load
+scripts but not data. They hold patient images.
+"""
+
+import base64
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from voxtile.case import Case, read_manifest
+from voxtile.errors import CaseError, ManifestError
+from voxtile.machine.files import write_text
+from voxtile.models.spec import Label
+from voxtile.reading.nifti import nifti_bytes
+from voxtile.reading.scan import ReadPolicy
+from voxtile.report.tables import report_table
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
+from voxtile.scoring.columns import is_column
+from voxtile.scoring.overlap import plain_labels
+
+from .cohort import cohort_data, worst_first
+from .page import VIEWER, build_page, json_text, viewer_script
+from .pictures import Picture, read_picture
+from .sections import make_sections
+
+FOLDER = "report_files"
+# Of the side files; part of their stamp. Before 2 they may show a volume or series of the scan
+# that the case's row did not name.
+_FORMAT = "2"
+_KINDS = ("sections", "volumes")
+_STAMP = "// voxtile "
+
+
+@dataclass(frozen=True, slots=True)
+class PageFacts:
+    """What came of writing a page.
+
+    Parameters
+    ----------
+    path : Path
+        The page.
+    pictured : tuple of str
+        Ids of the cases that can be looked at.
+    problems : tuple of (case_id, sentence)
+        Cases that were to have pictures and could not.
+    """
+
+    path: Path
+    pictured: tuple[str, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+def parse_cases(text: str) -> int | None:
+    """Return how many cases get pictures: ``worst:20``, ``none`` (0) or ``all`` (None).
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> parse_cases("worst:20")
+    20
+    """
+    if text == "all":
+        return None
+    if text == "none":
+        return 0
+    word, _, number = text.partition(":")
+    if word != "worst" or not number.isascii() or not number.isdigit():
+        raise ValueError(f"--cases {text!r} must be worst:N, such as worst:20, or all, or none")
+    return int(number)
+
+
+def write_page(
+    out: str | Path,
+    reports: Sequence[CaseReport],
+    *,
+    manifest: str | Path | None = None,
+    root: str | Path | None = None,
+    predictions: str | Path | None = None,
+    cases: str = "worst:20",
+    single_file: bool = False,
+) -> PageFacts:
+    """Write the page of a run.
+
+    Parameters
+    ----------
+    out : str or Path
+        The run folder, with ``run.json``.
+    reports : sequence of CaseReport
+    manifest : str or Path, optional
+        Where the scans are. Without it the pictures that lie there already
+        are kept, and none are made.
+    root : str or Path, optional
+        Where the manifest's relative paths begin.
+    predictions : str or Path, optional
+        Folder of masks; the run's own unless given.
+    cases : str, default "worst:20"
+        Which cases get pictures: ``worst:N``, ``all`` or ``none``. Sound
+        pictures of other cases are kept, except with ``none``, which removes
+        all.
+    single_file : bool, default False
+        Whether everything goes into the page itself.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has problems, or the folder is no run folder.
+    ValueError
+        If `cases` is none of its words.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    out = Path(out)
+    most = parse_cases(cases)
+    facts = _run_facts(out)
+    labels = _labels(facts, reports)
+    found = {} if manifest is None else _manifest_cases(manifest, root)
+    masks = Path(predictions) if predictions else out / "masks"
+    album = _Album(out / FOLDER, masks, labels, facts, found)
+    if most == 0:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    album.remove_stale(reports)
+    ordered = [
+        report
+        for report in worst_first(reports, report_table(reports))
+        if report.status != "failed"
+    ]
+    problems = {}
+    for report in ordered[:most]:
+        if report.case_id in found:
+            try:
+                album.add(report)
+            except CaseError as error:
+                problems[report.case_id] = error.sentence
+    pictured = [report.case_id for report in ordered if album.has(report.case_id)]
+
+    data = cohort_data(out, reports, labels, facts)
+    for case in data["cases"]:
+        case["pictures"] = case["id"] in pictured
+        case["problem"] = problems.get(case["id"])
+        case["montage"] = _montage(out, case["id"], embedded=single_file)
+    data["folder"] = FOLDER
+    inlined = album.inlined(pictured) if single_file else {}
+    if pictured and not single_file:
+        _write_viewer(out / FOLDER)
+    write_text(out / "report.html", build_page(data, inlined))
+    if single_file:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    return PageFacts(out / "report.html", tuple(pictured), tuple(problems.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Album:
+    """The side files of a page: pictures of cases, each with a stamp of what it was made from.
+
+    `cases` are those that a manifest tells of.
+    """
+
+    folder: Path
+    masks: Path
+    labels: Sequence[Label]
+    facts: Mapping[str, Any]
+    cases: Mapping[str, Case]
+
+    def add(self, report: CaseReport) -> None:
+        """Make the pictures of a case of the manifest, unless there are some.
+
+        Those that are stale have been removed.
+
+        Raises
+        ------
+        CaseError
+            If its volumes cannot be shown.
+        """
+        # Without a fingerprint nobody knows whether the masks are the same.
+        if report.fingerprint and self.has(report.case_id):
+            return
+        mask = _mask_path(self.masks, report.case_id)
+        scored = report.mask.get("sha256")
+        if scored and mask.is_file() and content_hash(mask) != scored:
+            raise CaseError(
+                "mask_changed",
+                f"{mask.name} is not the mask that was scored; run or evaluate the case again",
+            )
+        settings = self.facts.get("settings", {})
+        # Another version may have known other choices.
+        told = {
+            name: choice
+            for name, choice in settings.get("policy", {}).items()
+            if name in ReadPolicy.__dataclass_fields__
+        }
+        picture = read_picture(
+            self.cases[report.case_id],
+            mask,
+            self.labels,
+            policy=ReadPolicy(**told),
+            label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
+            channels=self._channels,
+        )
+        stamp = f"{_STAMP}{self._stamp(report)} {self._inputs(report.case_id)}".strip()
+        self._write("sections", report.case_id, stamp, make_sections(picture))
+        self._write("volumes", report.case_id, stamp, _volumes(picture))
+
+    def has(self, case_id: str) -> bool:
+        """Whether a case can be looked at."""
+        return all(self._path(kind, case_id).is_file() for kind in _KINDS)
+
+    def remove_stale(self, reports: Iterable[CaseReport]) -> None:
+        """Remove pictures of cases that are gone, or that were made from something else."""
+        stamps = {
+            report.case_id: self._stamp(report) for report in reports if report.status != "failed"
+        }
+        for case_id in {path.stem for path in self.folder.glob("*/*.js")}:
+            if not self._is_sound(case_id, stamps.get(case_id)):
+                for kind in _KINDS:
+                    self._path(kind, case_id).unlink(missing_ok=True)
+
+    def _is_sound(self, case_id: str, stamp: str | None) -> bool:
+        """Whether both pictures of a case are there, of what there is now as far as is known."""
+        if stamp is None or not self.has(case_id):
+            return False
+        made_from = {self._made_from(kind, case_id) for kind in _KINDS}
+        if {part for part, _ in made_from} != {stamp}:
+            return False
+        inputs = self._inputs(case_id)
+        return not inputs or {part for _, part in made_from} == {inputs}
+
+    def inlined(self, case_ids: Iterable[str]) -> dict[str, str]:
+        """Return what a page without side files holds in itself."""
+        blocks = {}
+        for case_id in case_ids:
+            for kind in _KINDS:
+                call = self._path(kind, case_id).read_text("utf-8").split("\n", 1)[1]
+                blocks[f"{kind}/{case_id}"] = call[call.index("(") + 1 : call.rindex(")")]
+        if blocks:
+            # As JSON text, so that one way of reading serves all blocks.
+            viewer = base64.b64encode(viewer_script().encode()).decode()
+            blocks["viewer-script"] = json.dumps(viewer)
+        return blocks
+
+    @property
+    def _channels(self) -> Sequence[str]:
+        """Channels of the run's model; none of an evaluation."""
+        channels: Sequence[str] = self.facts.get("model", {}).get("channels", ())
+        return channels
+
+    def _stamp(self, report: CaseReport) -> str:
+        """Return the hash of what the report knows of all that pictures are made from."""
+        parts = [
+            _FORMAT,
+            report.fingerprint,
+            report.mask.get("sha256", ""),
+            *self._channels,
+            *(f"{label.value}{label.name}{label.color}" for label in self.labels),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _inputs(self, case_id: str) -> str:
+        """Return the hash of an evaluated case's scan and reference; empty where nobody can tell.
+
+        Empty for a run too: both are in its fingerprint.
+        """
+        if "model" in self.facts or case_id not in self.cases:
+            return ""
+        try:
+            return case_fingerprint(self.cases[case_id], {})
+        except CaseError:
+            return ""
+
+    def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
+        """Return the stamp of a side file, and the hash of its inputs where it has one."""
+        with self._path(kind, case_id).open(encoding="utf-8") as file:
+            stamp, _, inputs = file.readline().strip().removeprefix(_STAMP).partition(" ")
+        return stamp, inputs
+
+    def _path(self, kind: str, case_id: str) -> Path:
+        """Return where a side file lies."""
+        return self.folder / kind / f"{case_id}.js"
+
+    def _write(self, kind: str, case_id: str, stamp: str, content: Any) -> None:
+        """Write a side file: a script that hands its content to the page."""
+        call = f"receive({json_text({'id': f'{kind}/{case_id}', 'content': content})});\n"
+        write_text(self._path(kind, case_id), f"{stamp}\n{call}")
+
+
+def _volumes(picture: Picture) -> dict[str, Any]:
+    """Return the volumes of a picture as base64 NIfTI, with what to say of them."""
+    reference = picture.reference
+    return {
+        "image": base64.b64encode(nifti_bytes(picture.image)).decode(),
+        "prediction": base64.b64encode(nifti_bytes(picture.prediction)).decode(),
+        "reference": None
+        if reference is None
+        else base64.b64encode(nifti_bytes(reference)).decode(),
+        "window": picture.window,
+        "notes": picture.notes,
+    }
+
+
+def _mask_path(folder: Path, case_id: str) -> Path:
+    """Return the mask of a case: ``.nii.gz``, or ``.nii`` where there is only that."""
+    compressed, plain = folder / f"{case_id}.nii.gz", folder / f"{case_id}.nii"
+    return plain if plain.is_file() and not compressed.is_file() else compressed
+
+
+def _montage(out: Path, case_id: str, *, embedded: bool) -> str | None:
+    """Return the address of the PNG that the run drew of a case, where there is one."""
+    path = out / "qc" / f"{case_id}.png"
+    if not path.is_file():
+        return None
+    if embedded:
+        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"qc/{case_id}.png"
+
+
+def _run_facts(out: Path) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    path = out / "run.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ManifestError(
+            [f"{path} cannot be read ({error.strerror}); a run folder has one"]
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ManifestError([f"{path} is not JSON ({error}); run the manifest again"]) from error
+    return facts
+
+
+def _labels(facts: Mapping[str, Any], reports: Iterable[CaseReport]) -> tuple[Label, ...]:
+    """Return the labels of a run; where run.json lacks them, those of the reports."""
+    if facts.get("labels"):
+        return tuple(Label.model_validate(label) for label in facts["labels"])
+    return plain_labels({row.label: row.label_name for report in reports for row in report.labels})
+
+
+def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:
+    """Return the cases of a manifest by id; a missing image costs only its own pictures."""
+    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
+    return {case.case_id: case for case in cases}
+
+
+def _write_viewer(folder: Path) -> None:
+    """Put NiiVue and its licence beside the page, where they are not there yet."""
+    vendor = files("voxtile.report.page").joinpath("vendor")
+    for name in (VIEWER, "LICENSE-niivue.txt"):
+        content = vendor.joinpath(name).read_bytes().decode()
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content.encode():
+            write_text(path, content)

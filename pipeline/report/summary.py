@@ -1,0 +1,276 @@
+"""A report -> what a paper quotes of it: per label and metric, with intervals.
+
+report.csv -> summary.csv   every number, one row per label and metric
+           -> summary.json  the same, with how the intervals were made
+           -> summary.md    a table for people
+           -> summary.tex   a table for a paper (booktabs)
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from voxtile.scoring.columns import better, decimals, metrics_of, title
+
+from .bootstrap import DRAWS, LEVEL, SEED, mean_intervals
+
+COLUMNS = (
+    "label",
+    "label_name",
+    "metric",
+    "n",
+    "n_used",
+    "n_failed",
+    "mean",
+    "sd",
+    "median",
+    "q1",
+    "q3",
+    "worst",
+    "worst_case",
+    "n_empty",
+    "ci_low",
+    "ci_high",
+    "by",
+    "by_value",
+)
+# Those that hold text, which may look like a number: a case called 007.
+TEXT_COLUMNS = ("label_name", "metric", "worst_case", "by", "by_value")
+# What `status` says of a row whose prediction, reference or both are empty.
+EMPTY = ("both_empty", "pred_empty", "ref_empty")
+
+
+def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Summarise a report by label and metric.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `voxtile.report.tables.report_table`.
+    by : sequence of str
+        Columns of the report, such as those of the manifest; after the rows
+        of the whole cohort come rows for each value of each column.
+
+    Returns
+    -------
+    DataFrame
+        `COLUMNS`, see ``docs/metrics.md``. NaN (both masks empty, no
+        reference, failed) is left out of the statistics and seen as
+        ``n - n_used``.
+
+    Raises
+    ------
+    ValueError
+        If the report has no such column.
+    """
+    check_by(by, table.columns)
+    rows = _summarise(table, "", "")
+    for column in by:
+        values = table[column].astype("object").where(table[column].notna(), "").map(str)
+        for value in sorted(set(values)):
+            rows += _summarise(table[values == value], column, value)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def check_by(by: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuse to summarise by a column that is not there.
+
+    Raises
+    ------
+    ValueError
+        With the columns that are.
+    """
+    for column in by:
+        if column not in set(columns):
+            raise ValueError(
+                f"cannot summarise by {column!r}: it is not one of {', '.join(columns)}"
+            )
+
+
+def summary_json(summary: pd.DataFrame) -> str:
+    """Return a summary as JSON text, with how its intervals were made."""
+    rows = [
+        {name: _plain(value) for name, value in row.items()}
+        for row in summary.to_dict(orient="records")
+    ]
+    content = {
+        "format": "voxtile-summary",
+        "format_version": 1,
+        "interval": {
+            "of": "mean",
+            "method": "percentile bootstrap",
+            "level": LEVEL,
+            "draws": DRAWS,
+            "seed": SEED,
+            "drawn": "groups of the manifest; a case without one is its own",
+        },
+        "rows": rows,
+    }
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def summary_markdown(summary: pd.DataFrame) -> str:
+    """Return a summary as Markdown tables: the whole cohort, then each value of each column."""
+    parts = ["# Summary\n"]
+    for heading, part in _parts(summary):
+        if heading:
+            parts.append(f"\n## {_markdown(heading)}\n")
+        parts.append("| " + " | ".join(_HEAD) + " |")
+        parts.append("|" + "---|" * len(_HEAD))
+        parts += ["| " + " | ".join(map(_markdown, cells)) + " |" for cells in _cells(part)]
+    parts.append(f"\n{_note(summary)}\n")
+    return "\n".join(parts)
+
+
+def summary_latex(summary: pd.DataFrame) -> str:
+    """Return a summary as LaTeX tables, for the package booktabs."""
+    parts = ["% \\usepackage{booktabs}"]
+    for heading, part in _parts(summary):
+        caption = _latex((f"{heading}. " if heading else "") + _note(summary))
+        parts += [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{caption}}}",
+            "\\begin{tabular}{llrrrr}",
+            "\\toprule",
+            " & ".join(map(_latex, _HEAD)) + " \\\\",
+            "\\midrule",
+        ]
+        parts += [" & ".join(map(_latex, cells)) + " \\\\" for cells in _cells(part)]
+        parts += ["\\bottomrule", "\\end{tabular}", "\\end{table}", ""]
+    return "\n".join(parts)
+
+
+_HEAD = ("label", "metric", "n", "mean ± SD", "95 % CI", "median [quartiles]")
+
+
+def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]:
+    """Return the rows of one part of a report."""
+    metrics = metrics_of(table)
+    rows = []
+    for (label, name), of_label in table.groupby(["label", "label_name"], sort=False):
+        numbers = of_label[metrics].to_numpy(np.float64, na_value=np.nan)
+        groups = of_label["group"].where(of_label["group"].notna(), None)
+        units = [
+            # Two name spaces: a group may be called like another case.
+            f"case {case}" if group is None or group == "" else f"group {group}"
+            for case, group in zip(of_label["case_id"], groups, strict=True)
+        ]
+        intervals = mean_intervals(numbers, units)
+        for metric, column, (low, high) in zip(metrics, numbers.T, intervals, strict=True):
+            used = column[~np.isnan(column)]
+            worst = _worst(of_label, metric)
+            q1, middle, q3 = np.percentile(used, (25, 50, 75)) if used.size else (math.nan,) * 3
+            rows.append(
+                {
+                    "label": label,
+                    "label_name": name,
+                    "metric": metric,
+                    "n": len(of_label),
+                    "n_used": used.size,
+                    "n_failed": int((of_label["status"] == "failed").sum()),
+                    # fsum is exact, so the mean does not depend on the order of the cases.
+                    "mean": math.fsum(used) / used.size if used.size else math.nan,
+                    "sd": _deviation(used.tolist()),
+                    "median": middle,
+                    "q1": q1,
+                    "q3": q3,
+                    "worst": None if worst is None else worst[metric],
+                    "worst_case": None if worst is None else worst["case_id"],
+                    "n_empty": int(of_label["status"].isin(EMPTY).sum()),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "by": by,
+                    "by_value": value,
+                }
+            )
+    return rows
+
+
+def _worst(of_label: pd.DataFrame, metric: str) -> Any:
+    """Return the row of the worst case; None where no value is better than another."""
+    used = of_label[["case_id", metric]].dropna()
+    if used.empty or better(metric) is None:
+        return None
+    # Of equally bad cases the first by id, so that the order of rows does not matter.
+    rising = better(metric) == "higher"
+    return used.sort_values([metric, "case_id"], ascending=[rising, True]).iloc[0]
+
+
+def _deviation(numbers: Sequence[float]) -> float:
+    """Return the sample standard deviation, independent of order; NaN below two numbers."""
+    if len(numbers) < 2:
+        return math.nan
+    mean = math.fsum(numbers) / len(numbers)
+    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
+
+
+def _parts(summary: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the whole cohort and each subgroup, with a heading."""
+    return [
+        (f"{by}: {value or '(none)'}" if by else "", part)
+        for (by, value), part in summary.groupby(["by", "by_value"], sort=False)
+    ]
+
+
+def _cells(part: pd.DataFrame) -> list[list[str]]:
+    """Return the cells of a table for people; metrics that no case has are left out."""
+    rows = []
+    for row in part[part["n_used"] > 0].to_dict(orient="records"):
+        show = _shown(decimals(row["metric"]))
+        rows.append(
+            [
+                str(row["label_name"]),
+                title(row["metric"]),
+                f"{row['n_used']} of {row['n']}",
+                f"{show(row['mean'])} ± {show(row['sd'])}",
+                f"{show(row['ci_low'])} to {show(row['ci_high'])}",
+                f"{show(row['median'])} [{show(row['q1'])}, {show(row['q3'])}]",
+            ]
+        )
+    return rows
+
+
+def _shown(places: int) -> Callable[[float], str]:
+    """Return how numbers of a metric are written; a dash where there is none."""
+    return lambda value: "-" if math.isnan(value) else f"{value:.{places}f}"
+
+
+def _note(summary: pd.DataFrame) -> str:
+    """Return what a reader must know of the numbers."""
+    whole = summary[summary["by"] == ""]
+    failed = int(whole["n_failed"].max()) if len(whole) else 0
+    return (
+        "n: cases with a value, of all cases; "
+        f"{failed} failed. SD: sample standard deviation. CI: percentile bootstrap of the mean, "
+        f"{DRAWS} draws of groups (or cases without a group), seed {SEED}. "
+        "Both masks empty: no Dice; one empty: Dice 0 and no distance."
+    )
+
+
+def _markdown(text: str) -> str:
+    """Escape what would end a cell."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _latex(text: str) -> str:
+    """Escape what TeX would interpret."""
+    table = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+    return "".join(table.get(character, character) for character in text)
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell as JSON has it."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value

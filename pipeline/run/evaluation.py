@@ -1,0 +1,338 @@
+"""Score finished masks, from any tool, against the references of a manifest."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from io import StringIO
+from pathlib import Path
+from secrets import token_hex
+
+from pydantic import ValidationError
+
+from voxtile.case import Case, read_manifest
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, place_of
+from voxtile.label_values import label_values
+from voxtile.machine.clock import now
+from voxtile.machine.files import write_json, write_text
+from voxtile.models.spec import Label
+from voxtile.reading.reference import integral, on_grid_of, read_label_map
+from voxtile.report.qc import inspect_case
+from voxtile.report.tables import check_columns, write_reports
+from voxtile.run_folder.case_report import CaseReport, failed_report, label_rows
+from voxtile.run_folder.facts import KEY, refuse_run
+from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
+from voxtile.run_folder.lock import locked
+from voxtile.scoring.columns import is_column
+from voxtile.scoring.overlap import plain_labels
+from voxtile.scoring.score import Measures
+from voxtile.version import __version__
+from voxtile.volume import Volume
+
+from .journal import Journal, peak_memory_mb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """A prediction and its reference on one grid."""
+
+    prediction: Volume
+    reference: Volume | None
+    notices: tuple[Notice, ...]
+
+
+def evaluate(
+    manifest: str | Path,
+    predictions: str | Path,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    labels: Sequence[Label] | None = None,
+    measures: Measures | None = None,
+    by: Sequence[str] = (),
+    on_case: Callable[[CaseReport, int, int], None] | None = None,
+) -> tuple[CaseReport, ...]:
+    """Write the report of a run for masks that exist already.
+
+    Parameters
+    ----------
+    manifest : str or Path
+        Its `label` column names the references; images need not exist.
+    predictions : str or Path
+        Folder with ``<case_id>.nii.gz`` or ``<case_id>.nii``.
+    out : str or Path
+        Run folder. An earlier evaluation in it is replaced.
+    root : str or Path, optional
+        Where the manifest's relative paths begin.
+    labels : sequence of Label, optional
+        What to score; other values are left out, with a warning. Unless
+        given, every value that any mask of the cohort has.
+    measures : Measures, optional
+        What to measure beside the metrics that always are.
+    by : sequence of str
+        Columns of the manifest to summarise by.
+    on_case : callable, optional
+        Called with each report, its number from 1, and how many there are.
+
+    Returns
+    -------
+    tuple of CaseReport
+        In the manifest's order. A missing prediction is a failed case.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has problems, no mask has a label while `labels` are
+        not given, or `out` is the folder of a segmentation run; nothing was
+        written.
+    EnvironmentFault
+        If a run holds the folder, or it cannot be written.
+    """
+    out = Path(out)
+    measures = measures or Measures()
+    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
+    check_columns(by, cases)
+    folder = Path(predictions)
+    if not folder.is_dir():
+        raise ManifestError([f"predictions folder {folder} does not exist"])
+    with locked(out):
+        refuse_run(out)
+        if labels is None:
+            labels = _labels_of_cohort(cases, folder)
+        facts = {
+            "voxtile": __version__,
+            "started": now(),
+            "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
+            "cases": len(cases),
+            "labels": [label.model_dump(mode="json") for label in labels],
+            "measures": asdict(measures),
+        }
+        # An evaluation keeps nothing of an earlier one, whatever they have in common.
+        settings = token_hex(32)
+        write_json(out / "run.json", {**facts, KEY: settings})
+        reports = []
+        for number, case in enumerate(cases, start=1):
+            report = replace(
+                _evaluate_case(case, folder, labels, measures), settings_sha256=settings
+            )
+            write_text(out / "cases" / f"{case.case_id}.json", report.dump())
+            reports.append(report)
+            if on_case is not None:
+                on_case(report, number, len(cases))
+        write_reports(out, reports, by)
+    return tuple(reports)
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """Read what to score: JSON ``{"1": "liver"}``, or CSV with columns value and name.
+
+    A ``spec.json`` of a bundle, or a CSV with a `color` column, gives colours too.
+
+    Raises
+    ------
+    ManifestError
+        If the file is neither, with what is wrong.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            content = json.loads(text)
+            if "labels" in content:
+                return tuple(Label.model_validate(label) for label in content["labels"])
+            return plain_labels({int(value): str(name) for value, name in content.items()})
+        rows = list(csv.DictReader(StringIO(text, newline="")))
+        plain = plain_labels({int(row["value"]): row["name"] for row in rows})
+        return tuple(
+            _coloured(label, (row.get("color") or "").strip(), path)
+            for label, row in zip(plain, rows, strict=True)
+        )
+    except OSError as error:
+        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ManifestError(
+            [f'{path} is no list of labels ({error}); JSON {{"1": "liver"}} or CSV value,name']
+        ) from error
+
+
+def _coloured(label: Label, color: str, path: Path) -> Label:
+    """Return a label with the colour of its row; as it is where that has none."""
+    if not color:
+        return label
+    try:
+        return Label.model_validate({**label.model_dump(), "color": color.lower()})
+    except ValidationError as error:
+        raise ManifestError(
+            [
+                f"{path}: label {label.value} ({label.name}) has color {color!r}, but #rrggbb is "
+                f"needed; write one such as {label.color}, or leave it empty"
+            ]
+        ) from error
+
+
+def _evaluate_case(
+    case: Case, folder: Path, labels: Sequence[Label], measures: Measures
+) -> CaseReport:
+    """Return the report of one case, whatever happens to it."""
+    journal = Journal()
+    try:
+        with journal.stage("fingerprint"):
+            path = _prediction_path(case, folder)
+            scored = content_hash(path)
+            fingerprint = case_fingerprint(
+                case,
+                {
+                    "prediction": scored,
+                    "labels": [label.model_dump(mode="json") for label in labels],
+                    "measures": asdict(measures),
+                },
+                images=False,
+            )
+        with journal.stage("read"):
+            pair = _read_pair(case, path)
+            journal.note(pair.notices)
+            journal.note(_left_out(pair, labels))
+        with journal.stage("score"):
+            rows = label_rows(pair.prediction, pair.reference, labels, measures)
+            qc = inspect_case(pair.prediction, labels, rows)
+    except EnvironmentFault:
+        raise
+    except CaseError as error:
+        reason = Notice(error.code, error.sentence)
+    except MemoryError:
+        reason = Notice(
+            "out_of_memory", f"memory ran out in stage {journal.stage_name}; it needs more memory"
+        )
+    except Exception as error:
+        # Only its type and place: a foreign message may quote patient text.
+        reason = Notice(
+            "unexpected",
+            f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
+            "this is a bug of voxtile: please report it with this line",
+        )
+    else:
+        grid = pair.prediction
+        return CaseReport(
+            case_id=case.case_id,
+            status="done",
+            reason=None,
+            warnings=tuple(journal.notices),
+            fingerprint=fingerprint,
+            labels=rows,
+            geometry={
+                "shape": list(grid.shape),
+                "spacing_mm": list(grid.spacing_mm),
+                "orientation": grid.orientation,
+                "affine": grid.affine.tolist(),
+            },
+            mask={"file": path.name, "sha256": scored},
+            timings_s=dict(journal.seconds),
+            seconds=journal.total_seconds,
+            peak_memory_mb=peak_memory_mb(),
+            split=case.split,
+            group=case.group,
+            extras=dict(case.extras),
+            qc=qc,
+        )
+    return failed_report(
+        case,
+        labels,
+        reason,
+        measures=measures,
+        warnings=journal.notices,
+        timings_s=dict(journal.seconds),
+        seconds=journal.total_seconds,
+        peak_memory_mb=peak_memory_mb(),
+    )
+
+
+def _prediction_path(case: Case, folder: Path) -> Path:
+    """Return the prediction of a case."""
+    for ending in (".nii.gz", ".nii"):
+        path = folder / f"{case.case_id}{ending}"
+        if path.is_file():
+            return path
+    raise CaseError(
+        "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
+    )
+
+
+def _read_pair(case: Case, path: Path) -> _Pair:
+    """Read a prediction and its reference, on the grid of the reference."""
+    scan = read_label_map(path, "prediction")
+    array, notices = integral(scan.volume.array, "prediction")
+    prediction = scan.volume.with_array(array)
+    notices = (*scan.notices, *notices)
+    if case.label is None:
+        return _Pair(prediction, None, notices)
+    reference_scan = read_label_map(case.label, "label")
+    array, more = integral(reference_scan.volume.array, "label")
+    reference = reference_scan.volume.with_array(array)
+    placed, moved = on_grid_of(prediction, reference, "prediction")
+    return _Pair(placed, reference, (*notices, *reference_scan.notices, *more, *moved))
+
+
+def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
+    """Say which values are in the masks but not scored."""
+    scored = {0, *(value for label in labels for value in label.values)}
+    notices = []
+    masks: Mapping[str, Volume | None] = {
+        "prediction": pair.prediction,
+        "reference": pair.reference,
+    }
+    for what, mask in masks.items():
+        others = [] if mask is None else sorted(set(label_values(mask.array)) - scored)
+        if others:
+            shown = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
+            notices.append(
+                Notice("values_not_scored", f"values {shown} of the {what} were not to be scored")
+            )
+    return notices
+
+
+def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
+    """Return a label for each value that any readable mask has.
+
+    A reference counts whose prediction is missing: its case is a failed one,
+    and has its rows all the same.
+
+    Raises
+    ------
+    ManifestError
+        If there is none: every table would be empty.
+    """
+    values: set[int] = set()
+    found = 0
+    for case in cases:
+        try:
+            prediction = _prediction_path(case, folder)
+        except CaseError:
+            prediction = None
+        found += prediction is not None
+        for path, what in ((prediction, "prediction"), (case.label, "label")):
+            if path is None:
+                continue
+            try:
+                array, _ = integral(read_label_map(path, what).volume.array, what)
+                values.update(label_values(array))
+            except EnvironmentFault:
+                raise
+            except Exception:
+                continue  # its own row will say why
+    if values <= {0}:
+        raise ManifestError([_nothing_to_score(cases, folder, found)])
+    return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
+
+
+def _nothing_to_score(cases: Sequence[Case], folder: Path, found: int) -> str:
+    """Say why no mask of a cohort has a label, and what to do."""
+    if found:
+        return (
+            f"none of the {found} predictions in {folder} and of the references has a value other "
+            "than 0 that can be read; say what to score with --labels"
+        )
+    wanted = ", ".join(f"{case.case_id}.nii.gz" for case in cases[:3])
+    more = ", ..." if len(cases) > 3 else ""
+    return (
+        f"{folder} has no prediction of any case (looked for {wanted}{more}, or .nii), and no "
+        "reference says what to score; name the predictions like the cases"
+    )

@@ -1,0 +1,80 @@
+"""One scan, without a manifest."""
+
+from pathlib import Path
+
+from voxtile.engines import Wish, choose_engine
+from voxtile.errors import Notice
+from voxtile.inference.segmenter import load_segmenter, make_plans
+from voxtile.machine.files import refuse_source
+from voxtile.models.bundle import load_bundle
+from voxtile.preparation.plan import PlanWish
+from voxtile.reading.channels import read_scan
+from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.reading.scan import ReadPolicy
+from voxtile.run_folder.case_report import LabelRow, label_rows
+from voxtile.scoring.score import Measures
+from voxtile.writing.read_back import check_written
+
+
+def segment_file(
+    image: Path,
+    model: str,
+    out: Path,
+    *,
+    policy: ReadPolicy,
+    plan: PlanWish | None = None,
+    engine: Wish | None = None,
+) -> tuple[tuple[LabelRow, ...], tuple[Notice, ...]]:
+    """Segment one scan into one mask file.
+
+    Parameters
+    ----------
+    image : Path
+        NIfTI file or DICOM folder, one channel.
+    model : str
+        Name of a shipped bundle, or a folder.
+    out : Path
+        ``.nii.gz`` or ``.nii``; replaced where it exists. Where the mask lies
+        on a new grid, its image goes beside it, as ``<out>_image``.
+    policy : ReadPolicy
+    plan : PlanWish, optional
+        How planes are tiled.
+    engine : Wish, optional
+        What runs the networks.
+
+    Returns
+    -------
+    rows : tuple of LabelRow
+        Voxels and volume of each label.
+    notices : tuple of Notice
+
+    Raises
+    ------
+    CaseError
+        If the scan is not exactly one volume; nothing is written.
+    ModelError
+        If the bundle is refused.
+    ValueError
+        If the mask or its image would replace the scan.
+    """
+    refuse_source(image, out)
+    bundle = load_bundle(model)
+    plans = make_plans(bundle, plan or PlanWish())
+    chosen = choose_engine(bundle, engine)
+    scan = read_scan(image, policy)
+    stem, _, ending = out.name.lower().partition(".nii")
+    image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
+    if scan.regridded:
+        refuse_source(image, image_path)
+    segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
+    mask = segmenter(scan.volume)
+    write_mask(out, mask)
+    notices = (*scan.notices, *segmenter.notices())
+    if scan.regridded:
+        write_volume(image_path, scan.volume)
+        notices = (
+            *notices,
+            Notice("image_written", f"the mask lies on a new grid; its image is {image_path.name}"),
+        )
+    check_written(out, mask)
+    return label_rows(mask, None, bundle.spec.labels, Measures()), notices

@@ -1,0 +1,8 @@
+"""Every path, record and lock of a run.
+
+facts.py        run.json: what was run
+fingerprint.py  what decides the result of a case
+case_report.py  the record of one case
+shard.py        a part of a manifest
+lock.py         one run at a time
+"""

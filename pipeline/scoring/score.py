@@ -1,0 +1,236 @@
+"""Two label maps -> everything that is measured of each label.
+
+    prediction, reference -> box of a label -> two masks -> overlap      (metrics)
+                                                        -> distances    (surface)
+                                                        -> components   (components)
+
+One label at a time, cropped to the box that holds it in either mask: nothing
+is ever made that is larger than the masks themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from voxtile.label_values import joint_box
+from voxtile.models.spec import Label
+from voxtile.volume import Volume
+
+from .columns import nsd_column
+from .components import LesionCounts, component_count, count_lesions, find_components, slab_planes
+from .overlap import Overlap, check_one_grid, labels_of
+from .surface import SurfaceDistances, measure_surfaces
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured beside the metrics that always are.
+
+    Parameters
+    ----------
+    nsd_mm : tuple of float
+        Tolerances of the surface Dice, in mm.
+    lesions : bool
+        Whether components are matched as lesions.
+
+    Raises
+    ------
+    ValueError
+        If a tolerance is negative, not finite or given twice.
+    """
+
+    nsd_mm: tuple[float, ...] = (1.0, 2.0)
+    lesions: bool = False
+
+    def __post_init__(self) -> None:
+        for tolerance in self.nsd_mm:
+            if not 0 <= tolerance < float("inf"):
+                raise ValueError(f"NSD tolerance {tolerance} must be a number of mm, at least 0")
+        if len(set(map(nsd_column, self.nsd_mm))) != len(self.nsd_mm):
+            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the report that depend on what is asked."""
+        return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """What was measured of one label.
+
+    Parameters
+    ----------
+    label : int
+    label_name : str
+    overlap : Overlap
+    surface : SurfaceDistances
+    components_pred, components_ref : int
+        Connected parts, 26-neighbourhood.
+    lesions : LesionCounts or None
+        Where asked for.
+    voxel_volume_ml : float
+    """
+
+    label: int
+    label_name: str
+    overlap: Overlap
+    surface: SurfaceDistances
+    components_pred: int
+    components_ref: int
+    lesions: LesionCounts | None
+    voxel_volume_ml: float
+
+    @property
+    def volume_difference_ml(self) -> float:
+        """Volume of the prediction minus that of the reference."""
+        return (self.overlap.voxels_pred - self.overlap.voxels_ref) * self.voxel_volume_ml
+
+    @property
+    def volume_difference_rel(self) -> float:
+        """Volume difference as a share of the reference; NaN if that is empty."""
+        if not self.overlap.voxels_ref:
+            return float("nan")
+        return (self.overlap.voxels_pred - self.overlap.voxels_ref) / self.overlap.voxels_ref
+
+
+def score(
+    prediction: Volume,
+    reference: Volume,
+    labels: Sequence[Label] | None = None,
+    *,
+    measures: Measures | None = None,
+) -> tuple[Score, ...]:
+    """Compare two label maps on one grid: overlaps, surface distances, components.
+
+    Parameters
+    ----------
+    prediction, reference : Volume of integers, shape (i, j, k)
+    labels : sequence of Label, optional
+        What to score; every value in either mask unless given.
+    measures : Measures, optional
+
+    Returns
+    -------
+    tuple of Score
+        One for each label, in order.
+
+    Raises
+    ------
+    ValueError
+        If the grids differ.
+
+    Examples
+    --------
+    >>> from voxtile import Volume, score
+    >>> one = Volume(np.array([[[1, 1, 0]]]), np.eye(4))
+    >>> other = Volume(np.array([[[0, 1, 1]]]), np.eye(4))
+    >>> result = score(one, other)[0]
+    >>> result.overlap, result.surface.hd95_mm, result.surface.nsd(0)
+    (Overlap(tp=1, fp=1, fn=1), 0.95, 0.5)
+    """
+    check_one_grid(prediction, reference)
+    lesions = measures is not None and measures.lesions
+    if labels is None:
+        labels = labels_of(prediction, reference)
+    regions = [label.values for label in labels]
+    masks = _masks((prediction, reference), regions)
+    # Axes are permuted like the masks'; distances and volumes do not depend on where a grid begins.
+    linear = prediction.affine[:3, list(_memory_order(prediction.array))]
+    return tuple(
+        _score(label, pred, ref, linear, prediction.voxel_volume_ml, lesions)
+        for label, (pred, ref) in zip(labels, masks, strict=True)
+    )
+
+
+def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
+    """Return voxels and connected parts of each label of one mask."""
+    crops = _crops((mask,), [label.values for label in labels])
+    return tuple(_count(crop, label.values) for label, (crop,) in zip(labels, crops, strict=True))
+
+
+def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
+    """Return voxels and connected parts of a region, with no mask of it larger than a slab."""
+    thick = slab_planes(crop.shape)
+    voxels = sum(
+        int(np.count_nonzero(_mask(crop[start : start + thick], region)))
+        for start in range(0, len(crop), thick)
+    )
+    return voxels, component_count(crop, lambda slab: _mask(slab, region))
+
+
+def _score(
+    label: Label,
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    linear: np.ndarray,
+    voxel_volume_ml: float,
+    lesions: bool,
+) -> Score:
+    """Measure one label on cropped masks."""
+    tp = int(np.count_nonzero(prediction & reference))
+    overlap = Overlap(
+        tp=tp,
+        fp=int(np.count_nonzero(prediction)) - tp,
+        fn=int(np.count_nonzero(reference)) - tp,
+    )
+    found = _lesions(prediction, reference) if lesions else None
+    return Score(
+        label.value,
+        label.name,
+        overlap,
+        measure_surfaces(prediction, reference, linear),
+        components_pred=component_count(prediction),
+        components_ref=component_count(reference),
+        lesions=found,
+        voxel_volume_ml=voxel_volume_ml,
+    )
+
+
+def _lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts:
+    """Match the components of two masks."""
+    return count_lesions(find_components(prediction), find_components(reference))
+
+
+def _masks(
+    volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield for each region its mask in each volume, as `_crops` cuts them."""
+    for region, crops in zip(regions, _crops(volumes, regions), strict=True):
+        yield tuple(_mask(crop, region) for crop in crops)
+
+
+def _crops(
+    volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield for each region the part of each volume in the box that holds it in all of them.
+
+    Axes are in the memory order of the first volume, so that the last is
+    contiguous.
+    """
+    order = _memory_order(volumes[0].array)
+    arrays = [volume.array.transpose(order) for volume in volumes]
+    arrays = [array.view(np.uint8) if array.dtype == bool else array for array in arrays]
+    largest = max(value for region in regions for value in region) if regions else 0
+    boxes = [ndimage.find_objects(array, largest) for array in arrays]
+    for region in regions:
+        box = joint_box(found[value - 1] for found in boxes for value in region)
+        # One voxel of something else where no mask has it.
+        yield tuple(array[box or (slice(0, 1),) * 3] for array in arrays)
+
+
+def _memory_order(array: np.ndarray) -> tuple[int, ...]:
+    """Return the axes of an array from the slowest to the fastest in memory."""
+    return tuple(int(axis) for axis in np.argsort(np.abs(array.strides), stable=True)[::-1])
+
+
+def _mask(crop: np.ndarray, region: Sequence[int]) -> np.ndarray:
+    """Return where a crop has any value of a region, C order."""
+    if len(region) == 1:
+        mask: np.ndarray = crop == region[0]
+        return np.ascontiguousarray(mask)
+    table = np.zeros(int(max(crop.max(), *region)) + 1, bool)
+    table[list(region)] = True
+    return np.ascontiguousarray(table[crop])

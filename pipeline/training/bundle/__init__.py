@@ -1,0 +1,1 @@
+"""Fitted networks -> a bundle with its card and history."""

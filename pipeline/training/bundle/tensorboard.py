@@ -1,0 +1,50 @@
+"""The rows of the history as TensorBoard events, for those who watch many trainings."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from voxtile.training.fitting.checkpoint import Row
+
+# What TensorBoard's plugin for curves is called in an event.
+_PLUGIN = "scalars"
+
+
+@contextmanager
+def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
+    """Give a function that writes a row of a network; without a folder it writes nothing.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Gets a folder of events for each network, as ``tensorboard --logdir``
+        shows side by side. TensorFlow writes them, whatever the backend;
+        TensorBoard itself need not be installed.
+    """
+    if folder is None:
+        yield lambda network, row: None
+        return
+    import voxtile.models.backend  # noqa: F401, I001  # first: it keeps TensorFlow quiet
+    import tensorflow
+
+    metadata = tensorflow.compat.v1.SummaryMetadata(
+        plugin_data=tensorflow.compat.v1.SummaryMetadata.PluginData(plugin_name=_PLUGIN)
+    )
+    writers = {}
+
+    def write(network: str, row: Row) -> None:
+        if network not in writers:
+            writers[network] = tensorflow.summary.create_file_writer(str(folder / network))
+        with writers[network].as_default():
+            for name, value in row.items():
+                if name not in ("epoch", "steps") and isinstance(value, int | float):
+                    tensorflow.summary.write(
+                        name, tensorflow.constant(value, tensorflow.float32), row["steps"], metadata
+                    )
+        writers[network].flush()
+
+    try:
+        yield write
+    finally:
+        for writer in writers.values():
+            writer.close()

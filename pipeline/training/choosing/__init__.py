@@ -1,0 +1,1 @@
+"""What validation cases choose: weights of views, thresholds, post-processing."""

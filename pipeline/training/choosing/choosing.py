@@ -1,0 +1,157 @@
+"""The last stage of a training: the validation cases choose how the networks are used.
+
+bundle -> what each view says of the validation cases -> selection -> the same bundle,
+                                                         with weights, thresholds and
+                                                         post-processing in its spec,
+                                                         and with scores and card
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxtile.engines import choose_engine, load_models
+from voxtile.machine.files import remove, write_text
+from voxtile.models.bundle import load_bundle
+from voxtile.models.spec import ModelSpec, Network
+from voxtile.preparation.plan import make_plan
+from voxtile.training.bundle.card import model_card
+from voxtile.training.bundle.selection_card import selection_lines
+from voxtile.training.data.stored_cases import StoredCase
+from voxtile.training.fitting.judging import Scores, score_facts
+
+from .candidates import MARGIN
+from .evidence import gather
+from .selection import THRESHOLDS, Selection, select, view_shares
+
+
+def choose(
+    folder: Path, cases: Sequence[StoredCase], groups: Sequence[str], work: Path
+) -> list[str]:
+    """Let validation cases choose view weights, thresholds and post-processing of a bundle.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the bundle; its spec is written again, its card for the first time,
+        and a network that has no weight left is removed.
+    cases : sequence of StoredCase
+        Not learnt from.
+    groups : sequence of str
+        What each case belongs to, such as its patient.
+    work : Path
+        Folder for what the views say of them, voxel by voxel.
+
+    Returns
+    -------
+    list of str
+        A line for each view, and for what was chosen.
+    """
+    bundle = load_bundle(folder)
+    spec = bundle.spec
+    plan = make_plan(bundle)
+    models = load_models(bundle, choose_engine(bundle))
+    least = (
+        min((*THRESHOLDS, *spec.thresholds))
+        if spec.activation == "sigmoid"
+        else 1 / spec.output_channels
+    )
+    evidence = gather(cases, spec, models, plan, work, least=least)
+    selection = select(evidence, spec)
+    chosen = apply_selection(spec, selection)
+    facts = {
+        **chosen.training,
+        "selection": _facts(selection, spec, cases),
+        "validation_dice": score_facts(
+            _scores([case.case_id for case in cases], selection.dice), spec.labels, groups
+        ),
+    }
+    chosen = chosen.model_copy(update={"training": facts})
+    write_text(folder / "spec.json", chosen.dump())
+    licence = (folder / "LICENSE").exists()
+    write_text(folder / "README.md", model_card(chosen, has_licence=licence))
+    for unused in {network.file for network in spec.networks} - {
+        network.file for network in chosen.networks
+    }:
+        remove(folder / unused)
+    load_bundle(folder)  # what cannot be loaded is no bundle
+    return list(selection_lines(facts["selection"]))
+
+
+def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
+    """Return a spec with what was chosen.
+
+    Where the weights of the views are other than they were, each network is
+    named once for each of its views; one without any weight is left out, and
+    out of what the spec tells of its networks.
+    """
+    changes: dict[str, Any] = {
+        "thresholds": selection.thresholds,
+        "divisions": selection.divisions,
+        "postprocess": selection.postprocess,
+    }
+    if not np.allclose(selection.weights, view_shares(spec)):
+        changes["networks"] = tuple(_weighted(spec, selection.weights))
+        changes["training"] = _facts_of(spec.training, changes["networks"])
+    return ModelSpec.model_validate(spec.model_copy(update=changes).model_dump())
+
+
+def _weighted(spec: ModelSpec, weights: Sequence[float]) -> Iterator[Network]:
+    """Yield the networks of each view, whose weights add up to the view's."""
+    for view, weight in zip(spec.views, weights, strict=True):
+        serving = [network for network in spec.networks if view in network.views]
+        whole = sum(network.weight for network in serving)
+        for network in serving:
+            share = round(weight * network.weight / whole, 6)
+            if share > 0:
+                yield network.model_copy(update={"views": (view,), "weight": share})
+
+
+def _facts_of(training: dict[str, Any], networks: Sequence[Network]) -> dict[str, Any]:
+    """Return how a bundle was trained, with the networks that are in it and their sums alone."""
+    files = {network.file for network in networks}
+    told = [facts for facts in training.get("networks", ()) if facts["file"] in files]
+    sums = {name: sum(facts[name] for facts in told) for name in ("parameters", "steps")}
+    return {**training, "networks": told, **sums} if told else training
+
+
+def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -> dict[str, Any]:
+    """Return what the spec keeps of a selection."""
+    ids = [case.case_id for case in cases]
+    return {
+        "cases": len(cases),
+        "margin": MARGIN,
+        "weights": {
+            view: round(weight, 6)
+            for view, weight in zip(spec.views, selection.weights, strict=True)
+        },
+        "weights_changed": not np.allclose(selection.weights, view_shares(spec)),
+        "thresholds": list(selection.thresholds),
+        "thresholds_changed": selection.thresholds != spec.thresholds,
+        "divisions": [division.model_dump(mode="json") for division in selection.divisions],
+        "postprocess": [
+            step.model_dump(mode="json", exclude_none=True) for step in selection.postprocess
+        ],
+        "dice": {
+            **{
+                view: _mean(ids, dice)
+                for view, dice in zip(spec.views, selection.view_dice, strict=True)
+            },
+            "before": _mean(ids, selection.before),
+            "chosen": _mean(ids, selection.dice),
+        },
+    }
+
+
+def _mean(ids: Sequence[str], dice: np.ndarray) -> float:
+    """Return the mean Dice as a validation while training gives it."""
+    return round(_scores(ids, dice).mean, 4)
+
+
+def _scores(ids: Sequence[str], dice: np.ndarray) -> Scores:
+    """Return a table of Dice as scores."""
+    return Scores(
+        tuple((case_id, tuple(row)) for case_id, row in zip(ids, dice.tolist(), strict=True))
+    )

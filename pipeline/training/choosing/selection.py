@@ -1,0 +1,246 @@
+"""What validation cases choose: weights of the views, thresholds, post-processing.
+
+One choice after the other, each from a short list of candidates:
+
+    weights of the views     all steps of a tenth that add up to 1; beside them as it was
+    thresholds (sigmoid)     0.1 to 0.9 in steps of 0.05, label by label
+    divisions                labels that the references hardly ever have in one plane, two by two
+    post-processing          label by label: the largest part, the two largest, parts of at
+                             least 1 to 50 % of a usual one; then holes
+
+A candidate takes the place of what is there only if it gains more than a
+margin of mean Dice and more cases gain than lose by it: on a few cases the
+best of many candidates is a little better by chance alone. Divisions, of which
+the references are witness enough, are taken unless they lose more than that
+margin. Fewer than five cases choose nothing.
+
+Only Dice decides. An empty label that is rightly left empty counts as 1 here,
+so that every candidate is judged on the same cases.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from voxtile.inference.decision import decide
+from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
+from voxtile.volume import Volume
+
+from .candidates import MARGIN, best_of, dice_of
+from .evidence import Evidence
+from .mask_choices import DecidedMask, choose_cleaning, choose_divisions, cleaned_dice
+
+THRESHOLDS = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
+# The weights of views are multiples of 1 / _STEPS.
+_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """What the validation cases chose, and how good it is on them.
+
+    Parameters
+    ----------
+    weights : tuple of float
+        Of the views, in the order of ``spec.views``; they add up to 1.
+    thresholds : tuple of float
+        As in a spec.
+    divisions : tuple of Division
+    postprocess : tuple of Cleaning
+    view_dice : ndarray of float64, shape (views, cases, labels)
+        Of each view alone; NaN where neither mask has the label.
+    before, dice : ndarray of float64, shape (cases, labels)
+        Of all views as they were, and with all that was chosen.
+    """
+
+    weights: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    divisions: tuple[Division, ...]
+    postprocess: tuple[Cleaning, ...]
+    view_dice: np.ndarray
+    before: np.ndarray
+    dice: np.ndarray
+
+
+def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
+    """Choose weights, thresholds and post-processing on what the views said.
+
+    Parameters
+    ----------
+    evidence : sequence of Evidence
+        Of the validation cases, at least one.
+    spec : ModelSpec
+        What is there now; its own divisions and post-processing are forgotten.
+    """
+    spec = spec.model_copy(update={"divisions": (), "postprocess": ()})
+    totals = np.array([_totals(case.reference.array, spec.labels) for case in evidence])
+    shares = view_shares(spec)
+    candidates = np.concatenate([[shares], weight_grid(len(shares))])
+    counted = [weigh_views(case, spec, candidates) for case in evidence]
+    tried = dice_of(np.stack(counted, axis=1), totals)
+    weights = candidates[best_of(tried, MARGIN)]
+    # A view alone is one of the candidates: all of the weight on it.
+    alone = [int(np.flatnonzero(candidates[:, view] == 1)[-1]) for view in range(len(shares))]
+    if spec.activation == "sigmoid":
+        spec = _with_thresholds(evidence, spec, weights, totals)
+    masks = [decided_mask(case, spec, weights) for case in evidence]
+    divisions = choose_divisions(masks, [case.reference.array for case in evidence], spec)
+    spec = spec.model_copy(update={"divisions": divisions})
+    postprocess = choose_cleaning(masks, spec)
+    final = spec.model_copy(update={"postprocess": postprocess})
+    return Selection(
+        weights=tuple(weights.tolist()),
+        thresholds=spec.thresholds,
+        divisions=spec.divisions,
+        postprocess=postprocess,
+        view_dice=tried[alone],
+        before=tried[0],
+        dice=cleaned_dice(masks, final),
+    )
+
+
+def view_shares(spec: ModelSpec) -> np.ndarray:
+    """Return how much each view of a spec counts, shape (views,); they add up to 1."""
+    weights = np.array(
+        [
+            sum(network.weight for network in spec.networks if view in network.views)
+            for view in spec.views
+        ]
+    )
+    shares: np.ndarray = weights / weights.sum()
+    return shares
+
+
+def weight_grid(views: int) -> np.ndarray:
+    """Return all weights of views in tenths that add up to 1, shape (candidates, views).
+
+    Examples
+    --------
+    >>> weight_grid(2)[:3].tolist(), len(weight_grid(3))
+    ([[0.0, 1.0], [0.1, 0.9], [0.2, 0.8]], 66)
+    """
+    # Bars between ten stars: where the bars stand says how many stars each view gets.
+    rows = [
+        np.diff([-1, *bars, _STEPS + views - 1]) - 1
+        for bars in combinations(range(_STEPS + views - 1), views - 1)
+    ]
+    return np.array(rows) / _STEPS
+
+
+def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.ndarray:
+    """Count what each weighting of the views makes of a case.
+
+    Parameters
+    ----------
+    case : Evidence
+    spec : ModelSpec
+    candidates : ndarray of float, shape (candidates, views)
+
+    Returns
+    -------
+    ndarray of int64, shape (candidates, labels, 2)
+        Voxels that both masks have, and that the prediction has.
+    """
+    counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
+    for said, theirs in _slabs(case, spec.labels):
+        alone = np.stack([_values(said[:, view], spec) for view in range(said.shape[1])], axis=1)
+        # Where all views decide alike, so does every blend of them.
+        agreed = (alone == alone[:, :1]).all(axis=1)
+        counts += _count(alone[agreed, 0], theirs[:, agreed], spec.labels)
+        disputed = said[~agreed]
+        for index, weights in enumerate(candidates):
+            counts[index] += _count(
+                _values(_blend(disputed, weights), spec), theirs[:, ~agreed], spec.labels
+            )
+    return counts
+
+
+def try_thresholds(
+    case: Evidence, spec: ModelSpec, weights: np.ndarray, candidates: Sequence[tuple[float, ...]]
+) -> np.ndarray:
+    """Count what each set of thresholds makes of a case, shape (candidates, labels, 2)."""
+    counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
+    specs = [spec.model_copy(update={"thresholds": thresholds}) for thresholds in candidates]
+    for said, theirs in _slabs(case, spec.labels):
+        blended = _blend(said, weights)
+        for index, tried in enumerate(specs):
+            counts[index] += _count(_values(blended, tried), theirs, spec.labels)
+    return counts
+
+
+def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> DecidedMask:
+    """Return the mask that weights and thresholds give, kept beside the case's evidence."""
+    reference = case.reference
+    where, values = _decided(case, spec, weights)
+    places = np.unravel_index(where, reference.shape)
+    box = tuple(
+        slice(int(axis.min()), int(axis.max()) + 1) if axis.size else slice(0, 1) for axis in places
+    )
+    crop = np.zeros([part.stop - part.start for part in box], values.dtype)
+    crop[tuple(axis - part.start for axis, part in zip(places, box, strict=True))] = values
+    paths = (case.where.with_name(f"{case.where.stem}_{what}.npy") for what in ("mask", "truth"))
+    arrays = []
+    for path, array in zip(paths, (crop, reference.array[box]), strict=True):
+        np.save(path, np.ascontiguousarray(array))
+        arrays.append(np.load(path, mmap_mode="r"))
+    return DecidedMask(
+        Volume(arrays[0], reference.affine), arrays[1], _totals(reference.array, spec.labels)
+    )
+
+
+def _with_thresholds(
+    evidence: Sequence[Evidence], spec: ModelSpec, weights: np.ndarray, totals: np.ndarray
+) -> ModelSpec:
+    """Return the spec with the threshold of each label in turn, where another one is better."""
+    now = spec.thresholds or (0.5,) * len(spec.labels)
+    before = now
+    for index in range(len(spec.labels)):
+        candidates = [
+            now,
+            *((*now[:index], threshold, *now[index + 1 :]) for threshold in THRESHOLDS),
+        ]
+        counts = [try_thresholds(case, spec, weights, candidates) for case in evidence]
+        now = candidates[best_of(dice_of(np.stack(counts, axis=1), totals), MARGIN)]
+    return spec if now == before else spec.model_copy(update={"thresholds": now})
+
+
+def _decided(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which voxels of a case get a label, and which one."""
+    places, values = [np.zeros(0, np.int64)], [_values(np.zeros((0, spec.output_channels)), spec)]
+    for where, said in case.slabs():
+        decided = _values(_blend(said, weights), spec)
+        places.append(where[decided > 0])
+        values.append(decided[decided > 0])
+    return np.concatenate(places), np.concatenate(values)
+
+
+def _slabs(case: Evidence, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what was said of some voxels, and which labels they have, shape (labels, n)."""
+    reference = case.reference.array
+    for where, said in case.slabs():
+        truth = reference[np.unravel_index(where, reference.shape)]
+        yield said, np.stack([np.isin(truth, label.values) for label in labels])
+
+
+def _blend(said: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of the views, shape (n, channels)."""
+    blended: np.ndarray = np.einsum("nvc,v->nc", said, weights.astype(np.float32))
+    return blended
+
+
+def _values(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Return the label values that probabilities of shape (n, channels) decide for."""
+    return decide(probabilities[:, np.newaxis], spec)[:, 0]
+
+
+def _count(values: np.ndarray, theirs: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Count for each label what both masks and what the prediction has, shape (labels, 2)."""
+    ours = np.stack([np.isin(values, label.values) for label in labels])
+    return np.stack([(ours & theirs).sum(axis=1), ours.sum(axis=1)], axis=1)
+
+
+def _totals(reference: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Return the voxels of each label in a reference."""
+    return np.array([np.count_nonzero(np.isin(reference, label.values)) for label in labels])

@@ -1,0 +1,1 @@
+"""Cases -> arrays on disk, and what they are like."""

@@ -1,0 +1,152 @@
+"""What one case of a training is like: sizes, intensities and labels, without a voxel of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voxtile.label_values import label_values
+from voxtile.scoring.components import find_components
+from voxtile.volume import Shape3D, Volume, canonical
+
+Triple = tuple[float, float, float]
+
+# Quantiles of a case's labelled voxels, at the middles of as many equal parts: each case weighs the
+# same in the cohort, whatever its size (nnU-Net draws 10,000 voxels of each).
+_QUANTILES = 200
+# Labelled voxels that quantiles are taken of, on a regular sample.
+_SAMPLE = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFacts:
+    """Intensities of one channel of one case.
+
+    Parameters
+    ----------
+    least, most : float
+        Of all voxels, in units of the scan.
+    zeros : float
+        Share of voxels that are exactly 0.
+    foreground : tuple of float
+        Quantiles of the labelled voxels, rising; empty without any.
+    """
+
+    least: float
+    most: float
+    zeros: float = 0.0
+    foreground: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFacts:
+    """One label value of one case.
+
+    Parameters
+    ----------
+    value : int
+    voxels : int
+    component_ml : tuple of float
+        Volume of each connected part (26-neighbourhood), in ml, rising.
+    """
+
+    value: int
+    voxels: int = 1
+    component_ml: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFacts:
+    """One training case.
+
+    Parameters
+    ----------
+    shape : (R, A, S)
+        Voxels of the canonical volume.
+    spacing_mm : (R, A, S)
+    labels : tuple of LabelFacts
+        Values other than 0, rising.
+    channels : tuple of ChannelFacts
+    box_mm : (R, A, S)
+        Size of the box around all labels; 0 without any.
+    labelled_planes : (R, A, S)
+        Share of the planes along each axis that show a label.
+    modality : str
+        As the manifest's column `modality` says; empty without one.
+    """
+
+    shape: Shape3D
+    spacing_mm: Triple
+    labels: tuple[LabelFacts, ...] = ()
+    channels: tuple[ChannelFacts, ...] = ()
+    box_mm: Triple = (0.0, 0.0, 0.0)
+    labelled_planes: Triple = (0.0, 0.0, 0.0)
+    modality: str = ""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Label values that occur, without 0."""
+        return tuple(label.value for label in self.labels)
+
+
+def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFacts:
+    """Describe one case.
+
+    Parameters
+    ----------
+    image : Volume
+        Shape (i, j, k), or (i, j, k, channels).
+    label : Volume of integers
+        On the same grid.
+    modality : str
+        As somebody said who knows.
+    """
+    ras, truth = canonical(image), canonical(label)
+    array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
+    marked = truth.array != 0
+    lines = [np.flatnonzero(marked.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    box = [float(line[-1] - line[0] + 1) if line.size else 0.0 for line in lines]
+    voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
+    return CaseFacts(
+        shape=ras.shape,
+        spacing_mm=ras.spacing_mm,
+        labels=tuple(
+            _describe_label(truth.array, value, voxel_ml)
+            for value in label_values(truth.array)
+            if value
+        ),
+        channels=tuple(
+            _describe_channel(array[..., channel], marked) for channel in range(array.shape[-1])
+        ),
+        box_mm=triple(size * mm for size, mm in zip(box, ras.spacing_mm, strict=True)),
+        labelled_planes=triple(
+            line.size / size for line, size in zip(lines, ras.shape, strict=True)
+        ),
+        modality=modality,
+    )
+
+
+def triple(values: Any) -> Triple:
+    """Return three floats."""
+    r, a, s = (float(value) for value in values)
+    return r, a, s
+
+
+def _describe_label(array: np.ndarray, value: int, voxel_ml: float) -> LabelFacts:
+    """Describe one label value."""
+    # Runs are found along the last axis, wherever that lies in memory.
+    parts = find_components(np.ascontiguousarray(array == value)).voxels
+    return LabelFacts(value, int(parts.sum()), tuple(sorted((parts * voxel_ml).round(6).tolist())))
+
+
+def _describe_channel(array: np.ndarray, marked: np.ndarray) -> ChannelFacts:
+    """Describe one channel."""
+    labelled = array[marked]
+    labelled = labelled[:: max(1, labelled.size // _SAMPLE)]
+    middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    return ChannelFacts(
+        least=float(array.min()),
+        most=float(array.max()),
+        zeros=1 - np.count_nonzero(array) / array.size,
+        foreground=tuple(np.quantile(labelled, middles).tolist()) if labelled.size else (),
+    )

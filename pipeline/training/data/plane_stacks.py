@@ -1,0 +1,165 @@
+"""Cut stored cases into normalised planes, and keep these as files.
+
+case -> canonical -> normalised -> planes of each view
+-> planes/<id>_<view>_{image,label}.npy
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from voxtile.machine.files import write_json
+from voxtile.models.spec import Intensity, View
+from voxtile.preparation.intensity import measure
+from voxtile.preparation.planes import in_plane, to_planes
+from voxtile.preparation.resampling import resamplers
+from voxtile.training.recipe.recipe import Recipe, settled
+from voxtile.volume import canonical
+
+from .kept_arrays import kept_record, save_array
+from .stored_cases import StoredCase
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneStack:
+    """The planes of one case along one view, on disk.
+
+    Parameters
+    ----------
+    view : View
+    image : Path
+        ``.npy`` of float32, shape (planes, rows, columns, channels), normalised.
+    label : Path
+        ``.npy`` of uint8 or uint16, shape (planes, rows, columns).
+    shape : (planes, rows, columns)
+    spacing_mm : (rows, columns)
+    label_planes : tuple of (value, tuple of int)
+        The planes on which each label value occurs.
+    """
+
+    view: View
+    image: Path
+    label: Path
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float]
+    label_planes: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def open(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return image and label, mapped, not loaded."""
+        return np.load(self.image, mmap_mode="r"), np.load(self.label, mmap_mode="r")
+
+
+def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneStack]:
+    """Normalise a stored case and keep its planes along each view of a settled recipe.
+
+    Planes that lie in ``folder/planes`` already, of the same case at the same
+    spacing and intensities, are taken as they are.
+    """
+    intensity = recipe.scaling
+    described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
+    made_from = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    views = settled(recipe.views)
+    kept = {view: _kept_planes(folder, case.case_id, view, made_from) for view in views}
+    stacks = [stack for stack in kept.values() if stack is not None]
+    if len(stacks) == len(views):
+        return stacks
+    image, label = canonical(case.volume), canonical(case.reference)
+    array = image.array if image.array.ndim == 4 else image.array[..., np.newaxis]
+    normalised = _normalised(array, intensity)
+    stacks = []
+    for view in views:
+        new = None if recipe.pixel_mm is None else in_plane(view, recipe.pixel_mm)
+        old = in_plane(view, image.spacing_mm)
+        planes = to_planes(normalised, view)
+        labels = to_planes(label.array, view)
+        if new is not None:
+            planes = _resampled(planes, old, new)
+            labels = _resampled_labels(labels, old, new)
+        stack = PlaneStack(
+            view=view,
+            **_plane_files(folder, case.case_id, view),
+            shape=labels.shape,
+            spacing_mm=new or old,
+            label_planes=tuple(_label_planes(labels)),
+        )
+        save_array(stack.image, np.ascontiguousarray(planes))
+        save_array(stack.label, np.ascontiguousarray(labels))
+        record = {
+            name: value for name, value in asdict(stack).items() if name not in ("image", "label")
+        }
+        write_json(_plane_record(folder, case.case_id, view), {"made_from": made_from, **record})
+        stacks.append(stack)
+    return stacks
+
+
+def _kept_planes(folder: Path, case_id: str, view: View, made_from: str) -> PlaneStack | None:
+    """Return planes that an earlier start of this training has made."""
+    files = _plane_files(folder, case_id, view)
+    kept = kept_record(_plane_record(folder, case_id, view), made_from, tuple(files.values()))
+    if kept is None:
+        return None
+    try:
+        return TypeAdapter(PlaneStack).validate_python({**kept, **files})
+    except ValidationError:
+        return None
+
+
+def _plane_files(folder: Path, case_id: str, view: View) -> dict[str, Path]:
+    """Return where the planes of a case lie."""
+    return {kind: folder / "planes" / f"{case_id}_{view}_{kind}.npy" for kind in ("image", "label")}
+
+
+def _plane_record(folder: Path, case_id: str, view: View) -> Path:
+    """Return where it is written that planes are whole, and what they were made from."""
+    return folder / "planes" / f"{case_id}_{view}.json"
+
+
+def _normalised(array: np.ndarray, intensity: Intensity) -> np.ndarray:
+    """Return every channel on the network's scale, float32."""
+    normalised = np.empty(array.shape, np.float32)
+    for channel in range(array.shape[-1]):
+        part = array[..., channel]
+        normalised[..., channel] = measure(part, intensity).apply(part)
+    return normalised
+
+
+def _resampled(
+    planes: np.ndarray, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
+) -> np.ndarray:
+    """Return all planes, shape (planes, rows, columns, channels), at another spacing."""
+    rows, columns = planes.shape[1:3]
+    there, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
+    return np.stack([there.apply(plane) for plane in planes])
+
+
+def _resampled_labels(
+    labels: np.ndarray, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
+) -> np.ndarray:
+    """Return all label planes at another spacing: each pixel takes the value with most weight."""
+    rows, columns = labels.shape[1:3]
+    there, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
+    resampled = np.zeros((len(labels), *there.shape), labels.dtype)
+    for target, plane in zip(resampled, labels, strict=True):
+        values = np.unique(plane)
+        if len(values) == 1:
+            target[...] = values[0]
+            continue
+        shares = there.apply((plane[..., np.newaxis] == values).astype(np.float32))
+        target[...] = values[shares.argmax(axis=-1)]
+    return resampled
+
+
+def _label_planes(labels: np.ndarray) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield each value other than 0 with the planes on which it occurs."""
+    places: dict[int, list[int]] = {}
+    for index, plane in enumerate(labels):
+        for value in np.unique(plane).tolist():
+            if value:
+                places.setdefault(value, []).append(index)
+    for value in sorted(places):
+        yield value, tuple(places[value])

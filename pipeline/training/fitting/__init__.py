@@ -1,0 +1,1 @@
+"""Planes -> fitted networks."""

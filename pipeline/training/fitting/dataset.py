@@ -1,0 +1,199 @@
+"""Batches of training tiles, without end.
+
+Batch `n` is decided by the seed and `n` alone: it is the same however many
+threads prepare batches and in whatever order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from voxtile.models.spec import Label
+from voxtile.preparation.planes import neighbours, slice_axis
+from voxtile.training.data.plane_stacks import PlaneStack
+
+from .augmentation import (
+    Augmentation,
+    coordinates,
+    draw_warp,
+    flip,
+    read_linear,
+    read_nearest,
+    vary_intensity,
+)
+
+Shape2D = tuple[int, int]
+_AXES = ("R", "A", "S")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tiles are taken from planes.
+
+    Parameters
+    ----------
+    tile : (rows, columns)
+        In pixels.
+    context_slices : int
+    labels : tuple of Label
+        Outputs in order.
+    softmax : bool
+        Whether targets begin with the background.
+    batch : int
+    seed : int
+    foreground : float
+        Share of tiles that are centred on a label.
+    flips : tuple of {"R", "A", "S"}
+        World axes that may be mirrored.
+    augmentation : Augmentation
+    """
+
+    tile: Shape2D
+    context_slices: int
+    labels: tuple[Label, ...]
+    softmax: bool
+    batch: int
+    seed: int = 0
+    foreground: float = 1 / 3
+    flips: tuple[str, ...] = ()
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+class TileBatches:
+    """An endless stream of batches from prepared cases.
+
+    A tile comes from a case drawn at random, whatever the number of its
+    planes: a long scan does not outweigh a short one.
+
+    Parameters
+    ----------
+    cases : sequence of sequence of PlaneStack
+        For each case its views.
+    sampling : Sampling
+    """
+
+    def __init__(self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling) -> None:
+        if not cases or not all(cases):
+            raise ValueError("there is no plane to train on; give at least one prepared case")
+        self._cases = cases
+        self._sampling = sampling
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return batch `index`.
+
+        Returns
+        -------
+        images : ndarray of float32, shape (batch, rows, columns, channels)
+            Network input: for each channel its neighbour slices in order.
+        targets : ndarray of float32, shape (batch, rows, columns, classes)
+        """
+        rng = np.random.default_rng((self._sampling.seed, index))
+        tiles = [self._tile(rng) for _ in range(self._sampling.batch)]
+        images = np.stack([image for image, _ in tiles])
+        labels = np.stack([label for _, label in tiles])
+        return images, targets(labels, self._sampling.labels, softmax=self._sampling.softmax)
+
+    def _tile(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return one varied tile: network input and label values."""
+        how = self._sampling
+        views = self._cases[int(rng.integers(len(self._cases)))]
+        stack = views[int(rng.integers(len(views)))]
+        image, label = stack.open()
+        index, focus = _choose(stack, label, how, rng)
+        centre = _centre(stack.shape[1:], how.tile, focus, how.augmentation.shift, rng)
+        warp = draw_warp(rng, how.tile, stack.spacing_mm, how.augmentation)
+        where = coordinates(how.tile, centre, warp, stack.spacing_mm)
+        window, where = _crop(where, stack.shape[1:])
+        context = image[neighbours(index, len(image), how.context_slices), *window]
+        planes = np.moveaxis(context, 0, 2)  # (rows, columns, context, channels)
+        read = read_linear(planes.reshape(*planes.shape[:2], -1), where)
+        tile = read.reshape(*how.tile, *planes.shape[2:])
+        truth = read_nearest(label[index][window], where)
+        tile, truth = flip(tile, truth, _flip_axes(stack, how.flips, rng))
+        tile = vary_intensity(tile, rng, how.augmentation)
+        # In the order of planes.with_context: for each channel its planes.
+        return np.swapaxes(tile, 2, 3).reshape(*how.tile, -1), truth
+
+
+def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> np.ndarray:
+    """Return what the network should answer.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (n, rows, columns)
+        Label values.
+    outputs : sequence of Label
+        Each is true where one of its values is.
+    softmax : bool
+        Whether a first channel is true where none is.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, rows, columns, classes)
+    """
+    channels = [np.isin(labels, label.values) for label in outputs]
+    if softmax:
+        channels.insert(0, ~np.logical_or.reduce(channels))
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def _choose(
+    stack: PlaneStack, label: np.ndarray, how: Sampling, rng: np.random.Generator
+) -> tuple[int, tuple[int, int] | None]:
+    """Return which plane a tile is taken from, and the pixel to centre it on, if any."""
+    if stack.label_planes and rng.random() < how.foreground:
+        value, planes = stack.label_planes[int(rng.integers(len(stack.label_planes)))]
+        index = planes[int(rng.integers(len(planes)))]
+        pixels = np.argwhere(label[index] == value)
+        row, column = pixels[rng.integers(len(pixels))].tolist()
+        return index, (row, column)
+    return int(rng.integers(stack.shape[0])), None
+
+
+def _centre(
+    plane: Sequence[int],
+    tile: Shape2D,
+    focus: tuple[int, int] | None,
+    shift: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the point of a plane that the middle of a tile shows.
+
+    Along an axis no longer than the tile it is the plane's middle, as where
+    whole planes are judged, give or take a shift.
+    """
+    centre = []
+    for axis, (size, length) in enumerate(zip(plane, tile, strict=True)):
+        if size <= length:
+            # As tiling.Padding: what cannot be halved goes to the end.
+            middle = (length - 1) / 2 - (length - size) // 2
+            centre.append(middle + round(rng.uniform(-shift, shift) * length))
+            continue
+        first = int(rng.integers(size - length + 1))
+        if focus is not None:
+            around = focus[axis] - length // 2 + int(rng.integers(-(length // 4), length // 4 + 1))
+            first = min(max(around, 0), size - length)
+        centre.append(float(first) + (length - 1) / 2)
+    return centre[0], centre[1]
+
+
+def _crop(where: np.ndarray, plane: Sequence[int]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the part of a plane that is read, and where on it: the rest need not be loaded."""
+    window = []
+    inside = np.empty_like(where)
+    for axis, size in enumerate(plane):
+        np.clip(where[axis], 0, size - 1, out=inside[axis])
+        first = int(inside[axis].min())
+        window.append(slice(first, int(np.ceil(inside[axis].max())) + 1))
+        inside[axis] -= first
+    return (window[0], window[1]), inside
+
+
+def _flip_axes(stack: PlaneStack, flips: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """Return which axes (rows, columns, slices) of a tile are mirrored this time."""
+    across = slice_axis(stack.view)
+    tile_axes = {axis: place for place, axis in enumerate(sorted({0, 1, 2} - {across}))} | {
+        across: 2
+    }
+    return [tile_axes[_AXES.index(axis)] for axis in flips if rng.random() < 0.5]

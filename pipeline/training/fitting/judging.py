@@ -1,0 +1,130 @@
+"""Validation while training: whole volumes, as a run segments them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voxtile.inference.infer import infer
+from voxtile.models.spec import Label, ModelSpec
+from voxtile.preparation.plan import PlanWish, make_plan
+from voxtile.report.bootstrap import mean_intervals
+from voxtile.scoring.overlap import count_overlaps
+from voxtile.training.data.stored_cases import StoredCase
+
+# Small, because the last batch of a volume is filled up; it changes no result.
+_VALIDATION_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Dice of each validation case and label.
+
+    Parameters
+    ----------
+    dice : tuple of (case_id, tuple of float)
+        One value per label in the order of the spec; NaN where neither the
+        prediction nor the reference has the label.
+    references : tuple of int
+        For each label, in how many references it is; not known where empty.
+    """
+
+    dice: tuple[tuple[str, tuple[float, ...]], ...]
+    references: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> list[np.ndarray]:
+        """For each label the Dice of every case where it is defined."""
+        table = np.array([row for _, row in self.dice], np.float64)
+        return [column[~np.isnan(column)] for column in table.T]
+
+    @property
+    def mean(self) -> float:
+        """Mean over the labels of their means over cases; 0 where nothing is defined."""
+        return _mean_of(self.columns)
+
+    @property
+    def choice(self) -> float:
+        """What a checkpoint is chosen by: `mean` over the labels that some reference has.
+
+        Of another label Dice is 0 as soon as one voxel of one case is marked,
+        and says nothing otherwise.
+        """
+        known = self.references or (1,) * len(self.columns)
+        return _mean_of(
+            [column for column, count in zip(self.columns, known, strict=True) if count]
+        )
+
+
+def _mean_of(columns: Sequence[np.ndarray]) -> float:
+    """Return the mean of the means of those that have values; 0 without any."""
+    means = [column.mean() for column in columns if column.size]
+    return float(np.mean(means)) if means else 0.0
+
+
+def judge(
+    cases: Sequence[StoredCase],
+    spec: ModelSpec,
+    predicts: Sequence[Callable[[np.ndarray], np.ndarray]],
+) -> Scores:
+    """Segment whole volumes exactly as a run does, and score them.
+
+    Parameters
+    ----------
+    cases : sequence of StoredCase
+    spec : ModelSpec
+    predicts : sequence of callable
+        For each network of the spec: a batch of tiles to probabilities.
+    """
+    plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
+    rows = []
+    references = np.zeros(len(spec.labels), int)
+    for case in cases:
+        mask = infer(case.volume, spec, predicts, plan)
+        overlaps = count_overlaps(
+            mask.array, case.reference.array, [label.values for label in spec.labels]
+        )
+        rows.append((case.case_id, tuple(overlap.dice for overlap in overlaps)))
+        references += [overlap.voxels_ref > 0 for overlap in overlaps]
+    return Scores(tuple(rows), tuple(references.tolist()))
+
+
+def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
+    """Return mean, standard deviation (n - 1) and least value of one label's Dice."""
+    return {
+        "value": label.value,
+        "name": label.name,
+        "mean": round(float(dice.mean()), 4) if dice.size else None,
+        "sd": round(float(dice.std(ddof=1)), 4) if dice.size > 1 else None,
+        "min": round(float(dice.min()), 4) if dice.size else None,
+        "n": int(dice.size),
+    }
+
+
+def score_facts(
+    scores: Scores, labels: Sequence[Label], groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return scores for the spec and the card: their mean, each label, each case.
+
+    Parameters
+    ----------
+    scores : Scores
+    labels : sequence of Label
+    groups : sequence of str, optional
+        What each case belongs to; with them each label has the 95 % interval
+        of its mean.
+    """
+    rows = [_summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)]
+    if groups is not None:
+        intervals = mean_intervals(np.array([row for _, row in scores.dice], np.float64), groups)
+        for row, interval in zip(rows, intervals.tolist(), strict=True):
+            row["ci"] = None if np.isnan(interval).any() else [round(end, 4) for end in interval]
+    return {
+        "mean": round(scores.mean, 4),
+        "labels": rows,
+        "cases": {
+            case_id: [None if np.isnan(value) else round(value, 4) for value in row]
+            for case_id, row in scores.dice
+        },
+    }

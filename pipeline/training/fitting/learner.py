@@ -1,0 +1,174 @@
+"""A network that learns: its weights, its optimiser, one step at a time, on any Keras backend.
+
+The network that is saved stays in float32 and is never compiled. What learns
+is a copy of it in the precision of the fit, whose weights are float32 too
+(Micikevicius et al. 2018, "Mixed Precision Training", section 3.1).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from voxtile.engines.keras_engine import gpu_count
+from voxtile.models.backend import keras
+from voxtile.training.recipe.recipe import Precision, Recipe, settled
+
+from .fused_norm import FusedBatchNormalization
+from .loss import make_loss
+from .schedule import rate_at
+
+# Gradients longer than this are shortened: one odd batch must not undo the work of many.
+_LONGEST_GRADIENT = 1.0
+# Layers at the end that compute probabilities from features: float32 in any precision.
+_FLOAT32_LAYERS = 2
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+class Learner:
+    """A copy of a network that can be fitted.
+
+    Parameters
+    ----------
+    network : keras.Model
+        Uncompiled, float32; the copy begins with its weights.
+    recipe : Recipe
+        Settled.
+    softmax : bool
+        Whether outputs exclude each other.
+    precision : {"float32", "mixed_bfloat16", "mixed_float16"}
+    """
+
+    def __init__(
+        self, network: keras.Model, recipe: Recipe, *, softmax: bool, precision: Precision
+    ) -> None:
+        self._mean = recipe.ema > 0
+        self._model = in_precision(network, precision)
+        self._model.set_weights(network.get_weights())
+        self._optimizer = keras.optimizers.AdamW(
+            rate_at(0, settled(recipe.learning_rate)),
+            weight_decay=recipe.weight_decay,
+            global_clipnorm=_LONGEST_GRADIENT,
+            use_ema=self._mean,
+            ema_momentum=recipe.ema or 0.99,
+        )
+        # Pulling biases and the gains of normalisations towards 0 only fights the data.
+        self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
+        # the loss by itself only where the model has the policy, and of a clone only the layers
+        # have it. Gradients are clipped inside, after they are scaled back.
+        self._overflows = precision == "mixed_float16"
+        self._model.compile(
+            keras.optimizers.LossScaleOptimizer(self._optimizer)
+            if self._overflows
+            else self._optimizer,
+            loss=make_loss(softmax=softmax, weights=recipe.class_weights),
+            # On a CPU, TensorFlow's own kernels outrun XLA's; JAX can only compile.
+            jit_compile=False
+            if keras.config.backend() == "tensorflow" and not has_gpu()
+            else "auto",
+        )
+        self._model.optimizer.build(self._model.trainable_variables)
+
+    def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
+        """Learn from one batch and return its loss; one that overflows float16 changes nothing."""
+        self._optimizer.learning_rate.assign(rate)
+        self._model.reset_metrics()  # else Keras returns the mean since the first step
+        statistics = self._model.non_trainable_variables if self._overflows else []
+        before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in statistics]
+        loss = float(self._model.train_on_batch(images, targets))
+        if not np.isfinite(loss):
+            # Loss scaling leaves out the gradients, but a moving mean would stay NaN for ever.
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+        return loss
+
+    @contextmanager
+    def at_rest(self) -> Iterator[tuple[Predict, list[np.ndarray]]]:
+        """Give what would be kept now: the network with its mean weights, and those weights."""
+        moving = self._model.get_weights()
+        if self._mean:
+            self._optimizer.finalize_variable_values(self._model.trainable_variables)
+        weights = [np.array(value) for value in self._model.get_weights()]
+        # The optimiser's means and the network must not share memory: JAX gives away what it reads.
+        self._model.set_weights(weights)
+        try:
+            yield self._predict, weights
+        finally:
+            self._model.set_weights(moving)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that decides the next step: weights, moving statistics, optimiser, dropout."""
+        return {
+            f"{kind}/{index:04d}": np.array(keras.ops.convert_to_numpy(variable))
+            for kind, variables in self._variables().items()
+            for index, variable in enumerate(variables)
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If it is of another network or optimiser.
+        """
+        for kind, variables in self._variables().items():
+            kept = [state[name] for name in sorted(state) if name.startswith(f"{kind}/")]
+            shapes = [tuple(variable.shape) for variable in variables]
+            if [value.shape for value in kept] != shapes:
+                raise ValueError(
+                    f"the checkpoint has {len(kept)} {kind} variables that do not fit the "
+                    f"{len(shapes)} of this network"
+                )
+            for variable, value in zip(variables, kept, strict=True):
+                variable.assign(value)
+
+    def _variables(self) -> dict[str, Sequence[Any]]:
+        """Return every variable that changes in a step, in a fixed order."""
+        return {"model": self._model.variables, "optimizer": self._model.optimizer.variables}
+
+    def _predict(self, tiles: np.ndarray) -> np.ndarray:
+        """Return probabilities, float32."""
+        return np.asarray(keras.ops.convert_to_numpy(self._model.predict_on_batch(tiles)))
+
+
+def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
+    """Return a network of the same layers in another precision, with weights of its own."""
+    in_float32 = {layer.name for layer in network.layers[-_FLOAT32_LAYERS:]}
+
+    def same(layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Return a layer like it; batch normalisation as the backend does it best."""
+        config = layer.get_config()
+        if layer.name not in in_float32:
+            config["dtype"] = precision
+        kind = type(layer)
+        if kind is keras.layers.BatchNormalization and _has_fused_norm(config):
+            kind = FusedBatchNormalization
+        return kind.from_config(config)
+
+    return keras.models.clone_model(network, clone_function=same)
+
+
+def _has_fused_norm(config: Mapping[str, Any]) -> bool:
+    """Whether a batch normalisation is one that `FusedBatchNormalization` can do."""
+    return (
+        keras.config.backend() == "tensorflow"
+        and config["axis"] in (-1, 3, [3])
+        and config["scale"]
+        and config["center"]
+    )
+
+
+def predictor(network: keras.Model) -> Predict:
+    """Return a network as a callable on batches of one shape."""
+    if keras.config.backend() == "tensorflow":
+        network.jit_compile = False
+    return lambda tiles: np.asarray(keras.ops.convert_to_numpy(network.predict_on_batch(tiles)))
+
+
+def has_gpu() -> bool:
+    """Whether the backend sees a GPU."""
+    return gpu_count() > 0

@@ -1,0 +1,203 @@
+"""Prepared cases -> a fitted network, able to go on."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxtile.models.backend import keras
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import ModelSpec, Network
+from voxtile.models.unet import build_unet
+from voxtile.training.data.plane_stacks import PlaneStack
+from voxtile.training.data.stored_cases import StoredCase
+from voxtile.training.recipe.recipe import Recipe, settled
+from voxtile.training.recipe.warm_start import starting_network
+
+from .checkpoint import Row, Standing, kept_weights, read_checkpoint
+from .dataset import Sampling, TileBatches
+from .fit import Shown, fit
+from .judging import Scores, judge, score_facts
+from .learner import Learner
+from .network_file import rounded, save_network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedNetwork:
+    """One network after its fit.
+
+    Parameters
+    ----------
+    entry : Network
+        Its place in the spec.
+    parameters : int
+    file : Path
+        ``.keras``, in float32, with the weights that are kept, rounded.
+    standing : Standing
+        Of its fit.
+    scores : Scores
+        Of the kept weights, alone, in the precision of the fit and before
+        they were rounded for the file.
+    """
+
+    entry: Network
+    parameters: int
+    file: Path
+    standing: Standing
+    scores: Scores
+
+    def facts(self, spec: ModelSpec) -> dict[str, Any]:
+        """Return what the bundle tells of it."""
+        return {
+            "file": self.entry.file,
+            "views": list(self.entry.views),
+            "parameters": self.parameters,
+            "steps": self.standing.step,
+            "fit_seconds": round(self.standing.seconds, 1),
+            "best_epoch": self.standing.best_epoch,
+            "validation_dice": {
+                name: value
+                for name, value in score_facts(self.scores, spec.labels).items()
+                if name != "cases"
+            },
+        }
+
+
+def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None) -> Any:
+    """Return network `number` before its first step; the same one every time.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    recipe : Recipe
+        Settled.
+    number : int
+        Of the spec's networks.
+    start : Bundle, optional
+        To begin with its weights.
+    """
+    keras.utils.set_random_seed(recipe.seed + number)
+    if start is not None:
+        views = spec.networks[number].views
+        member = sum(entry.views == views for entry in spec.networks[:number])
+        return starting_network(start, views, member)
+    return build_unet(
+        (None, None, spec.input_channels),
+        spec.output_channels,
+        filters=settled(recipe.filters),
+        depth=settled(recipe.depth),
+        normalisation=recipe.normalisation,
+        dropout=recipe.dropout,
+        activation=spec.activation,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFit:
+    """What one network is fitted with; it can be sent to another process.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of all networks.
+    number : int
+        Of the spec's networks.
+    recipe : Recipe
+        Settled, with a precision.
+    stacks : tuple of tuple of PlaneStack
+        For each training case those views that this network learns from.
+    judged : tuple of StoredCase
+        To validate on.
+    work : Path
+        Gets a folder for the network.
+    start : Bundle or None
+        To begin with its weights.
+    seconds : float or None
+        Its part of a time budget.
+    """
+
+    spec: ModelSpec
+    number: int
+    recipe: Recipe
+    stacks: tuple[tuple[PlaneStack, ...], ...]
+    judged: tuple[StoredCase, ...]
+    work: Path
+    start: Bundle | None
+    seconds: float | None
+
+    @property
+    def entry(self) -> Network:
+        """Its place in the spec."""
+        return self.spec.networks[self.number]
+
+    @property
+    def name(self) -> str:
+        """The name of its file, without the ending."""
+        return Path(self.entry.file).stem
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where it stands."""
+        return self.work / self.name / "checkpoint.npz"
+
+
+def fit_network(
+    this: NetworkFit, until_s: float, shown: Shown, on_row: Callable[[Row], None]
+) -> None:
+    """Fit a network until its checkpoint says that it is done, or so many seconds are used."""
+    spec, recipe, entry = this.spec, this.recipe, this.entry
+    alone = spec.model_copy(update={"networks": (entry,)})
+    softmax = spec.activation == "softmax"
+    batches = TileBatches(
+        this.stacks,
+        Sampling(
+            tile=recipe.tile_of(entry.views),
+            context_slices=spec.context_slices,
+            labels=spec.labels,
+            softmax=softmax,
+            batch=settled(recipe.batch),
+            seed=recipe.seed + this.number,
+            foreground=settled(recipe.foreground),
+            flips=recipe.flips,
+            augmentation=recipe.augmentation,
+        ),
+    )
+    network = build_network(spec, recipe, this.number, this.start)
+    fit(
+        Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision)),
+        batches.__getitem__,
+        lambda predict: judge(this.judged, alone, [predict]),
+        recipe,
+        spec.labels,
+        this.checkpoint,
+        seconds=this.seconds,
+        until_s=until_s,
+        shown=shown,
+        on_row=on_row,
+    )
+
+
+def fitted_network(this: NetworkFit) -> FittedNetwork:
+    """Return a network whose fit is done, and save it."""
+    found = read_checkpoint(this.checkpoint)
+    standing, arrays = found or (Standing(), {})
+    if standing.best is None:
+        raise RuntimeError(f"{this.name} was not fitted, so there is nothing to keep")
+    network = build_network(this.spec, this.recipe, this.number, this.start)
+    network.set_weights(rounded(kept_weights(arrays)))
+    file = this.checkpoint.with_name("network.keras")
+    save_network(network, file)
+    return FittedNetwork(this.entry, network.count_params(), file, standing, standing.best)
+
+
+def histories(fitted: Sequence[FittedNetwork]) -> Mapping[str, Sequence[Row]]:
+    """Return the history of each network, by its views, and a number from the second on."""
+    told: dict[str, Sequence[Row]] = {}
+    members: Counter[str] = Counter()
+    for one in fitted:
+        views = "+".join(one.entry.views)
+        members[views] += 1
+        name = views if members[views] == 1 else f"{views} {members[views]}"
+        told[name] = [dict(row) for row in one.standing.history]
+    return told

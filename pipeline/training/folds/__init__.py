@@ -1,0 +1,1 @@
+"""Cross-validation: folds one by one, then together."""

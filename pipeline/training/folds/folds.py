@@ -1,0 +1,185 @@
+"""Which cases a fold of a cross-validation learns from, chooses with, and is scored on.
+
+    cases with split train or val, by group
+        fold 0    fold 1    fold 2    fold 3    fold 4
+        held out  '--------------- to learn from -----'   for fold 0
+                  of these a tenth chooses: checkpoint, view weights,
+                  thresholds, post-processing
+
+Cases with split ``test`` take part in nothing. The folds are those of
+``voxtile manifest split --folds`` with the same seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from voxtile.case import Case
+from voxtile.errors import ManifestError
+from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
+from voxtile.training.data.splits import tested_as_well
+
+# Share of a fold's training cases that chooses and is not learnt from.
+_CHOOSING = 0.1
+# More than this share of them is not left to chance: the smallest group alone chooses then.
+_MOST_CHOOSING = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold of a cross-validation.
+
+    Parameters
+    ----------
+    number : int
+        From 0.
+    count : int
+        How many there are.
+    seed : int
+        Of the division.
+    cases : tuple of Case
+        To learn from, split ``train``, and to choose with, split ``val``.
+    held_out : tuple of Case
+        To be scored on; they choose nothing.
+    manifest_sha256 : str
+        Of the manifest as it was divided; it may change while folds are trained.
+    """
+
+    number: int
+    count: int
+    seed: int
+    cases: tuple[Case, ...]
+    held_out: tuple[Case, ...]
+    manifest_sha256: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the bundle of the fold says of it."""
+        return {
+            "number": self.number,
+            "count": self.count,
+            "seed": self.seed,
+            "held_out": [case.case_id for case in self.held_out],
+        }
+
+
+def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
+    """Return the cases that are divided into folds, or say all that is wrong with them.
+
+    Raises
+    ------
+    ManifestError
+        If there is none, one has no label, or a group is in ``test`` as well.
+    """
+    chosen = tuple(case for case in cases if case.split in ("train", "val"))
+    problems = [
+        f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
+        "name its mask in column label, or leave its split empty"
+        for case in chosen
+        if case.label is None
+    ]
+    if not chosen:
+        problems.append(
+            f"{manifest} has no case with split 'train' or 'val'; the folds are made of those"
+        )
+    problems += tested_as_well(chosen, cases, manifest)
+    if problems:
+        raise ManifestError(problems)
+    return chosen
+
+
+def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -> dict[str, int]:
+    """Return the fold of each case; groups stay whole and sizes are as equal as they allow.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        In any order: it decides nothing.
+    count : int
+        At least 2.
+    seed : int
+    manifest : Path
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        If `count` is less than 2.
+    ManifestError
+        If a fold would be empty.
+    """
+    units = _units(cases)
+    parts = deal(units, equal_shares(count), seed)
+    if len(set(parts.values())) < count:
+        raise ManifestError(
+            [
+                f"{manifest} has {len(units)} groups (column group, else cases) with split "
+                f"train or val, too few for {count} folds; ask for fewer"
+            ]
+        )
+    return {cases[row].case_id: int(parts[unit.name]) for unit in units for row in unit.rows}
+
+
+def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifest: Path) -> Fold:
+    """Return one fold of the cases of a manifest.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        All of the manifest's.
+    count, number, seed : int
+    manifest : Path
+        For messages.
+
+    Returns
+    -------
+    Fold
+        A tenth of the cases outside the fold, by group, has split ``val``; the
+        others ``train``. Where groups are so few or large that it would be
+        none, or more than three tenths, the smallest group alone has.
+
+    Raises
+    ------
+    ValueError
+        If there is no such fold.
+    ManifestError
+        If the cases cannot be divided so.
+    """
+    chosen = taking_part(cases, manifest)
+    assigned = assign_folds(chosen, count, seed, manifest)
+    if not 0 <= number < count:
+        raise ValueError(f"fold {number} is none of 0 to {count - 1}")
+    outside = [case for case in chosen if assigned[case.case_id] != number]
+    if len(_units(outside)) < 2:
+        raise ManifestError(
+            [
+                f"{manifest}: fold {number} of {count} leaves one group to learn from, and none to "
+                "choose the checkpoint with; bring at least three groups"
+            ]
+        )
+    units = _units(outside)
+    parts = deal(units, {"train": 1 - _CHOOSING, "val": _CHOOSING}, f"{seed} inside fold {number}")
+    chosen_by = [unit for unit in units if parts[unit.name] == "val"]
+    choosing_cases = sum(len(unit.rows) for unit in chosen_by)
+    # Of few groups a tenth is none, or a large one.
+    if not 0 < choosing_cases <= _MOST_CHOOSING * len(outside):
+        chosen_by = [min(units, key=lambda unit: (len(unit.rows), unit.name))]
+    choosing = {row for unit in chosen_by for row in unit.rows}
+    return Fold(
+        number=number,
+        count=count,
+        seed=seed,
+        cases=tuple(
+            replace(case, split="val" if row in choosing else "train")
+            for row, case in enumerate(outside)
+        ),
+        held_out=tuple(case for case in chosen if assigned[case.case_id] == number),
+    )
+
+
+def _units(cases: Sequence[Case]) -> list[Unit]:
+    """Return what stays together."""
+    together: dict[str, list[int]] = {}
+    for row, case in enumerate(cases):
+        together.setdefault(unit_name(case.group, case.case_id), []).append(row)
+    return [Unit(name, tuple(rows)) for name, rows in together.items()]

@@ -1,0 +1,181 @@
+"""A recipe as TOML: read to override the rules, written with the reason of each choice.
+
+minutes = 60
+views = ["axial"]          # median spacings differ by 6.2: ...
+
+[intensity]
+method = "window"
+center = 40
+width = 400
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
+
+from voxtile.errors import ManifestError
+from voxtile.training.fitting.augmentation import Augmentation
+
+from .recipe import BUDGETS, Recipe
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; what it does not name is left to the rules.
+
+    Raises
+    ------
+    ManifestError
+        If the file cannot be read or is not TOML, or a key or value is not a
+        recipe's; names the nearest known key.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError([f"{path} is not TOML: {error}"]) from error
+    problems = [
+        *_unknown(content, Recipe, ""),
+        *_unknown(content.get("augmentation"), Augmentation, "augmentation."),
+    ]
+    if not problems:
+        try:
+            return TypeAdapter(Recipe).validate_python(content)
+        except ValidationError as error:
+            problems = _sentences(error)
+    raise ManifestError([f"{path}: {problem}" for problem in problems])
+
+
+def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a file, where there is one, with some choices replaced.
+
+    Parameters
+    ----------
+    path : Path, optional
+    given : mapping of str to value
+        By field; None leaves the file's choice. A budget replaces any other
+        budget.
+
+    Raises
+    ------
+    ManifestError
+        As `read_recipe`.
+    ValueError
+        If the choices contradict each other, or one is not what it must be.
+    """
+    recipe = Recipe() if path is None else read_recipe(path)
+    changes = {name: value for name, value in given.items() if value is not None}
+    if any(name in changes for name in BUDGETS):
+        changes = dict.fromkeys(BUDGETS) | changes
+    values = {choice.name: getattr(recipe, choice.name) for choice in fields(Recipe)}
+    try:
+        return TypeAdapter(Recipe).validate_python(values | changes)
+    except ValidationError as error:
+        raise ValueError("; ".join(_sentences(error))) from error
+
+
+def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
+    """Return a recipe as TOML, each choice with its reason as a comment.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    reasons : mapping of str to str, optional
+        As `voxtile.training.recipe.rules.settle` gives them.
+    """
+    reasons = reasons or {}
+    values = {
+        name: _without_empty(value)
+        for name, value in to_jsonable_python(recipe).items()
+        if value is not None and value != []
+    }
+    lines, tables = [], []
+    for name, value in values.items():
+        why = f"  # {reasons[name]}" if name in reasons else ""
+        if isinstance(value, dict):
+            inner = [f"{key} = {_toml(part)}" for key, part in value.items()]
+            tables.append("\n".join([f"[{name}]{why}", *inner]))
+        elif isinstance(value, list) and isinstance(value[0], dict):
+            tables += [
+                "\n".join(
+                    [f"[[{name}]]{why}", *(f"{key} = {_toml(part)}" for key, part in row.items())]
+                )
+                for row in value
+            ]
+        else:
+            lines.append(f"{name} = {_toml(value)}{why}")
+    return "\n\n".join(["\n".join(lines), *tables]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML; strings as JSON writes them, which TOML reads alike."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return (
+            '"'
+            + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped)
+            + '"'
+        )
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
+    return repr(value)
+
+
+def _without_empty(value: Any) -> Any:
+    """Return JSON values without null, which TOML has not, and without empty lists."""
+    if isinstance(value, dict):
+        return {
+            key: _without_empty(part)
+            for key, part in value.items()
+            if part is not None and part != []
+        }
+    return [_without_empty(part) for part in value] if isinstance(value, list) else value
+
+
+def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
+    """Return a sentence for each key that is not a field."""
+    if not isinstance(content, dict):
+        return []
+    known = [choice.name for choice in fields(kind)]
+    return [
+        f"unknown key {prefix}{name!s}{_nearest(name, known)}"
+        for name in content
+        if name not in known
+    ]
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """Return what is wrong with each value."""
+    return [
+        ": ".join(
+            part
+            for part in (
+                ".".join(map(str, problem["loc"])),
+                problem["msg"].removeprefix("Value error, "),
+            )
+            if part
+        )
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Return what was probably meant, in words."""
+    near = get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe for the spec, without what was not used or stands there already."""
+    facts: dict[str, Any] = to_jsonable_python(recipe)
+    return {name: fact for name, fact in facts.items() if fact is not None and name != "labels"}

@@ -1,0 +1,46 @@
+"""Read back what was written: a mask is trusted only once its file was seen to be right."""
+
+from pathlib import Path
+from typing import Any
+
+from voxtile.errors import CaseError
+from voxtile.reading.nifti import compare_nifti
+from voxtile.volume import Volume, grid_difference, is_sheared
+
+
+def check_written(path: Path, mask: Volume) -> dict[str, Any]:
+    """Read a written mask back and compare it with what was to be written.
+
+    Returns
+    -------
+    dict
+        The grid, and under "check" how far the file's is from it.
+
+    Raises
+    ------
+    CaseError
+        If grid or voxels differ: the file cannot be trusted.
+    """
+    scan, same_voxels = compare_nifti(path, mask.array)
+    written = scan.volume
+    difference = grid_difference(mask.shape, written.affine, mask.affine)
+    consistent = not any(notice.code == "form_conflict" for notice in scan.notices)
+    if difference or not same_voxels or not consistent:
+        raise CaseError(
+            "mask_check",
+            f"the mask that was written differs from the one computed (shape {written.shape} for "
+            f"{mask.shape}, {difference.position_mm:.3g} mm apart); check the disk",
+        )
+    return {
+        "shape": list(mask.shape),
+        "spacing_mm": list(mask.spacing_mm),
+        "orientation": mask.orientation,
+        "affine": mask.affine.tolist(),
+        "sheared": is_sheared(mask.affine),
+        "codes": {"sform": mask.codes[0], "qform": mask.codes[1]},
+        "check": {
+            "position_mm": difference.position_mm,
+            "direction": difference.direction,
+            "voxels_equal": same_voxels,
+        },
+    }

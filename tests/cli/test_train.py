@@ -1,0 +1,99 @@
+"""`voxtile train`: what it prints, what it refuses, with which exit code."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from training_cohort import cohort
+from typer.testing import CliRunner
+
+from voxtile import train
+from voxtile.cli import app
+from voxtile.training import drive
+from voxtile.training.folds.cross_validation import cross_validate
+from voxtile.training.recipe.recipe import Recipe
+
+
+def invoke(*words: object) -> tuple[int, str]:
+    """Exit code and output."""
+    result = CliRunner().invoke(app, ["train", *(str(word) for word in words)])
+    return result.exit_code, result.output
+
+
+def test_a_dry_run_prints_fingerprint_and_recipe_without_a_network(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "tv")
+    before = set(tmp_path.iterdir())
+    code = (
+        "import sys; from voxtile.cli import app\n"
+        "try: app()\n"
+        "finally: assert 'keras' not in sys.modules"
+    )
+    words = ["train", str(manifest), "--out", str(tmp_path / "out"), "--dry-run", "--steps", "90"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "spacing_mm: [" in done.stdout
+    assert "steps = 90\n" in done.stdout  # asked for: it needs no reason
+    assert 'views = ["axial"]  # median spacings differ by 2' in done.stdout
+    assert "# time: 1 network of 90 steps" in done.stdout
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_options_override_the_recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Recipe] = []
+
+    def interrupted(manifest: Path, out: Path, *, recipe: Recipe, **choices: object) -> None:
+        asked.append(recipe)
+        assert choices["resume"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drive, "train", interrupted)
+    (tmp_path / "r.toml").write_text("minutes = 3\nfilters = 8\ndepth = 2\n")
+    words = ["m.csv", "--out", "o", "--recipe", tmp_path / "r.toml", "--filters", 16, "--resume"]
+    code, said = invoke(*words, "--epochs", 4, "--spacing", "native", "--view", "axial,coronal")
+    assert (code, said.strip()) == (
+        130,
+        "interrupted; the same command with --resume goes on from the last checkpoint",
+    )
+    (recipe,) = asked
+    assert (recipe.minutes, recipe.epochs, recipe.filters, recipe.depth) == (None, 4, 16, 2)
+    assert (recipe.views, recipe.spacing_mm) == (("axial", "coronal"), "native")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--dry-run"], ["--folds", 2], ["--folds", 2, "--dry-run"], ["--folds", 2, "--join"]],
+)
+def test_a_name_that_no_model_can_have_is_refused_before_anything_is_read(
+    tmp_path: Path, words: list[object]
+) -> None:
+    code, said = invoke(tmp_path / "no.csv", "--out", tmp_path / "liver cv", *words)
+    assert code == 2
+    assert "would be called 'liver cv' like its folder" in said
+    assert "call the folder 'liver-cv', for example" in said
+
+
+@pytest.mark.parametrize("begin", [train, cross_validate])
+def test_a_call_from_python_refuses_such_a_name_as_early(
+    tmp_path: Path, begin: Callable[..., object]
+) -> None:
+    with pytest.raises(ValueError, match="call the folder 'liver-cv'"):
+        begin(tmp_path / "no.csv", tmp_path / "liver cv")
+
+
+def test_a_licence_that_is_not_there_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    for wrong, words in ((tmp_path / "none.txt", "does not exist"), (tmp_path, "is a directory")):
+        code, said = invoke(tmp_path / "no.csv", "--out", tmp_path / "out", "--licence", wrong)
+        assert code == 2
+        assert "--licence" in said and words in " ".join(said.replace("│", " ").split())
+
+
+def test_a_misspelt_recipe_is_4_and_a_wrong_choice_2(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("filtres = 8\n")
+    code, said = invoke("m.csv", "--out", "o", "--recipe", tmp_path / "r.toml")
+    assert code == 4
+    assert "unknown key filtres; did you mean filters?" in said
+    code, said = invoke("m.csv", "--out", "o", "--precision", "double")
+    assert code == 2
+    assert "precision: Input should be 'float32', 'mixed_bfloat16' or 'mixed_float16'" in said

@@ -1,0 +1,153 @@
+"""Networks in 8-bit integers: made from scans, measured, and used only where that was shown."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import write_bundle
+from phantoms import ball, threshold_model
+from typer.testing import CliRunner
+
+from voxtile.cli import app
+from voxtile.engines import Engine, Wish, choose_engine, load_models
+from voxtile.engines.measurements import Evidence, accepted_precision, keep_evidence
+from voxtile.engines.quantised import quantised, quantised_digest
+from voxtile.errors import EnvironmentFault
+from voxtile.measuring import engines as verification
+from voxtile.measuring.benchmark import matrix_precision
+from voxtile.measuring.engines import verify_model
+from voxtile.measuring.samples import Sample
+from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.spec import Network
+from voxtile.reading.nifti import write_mask, write_volume
+
+pytest.importorskip("nncf")
+INT8 = Wish("openvino", "int8", "cpu")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path / "cache"))
+    folder = write_bundle(tmp_path / "b", network, intensity={"method": "zscore"})
+    return load_bundle(folder)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    image, truth = ball()
+    lines = ["case_id,image,label"]
+    for name in "abc":
+        write_volume(tmp_path / f"{name}.nii.gz", image)
+        lines.append(f"{name},{name}.nii.gz,l.nii.gz")
+    write_mask(tmp_path / "l.nii.gz", truth)
+    path = tmp_path / "cases.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_they_are_made_from_scans_and_say_nearly_the_same(bundle: Bundle, manifest: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="no int8 networks here; voxtile models verify"):
+        choose_engine(bundle, INT8)
+    found = verify_model(bundle.folder, manifest, cases=2, planes=3)
+    (entry,) = bundle.spec.networks
+    assert quantised(entry) is not None
+    last = found.measurements[-1]
+    assert (last.precision, last.made) == ("int8", quantised_digest(bundle))
+    assert last.agreement > 0.9
+    engine = choose_engine(bundle, INT8)
+    assert engine.decisive()[f"int8 of {bundle.sha256[:12]}"] == last.made
+    tiles = np.random.default_rng(0).standard_normal((2, *bundle.spec.tile, 3)).astype(np.float32)
+    (short,) = load_models(bundle, engine)
+    (exact,) = load_models(bundle, Engine("openvino"))
+    difference = np.abs(short(tiles) - exact(tiles)).max()
+    assert 0 < difference < 0.1
+    np.testing.assert_array_equal(short(tiles)[1:], short(tiles[1:]))
+
+
+def test_what_was_shown_of_others_is_no_proof(bundle: Bundle, manifest: Path) -> None:
+    found = verify_model(bundle.folder, manifest, cases=2, planes=3)
+
+    def shown(made: str) -> Evidence:
+        """Evidence as it may be for a network that was trained."""
+        best = replace(
+            found.measurements[-1],
+            agreement=0.9999,
+            dice_change={"ball": 0.0},
+            tiles_per_s=1e6,
+            made=made,
+        )
+        return replace(found, measurements=(*found.measurements[:-1], best))
+
+    keep_evidence(shown("made elsewhere"))
+    assert accepted_precision(bundle, "openvino", "cpu") != "int8"
+    made = quantised_digest(bundle)
+    assert made is not None
+    keep_evidence(shown(made))
+    assert accepted_precision(bundle, "openvino", "cpu") == "int8"
+    assert choose_engine(bundle, Wish(device="cpu")).precision == "int8"
+    other = Engine("openvino", "int8", "cpu", ((f"int8 of {bundle.sha256[:12]}", "another"),))
+    with pytest.raises(EnvironmentFault, match="are not in the cache here"):
+        load_models(bundle, other)
+
+
+def test_other_engines_do_not_compute_in_integers(bundle: Bundle) -> None:
+    with pytest.raises(EnvironmentFault, match="keras does not compute in int8"):
+        choose_engine(bundle, Wish("keras", "int8", "cpu"))
+
+
+def test_a_run_says_which_networks_it_used(bundle: Bundle, manifest: Path) -> None:
+    verify_model(bundle.folder, manifest, cases=2, planes=3)
+    out = manifest.parent / "out"
+    words = ["run", str(manifest), str(bundle.folder), "--out", str(out), "--precision", "int8"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    text = (out / "run.json").read_text()
+    assert '"precision": "int8"' in text
+    assert str(quantised_digest(bundle)) in text
+
+
+def test_integers_are_held_against_a_multiplication_in_float32() -> None:
+    assert matrix_precision(Engine("openvino", "int8")) == "float32"
+    assert matrix_precision(Engine("keras", "bfloat16")) == "bfloat16"
+
+
+def test_a_network_that_cannot_be_quantised_costs_its_own_row_only(
+    bundle: Bundle, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an operation nobody knows")
+
+    monkeypatch.setattr("voxtile.engines.quantising._write", fail)
+    said: list[str] = []
+    found = verify_model(bundle.folder, manifest, cases=2, planes=3, say=said.append)
+    assert {one.precision for one in found.measurements} >= {"float32"}
+    assert "int8" not in {one.precision for one in found.measurements}
+    assert said == ["warning: n.keras cannot be made int8 (RuntimeError); use another --precision"]
+
+
+def test_each_network_is_scaled_by_as_many_tiles_of_its_own_views(
+    tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = ("axial", "coronal", "sagittal")
+    entries = []
+    for view in views:
+        (tmp_path / f"{view}.keras").write_bytes(network)
+        digest = hashlib.sha256(network).hexdigest()
+        entries.append(Network(file=f"{view}.keras", sha256=digest, views=(view,)))
+    bundle = load_bundle(write_bundle(tmp_path, network, networks=tuple(entries)))
+    image, _ = ball()
+    volume = image.with_array(image.array[..., np.newaxis])
+    given: dict[str, int] = {}
+    monkeypatch.setattr(verification, "_CALIBRATION_TILES", 8)
+    monkeypatch.setattr(verification, "load_models", lambda *_: (threshold_model,) * 3)
+    monkeypatch.setattr(
+        "voxtile.engines.quantising.quantise",
+        lambda _, network, tiles: given.update({network.file: len(tiles)}),
+    )
+    samples = [
+        Sample(case_id, volume, None, view, tuple(range(6))) for case_id in "ab" for view in views
+    ]
+    verification._quantise(bundle, samples)
+    assert given == {entry.file: 8 for entry in entries}

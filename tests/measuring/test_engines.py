@@ -1,0 +1,208 @@
+"""A reduced precision is used only where it was measured to be right and faster, here."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import write_bundle
+from phantoms import ball
+from typer.testing import CliRunner
+
+from voxtile.cli import app
+from voxtile.engines import Engine, Wish, choose_engine
+from voxtile.engines import measurements as evidence_module
+from voxtile.engines.measurements import (
+    Evidence,
+    Measurement,
+    accepted_precision,
+    keep_evidence,
+    processor_kind,
+    read_evidence,
+)
+from voxtile.errors import ModelError
+from voxtile.measuring import engines as verification
+from voxtile.measuring.engines import save_evidence, verify_model
+from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.reading.nifti import write_mask, write_volume
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(evidence_module, "version", lambda package: "1.0")
+    return load_bundle(write_bundle(tmp_path / "b", network))
+
+
+def measured(precision="bfloat16", speed=2.0, agreement=0.9995, change=0.0, **more) -> Measurement:
+    known = {"engine": "keras", "version": "1.0", "dice_change": {"ball": change}, **more}
+    return Measurement(precision=precision, agreement=agreement, tiles_per_s=speed, **known)
+
+
+def evidence_for(bundle: Bundle, *measurements: Measurement, **changes) -> Evidence:
+    known = {"processor": processor_kind(), "source": "cases.csv", **changes}
+    return Evidence(
+        sha256=bundle.sha256,
+        threads=2,
+        cases=3,
+        planes=30,
+        labelled=True,
+        date="2026-01-01T00:00:00+00:00",
+        measurements=(measured("float32", 1.0, 1.0), *measurements),
+        **known,
+    )
+
+
+@pytest.mark.parametrize(
+    ("measurements", "precision"),
+    [
+        ((measured(),), "bfloat16"),
+        ((measured(speed=1.1),), "bfloat16"),
+        ((measured(speed=1.09),), None),
+        ((measured(agreement=0.999),), None),
+        ((measured(change=0.00099),), "bfloat16"),
+        ((measured(change=-0.001),), None),
+        ((measured(dice_change={"a": 0.0019, "b": -0.0019}),), None),  # must not cancel
+        ((measured(dice_change={}),), None),  # no label was seen: it proves nothing
+        ((measured(version="0.9"),), None),
+        ((measured(engine="openvino"),), None),
+        ((measured(), measured("float16", 3.0)), "float16"),
+    ],
+)
+def test_what_is_accepted(bundle: Bundle, measurements, precision) -> None:
+    assert accepted_precision(bundle, "keras", "cpu") is None
+    keep_evidence(evidence_for(bundle, *measurements))
+    assert accepted_precision(bundle, "keras", "cpu") == precision
+    assert accepted_precision(bundle, "keras", "gpu") is None
+    assert choose_engine(bundle, Wish(engine="keras", device="cpu")).precision == (
+        precision or "float32"
+    )
+
+
+def test_a_phantom_or_another_processor_or_model_proves_nothing(bundle: Bundle) -> None:
+    keep_evidence(evidence_for(bundle, measured(), source="phantom"))
+    assert read_evidence(bundle) is not None
+    assert accepted_precision(bundle, "keras", "cpu") is None
+    keep_evidence(evidence_for(bundle, measured(), processor="another"))
+    assert read_evidence(bundle) is None
+    keep_evidence(replace(evidence_for(bundle, measured()), sha256="0" * 64))
+    (kept,) = Path(bundle.folder.parent, "cache/evidence").glob(
+        f"{evidence_module._path('0' * 64).name}"
+    )
+    kept.rename(evidence_module._path(bundle.sha256))
+    assert read_evidence(bundle) is None
+    evidence_module._path(bundle.sha256).write_text("{")
+    assert read_evidence(bundle) is None
+
+
+def test_a_phantom_neither_replaces_nor_hides_what_was_measured_on_scans(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, phantom = (evidence_for(bundle, measured(), source=one) for one in ("m.csv", "phantom"))
+    keep_evidence(real)
+    assert keep_evidence(phantom) is None
+    assert read_evidence(bundle) == real
+    fake_engines(monkeypatch, float32=50, bfloat16=50)
+    lines: list[str] = []
+    verify_model(bundle.folder, planes=1, say=lines.append)
+    assert lines == [
+        "note: --precision auto goes by what was measured on m.csv (2026-01-01), which a phantom "
+        "does not replace"
+    ]
+    assert accepted_precision(bundle, "keras", "cpu") == "bfloat16"
+    evidence_module._path(bundle.sha256).unlink()
+    save_evidence(bundle.folder, real)
+    keep_evidence(phantom)
+    published = load_bundle(bundle.folder)
+    assert read_evidence(published) == real
+    with pytest.raises(ModelError, match=r"measured on m\.csv, .* give a MANIFEST"):
+        save_evidence(bundle.folder, phantom)
+    assert load_bundle(bundle.folder).spec == published.spec
+
+
+def test_models_that_decide_together_need_the_same_evidence(bundle: Bundle) -> None:
+    other = replace(bundle, spec=bundle.spec.model_copy(update={"overlap": 0.25}))
+    both = replace(bundle, others=(other,))
+    keep_evidence(evidence_for(bundle, measured()))
+    assert accepted_precision(both, "keras", "cpu") is None
+    keep_evidence(evidence_for(other, measured()))
+    assert accepted_precision(both, "keras", "cpu") == "bfloat16"
+
+
+def test_what_is_published_counts_and_keeps_the_identity(bundle: Bundle) -> None:
+    readme = bundle.folder / "README.md"
+    readme.write_text("# A model\n\n## Licence\n\nMIT\n")
+    for speed in (2.0, 3.0):
+        save_evidence(bundle.folder, evidence_for(bundle, measured(speed=speed)))
+    save_evidence(bundle.folder, evidence_for(bundle, measured(), processor="another"))
+    again = load_bundle(bundle.folder)
+    assert again.sha256 == bundle.sha256
+    assert [one["processor"] for one in again.spec.training["verified"]] == [
+        processor_kind(),
+        "another",
+    ]
+    assert accepted_precision(again, "keras", "cpu") == "bfloat16"
+    text = readme.read_text()
+    assert text.startswith("# A model\n\n## Licence\n\nMIT\n")
+    assert text.count("## Engines, verified") == 1
+    assert text.count("| keras 1.0 | bfloat16 | 99.9500% | 0.00000 | 3.0 |") == 1
+
+
+def fake_engines(monkeypatch: pytest.MonkeyPatch, **thresholds: float) -> None:
+    """Engines that threshold the scan, each at its own value."""
+
+    def load(bundle, engine):
+        def model(tiles: np.ndarray) -> np.ndarray:
+            inside = tiles[..., tiles.shape[-1] // 2] > thresholds[engine.precision]
+            return np.stack([~inside, inside], axis=-1).astype(np.float32)
+
+        return (model,)
+
+    engines = [Engine("keras", precision) for precision in thresholds]
+    monkeypatch.setattr(verification, "load_models", load)
+    monkeypatch.setattr(verification, "_engines", lambda bundle: engines)
+    monkeypatch.setattr(verification, "_can_quantise", lambda: False)
+
+
+def test_agreement_and_dice_are_those_of_a_pencil(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_engines(monkeypatch, float32=50, bfloat16=150, float16=-1)  # right, nothing, everything
+    image, truth = ball()
+    write_volume(tmp_path / "a.nii.gz", image)
+    write_mask(tmp_path / "l.nii.gz", truth)
+    (tmp_path / "cases.csv").write_text("case_id,image,label\na,a.nii.gz,l.nii.gz\n")
+    found = verify_model(bundle.folder, tmp_path / "cases.csv", planes=4)
+    some = truth.array[..., [1, 4, 7, 10]]  # the middle of each quarter of 12 planes
+    share = np.mean(some)
+    assert (found.source, found.cases, found.planes, found.labelled) == ("cases.csv", 1, 4, True)
+    right, nothing, everything = found.measurements
+    assert (right.agreement, right.dice_change) == (1.0, {"ball": 0.0})
+    assert (nothing.agreement, nothing.dice_change) == (pytest.approx(1 - share), {"ball": -1.0})
+    assert everything.agreement == pytest.approx(share)
+    assert everything.dice_change["ball"] == pytest.approx(2 * share / (1 + share) - 1)
+    (tmp_path / "cases.csv").write_text("case_id,image\na,a.nii.gz\n")
+    verify_model(bundle.folder, tmp_path / "cases.csv", planes=4)
+    evidence = read_evidence(bundle)
+    assert evidence is not None
+    assert (evidence.labelled, evidence.measurements[1].dice_change) == (False, {"ball": -1.0})
+
+
+def test_the_command_prints_a_table_of_what_is_here(tmp_path: Path, network: bytes) -> None:
+    folder = write_bundle(tmp_path / "b", network, intensity={"method": "zscore"})
+    done = CliRunner().invoke(app, ["models", "verify", str(folder), "--planes", "2", "--save"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0].startswith("2 planes of 1 cases of phantom")
+    assert lines[2].split()[:3] == ["keras", "float32", "100.0000%"]
+    assert lines[3].split()[:2] == ["keras", "bfloat16"]
+    assert "a phantom proves nothing" in lines[-2]
+    entries = json.loads((folder / "spec.json").read_text())["training"]["verified"]
+    assert entries[0]["measurements"][0]["engine"] == "keras"
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        return
+    assert lines[4].split()[:2] == ["openvino", "float32"]
+    assert float(lines[4].split()[2].rstrip("%")) > 99.9

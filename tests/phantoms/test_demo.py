@@ -1,0 +1,52 @@
+"""The demo's cohort is what it says, and the demo clears only what it made."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxtile.errors import CaseError
+from voxtile.phantoms.demo import make_cohort, run_demo
+from voxtile.reading.channels import read_scan
+from voxtile.volume import grid_difference
+
+
+def test_the_cohort_has_every_kind_of_case_with_its_truth(tmp_path: Path) -> None:
+    make_cohort(tmp_path)
+    rows = {
+        row["case_id"]: row
+        for row in csv.DictReader((tmp_path / "test.csv").read_text().splitlines())
+    }
+    assert list(rows) == ["axial", "oblique", "reversed", "dicom", "unlabelled", "damaged"]
+    for name, row in rows.items():
+        if name == "damaged":
+            with pytest.raises(CaseError, match="cut short"):
+                read_scan(tmp_path / row["image"])
+            continue
+        image = read_scan(tmp_path / row["image"]).volume
+        if name == "unlabelled":
+            assert row["label"] == ""
+            continue
+        truth = read_scan(tmp_path / row["label"]).volume
+        assert set(np.unique(truth.array)) == {0, 1, 2}
+        assert sorted(image.shape) == sorted(truth.shape)
+        if name != "dicom":
+            assert not grid_difference(image.shape, image.affine, truth.affine)
+    assert read_scan(tmp_path / "reversed.nii.gz").volume.orientation == "LPI"
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(ValueError, match="no demo made"):
+        run_demo(tmp_path)
+    assert (tmp_path / "thesis.docx").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_ends_well(tmp_path: Path) -> None:
+    said: list[str] = []
+    done = run_demo(tmp_path / "demo", minutes=0.05, say=said.append)
+    assert [report.case_id for report in done.result.failed] == ["damaged"]
+    assert (tmp_path / "demo/run/masks/dicom.nii.gz").exists()
+    assert len(said) == 3

@@ -1,0 +1,105 @@
+"""Intensities are scaled as the spec says, and a constant image is no accident."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from voxtile.models.spec import MinMax, NoScaling, Percentile, Window, ZScore
+from voxtile.preparation.intensity import measure, normalise
+
+METHODS = [
+    NoScaling(),
+    Window(center=40, width=400),
+    MinMax(),
+    Percentile(),
+    ZScore(),
+    ZScore(nonzero=True),
+    ZScore(clip=(0.5, 99.5)),
+]
+arrays = hnp.arrays(
+    st.sampled_from((np.int16, np.uint8, np.float32, np.int32)),
+    hnp.array_shapes(min_dims=3, max_dims=3, max_side=5),
+)
+
+
+@given(arrays.filter(lambda array: np.isfinite(array).all()), st.sampled_from(METHODS))
+def test_any_finite_image_stays_finite_and_float32(array, method) -> None:
+    if array.dtype == np.float32:
+        array = np.clip(array, -1e30, 1e30)
+    scaled = normalise(array, method)
+    assert scaled.dtype == np.float32
+    assert scaled.shape == array.shape
+    assert np.isfinite(scaled).all()
+
+
+@pytest.mark.parametrize("method", METHODS[2:])
+@pytest.mark.parametrize("value", [0, 0.1, -1000, 1704295])
+def test_a_constant_image_becomes_zeros(method, value) -> None:
+    assert not normalise(np.full((3, 4, 5), value, np.float32), method).any()
+
+
+@given(arrays.filter(lambda a: a.dtype != np.float32 and a.std() > 1), st.integers(-500, 500))
+def test_zscore_has_mean_zero_deviation_one_and_forgets_an_offset(array, offset) -> None:
+    wide = array.astype(np.float64)
+    scaled = normalise(wide, ZScore())
+    assert scaled.mean() == pytest.approx(0, abs=1e-4)
+    assert scaled.std() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(normalise(wide + offset, ZScore()), scaled, atol=1e-3)
+
+
+def test_window_by_hand() -> None:
+    array = np.array([[[-200, -160, 40, 240, 3000]]], np.int16)
+    np.testing.assert_allclose(
+        normalise(array, Window(center=40, width=400)), [[[0, 0, 0.5, 1, 1]]], atol=1e-6
+    )
+
+
+def test_zscore_over_nonzero_voxels_by_hand() -> None:
+    array = np.array([[[0, 0, 0, 2, 4]]], np.int16)
+    scaling = measure(array, ZScore(nonzero=True))
+    assert (scaling.shift, scaling.scale) == (3, 1)
+
+
+def test_clipping_tames_one_bright_voxel() -> None:
+    array = np.arange(1000, dtype=np.float32).reshape(10, 10, 10)
+    array[0, 0, 0] = 1e6
+    assert normalise(array, ZScore(clip=(0.5, 99.5))).max() < 2
+
+
+def test_slices_scaled_one_by_one_are_the_volume_scaled_at_once() -> None:
+    array = np.random.default_rng(0).normal(500, 90, (6, 7, 8)).astype(np.float32)
+    scaling = measure(array, ZScore())
+    by_slice = np.stack([scaling.apply(plane) for plane in array])
+    np.testing.assert_array_equal(by_slice, normalise(array, ZScore()))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_storage_order_does_not_change_the_scaling(order) -> None:
+    array = np.random.default_rng(0).normal(500, 90, (30, 40, 50)).astype(np.float32)
+    one, other = measure(array, ZScore()), measure(np.array(array, order=order), ZScore())
+    assert one.shift == pytest.approx(other.shift, rel=1e-12)
+    assert one.scale == pytest.approx(other.scale, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_percentiles_between_neighbours_far_apart_do_not_wrap(kind) -> None:
+    array = np.array([[[-100, 100]]], kind) * kind(np.iinfo(kind).max // 100)
+    largest = float(array.max())
+    scaling = measure(array, Percentile(lower=25, upper=75))
+    assert (scaling.low, scaling.high) == (-largest / 2, largest / 2)
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from((np.uint8, np.int16, np.uint16, np.int32)),
+        hnp.array_shapes(min_dims=3, max_dims=3, max_side=5),
+        elements=st.integers(0, 255),
+    ),
+    st.floats(0, 99),
+)
+def test_percentiles_of_integers_are_those_of_numpy(array, lower) -> None:
+    scaling = measure(array, Percentile(lower=lower, upper=100))
+    low, high = np.percentile(array.astype(np.float64), (lower, 100))
+    assert (scaling.low, scaling.high) == (low, high)

@@ -1,0 +1,306 @@
+"""NIfTI in all its variants is read exactly, and what is not NIfTI is refused with the reason."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from phantoms import ball
+
+from voxtile.errors import CaseError
+from voxtile.reading.nifti import read_nifti, survey_nifti, write_mask, write_volume
+from voxtile.reading.scan import ReadPolicy
+from voxtile.volume import Volume
+from voxtile.writing.read_back import check_written
+
+RNG = np.random.default_rng(0)
+VOXELS = RNG.integers(-500, 500, (4, 5, 6)).astype(np.int16)
+AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1]])
+
+
+def saved(path: Path, array=VOXELS, kind=nibabel.Nifti1Image, **header) -> Path:
+    """A file that nibabel wrote, with header fields changed."""
+    image = kind(array, AFFINE)
+    image.set_qform(AFFINE, 1)
+    for name, value in header.items():
+        image.header[name] = value
+    nibabel.save(image, path)
+    return path
+
+
+def refused(path: Path, **policy) -> CaseError:
+    with pytest.raises(CaseError) as caught:
+        read_nifti(path, ReadPolicy(**policy))
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.hdr", "a.img", "A.NII.GZ"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_single_files_and_pairs_of_both_versions(tmp_path: Path, name, version) -> None:
+    paired = name.startswith("a.") and name.endswith((".hdr", ".img"))
+    kinds = {
+        (1, False): nibabel.Nifti1Image,
+        (2, False): nibabel.Nifti2Image,
+        (1, True): nibabel.Nifti1Pair,
+        (2, True): nibabel.Nifti2Pair,
+    }
+    path = saved(tmp_path / name.lower(), kind=kinds[version, paired])
+    if name != name.lower():
+        path = path.rename(tmp_path / name)
+    scan = read_nifti(path)
+    np.testing.assert_array_equal(scan.volume.array, VOXELS)
+    np.testing.assert_allclose(scan.volume.affine, AFFINE)
+    assert scan.volume.array.dtype == np.int16
+    assert not scan.notices
+
+
+@pytest.mark.parametrize(
+    "kind", ["u1", "i1", "<i2", ">i2", "<u2", ">i4", "<f4", ">f4", ">f8", "<i8"]
+)
+def test_every_type_and_both_byte_orders(tmp_path: Path, kind) -> None:
+    array = np.abs(VOXELS // 8).astype(kind)
+    header = nibabel.Nifti1Header(endianness=">" if kind[0] == ">" else "<")
+    header.set_data_dtype(array.dtype)
+    image = nibabel.Nifti1Image(array, AFFINE, header)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    got = read_nifti(tmp_path / "a.nii.gz").volume.array
+    np.testing.assert_array_equal(got, array)
+    assert got.dtype == array.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(2, -1024), (0.0754, 3100.8), (1, 5), (-1, 0)])
+def test_scaled_voxels_are_what_nibabel_says(tmp_path: Path, slope, inter) -> None:
+    path = saved(tmp_path / "a.nii")
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([slope, inter], "<f4").tobytes()
+    path.write_bytes(content)
+    got = read_nifti(path).volume.array
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, np.asanyarray(nibabel.load(path).dataobj), rtol=1e-6)
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
+def test_a_slope_that_is_none_leaves_the_stored_values(tmp_path: Path, slope) -> None:
+    path = saved(tmp_path / "a.nii")
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([slope, 0], "<f4").tobytes()
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_nifti(path).volume.array, VOXELS)
+
+
+def test_trailing_single_axes_are_dropped_and_one_of_several_volumes_is_picked(tmp_path) -> None:
+    one = saved(tmp_path / "one.nii.gz", VOXELS[..., np.newaxis])
+    assert read_nifti(one).volume.shape == (4, 5, 6)
+    assert read_nifti(one, ReadPolicy(volume=0)).volume.shape == (4, 5, 6)
+    several = saved(tmp_path / "several.nii.gz", np.stack([VOXELS, VOXELS + 1], axis=-1))
+    error = refused(several)
+    assert error.code == "several_volumes"
+    assert "holds 2 volumes" in error.sentence
+    assert "--volume 0 to --volume 1" in error.sentence
+    got = read_nifti(several, ReadPolicy(volume=1)).volume.array
+    np.testing.assert_array_equal(got, VOXELS + 1)
+    assert refused(several, volume=2).code == "no_such_volume"
+
+
+def test_one_volume_of_several_does_not_keep_the_others(tmp_path: Path) -> None:
+    path = saved(tmp_path / "several.nii.gz", np.stack([VOXELS] * 3, axis=-1))
+    owner = read_nifti(path, ReadPolicy(volume=1)).volume.array
+    while owner.base is not None:
+        owner = owner.base
+    assert owner.nbytes == VOXELS.nbytes
+    assert survey_nifti(path, ReadPolicy(volume=1)).volume.array.strides == (0, 0, 0)
+
+
+def test_a_single_slice_may_have_two_axes(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.nii", VOXELS[:, :, 0])
+    assert read_nifti(path).volume.shape == (4, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"", "empty_file", "0 bytes"),
+        (b"<!DOCTYPE html><html>no</html>" * 20, "not_nifti", "download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "not_nifti", "git lfs pull"),
+        (bytes(1000), "not_nifti", "not a NIfTI file"),
+        (b"\x1f\x8b" + bytes(100), "corrupt", "damaged"),
+        (bytes(128) + b"DICM" + bytes(400), "not_nifti", "folder of its series"),
+        ((348).to_bytes(4, "little") + bytes(400), "not_nifti", "Analyze 7.5"),
+    ],
+)
+def test_what_is_no_nifti_says_what_it_is(tmp_path: Path, content, code, words) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(content)
+    error = refused(path)
+    assert error.code == code
+    assert words in error.sentence
+    assert "a.nii.gz" in error.sentence
+
+
+def patched(path: Path, offset: int, value: np.ndarray) -> Path:
+    """The file with some bytes of its header replaced."""
+    content = bytearray(saved(path).read_bytes())
+    content[offset : offset + value.nbytes] = value.tobytes()
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "code"),
+    [
+        (40, np.array([3, 30000, 30000, 30000], "<i2"), "truncated"),
+        (40, np.array([3, -4, 5, 6], "<i2"), "bad_header"),
+        (40, np.array([3, 0, 5, 6], "<i2"), "bad_header"),
+        (40, np.array([9], "<i2"), "bad_header"),
+        (70, np.array([128], "<i2"), "not_scalar"),  # RGB
+        (70, np.array([32], "<i2"), "not_scalar"),  # complex
+        (70, np.array([7777], "<i2"), "bad_header"),
+        (108, np.array([np.nan], "<f4"), "bad_header"),
+        (280, np.zeros(12, "<f4"), "bad_affine"),
+        (280, np.full(12, np.nan, "<f4"), "bad_affine"),
+    ],
+)
+def test_an_impossible_header_is_refused_before_anything_is_allocated(
+    tmp_path: Path, offset, value, code
+) -> None:
+    assert refused(patched(tmp_path / "a.nii", offset, value)).code == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes_at", "code", "pixdim_at", "size"),
+    [(nibabel.Nifti1Image, 252, "<i2", 88, "<f4"), (nibabel.Nifti2Image, 344, "<i4", 128, "<f8")],
+)
+@pytest.mark.parametrize("qform_code", [0, 1])
+def test_a_voxel_size_of_0_is_refused_where_it_decides(
+    tmp_path: Path, kind, codes_at, code, pixdim_at, size, qform_code
+) -> None:
+    path = saved(tmp_path / "a.nii", kind=kind)
+    content = bytearray(path.read_bytes())
+    np.frombuffer(content, code, 2, codes_at)[:] = qform_code, 0
+    third = np.frombuffer(content, size, 1, pixdim_at)
+    assert third == 2.5
+    third[:] = 0
+    path.write_bytes(content)
+    error = refused(path)
+    assert error.code == "bad_affine"
+    assert "(pixdim) is [1.5, 2.0, 0.0] mm: write the true one there" in error.sentence
+
+
+def test_a_voxel_size_of_0_is_no_matter_where_the_sform_decides(tmp_path: Path) -> None:
+    path = patched(tmp_path / "a.nii", 88, np.zeros(1, "<f4"))
+    np.testing.assert_allclose(read_nifti(path).volume.affine, AFFINE)
+
+
+def test_a_gzip_bomb_is_stopped_at_what_its_header_promises(tmp_path: Path) -> None:
+    content = saved(tmp_path / "a.nii").read_bytes()
+    path = tmp_path / "bomb.nii.gz"
+    path.write_bytes(gzip.compress(content + bytes(50_000_000)))
+    error = refused(path)
+    assert error.code == "too_long"
+    # The other way round: a header that promises far more than any stream of this size holds.
+    huge = bytearray(content)
+    huge[40:48] = np.array([3, 30000, 30000, 30000], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(huge)))
+    assert refused(path).code == "truncated"
+
+
+def test_a_missing_half_of_a_pair_is_said(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.hdr", kind=nibabel.Nifti1Pair)
+    (tmp_path / "a.img").unlink()
+    assert refused(path).code == "missing_pair"
+    assert refused(tmp_path / "none.img").code == "missing_pair"
+    assert refused(tmp_path / "none.nii").code == "unreadable"
+    assert refused(tmp_path).code == "not_nifti"
+
+
+def test_conflicting_forms_and_missing_codes_and_strange_units_are_said(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(VOXELS, AFFINE)
+    image.set_sform(AFFINE, 1)
+    image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
+    nibabel.save(image, tmp_path / "conflict.nii")
+    scan = read_nifti(tmp_path / "conflict.nii")
+    assert [notice.code for notice in scan.notices] == ["form_conflict"]
+    np.testing.assert_allclose(scan.volume.affine, AFFINE)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(image, tmp_path / "none.nii")
+    scan = read_nifti(tmp_path / "none.nii")
+    assert [notice.code for notice in scan.notices] == ["no_orientation"]
+    assert "LAS" in scan.notices[0].sentence
+    image = nibabel.Nifti1Image(VOXELS, AFFINE)
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "micron.nii")
+    assert [n.code for n in read_nifti(tmp_path / "micron.nii").notices] == ["unit"]
+
+
+def test_a_sheared_grid_gets_its_sform_only(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    affine[1, 2] = 1.5
+    mask = Volume(np.ones((4, 5, 6), np.uint8), affine)
+    write_mask(tmp_path / "m.nii.gz", mask)
+    header = nibabel.load(tmp_path / "m.nii.gz").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
+    np.testing.assert_allclose(header.get_sform(), affine)
+    np.testing.assert_allclose(header.get_zooms(), mask.spacing_mm, rtol=1e-6)
+    scan = read_nifti(tmp_path / "m.nii.gz")
+    np.testing.assert_allclose(scan.volume.affine, affine)
+    assert not scan.notices
+
+
+def test_what_a_quaternion_rounds_away_is_said_by_the_sform_only(tmp_path: Path) -> None:
+    # Half a turn less 0.0008: 1 - b*b - c*c - d*d is 1.6e-7, less than float32 can tell from 0.
+    turned = np.diag([-0.8, -0.8, 2.0, 1.0])
+    turned[:2, :2] = 0.8 * np.array([[-np.cos(8e-4), np.sin(8e-4)], [-np.sin(8e-4), -np.cos(8e-4)]])
+    mask = Volume(np.zeros((512, 512, 3), np.uint8), turned)
+    write_mask(tmp_path / "m.nii.gz", mask)
+    scan = read_nifti(tmp_path / "m.nii.gz")
+    np.testing.assert_allclose(scan.volume.affine, turned, rtol=1e-6)
+    assert scan.volume.codes == (1, 0)
+    assert not scan.notices
+    np.testing.assert_allclose(
+        nibabel.load(tmp_path / "m.nii.gz").header.get_zooms(), (0.8, 0.8, 2)
+    )
+    assert check_written(tmp_path / "m.nii.gz", mask)["check"]["voxels_equal"]
+
+
+def test_nothing_of_a_source_reaches_a_mask(tmp_path: Path) -> None:
+    image, truth = ball()
+    write_mask(tmp_path / "m.nii", truth)
+    header = nibabel.load(tmp_path / "m.nii").header
+    fresh = nibabel.Nifti1Header()
+    for name in ("descrip", "aux_file", "db_name"):
+        text = bytes(header[name].item() if hasattr(header[name], "item") else header[name])
+        assert text.rstrip(b"\0") in (b"", b"voxtile")
+        assert not bytes(fresh[name].item())
+    assert len(header.extensions) == 0
+    write_volume(tmp_path / "v.nii.gz", image)
+    np.testing.assert_array_equal(read_nifti(tmp_path / "v.nii.gz").volume.array, image.array)
+    with pytest.raises(ValueError, match="one channel at a time"):
+        write_volume(tmp_path / "v.nii.gz", Volume(np.zeros((2, 2, 2, 2)), np.eye(4)))
+
+
+def test_an_axis_longer_than_nifti_1_can_say_makes_nifti_2(tmp_path: Path) -> None:
+    mask = Volume(np.ones((1, 1, 40000), np.uint8), np.eye(4))
+    write_mask(tmp_path / "m.nii.gz", mask)
+    assert read_nifti(tmp_path / "m.nii.gz").volume.shape == mask.shape
+
+
+def test_the_real_edge_files_are_read_as_nibabel_reads_them(data_dir: Path) -> None:
+    compared = 0
+    for path in sorted((data_dir / "edge_cases/nifti").rglob("*")):
+        try:
+            image = nibabel.load(path)
+            expected = np.squeeze(np.asanyarray(image.dataobj))
+        except Exception:  # nibabel refuses it: so must we, with a reason
+            assert refused(path).code in ("not_nifti", "missing_pair")
+            continue
+        several = np.prod(image.shape[3:]) > 1
+        scan = read_nifti(path, ReadPolicy(volume=0 if several else None))
+        if several:
+            first = np.asanyarray(image.dataobj).reshape((*image.shape[:3], -1), order="F")[..., 0]
+            expected = np.squeeze(first)
+        np.testing.assert_allclose(np.squeeze(scan.volume.array), expected, rtol=1e-6)
+        np.testing.assert_allclose(scan.volume.affine, image.affine, atol=1e-6)
+        compared += 1
+    assert compared >= 10

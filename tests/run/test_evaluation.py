@@ -1,0 +1,250 @@
+"""Finished masks of any tool are scored like our own."""
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+from phantoms import ball, make_bundle, threshold_model
+from runs import add_case, write_manifest
+
+import voxtile.run.evaluation
+from voxtile.batch.drive import chosen_cases, run_manifest
+from voxtile.batch.settings import BatchSettings
+from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.manifest.check import check_manifest
+from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.report.page.cohort import cohort_data
+from voxtile.run.case import RunSettings
+from voxtile.run.evaluation import evaluate, read_labels
+from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.lock import locked
+from voxtile.run_folder.shard import Shard
+from voxtile.volume import Axes, Volume, reorient
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Four cases: exact, shifted with an extra value, without prediction, without reference."""
+    _, truth = ball()
+    (tmp_path / "masks").mkdir()
+    shifted = np.roll(truth.array, 1, axis=0)
+    shifted[0, 0, 0] = 5
+    write_mask(tmp_path / "truth.nii.gz", truth)
+    exact = reorient(truth, Axes((2, 0, 1), (True, False, True)))
+    write_mask(tmp_path / "masks/exact.nii.gz", exact)
+    write_volume(tmp_path / "masks/shifted.nii", truth.with_array(shifted.astype(np.float32)))
+    write_mask(tmp_path / "masks/unscored.nii.gz", truth)
+    (tmp_path / "m.csv").write_text(
+        "case_id,image,label\nexact,gone.nii,truth.nii.gz\nshifted,gone.nii,truth.nii.gz\n"
+        "missing,gone.nii,truth.nii.gz\nunscored,gone.nii,\n"
+    )
+    return tmp_path
+
+
+def test_labels_are_the_union_over_the_cohort_and_a_missing_prediction_fails(cohort: Path) -> None:
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    table = pd.read_csv(cohort / "out/report.csv").set_index(["case_id", "label"])
+    assert sorted(set(table.index.get_level_values("label"))) == [1, 5]
+    assert table.loc[("exact", 1), "dice"] == 1
+    assert table.loc[("exact", 5), "status"] == "both_empty"
+    assert 0.7 < table.loc[("shifted", 1), "dice"] < 1
+    assert table.loc[("shifted", 5), "status"] == "ref_empty"
+    assert table.loc[("missing", 1), "status"] == "failed"
+    assert table.loc[("unscored", 1), "status"] == "no_reference"
+    assert reports[2].reason is not None
+    assert reports[2].reason.code == "no_prediction"
+    summary = pd.read_csv(cohort / "out/summary.csv").set_index(["label", "metric"])
+    assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 2, 1]
+
+
+def test_a_reference_counts_for_the_labels_where_its_prediction_is_missing(cohort: Path) -> None:
+    for path in (cohort / "masks").iterdir():
+        path.rename(path.with_name(f"{path.name.partition('.')[0]}_seg.nii.gz"))
+    evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    table = pd.read_csv(cohort / "out/report.csv")
+    assert table["case_id"].tolist() == ["exact", "shifted", "missing", "unscored"]
+    assert set(table["label"]) == {1}
+    assert set(table["status"]) == {"failed"}
+    summary = pd.read_csv(cohort / "out/summary.csv").set_index(["label", "metric"])
+    assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 0, 4]
+
+
+def test_a_cohort_without_any_label_is_refused_with_what_was_looked_for(cohort: Path) -> None:
+    (cohort / "m.csv").write_text("case_id,image\nexact,gone.nii\nc2,gone.nii\n")
+    (cohort / "none").mkdir()
+    said = (
+        r"none has no prediction of any case \(looked for exact\.nii\.gz, c2\.nii\.gz, or \.nii\)"
+    )
+    with pytest.raises(ManifestError, match=said):
+        evaluate(cohort / "m.csv", cohort / "none", cohort / "out")
+    _, truth = ball()
+    write_mask(cohort / "masks/exact.nii.gz", truth.with_array(np.zeros_like(truth.array)))
+    with pytest.raises(ManifestError, match=r"none of the 1 predictions .* with --labels"):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert not (cohort / "out/report.csv").exists()
+
+
+def test_a_page_shows_cases_without_rows(cohort: Path) -> None:
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=())
+    shown = cohort_data(cohort / "out", reports, (), {})["cases"]
+    assert sorted(case["id"] for case in shown) == ["exact", "missing", "shifted", "unscored"]
+
+
+@pytest.mark.parametrize("column", ["dice", "nsd_1mm", "nsd_3mm", "nsd_0.25mm"])
+def test_a_column_named_like_a_metric_is_refused_whatever_was_asked_for(
+    cohort: Path, column: str
+) -> None:
+    (cohort / "m.csv").write_text(
+        f"case_id,image,label,{column}\nexact,truth.nii.gz,truth.nii.gz,n/a\n"
+    )
+    said = f"column '{column}' is one of the report's; rename it"
+    with pytest.raises(ManifestError, match=said):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    with pytest.raises(ManifestError, match=said):
+        chosen_cases(cohort / "m.csv", None, RunSettings())
+    assert said in check_manifest(cohort / "m.csv").findings[0].sentence
+
+
+def test_only_the_labels_given_are_scored_and_the_rest_is_said(cohort: Path) -> None:
+    (cohort / "labels.json").write_text(json.dumps({"1": "ball"}))
+    labels = read_labels(cohort / "labels.json")
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=labels)
+    assert [row.label_name for row in reports[1].labels] == ["ball"]
+    assert [notice.code for notice in reports[1].warnings] == ["values_not_scored"]
+
+
+def test_a_prediction_on_another_grid_fails_its_case(cohort: Path) -> None:
+    _, truth = ball()
+    write_mask(cohort / "masks/exact.nii.gz", Volume(truth.array, np.diag([1.2, 1.5, 2.6, 1])))
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert reports[0].reason is not None
+    assert "the prediction lies up to" in reports[0].reason.sentence
+
+
+@pytest.mark.parametrize(
+    "place", ["voxtile.run.evaluation.label_rows", "voxtile.run.evaluation.integral"]
+)
+@pytest.mark.parametrize(
+    ("error", "code"), [(MemoryError(), "out_of_memory"), (KeyError("Doe^John"), "unexpected")]
+)
+def test_no_error_of_one_case_costs_the_others(
+    cohort: Path, monkeypatch, place: str, error: Exception, code: str
+) -> None:
+    name = place.rpartition(".")[2]
+    real = getattr(voxtile.run.evaluation, name)
+
+    def failing(first, *others):
+        """Fail for the prediction that has a voxel in the corner."""
+        if np.asarray(getattr(first, "array", first))[0, 0, 0] == 5:
+            raise error
+        return real(first, *others)
+
+    monkeypatch.setattr(place, failing)
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    reason = reports[1].reason
+    assert reason is not None
+    assert reason.code == code
+    assert "Doe" not in reason.sentence
+    table = pd.read_csv(cohort / "out/report.csv").set_index(["case_id", "label"])
+    assert table.loc[("exact", 1), "dice"] == 1
+    assert table.loc[("shifted", 1), "status"] == "failed"
+
+
+def test_masks_that_cannot_be_read_are_named_without_options_that_they_never_see(
+    cohort: Path,
+) -> None:
+    _, truth = ball()
+    both = nibabel.Nifti1Image(np.stack([truth.array] * 2, axis=-1), truth.affine)
+    both.to_filename(cohort / "masks/exact.nii.gz")
+    both.to_filename(cohort / "truth.nii.gz")
+    prediction, label, *_ = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    for report, what in ((prediction, "prediction"), (label, "label")):
+        assert report.reason is not None
+        assert report.reason.code == "several_volumes"
+        assert report.reason.sentence.startswith(f"the {what} cannot be used: ")
+        assert "--volume" not in report.reason.sentence
+
+
+def test_label_files(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("value,name,color\n2,liver,#123456\n3,spleen,\n")
+    assert [(x.value, x.name) for x in read_labels(path)] == [(2, "liver"), (3, "spleen")]
+    assert read_labels(path)[0].color == "#123456"
+    path.write_text("number,name\n2,liver\n")
+    with pytest.raises(ManifestError, match="no list of labels"):
+        read_labels(path)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        read_labels(tmp_path / "none.json")
+
+
+def test_a_colour_is_checked_before_anything_is_scored(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("value,name,color\n2,liver,#FF00aB\n")
+    assert read_labels(path)[0].color == "#ff00ab"
+    path.write_text("value,name,color\n2,liver,#123456\n3,spleen,red\n")
+    said = r"l\.csv: label 3 \(spleen\) has color 'red', but #rrggbb is needed; write one such as #"
+    with pytest.raises(ManifestError, match=said):
+        read_labels(path)
+
+
+def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:
+    with pytest.raises(ManifestError, match="does not exist"):
+        evaluate(cohort / "m.csv", cohort / "nowhere", cohort / "out")
+
+
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_the_folder_of_a_segmentation_run_is_refused_and_kept(tmp_path: Path, shard) -> None:
+    manifest, out = write_manifest(tmp_path, [add_case(tmp_path, "a")]), tmp_path / "out"
+    batch = BatchSettings(shard=shard)
+    run_manifest(manifest, make_bundle(), out, models=[threshold_model], batch=batch)
+    before = {path: path.read_bytes() for path in out.rglob("*.json")}
+    with pytest.raises(ManifestError, match=r"segmentation run .* another folder with --out"):
+        evaluate(manifest, out / "masks", out)
+    assert {path: path.read_bytes() for path in out.rglob("*.json")} == before
+    again = run_manifest(manifest, make_bundle(), out, models=[threshold_model], batch=batch)
+    assert again.kept == 1
+
+
+def test_a_record_that_cannot_be_read_is_not_overwritten(cohort: Path) -> None:
+    (cohort / "out").mkdir()
+    (cohort / "out/run.json").write_text("{")
+    with pytest.raises(ManifestError, match=r"run\.json cannot be read, .* another folder"):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+
+
+def test_a_folder_that_a_run_fills_is_refused_and_an_evaluation_replaced(cohort: Path) -> None:
+    evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    with (
+        locked(cohort / "out", Shard(1, 2)),
+        pytest.raises(EnvironmentFault, match="is held by process"),
+    ):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert len(evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")) == 4
+
+
+def test_a_report_remembers_which_masks_were_scored(cohort: Path) -> None:
+    before = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    path = cohort / "masks/exact.nii.gz"
+    assert before[0].mask == {"file": path.name, "sha256": content_hash(path)}
+    _, truth = ball()
+    write_mask(path, truth)
+    after = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    same = [one.fingerprint == other.fingerprint for one, other in zip(before, after, strict=True)]
+    assert same == [False, True, True, True]
+    write_mask(cohort / "truth.nii.gz", truth.with_array(np.roll(truth.array, 2, axis=1)))
+    moved = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    assert moved[0].mask == after[0].mask
+    assert moved[0].fingerprint != after[0].fingerprint
+
+
+def test_cases_of_an_earlier_evaluation_count_no_more(cohort: Path) -> None:
+    manifest, out = cohort / "m.csv", cohort / "out"
+    assert len(evaluate(manifest, cohort / "masks", out)) == 4
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))
+    evaluate(manifest, cohort / "masks", out)
+    assert len(list((out / "cases").iterdir())) == 4
+    assert [report.case_id for report in read_case_reports(out)] == ["exact"]

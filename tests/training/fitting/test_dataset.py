@@ -1,0 +1,132 @@
+"""Laws of the stream of training batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxtile.inference.infer import prepare_planes
+from voxtile.models.spec import Label, View
+from voxtile.preparation.intensity import Scaling
+from voxtile.preparation.tiling import Padding
+from voxtile.scoring.overlap import plain_labels
+from voxtile.training.data.plane_stacks import PlaneStack
+from voxtile.training.fitting.augmentation import Augmentation
+from voxtile.training.fitting.dataset import Sampling, TileBatches, targets
+
+LABELS = plain_labels({1: "one", 2: "two"})
+
+
+def stack(
+    folder: Path,
+    shape: tuple[int, int, int] = (6, 12, 10),
+    *,
+    view: View = "sagittal",
+    seed: int = 0,
+) -> PlaneStack:
+    """Planes of noise with a block of each label on some."""
+    rng = np.random.default_rng(seed)
+    image = rng.random((*shape, 1), np.float32)
+    label = np.zeros(shape, np.uint8)
+    label[2, 2:5, 3:6] = 1
+    label[3:5, 6:9, 3:6] = 2
+    paths = folder / f"{seed}_{view}_i.npy", folder / f"{seed}_{view}_l.npy"
+    np.save(paths[0], image)
+    np.save(paths[1], label)
+    return PlaneStack(view, *paths, shape, (1.0, 1.0), ((1, (2,)), (2, (3, 4))))
+
+
+def plain(tile: tuple[int, int] = (16, 12), **changes: object) -> Sampling:
+    """Sampling without augmentation."""
+    choices: dict[str, object] = {
+        "tile": tile,
+        "context_slices": 3,
+        "labels": LABELS,
+        "softmax": True,
+        "batch": 5,
+        "augmentation": Augmentation.none(),
+    }
+    return Sampling(**{**choices, **changes})  # type: ignore[arg-type]
+
+
+def test_a_batch_is_decided_by_seed_and_index_alone(tmp_path: Path) -> None:
+    cases = [[stack(tmp_path, seed=seed)] for seed in range(3)]
+    varied = plain(augmentation=Augmentation(), flips=("R", "A"))
+    one, other = TileBatches(cases, varied), TileBatches(cases, varied)
+    one[0], one[4]  # what was asked before does not matter
+    for here, there in zip(one[7], other[7], strict=True):
+        np.testing.assert_array_equal(here, there)
+    assert not np.array_equal(one[7][0], one[8][0])
+
+
+def test_shapes_and_types_are_what_the_network_takes(tmp_path: Path) -> None:
+    images, wanted = TileBatches([[stack(tmp_path)]], plain(augmentation=Augmentation()))[0]
+    assert images.shape == (5, 16, 12, 3)
+    assert wanted.shape == (5, 16, 12, 3)
+    assert images.dtype == wanted.dtype == np.float32
+    np.testing.assert_array_equal(wanted.sum(axis=-1), 1)
+
+
+def test_a_tile_without_augmentation_is_a_tile_of_inference(tmp_path: Path) -> None:
+    planes = stack(tmp_path)
+    image, _ = planes.open()
+    padding = Padding(planes.shape[1:], (16, 12))
+    known = [
+        padding.apply(plane)
+        for plane in prepare_planes(np.asarray(image), [Scaling(0, 1)], None, 3)
+    ]
+    images, _ = TileBatches([[planes]], plain(batch=20))[0]
+    for tile in images:
+        assert any(np.array_equal(tile, plane) for plane in known)
+
+
+def test_foreground_tiles_show_a_label(tmp_path: Path) -> None:
+    cases = [[stack(tmp_path, (6, 60, 60))]]
+    _, wanted = TileBatches(cases, plain((8, 8), foreground=1.0, batch=64))[0]
+    assert wanted[..., 1:].any(axis=(1, 2, 3)).all()
+    # Both labels alike, though one has twice the planes.
+    share = wanted[..., 1].any(axis=(1, 2)).mean()
+    assert 0.3 < share < 0.7
+
+
+def test_every_place_of_a_large_plane_is_seen(tmp_path: Path) -> None:
+    shape = (1, 20, 20)
+    image = np.arange(400, dtype=np.float32).reshape(*shape, 1)
+    np.save(tmp_path / "i.npy", image)
+    np.save(tmp_path / "l.npy", np.zeros(shape, np.uint8))
+    planes = PlaneStack("axial", tmp_path / "i.npy", tmp_path / "l.npy", shape, (1, 1), ())
+    images, _ = TileBatches([[planes]], plain((8, 8), context_slices=1, batch=2000))[0]
+    assert set(images.ravel().tolist()) == set(range(400))
+
+
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("axis", ["R", "A", "S"])
+def test_a_flip_mirrors_its_world_axis_in_every_view(tmp_path: Path, view: View, axis: str) -> None:
+    # Each voxel of a ramp along one world axis; planes of 8 fill the tile.
+    position = np.indices((8, 8, 8))["RAS".index(axis)]
+    planes = np.moveaxis(position, {"sagittal": 0, "coronal": 1, "axial": 2}[view], 0)
+    np.save(tmp_path / "i.npy", planes[..., np.newaxis].astype(np.float32))
+    np.save(tmp_path / "l.npy", np.zeros((8, 8, 8), np.uint8))
+    stacked = PlaneStack(view, tmp_path / "i.npy", tmp_path / "l.npy", (8, 8, 8), (1, 1), ())
+    images, _ = TileBatches([[stacked]], plain((8, 8), flips=(axis,), batch=60))[0]
+    others, _ = TileBatches([[stacked]], plain((8, 8), batch=60))[0]
+    slopes = {
+        tuple(sorted({float(np.sign(np.diff(tile, axis=along).sum())) for along in range(3)}))
+        for tile in images
+    }
+    assert (-1.0, 0.0) in slopes
+    assert all(np.diff(tile, axis=along).min() >= 0 for tile in others for along in range(3))
+
+
+def test_regions_are_unions_and_may_overlap() -> None:
+    regions = (
+        Label(value=1, name="whole", color="#000000", region=(1, 2)),
+        Label(value=2, name="core", color="#ffffff"),
+    )
+    wanted = targets(np.array([[[0, 1, 2]]]), regions, softmax=False)
+    np.testing.assert_array_equal(wanted[0, 0], [[0, 0], [1, 0], [1, 1]])
+
+
+def test_no_case_says_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="at least one prepared case"):
+        TileBatches([], plain())
