@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from voxtile.models.spec import Label, ModelSpec
-from voxtile.run_folder.case_report import CaseReport, LabelRow
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.scoring.rows import LabelRow
 from voxtile.volume import Volume, canonical
 
 from .domain import compare_scan, describe_scan

@@ -33,8 +33,9 @@ from voxtile.reading.reference import read_reference
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
-from voxtile.run_folder.case_report import CaseReport, failed_report, label_rows
+from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
+from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
 from voxtile.version import __version__
 from voxtile.volume import Volume

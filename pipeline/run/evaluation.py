@@ -19,12 +19,13 @@ from voxtile.models.spec import Label
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
 from voxtile.report.tables import check_columns, write_reports
-from voxtile.run_folder.case_report import CaseReport, failed_report, label_rows
+from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.run_folder.facts import KEY, refuse_run
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
+from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
 from voxtile.version import __version__
 from voxtile.volume import Volume

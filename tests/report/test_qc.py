@@ -31,8 +31,9 @@ from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import flag_cases, inspect_case
 from voxtile.report.tables import report_table
 from voxtile.run.case import RunSettings
-from voxtile.run_folder.case_report import CaseReport, LabelRow, failed_report, label_rows
+from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.scoring.overlap import plain_labels
+from voxtile.scoring.rows import LabelRow, label_rows
 from voxtile.scoring.score import Measures
 from voxtile.volume import Volume
 

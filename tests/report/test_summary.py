@@ -17,8 +17,9 @@ from voxtile.report.bootstrap import mean_intervals
 from voxtile.report.comparison import compare_runs, most_changed, write_comparison
 from voxtile.report.summary import summary_json, summary_latex, summary_markdown, summary_table
 from voxtile.report.tables import check_columns, csv_text, report_table, write_reports
-from voxtile.run_folder.case_report import CaseReport, failed_report, read_case_reports, scored_row
+from voxtile.run_folder.case_report import CaseReport, failed_report, read_case_reports
 from voxtile.scoring.overlap import Overlap, plain_labels
+from voxtile.scoring.rows import scored_row
 from voxtile.scoring.score import Measures, Score
 from voxtile.scoring.surface import SurfaceDistances
 

@@ -21,7 +21,8 @@ from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.tables import csv_text, report_table
 from voxtile.run.journal import Journal, peak_memory_mb
-from voxtile.run_folder.case_report import CaseReport, failed_report, label_rows
+from voxtile.run_folder.case_report import CaseReport, failed_report
+from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
 from voxtile.training.choosing.evidence import of_view
 

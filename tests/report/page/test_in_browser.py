@@ -24,7 +24,8 @@ from voxtile.report.page import write_page
 from voxtile.report.page.page import VIEWER, viewer_script
 from voxtile.report.tables import write_reports
 from voxtile.run.case import RunSettings
-from voxtile.run_folder.case_report import CaseReport, LabelRow
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.scoring.rows import LabelRow
 
 BALL, CORE = "#e69f00", "#56b4e9"
 LABELS = (Label(value=1, name="ball", color=BALL), Label(value=2, name="core", color=CORE))
