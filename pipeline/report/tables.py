@@ -14,41 +14,10 @@ from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_text
 from voxtile.run_folder.case_report import CaseReport, plain
-from voxtile.scoring.columns import COLUMNS, nsd_tolerance
+from voxtile.scoring.columns import COLUMNS, column_named, nsd_tolerance
 
 from .qc import CaseFlags, flag_cases
 from .summary import summary_json, summary_latex, summary_markdown, summary_table
-
-_WHOLE = (
-    "label",
-    "tp",
-    "fp",
-    "fn",
-    "voxels_pred",
-    "voxels_ref",
-    "components_pred",
-    "components_ref",
-    "lesions_detected",
-    "lesions_missed",
-    "lesions_false",
-    "qc_rank",
-)
-_REAL = (
-    "dice",
-    "iou",
-    "volume_ml_pred",
-    "volume_ml_ref",
-    "precision",
-    "sensitivity",
-    "volume_difference_ml",
-    "volume_difference_rel",
-    "hd_mm",
-    "hd95_mm",
-    "assd_mm",
-    "lesion_sensitivity",
-    "lesion_precision",
-    "lesion_f1",
-)
 
 
 def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
@@ -56,14 +25,14 @@ def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
     flags = flag_cases(reports)
     rows = [row for report in reports for row in _rows(report, flags.get(report.case_id))]
     nsd = {name for report in reports for label in report.labels for name in label.nsd}
-    columns = [*COLUMNS, *sorted(nsd, key=nsd_tolerance)]
-    extras = dict.fromkeys(name for row in rows for name in row if name not in columns)
-    table = pd.DataFrame(rows, columns=[*columns, *extras])
-    for column in _WHOLE:
-        table[column] = table[column].astype("Int64")
-    for column in (*_REAL, *nsd):
-        table[column] = table[column].astype("float64")
-    return table
+    columns = [*COLUMNS, *map(column_named, sorted(nsd, key=lambda name: nsd_tolerance(name) or 0))]
+    names = [column.name for column in columns]
+    extras = dict.fromkeys(name for row in rows for name in row if name not in names)
+    table = pd.DataFrame(rows, columns=[*names, *extras])
+    types = {"whole": "Int64", "real": "float64"}
+    return table.astype(
+        {column.name: types[column.kind] for column in columns if column.kind in types}
+    )
 
 
 def _rows(report: CaseReport, flags: CaseFlags | None) -> list[dict[str, Any]]:

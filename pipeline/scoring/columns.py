@@ -1,128 +1,170 @@
-"""The metrics of a report: how people call them, and which way is better.
+"""The columns of a report, in one table.
 
-Their definitions are in ``docs/metrics.md``.
+The records of cases, the CSV files, the summaries, the pages and
+``docs/metrics.md`` follow it. To add a metric, compute it in a module of this
+room, add its column at the end of `COLUMNS` and a row to ``docs/metrics.md``.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 Better = Literal["higher", "lower"]
 
-# Stable: columns are only ever added, after these. The surface Dice follows, a column for each
-# tolerance asked for, and manifest extras come last.
-COLUMNS = (
-    "case_id",
-    "label",
-    "label_name",
-    "status",
-    "dice",
-    "iou",
-    "tp",
-    "fp",
-    "fn",
-    "voxels_pred",
-    "voxels_ref",
-    "volume_ml_pred",
-    "volume_ml_ref",
-    "seconds",
-    "reason",
-    "warnings",
-    "split",
-    "group",
-    "precision",
-    "sensitivity",
-    "volume_difference_ml",
-    "volume_difference_rel",
-    "hd_mm",
-    "hd95_mm",
-    "assd_mm",
-    "components_pred",
-    "components_ref",
-    "lesions_detected",
-    "lesions_missed",
-    "lesions_false",
-    "lesion_sensitivity",
-    "lesion_precision",
-    "lesion_f1",
-    "qc_flags",
-    "qc_rank",
-)
-
 
 @dataclass(frozen=True, slots=True)
-class _Metric:
-    """A column that is summarised."""
+class Column:
+    """A column of ``report.csv``.
 
+    Parameters
+    ----------
+    name : str
+        Name in CSV and JSON files.
+    title : str
+        Name for people, without the unit.
+    kind : {"text", "whole", "real"}
+        Text, whole numbers or real numbers.
+    unit : str
+    better : {"higher", "lower"} or None
+        Which values are better; None if neither.
+    decimals : int or None
+        Decimals of a mean in tables for people; None if the column is not
+        summarised.
+    source : str
+        Attribute of `voxtile.scoring.score.Score` that holds the value, such
+        as ``surface.hd_mm``; empty if the column is not a metric.
+    """
+
+    name: str
     title: str
-    better: Better | None
-    decimals: int
+    kind: Literal["text", "whole", "real"] = "text"
+    unit: str = ""
+    better: Better | None = None
+    decimals: int | None = None
+    source: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit, for tables and pages."""
+        return f"{self.title} ({self.unit})" if self.unit in ("ml", "mm", "s") else self.title
 
 
-_METRICS = {
-    "dice": _Metric("Dice", "higher", 3),
-    "iou": _Metric("IoU", "higher", 3),
-    "volume_ml_pred": _Metric("predicted volume (ml)", None, 2),
-    "volume_ml_ref": _Metric("reference volume (ml)", None, 2),
-    "precision": _Metric("precision", "higher", 3),
-    "sensitivity": _Metric("sensitivity", "higher", 3),
-    "volume_difference_ml": _Metric("volume difference (ml)", None, 2),
-    "volume_difference_rel": _Metric("relative volume difference", None, 3),
-    "hd_mm": _Metric("HD (mm)", "lower", 2),
-    "hd95_mm": _Metric("HD95 (mm)", "lower", 2),
-    "assd_mm": _Metric("ASSD (mm)", "lower", 2),
-    "components_pred": _Metric("predicted components", None, 1),
-    "components_ref": _Metric("reference components", None, 1),
-    "lesion_sensitivity": _Metric("lesion sensitivity", "higher", 3),
-    "lesion_precision": _Metric("lesion precision", "higher", 3),
-    "lesion_f1": _Metric("lesion F1", "higher", 3),
-}
+# The order is that of report.csv and is stable: columns are only ever added, at the end. The
+# surface Dice follows, a column for each tolerance, and then the extra columns of the manifest.
+COLUMNS = (
+    Column("case_id", "case"),
+    Column("label", "label", "whole"),
+    Column("label_name", "label name"),
+    Column("status", "status"),
+    Column("dice", "Dice", "real", "0 to 1", "higher", 3, "overlap.dice"),
+    Column("iou", "IoU", "real", "0 to 1", "higher", 3, "overlap.iou"),
+    Column("tp", "TP", "whole", "voxels", source="overlap.tp"),
+    Column("fp", "FP", "whole", "voxels", "lower", source="overlap.fp"),
+    Column("fn", "FN", "whole", "voxels", "lower", source="overlap.fn"),
+    Column("voxels_pred", "predicted voxels", "whole", "voxels", source="overlap.voxels_pred"),
+    Column("voxels_ref", "reference voxels", "whole", "voxels", source="overlap.voxels_ref"),
+    Column("volume_ml_pred", "predicted volume", "real", "ml", None, 2, "volume_ml_pred"),
+    Column("volume_ml_ref", "reference volume", "real", "ml", None, 2, "volume_ml_ref"),
+    Column("seconds", "duration", "real", "s", "lower"),
+    Column("reason", "reason"),
+    Column("warnings", "warnings"),
+    Column("split", "split"),
+    Column("group", "group"),
+    Column("precision", "precision", "real", "0 to 1", "higher", 3, "overlap.precision"),
+    Column("sensitivity", "sensitivity", "real", "0 to 1", "higher", 3, "overlap.sensitivity"),
+    Column(
+        "volume_difference_ml", "volume difference", "real", "ml", None, 2, "volume_difference_ml"
+    ),
+    Column(
+        "volume_difference_rel",
+        "relative volume difference",
+        "real",
+        "share",
+        None,
+        3,
+        "volume_difference_rel",
+    ),
+    Column("hd_mm", "HD", "real", "mm", "lower", 2, "surface.hd_mm"),
+    Column("hd95_mm", "HD95", "real", "mm", "lower", 2, "surface.hd95_mm"),
+    Column("assd_mm", "ASSD", "real", "mm", "lower", 2, "surface.assd_mm"),
+    Column("components_pred", "predicted components", "whole", "count", None, 1, "components_pred"),
+    Column("components_ref", "reference components", "whole", "count", None, 1, "components_ref"),
+    Column("lesions_detected", "lesions detected", "whole", "count", source="lesions.detected"),
+    Column("lesions_missed", "lesions missed", "whole", "count", "lower", source="lesions.missed"),
+    Column("lesions_false", "false lesions", "whole", "count", "lower", source="lesions.false"),
+    Column(
+        "lesion_sensitivity",
+        "lesion sensitivity",
+        "real",
+        "0 to 1",
+        "higher",
+        3,
+        "lesions.sensitivity",
+    ),
+    Column(
+        "lesion_precision", "lesion precision", "real", "0 to 1", "higher", 3, "lesions.precision"
+    ),
+    Column("lesion_f1", "lesion F1", "real", "0 to 1", "higher", 3, "lesions.f1"),
+    Column("qc_flags", "QC flags"),
+    Column("qc_rank", "QC rank", "whole", better="higher"),
+)
+METRICS = tuple(column for column in COLUMNS if column.source)
+_BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def is_column(name: str) -> bool:
-    """Whether a name is one of the report's: of `COLUMNS`, or the surface Dice at any tolerance.
+    """Whether a report has a column of this name, or the surface Dice at any tolerance.
 
-    A manifest may not have it, whatever tolerances are asked for: the summary
-    would take what it says for a metric.
+    A manifest may not have such a column, whichever tolerances are measured:
+    the summary would take its values for a metric.
     """
-    return name in COLUMNS or is_nsd_column(name)
+    return name in _BY_NAME or nsd_tolerance(name) is not None
 
 
-def metrics_of(table: pd.DataFrame) -> list[str]:
-    """Return the metrics that a report has; those of lesions only where they were asked for."""
-    asked = [name for name in table.columns if name in _METRICS or is_nsd_column(name)]
-    order = {name: place for place, name in enumerate(_METRICS)}
-    present = [
-        name for name in asked if not name.startswith("lesion_") or table[name].notna().any()
-    ]
-    return sorted(present, key=lambda name: order.get(name, len(order)))
-
-
-def title(metric: str) -> str:
-    """Return the name of a metric for people.
+def column_named(name: str) -> Column:
+    """Return the column of a name; an unknown one is an extra column of the manifest, and text.
 
     Examples
     --------
-    >>> title("hd95_mm"), title("nsd_2mm")
-    ('HD95 (mm)', 'NSD at 2 mm')
+    >>> column_named("hd95_mm").heading, column_named("nsd_0.5mm").heading
+    ('HD95 (mm)', 'NSD at 0.5 mm')
     """
-    tolerance = _tolerance(metric)
-    return _METRICS[metric].title if tolerance is None else f"NSD at {tolerance:g} mm"
+    tolerance = nsd_tolerance(name)
+    if tolerance is not None:
+        heading = f"NSD at {tolerance:g} mm"
+        return Column(name, heading, "real", "0 to 1", "higher", 3, "surface.nsd")
+    return _BY_NAME.get(name) or Column(name, name.replace("_", " "))
+
+
+def metrics_of(table: "pd.DataFrame") -> list[str]:
+    """Return the metrics that a report summarises; those of lesions only if they were measured."""
+    return [
+        column.name
+        for column in map(column_named, table.columns)
+        if column.decimals is not None
+        and (not column.source.startswith("lesions.") or table[column.name].notna().any())
+    ]
+
+
+def title(metric: str) -> str:
+    """Return the name of a metric for people, with its unit."""
+    return column_named(metric).heading
 
 
 def better(metric: str) -> Better | None:
-    """Return whether more or less is better; None where neither is."""
-    return "higher" if is_nsd_column(metric) else _METRICS[metric].better
+    """Return whether higher or lower values of a metric are better; None if neither."""
+    return column_named(metric).better
 
 
 def decimals(metric: str) -> int:
-    """Return how many decimals a table for people shows."""
-    return 3 if is_nsd_column(metric) else _METRICS[metric].decimals
+    """Return how many decimals of a mean a table for people shows."""
+    return column_named(metric).decimals or 0
 
 
 def nsd_column(tolerance_mm: float) -> str:
-    """Return the column of the surface Dice at a tolerance.
+    """Return the name of the column of the surface Dice at a tolerance.
 
     Examples
     --------
@@ -132,30 +174,11 @@ def nsd_column(tolerance_mm: float) -> str:
     return f"nsd_{tolerance_mm:g}mm"
 
 
-def is_nsd_column(name: str) -> bool:
-    """Whether a name is that of the surface Dice at some tolerance."""
-    return _tolerance(name) is not None
-
-
-def nsd_tolerance(column: str) -> float:
-    """Return the tolerance, in mm, of a column of the surface Dice.
-
-    Raises
-    ------
-    ValueError
-        If it is another column.
-    """
-    tolerance = _tolerance(column)
-    if tolerance is None:
-        raise ValueError(f"{column!r} is not a column of the surface Dice")
-    return tolerance
-
-
-def _tolerance(column: str) -> float | None:
-    """Return the tolerance of a column of the surface Dice, None for any other."""
-    if not (column.startswith("nsd_") and column.endswith("mm")):
+def nsd_tolerance(name: str) -> float | None:
+    """Return the tolerance, in mm, of a column of the surface Dice; None for any other column."""
+    if not (name.startswith("nsd_") and name.endswith("mm")):
         return None
     try:
-        return float(column[4:-2])
+        return float(name[4:-2])
     except ValueError:
         return None

@@ -1,105 +1,107 @@
-"""The metrics of one label of one case: a row of ``report.csv`` and of the case's record."""
+"""The metrics of one label of one case: a row of ``report.csv``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
 
-from .columns import nsd_column
+from .columns import METRICS, nsd_column
 from .score import Measures, Score, count_components, score
+
+_NAMES = frozenset(metric.name for metric in METRICS)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """What is known of one label of one case; None where there is nothing to know.
+    """The metrics of one label of one case.
 
-    `nsd` holds the surface Dice by the name of its column. What the columns
-    mean is in ``docs/metrics.md``.
+    Every metric of `voxtile.scoring.columns` is also an attribute, such as
+    ``row.dice``; it is None if it was not measured.
+
+    Parameters
+    ----------
+    status : str
+        "ok", "both_empty", "pred_empty", "ref_empty", "no_reference" or "failed".
+    metrics : mapping of str to number
+        By the name of the column.
+    nsd : mapping of str to number
+        The surface Dice by the name of its column; None if it was not measured.
     """
 
     label: int
     label_name: str
     status: str
-    dice: float | None = None
-    iou: float | None = None
-    tp: int | None = None
-    fp: int | None = None
-    fn: int | None = None
-    voxels_pred: int | None = None
-    voxels_ref: int | None = None
-    volume_ml_pred: float | None = None
-    volume_ml_ref: float | None = None
-    precision: float | None = None
-    sensitivity: float | None = None
-    volume_difference_ml: float | None = None
-    volume_difference_rel: float | None = None
-    hd_mm: float | None = None
-    hd95_mm: float | None = None
-    assd_mm: float | None = None
-    components_pred: int | None = None
-    components_ref: int | None = None
-    lesions_detected: int | None = None
-    lesions_missed: int | None = None
-    lesions_false: int | None = None
-    lesion_sensitivity: float | None = None
-    lesion_precision: float | None = None
-    lesion_f1: float | None = None
-    nsd: dict[str, float | None] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    nsd: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _NAMES:
+            raise AttributeError(f"a row of a label has no metric {name!r}")
+        return self.metrics.get(name)
+
+    def record(self) -> dict[str, Any]:
+        """Return the row as ``cases/<case_id>.json`` has it."""
+        return {
+            "label": self.label,
+            "label_name": self.label_name,
+            "status": self.status,
+            **{metric.name: self.metrics.get(metric.name) for metric in METRICS},
+            "nsd": dict(self.nsd),
+        }
+
+
+def row_of_record(record: Mapping[str, Any]) -> LabelRow:
+    """Return the row that a record was made from.
+
+    Raises
+    ------
+    TypeError
+        If the record has an unknown key, or lacks the label or its status.
+    """
+    others = {name: value for name, value in record.items() if name not in _NAMES}
+    return LabelRow(metrics={name: record[name] for name in record if name in _NAMES}, **others)
 
 
 def scored_row(measured: Score, measures: Measures) -> LabelRow:
     """Return the row of a label that has a reference."""
-    overlap, surface, lesions = measured.overlap, measured.surface, measured.lesions
     return LabelRow(
-        label=measured.label,
-        label_name=measured.label_name,
-        status=overlap.status,
-        dice=overlap.dice,
-        iou=overlap.iou,
-        tp=overlap.tp,
-        fp=overlap.fp,
-        fn=overlap.fn,
-        voxels_pred=overlap.voxels_pred,
-        voxels_ref=overlap.voxels_ref,
-        volume_ml_pred=overlap.voxels_pred * measured.voxel_volume_ml,
-        volume_ml_ref=overlap.voxels_ref * measured.voxel_volume_ml,
-        precision=overlap.precision,
-        sensitivity=overlap.sensitivity,
-        volume_difference_ml=measured.volume_difference_ml,
-        volume_difference_rel=measured.volume_difference_rel,
-        hd_mm=surface.hd_mm,
-        hd95_mm=surface.hd95_mm,
-        assd_mm=surface.assd_mm,
-        components_pred=measured.components_pred,
-        components_ref=measured.components_ref,
-        lesions_detected=None if lesions is None else lesions.detected,
-        lesions_missed=None if lesions is None else lesions.missed,
-        lesions_false=None if lesions is None else lesions.false,
-        lesion_sensitivity=None if lesions is None else lesions.sensitivity,
-        lesion_precision=None if lesions is None else lesions.precision,
-        lesion_f1=None if lesions is None else lesions.f1,
-        nsd={nsd_column(tolerance): surface.nsd(tolerance) for tolerance in measures.nsd_mm},
+        measured.label,
+        measured.label_name,
+        measured.overlap.status,
+        {metric.name: _value(measured, metric.source) for metric in METRICS},
+        {nsd_column(limit): measured.surface.nsd(limit) for limit in measures.nsd_mm},
     )
+
+
+def _value(measured: Any, source: str) -> Any:
+    """Return the value at a dotted name; None if a part of it was not measured."""
+    for name in source.split("."):
+        if measured is None:
+            return None
+        measured = getattr(measured, name)
+    return measured
 
 
 def label_rows(
     mask: Volume, reference: Volume | None, labels: Sequence[Label], measures: Measures
 ) -> tuple[LabelRow, ...]:
-    """Measure a mask, against a reference where there is one; return the row of each label."""
+    """Measure a mask, against a reference if there is one; return the row of each label."""
     if reference is not None:
         scores = score(mask, reference, labels, measures=measures)
-        return tuple(scored_row(one, measures) for one in scores)
-    counted = count_components(mask, labels)
+        return tuple(scored_row(measured, measures) for measured in scores)
     return tuple(
         LabelRow(
-            label=label.value,
-            label_name=label.name,
-            status="no_reference",
-            voxels_pred=voxels,
-            volume_ml_pred=voxels * mask.voxel_volume_ml,
-            components_pred=components,
-            nsd=dict.fromkeys(measures.columns),
+            label.value,
+            label.name,
+            "no_reference",
+            {
+                "voxels_pred": voxels,
+                "volume_ml_pred": voxels * mask.voxel_volume_ml,
+                "components_pred": components,
+            },
+            dict.fromkeys(measures.columns),
         )
-        for label, (voxels, components) in zip(labels, counted, strict=True)
+        for label, (voxels, components) in zip(labels, count_components(mask, labels), strict=True)
     )

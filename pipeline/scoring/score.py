@@ -84,6 +84,16 @@ class Score:
     voxel_volume_ml: float
 
     @property
+    def volume_ml_pred(self) -> float:
+        """Volume of the prediction."""
+        return self.overlap.voxels_pred * self.voxel_volume_ml
+
+    @property
+    def volume_ml_ref(self) -> float:
+        """Volume of the reference."""
+        return self.overlap.voxels_ref * self.voxel_volume_ml
+
+    @property
     def volume_difference_ml(self) -> float:
         """Volume of the prediction minus that of the reference."""
         return (self.overlap.voxels_pred - self.overlap.voxels_ref) * self.voxel_volume_ml

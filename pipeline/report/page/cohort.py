@@ -1,6 +1,6 @@
 """A run as the values its page shows: cases worst first, columns, labels, summary, facts.
 
-Generic over columns: what `report.csv` and `summary.csv` gain, the page shows.
+The columns and their titles are those of `voxtile.scoring.columns`.
 """
 
 import csv
@@ -17,38 +17,12 @@ from voxtile.report.qc import CaseFlags, flag_cases
 from voxtile.report.summary import TEXT_COLUMNS
 from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.scoring.columns import Column, column_named
 
-# Columns that identify a row of the report, and those of a case rather than of its label.
+# Columns that identify a row of the report.
 _ROW = ("case_id", "label", "label_name", "status")
-_OF_CASE = ("seconds", "reason", "warnings", "split", "group", "qc_flags", "qc_rank")
 # Shown in words, with their reasons, rather than as columns.
 _IN_WORDS = ("reason", "warnings", "qc_flags")
-
-_TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "tp": "TP",
-    "fp": "FP",
-    "fn": "FN",
-    "voxels_pred": "Voxels, prediction",
-    "voxels_ref": "Voxels, reference",
-    "volume_ml_pred": "Volume, prediction (ml)",
-    "volume_ml_ref": "Volume, reference (ml)",
-    "volume_difference_ml": "Volume difference (ml)",
-    "volume_difference_rel": "Volume difference (relative)",
-    "hd_mm": "HD (mm)",
-    "hd95_mm": "HD95 (mm)",
-    "assd_mm": "ASSD (mm)",
-    "components_pred": "Components, prediction",
-    "components_ref": "Components, reference",
-    "lesion_f1": "Lesion F1",
-    "seconds": "Seconds",
-    "qc_rank": "QC rank",
-    "nsd_1mm": "NSD at 1 mm",
-    "nsd_2mm": "NSD at 2 mm",
-}
-_LOW_IS_WORSE = ("dice", "iou", "precision", "sensitivity", "nsd_", "lesion_", "qc_rank")
-_HIGH_IS_WORSE = ("hd", "assd", "fp", "fn", "lesions_missed", "lesions_false", "seconds")
 
 
 def worst_first(reports: Iterable[CaseReport], table: pd.DataFrame) -> list[CaseReport]:
@@ -92,12 +66,14 @@ def cohort_data(
         Content of ``run.json``.
     """
     table = report_table(reports)
-    extras = list(dict.fromkeys(name for report in reports for name in report.extras))
-    of_case = [name for name in table.columns if name in (*_OF_CASE, *extras)]
-    of_label = [name for name in table.columns if name not in (*_ROW, *of_case)]
-    # A column that no case has a value in says nothing.
-    of_case = [n for n in of_case if n not in _IN_WORDS and _has_values(table[n])]
-    of_label = [n for n in of_label if _has_values(table[n])]
+    # A column in which no case has a value says nothing.
+    shown = [
+        column
+        for column in map(column_named, table.columns)
+        if column.name not in (*_ROW, *_IN_WORDS) and _has_values(table[column.name])
+    ]
+    of_case = [column for column in shown if not column.source]
+    of_label = [column for column in shown if column.source]
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_dict(orient="records"):
         rows.setdefault(row["case_id"], []).append(row)
@@ -116,8 +92,8 @@ def cohort_data(
             {"value": label.value, "name": label.name, "color": label.color} for label in labels
         ],
         "columns": {
-            "case": [_column(name, table[name]) for name in of_case],
-            "label": [_column(name, table[name]) for name in of_label],
+            "case": list(map(_column_facts, of_case)),
+            "label": list(map(_column_facts, of_label)),
         },
         "cases": [
             {
@@ -142,8 +118,8 @@ def _case(
     report: CaseReport,
     rows: Sequence[Mapping[str, Any]],
     labels: Sequence[Label],
-    of_case: Sequence[str],
-    of_label: Sequence[str],
+    of_case: Sequence[Column],
+    of_label: Sequence[Column],
 ) -> dict[str, Any]:
     """Return one case; values stand in the order of the columns. Without labels it has no row."""
     by_label = {int(row["label"]): row for row in rows}
@@ -156,13 +132,13 @@ def _case(
         "memory_mb": _json(report.peak_memory_mb),
         "shape": report.geometry.get("shape"),
         "spacing_mm": report.geometry.get("spacing_mm"),
-        "values": [_json(rows[0][name]) if rows else None for name in of_case],
+        "values": [_json(rows[0][column.name]) if rows else None for column in of_case],
         "labels": [
             None
             if label.value not in by_label
             else [
                 str(by_label[label.value]["status"]),
-                *(_json(by_label[label.value][name]) for name in of_label),
+                *(_json(by_label[label.value][column.name]) for column in of_label),
             ]
             for label in labels
         ],
@@ -180,20 +156,14 @@ def _flags(found: CaseFlags | None, labels: Sequence[Label]) -> list[list[str]]:
     ]
 
 
-def _column(name: str, values: "pd.Series[Any]") -> dict[str, Any]:
+def _column_facts(column: Column) -> dict[str, Any]:
     """Return what the page must know of a column."""
-    numeric = bool(pd.api.types.is_numeric_dtype(values))
-    worse = None
-    if numeric and name.startswith(_LOW_IS_WORSE) and not name.startswith("lesions_"):
-        worse = "low"
-    elif numeric and name.startswith(_HIGH_IS_WORSE):
-        worse = "high"
-    title = _TITLES.get(name) or name.replace("_", " ")
     return {
-        "key": name,
-        "title": title[:1].upper() + title[1:],
-        "numeric": numeric,
-        "worse": worse,
+        "key": column.name,
+        "title": column.heading[:1].upper() + column.heading[1:],
+        "numeric": column.kind != "text",
+        "whole": column.kind == "whole",
+        "better": column.better,
     }
 
 

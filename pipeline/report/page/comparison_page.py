@@ -19,7 +19,7 @@ from typing import Any
 
 from voxtile.machine.files import write_text
 from voxtile.report.comparison import Comparison, most_changed
-from voxtile.scoring.columns import better
+from voxtile.scoring.columns import better, title
 
 _MOST_CASES = 15
 # Size of an interval's drawing, in CSS pixels.
@@ -75,7 +75,7 @@ def _section(
         comparison.cases[comparison.cases["run_b"] == run],
     )
     changed = "\n".join(_case_row(row) for row in most_changed(of_run, metric, _MOST_CASES))
-    heading = escape(f"{metric}: {run} (B) against {comparison.runs[0]} (A)")
+    heading = escape(f"{title(metric)}: {run} (B) against {comparison.runs[0]} (A)")
     direction = "more is better" if better(metric) == "higher" else "less is better"
     cases = (
         f'<h3>Cases that changed most</h3><div class="scroll"><table><thead><tr><th scope="col">'

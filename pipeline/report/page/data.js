@@ -8,14 +8,14 @@ const report = JSON.parse(byId("report-data").textContent);
  * each label. `get` returns a case's value, null where there is none.
  */
 const columns = [
-  { id: "id", title: "Case", numeric: false, worse: null, get: (one) => one.id },
-  { id: "status", title: "Status", numeric: false, worse: null, get: statusOf },
+  { id: "id", title: "Case", numeric: false, get: (one) => one.id },
+  { id: "status", title: "Status", numeric: false, get: statusOf },
   {
-    id: "lowest", title: "Lowest Dice", numeric: true, worse: "low",
+    id: "lowest", title: "Lowest Dice", numeric: true, better: "higher",
     get: (one) => lowestOf(one)?.value ?? null,
   },
   {
-    id: "lowest-label", title: "of label", numeric: false, worse: null,
+    id: "lowest-label", title: "of label", numeric: false,
     get: (one) => lowestOf(one)?.label.name ?? null,
   },
   ...report.columns.label.flatMap((column, place) =>
@@ -31,8 +31,9 @@ const columns = [
     id: `case/${column.key}`,
     get: (one) => one.values[place],
   })),
-  { id: "flags", title: "QC flags", numeric: false, worse: null, get: flagsOf },
-  { id: "warnings", title: "Warnings", numeric: true, worse: "high", get: countWarnings },
+  { id: "flags", title: "QC flags", numeric: false, get: flagsOf },
+  { id: "warnings", title: "Warnings", numeric: true, whole: true, better: "lower",
+    get: (one) => one.warnings.length },
 ];
 
 /** Columns of one metric, in the order of the labels. */
@@ -70,10 +71,6 @@ function flagsOf(one) {
   return [...new Set(one.flags.map(([code]) => code))].join(", ");
 }
 
-function countWarnings(one) {
-  return one.warnings.length;
-}
-
 /** A number for people: enough digits to tell cases apart, never more than it has. */
 function formatNumber(value) {
   if (value === null || value === undefined) return "–";
@@ -86,9 +83,7 @@ function formatNumber(value) {
 function formatCell(value, column) {
   if (value === null || value === undefined || value === "") return "–";
   if (!column.numeric) return String(value);
-  return /^(tp|fp|fn|voxels|components|lesions_|warnings|qc_rank)/.test(column.key ?? column.id)
-    ? grouped(value, 0)
-    : formatNumber(value);
+  return column.whole ? grouped(value, 0) : formatNumber(value);
 }
 
 function grouped(value, digits) {

@@ -89,7 +89,7 @@ function badgeOf(one, status) {
 /** Sort by a column, the worse end first; again turns it round. */
 function sortBy(column) {
   if (table.sort === column) table.down = !table.down;
-  else Object.assign(table, { sort: column, down: column.worse === "high" });
+  else Object.assign(table, { sort: column, down: column.better === "lower" });
   table.page = 0;
   drawTable();
   byId("table").querySelector(`[data-column="${CSS.escape(column.id)}"]`)?.focus();

@@ -208,6 +208,20 @@ def test_the_page_says_what_ran_the_networks(tmp_path: Path, engine: Engine | No
     assert cohort_data(tmp_path, [], (), facts)["run"]["engine"] == words
 
 
+def test_columns_of_the_page_have_the_titles_of_the_table(tmp_path: Path, run_folder: Path) -> None:
+    (done, *_) = read_case_reports(run_folder / "out")
+    row = replace(done.labels[0], nsd={"nsd_0.5mm": 0.25})
+    reports = [replace(done, labels=(row,), extras={"scan_site": "x"})]
+    columns = cohort_data(tmp_path, reports, LABELS, {})["columns"]
+    titles = {column["key"]: column["title"] for part in columns.values() for column in part}
+    assert titles["nsd_0.5mm"] == "NSD at 0.5 mm"
+    assert titles["hd95_mm"] == "HD95 (mm)"
+    assert (titles["volume_ml_pred"], titles["scan_site"]) == ("Predicted volume (ml)", "Scan site")
+    facts = {column["key"]: column for column in columns["label"]}
+    assert [facts[name]["better"] for name in ("dice", "hd_mm", "tp")] == ["higher", "lower", None]
+    assert [facts[name]["whole"] for name in ("dice", "tp")] == [False, True]
+
+
 def test_failed_cases_come_first_then_the_lowest_dice(run_folder: Path) -> None:
     reports = list(read_case_reports(run_folder / "out"))
     failed = replace(reports[0], case_id="x", status="failed", labels=())
