@@ -1,9 +1,9 @@
-"""Two masks -> numbers.
+"""Compare two masks, or measure one.
 
-score.py       every metric of every label
-overlap.py     counts of voxels: Dice, IoU, volumes
+score.py       every measurement of every label
+overlap.py     counts of voxels: Dice, IoU, precision, sensitivity
 surface.py     distances between surfaces
-components.py  connected parts: lesions found and missed
-rows.py        the metrics of a label, as a record and a report hold them
-columns.py     the columns of a report and what they mean
+components.py  connected components: lesions detected and missed
+rows.py        the metrics of a label, as records and reports hold them
+columns.py     the one table of columns: names, titles, units, decimals
 """

@@ -1,8 +1,8 @@
-"""The connected parts of a mask, from its runs.
+"""Find the connected components of a mask from its runs.
 
-A run is a stretch of voxels along the last axis. Runs that touch are one
-component, so a graph of runs is enough: no label image is made, which for a
-whole-body mask would be larger than the scan.
+A run is a stretch of voxels along the last axis. Runs that touch belong to one
+component, so a graph of runs is enough. An image of component numbers is not
+made: for a whole-body mask it would be larger than the scan.
 
 Voxels that share a face, an edge or a corner are connected (26-neighbourhood).
 """
@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-# Neighbouring lines, each pair once: the line itself has its runs apart already.
+# Offsets to neighbouring lines, each pair once. Runs of one line never touch each other.
 _NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
 # Voxels of a slab whose runs are held at once.
 _SLAB_VOXELS = 2**21
@@ -22,14 +22,12 @@ _SLAB_VOXELS = 2**21
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Components:
-    """The connected parts of a mask.
+    """The connected components of a mask.
 
     Parameters
     ----------
-    runs : Runs
     component : ndarray of int, shape (runs,)
         Number of the component of each run, from 0.
-    count : int
     """
 
     runs: "Runs"
@@ -52,9 +50,9 @@ class Components:
         -------
         ndarray of bool, shape (count,)
         """
-        ours, _ = _meetings(self.runs, other.runs, (0, 0), reach=0)
+        here, _ = _meetings(self.runs, other.runs, (0, 0), reach=0)
         hit = np.zeros(self.count, bool)
-        hit[self.component[ours]] = True
+        hit[self.component[here]] = True
         return hit
 
 
@@ -62,15 +60,15 @@ class Components:
 class Runs:
     """Stretches of voxels along the last axis of a mask.
 
-    A place on line ``n`` at index ``x`` is the number ``n * (length + 1) + x``,
-    so that a stop, which is one past the last voxel, is still on its line and
-    both arrays rise.
+    The voxel at index ``x`` of line ``n`` has the number ``n * (length + 1) + x``.
+    So a stop, which is one past the last voxel, still belongs to its line, and
+    both arrays are sorted.
 
     Parameters
     ----------
     starts, stops : ndarray of int, shape (runs,)
     shape : (i, j, k)
-        Of the mask.
+        Shape of the mask.
     """
 
     starts: np.ndarray
@@ -80,7 +78,7 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class LesionCounts:
-    """Detection of components: a lesion is a component of the reference.
+    """How many lesions were detected; a lesion is a component of the reference.
 
     Parameters
     ----------
@@ -102,7 +100,7 @@ class LesionCounts:
 
     @property
     def precision(self) -> float:
-        """Share of predicted components that hit a lesion; NaN without any."""
+        """Share of predicted components that hit a lesion; NaN without predicted components."""
         return _share(self.true, self.false)
 
     @property
@@ -116,12 +114,12 @@ class LesionCounts:
 
 
 def find_components(mask: np.ndarray) -> Components:
-    """Return the connected parts of a mask.
+    """Return the connected components of a mask.
 
     Parameters
     ----------
     mask : ndarray of bool, shape (i, j, k)
-        Fastest where the last axis is contiguous in memory.
+        Fastest if the last axis is contiguous in memory.
 
     Examples
     --------
@@ -142,18 +140,18 @@ def find_components(mask: np.ndarray) -> Components:
 def component_count(
     mask: np.ndarray, inside: Callable[[np.ndarray], np.ndarray] = np.asarray
 ) -> int:
-    """Return the number of connected parts of a mask, without holding all of its runs.
+    """Return the number of connected components of a mask, without holding all of its runs.
 
-    Slabs of the mask are looked at one after the other; a plane that two of
-    them share says which of their parts are one. A mask of noise, which has
-    millions of runs, needs no more memory than one slab of it.
+    The mask is searched slab by slab; a plane that two slabs share shows which
+    of their components are one. So even a mask of noise, which has millions of
+    runs, needs only the memory of one slab.
 
     Parameters
     ----------
     mask : ndarray, shape (i, j, k)
     inside : callable
-        From a slab of it to what is in the mask, bool; of a label map no mask
-        need be made as a whole.
+        Makes a slab a mask of bool; with it a label map can be passed as
+        `mask`, of which no whole mask is made.
 
     Examples
     --------
@@ -168,16 +166,16 @@ def component_count(
     thick = slab_planes(mask.shape)
     links = []
     nodes = 0
-    shared = np.zeros(0, np.intp)  # parts that the runs of the last plane belong to
+    shared = np.zeros(0, np.intp)  # components that the runs of the last plane belong to
     for start in range(0, max(planes, 1), thick):
-        # One plane more than its own: the next slab begins with it.
+        # One more plane, with which the next slab begins.
         slab = find_components(inside(mask[start : start + thick + 1]))
         if start:
             links.append((shared, nodes + slab.component[: len(shared)]))
         on_last = slab.runs.starts >= thick * rows * (columns + 1)
         shared = nodes + slab.component[on_last]
         nodes += slab.count
-    if len(links) == 0:
+    if not links:
         return nodes
     ones, others = (np.concatenate(part) for part in zip(*links, strict=True))
     graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(nodes, nodes))
@@ -209,27 +207,27 @@ def _runs(mask: np.ndarray) -> Runs:
 def _meetings(
     one: Runs, other: Runs, offset: tuple[int, int], *, reach: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of runs that meet, of `one` and of the line at an offset in `other`.
+    """Return the pairs of runs that meet: a run of `one`, and a run of `other` at an offset.
 
-    With reach 0 they share an index along the line; with reach 1 they may
-    also lie diagonally past each other's end.
+    With reach 0 the two share an index along the line; with reach 1 they may
+    also touch diagonally at their ends.
     """
     lines_i, lines_j, length = one.shape[0], one.shape[1], one.shape[2] + 1
     i, j = np.divmod(one.starts // length, lines_j)
     there = (i + offset[0] < lines_i) & (j + offset[1] >= 0) & (j + offset[1] < lines_j)
-    ours = np.flatnonzero(there)
+    here = np.flatnonzero(there)
     shift = (offset[0] * lines_j + offset[1]) * length
-    # The first run there that does not end before ours begins, and the first that begins after.
+    # The first run there that does not end before this one begins, and the first after this one.
     first = np.searchsorted(
-        other.stops, one.starts[ours] + shift, side="left" if reach else "right"
+        other.stops, one.starts[here] + shift, side="left" if reach else "right"
     )
-    last = np.searchsorted(other.starts, one.stops[ours] + shift, side="right" if reach else "left")
+    last = np.searchsorted(other.starts, one.stops[here] + shift, side="right" if reach else "left")
     counts = last - first
     begins = np.cumsum(counts) - counts
-    theirs = np.repeat(first - begins, counts) + np.arange(counts.sum())
-    return np.repeat(ours, counts), theirs
+    found = np.repeat(first - begins, counts) + np.arange(counts.sum())
+    return np.repeat(here, counts), found
 
 
 def _share(part: int, rest: int) -> float:
-    """Return part / (part + rest); NaN if there is none of either."""
+    """Return part / (part + rest); NaN if both are 0."""
     return part / (part + rest) if part + rest else float("nan")

@@ -1,4 +1,4 @@
-"""Two masks -> counts -> overlaps. Count once, score many.
+"""Count the voxels that two masks share, and derive the overlap metrics from the counts.
 
 Dice        = 2 tp / (2 tp + fp + fn)      (Dice 1945)
 IoU         =   tp / (tp + fp + fn)        (Jaccard 1912)
@@ -24,12 +24,7 @@ _SLAB = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Voxels of one label that both masks, only the prediction, and only the reference have.
-
-    Parameters
-    ----------
-    tp, fp, fn : int
-    """
+    """Voxels of one label in both masks (tp), only the prediction (fp), only the reference (fn)."""
 
     tp: int
     fp: int
@@ -59,17 +54,17 @@ class Overlap:
 
     @property
     def precision(self) -> float:
-        """Share of the prediction that the reference has; NaN if the prediction is empty."""
+        """Share of the prediction that is in the reference; NaN if the prediction is empty."""
         return self.tp / self.voxels_pred if self.voxels_pred else float("nan")
 
     @property
     def sensitivity(self) -> float:
-        """Share of the reference that the prediction has; NaN if the reference is empty."""
+        """Share of the reference that is in the prediction; NaN if the reference is empty."""
         return self.tp / self.voxels_ref if self.voxels_ref else float("nan")
 
     @property
     def status(self) -> Status:
-        """Which masks are empty."""
+        """Which of the masks are empty."""
         if self.voxels_pred and self.voxels_ref:
             return "ok"
         if self.voxels_pred:
@@ -78,20 +73,20 @@ class Overlap:
 
 
 def check_one_grid(prediction: Volume, reference: Volume) -> None:
-    """Refuse masks on two grids.
+    """Refuse masks on different grids.
 
     Raises
     ------
     ValueError
-        If they differ in shape or place.
+        If they differ in shape or position.
     """
     if prediction.shape != reference.shape or grid_difference(
         reference.shape, prediction.affine, reference.affine
     ):
         raise ValueError(
-            f"prediction has shape {prediction.shape} and orientation {prediction.orientation}, "
-            f"reference {reference.shape} and {reference.orientation}, or they lie elsewhere; "
-            "bring one to the grid of the other first"
+            f"the prediction (shape {prediction.shape}, orientation {prediction.orientation}) and "
+            f"the reference (shape {reference.shape}, orientation {reference.orientation}) must be "
+            "on one grid; resample one of them to the grid of the other first"
         )
 
 
@@ -102,7 +97,7 @@ def labels_of(prediction: Volume, reference: Volume) -> tuple[Label, ...]:
 
 
 def plain_labels(names: dict[int, str]) -> tuple[Label, ...]:
-    """Return labels for values that come without a spec; colours from a fixed cycle."""
+    """Return labels for values that have no spec, with colours from a fixed cycle."""
     return tuple(
         Label(value=value, name=name, color=_COLORS[index % len(_COLORS)])
         for index, (value, name) in enumerate(names.items())
@@ -119,12 +114,7 @@ def count_overlaps(
     prediction, reference : ndarray of integers, equal shapes
         Label maps with values of at least 0.
     regions : sequence of sequences of int
-        The label values of each region; a voxel belongs to it if it has any.
-
-    Returns
-    -------
-    tuple of Overlap
-        One for each region.
+        The label values of each region; a voxel with any of them belongs to it.
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"shapes {prediction.shape} and {reference.shape} differ")
@@ -147,10 +137,10 @@ def count_overlaps(
 def _joint_histogram(
     prediction: np.ndarray, reference: np.ndarray, values: Sequence[int]
 ) -> np.ndarray:
-    """Return how often each pair of values meets; index 0 is every value not listed."""
+    """Return how often each pair of values occurs; index 0 stands for all other values."""
     count = len(values) + 1
     largest = int(max(prediction.max(), reference.max(), *values, 0))
-    # The smallest numbers that tell pairs apart: less is moved.
+    # The smallest integer type that can number all pairs, so that less memory is moved.
     index = np.zeros(largest + 1, np.min_scalar_type(count * count - 1))
     index[list(values)] = np.arange(1, count)
     row = index * index.dtype.type(count)
@@ -167,7 +157,7 @@ def _joint_histogram(
     return joint.reshape(count, count)
 
 
-# Distinct on black and white, for labels without a colour of their own.
+# Visible on black and on white, for labels without a colour of their own.
 _COLORS = (
     "#e6194b",
     "#3cb44b",

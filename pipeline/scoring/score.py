@@ -1,11 +1,11 @@
-"""Two label maps -> everything that is measured of each label.
+"""Measure everything of each label in two label maps.
 
-    prediction, reference -> box of a label -> two masks -> overlap      (metrics)
-                                                        -> distances    (surface)
-                                                        -> components   (components)
+    prediction, reference -> box of a label -> two masks -> overlap.py
+                                                         -> surface.py
+                                                         -> components.py
 
-One label at a time, cropped to the box that holds it in either mask: nothing
-is ever made that is larger than the masks themselves.
+Each label is cropped to the box that holds it in either mask, one label at a
+time, so that no array is larger than the label maps themselves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,14 +26,14 @@ from .surface import SurfaceDistances, measure_surfaces
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is measured beside the metrics that always are.
+    """Which optional metrics are measured, in addition to those that always are.
 
     Parameters
     ----------
     nsd_mm : tuple of float
         Tolerances of the surface Dice, in mm.
     lesions : bool
-        Whether components are matched as lesions.
+        Whether connected components are matched as lesions.
 
     Raises
     ------
@@ -49,29 +49,24 @@ class Measures:
             if not 0 <= tolerance < float("inf"):
                 raise ValueError(f"NSD tolerance {tolerance} must be a number of mm, at least 0")
         if len(set(map(nsd_column, self.nsd_mm))) != len(self.nsd_mm):
-            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ")
+            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ; give each only once")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the report that depend on what is asked."""
+        """Columns of the report that depend on the tolerances."""
         return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """What was measured of one label.
+    """The measurements of one label.
 
     Parameters
     ----------
-    label : int
-    label_name : str
-    overlap : Overlap
-    surface : SurfaceDistances
     components_pred, components_ref : int
-        Connected parts, 26-neighbourhood.
+        Connected components, 26-neighbourhood.
     lesions : LesionCounts or None
-        Where asked for.
-    voxel_volume_ml : float
+        None if lesions were not measured.
     """
 
     label: int
@@ -85,17 +80,17 @@ class Score:
 
     @property
     def volume_ml_pred(self) -> float:
-        """Volume of the prediction."""
+        """Volume of the prediction, in ml."""
         return self.overlap.voxels_pred * self.voxel_volume_ml
 
     @property
     def volume_ml_ref(self) -> float:
-        """Volume of the reference."""
+        """Volume of the reference, in ml."""
         return self.overlap.voxels_ref * self.voxel_volume_ml
 
     @property
     def volume_difference_ml(self) -> float:
-        """Volume of the prediction minus that of the reference."""
+        """Volume of the prediction minus that of the reference, in ml."""
         return (self.overlap.voxels_pred - self.overlap.voxels_ref) * self.voxel_volume_ml
 
     @property
@@ -113,14 +108,15 @@ def score(
     *,
     measures: Measures | None = None,
 ) -> tuple[Score, ...]:
-    """Compare two label maps on one grid: overlaps, surface distances, components.
+    """Compare two label maps on one grid: overlap, surface distances, components.
 
     Parameters
     ----------
     prediction, reference : Volume of integers, shape (i, j, k)
     labels : sequence of Label, optional
-        What to score; every value in either mask unless given.
+        Labels to score; by default every value in either mask.
     measures : Measures, optional
+        Whether to measure lesions too.
 
     Returns
     -------
@@ -156,13 +152,13 @@ def score(
 
 
 def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
-    """Return voxels and connected parts of each label of one mask."""
+    """Return the number of voxels and of components of each label of one mask."""
     crops = _crops((mask,), [label.values for label in labels])
     return tuple(_count(crop, label.values) for label, (crop,) in zip(labels, crops, strict=True))
 
 
 def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
-    """Return voxels and connected parts of a region, with no mask of it larger than a slab."""
+    """Return voxels and components of a region, without a mask that is larger than a slab."""
     thick = slab_planes(crop.shape)
     voxels = sum(
         int(np.count_nonzero(_mask(crop[start : start + thick], region)))
@@ -186,7 +182,6 @@ def _score(
         fp=int(np.count_nonzero(prediction)) - tp,
         fn=int(np.count_nonzero(reference)) - tp,
     )
-    found = _lesions(prediction, reference) if lesions else None
     return Score(
         label.value,
         label.name,
@@ -194,14 +189,11 @@ def _score(
         measure_surfaces(prediction, reference, linear),
         components_pred=component_count(prediction),
         components_ref=component_count(reference),
-        lesions=found,
+        lesions=count_lesions(find_components(prediction), find_components(reference))
+        if lesions
+        else None,
         voxel_volume_ml=voxel_volume_ml,
     )
-
-
-def _lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts:
-    """Match the components of two masks."""
-    return count_lesions(find_components(prediction), find_components(reference))
 
 
 def _masks(
@@ -227,7 +219,7 @@ def _crops(
     boxes = [ndimage.find_objects(array, largest) for array in arrays]
     for region in regions:
         box = joint_box(found[value - 1] for found in boxes for value in region)
-        # One voxel of something else where no mask has it.
+        # A label that is in no mask gets a box of one voxel, of another label.
         yield tuple(array[box or (slice(0, 1),) * 3] for array in arrays)
 
 
@@ -237,7 +229,7 @@ def _memory_order(array: np.ndarray) -> tuple[int, ...]:
 
 
 def _mask(crop: np.ndarray, region: Sequence[int]) -> np.ndarray:
-    """Return where a crop has any value of a region, C order."""
+    """Return the mask of a region in a crop, in C order."""
     if len(region) == 1:
         mask: np.ndarray = crop == region[0]
         return np.ascontiguousarray(mask)

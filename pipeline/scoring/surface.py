@@ -1,8 +1,8 @@
-"""Two masks -> distances between their surfaces. Measure once, derive many.
+"""Measure the distances between the surfaces of two masks.
 
-A surface voxel is one with a 6-neighbour outside the mask; beyond the border of
-the image everything is outside. Distances run between voxel centres, in mm of
-the world, so that a sheared grid is measured as it lies.
+A surface voxel has a 6-neighbour outside the mask; everything beyond the
+border of the image is outside. Distances are between voxel centres, in mm of
+the world, so that they are also right on a sheared grid.
 
     . . . . . .
     . # # # # .       # surface
@@ -10,8 +10,8 @@ the world, so that a sheared grid is measured as it lies.
     . # # # # .
     . . . . . .
 
-Everything else is read off the two sets of nearest distances, from each
-surface voxel of one mask to the surface of the other.
+All metrics come from two sets of distances: from each surface voxel of one
+mask to the nearest surface voxel of the other.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-# Headers hold spacing as float32, so that a distance of exactly one tolerance may come out larger.
+# Headers store spacing as float32, so a distance of exactly one tolerance may become larger.
 _SLACK_MM = 1e-4
 
 
@@ -33,7 +33,7 @@ class SurfaceDistances:
         Millimetres from each to the nearest surface voxel of the reference;
         infinite if the reference is empty.
     ref_to_pred : ndarray of float64, shape (surface voxels of the reference,)
-        The other way round.
+        Millimetres from each to the nearest surface voxel of the prediction.
     """
 
     pred_to_ref: np.ndarray
@@ -41,12 +41,12 @@ class SurfaceDistances:
 
     @property
     def measured(self) -> bool:
-        """Whether there are distances: both masks have voxels."""
+        """Whether both masks have voxels."""
         return bool(self.pred_to_ref.size and self.ref_to_pred.size)
 
     @property
     def hd_mm(self) -> float:
-        """Hausdorff distance, the largest of all; NaN if a mask is empty."""
+        """Hausdorff distance, the largest distance; NaN if a mask is empty."""
         if not self.measured:
             return float("nan")
         return float(max(self.pred_to_ref.max(), self.ref_to_pred.max()))
@@ -60,7 +60,7 @@ class SurfaceDistances:
 
     @property
     def assd_mm(self) -> float:
-        """Mean over both sets pooled; NaN if a mask is empty."""
+        """Mean of both sets pooled; NaN if a mask is empty."""
         if not self.measured:
             return float("nan")
         total = self.pred_to_ref.sum() + self.ref_to_pred.sum()
@@ -69,13 +69,13 @@ class SurfaceDistances:
     def nsd(self, tolerance_mm: float) -> float:
         """Return the surface Dice: the share of both surfaces within a tolerance of the other.
 
-        Counted in surface voxels, while Nikolov et al. 2021 weigh surface
-        elements by area.
+        Surface voxels are counted; Nikolov et al. 2021 weight surface elements
+        by area.
 
         Parameters
         ----------
         tolerance_mm : float
-            At least 0. A distance equal to it is within.
+            At least 0. A distance equal to the tolerance is within it.
 
         Returns
         -------
@@ -104,11 +104,7 @@ def measure_surfaces(
     prediction, reference : ndarray of bool, shape (i, j, k)
         Whole masks, or both cropped to a box that holds all their voxels.
     affine : ndarray of float, shape (4, 4) or (3, 3)
-        Voxel index to world millimetres; where the grid begins does not matter.
-
-    Returns
-    -------
-    SurfaceDistances
+        Voxel index to world millimetres; the translation is not used.
 
     Examples
     --------
@@ -123,42 +119,32 @@ def measure_surfaces(
         raise ValueError(f"shapes {prediction.shape} and {reference.shape} differ")
     linear = np.asarray(affine, np.float64)[:3, :3]
     pred, ref = surface_voxels(prediction), surface_voxels(reference)
-    places = tuple(
+    points = tuple(
         np.stack(np.unravel_index(voxels, prediction.shape), axis=1) @ linear.T
         for voxels in (pred, ref)
     )
-    # A voxel that lies on both surfaces is at distance 0: only the others are searched.
+    # A voxel on both surfaces has distance 0, so only the others are searched.
     return SurfaceDistances(
-        _nearest(places[0], places[1], np.isin(pred, ref, assume_unique=True)),
-        _nearest(places[1], places[0], np.isin(ref, pred, assume_unique=True)),
+        _nearest(points[0], points[1], np.isin(pred, ref, assume_unique=True)),
+        _nearest(points[1], points[0], np.isin(ref, pred, assume_unique=True)),
     )
 
 
 def surface_voxels(mask: np.ndarray) -> np.ndarray:
-    """Return the flat indices (C order) of the surface voxels of a mask.
-
-    Parameters
-    ----------
-    mask : ndarray of bool
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        In rising order.
-    """
-    # Erosion by the 6-neighbourhood, in place: scipy's takes 30 times as long.
+    """Return the flat indices (C order) of the surface voxels of a mask, sorted."""
+    # An erosion by the 6-neighbourhood, in place: that of SciPy takes 30 times as long.
     inside = mask.copy()
     for axis in range(mask.ndim):
-        voxels, kept = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
-        kept[1:] &= voxels[:-1]
-        kept[:-1] &= voxels[1:]
-        kept[0] = kept[-1] = False
+        voxels, eroded = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
+        eroded[1:] &= voxels[:-1]
+        eroded[:-1] &= voxels[1:]
+        eroded[0] = eroded[-1] = False
     np.logical_xor(inside, mask, out=inside)
     return np.flatnonzero(inside)
 
 
 def _nearest(points: np.ndarray, others: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Return the distance of each point to the nearest of the others; 0 where it is shared."""
+    """Return the distance of each point to the nearest other point; 0 where it is shared."""
     distances = np.zeros(len(points))
     if not len(others):
         distances[:] = np.inf

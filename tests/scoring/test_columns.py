@@ -5,27 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from voxtile.scoring.columns import (
     COLUMNS,
-    METRICS,
     column_named,
     is_column,
     metrics_of,
     nsd_column,
     nsd_tolerance,
 )
-from voxtile.scoring.overlap import plain_labels
-from voxtile.scoring.rows import LabelRow, label_rows, row_of_record
 from voxtile.scoring.score import Measures
-from voxtile.volume import Volume
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-MASK = Volume(np.array([[[1, 1, 0, 0]]], np.uint8), np.eye(4))
-REFERENCE = MASK.with_array(np.array([[[0, 1, 1, 0]]], np.uint8))
-LABELS = plain_labels({1: "one"})
 
 
 def documented() -> list[tuple[str, str]]:
@@ -48,40 +40,7 @@ def test_the_first_columns_of_a_report_never_change() -> None:
     assert len({column.name for column in COLUMNS}) == len(COLUMNS)
 
 
-def test_every_metric_is_measured_and_is_an_attribute_of_a_row() -> None:
-    (row,) = label_rows(MASK, REFERENCE, LABELS, Measures(lesions=True))
-    for metric in METRICS:
-        value = getattr(row, metric.name)
-        assert isinstance(value, int if metric.kind == "whole" else float), metric.name
-    assert row.dice == 0.5
-    with pytest.raises(AttributeError, match="has no metric 'dise'"):
-        _ = row.dise
-
-
-def test_a_metric_that_was_not_measured_is_none() -> None:
-    (scored,) = label_rows(MASK, REFERENCE, LABELS, Measures())
-    assert (scored.dice, scored.lesion_f1, scored.lesions_missed) == (0.5, None, None)
-    (alone,) = label_rows(MASK, None, LABELS, Measures())
-    assert (alone.voxels_pred, alone.volume_ml_pred, alone.dice) == (2, 0.002, None)
-    assert alone.nsd == {"nsd_1mm": None, "nsd_2mm": None}
-
-
-@pytest.mark.parametrize("reference", [REFERENCE, None])
-def test_a_row_survives_its_record(reference) -> None:
-    (row,) = label_rows(MASK, reference, LABELS, Measures())
-    record = row.record()
-    names = ("label", "label_name", "status", *(metric.name for metric in METRICS), "nsd")
-    assert tuple(record) == names
-    assert row_of_record(record).record() == record
-
-
-@pytest.mark.parametrize("record", [{"label": 1}, {**LabelRow(1, "a", "ok").record(), "new": 2}])
-def test_a_record_that_is_not_of_a_row_is_refused(record) -> None:
-    with pytest.raises(TypeError):
-        row_of_record(record)
-
-
-def test_titles_have_a_capital_only_where_the_word_has_one_and_show_units() -> None:
+def test_headings_show_the_unit_of_a_measured_quantity() -> None:
     headings = [
         column_named(name).heading for name in ("dice", "volume_ml_ref", "nsd_0.5mm", "x_y")
     ]

@@ -1,4 +1,4 @@
-"""Counts by hand, and on real pairs the reference values."""
+"""Overlap by hand, and reference values on real pairs."""
 
 import csv
 import math
@@ -28,15 +28,15 @@ def test_dice_and_iou_by_hand() -> None:
         (Overlap(0, 5, 0), "ref_empty", 0),
     ],
 )
-def test_empty_masks(overlap, status, dice) -> None:
+def test_empty_masks_have_a_status_and_a_decided_dice(overlap, status, dice) -> None:
     assert overlap.status == status
     assert overlap.dice == pytest.approx(dice, nan_ok=True)
     assert overlap.iou == pytest.approx(dice, nan_ok=True)
 
 
-def test_masks_on_two_grids_are_not_compared() -> None:
+def test_masks_on_different_grids_are_refused() -> None:
     one = Volume(np.ones((2, 2, 2), np.uint8), np.eye(4))
-    with pytest.raises(ValueError, match="lie elsewhere"):
+    with pytest.raises(ValueError, match="must be on one grid; resample one"):
         score(one, Volume(one.array, np.diag([1, 1, 2, 1])))
     with pytest.raises(ValueError, match="differ"):
         count_overlaps(np.ones((2, 2, 2), int), np.ones((2, 2, 3), int), [[1]])
