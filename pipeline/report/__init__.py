@@ -1,11 +1,11 @@
-"""From the records of cases to tables, statistics and a page.
+"""Turn the records of cases into tables, statistics and pages.
 
 tables.py      report.csv
 summary.py     summary.csv: means with intervals
-bootstrap.py   intervals by resampling groups
+bootstrap.py   confidence intervals by resampling patients
 comparison.py  two or more runs, case by case
-domain.py      how far a scan is from those of the training
-qc.py          flags without a reference
+qc.py          which cases to look at first, without a reference
+domain.py      how far a scan is from the training scans
 montage.py     a picture of a case
 notebook.py    a scan and its mask in a notebook
 page/          report.html

@@ -1,9 +1,9 @@
-"""How far a mean may be trusted: percentile intervals of the bootstrap.
+"""Confidence intervals of means: percentile intervals of the bootstrap.
 
-Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3. What is
-drawn with replacement are groups (patients), not cases, because two scans of
-one patient do not tell twice as much. The draws are seeded and do not depend on
-the order of the cases.
+Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3. Groups
+(patients) are drawn with replacement, not cases, because two scans of one
+patient do not hold twice the information. The draws are seeded and do not
+depend on the order of the cases.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 SEED = 0
 DRAWS = 5000
 LEVEL = 0.95
-# Numbers drawn at once: bounds memory for cohorts of any size.
+# Numbers drawn at once; this bounds memory for cohorts of any size.
 _BLOCK = 2**17
 
 
@@ -23,14 +23,14 @@ def mean_intervals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     Parameters
     ----------
     values : ndarray of float, shape (cases, columns)
-        NaN where a case has no value; it is left out of that column.
+        NaN if a case has no value; it is left out of that column.
     groups : sequence of str, length cases
-        What each case belongs to and is drawn with.
+        Cases of one group are drawn together.
 
     Returns
     -------
     ndarray of float64, shape (columns, 2)
-        Lower and upper end; NaN with values from fewer than two groups.
+        Lower and upper end; NaN if fewer than two groups have values.
 
     Examples
     --------
@@ -42,23 +42,23 @@ def mean_intervals(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     known = ~np.isnan(values)
     columns = values.shape[1]
     sums, counts = (np.zeros((len(names), columns)) for _ in range(2))
-    # Sorted within a group: a sum of floats depends on the order of its terms.
+    # Sorted within a group, because a sum of floats depends on the order of its terms.
     for column in range(columns):
         used = np.flatnonzero(known[:, column])
         used = used[np.lexsort((values[used, column], member[used]))]
         np.add.at(sums[:, column], member[used], values[used, column])
         np.add.at(counts[:, column], member[used], 1)
     intervals = np.full((columns, 2), np.nan)
-    wanted = np.flatnonzero((counts > 0).sum(axis=0) >= 2)
-    if wanted.size:
-        means = _drawn_means(sums[:, wanted], counts[:, wanted])
+    usable = np.flatnonzero((counts > 0).sum(axis=0) >= 2)
+    if usable.size:
+        means = _drawn_means(sums[:, usable], counts[:, usable])
         tail = 100 * (1 - LEVEL) / 2
-        intervals[wanted] = np.nanpercentile(means, (tail, 100 - tail), axis=0).T
+        intervals[usable] = np.nanpercentile(means, (tail, 100 - tail), axis=0).T
     return intervals
 
 
 def _drawn_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the mean of each column in each draw of groups; NaN where a draw has no value."""
+    """Return the mean of each column in each draw of groups; NaN if the draw has no value."""
     groups = len(sums)
     random = np.random.default_rng(SEED)
     block = max(1, _BLOCK // groups)

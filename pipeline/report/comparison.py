@@ -1,8 +1,8 @@
-"""Runs side by side: which cases got better, and whether that is more than chance.
+"""Compare runs: which cases improved, and whether the difference is more than chance.
 
-Runs are compared with the first one, case by case and label by label. What is
-independent is the group (patient), so the differences of a group's cases are
-averaged before they are tested.
+Runs are compared with the first one, case by case and label by label. Groups
+(patients) are independent, cases are not, so the differences of the cases of
+one group are averaged before the test.
 """
 
 import json
@@ -21,6 +21,7 @@ from voxtile.run_folder.case_report import read_case_reports
 from voxtile.scoring.columns import better, metrics_of
 
 from .bootstrap import mean_intervals
+from .summary import records, units
 from .tables import csv_text, report_table
 
 COLUMNS = (
@@ -68,7 +69,7 @@ class Comparison:
     Parameters
     ----------
     runs : tuple of str
-        Their names; the first is the baseline.
+        Names of the runs; the first is the baseline.
     summary : DataFrame
         `COLUMNS`: a row for each other run, label and metric.
     cases : DataFrame
@@ -87,27 +88,28 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     Parameters
     ----------
     runs : sequence of str or Path
-        Two run folders at least.
+        Two or more run folders.
     metrics : sequence of str, optional
-        Columns of the reports that have a better and a worse; Dice, HD95 and
-        ASSD unless given.
+        Columns of the reports of which higher or lower values are better; by
+        default Dice, HD95 and ASSD.
 
     Returns
     -------
     Comparison
-        Differences are B - A, of cases that both runs have with a value and
-        against the same reference (as many voxels). The test is Wilcoxon's
-        signed-rank test, two-sided; `p_holm` corrects it for all tests of the
-        comparison (Holm 1979). A win is a case in which B is better.
+        Differences are B - A, over cases that have a value in both runs,
+        measured against the same reference (the same number of voxels). The
+        test is Wilcoxon's signed-rank test, two-sided; `p_holm` is corrected
+        for all tests of the comparison (Holm 1979). A win is a case in which
+        B is better.
 
     Raises
     ------
     ManifestError
-        If a folder is no run, runs share no case or disagree about labels, or
-        a report has not the metric.
+        If a folder is not a run folder, the runs have no case in common or
+        other names for a label, or a report lacks the metric.
     """
     if len(runs) < 2:
-        raise ManifestError([f"{len(runs)} run given; a comparison needs two or more"])
+        raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])
     names = _names([Path(run) for run in runs])
     tables = [report_table(read_case_reports(Path(run))) for run in runs]
     chosen = _chosen(metrics, tables, names)
@@ -149,8 +151,8 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
         "format_version": 1,
         "runs": list(comparison.runs),
         "test": "Wilcoxon signed-rank, two-sided, Holm over all rows",
-        "rows": _records(comparison.summary),
-        "cases": _records(comparison.cases),
+        "rows": records(comparison.summary),
+        "cases": records(comparison.cases),
     }
     write_text(
         out / "comparison.json",
@@ -162,20 +164,20 @@ def most_changed(comparison: Comparison, metric: str, count: int = 5) -> Iterato
     """Yield the cases that changed most in one metric, of any label and run."""
     of_metric = comparison.cases[comparison.cases["metric"] == metric]
     changed = of_metric[of_metric["difference"] != 0]
-    places = changed["difference"].abs().sort_values(ascending=False, kind="stable").index[:count]
-    yield from _records(changed.loc[places])
+    order = changed["difference"].abs().sort_values(ascending=False, kind="stable").index[:count]
+    yield from records(changed.loc[order])
 
 
 def _chosen(
     metrics: Sequence[str], tables: Sequence[pd.DataFrame], names: Sequence[str]
 ) -> list[str]:
-    """Return the metrics to compare, or say which report lacks one."""
+    """Return the metrics to compare; refuse those that a report lacks."""
     chosen = list(dict.fromkeys(metrics or _DEFAULT))
     problems = []
     for name, table in zip(names, tables, strict=True):
         known = [metric for metric in metrics_of(table) if better(metric) is not None]
         problems += [
-            f"run {name} has no {metric!r} to compare; it has {', '.join(known)}"
+            f"run {name} cannot be compared by {metric!r}; choose from {', '.join(known)}"
             for metric in chosen
             if metric not in known
         ]
@@ -185,13 +187,13 @@ def _chosen(
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Return a name for each run: of its folder, or its path where two are called alike."""
+    """Return a name for each run: that of its folder, or its path if two folders share a name."""
     short = [folder.resolve().name for folder in folders]
     if len(set(short)) == len(short):
         return short
     paths = [str(folder) for folder in folders]
     if len(set(paths)) < len(paths):
-        raise ManifestError(["a run is given twice; compare different ones"])
+        raise ManifestError(["a run was given twice; compare different runs"])
     return paths
 
 
@@ -199,8 +201,8 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     """Return the rows of two reports side by side; columns of the second end in ``_b``."""
     labels = [dict(zip(table["label"], table["label_name"], strict=True)) for table in (one, other)]
     differing = [
-        f"label {value} is {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}; "
-        "give the same names, as `voxtile evaluate --labels` does"
+        f"label {value} is called {name!r} in {names[0]} but {labels[1][value]!r} in {names[1]}; "
+        "give it the same name, for example with `voxtile evaluate --labels`"
         for value, name in labels[0].items()
         if value in labels[1] and labels[1][value] != name
     ]
@@ -211,7 +213,12 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     )
     both = paired["status_a"].notna() & paired["status_b"].notna()
     if not both.any():
-        raise ManifestError([f"{names[0]} and {names[1]} share no case and label"])
+        raise ManifestError(
+            [
+                f"{names[0]} and {names[1]} have no case and label in common; compare runs of the "
+                "same cases"
+            ]
+        )
     same = (paired["voxels_ref_a"] == paired["voxels_ref_b"]).fillna(True).astype(bool)
     return paired.assign(comparable=same).sort_values(["case_id", "label"], ignore_index=True)
 
@@ -219,7 +226,7 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
 def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return the cases of one label that have the metric in both runs, with their difference."""
     usable = of_label[of_label["comparable"]].dropna(subset=[f"{metric}_a", f"{metric}_b"])
-    # Rounded, so that equal changes are ties and rank alike: 0.8 - 0.7 is not 0.9 - 0.8 in binary.
+    # Rounded, so that equal changes are ties: in binary 0.8 - 0.7 is not 0.9 - 0.8.
     difference = (usable[f"{metric}_b"] - usable[f"{metric}_a"]).round(12)
     gain = difference if better(metric) == "higher" else -difference
     return pd.DataFrame(
@@ -235,15 +242,12 @@ def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _statistics(of_label: pd.DataFrame, changes: pd.DataFrame, metric: str) -> dict[str, Any]:
-    """Return what is said of one label and metric."""
+    """Return the statistics of one label and metric."""
     has_a, has_b = of_label[f"{metric}_a"].notna(), of_label[f"{metric}_b"].notna()
-    units = [
-        f"case {case}" if pd.isna(group) or group == "" else f"group {group}"
-        for case, group in zip(changes["case_id"], changes["group"], strict=True)
-    ]
+    drawn = units(changes["case_id"], changes["group"])
     differences = changes["difference"].to_numpy(np.float64)
-    of_unit = pd.Series(differences, index=units, dtype=np.float64).groupby(level=0).mean()
-    low, high = mean_intervals(differences[:, np.newaxis], units)[0]
+    of_unit = pd.Series(differences, index=drawn, dtype=np.float64).groupby(level=0).mean()
+    low, high = mean_intervals(differences[:, np.newaxis], drawn)[0]
     return {
         "n": len(changes),
         "n_units": len(of_unit),
@@ -259,13 +263,13 @@ def _statistics(of_label: pd.DataFrame, changes: pd.DataFrame, metric: str) -> d
         "wins": int((changes["outcome"] == "win").sum()),
         "ties": int((changes["outcome"] == "tie").sum()),
         "losses": int((changes["outcome"] == "loss").sum()),
-        # Rounded like the changes: the mean of some that cancel is 1e-17, and would rank.
+        # Rounded like the changes: if they cancel, their mean is 1e-17 and would get a rank.
         "p": _signed_rank(of_unit.round(12).to_numpy()),
     }
 
 
 def _signed_rank(differences: np.ndarray) -> float:
-    """Return the p value of Wilcoxon's signed-rank test; 1 if nothing differs, NaN without any."""
+    """Return the p value of Wilcoxon's signed-rank test; 1 if all are 0, NaN without any."""
     if not differences.size:
         return float("nan")
     differing = differences[differences != 0]
@@ -273,25 +277,10 @@ def _signed_rank(differences: np.ndarray) -> float:
 
 
 def _holm(p: np.ndarray) -> np.ndarray:
-    """Return p values corrected by Holm's step-down method; NaN stays and does not count."""
+    """Return p values corrected by Holm's step-down method; NaN stays NaN and is not counted."""
     corrected = np.full(len(p), np.nan)
     tested = np.flatnonzero(~np.isnan(p))
     rising = tested[np.argsort(p[tested], kind="stable")]
     steps = p[rising] * np.arange(len(rising), 0, -1)
     corrected[rising] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as JSON values."""
-    return [
-        {
-            str(name): None
-            if pd.isna(value)
-            else value.item()
-            if isinstance(value, np.generic)
-            else value
-            for name, value in row.items()
-        }
-        for row in table.to_dict(orient="records")
-    ]

@@ -1,12 +1,12 @@
-"""What scans a network was trained on, and whether a scan is like them.
+"""Describe the training scans of a network, and check whether a scan is like them.
 
 A scan is described by its spacing and by a few percentiles of its intensities
-after the spec's scaling: what the network sees. So a scanner's arbitrary scale
-does not matter where the network never sees it, and Hounsfield units do
-where a fixed window keeps them.
+after the scaling of the spec, as the network sees them. So the arbitrary scale
+of a scanner does not matter if the scaling removes it, and Hounsfield units do
+matter if a fixed window keeps them.
 
-Training keeps `training_domain` of its cases as ``spec.training["domain"]``;
-a bundle without it has no such check.
+Training stores `training_domain` of its cases as ``spec.training["domain"]``;
+without it there is no check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,20 +25,20 @@ PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
 _SAMPLE = 2**20
 # Tukey's outer fences (Tukey 1977, "Exploratory Data Analysis"): 3 interquartile ranges.
 _FENCE = 3.0
-# Quartiles of fewer cases say nothing of the next one.
+# Quartiles of fewer cases do not predict the next case.
 _FEWEST = 5
-# Spacings that differ by less are one protocol.
+# Spacings that differ by less come from the same protocol.
 _SAME_SPACING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ScanFacts:
-    """A scan as the check sees it.
+    """The properties of a scan that are compared.
 
     Parameters
     ----------
     spacing_mm : (R, A, S)
-        Of the closest-canonical array.
+        Spacing of the closest-canonical array.
     intensity : dict of str to tuple of float
         For each channel the `PERCENTILES` of its scaled voxels.
     """
@@ -58,20 +58,26 @@ class ScanFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Strangeness:
-    """One way in which a scan is unlike those of the training.
+class Flag:
+    """A reason to look at a case.
 
     Parameters
     ----------
-    code : {"spacing", "intensity"}
-    sentence : str
+    code : str
+        One of `voxtile.report.qc.CODES`.
     severity : float
-        How far it is outside: 1 at the limit.
+        1 at the limit.
+    label : int or None
+        None if it concerns the whole case.
     """
 
     code: str
     sentence: str
     severity: float
+    label: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.sentence}"
 
 
 def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:
@@ -80,11 +86,11 @@ def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity)
     Parameters
     ----------
     volume : Volume
-        Shape (i, j, k), or (i, j, k, channels) where there are several.
+        Shape (i, j, k), or (i, j, k, channels) if there are several.
     channels : sequence of str
     intensity : Intensity
-        The spec's scaling. It is measured on a regular sample of at most
-        2**20 voxels, as the percentiles are.
+        The scaling of the spec. It is measured, as the percentiles are, on a
+        regular sample of at most 2**20 voxels.
     """
     ras = canonical(volume)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
@@ -98,14 +104,14 @@ def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity)
 
 
 def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
-    """Return what a bundle should keep of its training scans, as JSON values.
+    """Describe training scans for the spec of a bundle, as JSON values.
 
     Returns
     -------
     dict
-        ``cases``; ``spacing_mm`` with the least and largest of (R, A, S); and
+        ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and
         under ``intensity``, for each channel and each of ``percentiles``, the
-        minimum, quartiles and maximum over the scans.
+        minimum, quartiles and maximum over the scans. Empty without scans.
     """
     if not scans:
         return {}
@@ -127,25 +133,24 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
     }
 
 
-def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Strangeness, ...]:
-    """Say in what a scan is unlike those of the training.
+def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ...]:
+    """Flag how a scan differs from the training scans.
 
     Parameters
     ----------
-    scan : ScanFacts
     training : mapping
-        A spec's `training`; without a usable "domain" nothing can be said.
+        The `training` of a spec; without a valid "domain" there are no flags.
     """
     domain = training.get("domain")
     if not isinstance(domain, Mapping):
         return ()
-    found = [_strange_spacing(scan, domain)]
-    found += [_strange_intensity(scan, channel, domain) for channel in scan.intensity]
-    return tuple(part for part in found if part is not None)
+    found = [_compare_spacing(scan, domain)]
+    found += [_compare_intensity(scan, channel, domain) for channel in scan.intensity]
+    return tuple(flag for flag in found if flag is not None)
 
 
-def _strange_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Strangeness | None:
-    """Compare the spacing with the range of the training."""
+def _compare_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Flag | None:
+    """Compare the spacing with the range of the training scans."""
     known = _numbers(domain.get("spacing_mm"), ("min", "max"), 3)
     if known is None:
         return None
@@ -157,7 +162,7 @@ def _strange_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Strangeness 
     if max(factors) <= 1 + _SAME_SPACING:
         return None
     axis = factors.index(max(factors))
-    return Strangeness(
+    return Flag(
         "spacing",
         f"the spacing along {'RAS'[axis]} is {scan.spacing_mm[axis]:.3g} mm, but scans of the "
         f"training had {low[axis]:.3g} to {high[axis]:.3g} mm",
@@ -165,9 +170,7 @@ def _strange_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Strangeness 
     )
 
 
-def _strange_intensity(
-    scan: ScanFacts, channel: str, domain: Mapping[str, Any]
-) -> Strangeness | None:
+def _compare_intensity(scan: ScanFacts, channel: str, domain: Mapping[str, Any]) -> Flag | None:
     """Compare the percentiles of a channel with those of the training scans."""
     cases, table = domain.get("cases"), domain.get("intensity")
     if not isinstance(cases, int) or cases < _FEWEST or not isinstance(table, Mapping):
@@ -177,16 +180,16 @@ def _strange_intensity(
     quartiles = _rows(table.get(channel))
     if quartiles is None:
         return None
-    # Clipping makes some percentiles equal in all scans: then a share of the whole range counts.
+    # Clipping can make a percentile equal in all scans; then a share of the whole range counts.
     least = 0.02 * abs(quartiles[-1][2] - quartiles[0][2])
-    worst: Strangeness | None = None
+    worst: Flag | None = None
     for percent, value, row in zip(PERCENTILES, scan.intensity[channel], quartiles, strict=True):
         low, q1, _, q3, high = row
         spread = max(q3 - q1, least)
         beyond = max(value - max(high, q3), min(low, q1) - value)
         fences = max(value - q3, q1 - value) / (_FENCE * spread) if spread else 0.0
-        if beyond > 0 and fences > 1 and (worst is None or fences > worst.severity):
-            worst = Strangeness(
+        if beyond > 0 and fences > (1 if worst is None else worst.severity):
+            worst = Flag(
                 "intensity",
                 f"percentile {percent:g} of channel {channel} is {value:.3g} after scaling, but "
                 f"scans of the training had {low:.3g} to {high:.3g}",
@@ -196,7 +199,7 @@ def _strange_intensity(
 
 
 def _sampling(shape: tuple[int, int, int]) -> tuple[slice, ...]:
-    """Return steps along each axis that leave at most `_SAMPLE` voxels, the longest axis first."""
+    """Return slices with steps that leave at most `_SAMPLE` voxels, fewer of the longest axis."""
     steps = [1, 1, 1]
     while np.prod([-(-size // step) for size, step in zip(shape, steps, strict=True)]) > _SAMPLE:
         left = [size / step for size, step in zip(shape, steps, strict=True)]
@@ -205,7 +208,7 @@ def _sampling(shape: tuple[int, int, int]) -> tuple[slice, ...]:
 
 
 def _numbers(value: Any, keys: Sequence[str], count: int) -> list[list[float]] | None:
-    """Return lists of positive numbers of a mapping, or None if it is not such."""
+    """Return lists of positive numbers from a mapping; None if they are not valid."""
     if not isinstance(value, Mapping):
         return None
     lists = [value.get(key) for key in keys]
@@ -218,7 +221,7 @@ def _numbers(value: Any, keys: Sequence[str], count: int) -> list[list[float]] |
 
 
 def _rows(value: Any) -> list[list[float]] | None:
-    """Return five finite numbers for each percentile, or None if `value` is not such."""
+    """Return five finite numbers for each percentile; None if they are not valid."""
     if not isinstance(value, list) or len(value) != len(PERCENTILES):
         return None
     for row in value:

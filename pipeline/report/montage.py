@@ -1,4 +1,4 @@
-"""One picture of a case: three planes, with the outlines of prediction and reference.
+"""Draw a case as one picture: three planes with the outlines of prediction and reference.
 
     +---------+---------+---------+
     | axial   | coronal | sagittal|     each through the plane with the most labelled voxels
@@ -9,11 +9,10 @@
     +-----------------------------+
 
 The prediction has a solid line, the reference a dashed one, both in the
-colour of their label. No display is needed.
+colour of the label. No display is needed.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -24,26 +23,18 @@ from voxtile.machine.files import replacing
 from voxtile.models.spec import Label
 from voxtile.volume import Volume, canonical
 
-# Side of a panel, in pixels: a 512 x 512 plane is still told apart, and a page shows three.
+# Side of a panel, in pixels: enough for a plane of 512 x 512, and three fit on a page.
 _PANEL = 384
 _LINE = 20
 _DASH = 4
-# Percentiles of the shown plane that become black and white: single bright voxels do not count.
+# Percentiles of the plane that become black and white, so that single bright voxels do not count.
 _BLACK, _WHITE = 1.0, 99.0
 _VOXELS_TO_COUNT = 2**21
 _PAPER, _INK = (16, 16, 16), (235, 235, 235)
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """A plane as it is shown: across which axis, and its left, right, top and bottom edge."""
-
-    axis: int
-    edges: str
-
-
-# Superior (anterior for axial) is up; the patient's right, or anterior, is on the left.
-_VIEWS = (_View(2, "RLAP"), _View(1, "RLSI"), _View(0, "APSI"))
+# Axis that a plane is perpendicular to, and the letters of its left, right, top and bottom edge.
+_VIEWS = ((2, "RLAP"), (1, "RLSI"), (0, "APSI"))
 
 
 def montage(
@@ -69,27 +60,25 @@ def montage(
     scan = canonical(image)
     voxels = scan.array if scan.array.ndim == 3 else scan.array[..., 0]
     masks = [canonical(mask).array for mask in (prediction, reference) if mask is not None]
-    place = _busiest_planes(masks)
+    chosen = _busiest_planes(masks)
     shown = Image.new("RGB", (3 * _PANEL, _PANEL + _legend_height(labels)), _PAPER)
-    for column, view in enumerate(_VIEWS):
-        index = place[view.axis]
-        plane = _plane(voxels, view.axis, index)
-        outlined = [_plane(mask, view.axis, index) for mask in masks]
-        spacing = [size for axis, size in enumerate(scan.spacing_mm) if axis != view.axis]
+    for column, (axis, edges) in enumerate(_VIEWS):
+        plane, *outlined = (shown_plane(array, axis, chosen[axis]) for array in (voxels, *masks))
+        spacing = [size for other, size in enumerate(scan.spacing_mm) if other != axis]
         panel = _panel(plane, outlined, labels, (spacing[1], spacing[0]))
-        _letter(panel, view.edges)
+        _letter(panel, edges)
         shown.paste(panel, (column * _PANEL, 0))
     _legend(shown, labels, has_reference=reference is not None)
     return shown
 
 
 def write_montage(path: Path, picture: Image.Image) -> None:
-    """Write a picture as PNG, whole or not at all.
+    """Write a picture as a PNG file, completely or not at all.
 
     Raises
     ------
     EnvironmentFault
-        If the disk refuses.
+        If the file cannot be written.
     """
     content = BytesIO()
     picture.save(content, "PNG", compress_level=3)
@@ -98,9 +87,9 @@ def write_montage(path: Path, picture: Image.Image) -> None:
 
 
 def _busiest_planes(masks: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """Return for each axis the plane with the most labelled voxels; the middle without any."""
+    """Return for each axis the plane with the most labelled voxels; without any, the middle."""
     shape = masks[0].shape
-    # Counted on a regular sample; in full only where that misses a small structure.
+    # Counted on a regular sample, and in full only if that misses a small structure.
     for most in (_VOXELS_TO_COUNT, np.inf):
         step = max(1, int(np.ceil((masks[0].size / most) ** (1 / 3))))
         marked = np.zeros([-(-size // step) for size in shape], bool)
@@ -112,13 +101,13 @@ def _busiest_planes(masks: Sequence[np.ndarray]) -> tuple[int, ...]:
     return tuple(size // 2 for size in shape)
 
 
-def _plane(array: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """Return a plane of a canonical array as it is shown: row 0 at the top, column 0 at the left.
+def shown_plane(array: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """Return a plane of a canonical array as radiologists see it, rows from the top.
 
     Columns run along the first in-plane axis and rows along the second, both
-    backwards: R and A to the left, S (or A) up.
+    backwards: R (or A) is on the left and S (or A) is up.
     """
-    # Not np.take, which copies the whole array first where its order is Fortran's.
+    # np.take would first copy a whole array in Fortran order.
     plane: np.ndarray = np.moveaxis(array, axis, 0)[index]
     return plane.T[::-1, ::-1]
 
@@ -129,20 +118,18 @@ def _panel(
     labels: Sequence[Label],
     spacing_mm: tuple[float, float],
 ) -> Image.Image:
-    """Return one plane with its outlines, fitted into a square panel."""
+    """Return one plane with outlines, fitted into a square panel."""
     sizes = [count * size for count, size in zip(plane.shape, spacing_mm, strict=True)]
     rows, columns = (max(1, round(_PANEL * size / max(sizes))) for size in sizes)
     picture = Image.fromarray(_grey(plane)).resize((columns, rows), Image.Resampling.BILINEAR)
     pixels = np.repeat(np.asarray(picture)[..., np.newaxis], 3, axis=2)
-    # Nearest pixel, so that an outline follows the voxels that were decided.
-    row = np.minimum((np.arange(rows) + 0.5) * plane.shape[0] / rows, plane.shape[0] - 1).astype(
-        int
+    # The nearest pixel, so that an outline follows the voxels of the mask.
+    row, column = (
+        np.minimum((np.arange(pixel) + 0.5) * size / pixel, size - 1).astype(int)
+        for pixel, size in zip((rows, columns), plane.shape, strict=True)
     )
-    column = np.minimum(
-        (np.arange(columns) + 0.5) * plane.shape[1] / columns, plane.shape[1] - 1
-    ).astype(int)
     dashes = (np.arange(rows)[:, np.newaxis] + np.arange(columns)) // _DASH % 2 == 0
-    # The reference first: where both agree the solid line of the prediction is seen.
+    # The reference is drawn first, so that the solid line of the prediction is seen if both agree.
     for mask, dashed in reversed(list(zip(masks, (False, True), strict=False))):
         large = mask[row][:, column]
         for label in labels:
@@ -154,7 +141,7 @@ def _panel(
 
 
 def _grey(plane: np.ndarray) -> np.ndarray:
-    """Return a plane as uint8, black and white at two percentiles."""
+    """Return a plane as uint8; two percentiles become black and white."""
     low, high = np.percentile(plane, (_BLACK, _WHITE))
     if high <= low:
         low, high = float(plane.min()), float(plane.max())
@@ -164,7 +151,7 @@ def _grey(plane: np.ndarray) -> np.ndarray:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return the pixels of a mask with a neighbour outside; the edge of the panel is none."""
+    """Return the pixels of a mask with a neighbour outside; the panel's edge is not outside."""
     inside = mask.copy()
     inside[1:] &= mask[:-1]
     inside[:-1] &= mask[1:]
@@ -175,24 +162,16 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def _letter(panel: Image.Image, edges: str) -> None:
-    """Write where the edges of a panel lie in the patient."""
+    """Write the direction in the patient at each edge of a panel."""
     draw = ImageDraw.Draw(panel)
     half, end = _PANEL // 2, _PANEL - 4
-    places = (((4, half), "lm"), ((end, half), "rm"), ((half, 4), "mt"), ((half, end), "mb"))
-    for letter, (place, anchor) in zip(edges, places, strict=True):
-        draw.text(
-            place,
-            letter,
-            fill=_INK,
-            font=_font(),
-            anchor=anchor,
-            stroke_width=2,
-            stroke_fill=_PAPER,
-        )
+    positions = (((4, half), "lm"), ((end, half), "rm"), ((half, 4), "mt"), ((half, end), "mb"))
+    for letter, (position, anchor) in zip(edges, positions, strict=True):
+        draw.text(position, letter, _INK, _font(), anchor, stroke_width=2, stroke_fill=_PAPER)
 
 
-def _legend_places(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:
-    """Yield where each label's name is written, from left to right and top to bottom."""
+def _legend_positions(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:
+    """Yield the position of each label's name, from left to right and top to bottom."""
     left, top = 8, _LINE
     for label in labels:
         width = 24 + int(_font().getlength(label.name[:40]))
@@ -203,26 +182,27 @@ def _legend_places(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label]]:
 
 
 def _legend_height(labels: Sequence[Label]) -> int:
-    """Return the height that the legend needs."""
-    return max(top for _, top, _ in _legend_places(labels)) + _LINE
+    """Return the height of the legend, in pixels."""
+    return max(top for _, top, _ in _legend_positions(labels)) + _LINE
 
 
 def _legend(picture: Image.Image, labels: Sequence[Label], *, has_reference: bool) -> None:
-    """Write what the lines and colours mean below the panels."""
+    """Write below the panels what the lines and colours mean."""
     draw = ImageDraw.Draw(picture)
-    said = "solid: prediction" + (", dashed: reference" if has_reference else "")
-    draw.text((8, _PANEL + _LINE // 2), said, fill=_INK, font=_font(), anchor="lm")
-    for left, top, label in _legend_places(labels):
+    lines = "solid: prediction" + (", dashed: reference" if has_reference else "")
+    draw.text((8, _PANEL + _LINE // 2), lines, fill=_INK, font=_font(), anchor="lm")
+    for left, top, label in _legend_positions(labels):
         middle = _PANEL + top + _LINE // 2
         draw.rectangle((left, middle - 5, left + 10, middle + 5), fill=_rgb(label.color))
         draw.text((left + 16, middle), label.name[:40], fill=_INK, font=_font(), anchor="lm")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font that comes with Pillow: no font of the machine is needed."""
+    """Return the font of Pillow, so that no font of the machine is needed."""
     return ImageFont.load_default(13)
 
 
 def _rgb(color: str) -> tuple[int, int, int]:
     """Return ``#rrggbb`` as three numbers."""
-    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue

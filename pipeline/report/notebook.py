@@ -1,7 +1,7 @@
-"""Look at a scan and its mask in a notebook: a viewer to turn, or a picture.
+"""Show a scan and its mask in a notebook: an interactive viewer, or a picture.
 
-With the extra ``notebook`` (ipyniivue) it is NiiVue's viewer, drawn by the
-browser; without, a montage of three planes, which needs nothing.
+With the extra ``notebook`` (ipyniivue) it is the viewer NiiVue, drawn by the
+browser; without it, a montage of three planes.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from voxtile.label_values import label_values
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_volume
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.reading.nifti import write_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Volume
@@ -39,31 +39,31 @@ def view(
     Parameters
     ----------
     scan : Volume, str or Path
-        A volume, a NIfTI file or a DICOM folder. Of several channels the
-        first is shown.
+        A volume, a NIfTI file or a DICOM folder. If there are several
+        channels, the first is shown.
     mask : Volume, str or Path, optional
         Label map on the grid of the scan.
     reference : Volume, str or Path, optional
-        Another label map, to compare with: a second overlay in the viewer,
+        Another label map to compare with: a second overlay in the viewer,
         dashed outlines in the picture.
     labels : sequence of Label or Bundle, optional
-        Names and colours of values; values and a fixed cycle of colours
-        unless given.
+        Names and colours of the label values; by default the values
+        themselves and a fixed cycle of colours.
     how : {"auto", "widget", "picture"}, default "auto"
-        "auto" is the viewer where ipyniivue is installed.
+        "auto" is the viewer if ipyniivue is installed, else the picture.
 
     Returns
     -------
     ipyniivue.NiiVue or PIL.Image.Image
-        What a notebook shows when it is the last value of a cell. Either goes
-        into the notebook's file: patient data, like the scan.
+        A notebook shows it if it is the last value of a cell. It becomes part
+        of the notebook's file: treat that as patient data, like the scan.
 
     Raises
     ------
     CaseError
-        If a mask does not lie on the grid of the scan.
+        If a mask is not on the grid of the scan.
     ImportError
-        If a viewer is asked for and ipyniivue is not installed.
+        If `how` is "widget" and ipyniivue is not installed.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def view(
     if how == "widget":
         return _widget(image, masks, named)
     empty = image.with_array(np.zeros(image.shape, np.uint8))
-    # A legend has at least a line.
+    # A legend needs at least one line.
     named = named or (Label(value=1, name="nothing labelled", color="#808080"),)
     return montage(image, masks.get("mask", empty), named, reference=masks.get("reference"))
 
@@ -105,7 +105,7 @@ def _label_map(source: Source, image: Volume, name: str) -> Volume:
 
 
 def _named(labels: Sequence[Label] | Bundle | None, masks: Iterable[Volume]) -> tuple[Label, ...]:
-    """Return the labels, or some for the values that there are."""
+    """Return the labels; by default one for each value of the masks."""
     if isinstance(labels, Bundle):
         return labels.spec.labels
     if labels is not None:
@@ -115,7 +115,7 @@ def _named(labels: Sequence[Label] | Bundle | None, masks: Iterable[Volume]) -> 
 
 
 def _widget(image: Volume, masks: dict[str, Volume], labels: Sequence[Label]) -> Any:
-    """Return NiiVue's viewer with the scan and its label maps."""
+    """Return the viewer NiiVue with the scan and its label maps."""
     try:
         from ipyniivue import NiiVue
         from ipyniivue import Volume as Layer
@@ -145,7 +145,7 @@ def _widget(image: Volume, masks: dict[str, Volume], labels: Sequence[Label]) ->
 
 
 def _colours(labels: Sequence[Label]) -> dict[str, list[Any]]:
-    """Return NiiVue's colour table: values, colours and names, background clear."""
+    """Return a colour table for NiiVue: values, colours and names; background is transparent."""
     parts = [bytes.fromhex(label.color[1:]) for label in labels]
     return {
         "R": [0, *(part[0] for part in parts)],
@@ -161,8 +161,5 @@ def _nifti(volume: Volume) -> bytes:
     """Return a volume as the bytes of a NIfTI file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii"
-        if volume.array.dtype.kind == "u":
-            write_mask(path, volume)
-        else:
-            write_volume(path, volume)
+        write_volume(path, volume)
         return path.read_bytes()

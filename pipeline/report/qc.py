@@ -1,13 +1,14 @@
-"""Which cases to look at first, without any reference.
+"""Decide which cases to look at first, without a reference.
 
-Two kinds of flags: what a case shows by itself (`inspect_case`, kept in its
-JSON) and what shows only beside the others of its run (`flag_cases`, worked
-out whenever the report is written). Each has a reason and a severity, 1 at
-its limit; the rank of a case follows its most severe flag.
+There are two kinds of flags: those of a single case (`inspect_case`, stored in
+its record) and those that compare the cases of a run (`flag_cases`, computed
+whenever the report is written). Each has a reason and a severity, which is 1
+at its limit; the rank of a case follows its most severe flag.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from statistics import median
 from typing import Any
@@ -19,53 +20,30 @@ from voxtile.run_folder.case_report import CaseReport
 from voxtile.scoring.rows import LabelRow
 from voxtile.volume import Volume, canonical
 
-from .domain import compare_scan, describe_scan
+from .domain import Flag, compare_scan, describe_scan
 
 CODES = ("empty", "border", "volume", "components", "entropy", "intensity", "spacing")
-# Fewer cases are no cohort: one of them is no outlier of the rest.
+# Fewer cases are not a cohort in which one can be an outlier.
 _FEWEST = 5
 # Modified z-score that marks an outlier (Iglewicz and Hoaglin 1993, section 3).
 _OUTLIER = 3.5
 _MOST_SEVERE = 10.0
-# Cohorts as alike as this (phantoms, say) would make outliers of nothing: 2 % of a volume.
+# Least spreads. In a very uniform cohort (of phantoms, for example) tiny differences would
+# otherwise be outliers; 0.02 is 2 % of a volume.
 _LEAST_LOG_VOLUME = 0.02
 _LEAST_ENTROPY = 0.005
 _FACES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
-    """A reason to look at a case.
-
-    Parameters
-    ----------
-    code : str
-        One of `CODES`.
-    sentence : str
-    severity : float
-        1 at the limit, at most 10.
-    label : int or None
-        None where it concerns the whole case.
-    """
-
-    code: str
-    sentence: str
-    severity: float
-    label: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.sentence}"
-
-
-@dataclass(frozen=True, slots=True)
 class CaseFlags:
-    """Flags of one case and its place in the queue, 1 first; None without flags."""
+    """The flags of a case, most severe first, and its rank: 1 is first, None is without flags."""
 
     flags: tuple[Flag, ...]
     rank: int | None
 
     def of_label(self, label: int) -> str:
-        """Return what concerns a label, or the whole case, as one cell of the report."""
+        """Return the flags of a label and of the whole case as one cell of the report."""
         return "; ".join(str(flag) for flag in self.flags if flag.label in (None, label))
 
 
@@ -78,20 +56,18 @@ def inspect_case(
     spec: ModelSpec | None = None,
     entropy: float | None = None,
 ) -> dict[str, Any]:
-    """Look at a case by itself; return what its JSON keeps under "qc".
+    """Check a single case; return the part "qc" of its record.
 
     Parameters
     ----------
     mask : Volume of integers
         The prediction.
-    labels : sequence of Label
     rows : sequence of LabelRow
-        What was measured of each label, in the same order.
+        The metrics of each label, in the order of `labels`.
     image : Volume, optional
-        The scan; compared with those of the training where there is a spec.
-    spec : ModelSpec, optional
+        The scan; with a spec it is compared with the training scans.
     entropy : float, optional
-        From `voxtile.inference.entropy`.
+        Mean entropy from `voxtile.inference.entropy`.
 
     Returns
     -------
@@ -110,34 +86,26 @@ def inspect_case(
         scan = describe_scan(image, spec.channels, spec.intensity)
         facts["scan"] = scan.dump()
         flags += [
-            Flag(strange.code, strange.sentence, min(strange.severity, _MOST_SEVERE))
-            for strange in compare_scan(scan, spec.training)
+            replace(flag, severity=min(flag.severity, _MOST_SEVERE))
+            for flag in compare_scan(scan, spec.training)
         ]
     return {**facts, "flags": [asdict(flag) for flag in flags]}
 
 
 def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
-    """Return the flags of each finished case of a run, and who is to be looked at first.
-
-    Parameters
-    ----------
-    reports : sequence of CaseReport
-
-    Returns
-    -------
-    dict of str to CaseFlags
-        By case id, in the order of the reports.
-    """
+    """Return the flags and the rank of each finished case of a run, by case id."""
     done = [report for report in reports if report.status == "done"]
-    flags: dict[str, list[Flag]] = {report.case_id: _own_flags(report) for report in done}
+    flags = {
+        report.case_id: [Flag(**flag) for flag in report.qc.get("flags", ())] for report in done
+    }
     if len(done) >= _FEWEST:
-        _drop_the_usual(flags)
-    found = list(_unsure(done))
+        flags = _without_usual(flags)
+    found = list(_high_entropies(done))
     for label in dict.fromkeys(row.label for report in done for row in report.labels):
         rows = {
             report.case_id: row for report in done for row in report.labels if row.label == label
         }
-        found += [*_odd_volumes(rows), *_many_components(rows)]
+        found += [*_unusual_volumes(rows), *_many_components(rows)]
     for case_id, flag in found:
         flags[case_id].append(flag)
     flagged = sorted(
@@ -160,7 +128,7 @@ def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
 def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
     """Return for each label which faces of the scan it touches.
 
-    An axis with a single plane has no inside, so its faces do not count.
+    The faces of an axis with a single plane are not counted.
     """
     array = canonical(mask).array
     touching: dict[str, set[int]] = {}
@@ -174,81 +142,55 @@ def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
     ]
 
 
-def _own_flags(report: CaseReport) -> list[Flag]:
-    """Return the flags that a case's JSON has."""
-    return [Flag(**flag) for flag in report.qc.get("flags", ())]
+def _without_usual(flags: Mapping[str, list[Flag]]) -> dict[str, list[Flag]]:
+    """Drop the flags that a label is empty or cut off, if most cases have them."""
+    counts = Counter(
+        (flag.code, flag.label)
+        for of_case in flags.values()
+        for flag in of_case
+        if flag.code in ("empty", "border")
+    )
+    usual = {flag for flag, count in counts.items() if 2 * count > len(flags)}
+    return {
+        case_id: [flag for flag in of_case if (flag.code, flag.label) not in usual]
+        for case_id, of_case in flags.items()
+    }
 
 
-def _drop_the_usual(flags: dict[str, list[Flag]]) -> None:
-    """Forget that a label is empty or cut where it is so in most cases: then it is no news."""
-    for code in ("empty", "border"):
-        labels = {flag.label for of_case in flags.values() for flag in of_case if flag.code == code}
-        for label in labels:
-            having = [
-                case_id
-                for case_id, of_case in flags.items()
-                if any(flag.code == code and flag.label == label for flag in of_case)
-            ]
-            if 2 * len(having) > len(flags):
-                for case_id in having:
-                    flags[case_id] = [
-                        flag
-                        for flag in flags[case_id]
-                        if not (flag.code == code and flag.label == label)
-                    ]
-
-
-def _unsure(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]:
-    """Yield the cases of which the network was much less sure than of the others."""
+def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]:
+    """Yield the cases for which the network was much less certain than for the others."""
     values = {
         report.case_id: float(report.qc["entropy"])
         for report in reports
         if report.qc.get("entropy") is not None
     }
-    if len(values) < _FEWEST:
-        return
-    middle, spread = _robust(values.values())
-    for case_id, value in values.items():
-        score = (value - middle) / max(spread, _LEAST_ENTROPY)
-        if score > _OUTLIER:
-            yield (
-                case_id,
-                Flag(
-                    "entropy",
-                    f"mean entropy {value:.3f}, the cohort's median is {middle:.3f} "
-                    f"(robust z {score:.1f}): tiles or views disagree, or the network is unsure",
-                    min(score / _OUTLIER, _MOST_SEVERE),
-                ),
+    for case_id, score, middle in _outliers(values, _LEAST_ENTROPY):
+        if score > 0:
+            sentence = (
+                f"mean entropy {values[case_id]:.3f}, the cohort's median is {middle:.3f} "
+                f"(robust z {score:.1f}): tiles or views disagree, or the network is unsure"
             )
+            yield case_id, Flag("entropy", sentence, min(score / _OUTLIER, _MOST_SEVERE))
 
 
-def _odd_volumes(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
-    """Yield the cases whose volume of one label is far from the cohort's.
+def _unusual_volumes(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
+    """Yield the cases whose volume of one label is far from that of the cohort.
 
     Logarithms are compared: half of the median is as far from it as double.
     """
     volumes = {case_id: row.volume_ml_pred for case_id, row in rows.items() if row.volume_ml_pred}
-    if len(volumes) < _FEWEST:
-        return
-    middle, spread = _robust(map(log, volumes.values()))
-    for case_id, volume in volumes.items():
-        score = (log(volume) - middle) / max(spread, _LEAST_LOG_VOLUME)
-        if abs(score) > _OUTLIER:
-            row = rows[case_id]
-            yield (
-                case_id,
-                Flag(
-                    "volume",
-                    f"{row.label_name} has {volume:.3g} ml, the cohort's median is "
-                    f"{exp(middle):.3g} ml (robust z {score:.1f})",
-                    min(abs(score) / _OUTLIER, _MOST_SEVERE),
-                    row.label,
-                ),
-            )
+    logarithms = {case_id: log(volume) for case_id, volume in volumes.items()}
+    for case_id, score, middle in _outliers(logarithms, _LEAST_LOG_VOLUME):
+        row = rows[case_id]
+        sentence = (
+            f"{row.label_name} has {volumes[case_id]:.3g} ml, the cohort's median is "
+            f"{exp(middle):.3g} ml (robust z {score:.1f})"
+        )
+        yield case_id, Flag("volume", sentence, min(abs(score) / _OUTLIER, _MOST_SEVERE), row.label)
 
 
 def _many_components(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
-    """Yield the cases in which a label falls into many more parts than in the cohort."""
+    """Yield the cases in which a label has many more components than in the cohort."""
     counts = {case_id: row.components_pred for case_id, row in rows.items() if row.components_pred}
     if len(counts) < _FEWEST:
         return
@@ -257,20 +199,27 @@ def _many_components(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]
     for case_id, count in counts.items():
         if count > limit:
             row = rows[case_id]
-            yield (
-                case_id,
-                Flag(
-                    "components",
-                    f"{row.label_name} has {count} separate parts, the cohort's median is "
-                    f"{middle:g}",
-                    min(count / limit, _MOST_SEVERE),
-                    row.label,
-                ),
+            sentence = (
+                f"{row.label_name} has {count} separate parts, the cohort's median is {middle:g}"
             )
+            yield case_id, Flag("components", sentence, min(count / limit, _MOST_SEVERE), row.label)
+
+
+def _outliers(
+    values: Mapping[str, float], least_spread: float
+) -> Iterator[tuple[str, float, float]]:
+    """Yield the id, the robust z and the cohort's median of each outlier."""
+    if len(values) < _FEWEST:
+        return
+    middle, spread = _robust(values.values())
+    for case_id, value in values.items():
+        score = (value - middle) / max(spread, least_spread)
+        if abs(score) > _OUTLIER:
+            yield case_id, score, middle
 
 
 def _robust(values: Iterable[float]) -> tuple[float, float]:
-    """Return the median, and the standard deviation as 1.4826 MAD gives it for normal values."""
+    """Return the median and the robust standard deviation, 1.4826 times the MAD."""
     known = list(values)
     middle = float(median(known))
     return middle, 1.4826 * float(median(abs(value - middle) for value in known))

@@ -1,14 +1,14 @@
-"""A report -> what a paper quotes of it: per label and metric, with intervals.
+"""Summarise a report by label and metric, with confidence intervals.
 
 report.csv -> summary.csv   every number, one row per label and metric
-           -> summary.json  the same, with how the intervals were made
+           -> summary.json  the same, and how the intervals were computed
            -> summary.md    a table for people
            -> summary.tex   a table for a paper (booktabs)
 """
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,9 @@ COLUMNS = (
     "by",
     "by_value",
 )
-# Those that hold text, which may look like a number: a case called 007.
+# Columns of text. Their cells may look like numbers: a case can have the id 007.
 TEXT_COLUMNS = ("label_name", "metric", "worst_case", "by", "by_value")
-# What `status` says of a row whose prediction, reference or both are empty.
+# Status of a row whose prediction, reference or both are empty.
 EMPTY = ("both_empty", "pred_empty", "ref_empty")
 
 
@@ -52,15 +52,15 @@ def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     table : DataFrame
         From `voxtile.report.tables.report_table`.
     by : sequence of str
-        Columns of the report, such as those of the manifest; after the rows
-        of the whole cohort come rows for each value of each column.
+        Columns of the report. After the rows of the whole cohort there are
+        rows for each value of each of these columns.
 
     Returns
     -------
     DataFrame
-        `COLUMNS`, see ``docs/metrics.md``. NaN (both masks empty, no
-        reference, failed) is left out of the statistics and seen as
-        ``n - n_used``.
+        `COLUMNS`, see ``docs/metrics.md``. Cases without a value (both masks
+        empty, no reference, failed) are left out of the statistics; there are
+        ``n - n_used`` of them.
 
     Raises
     ------
@@ -77,12 +77,12 @@ def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def check_by(by: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse to summarise by a column that is not there.
+    """Refuse to summarise by a column that a table does not have.
 
     Raises
     ------
     ValueError
-        With the columns that are.
+        With the columns that it has.
     """
     for column in by:
         if column not in set(columns):
@@ -91,12 +91,25 @@ def check_by(by: Sequence[str], columns: Sequence[str]) -> None:
             )
 
 
-def summary_json(summary: pd.DataFrame) -> str:
-    """Return a summary as JSON text, with how its intervals were made."""
-    rows = [
-        {name: _plain(value) for name, value in row.items()}
-        for row in summary.to_dict(orient="records")
+def units(cases: Iterable[str], groups: Iterable[Any]) -> list[str]:
+    """Return the unit that each case is drawn with: its group, or itself if it has none."""
+    # Prefixed, because a group may have the name of another case.
+    return [
+        f"case {case}" if pd.isna(group) or group == "" else f"group {group}"
+        for case, group in zip(cases, groups, strict=True)
     ]
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as JSON values."""
+    return [
+        {str(name): _plain(value) for name, value in row.items()}
+        for row in table.to_dict(orient="records")
+    ]
+
+
+def summary_json(summary: pd.DataFrame) -> str:
+    """Return a summary as JSON text, with how its intervals were computed."""
     content = {
         "format": "voxtile-summary",
         "format_version": 1,
@@ -108,7 +121,7 @@ def summary_json(summary: pd.DataFrame) -> str:
             "seed": SEED,
             "drawn": "groups of the manifest; a case without one is its own",
         },
-        "rows": rows,
+        "rows": records(summary),
     }
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -154,13 +167,7 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
     rows = []
     for (label, name), of_label in table.groupby(["label", "label_name"], sort=False):
         numbers = of_label[metrics].to_numpy(np.float64, na_value=np.nan)
-        groups = of_label["group"].where(of_label["group"].notna(), None)
-        units = [
-            # Two name spaces: a group may be called like another case.
-            f"case {case}" if group is None or group == "" else f"group {group}"
-            for case, group in zip(of_label["case_id"], groups, strict=True)
-        ]
-        intervals = mean_intervals(numbers, units)
+        intervals = mean_intervals(numbers, units(of_label["case_id"], of_label["group"]))
         for metric, column, (low, high) in zip(metrics, numbers.T, intervals, strict=True):
             used = column[~np.isnan(column)]
             worst = _worst(of_label, metric)
@@ -192,11 +199,11 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
 
 
 def _worst(of_label: pd.DataFrame, metric: str) -> Any:
-    """Return the row of the worst case; None where no value is better than another."""
+    """Return the row of the worst case; None if no value is better than another."""
     used = of_label[["case_id", metric]].dropna()
     if used.empty or better(metric) is None:
         return None
-    # Of equally bad cases the first by id, so that the order of rows does not matter.
+    # Of equal cases the first by id, so that the order of rows does not matter.
     rising = better(metric) == "higher"
     return used.sort_values([metric, "case_id"], ascending=[rising, True]).iloc[0]
 
@@ -221,27 +228,26 @@ def _cells(part: pd.DataFrame) -> list[list[str]]:
     """Return the cells of a table for people; metrics that no case has are left out."""
     rows = []
     for row in part[part["n_used"] > 0].to_dict(orient="records"):
-        show = _shown(decimals(row["metric"]))
+        places = decimals(row["metric"])
+        shown = {
+            name: "-" if math.isnan(row[name]) else f"{row[name]:.{places}f}"
+            for name in ("mean", "sd", "ci_low", "ci_high", "median", "q1", "q3")
+        }
         rows.append(
             [
                 str(row["label_name"]),
                 title(row["metric"]),
                 f"{row['n_used']} of {row['n']}",
-                f"{show(row['mean'])} ± {show(row['sd'])}",
-                f"{show(row['ci_low'])} to {show(row['ci_high'])}",
-                f"{show(row['median'])} [{show(row['q1'])}, {show(row['q3'])}]",
+                f"{shown['mean']} ± {shown['sd']}",
+                f"{shown['ci_low']} to {shown['ci_high']}",
+                f"{shown['median']} [{shown['q1']}, {shown['q3']}]",
             ]
         )
     return rows
 
 
-def _shown(places: int) -> Callable[[float], str]:
-    """Return how numbers of a metric are written; a dash where there is none."""
-    return lambda value: "-" if math.isnan(value) else f"{value:.{places}f}"
-
-
 def _note(summary: pd.DataFrame) -> str:
-    """Return what a reader must know of the numbers."""
+    """Return the note below a table, which explains its numbers."""
     whole = summary[summary["by"] == ""]
     failed = int(whole["n_failed"].max()) if len(whole) else 0
     return (
@@ -253,12 +259,12 @@ def _note(summary: pd.DataFrame) -> str:
 
 
 def _markdown(text: str) -> str:
-    """Escape what would end a cell."""
+    """Escape characters that would end a cell."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
 
 
 def _latex(text: str) -> str:
-    """Escape what TeX would interpret."""
+    """Escape characters that TeX would interpret."""
     table = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -270,7 +276,7 @@ def _latex(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell as JSON has it."""
+    """Return a cell as a JSON value."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return value.item() if isinstance(value, np.generic) else value

@@ -1,7 +1,7 @@
-"""From case reports to CSV: one row per case and label.
+"""Turn the records of cases into CSV tables: one row per case and label.
 
-The JSON of each case is the truth; the tables are derived from them and can be
-made again at any time.
+The record of each case (JSON) is the original; the tables are derived from the
+records and can be made again at any time.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
 
 
 def _rows(report: CaseReport, flags: CaseFlags | None) -> list[dict[str, Any]]:
-    """Return the rows of a case; flags come from its run."""
+    """Return the rows of a case, with its flags."""
     common = {
         "seconds": round(report.seconds, 3),
         "reason": "" if report.reason is None else str(report.reason),
@@ -59,10 +59,8 @@ def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = 
 
     Parameters
     ----------
-    out : Path
-    reports : sequence of CaseReport
     by : sequence of str
-        Columns of the report to summarise by, beside the whole cohort.
+        Columns of the report to summarise by, in addition to the whole cohort.
     """
     table = report_table(reports)
     write_text(out / "report.csv", csv_text(table))
@@ -75,7 +73,7 @@ def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = 
 
 
 def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport]) -> None:
-    """Refuse to summarise by what is no column of the manifest, before anything runs.
+    """Refuse to summarise by a column that the manifest lacks, before anything runs.
 
     Raises
     ------
@@ -92,23 +90,23 @@ def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Return a table as CSV that a spreadsheet opens without running anything.
+    """Return a table as CSV that a spreadsheet can open without running a formula.
 
     A text cell that begins like a formula gets an apostrophe in front, as
-    spreadsheets themselves do.
+    spreadsheets do themselves.
     """
     safe = table.copy()
-    safe.columns = pd.Index([_defused(name) for name in safe.columns])
+    safe.columns = pd.Index([_escaped(name) for name in safe.columns])
     for position, kind in enumerate(safe.dtypes):
         if not pd.api.types.is_numeric_dtype(kind):
             column = safe.columns[position]
-            safe[column] = safe[column].map(_defused)
+            safe[column] = safe[column].map(_escaped)
     text: str = safe.to_csv(index=False, lineterminator="\n")
     return text
 
 
-def _defused(cell: Any) -> Any:
-    """Return a cell that is no formula; plain numbers such as -5 stay."""
+def _escaped(cell: Any) -> Any:
+    """Return a cell that is not a formula; numbers such as -5 are not changed."""
     if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
         return cell
     try:

@@ -138,7 +138,7 @@ def test_reports_are_made_again_and_runs_compared(cohort: Path) -> None:
     assert code == 0, said
     code, said = invoke("compare", one, two, "--out", cohort / "both")
     assert code == 4
-    assert "label 1 is 'ball' in one but 'label 1' in two; give the same names, as" in said
+    assert "label 1 is called 'ball' in one but 'label 1' in two; give it the same name" in said
     masks = (*masks, "--labels", cohort / "model/spec.json")
     assert invoke("evaluate", cohort / "scanned.csv", *masks, *words)[0] == 0
     assert not (one / "qc").exists()
