@@ -1,12 +1,12 @@
-r"""The page for people: `report.html`, one file to open in a browser.
+r"""Write the page for people: `report.html`, one file to open in a browser.
 
     cases/*.json, run.json, summary.csv -> cohort  \
     manifest: image, mask, reference -> pictures    -> page -> report.html
                                         sections   /          report_files/
 
-The page needs no server and no network: its own styles and scripts are inside
-it, and what is large (the viewer, the pictures of a case) lies beside it as
-scripts that are loaded when somebody looks.
+The page needs no server and no network. Its styles and scripts are part of it;
+the viewer and the pictures of cases, which are large, are in files beside it,
+which are loaded when a case is opened.
 """
 
 from .writing import PageFacts, parse_cases, write_page

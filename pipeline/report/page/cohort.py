@@ -1,4 +1,4 @@
-"""A run as the values its page shows: cases worst first, columns, labels, summary, facts.
+"""Collect the values that the page of a run shows: cases, columns, labels, summary, facts.
 
 The columns and their titles are those of `voxtile.scoring.columns`.
 """
@@ -21,30 +21,30 @@ from voxtile.scoring.columns import Column, column_named
 
 # Columns that identify a row of the report.
 _ROW = ("case_id", "label", "label_name", "status")
-# Shown in words, with their reasons, rather than as columns.
+# Columns whose content the page shows as sentences.
 _IN_WORDS = ("reason", "warnings", "qc_flags")
 
 
 def worst_first(reports: Iterable[CaseReport], table: pd.DataFrame) -> list[CaseReport]:
-    """Return the reports as a person should look at them.
+    """Sort reports in the order in which a person should look at them.
 
-    Failed cases first; then by the lowest Dice of any label; then cases
-    without a score, flagged ones by their rank. Of equals the first by id.
+    Failed cases come first; then cases by the lowest Dice of any label; then
+    cases without a score, by the rank of their flags. Equal cases are sorted
+    by id.
     """
     by_case = table.groupby("case_id", sort=False)
     lowest = by_case["dice"].min().to_dict()
     ranks = by_case["qc_rank"].min().to_dict()
 
-    def place(report: CaseReport) -> tuple[bool, float, float, str]:
-        rank = ranks.get(report.case_id)
+    def order(report: CaseReport) -> tuple[bool, float, float, str]:
         return (
             report.status != "failed",
             _or_infinite(lowest.get(report.case_id)),
-            _or_infinite(rank),
+            _or_infinite(ranks.get(report.case_id)),
             report.case_id,
         )
 
-    return sorted(reports, key=place)
+    return sorted(reports, key=order)
 
 
 def cohort_data(
@@ -53,20 +53,19 @@ def cohort_data(
     labels: Sequence[Label],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what a page shows of a run, as JSON values.
+    """Return the values that the page of a run shows, as JSON values.
 
     Parameters
     ----------
     out : Path
-        The run folder, for its ``summary.csv`` and ``qc/``.
-    reports : sequence of CaseReport
+        The run folder, for its ``summary.csv``.
     labels : sequence of Label
-        Those of the report, in order, with their colours.
+        Labels of the report, in order, with their colours.
     facts : mapping
         Content of ``run.json``.
     """
     table = report_table(reports)
-    # A column in which no case has a value says nothing.
+    # Columns in which no case has a value are left out.
     shown = [
         column
         for column in map(column_named, table.columns)
@@ -107,7 +106,7 @@ def cohort_data(
 
 
 def _engine(facts: Mapping[str, Any]) -> str:
-    """Return what ran the networks, such as "openvino 2026.1.0 float32 on cpu"."""
+    """Return the engine of a run in words, such as "openvino 2026.1.0 float32 on cpu"."""
     name = str(facts.get("engine", ""))
     package = {"onnx": "onnxruntime"}.get(name, name)
     words = [name, facts.get(package), facts.get("precision"), "on", facts.get("device")]
@@ -121,7 +120,7 @@ def _case(
     of_case: Sequence[Column],
     of_label: Sequence[Column],
 ) -> dict[str, Any]:
-    """Return one case; values stand in the order of the columns. Without labels it has no row."""
+    """Return one case, its values in the order of the columns; without labels it has no row."""
     by_label = {int(row["label"]): row for row in rows}
     return {
         "id": report.case_id,
@@ -157,7 +156,7 @@ def _flags(found: CaseFlags | None, labels: Sequence[Label]) -> list[list[str]]:
 
 
 def _column_facts(column: Column) -> dict[str, Any]:
-    """Return what the page must know of a column."""
+    """Return the facts about a column that the page needs."""
     return {
         "key": column.name,
         "title": column.heading[:1].upper() + column.heading[1:],
@@ -173,12 +172,12 @@ def _pair(notice: Any) -> list[str]:
 
 
 def _has_values(values: "pd.Series[Any]") -> bool:
-    """Whether any cell says something."""
+    """Whether any cell has a value."""
     return bool((values.notna() & (values.astype(str) != "")).any())
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """Return ``summary.csv`` as its header and its rows, cells of columns of numbers as numbers."""
+    """Return header and rows of ``summary.csv``; cells are numbers except in text columns."""
     if not path.is_file():
         return {"header": [], "rows": []}
     rows = list(csv.reader(StringIO(path.read_text("utf-8"), newline="")))
@@ -195,7 +194,7 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def _number_or_text(cell: str) -> float | str | None:
-    """Return a CSV cell as what it is; an empty one as None."""
+    """Return a CSV cell as a number if it is one; an empty cell as None."""
     if not cell:
         return None
     try:
@@ -206,7 +205,7 @@ def _number_or_text(cell: str) -> float | str | None:
 
 
 def _json(value: Any) -> Any:
-    """Return a cell of a table as a JSON value, numbers with six digits."""
+    """Return a cell of a table as a JSON value; numbers have six digits."""
     if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if isinstance(value, str):
@@ -216,5 +215,5 @@ def _json(value: Any) -> Any:
 
 
 def _or_infinite(value: Any) -> float:
-    """Return a number to sort by; what is missing comes last."""
+    """Return a number to sort by; missing values come last."""
     return math.inf if value is None or pd.isna(value) else float(value)

@@ -1,17 +1,14 @@
-"""Runs side by side as one page: what changed, how sure that is, and in which cases most.
+"""Show a comparison of runs as one page: differences, intervals, and the most changed cases.
 
-A plain page without scripts: everything is in the HTML, the intervals as SVG.
+The page has no scripts: everything is in the HTML, the intervals as SVG.
 
     metric, label     A      B    difference                         wins  p (Holm)
     Dice   organ    0.90   0.92       |---o---|                       31    0.002
                                   worse <- 0 -> better
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from math import isfinite
 from pathlib import Path
 from string import Template
@@ -21,8 +18,10 @@ from voxtile.machine.files import write_text
 from voxtile.report.comparison import Comparison, most_changed
 from voxtile.scoring.columns import better, title
 
+from .page import resource, source_hash
+
 _MOST_CASES = 15
-# Size of an interval's drawing, in CSS pixels.
+# Size of the drawing of an interval, in CSS pixels.
 _WIDTH, _HEIGHT = 220, 22
 
 
@@ -32,7 +31,7 @@ def write_comparison_page(out: Path, comparison: Comparison) -> Path:
     Raises
     ------
     EnvironmentFault
-        If the disk refuses.
+        If the file cannot be written.
     """
     path = out / "comparison.html"
     write_text(path, comparison_page(comparison))
@@ -43,30 +42,29 @@ def comparison_page(comparison: Comparison) -> str:
     """Return the page as text; every name in it is escaped."""
     rows = comparison.summary.to_dict("records")
     sections = [
-        _section(comparison, run, metric, [row for row in rows if _is(row, run, metric)])
+        _section(
+            comparison,
+            run,
+            metric,
+            [row for row in rows if (row["run_b"], row["metric"]) == (run, metric)],
+        )
         for run in comparison.runs[1:]
         for metric in dict.fromkeys(row["metric"] for row in rows if row["run_b"] == run)
     ]
-    style = _resource("style.css")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style = resource("style.css")
     names = " against ".join((", ".join(comparison.runs[1:]), comparison.runs[0]))
-    return Template(_resource("comparison.html")).substitute(
-        policy=escape(f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'"),
+    return Template(resource("comparison.html")).substitute(
+        policy=escape(f"default-src 'none'; style-src {source_hash(style)}; base-uri 'none'"),
         title=escape(names),
         style=style,
         sections="\n".join(sections),
     )
 
 
-def _is(row: Mapping[str, Any], run: str, metric: str) -> bool:
-    """Whether a row belongs to a section."""
-    return bool(row["run_b"] == run and row["metric"] == metric)
-
-
 def _section(
     comparison: Comparison, run: str, metric: str, rows: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Return the part of the page about one run and one metric."""
+    """Return the section of one run and one metric."""
     reach = max((abs(row[name]) for row in rows for name in _SPAN if _known(row[name])), default=0)
     body = "\n".join(_summary_row(row, metric, reach) for row in rows)
     of_run = Comparison(
@@ -76,7 +74,7 @@ def _section(
     )
     changed = "\n".join(_case_row(row) for row in most_changed(of_run, metric, _MOST_CASES))
     heading = escape(f"{title(metric)}: {run} (B) against {comparison.runs[0]} (A)")
-    direction = "more is better" if better(metric) == "higher" else "less is better"
+    direction = f"{better(metric)} is better"
     cases = (
         f'<h3>Cases that changed most</h3><div class="scroll"><table><thead><tr><th scope="col">'
         'Case</th><th scope="col">Label</th><th scope="col">A</th><th scope="col">B</th>'
@@ -132,7 +130,7 @@ def _case_row(row: Mapping[str, Any]) -> str:
 
 
 def _interval(row: Mapping[str, Any], reach: float) -> str:
-    """Return a drawing of the mean difference and its interval about 0."""
+    """Return a drawing of the mean difference and its interval around 0."""
     low, middle, high = row["ci_low"], row["mean_difference"], row["ci_high"]
     if not (_known(middle) and reach > 0):
         return ""
@@ -160,7 +158,7 @@ def _cell(value: Any, digits: int = 4, *, signed: bool = False) -> str:
 
 
 def _number(value: Any, digits: int = 4, *, signed: bool = False) -> str:
-    """Return a number for people; a dash where there is none."""
+    """Return a number for people; a dash if it is missing."""
     if not _known(value):
         return "-"
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
@@ -176,8 +174,3 @@ def _p(value: Any) -> str:
 def _known(value: Any) -> bool:
     """Whether a value is a finite number."""
     return isinstance(value, int | float) and isfinite(value)
-
-
-def _resource(name: str) -> str:
-    """Return a text file of this package."""
-    return files(__package__).joinpath(name).read_bytes().decode()

@@ -1,10 +1,10 @@
-"""Put the page together: template, styles, scripts and data, under a strict policy.
+"""Build the page from template, styles, scripts and data, under a strict policy.
 
-Nothing may run but what was put here: the content-security policy names the
-SHA-256 of each script and of the style sheet. ``strict-dynamic`` lets these
-scripts load the side files, which works where there is no host to name, in a
-page opened from a disk (CSP Level 3, section 8.2). No eval, no network, no
-form: NiiVue needs none of them for what it is given here.
+Only our own scripts may run: the content-security policy names the SHA-256 of
+each script and of the style sheet. ``strict-dynamic`` lets these scripts load
+the side files, also in a page opened from a disk, which has no host to name
+(CSP Level 3, section 8.2). There is no eval, no network and no form: NiiVue
+needs none of them here.
 """
 
 import base64
@@ -16,7 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-# In the order they must run: each uses what stands before it.
+# In the order in which they must run: each uses those before it.
 SCRIPTS = (
     "dom.js",
     "data.js",
@@ -39,30 +39,31 @@ def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None
     Parameters
     ----------
     data : mapping
-        From `cohort_data`, with what is known of pictures.
+        From `cohort_data`, with the facts about pictures added.
     inlined : mapping of str to str, optional
-        Content that would lie in side files, by the id under which the
-        scripts look for it: JSON text for pictures, base64 for the viewer.
+        Contents of side files that become part of the page, by the id under
+        which the scripts find them: JSON text for pictures, base64 for the
+        viewer.
     """
-    scripts = [_resource(name) for name in SCRIPTS]
-    style = _resource("style.css")
-    allowed = [_hash(text) for text in scripts]
+    scripts = [resource(name) for name in SCRIPTS]
+    style = resource("style.css")
+    allowed = [source_hash(text) for text in scripts]
     blocks = [_data_block("report-data", json_text(data))]
     if inlined:
-        allowed.append(_hash(viewer_script()))
+        allowed.append(source_hash(viewer_script()))
         blocks += [_data_block(name, content) for name, content in inlined.items()]
     policy = "; ".join(
         (
             "default-src 'none'",
             f"script-src {' '.join(allowed)} 'strict-dynamic'",
-            f"style-src {_hash(style)}",
+            f"style-src {source_hash(style)}",
             "img-src data: blob: 'self' file:",
             "base-uri 'none'",
             "form-action 'none'",
         )
     )
     run = data["run"]
-    return Template(_resource("page.html")).substitute(
+    return Template(resource("page.html")).substitute(
         policy=escape(policy),
         title=escape(f"{run['name']} - voxtile report"),
         style=style,
@@ -73,25 +74,25 @@ def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None
 
 def viewer_script() -> str:
     """Return NiiVue, byte for byte as it was published."""
-    return files(__package__).joinpath("vendor", VIEWER).read_bytes().decode()
+    return resource(f"vendor/{VIEWER}")
 
 
 def json_text(value: Any) -> str:
-    """Return JSON that can stand inside a script element: no ``<`` ends it early."""
+    """Return JSON that can be inside a script element: no ``<`` can end the element."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _data_block(name: str, content: str) -> str:
-    """Return a script element that is never run, for scripts to read."""
+    """Return a script element that holds data, which is read but never run."""
     return f'<script type="application/json" id="{escape(name, quote=True)}">{content}</script>'
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
     """Return a text file of this package."""
     return files(__package__).joinpath(name).read_bytes().decode()
 
 
-def _hash(text: str) -> str:
+def source_hash(text: str) -> str:
     """Return the CSP source of an inline element (CSP Level 3, section 2.3.1)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,7 +1,7 @@
-"""A case made small enough to look at in a browser: its image, its mask, its reference.
+"""Make a case small enough for a browser: its image, its mask and its reference.
 
-Only for looking: intensities are windowed to 8 bits, and a large scan is
-cropped to its masks and thinned. Nothing is measured on a picture.
+Pictures are only for people: intensities are windowed to 8 bits, and a large
+scan is cropped to its masks and reduced. Nothing is measured on a picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from voxtile.volume import Shape3D, Volume, canonical
 
 # Voxels of one volume of a picture; 3 million are about 3 MB of script.
 MOST_VOXELS = 3_000_000
-# What is kept around the masks where a scan must be cropped, and where the window is measured.
+# Margin around the masks, for cropping and for measuring the window.
 _MARGIN_MM = 25.0
 _WINDOW_PERCENTILES = (0.5, 99.5)
 _SAMPLES = 500_000
@@ -31,7 +31,7 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A case to look at, on one grid stored closest to RAS.
+    """A case to look at, on one grid that is stored in the order closest to RAS.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class Picture:
         Position of each voxel's label in the list of labels, from 1; 0 is
         background.
     reference : Volume of uint8 or uint16, or None
-        Likewise.
+        Positions, as in `prediction`.
     window : (float, float)
         Intensities that became 0 and 255.
     notes : tuple of str
-        How it differs from the scan, for people.
+        How the picture differs from the scan, for people.
     """
 
     image: Volume
@@ -65,29 +65,26 @@ def read_picture(
     channels: Sequence[str] = (),
     most_voxels: int = MOST_VOXELS,
 ) -> Picture:
-    """Read a case's first channel, mask and reference, and make them small.
+    """Read the first channel, the mask and the reference of a case, and make them small.
 
     Parameters
     ----------
-    case : Case
     mask : Path
-        The prediction, on the scan's grid in any storage order.
-    labels : sequence of Label
+        The prediction, on the grid of the scan in any storage order.
     policy : ReadPolicy, optional
-        What the run was told of scans that leave a choice; what the case's
-        row says goes before.
+        How the run read scans; the row of the case comes first.
     label_map : mapping of int to int, optional
         Reference values that the run renamed.
     channels : sequence of str, optional
-        Those of the model, whose first one is shown; the manifest's unless
-        given.
+        Channels of the model, of which the first is shown; by default those
+        of the manifest.
     most_voxels : int
-        What each volume may hold.
+        Largest number of voxels of each volume.
 
     Raises
     ------
     CaseError
-        If the image or the mask cannot be read, or they lie on two grids. A
+        If the image or the mask cannot be read, or their grids differ. A
         reference that cannot be shown is only noted.
     """
     notes = []
@@ -98,7 +95,7 @@ def read_picture(
     scan = read_scan(path, policy_of(case, policy or ReadPolicy())).volume
     image = canonical(scan)
     if not mask.exists():
-        raise CaseError("no_mask", f"there is no mask {mask.name}; run the case again")
+        raise CaseError("no_mask", f"the mask {mask.name} is missing; run the case again")
     prediction = _label_positions(mask, image, "prediction", labels, {})
     reference = None
     if case.label is not None:
@@ -125,14 +122,12 @@ def make_picture(
 
     Parameters
     ----------
-    image : Volume of int or float
-    prediction : Volume of uint8 or uint16
-    reference : Volume of uint8 or uint16, or None
     notes : sequence of str
-        What is to be said already.
+        Notes to begin with.
     most_voxels : int
-        What each volume may hold: above it the scan is cropped to its masks
-        and a margin, and if that is not enough, blocks of voxels become one.
+        Largest number of voxels of each volume. A larger scan is cropped to
+        its masks and a margin, and if that is not enough, blocks of voxels
+        become one voxel.
     """
     notes = list(notes)
     masks = [prediction, *([] if reference is None else [reference])]
@@ -144,11 +139,11 @@ def make_picture(
         notes.append(f"cropped to {_MARGIN_MM:g} mm around the masks")
     steps = _steps(image, most_voxels)
     if steps != (1, 1, 1):
-        notes.append(f"blocks of {steps[0]} x {steps[1]} x {steps[2]} voxels shown as one")
+        notes.append(f"blocks of {steps[0]} x {steps[1]} x {steps[2]} voxels are shown as one")
     return Picture(
-        image=_thinned(image.with_array(_windowed(image.array, low, high)), steps),
-        prediction=_thinned(masks[0], steps),
-        reference=_thinned(masks[1], steps) if len(masks) > 1 else None,
+        image=_reduced(image.with_array(_windowed(image.array, low, high)), steps),
+        prediction=_reduced(masks[0], steps),
+        reference=_reduced(masks[1], steps) if len(masks) > 1 else None,
         window=(low, high),
         notes=tuple(notes),
     )
@@ -157,7 +152,7 @@ def make_picture(
 def _label_positions(
     path: Path, image: Volume, what: str, labels: Sequence[Label], renamed: Mapping[int, int]
 ) -> Volume:
-    """Read a mask onto the grid of the image, its values replaced by positions of labels."""
+    """Read a mask onto the grid of the image, and replace its values by positions of labels."""
     placed, _ = on_grid_of(read_label_map(path, what).volume, image, what)
     values, _ = integral(placed.array, what)
     return _positions(image.with_array(values), labels, renamed)
@@ -166,9 +161,9 @@ def _label_positions(
 def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]) -> Volume:
     """Return a label map whose values are positions of labels."""
     values = mask.array
-    positions = np.zeros(values.shape, np.uint8 if len(labels) <= 255 else np.uint16)
+    positions = np.zeros(values.shape, np.min_scalar_type(len(labels)))
     for position, label in enumerate(labels, start=1):
-        # A region's own value alone: the masks are label maps, and its other values are labels too.
+        # Only the own value of a region: masks are label maps, and its other values are labels too.
         own = [] if label.value in renamed else [label.value]
         for value in (*own, *(old for old, new in renamed.items() if new == label.value)):
             positions[values == value] = position
@@ -176,7 +171,7 @@ def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]
 
 
 def _box_around(masks: Sequence[Volume]) -> Box:
-    """Return the box of all labelled voxels with a margin; everything where there are none."""
+    """Return the box of all labelled voxels with a margin; the whole volume without any."""
     shape = masks[0].shape
     labelled = np.logical_or.reduce([mask.array > 0 for mask in masks])
     if not labelled.any():
@@ -191,14 +186,14 @@ def _box_around(masks: Sequence[Volume]) -> Box:
 
 
 def _window(array: np.ndarray) -> tuple[float, float]:
-    """Return the percentiles that bound what is shown, from at most half a million voxels."""
+    """Return the intensities to show as black and white, from at most half a million voxels."""
     step = max(1, int(np.ceil((array.size / _SAMPLES) ** (1 / 3))))
     low, high = np.percentile(array[::step, ::step, ::step], _WINDOW_PERCENTILES).tolist()
     return low, high if high > low else low + 1
 
 
 def _windowed(array: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return intensities as 8 bits, slice by slice."""
+    """Return intensities as 8 bits, computed slice by slice."""
     shown = np.empty(array.shape, np.uint8)
     for k in range(array.shape[2]):
         scaled = (array[:, :, k].astype(np.float32) - low) * (255 / (high - low))
@@ -207,14 +202,14 @@ def _windowed(array: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _cropped(volume: Volume, box: Box) -> Volume:
-    """Return a box of a volume, in its place in the world."""
+    """Return a box of a volume, at its position in the world."""
     affine = volume.affine.copy()
     affine[:3, 3] += volume.affine[:3, :3] @ [part.start for part in box]
     return replace(volume, array=volume.array[box], affine=affine)
 
 
 def _steps(volume: Volume, most_voxels: int) -> Shape3D:
-    """Return how many voxels become one along each axis: the finest axes are thinned first."""
+    """Return how many voxels become one along each axis: the finest axes are reduced first."""
     steps = [1, 1, 1]
     while np.prod([size // step for size, step in zip(volume.shape, steps, strict=True)]) > (
         most_voxels
@@ -222,24 +217,24 @@ def _steps(volume: Volume, most_voxels: int) -> Shape3D:
         spacing = [
             spacing_mm * step for spacing_mm, step in zip(volume.spacing_mm, steps, strict=True)
         ]
-        # An axis of one voxel cannot be thinned further.
+        # An axis of one voxel cannot be reduced further.
         able = [axis for axis in range(3) if volume.shape[axis] // (steps[axis] + 1) > 0]
         steps[min(able, key=spacing.__getitem__)] += 1
     return steps[0], steps[1], steps[2]
 
 
-def _thinned(volume: Volume, steps: Shape3D) -> Volume:
+def _reduced(volume: Volume, steps: Shape3D) -> Volume:
     """Return a volume whose voxels are medians of blocks; incomplete blocks at the end are cut.
 
-    The median (lower middle) of a block is always a value that is in it, and
-    the majority where there is one, so labels stay labels.
+    The (lower) median of a block is always one of its values, and the majority
+    if there is one, so labels stay labels.
     """
     if steps == (1, 1, 1):
         return volume
     whole = [size // step for size, step in zip(volume.shape, steps, strict=True)]
-    kept = volume.array[tuple(slice(n * step) for n, step in zip(whole, steps, strict=True))]
+    cut = volume.array[tuple(slice(n * step) for n, step in zip(whole, steps, strict=True))]
     (i, j, k), (a, b, c) = whole, steps
-    blocks = kept.reshape(i, a, j, b, k, c).transpose(0, 2, 4, 1, 3, 5).reshape(i, j, k, a * b * c)
+    blocks = cut.reshape(i, a, j, b, k, c).transpose(0, 2, 4, 1, 3, 5).reshape(i, j, k, a * b * c)
     middle = (a * b * c - 1) // 2
     affine = volume.affine @ np.diag([*steps, 1])
     affine[:3, 3] += volume.affine[:3, :3] @ [(step - 1) / 2 for step in steps]

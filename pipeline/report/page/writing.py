@@ -1,4 +1,4 @@
-"""Write `report.html` and what lies beside it, from a run folder and its manifest.
+"""Write `report.html` and its side files, from a run folder and its manifest.
 
     report.html
     report_files/
@@ -6,8 +6,8 @@
       sections/<case_id>.js    three sections of a case
       volumes/<case_id>.js     its image, mask and reference, made small
 
-The side files are scripts, because a page opened from a disk may load
-scripts but not data. They hold patient images.
+The side files are scripts, because a page opened from a disk may load scripts
+but not data. They hold patient images.
 """
 
 import base64
@@ -38,8 +38,8 @@ from .pictures import Picture, read_picture
 from .sections import make_sections
 
 FOLDER = "report_files"
-# Of the side files; part of their stamp. Before 2 they may show a volume or series of the scan
-# that the case's row did not name.
+# Version of the side files, which is part of their stamp. Before version 2 they could show another
+# volume or series of the scan than the row of the case names.
 _FORMAT = "2"
 _KINDS = ("sections", "volumes")
 _STAMP = "// voxtile "
@@ -47,16 +47,14 @@ _STAMP = "// voxtile "
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """What came of writing a page.
+    """A page that was written.
 
     Parameters
     ----------
-    path : Path
-        The page.
     pictured : tuple of str
-        Ids of the cases that can be looked at.
+        Ids of the cases that have pictures.
     problems : tuple of (case_id, sentence)
-        Cases that were to have pictures and could not.
+        Cases whose pictures could not be made, and why.
     """
 
     path: Path
@@ -70,7 +68,7 @@ def parse_cases(text: str) -> int | None:
     Raises
     ------
     ValueError
-        If it is none of these.
+        If it is something else.
 
     Examples
     --------
@@ -83,7 +81,7 @@ def parse_cases(text: str) -> int | None:
         return 0
     word, _, number = text.partition(":")
     if word != "worst" or not number.isascii() or not number.isdigit():
-        raise ValueError(f"--cases {text!r} must be worst:N, such as worst:20, or all, or none")
+        raise ValueError(f"--cases {text!r} must be worst:N (such as worst:20), all or none")
     return int(number)
 
 
@@ -103,29 +101,27 @@ def write_page(
     ----------
     out : str or Path
         The run folder, with ``run.json``.
-    reports : sequence of CaseReport
     manifest : str or Path, optional
-        Where the scans are. Without it the pictures that lie there already
-        are kept, and none are made.
+        Manifest with the paths of the scans. Without it no new pictures are
+        made; existing ones are retained.
     root : str or Path, optional
-        Where the manifest's relative paths begin.
+        Folder that relative paths of the manifest start from.
     predictions : str or Path, optional
-        Folder of masks; the run's own unless given.
+        Folder of masks; by default that of the run.
     cases : str, default "worst:20"
-        Which cases get pictures: ``worst:N``, ``all`` or ``none``. Sound
-        pictures of other cases are kept, except with ``none``, which removes
-        all.
+        Which cases get pictures: ``worst:N``, ``all`` or ``none``. Valid
+        pictures of other cases are retained; ``none`` removes all.
     single_file : bool, default False
-        Whether everything goes into the page itself.
+        Whether viewer and pictures become part of the page itself.
 
     Raises
     ------
     ManifestError
-        If the manifest has problems, or the folder is no run folder.
+        If the manifest has problems, or the folder is not a run folder.
     ValueError
-        If `cases` is none of its words.
+        If `cases` is invalid.
     EnvironmentFault
-        If the disk refuses.
+        If a file cannot be written.
     """
     out = Path(out)
     most = parse_cases(cases)
@@ -142,13 +138,7 @@ def write_page(
         for report in worst_first(reports, report_table(reports))
         if report.status != "failed"
     ]
-    problems = {}
-    for report in ordered[:most]:
-        if report.case_id in found:
-            try:
-                album.add(report)
-            except CaseError as error:
-                problems[report.case_id] = error.sentence
+    problems = album.add_all(ordered[:most])
     pictured = [report.case_id for report in ordered if album.has(report.case_id)]
 
     data = cohort_data(out, reports, labels, facts)
@@ -168,9 +158,9 @@ def write_page(
 
 @dataclass(frozen=True, slots=True)
 class _Album:
-    """The side files of a page: pictures of cases, each with a stamp of what it was made from.
+    """The side files of a page: pictures of cases, each with a hash of its sources.
 
-    `cases` are those that a manifest tells of.
+    `cases` are those of the manifest.
     """
 
     folder: Path
@@ -179,17 +169,20 @@ class _Album:
     facts: Mapping[str, Any]
     cases: Mapping[str, Case]
 
-    def add(self, report: CaseReport) -> None:
-        """Make the pictures of a case of the manifest, unless there are some.
+    def add_all(self, reports: Iterable[CaseReport]) -> dict[str, str]:
+        """Make the missing pictures of cases of the manifest; return the problems by case id."""
+        problems = {}
+        for report in reports:
+            if report.case_id in self.cases:
+                try:
+                    self._add(report)
+                except CaseError as error:
+                    problems[report.case_id] = error.sentence
+        return problems
 
-        Those that are stale have been removed.
-
-        Raises
-        ------
-        CaseError
-            If its volumes cannot be shown.
-        """
-        # Without a fingerprint nobody knows whether the masks are the same.
+    def _add(self, report: CaseReport) -> None:
+        """Make the pictures of a case of the manifest if they are missing."""
+        # Without a fingerprint it is unknown whether the masks are the same.
         if report.fingerprint and self.has(report.case_id):
             return
         mask = _mask_path(self.masks, report.case_id)
@@ -200,8 +193,8 @@ class _Album:
                 f"{mask.name} is not the mask that was scored; run or evaluate the case again",
             )
         settings = self.facts.get("settings", {})
-        # Another version may have known other choices.
-        told = {
+        # Another version may have had other options.
+        options = {
             name: choice
             for name, choice in settings.get("policy", {}).items()
             if name in ReadPolicy.__dataclass_fields__
@@ -210,7 +203,7 @@ class _Album:
             self.cases[report.case_id],
             mask,
             self.labels,
-            policy=ReadPolicy(**told),
+            policy=ReadPolicy(**options),
             label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
             channels=self._channels,
         )
@@ -219,21 +212,21 @@ class _Album:
         self._write("volumes", report.case_id, stamp, _volumes(picture))
 
     def has(self, case_id: str) -> bool:
-        """Whether a case can be looked at."""
+        """Whether a case has pictures."""
         return all(self._path(kind, case_id).is_file() for kind in _KINDS)
 
     def remove_stale(self, reports: Iterable[CaseReport]) -> None:
-        """Remove pictures of cases that are gone, or that were made from something else."""
+        """Remove pictures whose case is gone or whose sources have changed."""
         stamps = {
             report.case_id: self._stamp(report) for report in reports if report.status != "failed"
         }
         for case_id in {path.stem for path in self.folder.glob("*/*.js")}:
-            if not self._is_sound(case_id, stamps.get(case_id)):
+            if not self._is_valid(case_id, stamps.get(case_id)):
                 for kind in _KINDS:
                     self._path(kind, case_id).unlink(missing_ok=True)
 
-    def _is_sound(self, case_id: str, stamp: str | None) -> bool:
-        """Whether both pictures of a case are there, of what there is now as far as is known."""
+    def _is_valid(self, case_id: str, stamp: str | None) -> bool:
+        """Whether both pictures of a case exist and, as far as is known, have current sources."""
         if stamp is None or not self.has(case_id):
             return False
         made_from = {self._made_from(kind, case_id) for kind in _KINDS}
@@ -243,26 +236,26 @@ class _Album:
         return not inputs or {part for _, part in made_from} == {inputs}
 
     def inlined(self, case_ids: Iterable[str]) -> dict[str, str]:
-        """Return what a page without side files holds in itself."""
+        """Return the contents of the side files for a page that has none."""
         blocks = {}
         for case_id in case_ids:
             for kind in _KINDS:
                 call = self._path(kind, case_id).read_text("utf-8").split("\n", 1)[1]
                 blocks[f"{kind}/{case_id}"] = call[call.index("(") + 1 : call.rindex(")")]
         if blocks:
-            # As JSON text, so that one way of reading serves all blocks.
+            # As JSON text, so that the page reads all blocks in the same way.
             viewer = base64.b64encode(viewer_script().encode()).decode()
             blocks["viewer-script"] = json.dumps(viewer)
         return blocks
 
     @property
     def _channels(self) -> Sequence[str]:
-        """Channels of the run's model; none of an evaluation."""
+        """Channels of the model of the run; empty for an evaluation."""
         channels: Sequence[str] = self.facts.get("model", {}).get("channels", ())
         return channels
 
     def _stamp(self, report: CaseReport) -> str:
-        """Return the hash of what the report knows of all that pictures are made from."""
+        """Return the hash of all sources of pictures that the report knows."""
         parts = [
             _FORMAT,
             report.fingerprint,
@@ -273,9 +266,9 @@ class _Album:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _inputs(self, case_id: str) -> str:
-        """Return the hash of an evaluated case's scan and reference; empty where nobody can tell.
+        """Return the hash of scan and reference of an evaluated case; empty if it is unknown.
 
-        Empty for a run too: both are in its fingerprint.
+        It is also empty for a run, whose fingerprint covers both.
         """
         if "model" in self.facts or case_id not in self.cases:
             return ""
@@ -285,23 +278,23 @@ class _Album:
             return ""
 
     def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
-        """Return the stamp of a side file, and the hash of its inputs where it has one."""
+        """Return the stamp of a side file, and the hash of its inputs if it has one."""
         with self._path(kind, case_id).open(encoding="utf-8") as file:
             stamp, _, inputs = file.readline().strip().removeprefix(_STAMP).partition(" ")
         return stamp, inputs
 
     def _path(self, kind: str, case_id: str) -> Path:
-        """Return where a side file lies."""
+        """Return the path of a side file."""
         return self.folder / kind / f"{case_id}.js"
 
     def _write(self, kind: str, case_id: str, stamp: str, content: Any) -> None:
-        """Write a side file: a script that hands its content to the page."""
+        """Write a side file: a script that passes its content to the page."""
         call = f"receive({json_text({'id': f'{kind}/{case_id}', 'content': content})});\n"
         write_text(self._path(kind, case_id), f"{stamp}\n{call}")
 
 
 def _volumes(picture: Picture) -> dict[str, Any]:
-    """Return the volumes of a picture as base64 NIfTI, with what to say of them."""
+    """Return the volumes of a picture as base64 NIfTI, with its window and notes."""
     reference = picture.reference
     return {
         "image": base64.b64encode(nifti_bytes(picture.image)).decode(),
@@ -315,13 +308,13 @@ def _volumes(picture: Picture) -> dict[str, Any]:
 
 
 def _mask_path(folder: Path, case_id: str) -> Path:
-    """Return the mask of a case: ``.nii.gz``, or ``.nii`` where there is only that."""
+    """Return the path of a mask: ``.nii.gz``, or ``.nii`` if only that exists."""
     compressed, plain = folder / f"{case_id}.nii.gz", folder / f"{case_id}.nii"
     return plain if plain.is_file() and not compressed.is_file() else compressed
 
 
 def _montage(out: Path, case_id: str, *, embedded: bool) -> str | None:
-    """Return the address of the PNG that the run drew of a case, where there is one."""
+    """Return the address of the PNG that the run drew of a case, if there is one."""
     path = out / "qc" / f"{case_id}.png"
     if not path.is_file():
         return None
@@ -337,28 +330,30 @@ def _run_facts(out: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_bytes())
     except OSError as error:
         raise ManifestError(
-            [f"{path} cannot be read ({error.strerror}); a run folder has one"]
+            [f"{path} cannot be read ({error.strerror}); choose a folder that a run has written"]
         ) from error
     except json.JSONDecodeError as error:
-        raise ManifestError([f"{path} is not JSON ({error}); run the manifest again"]) from error
+        raise ManifestError(
+            [f"{path} is not valid JSON ({error}); run the manifest again"]
+        ) from error
     return facts
 
 
 def _labels(facts: Mapping[str, Any], reports: Iterable[CaseReport]) -> tuple[Label, ...]:
-    """Return the labels of a run; where run.json lacks them, those of the reports."""
+    """Return the labels of a run; if run.json lacks them, those of the reports."""
     if facts.get("labels"):
         return tuple(Label.model_validate(label) for label in facts["labels"])
     return plain_labels({row.label: row.label_name for report in reports for row in report.labels})
 
 
 def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:
-    """Return the cases of a manifest by id; a missing image costs only its own pictures."""
+    """Return the cases of a manifest by id; images may be missing, which costs only pictures."""
     cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
     return {case.case_id: case for case in cases}
 
 
 def _write_viewer(folder: Path) -> None:
-    """Put NiiVue and its licence beside the page, where they are not there yet."""
+    """Write NiiVue and its licence beside the page, unless they are there already."""
     vendor = files("voxtile.report.page").joinpath("vendor")
     for name in (VIEWER, "LICENSE-niivue.txt"):
         content = vendor.joinpath(name).read_bytes().decode()

@@ -43,7 +43,7 @@ def test_the_page_says_what_the_tables_say() -> None:
     page = comparison_page(comparison())
     for words in ("+0.0500", "+0.0200 to +0.0800", "9 / 1 / 2", "&lt; 0.0001", "p001", "+0.2500"):
         assert words in page
-    assert "more is better" in page
+    assert "higher is better" in page
     # Drawn where it is: the middle right of 0, as far as the mean is of the widest end.
     (middle,) = re.findall(r'<circle cx="([\d.]+)"', page)
     assert float(middle) == round(110 + 0.05 / 0.08 * 102, 1)
