@@ -3,7 +3,7 @@
 /** The case that is open, and the order in which Previous and Next walk. */
 const open = { one: null };
 
-/** Open a case: its viewer where it has one, else its sections; its numbers beside it. */
+/** Open a case: the viewer or its sections, and its numbers beside them. */
 function openCase(caseId) {
   const one = report.cases.find((candidate) => candidate.id === caseId);
   if (!one) return;
@@ -33,13 +33,13 @@ async function look(one) {
   state.textContent = "Loading the volumes…";
   try {
     if (!document.createElement("canvas").getContext("webgl2")) {
-      throw new Error("this browser has no WebGL 2");
+      throw new Error("this browser does not support WebGL 2");
     }
     if (await showVolumes(one)) document.body.dataset.shown = one.id;
   } catch (error) {
     if (open.one !== one) return;
     byId("viewer").hidden = true;
-    state.textContent = `No viewer: ${error.message}.`;
+    state.textContent = `The viewer cannot be shown: ${error.message}.`;
   }
   if (open.one === one) showMontage(one);
 }
@@ -49,7 +49,7 @@ async function showMontage(one) {
   if (open.one === one && montage) byId("case-sections").replaceChildren(montage);
 }
 
-/** The still picture of a case: sections, or the PNG of the run, or null. */
+/** The picture of a case: sections, else the PNG that the run drew, else null. */
 async function montageOf(one) {
   if (one.pictures) {
     try {
@@ -64,9 +64,9 @@ async function montageOf(one) {
 }
 
 function whyNoPictures(one) {
-  if (one.status === "failed") return "No pictures: the case failed.";
-  if (one.problem) return `No pictures: ${one.problem}`;
-  return "No viewer data for this case. To make them: " +
+  if (one.status === "failed") return "There are no pictures, because the case failed.";
+  if (one.problem) return `There are no pictures: ${one.problem}`;
+  return "The pictures of this case have not been made. To make them, run: " +
     "voxtile report DIR --manifest MANIFEST --cases all";
 }
 
@@ -79,13 +79,13 @@ function factsOf(one) {
   return facts;
 }
 
-/** Legend with scores, reason, warnings, further columns, timings. */
+/** The numbers of a case: reason, labels with scores, flags, warnings, metrics, timings. */
 function sideOf(one) {
   return [
     one.reason && notice("Failed", [one.reason], "bad"),
     legendOf(one),
-    one.flags.length ? notice("QC flags", one.flags, "odd") : null,
-    one.warnings.length ? notice("Warnings", one.warnings, "odd") : null,
+    one.flags.length ? notice("QC flags", one.flags, "caution") : null,
+    one.warnings.length ? notice("Warnings", one.warnings, "caution") : null,
     metricsOf(one),
     valuesOf(one),
     timingsOf(one),
@@ -98,15 +98,15 @@ function notice(title, pairs, kind) {
       make("li", {}, make("code", {}, code), ` ${sentence}`))));
 }
 
-/** Each label: whether it is shown, its colour, name, Dice and volume. */
+/** The labels, each with a check box, its colour, name, Dice and volumes. */
 function legendOf(one) {
   const keys = ["dice", "volume_ml_pred", "volume_ml_ref"].filter((key) => columnsOf(key).length);
-  const short = { dice: "Dice", volume_ml_pred: "Pred. ml", volume_ml_ref: "Ref. ml" };
+  const short = { dice: "Dice", volume_ml_pred: "Prediction (ml)", volume_ml_ref: "Reference (ml)" };
   const volumes = keys.filter((key) => key.startsWith("volume"));
   const isThere = (position) =>
     volumes.some((key) => columnsOf(key)[position].get(one) > 0);
   const rows = report.labels.map((label, position) => {
-    // Of a hundred organs only those that the scan has.
+    // Of many labels only those that the scan has.
     if (report.labels.length > FEW_LABELS && !isThere(position)) return null;
     const box = make("input", { type: "checkbox", checked: !viewer.hidden.has(position),
       change: () => {
@@ -130,12 +130,12 @@ function legendOf(one) {
       make("tbody", {}, rows)));
 }
 
-/** The further metrics: a row each, a column for each label. */
+/** The other metrics: one row each, with a column for each label. */
 function metricsOf(one) {
   const known = ["dice", "volume_ml_pred", "volume_ml_ref"];
   const rest = report.columns.label.filter((column) => !known.includes(column.key));
   if (!rest.length || one.status === "failed") return null;
-  // Many labels would be a table wider than the page: there a label is a block of rows.
+  // With many labels the table would be wider than the page, so each label has its own row.
   const few = report.labels.length <= FEW_LABELS;
   const head = make("tr", {}, make("th", { scope: "col" }, "Metric"),
     few
@@ -173,7 +173,7 @@ function timingsOf(one) {
       [make("dt", {}, "peak memory"), make("dd", {}, `${grouped(one.memory_mb, 0)} MB`)]));
 }
 
-/** Open the neighbour in the table's order. */
+/** Open the next or previous case, in the order of the table. */
 function walk(step) {
   const order = tableOrder();
   const place = order.findIndex((one) => one === open.one);
@@ -194,6 +194,6 @@ function startCase() {
     open.one = null;
     history.replaceState(null, "", location.pathname + location.search);
   });
-  const asked = /^#case=(.+)$/.exec(location.hash);
-  if (asked) openCase(decodeURIComponent(asked[1]));
+  const linked = /^#case=(.+)$/.exec(location.hash);
+  if (linked) openCase(decodeURIComponent(linked[1]));
 }

@@ -1,11 +1,12 @@
 "use strict";
 
-/** What the page shows, as it was written into it. */
+/** The data of the page. */
 const report = JSON.parse(byId("report-data").textContent);
 
 /**
- * Every column the table can have: those of a case, then each metric once for
- * each label. `get` returns a case's value, null where there is none.
+ * Every column that the table can have: some of the case, each metric once for
+ * each label, then the others of the case. `get` returns the value of a case,
+ * null if it is missing.
  */
 const columns = [
   { id: "id", title: "Case", numeric: false, get: (one) => one.id },
@@ -15,7 +16,7 @@ const columns = [
     get: (one) => lowestOf(one)?.value ?? null,
   },
   {
-    id: "lowest-label", title: "of label", numeric: false,
+    id: "lowest-label", title: "Label of lowest Dice", numeric: false,
     get: (one) => lowestOf(one)?.label.name ?? null,
   },
   ...report.columns.label.flatMap((column, place) =>
@@ -41,21 +42,25 @@ function columnsOf(key) {
   return columns.filter((column) => column.label && column.key === key);
 }
 
-/** "failed", "done", or what is odd about one of its labels. */
+const STATES = {
+  pred_empty: "prediction empty", ref_empty: "reference empty", no_reference: "no reference",
+};
+
+/** "failed", "done", or the status of its labels if one of them is not ok. */
 function statusOf(one) {
   if (one.status === "failed") return "failed";
   const states = new Set(one.labels.filter(Boolean).map((values) => values[0]));
   states.delete("ok");
   states.delete("both_empty");
-  return states.size ? [...states].join(", ").replaceAll("_", " ") : "done";
+  return states.size ? [...states].map((state) => STATES[state] ?? state).join(", ") : "done";
 }
 
-/** The label of a case with the lowest Dice, and that; null where none has one. */
+/** The label of a case with the lowest Dice, and its Dice; null without any Dice. */
 function lowestOf(one) {
   return dicesOf(one)[0] ?? null;
 }
 
-/** Labels of a case with their Dice, the lowest first. */
+/** The labels of a case with their Dice, the lowest first. */
 function dicesOf(one) {
   return columnsOf("dice")
     .map((column) => ({ label: column.label, value: column.get(one) }))
@@ -63,15 +68,15 @@ function dicesOf(one) {
     .sort((a, b) => a.value - b.value);
 }
 
-/** Above this, one column for each label is more than a person reads. */
+/** With more labels than this, a column for each label is too much to read. */
 const FEW_LABELS = 4;
 
-/** Codes of a case's flags, each once, the most severe first. */
+/** The codes of a case's flags, each once, the most severe first. */
 function flagsOf(one) {
   return [...new Set(one.flags.map(([code]) => code))].join(", ");
 }
 
-/** A number for people: enough digits to tell cases apart, never more than it has. */
+/** A number for people, with enough digits to compare cases. */
 function formatNumber(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
@@ -79,11 +84,16 @@ function formatNumber(value) {
   return grouped(value, size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3);
 }
 
-/** A whole number of things, such as voxels, has no decimals; a Dice of 1 is 1.000. */
+/** A cell for people: a count, such as voxels, has no decimals; a Dice of 1 is 1.000. */
 function formatCell(value, column) {
   if (value === null || value === undefined || value === "") return "–";
   if (!column.numeric) return String(value);
   return column.whole ? grouped(value, 0) : formatNumber(value);
+}
+
+/** A number of cases in words: "1 case", "2,000 cases". */
+function countOfCases(count) {
+  return `${grouped(count, 0)} ${count === 1 ? "case" : "cases"}`;
 }
 
 function grouped(value, digits) {
@@ -93,7 +103,7 @@ function grouped(value, digits) {
   });
 }
 
-/** Value at a fraction of sorted numbers, between neighbours (as NumPy and pandas do). */
+/** The quantile of sorted numbers, with linear interpolation (as in NumPy and pandas). */
 function quantile(sorted, fraction) {
   const place = (sorted.length - 1) * fraction;
   const below = Math.floor(place);
@@ -101,7 +111,7 @@ function quantile(sorted, fraction) {
   return sorted[below] + (sorted[above] - sorted[below]) * (place - below);
 }
 
-/** What the filters let through; `onFilter` tells everybody who shows cases. */
+/** The cases that match the filters; `onFilter` registers functions that redraw them. */
 const selection = { cases: report.cases, listeners: [] };
 
 function onFilter(listener) {

@@ -1,8 +1,8 @@
 "use strict";
 
 /**
- * Make an element. Attributes whose value is a function are listeners;
- * children are nodes or text, and text is never read as HTML.
+ * Make an element. Attributes whose value is a function become listeners.
+ * Children are nodes or text; text is never parsed as HTML.
  */
 function make(tag, attributes = {}, ...children) {
   return furnish(document.createElement(tag), attributes, children);

@@ -4,7 +4,7 @@ const CARDS = 12;
 let cardsShown = CARDS;
 let galleryTurn = 0;
 
-/** Cards of the worst cases that have a picture, in the order of the report. */
+/** Draw cards of the worst cases that have a picture, in the order of the report. */
 async function drawGallery() {
   const turn = ++galleryTurn;
   const pictured = selection.cases.filter((one) => one.pictures || one.montage);

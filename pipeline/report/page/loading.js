@@ -1,17 +1,17 @@
 "use strict";
 
-/** Side files that were asked for and have not come yet, by id. */
+/** Side files that are being loaded, by id. */
 const awaited = new Map();
 
-/** Called by each side file with what it holds. */
+/** Called by each side file with its content. */
 function receive(parcel) {
   const waiting = awaited.get(parcel.id);
   if (waiting) waiting.resolve(parcel.content);
 }
 
 /**
- * Load what is known of a case: `kind` is "sections" or "volumes". From the
- * page itself where it was put there, else from the side file, once.
+ * Load the pictures of a case: `kind` is "sections" or "volumes". They are read
+ * from the page itself if it holds them, else from the side file, once.
  */
 function load(kind, caseId) {
   const id = `${kind}/${caseId}`;
@@ -25,11 +25,17 @@ function load(kind, caseId) {
   const script = runScript({ src: `${report.folder}/${id}.js` });
   script.addEventListener("error", () => {
     awaited.delete(id);
-    waiting.reject(new Error(`${report.folder}/${id}.js is not beside this page`));
+    waiting.reject(missing(`${id}.js`));
   });
-  // Large volumes are not kept: another look reads the file again.
+  // Large volumes are not cached: they are read again when the case is opened again.
   if (kind === "volumes") waiting.promise.then(() => awaited.delete(id));
   return waiting.promise;
+}
+
+function missing(file) {
+  return new Error(
+    `the file ${report.folder}/${file} is missing; keep the folder ${report.folder} beside this page`,
+  );
 }
 
 /** Load NiiVue, once. */
@@ -40,13 +46,11 @@ function loadViewer() {
     if (block) {
       const bytes = Uint8Array.from(atob(JSON.parse(block.textContent)), (c) => c.charCodeAt(0));
       runScript({ text: new TextDecoder().decode(bytes) }); // runs at once; the policy has its hash
-      return globalThis.niivue ? resolve(globalThis.niivue) : reject(new Error("no viewer"));
+      return globalThis.niivue ? resolve(globalThis.niivue) : reject(new Error("it did not start"));
     }
     const script = runScript({ src: `${report.folder}/niivue.umd.js` });
     script.addEventListener("load", () => resolve(globalThis.niivue));
-    script.addEventListener("error", () =>
-      reject(new Error(`${report.folder}/niivue.umd.js is not beside this page`)),
-    );
+    script.addEventListener("error", () => reject(missing("niivue.umd.js")));
   });
   return loadViewer.promise;
 }

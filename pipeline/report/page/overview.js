@@ -1,6 +1,6 @@
 "use strict";
 
-/** Name of the run, the warning, the tiles. */
+/** Draw the name of the run, the privacy note and the tiles. */
 function drawHead() {
   const { run, cases } = report;
   byId("run-name").textContent = run.name;
@@ -9,14 +9,15 @@ function drawHead() {
     run.manifest && `manifest ${run.manifest}`,
     run.started && `started ${run.started.replace("T", " ").slice(0, 16)} UTC`,
     run.version && `voxtile ${run.version}`,
-    run.engine && `networks by ${run.engine}`,
+    run.engine && `engine ${run.engine}`,
   ].filter(Boolean).join(" · ");
-  const beside = document.querySelector('script[id^="volumes/"]') ? "" : ` and its folder ${report.folder}`;
+  const folder = document.querySelector('script[id^="volumes/"]') ? "" : ` and its folder ${report.folder}`;
   byId("privacy-text").textContent =
-    `This page${beside} may hold scans, masks and identifiers of patients. ` +
-    "Keep and share it like the scans themselves.";
+    `This page${folder} may contain scans, masks and identifiers of patients. ` +
+    "Store and share it as carefully as the scans themselves.";
   byId("footer").textContent =
-    `${cases.length} cases. Viewer: NiiVue, BSD-2-Clause. For research; not a medical device.`;
+    `${countOfCases(cases.length)}. Viewer: NiiVue, BSD-2-Clause. ` +
+    "For research only; this is not a medical device.";
   const failed = cases.filter((one) => one.status === "failed").length;
   const warned = cases.filter((one) => one.warnings.length).length;
   const flagged = cases.filter((one) => one.flags.length).length;
@@ -24,16 +25,16 @@ function drawHead() {
   const tiles = [
     ["Cases", grouped(cases.length, 0)],
     ["Failed", grouped(failed, 0), failed ? "bad" : "good"],
-    ["With warnings", grouped(warned, 0), warned ? "odd" : null],
-    ["With QC flags", grouped(flagged, 0), flagged ? "odd" : null],
+    ["Cases with warnings", grouped(warned, 0), warned ? "caution" : null],
+    ["Cases with QC flags", grouped(flagged, 0), flagged ? "caution" : null],
     ...(report.labels.length > FEW_LABELS
       ? columns.filter((column) => column.id === "lowest")
       : columnsOf("dice")).map((column) => {
       const values = valuesIn(column, cases);
-      const name = column.label ? `Median Dice, ${column.label.name}` : "Median of the lowest Dice";
+      const name = column.label ? `Median Dice, ${column.label.name}` : "Median lowest Dice";
       return values.length ? [name, formatNumber(quantile(values, 0.5))] : null;
     }),
-    seconds.length ? ["Seconds a case, median", formatNumber(quantile(seconds, 0.5))] : null,
+    seconds.length ? ["Median duration (s)", formatNumber(quantile(seconds, 0.5))] : null,
   ].filter(Boolean);
   byId("tiles").replaceChildren(...tiles.map(([name, value, kind]) =>
     make("div", { class: kind ? `tile ${kind}` : "tile" }, make("dt", {}, name), make("dd", {}, value))));
@@ -52,7 +53,7 @@ function secondsOf(one) {
   return place < 0 ? null : one.values[place];
 }
 
-/** Metrics that can be plotted, Dice first where there is one. */
+/** List the metrics that can be plotted; Dice is chosen if there is one. */
 function fillMetrics() {
   const metric = byId("metric");
   const numeric = report.columns.label.filter((column) => column.numeric);
@@ -94,18 +95,19 @@ function drawVolumes() {
         ...point,
         color: x.label.color,
         shape: position,
-        text: `${point.id}, ${x.label.name}: ${formatNumber(point.y)} ml, reference ${formatNumber(point.x)} ml`,
+        text: `${point.id}, ${x.label.name}: prediction ${formatNumber(point.y)} ml, ` +
+          `reference ${formatNumber(point.x)} ml`,
       })));
   byId("volume-labels").replaceChildren(...pairs.slice(0, 6).map(([{ label }, , position]) =>
     make("span", {}, makeSvg("svg", { viewBox: "-5 -5 10 10", "aria-hidden": "true" },
       makeSvg("path", { d: SHAPES[position % SHAPES.length], fill: label.color })), label.name)));
-  // So many marks are a cloud; every n-th shows the same cloud.
+  // With so many marks, every n-th gives the same picture.
   const step = Math.ceil(points.length / 4000);
   drawScatter(byId("volumes"), points.filter((_, index) => index % step === 0),
     { x: "Reference (ml)", y: "Prediction (ml)" });
 }
 
-/** How many cases have each reason, flag or warning; a button filters on it. */
+/** Count the cases with each reason, flag or warning; a button filters by it. */
 function drawFindings() {
   const counts = new Map();
   const count = (code, sentence, kind) => {
@@ -131,14 +133,14 @@ function drawFindings() {
       ? make("ul", { class: "findings" }, entries.map((entry) =>
         make("li", {},
           make("button", { type: "button", class: "code", click: () => filterByText(entry.code) }, entry.code),
-          make("span", { class: `badge ${entry.kind === "failed" ? "bad" : "odd"}` },
-            `${entry.kind} ${grouped(entry.cases, 0)}`),
+          make("span", { class: `badge ${entry.kind === "failed" ? "bad" : "caution"}` },
+            `${entry.kind}: ${countOfCases(entry.cases)}`),
           make("p", { class: "muted" }, entry.cases > 1 ? `For example: ${entry.sentence}` : entry.sentence))))
-      : make("p", { class: "muted" }, "No case failed, and none has a flag or a warning."),
+      : make("p", { class: "muted" }, "No case failed, and no case has a flag or a warning."),
   );
 }
 
-/** Median and 95th percentile of each stage's seconds. */
+/** Draw the median and the 95th percentile of the duration of each stage. */
 function drawTimings() {
   const stages = new Map();
   for (const one of selection.cases) {
@@ -156,13 +158,13 @@ function drawTimings() {
     ? make("table", { class: "bars" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Stage"), make("td", {}),
         make("th", { scope: "col", class: "number" }, "Median"),
-        make("th", { scope: "col", class: "number" }, "95 %"))),
+        make("th", { scope: "col", class: "number" }, "95th percentile"))),
       make("tbody", {}, rows.map((row) => make("tr", {},
         make("th", { scope: "row" }, row.stage.replaceAll("_", " ")),
         make("td", { class: "bar" }, bar(row, most)),
         make("td", { class: "number" }, formatNumber(row.median)),
         make("td", { class: "number" }, formatNumber(row.late))))))
-    : make("p", { class: "muted" }, "No timings."));
+    : make("p", { class: "muted" }, "No case has timings."));
 }
 
 function bar({ median, late }, most) {
@@ -171,10 +173,10 @@ function bar({ median, late }, most) {
     makeSvg("rect", { x: 0, y: 1, width: (100 * median) / most, height: 8, class: "usual" }));
 }
 
-/** Columns of summary.csv that hold words. */
-const WORDS = ["label_name", "worst_case", "by", "by_value"];
+/** Columns of summary.csv that hold text. */
+const TEXT_COLUMNS = ["label_name", "worst_case", "by", "by_value"];
 
-/** Rows of summary.csv of the chosen metric. */
+/** Draw the rows of summary.csv of the chosen metric. */
 function drawSummary() {
   const { header, rows } = report.summary;
   byId("summary-panel").hidden = !rows.length;
@@ -195,18 +197,21 @@ function drawSummary() {
       return make("td", {}, make("button", { type: "button", class: "link",
         click: () => openCase(String(value)) }, String(value)));
     }
-    if (WORDS.includes(name)) return make("td", {}, value === null ? "" : String(value));
+    if (TEXT_COLUMNS.includes(name)) return make("td", {}, value === null ? "" : String(value));
     const text = typeof value === "number" && whole(name) ? grouped(value, 0) : formatNumber(value);
     return make("td", { class: "number" }, text);
   };
-  const words = {
-    label_name: "Label", sd: "SD", q1: "Q1", q3: "Q3", ci_low: "95 % CI from", ci_high: "to",
+  const titles = {
+    label_name: "Label", n: "Cases", n_used: "With a value", n_failed: "Failed",
+    n_empty: "Empty masks", mean: "Mean", sd: "SD", median: "Median", q1: "Q1", q3: "Q3",
+    worst: "Worst", worst_case: "Worst case", ci_low: "95 % CI from", ci_high: "to",
+    by: "Column", by_value: "Value",
   };
   byId("summary").replaceChildren(chosen.length
     ? make("table", {},
       make("thead", {}, make("tr", {}, shown.map((name) =>
-        make("th", { scope: "col", class: WORDS.includes(name) ? "" : "number" },
-          words[name] ?? name.replaceAll("_", " "))))),
+        make("th", { scope: "col", class: TEXT_COLUMNS.includes(name) ? "" : "number" },
+          titles[name] ?? name.replaceAll("_", " "))))),
       make("tbody", {}, chosen.map((row) => make("tr", {}, shown.map((name) => cell(row, name))))))
-    : make("p", { class: "muted" }, "summary.csv does not summarise this metric."));
+    : make("p", { class: "muted" }, "summary.csv has no summary of this metric."));
 }

@@ -20,12 +20,12 @@ function ticks(low, high, count) {
 function bounds(values) {
   const [low, high] = minMax(values);
   const room = (high - low || Math.abs(high) || 1) * 0.04;
-  // A share cannot pass 1, so the axis does not suggest it.
+  // A share is at most 1, so the axis ends there.
   const share = low >= 0 && high <= 1;
   return [Math.max(low - room, low >= 0 ? 0 : -Infinity), share ? 1 : high + room];
 }
 
-/** Least and greatest, of lists too long to be arguments. */
+/** The smallest and largest value, also of lists that are too long for Math.min. */
 function minMax(values) {
   return values.reduce(
     ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
@@ -60,7 +60,7 @@ function drawDistribution(place, rows) {
   place.replaceChildren(svg);
 }
 
-/** One label's box and points; with arrow keys one walks from worst to best. */
+/** Draw the box and the points of one label; arrow keys walk through them by value. */
 function drawRow(row, middle, reach, x, outliersOnly) {
   const sorted = row.points.map((point) => point.value).sort((a, b) => a - b);
   const group = makeSvg("g", { class: "row", tabindex: "0", role: "group" });
@@ -74,7 +74,7 @@ function drawRow(row, middle, reach, x, outliersOnly) {
     return group;
   }
   const [first, median, third] = [0.25, 0.5, 0.75].map((part) => quantile(sorted, part));
-  const note = `median ${formatNumber(median)}, n ${sorted.length}`;
+  const note = `median ${formatNumber(median)}, ${countOfCases(sorted.length)}`;
   group.setAttribute(
     "aria-label",
     `${row.name}: ${note}, quartiles ${formatNumber(first)} and ${formatNumber(third)}. ` +
@@ -115,7 +115,7 @@ function drawRow(row, middle, reach, x, outliersOnly) {
   return group;
 }
 
-/** Places for points that cover each other as little as the row allows. */
+/** Positions of points, so that they overlap as little as the row allows. */
 function spread(points, middle, reach, x) {
   const stacks = new Map();
   const placed = [...points]
@@ -134,7 +134,7 @@ function spread(points, middle, reach, x) {
   });
 }
 
-/** Let arrow keys walk over points that stand in order of their value. */
+/** Let arrow keys walk through points that are sorted by value. */
 function walkable(group, circles) {
   let active = -1;
   const mark = (index) => {
@@ -161,7 +161,7 @@ function walkable(group, circles) {
   });
 }
 
-/** Marks of labels, told apart by shape as well as by colour. */
+/** Marks of labels, which differ in shape as well as in colour. */
 const SHAPES = [
   "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0Z",
   "M-3-3H3V3H-3Z",

@@ -1,6 +1,6 @@
 "use strict";
 
-/** Draw the sections of a case side by side, to one scale. */
+/** Draw the sections of a case side by side, at the same scale. */
 function drawSections(sections, title) {
   const tallest = Math.max(...sections.map((section) => section.height_mm));
   const figures = sections.map((section) => {
@@ -11,7 +11,7 @@ function drawSections(sections, title) {
       drawSection(section, `${title}, ${caption}, where ${section.why}`),
       make("figcaption", {}, caption),
     );
-    // Equal heights would lie about size: each is as wide as its millimetres.
+    // All sections have the same scale: the width follows the millimetres.
     figure.style.flexGrow = section.width_mm;
     figure.style.maxWidth = `${(section.width_mm / tallest) * 16}rem`;
     return figure;
@@ -46,7 +46,7 @@ function drawSection(section, description) {
   return svg;
 }
 
-/** Contours with a dark edge beneath, so that they show on bright and on dark tissue. */
+/** Contours with a dark edge below them, so that they are visible on bright and dark tissue. */
 function drawContours(contours, kind) {
   return contours.flatMap(([position, path]) => [
     makeSvg("path", { d: path, class: `contour beneath ${kind}` }),

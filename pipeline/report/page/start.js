@@ -1,6 +1,6 @@
 "use strict";
 
-/** Light, dark, or as the system has it until somebody chooses. */
+/** Use the theme of the system until the button chooses light or dark. */
 function startTheme() {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");

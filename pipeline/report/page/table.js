@@ -1,11 +1,11 @@
 "use strict";
 
 const PAGE_ROWS = 50;
-// On paper the table is not paged; this many rows are what somebody would still print.
+// On paper the table has no pages, but at most this many rows.
 const PRINTED_ROWS = 500;
 const table = { sort: null, down: false, page: 0, shown: new Set(), rows: PAGE_ROWS };
 
-/** Columns that are shown unless told: what one needs to find a bad case. */
+/** The columns that are shown at first: those that help to find a bad case. */
 function usualColumns() {
   const many = report.labels.length > FEW_LABELS;
   const metrics = many ? [] : ["dice", "hd95_mm", "volume_ml_pred"];
@@ -18,7 +18,7 @@ function usualColumns() {
   return new Set(wanted.slice(0, 18).map((column) => column.id));
 }
 
-/** The filtered cases as the table has them. */
+/** The filtered cases in the order of the table. */
 function tableOrder() {
   const cases = [...selection.cases];
   if (!table.sort) return cases; // worst first, as the report gives them
@@ -27,7 +27,7 @@ function tableOrder() {
   return cases.sort((one, other) => {
     const [a, b] = [get(one), get(other)];
     const missing = (value) => value === null || value === undefined || value === "";
-    // What is missing comes last both ways: it is neither large nor small.
+    // Missing values come last in both directions.
     if (missing(a) || missing(b)) return missing(a) - missing(b);
     if (numeric) return sign * (a - b);
     return sign * String(a).localeCompare(String(b), "en", { numeric: true });
@@ -49,7 +49,7 @@ function drawTable() {
   byId("table").tBodies[0].replaceChildren(...rows.map((one) => rowOf(one, shown)));
   byId("page-number").textContent = order.length
     ? `${grouped(first + 1, 0)}–${grouped(first + rows.length, 0)} of ${grouped(order.length, 0)}`
-    : "No case passes the filters";
+    : "No case matches the filters";
   byId("previous-page").disabled = table.page === 0;
   byId("next-page").disabled = table.page >= pages - 1;
 }
@@ -82,11 +82,11 @@ function rowOf(one, shown) {
 }
 
 function badgeOf(one, status) {
-  const kind = status === "done" ? "good" : one.status === "failed" ? "bad" : "odd";
+  const kind = status === "done" ? "good" : one.status === "failed" ? "bad" : "caution";
   return make("span", { class: `badge ${kind}`, title: one.reason ? one.reason.join(": ") : null }, status);
 }
 
-/** Sort by a column, the worse end first; again turns it round. */
+/** Sort by a column, the worst values first; a second click reverses the order. */
 function sortBy(column) {
   if (table.sort === column) table.down = !table.down;
   else Object.assign(table, { sort: column, down: column.better === "lower" });
@@ -95,7 +95,7 @@ function sortBy(column) {
   byId("table").querySelector(`[data-column="${CSS.escape(column.id)}"]`)?.focus();
 }
 
-/** Boxes to choose columns by: those of cases, and metrics for all labels at once. */
+/** Make check boxes that choose columns: those of cases, and metrics of all labels together. */
 function buildChooser() {
   const box = (title, ids) => {
     const input = make("input", {
@@ -116,7 +116,7 @@ function buildChooser() {
   );
 }
 
-/** Build the filters: text, status, the lowest value of a label, and columns with few values. */
+/** Build the filters: text, status, columns with few values, and an upper limit of Dice. */
 function buildFilters() {
   const form = byId("filters");
   const few = report.columns.case
@@ -130,15 +130,15 @@ function buildFilters() {
       values.map((value) => make("option", { value }, value))));
   form.replaceChildren(
     make("label", { class: "grow" }, make("span", {}, "Find"),
-      make("input", { type: "search", id: "find", placeholder: "case, reason, flag, warning, any column",
+      make("input", { type: "search", id: "find", placeholder: "case id, reason, flag, warning, column",
         input: applyFilters, autocomplete: "off" })),
     choose("status", "Status", [...new Set(report.cases.map(statusOf))].sort()),
     ...few.map(({ column, place, values }) => choose(`filter-${place}`, column.title, values)),
     columnsOf("dice").length
-      ? make("label", {}, make("span", {}, "Any Dice below"),
+      ? make("label", {}, make("span", {}, "Dice of any label below"),
         make("input", { type: "number", id: "below", min: 0, max: 1, step: 0.05, input: applyFilters }))
       : "",
-    make("button", { type: "button", click: clearFilters }, "Clear"),
+    make("button", { type: "button", click: clearFilters }, "Clear filters"),
     make("output", { id: "page-count", for: "find status" }),
   );
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -170,7 +170,7 @@ function applyFilters() {
   }));
 }
 
-/** All that can be found of a case, in lower case; made when first asked. */
+/** The searchable text of a case in lower case, made at the first search. */
 function textOf(one) {
   one.text ??= [one.id, statusOf(one), ...(one.reason ?? []), ...one.flags.flat(), ...one.warnings.flat(),
     ...one.values.filter((value) => typeof value === "string")].join("\n").toLowerCase();
@@ -193,8 +193,8 @@ function clearFilters() {
 function countShown() {
   const { cases } = selection;
   byId("page-count").textContent = cases.length === report.cases.length
-    ? `${grouped(cases.length, 0)} cases`
-    : `${grouped(cases.length, 0)} of ${grouped(report.cases.length, 0)} cases`;
+    ? countOfCases(cases.length)
+    : `${grouped(cases.length, 0)} of ${countOfCases(report.cases.length)}`;
 }
 
 function startTable() {

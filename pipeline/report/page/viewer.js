@@ -1,12 +1,12 @@
 "use strict";
 
-/** The one viewer of the page: its canvas serves every case, and shows one at a time. */
+/** The viewer of the page; its canvas shows one case at a time. */
 const viewer = { nv: null, overlays: {}, hidden: new Set(), window: [0, 255], request: 0 };
 
 const LAYOUTS = ["Three planes", "Axial", "Coronal", "Sagittal", "3D"];
 const AXES = ["Sagittal", "Coronal", "Axial"];
 
-/** Show a case; resolves when it is drawn, or false when another was asked for meanwhile. */
+/** Show a case; resolves to true when it is drawn, to false if another was opened meanwhile. */
 async function showVolumes(one) {
   const request = ++viewer.request;
   const [niivue, volumes] = await Promise.all([loadViewer(), load("volumes", one.id)]);
@@ -30,7 +30,7 @@ async function showVolumes(one) {
   viewer.window = volumes.window;
   nv.addVolume(image);
   for (const overlay of Object.values(overlays)) {
-    overlay.filled = overlay.img.slice(); // what `outline` takes away comes back from here
+    overlay.filled = overlay.img.slice(); // the whole mask, from which outlines are made
     nv.addVolume(overlay);
   }
   centreOnMasks(nv, overlays.prediction);
@@ -46,7 +46,7 @@ async function startViewer(niivue) {
     isRadiologicalConvention: true,
     sagittalNoseLeft: true,
     dragAndDropEnabled: false,
-    isNearestInterpolation: true, // between two labels there is no third colour
+    isNearestInterpolation: true, // interpolation would invent colours between two labels
     multiplanarLayout: niivue.MULTIPLANAR_TYPE.GRID,
     multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
     backColor: [0.04, 0.05, 0.06, 1],
@@ -67,7 +67,7 @@ function decode(niivue, base64, name, options) {
   return niivue.NVImage.loadFromBase64({ base64, name, ...options });
 }
 
-/** Put the crosshair into the middle of the prediction, where there is something to see. */
+/** Move the crosshair to the centre of the prediction; to that of the scan if it is empty. */
 function centreOnMasks(nv, overlay) {
   const sums = [0, 0, 0];
   let count = 0;
@@ -83,7 +83,7 @@ function centreOnMasks(nv, overlay) {
   nv.scene.crosshairPos = size.map((n, axis) => (count ? (sums[axis] / count + 0.5) / n : 0.5));
 }
 
-/** Colour the masks as the controls say. */
+/** Draw the masks with the settings of the controls. */
 function drawOverlays() {
   const { nv, overlays } = viewer;
   const outlined = byId("outline").checked;
@@ -96,14 +96,14 @@ function drawOverlays() {
   nv.updateGLVolume();
 }
 
-/** Colours of the labels by their position; what is hidden is transparent. */
+/** The colours of the labels by their position; hidden labels are transparent. */
 function colormap() {
   const { labels } = report;
   const channel = (place) => labels.map((label) => {
     return parseInt(label.color.slice(1 + 2 * place, 3 + 2 * place), 16);
   });
-  // NiiVue lifts every value to the first 2/256 of its table. With more than 64 labels background
-  // would be lifted to the first of them, so transparent entries below 0 make room.
+  // NiiVue raises every value to at least 2/256 of its table. With more than 64 labels background
+  // would get the colour of the first label, so transparent entries below 0 are added.
   const clear = new Array(2 + Math.ceil(labels.length / 64)).fill(0);
   return {
     R: [...clear, ...channel(0)],
@@ -114,7 +114,7 @@ function colormap() {
   };
 }
 
-/** Index of the voxel under the crosshair; the volumes are stored in RAS order. */
+/** The index of the voxel under the crosshair; the volumes are stored in RAS order. */
 function crosshairVoxel() {
   const size = viewer.nv.volumes[0].hdr.dims.slice(1, 4);
   const position = viewer.nv.scene.crosshairPos;
@@ -122,9 +122,9 @@ function crosshairVoxel() {
 }
 
 /**
- * Leave of a mask what is an outline in each of the three planes through a
- * voxel, and the surface elsewhere, for the rendering. A surface alone would
- * fill every slice that grazes it.
+ * Reduce a mask to its outline in each of the three planes through a voxel, and
+ * to its surface elsewhere, for the rendering. A surface alone would fill every
+ * slice that touches it.
  */
 function outline(overlay, voxel) {
   const { img, filled } = overlay;
@@ -142,7 +142,7 @@ function outline(overlay, voxel) {
         if (!filled[index]) continue;
         const edges = at.map((place, axis) => isEdge(index, place, axis));
         const across = [0, 1, 2].filter((axis) => at[axis] === voxel[axis]);
-        // In the plane across an axis the two other axes are seen.
+        // A plane perpendicular to an axis shows the two other axes.
         const seen = across.length
           ? across.some((axis) => edges.some((edge, other) => edge && other !== axis))
           : edges.includes(true);
@@ -153,7 +153,7 @@ function outline(overlay, voxel) {
   viewer.outlined = String(voxel);
 }
 
-/** Make the controls, once. */
+/** Make the controls; they are made only once. */
 function buildControls(niivue) {
   const { nv } = viewer;
   const types = niivue.SLICE_TYPE;
@@ -189,11 +189,11 @@ function buildControls(niivue) {
       make("label", { class: "check" },
         make("input", { id: "smooth", type: "checkbox",
           change: () => nv.setInterpolation(!byId("smooth").checked) }),
-        "Smooth")),
+        "Smooth (interpolate)")),
   );
 }
 
-/** Fit the controls to a case. */
+/** Adapt the controls to a case. */
 function prepareControls(one, volumes) {
   const { nv, overlays } = viewer;
   const size = nv.volumes[0].hdr.dims.slice(1, 4);
@@ -205,7 +205,7 @@ function prepareControls(one, volumes) {
   byId("outline").disabled = !overlays.reference;
   byId("canvas").setAttribute("aria-label", `Slices of case ${one.id} with its masks`);
   byId("viewer-state").textContent = volumes.notes.length
-    ? `Shown: ${volumes.notes.join("; ")}. Numbers are of the whole scan.`
+    ? `Note: ${volumes.notes.join("; ")}. All numbers are of the whole scan.`
     : "";
   followCrosshair();
 }
@@ -230,7 +230,7 @@ function followCrosshair() {
   });
 }
 
-/** Say what lies under the crosshair. */
+/** Show the position, intensity and labels under the crosshair. */
 function showLocation(location) {
   followCrosshair();
   if (viewer.overlays.reference && byId("outline").checked &&
@@ -242,7 +242,7 @@ function showLocation(location) {
   location.values.forEach(({ name, value }) => {
     const kind = name.replace(".nii.gz", "");
     if (kind === "image") {
-      words.push(`about ${formatNumber(low + (value / 255) * (high - low))}`);
+      words.push(`intensity about ${formatNumber(low + (value / 255) * (high - low))}`);
     } else {
       const index = voxelUnder(viewer.overlays[kind], location.vox);
       const label = report.labels[index - 1];
@@ -252,7 +252,7 @@ function showLocation(location) {
   byId("location").textContent = words.join(" · ");
 }
 
-/** The label of a mask at a voxel, also where its outline hides it. */
+/** The label of a mask at a voxel, also inside an outline. */
 function voxelUnder(overlay, vox) {
   if (!overlay || !vox) return 0;
   const [columns, rows] = overlay.hdr.dims.slice(1, 3);
