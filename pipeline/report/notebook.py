@@ -16,7 +16,7 @@ from voxtile.label_values import label_values
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_volume
-from voxtile.reading.nifti import write_volume
+from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Volume
@@ -161,5 +161,8 @@ def _nifti(volume: Volume) -> bytes:
     """Return a volume as the bytes of a NIfTI file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii"
-        write_volume(path, volume)
+        if volume.array.dtype.kind == "u":
+            write_mask(path, volume)
+        else:
+            write_volume(path, volume)
         return path.read_bytes()

@@ -1,4 +1,4 @@
-"""What a run keeps of one case; the content of ``cases/<case_id>.json``."""
+"""What a run keeps of one case, and how it is measured; the content of ``cases/<case_id>.json``."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice
 from voxtile.models.spec import Label
-from voxtile.scoring.rows import LabelRow, row_of_record
+from voxtile.scoring.rows import LabelRow
 from voxtile.scoring.score import Measures
 
 from .facts import current_settings
@@ -85,7 +85,7 @@ def read_case_report(path: Path) -> CaseReport:
         return CaseReport(
             reason=None if reason is None else Notice(**reason),
             warnings=tuple(Notice(**notice) for notice in parts.pop("warnings")),
-            labels=tuple(map(row_of_record, parts.pop("labels"))),
+            labels=tuple(LabelRow(**label) for label in parts.pop("labels")),
             **parts,
         )
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
@@ -178,8 +178,6 @@ def failed_report(
 
 def plain(value: Any) -> Any:
     """Return dataclasses as dicts, NaN as None, down to JSON values."""
-    if isinstance(value, LabelRow):
-        return plain(value.record())
     if hasattr(value, "__dataclass_fields__"):
         return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
 """The metrics of one label of one case: a row of ``report.csv``."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import field, make_dataclass
+from typing import TYPE_CHECKING, Any
 
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
@@ -10,58 +10,44 @@ from voxtile.volume import Volume
 from .columns import METRICS, nsd_column
 from .score import Measures, Score, count_components, score
 
-_NAMES = frozenset(metric.name for metric in METRICS)
+if TYPE_CHECKING:
 
+    class LabelRow:
+        """The metrics of one label; one that was not measured is None.
 
-@dataclass(frozen=True, slots=True)
-class LabelRow:
-    """The metrics of one label of one case.
+        Every metric of `voxtile.scoring.columns` is an attribute, such as
+        ``row.dice``. `nsd` holds the surface Dice by the name of its column.
+        `status` is "ok", "both_empty", "pred_empty", "ref_empty",
+        "no_reference" or "failed".
+        """
 
-    Every metric of `voxtile.scoring.columns` is also an attribute, such as
-    ``row.dice``; it is None if it was not measured.
+        label: int
+        label_name: str
+        status: str
+        nsd: dict[str, float | None]
 
-    Parameters
-    ----------
-    status : str
-        "ok", "both_empty", "pred_empty", "ref_empty", "no_reference" or "failed".
-    metrics : mapping of str to number
-        By the name of the column.
-    nsd : mapping of str to number
-        The surface Dice by the name of its column; None if it was not measured.
-    """
+        def __init__(self, label: int, label_name: str, status: str, **metrics: Any) -> None: ...
 
-    label: int
-    label_name: str
-    status: str
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    nsd: Mapping[str, float | None] = field(default_factory=dict)
+        def __getattr__(self, name: str) -> Any: ...
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _NAMES:
-            raise AttributeError(f"a row of a label has no metric {name!r}")
-        return self.metrics.get(name)
-
-    def record(self) -> dict[str, Any]:
-        """Return the row as ``cases/<case_id>.json`` has it."""
-        return {
-            "label": self.label,
-            "label_name": self.label_name,
-            "status": self.status,
-            **{metric.name: self.metrics.get(metric.name) for metric in METRICS},
-            "nsd": dict(self.nsd),
-        }
-
-
-def row_of_record(record: Mapping[str, Any]) -> LabelRow:
-    """Return the row that a record was made from.
-
-    Raises
-    ------
-    TypeError
-        If the record has an unknown key, or lacks the label or its status.
-    """
-    others = {name: value for name, value in record.items() if name not in _NAMES}
-    return LabelRow(metrics={name: record[name] for name in record if name in _NAMES}, **others)
+else:
+    # A dataclass with a field for each metric of the table, in its order.
+    LabelRow = make_dataclass(
+        "LabelRow",
+        [
+            ("label", int),
+            ("label_name", str),
+            ("status", str),
+            *(
+                (metric.name, (int if metric.kind == "whole" else float) | None, None)
+                for metric in METRICS
+            ),
+            ("nsd", dict[str, float | None], field(default_factory=dict)),
+        ],
+        namespace={"__module__": __name__},
+        frozen=True,
+        slots=True,
+    )
 
 
 def scored_row(measured: Score, measures: Measures) -> LabelRow:
@@ -70,8 +56,8 @@ def scored_row(measured: Score, measures: Measures) -> LabelRow:
         measured.label,
         measured.label_name,
         measured.overlap.status,
-        {metric.name: _value(measured, metric.source) for metric in METRICS},
-        {nsd_column(limit): measured.surface.nsd(limit) for limit in measures.nsd_mm},
+        **{metric.name: _value(measured, metric.source) for metric in METRICS},
+        nsd={nsd_column(limit): measured.surface.nsd(limit) for limit in measures.nsd_mm},
     )
 
 
@@ -96,12 +82,10 @@ def label_rows(
             label.value,
             label.name,
             "no_reference",
-            {
-                "voxels_pred": voxels,
-                "volume_ml_pred": voxels * mask.voxel_volume_ml,
-                "components_pred": components,
-            },
-            dict.fromkeys(measures.columns),
+            voxels_pred=voxels,
+            volume_ml_pred=voxels * mask.voxel_volume_ml,
+            components_pred=components,
+            nsd=dict.fromkeys(measures.columns),
         )
         for label, (voxels, components) in zip(labels, count_components(mask, labels), strict=True)
     )

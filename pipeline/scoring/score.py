@@ -26,14 +26,14 @@ from .surface import SurfaceDistances, measure_surfaces
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Which optional metrics are measured, in addition to those that always are.
+    """What is measured beside the metrics that always are.
 
     Parameters
     ----------
     nsd_mm : tuple of float
         Tolerances of the surface Dice, in mm.
     lesions : bool
-        Whether connected components are matched as lesions.
+        Whether components are matched as lesions.
 
     Raises
     ------
@@ -49,11 +49,11 @@ class Measures:
             if not 0 <= tolerance < float("inf"):
                 raise ValueError(f"NSD tolerance {tolerance} must be a number of mm, at least 0")
         if len(set(map(nsd_column, self.nsd_mm))) != len(self.nsd_mm):
-            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ; give each only once")
+            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the report that depend on the tolerances."""
+        """Columns of the report that depend on what is asked."""
         return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
 
 

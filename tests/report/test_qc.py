@@ -74,8 +74,7 @@ def test_a_single_plane_is_no_border() -> None:
 
 
 def case(case_id: str, *, volume_ml=10.0, parts=1, entropy=0.1, flags=()) -> CaseReport:
-    metrics = {"volume_ml_pred": volume_ml, "components_pred": parts}
-    row = LabelRow(1, "one", "no_reference", metrics)
+    row = LabelRow(1, "one", "no_reference", volume_ml_pred=volume_ml, components_pred=parts)
     qc = {"entropy": entropy, "flags": list(flags)}
     return CaseReport(
         case_id, "done", None, (), "", (row,), {}, {}, {}, 1, None, None, None, {}, qc

@@ -85,7 +85,7 @@ def test_empty_masks_have_no_distance(pred, ref, status, nsd) -> None:
 def test_tolerances_are_different_numbers_of_at_least_zero() -> None:
     with pytest.raises(ValueError, match="at least 0"):
         Measures(nsd_mm=(1.0, math.nan))
-    with pytest.raises(ValueError, match="must differ; give each only once"):
+    with pytest.raises(ValueError, match="must differ"):
         Measures(nsd_mm=(1.0, 1.0))
 
 

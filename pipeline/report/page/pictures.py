@@ -161,7 +161,7 @@ def _label_positions(
 def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]) -> Volume:
     """Return a label map whose values are positions of labels."""
     values = mask.array
-    positions = np.zeros(values.shape, np.min_scalar_type(len(labels)))
+    positions = np.zeros(values.shape, np.uint8 if len(labels) <= 255 else np.uint16)
     for position, label in enumerate(labels, start=1):
         # Only the own value of a region: masks are label maps, and its other values are labels too.
         own = [] if label.value in renamed else [label.value]

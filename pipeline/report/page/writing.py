@@ -81,7 +81,7 @@ def parse_cases(text: str) -> int | None:
         return 0
     word, _, number = text.partition(":")
     if word != "worst" or not number.isascii() or not number.isdigit():
-        raise ValueError(f"--cases {text!r} must be worst:N (such as worst:20), all or none")
+        raise ValueError(f"--cases {text!r} must be worst:N, such as worst:20, or all, or none")
     return int(number)
 
 

@@ -406,11 +406,9 @@ def many_case(case_id: str, rng: np.random.Generator) -> CaseReport:
             value,
             name,
             "ok",
-            {
-                "dice": float(rng.beta(20, 3)),
-                "volume_ml_pred": float(rng.normal(20, 3)),
-                "volume_ml_ref": 20.0,
-            },
+            dice=float(rng.beta(20, 3)),
+            volume_ml_pred=float(rng.normal(20, 3)),
+            volume_ml_ref=20.0,
         )
         for value, name in ((1, "left"), (2, "right"))
     ]
