@@ -193,8 +193,8 @@ class _Album:
                 f"{mask.name} is not the mask that was scored; run or evaluate the case again",
             )
         settings = self.facts.get("settings", {})
-        # Another version may have had other options.
-        options = {
+        # Another version may have known other choices.
+        told = {
             name: choice
             for name, choice in settings.get("policy", {}).items()
             if name in ReadPolicy.__dataclass_fields__
@@ -203,7 +203,7 @@ class _Album:
             self.cases[report.case_id],
             mask,
             self.labels,
-            policy=ReadPolicy(**options),
+            policy=ReadPolicy(**told),
             label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
             channels=self._channels,
         )
@@ -250,7 +250,7 @@ class _Album:
 
     @property
     def _channels(self) -> Sequence[str]:
-        """Channels of the model of the run; empty for an evaluation."""
+        """Channels of the run's model; none of an evaluation."""
         channels: Sequence[str] = self.facts.get("model", {}).get("channels", ())
         return channels
 
@@ -314,7 +314,7 @@ def _mask_path(folder: Path, case_id: str) -> Path:
 
 
 def _montage(out: Path, case_id: str, *, embedded: bool) -> str | None:
-    """Return the address of the PNG that the run drew of a case, if there is one."""
+    """Return the address of the PNG that the run drew of a case, where there is one."""
     path = out / "qc" / f"{case_id}.png"
     if not path.is_file():
         return None
@@ -330,17 +330,15 @@ def _run_facts(out: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(path.read_bytes())
     except OSError as error:
         raise ManifestError(
-            [f"{path} cannot be read ({error.strerror}); choose a folder that a run has written"]
+            [f"{path} cannot be read ({error.strerror}); a run folder has one"]
         ) from error
     except json.JSONDecodeError as error:
-        raise ManifestError(
-            [f"{path} is not valid JSON ({error}); run the manifest again"]
-        ) from error
+        raise ManifestError([f"{path} is not JSON ({error}); run the manifest again"]) from error
     return facts
 
 
 def _labels(facts: Mapping[str, Any], reports: Iterable[CaseReport]) -> tuple[Label, ...]:
-    """Return the labels of a run; if run.json lacks them, those of the reports."""
+    """Return the labels of a run; where run.json lacks them, those of the reports."""
     if facts.get("labels"):
         return tuple(Label.model_validate(label) for label in facts["labels"])
     return plain_labels({row.label: row.label_name for report in reports for row in report.labels})
