@@ -45,12 +45,12 @@ def test_a_viewer_holds_scan_mask_and_names() -> None:
         assert list(layer.colormap_label.lut[4:8]) == [0xE6, 0x19, 0x4B, 255]
 
 
-def test_values_without_names_are_shown_too() -> None:
+def test_label_values_without_names_are_shown() -> None:
     picture = voxtile.view(IMAGE, TRUTH.with_array(TRUTH.array * 5), how="picture")
     assert len(picture.getcolors(2**24)) > 3
 
 
-def test_without_the_viewer_there_is_a_picture_or_a_word(monkeypatch) -> None:
+def test_without_the_viewer_there_is_a_picture_or_an_error(monkeypatch) -> None:
     monkeypatch.setattr("voxtile.report.notebook.find_spec", lambda _: None)
     assert isinstance(voxtile.view(IMAGE, TRUTH), Image.Image)
     monkeypatch.setitem(sys.modules, "ipyniivue", None)

@@ -39,7 +39,7 @@ def comparison() -> Comparison:
     )
 
 
-def test_the_page_says_what_the_tables_say() -> None:
+def test_the_comparison_page_has_the_numbers_of_the_tables() -> None:
     page = comparison_page(comparison())
     for words in ("+0.0500", "+0.0200 to +0.0800", "9 / 1 / 2", "&lt; 0.0001", "p001", "+0.2500"):
         assert words in page
@@ -49,7 +49,7 @@ def test_the_page_says_what_the_tables_say() -> None:
     assert float(middle) == round(110 + 0.05 / 0.08 * 102, 1)
 
 
-def test_the_page_runs_nothing_and_escapes_every_name(tmp_path: Path) -> None:
+def test_the_comparison_page_has_no_scripts_and_escapes_every_name(tmp_path: Path) -> None:
     page = write_comparison_page(tmp_path, comparison()).read_text()
     assert "default-src &#x27;none&#x27;" in page
     assert "<script" not in page

@@ -137,7 +137,7 @@ def canvas_pixels(browser: Any) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
 
-def test_the_page_opens_from_a_disk_worst_cases_first_and_says_what_it_holds(page: Any) -> None:
+def test_the_page_opens_from_a_disk_with_the_worst_cases_first(page: Any) -> None:
     assert ids_shown(page)[:3] == ["broken", "case_7", "case_6"]
     text = page.execute_script("return document.body.innerText")
     assert "Patient images." in text
@@ -152,7 +152,7 @@ def test_the_page_opens_from_a_disk_worst_cases_first_and_says_what_it_holds(pag
     assert all(name.startswith(("file:", "data:")) for name in page.execute_script(loaded))
 
 
-def test_the_viewer_shows_a_voxel_where_the_scan_has_it(viewed: Any) -> None:
+def test_the_viewer_shows_voxels_at_their_position_in_the_world(viewed: Any) -> None:
     # The crosshair begins in the middle of the prediction: the middle of the world in this phantom.
     said = viewed.execute_script("return byId('location').textContent")
     place_mm = [float(number) for number in re.findall(r"-?\d+\.\d", said)[:3]]
@@ -160,7 +160,7 @@ def test_the_viewer_shows_a_voxel_where_the_scan_has_it(viewed: Any) -> None:
     assert "prediction: core" in said or "prediction: ball" in said
 
 
-def test_the_reference_is_an_outline_in_every_plane_that_is_seen(viewed: Any) -> None:
+def test_the_reference_is_an_outline_in_every_visible_plane(viewed: Any) -> None:
     count = """
       const { img, filled, hdr } = viewer.overlays.reference;
       const [columns, rows, slices] = hdr.dims.slice(1, 4);
@@ -247,7 +247,7 @@ def test_text_of_a_manifest_is_never_html(page: Any) -> None:
     assert page.execute_script("return document.querySelectorAll('main b, #case b').length") == 0
 
 
-def test_the_policy_stops_what_is_not_ours(browser: Any, cohort: Path) -> None:
+def test_the_policy_blocks_third_party_scripts_and_requests(browser: Any, cohort: Path) -> None:
     tampered = cohort / "run/tampered.html"
     text = (cohort / "run/report.html").read_text()
     evil = (
@@ -282,7 +282,7 @@ def test_the_policy_stops_what_is_not_ours(browser: Any, cohort: Path) -> None:
     assert any("inline script" in error for error in errors_of(browser))
 
 
-def test_the_keyboard_is_enough(page: Any) -> None:
+def test_the_page_can_be_used_with_the_keyboard_alone(page: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     def press(*keys: str) -> None:
@@ -430,7 +430,7 @@ def many_case(case_id: str, rng: np.random.Generator) -> CaseReport:
     )
 
 
-def test_the_viewer_is_the_one_that_was_published() -> None:
+def test_the_viewer_is_the_published_file() -> None:
     digest = hashlib.sha256(viewer_script().encode()).hexdigest()
     noted = (Path(__file__).parents[3] / "pipeline/report/page/vendor/README.md").read_text()
     assert digest in noted

@@ -1,0 +1,30 @@
+"""report.csv: its order, and cells that look like formulas."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from reports import case, write_run
+
+from voxtile.errors import ManifestError
+from voxtile.report.tables import csv_text, write_reports
+from voxtile.run_folder.case_report import read_case_reports
+
+
+def test_cases_are_read_in_the_order_of_the_report(tmp_path: Path) -> None:
+    reports = [case("b", 80), case("c", 80), case("a", 80)]
+    out = write_run(tmp_path / "run", reports)
+    before = (out / "report.csv").read_bytes()
+    assert [report.case_id for report in read_case_reports(out)] == ["b", "c", "a"]
+    write_reports(out, read_case_reports(out))
+    assert (out / "report.csv").read_bytes() == before
+    (out / "report.csv").unlink()
+    assert [report.case_id for report in read_case_reports(out)] == ["a", "b", "c"]
+    (out / "cases/a.json").write_text("{")
+    with pytest.raises(ManifestError, match="case report"):
+        read_case_reports(out)
+
+
+def test_cells_that_look_like_formulas_get_an_apostrophe() -> None:
+    table = pd.DataFrame({"=a": ["=1+1", "-5"], "n": [1, 2]})
+    assert csv_text(table).splitlines() == ["'=a,n", "'=1+1,1", "-5,2"]
