@@ -1,4 +1,4 @@
-"""What the documents show exists: commands, options, files, names."""
+"""What the documents mention exists: commands, options, files, names."""
 
 import re
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_the_readmes_python_runs(tmp_path: Path, data_dir: Path, monkeypatch, ca
     assert (tmp_path / "mask.nii.gz").exists()
 
 
-def test_the_public_names_are_there_and_documented() -> None:
+def test_the_public_names_exist_and_are_documented() -> None:
     for name in voxtile.__all__:
         assert getattr(voxtile, name).__doc__, name
     for name in ("run_manifest", "segment", "read_volume", "write_mask", "score", "train"):
