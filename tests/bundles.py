@@ -1,4 +1,4 @@
-"""Model folders of a small network, for tests."""
+"""Model folders with one small network, for tests."""
 
 import hashlib
 from pathlib import Path

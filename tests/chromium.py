@@ -47,16 +47,16 @@ def start_browser(profile: Path) -> Iterator[Any]:
 
 
 def errors_of(browser: Any) -> list[str]:
-    """Return the errors that the console has had since it was asked last."""
+    """Return the errors in the console since the last call."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
-    """Return what a condition comes to once it is true."""
+    """Return the result of a condition as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         result = condition()
         if result:
             return result
         time.sleep(0.05)
-    raise AssertionError(f"waited {seconds} s in vain for {what}")
+    raise AssertionError(f"{what} did not happen within {seconds} s")

@@ -1,16 +1,19 @@
-"""Fixtures: where the real data lie, and a model that costs nothing."""
+"""Fixtures that several rooms use: real data, a tiny network, a cohort, a browser."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundles import write_bundle
+from chromium import start_browser
 from hypothesis import settings
 from phantoms import ball
 
 from voxtile.reading.nifti import write_mask, write_volume
 
-# How long an example takes says how busy the machine is, not whether the code is right.
+# No deadline: the time of an example depends on how busy the machine is, not on the code.
 settings.register_profile("voxtile", deadline=None)
 settings.load_profile("voxtile")
 
@@ -21,13 +24,13 @@ def data_dir() -> Path:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("VOXTILE_DATA", beside))
     if not folder.is_dir():
-        pytest.skip("real data are not here (set VOXTILE_DATA)")
+        pytest.skip("the real data are not on this machine; VOXTILE_DATA names their folder")
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of this session alone, shared by its workers and by every process they start."""
+    """A cache for this session only, shared by its workers and by every process that they start."""
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
     os.environ["VOXTILE_CACHE"] = str(folder)
@@ -46,6 +49,12 @@ def network(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("network") / "n.keras"
     model.save(path)
     return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Chromium that the tests of one file share."""
+    yield from start_browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture

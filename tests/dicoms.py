@@ -1,4 +1,4 @@
-"""Small DICOM series with known voxels and places, for tests."""
+"""Small DICOM series with known voxels and positions, for tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 SERIES = "1.2.826.0.1.3680043.8.498.1"
-# A turn about an oblique axis, so that no axis of the world is an axis of the grid.
+# A rotation about an oblique axis, so that no axis of the grid is parallel to an axis of the world.
 OBLIQUE = ((0.8, 0.6, 0.0), (-0.48, 0.64, 0.6))
 Change = Callable[[Dataset, int], None]
 

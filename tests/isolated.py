@@ -1,4 +1,4 @@
-"""Functions that run in the child process, and behave badly there."""
+"""Functions that run in the child process and fail there in various ways."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def process(workspace: Workspace) -> Scan:
 
 
 def die(workspace: Workspace) -> Scan:
-    """Die as a heap overflow would have it."""
+    """End by a segmentation fault, as after a heap overflow."""
     workspace.at("file 2 of 3")
     os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError
@@ -52,19 +52,19 @@ def fail(_: Workspace) -> Scan:
 
 
 def eat(workspace: Workspace) -> Scan:
-    """Ask for more memory than there may be."""
+    """Allocate more memory for voxels than the limit allows."""
     workspace.allocate((2**20, 2**10, 2**6), np.dtype(np.int16))
     raise AssertionError
 
 
 def eat_heap(_: Workspace) -> Scan:
-    """Ask for more memory than there may be, elsewhere."""
+    """Allocate more memory outside of the workspace than the limit allows."""
     np.ones(2**36, np.uint8)
     raise AssertionError
 
 
 def chatter(workspace: Workspace) -> Scan:
-    """Print a patient's name on the way, as libraries do."""
+    """Print a patient's name, as libraries do, and return a scan."""
     for stream in (sys.stdout, sys.stderr):
         print("Doe^Jane", file=stream, flush=True)
     os.write(1, b"Doe^Jane")

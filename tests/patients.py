@@ -26,7 +26,7 @@ def add_series(folder: Path, **tags) -> None:
 
 
 def mark(folder: Path) -> None:
-    """Plant the marker in every text tag, in private tags and in the file names of a series."""
+    """Write the marker into every text tag, private tags and the file names of a series."""
     for number, path in enumerate(sorted(folder.iterdir())):
         dataset = pydicom.dcmread(path)
         for element in dataset:

@@ -1,4 +1,4 @@
-"""Small scans, manifests and bundles with known truth, for tests."""
+"""Small scans with a known reference, and specs and bundles for them, for tests."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ LABELS = (Label(value=1, name="ball", color="#e6194b"),)
 def ball(
     shape=(24, 20, 12), spacing_mm=(1.2, 1.5, 2.5), axes="RAS", tilt_degrees=0.0
 ) -> tuple[Volume, Volume]:
-    """A ball of 9 mm radius off the middle of a grid: image (0 and 100) and truth."""
+    """A ball of 9 mm radius off the middle of a grid: image (0 and 100) and reference."""
     affine = centred_affine(shape, spacing_mm, axes=axes, tilt_degrees=tilt_degrees)
     return draw(shape, affine, [BALL])
 
@@ -36,11 +36,11 @@ def make_spec(**changes) -> ModelSpec:
 
 
 def make_bundle(**changes) -> Bundle:
-    """A bundle without files, to run with models that are given."""
+    """A bundle without files, for runs with `models=[...]`."""
     return Bundle(Path("threshold"), make_spec(**changes))
 
 
 def threshold_model(tiles: np.ndarray) -> np.ndarray:
-    """Say label 1 where the middle channel is above 50: exact on the ball."""
+    """Return label 1 where the middle channel is above 50: exact on the ball."""
     middle = tiles[..., tiles.shape[-1] // 2]
     return np.stack([middle <= 50, middle > 50], axis=-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Small manifests, and runs over them with a model that costs nothing."""
+"""Small manifests, and runs of them with a model that is one function."""
 
 import csv
 from pathlib import Path

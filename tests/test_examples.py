@@ -1,4 +1,4 @@
-"""The examples for clusters and containers: what can be run is run, the rest names what exists."""
+"""The examples for clusters and containers: they run, or at least use commands that exist."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def test_each_command_and_option_of_an_example_exists(path: Path) -> None:
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, rest
 
 
-def test_the_slurm_array_runs_as_slurm_would_run_it(tmp_path: Path, network: bytes) -> None:
+def test_the_slurm_array_does_all_cases_in_two_tasks(tmp_path: Path, network: bytes) -> None:
     image, _ = ball()
     write_volume(tmp_path / "a.nii.gz", image)
     write_bundle(tmp_path / "model", network)
@@ -65,7 +65,7 @@ def test_the_slurm_array_runs_as_slurm_would_run_it(tmp_path: Path, network: byt
     assert "3 done, 0 failed, 0 missing of 3" in merged.stdout
 
 
-def test_what_a_container_copies_exists() -> None:
+def test_each_file_that_a_container_copies_exists() -> None:
     for line in (EXAMPLES / "Dockerfile").read_text().splitlines():
         if line.startswith("COPY"):
             for source in line.split()[1:-1]:
@@ -75,6 +75,6 @@ def test_what_a_container_copies_exists() -> None:
         assert (ROOT / source).exists(), source
 
 
-def test_the_cluster_settings_are_sound() -> None:
+def test_the_cluster_settings_can_be_read() -> None:
     settings = JobSettings.read(EXAMPLES / "cluster.toml")
     assert (settings.queue, settings.gpus, settings.maximum) == ("gpu", 1, 8)

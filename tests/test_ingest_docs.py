@@ -1,4 +1,4 @@
-"""The tables of docs/ingest.md name the codes that the source uses, all of them and no others."""
+"""The tables of docs/ingest.md have exactly the codes of errors and notices that the code uses."""
 
 import ast
 import re
@@ -8,12 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 READERS = ("reading/nifti.py", "reading/channels.py", "reading/isolation.py", "reading/dicom/*.py")
-# Where a run says that it did otherwise than planned.
-MENDERS = ("engines/*.py", "batch/drive.py")
+# What notes that a run had to do something in another way than planned.
+FALLBACKS = ("engines/*.py", "batch/drive.py")
 
 
 def used(kind: str, files: tuple[str, ...] = READERS) -> set[str]:
-    """Codes that files of the source construct an error or notice with."""
+    """Codes with which the given files construct an error or a notice."""
     codes = set()
     for pattern in files:
         for path in (ROOT / "pipeline").glob(pattern):
@@ -24,12 +24,12 @@ def used(kind: str, files: tuple[str, ...] = READERS) -> set[str]:
 
 
 def constants(argument: ast.expr) -> set[str]:
-    """Codes that an argument may be: a string, or one of two."""
+    """Codes that an argument may be: a string, or one of two strings."""
     if isinstance(argument, ast.Constant):
         return {argument.value}
     if isinstance(argument, ast.IfExp):
         return constants(argument.body) | constants(argument.orelse)
-    return set()  # a code that came from elsewhere
+    return set()  # a variable: its code is constructed elsewhere
 
 
 @pytest.mark.parametrize(("kind", "heading"), [("CaseError", "error"), ("Notice", "notice")])
@@ -41,10 +41,10 @@ def test_the_table_names_every_code(kind: str, heading: str) -> None:
     assert set(documented) == used(kind)
 
 
-def test_the_notices_of_a_run_that_mended_itself_are_documented() -> None:
+def test_the_notices_of_fallbacks_are_documented() -> None:
     text = (ROOT / "docs" / "reliability.md").read_text()
     table = text.split("| notice | when |\n", 1)[1].split("\n\n", 1)[0]
-    # `unexpected` stands in for a reason that is missing, and is never a warning.
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == used("Notice", MENDERS) - {
+    # `unexpected` replaces a missing reason; it is never a warning.
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == used("Notice", FALLBACKS) - {
         "unexpected"
     }

@@ -1,6 +1,6 @@
 // nextflow run docs/examples/main.nf --manifest cases.csv --model hippocampus --out out
 //
-// The shards share one run folder, so that a rerun does only what is missing.
+// The shards share one run folder, so that a rerun does only the missing cases.
 params.shards = 4
 
 process SHARD {

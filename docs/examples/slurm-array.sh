@@ -1,10 +1,11 @@
 #!/bin/sh
-# One task of a Slurm job array takes every n-th case; all write into one folder.
+# Each task of a Slurm job array takes every n-th case; all tasks write into one folder.
 #
 #   job=$(sbatch --parsable docs/examples/slurm-array.sh cases.csv hippocampus out)
 #   sbatch --dependency=afterany:$job --wrap "voxtile merge out"
 #
-# A task that was pre-empted or timed out is sent again and does what is missing.
+# Slurm starts a task again if it was pre-empted or ran out of time; it then does only the missing
+# cases.
 #SBATCH --job-name=voxtile
 #SBATCH --array=1-8
 #SBATCH --cpus-per-task=4

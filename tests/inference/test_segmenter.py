@@ -1,10 +1,10 @@
 """Several models decide together: the mean of what they say, whatever each sees."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import write_bundle
 from phantoms import ball, make_spec, threshold_model
 
 from voxtile.errors import ModelError
@@ -13,8 +13,7 @@ from voxtile.inference.decision import decide, label_type
 from voxtile.inference.infer import Member, infer, infer_together
 from voxtile.inference.segmenter import Segmenter
 from voxtile.models.bundle import load_bundle
-from voxtile.models.spec import Background, Label, ModelSpec, Network
-from voxtile.models.unet import build_unet
+from voxtile.models.spec import Background, Label, Network
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.reading.nifti import read_nifti
 
@@ -183,29 +182,9 @@ def test_thresholds_decide_regions_and_later_ones_overwrite() -> None:
     assert decide(odds, spec).tolist() == [[2, 300, 300, 0]]
 
 
-@pytest.fixture(scope="module")
-def content(tmp_path_factory) -> bytes:
-    import keras
-
-    keras.utils.set_random_seed(0)
-    path = tmp_path_factory.mktemp("network") / "n.keras"
-    build_unet((None, None, 1), 2, filters=2, depth=2).save(path)
-    return path.read_bytes()
-
-
-def write(folder: Path, content: bytes, **changes) -> Path:
-    folder.mkdir()
-    (folder / "n.keras").write_bytes(content)
-    sha256 = hashlib.sha256(content).hexdigest()
-    networks = (Network(file="n.keras", sha256=sha256, views=("axial",)),)
-    spec: ModelSpec = make_spec(**{"networks": networks, "multiple": 4, **changes})
-    (folder / "spec.json").write_text(spec.dump())
-    return folder
-
-
-def test_several_models_are_one_bundle_with_an_identity_of_its_own(tmp_path, content) -> None:
-    one = write(tmp_path / "one", content, name="one")
-    two = write(tmp_path / "two", content, name="two", tile=(32, 32))
+def test_several_models_are_one_bundle_with_an_identity_of_its_own(tmp_path, network) -> None:
+    one = write_bundle(tmp_path / "one", network, name="one")
+    two = write_bundle(tmp_path / "two", network, name="two", tile=(32, 32))
     both = load_bundle(f"{one}, {two}")
     assert both.name == "one,two"
     assert [bundle.folder for bundle in both.members] == [one, two]
@@ -214,19 +193,19 @@ def test_several_models_are_one_bundle_with_an_identity_of_its_own(tmp_path, con
     assert load_bundle(f"{two},{one}").sha256 not in identities
 
 
-def test_models_that_mean_different_things_are_refused(tmp_path, content) -> None:
-    one = write(tmp_path / "one", content)
+def test_models_that_mean_different_things_are_refused(tmp_path, network) -> None:
+    one = write_bundle(tmp_path / "one", network)
     named = (Label(value=1, name="cube", color="#e6194b"),)
-    two = write(tmp_path / "two", content, labels=named)
-    three = write(tmp_path / "three", content, channels=("flair",))
+    two = write_bundle(tmp_path / "two", network, labels=named)
+    three = write_bundle(tmp_path / "three", network, channels=("flair",))
     with pytest.raises(ModelError, match=r"one and .*two cannot decide together: their labels are"):
         load_bundle(f"{one},{two}")
     with pytest.raises(ModelError, match=r"three cannot decide together: their channels are"):
         load_bundle(f"{one},{three}")
 
 
-def test_a_model_named_twice_is_refused(tmp_path, content) -> None:
-    one = write(tmp_path / "one", content)
+def test_a_model_named_twice_is_refused(tmp_path, network) -> None:
+    one = write_bundle(tmp_path / "one", network)
     with pytest.raises(ModelError, match=r"one is named twice; each model counts once"):
         load_bundle(f"{one},{one}")
     other = tmp_path / "one" / ".." / "one"
@@ -234,8 +213,8 @@ def test_a_model_named_twice_is_refused(tmp_path, content) -> None:
         load_bundle(f"{one},{other}")
 
 
-def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path, content) -> None:
-    folder = write(tmp_path / "one,two", content, name="one")
+def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path, network) -> None:
+    folder = write_bundle(tmp_path / "one,two", network, name="one")
     assert load_bundle(str(folder)).others == ()
     assert load_bundle(folder).name == "one"
     with pytest.raises(ModelError, match="neither a folder nor a shipped bundle"):

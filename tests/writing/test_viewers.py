@@ -1,7 +1,6 @@
 """A mask lies at one place in the world for nibabel, SimpleITK and NiiVue."""
 
 import base64
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from chromium import start_browser
 from phantoms import ball
 
 from voxtile.reading.nifti import write_mask
@@ -29,11 +27,6 @@ niivue.NVImage.loadFromBase64({base64: content, name: "mask.nii.gz"}).then((volu
         dims: Array.from(volume.dimsRAS)});
 }, (error) => done({error: String(error)}));
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    yield from start_browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "ASL"])

@@ -4,14 +4,13 @@ import base64
 import csv
 import hashlib
 import re
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from chromium import errors_of, start_browser, wait_for
+from chromium import errors_of, wait_for
 from phantoms import ball, make_bundle
 from PIL import Image
 
@@ -36,11 +35,6 @@ def two_thresholds(tiles: np.ndarray) -> np.ndarray:
     """Say ball above 50 and core above 150: exact on the phantom."""
     level = tiles[..., 0]
     return np.stack([level <= 50, (level > 50) & (level <= 150), level > 150], -1).astype("f4")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    yield from start_browser(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")
