@@ -4,9 +4,10 @@ Their definitions are in ``docs/metrics.md``.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 Better = Literal["higher", "lower"]
 
@@ -89,7 +90,7 @@ def is_column(name: str) -> bool:
     return name in COLUMNS or is_nsd_column(name)
 
 
-def metrics_of(table: pd.DataFrame) -> list[str]:
+def metrics_of(table: "pd.DataFrame") -> list[str]:
     """Return the metrics that a report has; those of lesions only where they were asked for."""
     asked = [name for name in table.columns if name in _METRICS or is_nsd_column(name)]
     order = {name: place for place, name in enumerate(_METRICS)}
