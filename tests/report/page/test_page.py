@@ -296,7 +296,7 @@ def test_evaluate_writes_the_page_from_where_the_masks_are(cohort: Path) -> None
     (cohort / "masks/a.nii.gz").write_bytes((cohort / "l.nii.gz").read_bytes())
     words = ("--predictions", cohort / "masks", "--out", cohort / "out")
     code, said = invoke("evaluate", cohort / "good.csv", *words)
-    assert (code, "1 cases with pictures" in said) == (0, True)
+    assert (code, "1 case with pictures" in said) == (0, True)
 
 
 def test_pictures_of_an_evaluation_are_of_the_masks_and_scans_that_are_there(
@@ -347,7 +347,7 @@ def test_commands_write_the_page(cohort: Path) -> None:
     assert not (out / "report.html").exists()
     code, said = invoke(*words)
     assert code == 0
-    assert "1 cases with pictures: patient data" in said
+    assert "1 case with pictures: patient data" in said
     assert (out / "report_files/volumes/a.js").exists()
     code, said = invoke("report", out, "--cases", "none")
     assert (code, (out / "report_files").exists()) == (0, False)
