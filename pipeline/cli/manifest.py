@@ -11,11 +11,11 @@ from voxtile.reading.scan import ReadPolicy
 from .options import (
     AsJson,
     LabelMap,
+    Labels,
     Manifest,
     Option,
     Root,
     fractions,
-    label_list,
     with_options,
     words,
 )
@@ -23,7 +23,6 @@ from .output import BAD_INPUT, counter, echo_lines
 
 if TYPE_CHECKING:
     from voxtile.manifest.check import CheckResult
-    from voxtile.models.spec import Label
 
 app = typer.Typer(
     help="Make, check, divide and export manifests.",
@@ -182,19 +181,12 @@ def export(
         tuple[str, ...],
         Option("Names of the channels there, such as CT (default: the columns').", read=words),
     ] = (),
-    labels: Annotated[
-        "tuple[Label, ...]",
-        Option(
-            'Names of the labels: JSON {"1": "liver"} or CSV value,name.',
-            read=label_list,
-            given=Path,
-        ),
-    ] = (),
+    labels: Labels,
 ) -> None:
     """Write the cases of a manifest as a data set of nnU-Net or MONAI."""
     from voxtile.manifest.export import ExportSettings, export_manifest
 
-    names = {label.value: label.name for label in labels}
+    names = {label.value: label.name for label in labels or ()}
     settings = ExportSettings(to, link, channels, names, policy)
     notices = export_manifest(manifest, out, settings, root=root, on_case=counter("cases"))
     echo_lines(f"note: {notice}" for notice in notices)

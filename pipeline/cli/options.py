@@ -384,3 +384,12 @@ LabelMap = Annotated[
     dict[int, int],
     Option("Rename values of the references, such as 2:1,3:1.", read=label_map, default={}),
 ]
+Labels = Annotated[
+    "tuple[Label, ...] | None",
+    Option(
+        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.',
+        read=label_list,
+        given=Path,
+        default=None,
+    ),
+]

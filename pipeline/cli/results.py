@@ -8,12 +8,11 @@ import typer
 
 from voxtile.scoring.measures import Measures
 
-from .options import By, Html, Manifest, Option, Out, Root, label_list, words
+from .options import By, Html, Labels, Manifest, Option, Out, Root, words
 from .output import SOME_FAILED, echo_lines, finish, print_case, write_page
 
 if TYPE_CHECKING:
     from voxtile.export import Exported
-    from voxtile.models.spec import Label
     from voxtile.report.comparison import Comparison
 
 
@@ -23,12 +22,7 @@ def evaluate(
     predictions: Annotated[Path, "Folder with <case_id>.nii.gz masks."],
     out: Out,
     measures: Measures,
-    labels: Annotated[
-        "tuple[Label, ...] | None",
-        Option(
-            'Labels to score: JSON {"1": "liver"} or CSV value,name.', read=label_list, given=Path
-        ),
-    ] = None,
+    labels: Labels,
     root: Root,
     by: By,
     html: Html,

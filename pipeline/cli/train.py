@@ -1,15 +1,12 @@
 """`voxtile train`: models from a manifest with references."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from .options import FOLDS, Manifest, Option, RecipeChoices, Root, label_list
+from .options import FOLDS, Labels, Manifest, Option, RecipeChoices, Root
 from .output import echo_lines
-
-if TYPE_CHECKING:
-    from voxtile.models.spec import Label
 
 
 def train(
@@ -22,14 +19,7 @@ def train(
     dry_run: Annotated[bool, "Print fingerprint and recipe, and train nothing."] = False,
     resume: Annotated[bool, "Continue a training that was interrupted."] = False,
     init: Annotated[str | None, "Model to fine-tune: a name or a folder."] = None,
-    labels: Annotated[
-        "tuple[Label, ...] | None",
-        Option(
-            'Names of the labels: JSON {"1": "liver"} or CSV value,name,color.',
-            read=label_list,
-            given=Path,
-        ),
-    ] = None,
+    labels: Labels,
     licence: Annotated[
         Path | None,
         typer.Option(
