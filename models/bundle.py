@@ -23,7 +23,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from voxtile.errors import ModelError
+from voxtile.errors import ModelError, UsageError
 
 from .onnx_network import check_onnx
 from .spec import NAME, ModelSpec, Network, read_spec
@@ -223,7 +223,7 @@ def bundle_name(folder: Path) -> str:
     name = folder.absolute().name  # a folder given as . has its name all the same
     if not re.fullmatch(NAME, name):
         instead = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("._-")[:100] or "model"
-        raise ValueError(
+        raise UsageError(
             f"the model would be called {name!r} like its folder, but a name has only letters A to "
             "Z and a to z, digits, '.', '_' and '-', at most 100, and begins with a letter or a "
             f"digit; call the folder {instead!r}, for example"

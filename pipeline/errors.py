@@ -1,6 +1,7 @@
 """What can go wrong, as a tree.
 
     VoxtileError
+    |-- UsageError         an option or argument has a wrong value
     |-- ManifestError      the list of cases is unusable; nothing was run
     |-- CaseError          one scan or label is unusable; the others go on
     |-- SourceError        a file from elsewhere is not what it should be; nothing of it is kept
@@ -18,6 +19,10 @@ from pathlib import Path
 
 class VoxtileError(Exception):
     """Anything voxtile refuses, in words a researcher can act on."""
+
+
+class UsageError(VoxtileError, ValueError):
+    """An option or argument with a wrong value; says which values are valid."""
 
 
 class ManifestError(VoxtileError):

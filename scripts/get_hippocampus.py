@@ -23,7 +23,7 @@ import typer
 from fetching.archive import unpack
 from fetching.download import alone, download
 
-from voxtile.cli.exit import explained
+from voxtile.cli.output import explained
 from voxtile.errors import CaseError, EnvironmentFault, SourceError
 from voxtile.machine.files import write_text
 from voxtile.reading.nifti import survey_nifti

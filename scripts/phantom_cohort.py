@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from voxtile.cli.exit import explained
+from voxtile.cli.output import explained
 
 
 class Task(StrEnum):

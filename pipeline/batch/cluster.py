@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from voxtile.errors import EnvironmentFault, ModelError, Notice
+from voxtile.errors import EnvironmentFault, ModelError, Notice, UsageError
 from voxtile.machine.memory import total_memory_mb
 from voxtile.run.case import Job
 from voxtile.run_folder.case_report import CaseReport
@@ -70,7 +70,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if (self.scheduler is None) == (self.queue_system is None):
-            raise ValueError("a cluster is either --scheduler ADDRESS or --cluster SYSTEM")
+            raise UsageError("a cluster is either --scheduler ADDRESS or --cluster SYSTEM")
         if self.scheduler is not None:
             _check_address(self.scheduler, self.insecure)
 
@@ -115,11 +115,11 @@ class JobSettings:
             section = tomllib.loads(path.read_text("utf-8"))["cluster"]
             unknown = sorted(set(section) - set(cls.__slots__))
         except OSError as error:
-            raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+            raise UsageError(f"{path} cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-            raise ValueError(f"{path} must be TOML with a section [cluster] ({error})") from error
+            raise UsageError(f"{path} must be TOML with a section [cluster] ({error})") from error
         if unknown:
-            raise ValueError(
+            raise UsageError(
                 f"{path}: [cluster] has {', '.join(unknown)}; it may have "
                 f"{', '.join(cls.__slots__)}"
             )
@@ -288,7 +288,7 @@ def queue_system(name: str) -> QueueSystem:
     """
     known: dict[str, QueueSystem] = {system: system for system in get_args(QueueSystem)}
     if name not in known:
-        raise ValueError(f"--cluster {name!r} must be one of {', '.join(known)}")
+        raise UsageError(f"--cluster {name!r} must be one of {', '.join(known)}")
     return known[name]
 
 
@@ -380,7 +380,7 @@ def _check_address(address: str, insecure: bool) -> None:
     """Refuse an address that is none, or that is open to others."""
     parts = urlsplit(address)
     if parts.scheme not in ("tcp", "tls") or not parts.hostname or parts.port is None:
-        raise ValueError(f"--scheduler {address!r} must look like tls://HOST:PORT")
+        raise UsageError(f"--scheduler {address!r} must look like tls://HOST:PORT")
     if parts.scheme == "tls" or insecure:
         return
     try:
@@ -388,7 +388,7 @@ def _check_address(address: str, insecure: bool) -> None:
     except ValueError:
         loopback = parts.hostname == "localhost"
     if not loopback:
-        raise ValueError(
+        raise UsageError(
             f"--scheduler {address!r} is not encrypted, and whoever reaches it can run code; use "
             "tls://, or say --insecure on a network that you trust"
         )

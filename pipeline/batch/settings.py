@@ -1,9 +1,10 @@
-"""How a batch runs; nothing here changes a result."""
+"""How a batch runs. Nothing here changes a result."""
 
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from voxtile.errors import UsageError
 from voxtile.machine.memory import total_memory_mb
 from voxtile.run_folder.shard import Shard
 
@@ -13,36 +14,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """How many cases run at once, what one may cost, and what is done again.
+    """How many cases run at once, what one case may use, and what is done again.
 
     Parameters
     ----------
     workers : int or None
-        Worker processes; 0 counts as 1. None runs the cases in this process,
-        for tests and notebooks: a crash then ends it, and there are no limits.
+        How many worker processes run cases at the same time.
+
+        0 counts as 1. None runs the cases in this process, for tests and notebooks: a crash then
+        ends it, and there are no limits.
     timeout_s : float, optional
-        Longest that a case may take.
+        Longest time that a case may take, in seconds (default: no limit).
     memory_mb : float, optional
-        Most memory of a worker; unless given, the machine's divided by the
-        workers.
+        Most memory that a worker may use, in MB (default: 90 % of the machine's, shared by the
+        workers).
     retries : int
-        How often a case is tried again after its worker was lost; alone, with
-        half the batch.
+        How often a case is tried again after its worker died.
+
+        It then runs alone, with half as many tiles at once.
     max_failures : int, optional
         Stop when this many cases have failed.
     retry_failed : bool
-        Whether cases that failed before are tried again.
+        Run cases again that failed before.
     fresh : bool
-        Whether everything is done again.
+        Run all cases again, finished ones too.
     shard : Shard, optional
-        Only this part of the manifest.
+        Run only this part of the manifest.
     cluster : Cluster, optional
         Where to run instead of in workers of this machine.
 
     Raises
     ------
-    ValueError
-        If a number makes no sense.
+    UsageError
+        If a number is out of range.
     """
 
     workers: int | None = None
@@ -57,13 +61,13 @@ class BatchSettings:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
-            raise ValueError(f"workers {self.workers} must be at least 0")
+            raise UsageError(f"workers {self.workers} must be at least 0")
         if self.retries < 0:
-            raise ValueError(f"retries {self.retries} must be at least 0")
+            raise UsageError(f"retries {self.retries} must be at least 0")
         for name in ("timeout_s", "memory_mb", "max_failures"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ValueError(f"{name} {value} must be more than 0")
+                raise UsageError(f"{name} {value} must be more than 0")
 
     @property
     def in_process(self) -> bool:

@@ -1,4 +1,8 @@
-"""Words -> calls. No logic: each command reads its words, calls one function, prints, exits.
+"""The command line. Each command reads its options, calls one function, prints and exits.
+
+options.py   options made from value objects, and the text of options -> values
+output.py    what is printed, and the exit codes
+run.py, results.py, train.py, manifest.py, models.py   the commands
 
 Heavy modules are imported inside the commands, so that `voxtile --help`
 answers at once.
@@ -9,21 +13,19 @@ from typing import Annotated
 
 import typer
 
-from .exit import ENVIRONMENT, SOME_FAILED, explained
 from .manifest import app as manifest_app
 from .models import app as models_app
-from .one_scan import convert, segment
+from .options import with_options
+from .output import ENVIRONMENT, SOME_FAILED, echo_lines, print_case, print_summary, write_page
 from .results import compare, evaluate, export, report
-from .run import merge, run, status
-from .say import print_case, summary_lines, write_and_say
-from .speed import bench, plan
+from .run import bench, convert, merge, plan, run, segment, status
 from .train import train
 
 app = typer.Typer(
     name="voxtile",
-    help="Segment batches of medical volumes: a manifest of scans in, masks and a report out.",
-    epilog="Exit codes: 0 all well, 2 usage, 3 some cases failed, 4 bad manifest or input, "
-    "5 model refused, 6 environment, 130 interrupted.",
+    help="Segment batches of medical volumes: from a manifest of scans to masks and a report.",
+    epilog="Exit codes: 0 success, 1 unexpected error, 2 usage, 3 some cases failed, "
+    "4 bad manifest or input, 5 model refused, 6 environment, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,9 +34,9 @@ app.add_typer(manifest_app, name="manifest")
 app.add_typer(models_app, name="models")
 
 
-def _show_version(asked: bool) -> None:
-    """Print the version and leave."""
-    if asked:
+def _show_version(wanted: bool) -> None:
+    """Print the version and exit."""
+    if wanted:
         from voxtile.version import __version__
 
         typer.echo(f"voxtile {__version__}")
@@ -48,44 +50,42 @@ def _common(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Take the options that belong to no command."""
+    """Declare the options that belong to no command."""
 
 
 def doctor(
-    out: Annotated[Path, typer.Option(help="Where results would go.")] = Path(),
+    *,
+    out: Annotated[Path, "Folder where results would be written."] = Path(),
 ) -> None:
-    """Check this machine: versions, GPU, codecs, disk, memory; and say what mends it."""
-    with explained():
-        from voxtile.measuring.doctor import examine
+    """Check this machine: versions, GPU, codecs, disk, memory; and say how to fix problems."""
+    from voxtile.measuring.doctor import examine
 
-        findings = list(examine(out))
-        for finding in findings:
-            typer.echo(str(finding))
-        raise typer.Exit(0 if all(finding.good for finding in findings) else ENVIRONMENT)
+    findings = list(examine(out))
+    echo_lines(map(str, findings))
+    raise typer.Exit(0 if all(finding.good for finding in findings) else ENVIRONMENT)
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the demo.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Training budget.")] = 1.0,
+    *,
+    out: Annotated[Path, "Folder for the demo."] = Path("demo"),
+    minutes: Annotated[float, "Time budget of the training."] = 1.0,
 ) -> None:
     """Make synthetic scans, train a small model on some, segment and score the others."""
-    with explained():
-        from voxtile.phantoms.demo import run_demo
+    from voxtile.phantoms.demo import run_demo
 
-        done = run_demo(out, minutes=minutes, say=typer.echo, on_case=print_case)
-        typer.echo("")
-        typer.echo("One file was damaged on purpose: it failed alone, with its reason.")
-        for line in summary_lines(done.result.out):
-            typer.echo(line)
-        typer.echo(f"report: {done.result.out / 'report.csv'}")
-        typer.echo(f"masks:  {done.result.out / 'masks'}")
-        write_and_say(done.result.out, done.result.reports, manifest=done.cohort / "test.csv")
-        scan, mask = done.cohort / "oblique.nii.gz", done.result.out / "masks/oblique.nii.gz"
-        typer.echo(f"look:   itksnap -g {scan} -s {mask}")
-        typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")
-        # The damaged scan must fail, and nothing else may.
-        failed = [report.case_id for report in done.result.failed]
-        raise typer.Exit(0 if failed == ["damaged"] else SOME_FAILED)
+    done = run_demo(out, minutes=minutes, say=typer.echo, on_case=print_case)
+    run_folder = done.result.out
+    typer.echo("")
+    typer.echo("One file was damaged on purpose: only its case failed, with the reason.")
+    print_summary(run_folder)
+    typer.echo(f"masks:  {run_folder / 'masks'}")
+    write_page(run_folder, done.result.reports, manifest=done.cohort / "test.csv")
+    scan, mask = done.cohort / "oblique.nii.gz", run_folder / "masks/oblique.nii.gz"
+    typer.echo(f"look:   itksnap -g {scan} -s {mask}")
+    typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")
+    # The damaged scan must fail, and nothing else may.
+    failed = [report.case_id for report in done.result.failed]
+    raise typer.Exit(0 if failed == ["damaged"] else SOME_FAILED)
 
 
 # In the order of the help.
@@ -105,7 +105,7 @@ for _command in (
     doctor,
     demo,
 ):
-    app.command()(_command)
+    app.command()(with_options(_command))
 
 
 def main() -> None:

@@ -1,180 +1,395 @@
-"""Options that several commands share: each is written once."""
+"""The options of commands, most of them made from the value objects that they fill.
 
-import sys
+    ReadPolicy.missing_slices  ->  --missing-slices <refuse|interpolate>  [default: refuse]
+
+Name, type, default and allowed values come from the field, and the help is the first paragraph of
+the field's entry in the docstring. `_OPTIONS` holds what the command line spells differently.
+"""
+
+import inspect
+import re
 from collections.abc import Callable
-from enum import StrEnum
+from dataclasses import dataclass, fields, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
+from voxtile.batch.settings import BatchSettings
+from voxtile.engines.options import Wish
+from voxtile.errors import UsageError
+from voxtile.preparation.options import PlanWish
+from voxtile.reading.scan import ReadPolicy
+from voxtile.scoring.measures import Measures
+from voxtile.training.recipe.recipe import Recipe
+
+from .output import explained
+
 if TYPE_CHECKING:
-    from voxtile.reading.scan import ReadPolicy
+    from voxtile.case import Split
+    from voxtile.models.spec import Axis, Label
+    from voxtile.run_folder.shard import Shard
+
+# Headings in the help.
+MANY_CASES = "Many cases"
+FOLDS = "Cross-validation (docs/cross-validation.md)"
+_NETWORK = "The network"
+_CHOICES = "Choices (default: by rule, docs/training.md)"
+_PLAIN = "Options"  # what typer writes above options without a heading
+
+_EMPTY: Any = inspect.Parameter.empty
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
-class Nan(StrEnum):
-    """What to do with NaN and infinite voxels."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Option:
+    """How an option differs from its parameter or field; stands in the annotation.
 
-    refuse = "refuse"
-    fill = "fill"
+    Parameters
+    ----------
+    help : str
+        By default the description of the field.
+    name : str
+        Without the leading dashes.
+    read : callable, optional
+        From the text of the option to the value of the parameter; raises UsageError.
+    form : str
+        What that text looks like, for the help.
+    given : type
+        What `read` takes.
+    """
+
+    help: str = ""
+    name: str = ""
+    read: Callable[[Any], Any] | None = None
+    form: str = ""
+    given: type = str
+    default: Any = _EMPTY
+    least: float | None = None
+    most: float | None = None
+    panel: str = ""
+
+    def shown(self, one: inspect.Parameter) -> inspect.Parameter:
+        """Return the parameter that typer makes the option from."""
+        default = self.default_of(one)
+        if self.read and default is not _EMPTY and not isinstance(default, str):
+            default = None
+        kind: Any = self.given if self.read else _choices(get_args(one.annotation)[0])
+        name = f"--{self.name or one.name.replace('_', '-')}"
+        option = typer.Option(
+            name if default is not True else f"{name}/--no{name[1:]}",
+            help=f"{self.help} Written as {self.form}." if self.form else self.help,
+            min=self.least,
+            max=self.most,
+            rich_help_panel=self.panel or None,
+        )
+        annotation: Any = Annotated[kind if default is not None else kind | None, option]
+        return one.replace(default=default, annotation=annotation)
+
+    def default_of(self, one: inspect.Parameter) -> Any:
+        """Return the value of the parameter where the option is left out."""
+        return self.default if one.default is _EMPTY else one.default
 
 
-class MissingSlices(StrEnum):
-    """What to do with gaps in a DICOM stack."""
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose value objects are options, and whose errors are exit codes.
 
-    refuse = "refuse"
-    interpolate = "interpolate"
+    A parameter annotated with a class in `_OPTIONS` becomes one option for each field. One whose
+    annotation holds an `Option`, or its help alone, becomes that option.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    reads: dict[str, tuple[Callable[[Any], Any], Any]] = {}
+    for one in signature.parameters.values():
+        for part in _OPTIONS.get(one.annotation, (one,)):
+            name = one.name if part is one else f"{one.name}_{part.name}"
+            part = part.replace(name=name, kind=_KEYWORD)
+            (about,) = getattr(part.annotation, "__metadata__", ("",))
+            option = Option(about) if isinstance(about, str) else about
+            if isinstance(option, Option):
+                if option.read is not None:
+                    reads[name] = option.read, option.default_of(part)
+                part = option.shown(part)
+            parameters.append(part)
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        with explained():
+            for name, (read, default) in reads.items():
+                given[name] = default if given[name] is None else read(given[name])
+            for name, one in signature.parameters.items():
+                if one.annotation in _OPTIONS:
+                    names = [part.name for part in _OPTIONS[one.annotation]]
+                    values = {field: given.pop(f"{name}_{field}") for field in names}
+                    given[name] = one.annotation(**values)
+            command(**given)
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
 
 
-class Duplicates(StrEnum):
-    """What to do with DICOM slices at one place that differ."""
+def descriptions(cls: type) -> dict[str, str]:
+    """Return the first paragraph of each entry under Parameters in a class's docstring."""
+    section = (inspect.getdoc(cls) or "").partition("Parameters\n----------\n")[2]
+    entries = re.findall(r"^(\w.*) : .*\n((?: +\S.*(?:\n|$))+)", section, re.MULTILINE)
+    return {name: " ".join(text.replace("``", "").split()) for name, text in entries}
 
-    refuse = "refuse"
-    first = "first"
+
+def _choices(kind: Any) -> Any:
+    """Return a type as typer takes it: several Literal types as one, and without None."""
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    parts = tuple(part for part in parts if part is not NoneType)
+    if all(get_origin(part) is Literal for part in parts):
+        return Literal[tuple(value for part in parts for value in get_args(part))]
+    return parts[0]
 
 
-class Tilt(StrEnum):
-    """What to do with a stack sheared by gantry tilt."""
+def _options_of(
+    cls: Any, panel: str = "", *, others: bool = True, **spelled: Option | None
+) -> tuple[inspect.Parameter, ...]:
+    """Return a parameter for each field of a value object that is an option.
 
-    refuse = "refuse"
-    native = "native"
-    resample = "resample"
+    None in `spelled` leaves a field out; without `others`, those that it does not name are too.
+    """
+    about, made = descriptions(cls), []
+    for field in fields(cls):
+        option = spelled.get(field.name, Option() if others else None)
+        if option is None:
+            continue
+        default = field.default if option.default is _EMPTY else option.default
+        if option.read and default and isinstance(default, tuple):
+            default = ",".join(f"{value:g}" for value in default)
+        option = replace(
+            option,
+            help=option.help or about[field.name],
+            name=option.name or field.name.replace("_", "-"),
+            panel=option.panel or panel,
+        )
+        kind: Any = Annotated[Any if option.read else field.type, option]
+        made.append(inspect.Parameter(field.name, _KEYWORD, default=default, annotation=kind))
+    return tuple(made)
 
+
+def for_each_worker(plan: PlanWish, workers: int) -> PlanWish:
+    """Return a plan whose memory, given for all workers together, is that of one."""
+    if plan.memory_mb is None:
+        return plan
+    return replace(plan, memory_mb=plan.memory_mb / max(1, workers))
+
+
+# Text -> values. A text that cannot be read is refused with an example of what is needed.
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return ``a,b`` as words; an empty text has none."""
+    return tuple(text.split(",")) if text else ()
+
+
+def _reader(option: str, form: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return `convert` with a sentence about the needed form where it cannot read a text."""
+
+    def read(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError:
+            raise UsageError(f"--{option} {text!r} must {form}") from None
+
+    return read
+
+
+def _numbers(text: str, mark: str, kind: type, count: int) -> tuple[Any, ...]:
+    """Return ``1,1,3`` as numbers."""
+    numbers = tuple(kind(part) for part in text.split(mark))
+    if len(numbers) != count:
+        raise ValueError(text)
+    return numbers
+
+
+def _pairs(text: str, mark: str, kinds: tuple[type, type]) -> list[tuple[Any, Any]]:
+    """Return ``2:1,3:1`` as pairs."""
+    pairs = [part.split(mark) for part in words(text)]
+    return [(kinds[0](one.strip()), kinds[1](other)) for one, other in pairs]
+
+
+_shares = _reader(
+    "fractions", "look like train=0.7,val=0.3", lambda text: _pairs(text, "=", (str, float))
+)
+_labels = _reader("label-map", "look like 2:1,3:1", lambda text: _pairs(text, ":", (int, int)))
+_tile = _reader("tile", "look like 256x256", lambda text: _numbers(text.lower(), "x", int, 2))
+_spacing = _reader(
+    "spacing",
+    "be three numbers, such as 1,1,3, or native",
+    lambda text: text if text == "native" else _numbers(text, ",", float, 3),
+)
+_tolerances = _reader(
+    "nsd",
+    "be numbers of mm, such as 1,2",
+    lambda text: tuple(float(part) for part in text.split(",") if part.strip()),
+)
+
+
+def fractions(text: str) -> dict[str, float]:
+    """Return ``train=0.7,val=0.3`` as a mapping."""
+    pairs = _shares(text)
+    if len(dict(pairs)) < len(pairs):
+        raise UsageError(f"--fractions {text!r} names a part twice")
+    return dict(pairs)
+
+
+def label_map(text: str) -> dict[int, int]:
+    """Return ``2:1,3:1`` as a mapping."""
+    pairs = _labels(text)
+    if not all(0 <= value <= 65535 for pair in pairs for value in pair):
+        raise UsageError(f"--label-map {text!r}: values must be 0 to 65535")
+    return dict(pairs)
+
+
+def splits(text: str) -> "tuple[Split, ...]":
+    """Return ``val,test`` as splits."""
+    from voxtile.case import Split
+
+    known: dict[str, Split] = {split: split for split in get_args(Split)}
+    wrong = [part for part in words(text) if part not in known]
+    if wrong:
+        raise UsageError(f"--split {wrong[0]!r} is not one of {', '.join(known)}")
+    return tuple(known[part] for part in words(text))
+
+
+def nifti_path(path: Path) -> Path:
+    """Return the path of a NIfTI file to write."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise UsageError(f"{path.name!r} must end in .nii or .nii.gz")
+    return path
+
+
+def label_list(path: Path) -> "tuple[Label, ...]":
+    """Return the labels of a JSON or CSV file."""
+    from voxtile.run.evaluation import read_labels
+
+    return read_labels(path)
+
+
+def _mirrored(text: str) -> "tuple[Axis, ...]":
+    """Return the axes of ``--tta``: none, flips for all, or some of R, A, S."""
+    chosen = {"none": (), "flips": ("R", "A", "S")}.get(text, text.split(","))
+    if not set(chosen) <= {"R", "A", "S"}:
+        raise UsageError(f"--tta {text!r} must be none, flips, or some of R,A,S")
+    return tuple(axis for axis in get_args(Literal["R", "A", "S"]) if axis in chosen)
+
+
+def _shard(text: str) -> "Shard":
+    """Return the shard ``i/n``, or the one of this task of a Slurm array."""
+    import os
+
+    from voxtile.run_folder.shard import Shard
+
+    return Shard.parse(text, os.environ)
+
+
+class RecipeChoices(dict[str, Any]):
+    """The choices of a recipe that were given as options; None where one was left out."""
+
+
+_OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
+    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0)),
+    PlanWish: _options_of(
+        PlanWish,
+        _NETWORK,
+        tile=Option(read=_tile, form="256x256"),
+        overlap=Option(least=0, most=0.95),
+        flips=Option(
+            name="tta", read=_mirrored, form="none, flips (all axes), or axes such as A,S"
+        ),
+        batch=Option(least=1),
+        memory_mb=Option(
+            "Memory to plan with for all workers together, in MB (default: 70 % of the free).",
+            name="max-memory",
+            least=1,
+        ),
+    ),
+    Wish: _options_of(Wish, _NETWORK),
+    Measures: _options_of(
+        Measures, nsd_mm=Option(name="nsd", read=_tolerances, form="1,2, or empty for no NSD")
+    ),
+    BatchSettings: _options_of(
+        BatchSettings,
+        MANY_CASES,
+        workers=Option(default=1, least=0),
+        timeout_s=Option(name="timeout", least=0),
+        memory_mb=Option(name="memory", least=0),
+        retries=Option(least=0),
+        max_failures=Option(least=1),
+        shard=Option(read=_shard, form="i/n, or auto in a Slurm array"),
+        cluster=None,
+    ),
+    RecipeChoices: _options_of(
+        Recipe,
+        _CHOICES,
+        others=False,
+        minutes=Option(panel=_PLAIN),
+        epochs=Option(least=1, panel=_PLAIN),
+        steps=Option(least=1, panel=_PLAIN),
+        patience=Option(least=1, panel=_PLAIN),
+        seed=Option(default=None, panel=_PLAIN),
+        views=Option(name="view", read=words, form="axial, or axial,coronal"),
+        network=Option(),
+        members=Option(least=1),
+        context_slices=Option(),
+        spacing_mm=Option(name="spacing", read=_spacing, form="R,A,S, such as 1,1,3, or native"),
+        tile=Option(read=_tile, form="ROWSxCOLUMNS, such as 256x256"),
+        filters=Option(least=1),
+        depth=Option(least=1),
+        precision=Option(),
+        batch=Option(least=1),
+        flips=Option(read=words, form="R or R,A", default=None),
+    ),
+}
+
+
+# Options and arguments that several commands share.
 
 Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
-Root = Annotated[
-    Path | None,
-    typer.Option(help="Where the manifest's relative paths begin (default: its folder)."),
-]
-Nsd = Annotated[
-    str, typer.Option(help="Tolerances of the surface Dice in mm, such as 1,2; empty for none.")
-]
-Lesions = Annotated[
-    bool, typer.Option("--lesions", help="Match connected parts as lesions: found, missed, false.")
-]
-By = Annotated[
-    str | None, typer.Option(help="Summarise by these columns too, such as scanner,sex.")
-]
-Html = Annotated[bool, typer.Option(help="Write report.html, the page for people.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Volume = Annotated[
-    int | None, typer.Option(min=0, help="Which volume of 4D scans, counting from 0.")
-]
-SplitOption = Annotated[
-    str | None, typer.Option("--split", help="Only cases of these splits, such as val or val,test.")
-]
-NanOption = Annotated[Nan, typer.Option(help="NaN voxels: refuse, or fill with the minimum.")]
-Series = Annotated[
-    str | None,
-    typer.Option(
-        help="Which DICOM series of several: id=..., a UID, modality=CT, slices>=20, largest; "
-        "joined by commas."
-    ),
-]
-MissingOption = Annotated[
-    MissingSlices, typer.Option(help="Gaps in a DICOM stack: refuse, or fill from neighbours.")
-]
-DuplicatesOption = Annotated[
-    Duplicates, typer.Option(help="DICOM slices at one place that differ: refuse, or first.")
-]
-TiltOption = Annotated[
-    Tilt,
-    typer.Option(help="Gantry tilt: refuse, keep slices as acquired, or resample to upright."),
-]
-
 Model = Annotated[
     str,
     typer.Argument(
-        help="Name of a shipped model, or a model folder; several with commas decide together.",
+        help="Name of a shipped model, or a model folder; the predictions of several, separated "
+        "by commas, are averaged.",
         show_default=False,
     ),
 ]
-
-_NETWORK = "The network"
-Tile = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=_NETWORK,
-        help="Tile as ROWSxCOLUMNS, such as 256x256 (default: fitted to the plane).",
+OneModel = Annotated[
+    str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
+]
+Root = Annotated[
+    Path | None,
+    Option(
+        "Folder that the manifest's relative paths start from (default: its own).", default=None
     ),
 ]
-Overlap = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=0.95,
-        rich_help_panel=_NETWORK,
-        help="Overlap of tiles, a fraction (default: spec).",
+Out = Annotated[Path, "Folder for the results."]
+By = Annotated[
+    tuple[str, ...],
+    Option("Summarise by these columns too, such as scanner,sex.", read=words, default=()),
+]
+Html = Annotated[bool, Option("Write report.html, the page for people.", default=True)]
+AsJson = Annotated[bool, Option("Print JSON, for programs.", name="json", default=False)]
+Splits = Annotated[
+    "tuple[Split, ...]",
+    Option("Only cases of these splits, such as val or val,test.", read=splits, default=()),
+]
+LabelMap = Annotated[
+    dict[int, int],
+    Option("Rename values of the references, such as 2:1,3:1.", read=label_map, default={}),
+]
+Labels = Annotated[
+    "tuple[Label, ...] | None",
+    Option(
+        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.',
+        read=label_list,
+        given=Path,
+        default=None,
     ),
 ]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=1, rich_help_panel=_NETWORK, help="Tiles in the network at once."),
-]
-Tta = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=_NETWORK,
-        help="Judge mirrored planes too: none, flips, or axes such as A,S (default: spec).",
-    ),
-]
-MaxMemory = Annotated[
-    float | None,
-    typer.Option(
-        min=1,
-        rich_help_panel=_NETWORK,
-        help="MB to plan with, for all workers (default: 70 % of what is free).",
-    ),
-]
-EngineOption = Annotated[
-    str,
-    typer.Option("--engine", rich_help_panel=_NETWORK, help="auto, keras, openvino or onnx."),
-]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        "--precision",
-        rich_help_panel=_NETWORK,
-        help="auto, float32, bfloat16, float16 or int8; auto takes what models verify has shown.",
-    ),
-]
-DeviceOption = Annotated[
-    str, typer.Option("--device", rich_help_panel=_NETWORK, help="auto, cpu, gpu or gpu:N.")
-]
-
-
-def read_policy(**words: Any) -> "ReadPolicy":
-    """Return the reading policy of the options; each is named as in `ReadPolicy`."""
-    from voxtile.reading.scan import ReadPolicy
-
-    # An enum's member is its word; the policy checks each once more.
-    plain: dict[str, Any] = {
-        name: word.value if isinstance(word, StrEnum) else word for name, word in words.items()
-    }
-    return ReadPolicy(**plain)
-
-
-def label_map(text: str | None) -> dict[int, int]:
-    """Return ``2:1,3:1`` as a mapping."""
-    if not text:
-        return {}
-    try:
-        pairs = [pair.split(":") for pair in text.split(",")]
-        renamed = {int(before): int(after) for before, after in pairs}
-    except ValueError:
-        raise ValueError(f"--label-map {text!r} must look like 2:1,3:1") from None
-    if not all(0 <= value <= 65535 for pair in renamed.items() for value in pair):
-        raise ValueError(f"--label-map {text!r}: values are 0 to 65535")
-    return renamed
-
-
-def counter(what: str) -> Callable[[int, int], None]:
-    """Return what says on a terminal how far a job is; silent elsewhere."""
-
-    def say(done: int, count: int) -> None:
-        if sys.stderr.isatty():
-            end = "\r" if done < count else "\r\x1b[K"
-            sys.stderr.write(f"{done}/{count} {what}{end}")
-            sys.stderr.flush()
-
-    return say

@@ -1,4 +1,4 @@
-"""`voxtile evaluate`, `export`, `report` and `compare`: masks that are there already."""
+"""`voxtile evaluate`, `export`, `report` and `compare`: masks that exist already."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .exit import SOME_FAILED, explained
-from .options import By, Html, Lesions, Manifest, Nsd, Out, Root
-from .say import finish, print_case, write_and_say
-from .words import measures_of, words_of
+from voxtile.scoring.measures import Measures
+
+from .options import By, Html, Labels, Manifest, Option, Out, Root, words
+from .output import SOME_FAILED, echo_lines, finish, print_case, write_page
 
 if TYPE_CHECKING:
     from voxtile.export import Exported
@@ -17,133 +17,119 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    *,
     manifest: Manifest,
-    predictions: Annotated[Path, typer.Option(help="Folder with <case_id>.nii.gz masks.")],
+    predictions: Annotated[Path, "Folder with <case_id>.nii.gz masks."],
     out: Out,
-    labels: Annotated[
-        Path | None, typer.Option(help='What to score: JSON {"1": "liver"} or CSV value,name.')
-    ] = None,
-    root: Root = None,
-    nsd: Nsd = "1,2",
-    lesions: Lesions = False,
-    by: By = None,
-    html: Html = True,
+    measures: Measures,
+    labels: Labels,
+    root: Root,
+    by: By,
+    html: Html,
 ) -> None:
-    """Score finished masks, from any tool, against a manifest's references."""
-    with explained():
-        from voxtile.run.evaluation import evaluate as evaluate_masks
-        from voxtile.run.evaluation import read_labels
+    """Score finished masks, from any program, against a manifest's references."""
+    from voxtile.run.evaluation import evaluate as evaluate_masks
 
-        chosen = None if labels is None else read_labels(labels)
-        reports = evaluate_masks(
-            manifest,
-            predictions,
-            out,
-            root=root,
-            labels=chosen,
-            measures=measures_of(nsd, lesions),
-            by=words_of(by) or (),
-            on_case=print_case,
-        )
-        if html:
-            write_and_say(out, reports, manifest=manifest, root=root, predictions=predictions)
-        finish(out, reports)
+    reports = evaluate_masks(
+        manifest,
+        predictions,
+        out,
+        root=root,
+        labels=labels,
+        measures=measures,
+        by=by,
+        on_case=print_case,
+    )
+    if html:
+        write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
+    finish(out, reports)
 
 
 def export(
+    *,
     run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
     to: Annotated[
-        str,
-        typer.Option(
-            help="Formats, separated by commas: seg.nrrd, tables, dicom-seg, dicom-seg-labelmap, "
-            "bids, binary, stl, glb."
+        tuple[str, ...],
+        Option(
+            "Formats, separated by commas: seg.nrrd, tables, dicom-seg, dicom-seg-labelmap, "
+            "bids, binary, stl, glb.",
+            read=words,
         ),
     ],
     manifest: Annotated[
-        Path | None, typer.Option(help="The run's manifest; DICOM SEG needs it to find scans.")
+        Path | None, "The run's manifest; DICOM SEG needs it to find the scans."
     ] = None,
-    root: Root = None,
-    cases: Annotated[str | None, typer.Option(help="Only these case ids, such as p1,p2.")] = None,
+    root: Root,
+    cases: Annotated[
+        tuple[str, ...], Option("Only these case ids, such as p1,p2.", read=words)
+    ] = (),
 ) -> None:
     """Write the masks of a finished run in the formats of other programs."""
-    with explained():
-        from voxtile.export import export_run
+    from voxtile.export import export_run
 
-        results = export_run(
-            run,
-            to.split(","),
-            manifest=manifest,
-            root=root,
-            cases=words_of(cases) or (),
-            on_export=_print_export,
-        )
-        failed = sum(result.reason is not None for result in results)
-        typer.echo(f"{len(results) - failed} exported, {failed} failed")
-        raise typer.Exit(SOME_FAILED if failed else 0)
+    results = export_run(
+        run, to, manifest=manifest, root=root, cases=cases, on_export=_print_export
+    )
+    failed = sum(result.reason is not None for result in results)
+    typer.echo(f"{len(results) - failed} exported, {failed} failed")
+    raise typer.Exit(SOME_FAILED if failed else 0)
 
 
 def report(
+    *,
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
-    by: By = None,
+    by: By,
     manifest: Annotated[
-        Path | None, typer.Option(help="CSV of its cases: the page gets pictures from the scans.")
+        Path | None, "The run's manifest, so that the page gets pictures of the scans."
     ] = None,
-    root: Root = None,
+    root: Root,
     predictions: Annotated[
-        Path | None,
-        typer.Option(help="Folder with <case_id>.nii.gz masks (default: the run's own)."),
+        Path | None, "Folder with <case_id>.nii.gz masks (default: the run's own)."
     ] = None,
-    cases: Annotated[
-        str, typer.Option(help="Which cases get pictures: worst:N, all or none.")
-    ] = "worst:20",
-    single_file: Annotated[
-        bool, typer.Option("--single-file", help="Put everything into report.html itself.")
-    ] = False,
+    cases: Annotated[str, "Which cases get pictures: worst:N, all or none."] = "worst:20",
+    single_file: Annotated[bool, "Put everything into report.html itself."] = False,
 ) -> None:
-    """Make the tables and the page of a run again from its cases."""
-    with explained():
-        from voxtile.report.tables import check_columns, write_reports
-        from voxtile.run_folder.case_report import read_case_reports
+    """Write the tables and the page of a run again from its case records."""
+    from voxtile.report.tables import check_columns, write_reports
+    from voxtile.run_folder.case_report import read_case_reports
 
-        reports = read_case_reports(run)
-        columns = words_of(by) or ()
-        check_columns(columns, reports)
-        write_reports(run, reports, columns)
-        write_and_say(
-            run,
-            reports,
-            manifest=manifest,
-            root=root,
-            predictions=predictions,
-            cases=cases,
-            single_file=single_file,
-        )
-        finish(run, reports)
+    reports = read_case_reports(run)
+    check_columns(by, reports)
+    write_reports(run, reports, by)
+    write_page(
+        run,
+        reports,
+        manifest=manifest,
+        root=root,
+        predictions=predictions,
+        cases=cases,
+        single_file=single_file,
+    )
+    finish(run, reports)
 
 
 def compare(
+    *,
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
     out: Out,
     metrics: Annotated[
-        str | None, typer.Option(help="What to compare (default: dice,hd95_mm,assd_mm).")
-    ] = None,
+        tuple[str, ...], Option("Metrics to compare (default: dice,hd95_mm,assd_mm).", read=words)
+    ] = (),
 ) -> None:
     """Compare runs case by case: differences with intervals and tests."""
-    with explained():
-        from voxtile.report.comparison import compare_runs, write_comparison
-        from voxtile.report.page.comparison_page import write_comparison_page
+    from voxtile.report.comparison import compare_runs, write_comparison
+    from voxtile.report.page.comparison_page import write_comparison_page
 
-        comparison = compare_runs(runs, words_of(metrics) or ())
-        write_comparison(out, comparison)
-        page = write_comparison_page(out, comparison)
-        for line in _comparison_lines(comparison):
-            typer.echo(line)
-        typer.echo(f"comparison: {out / 'comparison.csv'}")
-        typer.echo(f"page: {page}")
+    comparison = compare_runs(runs, metrics)
+    write_comparison(out, comparison)
+    page = write_comparison_page(out, comparison)
+    echo_lines(_comparison_lines(comparison))
+    typer.echo(f"comparison: {out / 'comparison.csv'}")
+    typer.echo(f"page: {page}")
 
 
 def _print_export(result: "Exported") -> None:
-    """Print what became of one case and format."""
+    """Print the outcome of one case and format."""
     outcome = "done" if result.reason is None else f"failed  {result.reason}"
     codes = ", ".join(notice.code for notice in result.notices)
     typer.echo(f"{result.case_id}  {result.format}  {outcome}{f'  ({codes})' if codes else ''}")

@@ -1,249 +1,284 @@
-"""`voxtile run`, `status` and `merge`: whole cohorts."""
+"""Commands that read scans: whole cohorts (run, plan, status, merge), one scan, a benchmark."""
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .exit import SOME_FAILED, explained
+from voxtile.batch.settings import BatchSettings
+from voxtile.engines.options import Wish
+from voxtile.preparation.options import PlanWish
+from voxtile.reading.scan import ReadPolicy
+from voxtile.scoring.measures import Measures
+
 from .options import (
-    Batch,
+    MANY_CASES,
+    AsJson,
     By,
-    DeviceOption,
-    Duplicates,
-    DuplicatesOption,
-    EngineOption,
     Html,
-    Lesions,
+    LabelMap,
     Manifest,
-    MaxMemory,
-    MissingOption,
-    MissingSlices,
     Model,
-    Nan,
-    NanOption,
-    Nsd,
+    Option,
     Out,
-    Overlap,
-    PrecisionOption,
     Root,
-    Series,
-    SplitOption,
-    Tile,
-    Tilt,
-    TiltOption,
-    Tta,
-    Volume,
-    read_policy,
+    Splits,
+    for_each_worker,
+    nifti_path,
+    words,
 )
-from .options import label_map as label_map_of
-from .say import echo_lines, print_case, summary_lines, write_and_say
-from .words import cluster_of, engine_of, measures_of, plan_of, shard_of, splits_of, words_of
+from .output import (
+    SOME_FAILED,
+    counter,
+    echo_lines,
+    print_case,
+    print_summary,
+    print_warnings,
+    write_page,
+)
 
-# Heading of the options that say how a batch runs, and change no result.
-_MANY = "Many cases"
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+if TYPE_CHECKING:
+    from voxtile.batch.cluster import Cluster
 
 
 def run(
+    *,
     manifest: Manifest,
     model: Model,
     out: Out,
-    root: Root = None,
-    split: SplitOption = None,
-    label_map: Annotated[
-        str | None, typer.Option(help="Rename reference values, such as 2:1,3:1.")
-    ] = None,
+    policy: ReadPolicy,
+    plan: PlanWish,
+    engine: Wish,
+    measures: Measures,
+    how: BatchSettings,
+    root: Root,
+    split: Splits,
+    label_map: LabelMap,
     ignore_bad_labels: Annotated[
-        bool, typer.Option(help="A bad reference costs only the scores, not the case.")
+        bool,
+        Option(
+            "If a reference cannot be used, segment its case without scoring it.",
+            name="ignore-bad-labels/--no-ignore-bad-labels",
+        ),
     ] = False,
-    nan: NanOption = Nan.refuse,
-    volume: Volume = None,
-    series: Series = None,
-    missing_slices: MissingOption = MissingSlices.refuse,
-    duplicates: DuplicatesOption = Duplicates.refuse,
-    tilt: TiltOption = Tilt.refuse,
-    tile: Tile = None,
-    overlap: Overlap = None,
-    batch: Batch = None,
-    tta: Tta = None,
-    max_memory: MaxMemory = None,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "auto",
-    device: DeviceOption = "auto",
     export: Annotated[
-        str | None, typer.Option(help="Also write masks as these formats, such as seg.nrrd,bids.")
-    ] = None,
-    nsd: Nsd = "1,2",
-    lesions: Lesions = False,
-    by: By = None,
-    qc: Annotated[bool, typer.Option(help="Draw a picture of each case into qc/.")] = True,
-    html: Html = True,
-    workers: Annotated[
-        int, typer.Option(min=0, rich_help_panel=_MANY, help="Worker processes.")
-    ] = 1,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0, rich_help_panel=_MANY, help="Most seconds for a case (default: no limit)."
-        ),
-    ] = None,
-    memory: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            rich_help_panel=_MANY,
-            help="Most MB for a worker (default: the machine's, shared).",
-        ),
-    ] = None,
-    retries: Annotated[
-        int,
-        typer.Option(
-            min=0, rich_help_panel=_MANY, help="New tries, alone, for a case whose worker was lost."
-        ),
-    ] = 1,
-    fail_fast: Annotated[
-        bool,
-        typer.Option("--fail-fast", rich_help_panel=_MANY, help="Stop at the first failed case."),
-    ] = False,
-    max_failures: Annotated[
-        int | None,
-        typer.Option(min=1, rich_help_panel=_MANY, help="Stop when so many cases have failed."),
-    ] = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", rich_help_panel=_MANY, help="Try cases again that failed before."
-        ),
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", rich_help_panel=_MANY, help="Do everything again.")
-    ] = False,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel=_MANY, help="Only part i/n of the cases; auto in a Slurm array."
-        ),
-    ] = None,
+        tuple[str, ...],
+        Option("Also write the masks in these formats, such as seg.nrrd,bids.", read=words),
+    ] = (),
+    by: By,
+    qc: Annotated[bool, "Draw a picture of each case into qc/."] = True,
+    html: Html,
+    fail_fast: Annotated[bool, Option("Stop at the first failed case.", panel=MANY_CASES)] = False,
     scheduler: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=_MANY, help="Run on a Dask cluster: tls://HOST:PORT."),
+        str | None, Option("Run on a Dask cluster: tls://HOST:PORT.", panel=MANY_CASES)
     ] = None,
     cluster: Annotated[
-        str | None,
-        typer.Option(rich_help_panel=_MANY, help="Start Dask workers as jobs: slurm, pbs or sge."),
+        str | None, Option("Start Dask workers as jobs of slurm, pbs or sge.", panel=MANY_CASES)
     ] = None,
     cluster_settings: Annotated[
         Path | None,
-        typer.Option(
-            rich_help_panel=_MANY, help="TOML with a section cluster: queue, memory, walltime, ..."
-        ),
+        Option("TOML file with a section cluster: queue, memory, walltime, ...", panel=MANY_CASES),
     ] = None,
     insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure",
-            rich_help_panel=_MANY,
-            help="Allow a scheduler on another host without TLS.",
-        ),
+        bool, Option("Allow a scheduler on another host without TLS.", panel=MANY_CASES)
     ] = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Segment and score every case of a manifest that is not done yet."""
-    with explained():
-        from voxtile.batch.display import displayed, result_lines
-        from voxtile.batch.drive import run_manifest
-        from voxtile.batch.settings import BatchSettings
-        from voxtile.run.case import RunSettings
+    from voxtile.batch.display import displayed, result_lines
+    from voxtile.batch.drive import run_manifest
+    from voxtile.run.case import RunSettings
 
-        settings = RunSettings(
-            policy=read_policy(
-                nan=nan,
-                volume=volume,
-                series=series,
-                missing_slices=missing_slices,
-                duplicates=duplicates,
-                tilt=tilt,
-            ),
-            label_map=label_map_of(label_map),
-            ignore_bad_labels=ignore_bad_labels,
-            plan=plan_of(tile, overlap, batch, tta, max_memory, workers),
-            engine=engine_of(engine, precision, device),
-            splits=splits_of(split),
-            exports=words_of(export) or (),
-            measures=measures_of(nsd, lesions),
-            by=words_of(by) or (),
-            montages=qc,
+    workers = max(1, how.workers or 0)
+    settings = RunSettings(
+        policy=policy,
+        label_map=label_map,
+        ignore_bad_labels=ignore_bad_labels,
+        plan=for_each_worker(plan, workers),
+        engine=engine,
+        splits=split,
+        exports=export,
+        measures=measures,
+        by=by,
+        montages=qc,
+    )
+    how = replace(
+        how,
+        workers=workers,
+        max_failures=1 if fail_fast else how.max_failures,
+        cluster=_cluster(scheduler, cluster, cluster_settings, insecure),
+    )
+    with displayed(shown=not quiet) as display:
+        result = run_manifest(
+            manifest,
+            model,
+            out,
+            root=root,
+            settings=settings,
+            batch=how,
+            # A terminal has the bar; a file gets a line for each case.
+            on_case=None if quiet or sys.stdout.isatty() else print_case,
+            on_event=display,
         )
-        how = BatchSettings(
-            workers=max(1, workers),
-            timeout_s=timeout,
-            memory_mb=memory,
-            retries=retries,
-            max_failures=1 if fail_fast else max_failures,
-            retry_failed=retry_failed,
-            fresh=fresh,
-            shard=shard_of(shard),
-            cluster=cluster_of(scheduler, cluster, cluster_settings, insecure),
-        )
-        with displayed(shown=not quiet) as display:
-            result = run_manifest(
-                manifest,
-                model,
-                out,
-                root=root,
-                settings=settings,
-                batch=how,
-                # A terminal has the bar; a file gets a line for each case.
-                on_case=None if quiet or sys.stdout.isatty() else print_case,
-                on_event=display,
-            )
-        if html and how.shard is None:
-            write_and_say(out, result.reports, quiet=quiet, manifest=manifest, root=root)
-        if not quiet:
-            echo_lines(result_lines(result))
-            if how.shard is None:
-                echo_lines(summary_lines(out))
-                typer.echo(f"report: {out / 'report.csv'}")
-            else:
-                typer.echo(f"when all shards are done: voxtile merge {out}")
-        raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+    if html and how.shard is None:
+        write_page(out, result.reports, quiet=quiet, manifest=manifest, root=root)
+    if not quiet:
+        echo_lines(result_lines(result))
+        if how.shard is None:
+            print_summary(out)
+        else:
+            typer.echo(f"when all shards are done: voxtile merge {out}")
+    raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+
+
+def plan(
+    *,
+    manifest: Manifest,
+    model: Model,
+    policy: ReadPolicy,
+    plan: PlanWish,
+    engine: Wish,
+    root: Root,
+    split: Splits,
+    workers: Annotated[int, Option("Worker processes of the run.", least=0)] = 1,
+    as_json: AsJson,
+) -> None:
+    """Show what a run would do: tiles, arithmetic, and the expected time and memory."""
+    from voxtile.measuring.forecast import make_forecast
+    from voxtile.run.case import RunSettings
+
+    forecast = make_forecast(
+        manifest,
+        model,
+        root=root,
+        settings=RunSettings(
+            policy=policy, plan=for_each_worker(plan, workers), engine=engine, splits=split
+        ),
+        workers=workers,
+        on_case=None if as_json else counter("cases"),
+    )
+    echo_lines([json.dumps(forecast.as_json(), indent=1)] if as_json else forecast.lines())
 
 
 def status(
+    *,
     folder: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    as_json: AsJson,
 ) -> None:
-    """Say what a run folder holds: done, failed, running, missing."""
-    with explained():
-        import json
-        from dataclasses import asdict
+    """Show the state of a run folder: cases done, failed, running and missing."""
+    from dataclasses import asdict
 
-        from voxtile.batch.status import read_status, status_lines
+    from voxtile.batch.status import read_status, status_lines
 
-        found = read_status(folder)
-        if as_json:
-            typer.echo(json.dumps(asdict(found), indent=1))
-        else:
-            echo_lines(status_lines(found))
+    found = read_status(folder)
+    echo_lines([json.dumps(asdict(found), indent=1)] if as_json else status_lines(found))
 
 
 def merge(
+    *,
     folder: Annotated[Path, typer.Argument(help="Run folder of shards.", show_default=False)],
 ) -> None:
     """Join the shards of a run: write report.csv, summary.csv and run.json."""
-    with explained():
-        from voxtile.batch.merge import merge_shards
+    from voxtile.batch.merge import merge_shards
 
-        merged = merge_shards(folder)
-        typer.echo(
-            f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
-            f"{merged.total}"
-        )
-        if merged.missing:
-            typer.echo(f"missing: {', '.join(merged.missing[:5])}; run their shards again")
-        echo_lines(summary_lines(folder))
-        typer.echo(f"report: {folder / 'report.csv'}")
-        raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
+    merged = merge_shards(folder)
+    typer.echo(
+        f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
+        f"{merged.total}"
+    )
+    if merged.missing:
+        typer.echo(f"missing: {', '.join(merged.missing[:5])}; run their shards again")
+    print_summary(folder)
+    raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
+
+
+def segment(
+    *,
+    image: Annotated[Path, typer.Argument(help="NIfTI file or DICOM folder.", show_default=False)],
+    model: Model,
+    out: Annotated[
+        Path, typer.Argument(help="Mask to write, .nii.gz or .nii.", show_default=False)
+    ],
+    policy: ReadPolicy,
+    plan: PlanWish,
+    engine: Wish,
+) -> None:
+    """Segment one scan."""
+    from voxtile.run.one_scan import segment_file
+
+    rows, notices = segment_file(
+        image, model, nifti_path(out), policy=policy, plan=plan, engine=engine
+    )
+    print_warnings(notices)
+    for row in rows:
+        typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
+    typer.echo(f"mask: {out}")
+
+
+def convert(
+    *,
+    source: Annotated[
+        Path, typer.Argument(help="DICOM folder or file, DICOMDIR, or NIfTI.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="Volume to write, .nii.gz or .nii.", show_default=False)
+    ],
+    policy: ReadPolicy,
+) -> None:
+    """Write one scan as NIfTI, and show its shape, spacing and values."""
+    from voxtile.run.convert import convert as convert_scan
+
+    done = convert_scan(source, nifti_path(out), policy)
+    print_warnings(done.notices)
+    echo_lines(done.lines())
+    typer.echo(f"volume: {out}")
+
+
+def bench(
+    *,
+    plan: PlanWish,
+    engine: Wish,
+    model: Annotated[
+        str, typer.Argument(help="Name of a shipped model, or a model folder.")
+    ] = "hippocampus",
+    manifest: Annotated[
+        Path | None, typer.Argument(help="CSV of cases (default: a phantom).")
+    ] = None,
+    root: Root,
+    split: Splits,
+    cases: Annotated[int, Option("At most this many cases.", least=1)] = 5,
+    repeats: Annotated[int, Option("How often each case is segmented.", least=1)] = 3,
+    json_file: Annotated[
+        Path | None, Option("Also write the figures to this file.", name="json")
+    ] = None,
+) -> None:
+    """Measure a model on this machine: tiles and voxels per second, stages, memory."""
+    from voxtile.machine.files import write_json
+    from voxtile.measuring.benchmark import run_benchmark
+    from voxtile.run.case import RunSettings
+
+    measured = run_benchmark(
+        model,
+        manifest,
+        root=root,
+        settings=RunSettings(plan=plan, engine=engine, splits=split),
+        most_cases=cases,
+        repeats=repeats,
+    )
+    echo_lines(measured.lines())
+    if json_file is not None:
+        write_json(json_file, measured.as_json())
+
+
+def _cluster(
+    scheduler: str | None, system: str | None, settings: Path | None, insecure: bool
+) -> "Cluster | None":
+    """Return the cluster to run on, or None to run on this machine."""
+    from voxtile.batch.cluster import Cluster, queue_system
+
+    if scheduler is None and system is None:
+        return None
+    return Cluster(scheduler, None if system is None else queue_system(system), settings, insecure)

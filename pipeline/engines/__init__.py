@@ -18,8 +18,22 @@ evidence.py         what `voxtile models verify` measured, by model and kind of 
 fallback.py         what happens where memory runs out
 """
 
-from .choice import Wish, choose_engine
-from .engine import CALLABLE, Engine, Model
-from .loading import load_models
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .choice import choose_engine
+    from .engine import CALLABLE, Engine, Model
+    from .loading import load_models
+    from .options import Wish
 
 __all__ = ["CALLABLE", "Engine", "Model", "Wish", "choose_engine", "load_models"]
+
+_HOMES = {"Wish": "options", "choose_engine": "choice", "load_models": "loading"}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, importing its module on first use: options alone are light."""
+    if name not in __all__:
+        raise AttributeError(f"module 'voxtile.engines' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES.get(name, 'engine')}", __name__), name)

@@ -9,57 +9,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .engine import Engine, EngineName, Precision
+from .engine import Engine, EngineName
 from .measurements import PACKAGES, accepted_precision
+from .options import Wish as Wish
 from .quantised import digest_name, quantised_digest
 from .translated import SOURCES, ensure
 
 _PROBE_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked for.
-
-    Parameters
-    ----------
-    engine : {"auto", "keras", "openvino", "onnx"}
-    precision : {"auto", "float32", "bfloat16", "float16", "int8"}
-    device : str
-        "auto", "cpu", "gpu" or "gpu:N".
-
-    Raises
-    ------
-    ValueError
-        If one is not known.
-    """
-
-    engine: EngineName | Literal["auto"] = "auto"
-    precision: Precision | Literal["auto"] = "auto"
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        for what, chosen, known in (
-            ("engine", self.engine, get_args(EngineName)),
-            ("precision", self.precision, get_args(Precision)),
-        ):
-            if chosen not in ("auto", *known):
-                raise ValueError(f"--{what} {chosen!r} must be one of auto, {', '.join(known)}")
-        kind, colon, number = self.device.partition(":")
-        if self.device not in ("auto", "cpu", "gpu") and not (
-            kind == "gpu" and colon and number.isdecimal()
-        ):
-            raise ValueError(f"--device {self.device!r} must be auto, cpu, gpu or gpu:N")
 
 
 def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:

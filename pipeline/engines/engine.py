@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 # From a batch of tiles, float32 of shape (n, rows, columns, channels), to predictions, float32 of
 # shape (n, rows, columns, classes). The rest of the pipeline knows no more of a network.
-Model = Callable[[np.ndarray], np.ndarray]
+Model = Callable[["np.ndarray"], "np.ndarray"]
 
 EngineName = Literal["keras", "openvino", "onnx"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]

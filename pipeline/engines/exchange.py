@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from voxtile.engines import Engine, load_models
-from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.errors import EnvironmentFault, ModelError, UsageError
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec, Network, parse_spec
@@ -58,7 +58,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
         If a package is missing, or the disk refuses.
     """
     if form not in get_args(Format):
-        raise ValueError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
+        raise UsageError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
     bundle = load_bundle(name)
     if bundle.others:
         raise ModelError(f"{bundle.name} are several models; export one after the other")

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from voxtile.case import read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, UsageError
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_cases, read_finished_mask
@@ -56,13 +56,13 @@ def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, 
     known = (*FORMATS, *DURING) if running else tuple(FORMATS)
     for name in wanted:
         if name in DURING and not running:
-            raise ValueError(
+            raise UsageError(
                 f"{name} exist only while a model runs; use `voxtile run ... --export {name}`"
             )
         if name not in known:
-            raise ValueError(f"format {name!r} is not one of {', '.join(known)}")
+            raise UsageError(f"format {name!r} is not one of {', '.join(known)}")
     if not wanted:
-        raise ValueError(f"name at least one format of {', '.join(known)}")
+        raise UsageError(f"name at least one format of {', '.join(known)}")
     return wanted
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, UsageError
 
 _TEMPORARY = ".tmp"
 # What a file system answers that cannot sync a folder, and need not.
@@ -124,7 +124,7 @@ def refuse_source(source: Path, out: Path) -> None:
     """
     # Through links of either kind; a path that leads nowhere is no source's.
     if source.exists() and out.exists() and out.samefile(source):
-        raise ValueError(f"{out} is the scan itself, which would be lost; name another file")
+        raise UsageError(f"{out} is the scan itself, which would be lost; name another file")
 
 
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, UsageError
 
 from .names import case_ids, channel_name, find_nifti, stem
 from .source import Found, listed
@@ -174,7 +174,7 @@ def _label(image: _Image, folder: Path, pattern: str, problems: list[str]) -> Pa
     try:
         filled = pattern.format(**{name: glob.escape(text) for name, text in fields.items()})
     except (KeyError, IndexError, ValueError):
-        raise ValueError(
+        raise UsageError(
             f"--label-pattern {pattern!r} may hold {', '.join(f'{{{name}}}' for name in _FIELDS)} "
             "and the wildcards of a glob"
         ) from None
@@ -182,7 +182,7 @@ def _label(image: _Image, folder: Path, pattern: str, problems: list[str]) -> Pa
         # A pattern for .nii.gz is not asked to find .json beside it.
         found = sorted(path for path in folder.glob(filled) if path.is_file())
     except (ValueError, NotImplementedError) as error:
-        raise ValueError(f"--label-pattern {pattern!r} is no pattern ({error})") from None
+        raise UsageError(f"--label-pattern {pattern!r} is no pattern ({error})") from None
     if len(found) > 1:
         problems.append(
             f"{image.folder}/{image.entities}: {len(found)} labels match "

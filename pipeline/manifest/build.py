@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_json, write_text
 
 from .names import find_files
@@ -102,9 +102,9 @@ def build_manifest(
     options = options or BuildOptions()
     for name, kinds in _USED.items():
         if getattr(options, name) and kind not in kinds:
-            raise ValueError(f"{name} is for --from {' or '.join(kinds)}, not {kind}")
+            raise UsageError(f"{name} is for --from {' or '.join(kinds)}, not {kind}")
     if outputs.key is not None and kind != "dicom":
-        raise ValueError(f"a key is for --from dicom; {kind} keeps the names of its files")
+        raise UsageError(f"a key is for --from dicom; {kind} keeps the names of its files")
     wanted = (outputs.manifest, outputs.key, outputs.label_names)
     present = [path for path in wanted if path is not None and path.exists()]
     if present:

@@ -18,6 +18,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from voxtile.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -59,7 +61,7 @@ def equal_shares(count: int) -> dict[str, float]:
         If there are fewer than two.
     """
     if count < 2:
-        raise ValueError(f"{count} folds; at least 2 are needed")
+        raise UsageError(f"{count} folds; at least 2 are needed")
     return {str(number): 1 / count for number in range(count)}
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from voxtile.case import Case, read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, UsageError
 from voxtile.label_values import label_values
 from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
@@ -124,7 +124,7 @@ def _channels(cases: Sequence[Case], settings: ExportSettings) -> tuple[str, ...
     """Return what the other tool is told that channels are called."""
     columns = tuple(channel for channel, _ in cases[0].images)
     if settings.channels and len(settings.channels) != len(columns):
-        raise ValueError(
+        raise UsageError(
             f"--channels names {len(settings.channels)}, but the manifest has {len(columns)}: "
             f"{', '.join(columns)}"
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, UsageError
 
 from .names import case_ids, find_nifti, split_channel, stem
 from .source import Found, listed
@@ -40,7 +40,7 @@ def read_nifti_folder(
     """
     pattern = pattern or "{case}"
     if "{case}" not in pattern:
-        raise ValueError(f"--label-pattern {pattern!r} must hold {{case}}, as {{case}}_seg does")
+        raise UsageError(f"--label-pattern {pattern!r} must hold {{case}}, as {{case}}_seg does")
     images = _by_place(folder)
     found: dict[_Place, Path] = {}
     if labels is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from voxtile.case import Split, examine_manifest
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_text
 
 from .dealing import Unit, deal, equal_shares, unit_name
@@ -53,9 +53,9 @@ class Division:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(share) and share > 0 for share in self.shares.values()):
-            raise ValueError(f"fractions {dict(self.shares)} must be positive; leave a part out")
+            raise UsageError(f"fractions {dict(self.shares)} must be positive; leave a part out")
         if not math.isclose(sum(self.shares.values()), 1, abs_tol=1e-6):
-            raise ValueError(
+            raise UsageError(
                 f"fractions {dict(self.shares)} add up to {sum(self.shares.values()):g}; they must "
                 "add up to 1"
             )
@@ -63,7 +63,7 @@ class Division:
         strange = [name for name in self.shares if self.column == "split" and name not in known]
         strange += [name for name in self.keep if name not in known]
         if strange:
-            raise ValueError(f"split {strange[0]!r} is not one of {', '.join(known)}")
+            raise UsageError(f"split {strange[0]!r} is not one of {', '.join(known)}")
 
 
 def split_manifest(manifest: Path, division: Division) -> Table:
@@ -143,9 +143,9 @@ class Wish:
             If it stands for none.
         """
         if (self.folds is None) == (self.fractions is None):
-            raise ValueError("give either --folds K or --fractions train=0.7,val=0.3")
+            raise UsageError("give either --folds K or --fractions train=0.7,val=0.3")
         if self.validate is not None and self.folds is None:
-            raise ValueError("--validate is for --folds")
+            raise UsageError("--validate is for --folds")
         shares = equal_shares(self.folds) if self.folds is not None else self.fractions or {}
         column = "split" if self.folds is None else "fold"
         return Division(shares, column, self.by, self.stratify, self.keep, self.seed)
@@ -219,7 +219,7 @@ def validate_on(table: Table, fold: int) -> Table:
     """
     numbers = table.column("fold")
     if str(fold) not in numbers:
-        raise ValueError(f"fold {fold} is none of {', '.join(sorted(set(numbers) - {''}))}")
+        raise UsageError(f"fold {fold} is none of {', '.join(sorted(set(numbers) - {''}))}")
     return table.with_column(
         "split",
         [

@@ -23,7 +23,7 @@ from voxtile.batch.settings import BatchSettings, machine_cores
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine
 from voxtile.engines.engine import Precision
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, UsageError
 from voxtile.inference.segmenter import Segmenter, make_plans
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
@@ -235,7 +235,7 @@ def run_benchmark(
         If the engine or the device is not there.
     """
     if most_cases < 1 or repeats < 1:
-        raise ValueError(f"cases {most_cases} and repeats {repeats} must be at least 1")
+        raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")
     settings = settings or RunSettings()
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     machine = machine_facts()

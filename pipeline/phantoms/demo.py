@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.batch.drive import RunResult, run_manifest
+from voxtile.errors import UsageError
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
 from voxtile.reading.nifti import write_mask, write_volume
@@ -191,6 +192,6 @@ def _clear(out: Path) -> None:
     strange = sorted(entry.name for entry in out.iterdir() if entry.name not in made)
     is_demo = (out / "cohort" / "test.csv").is_file()
     if strange or (any(out.iterdir()) and not is_demo):
-        raise ValueError(f"{out} holds {strange or 'a folder'} that no demo made; name another")
+        raise UsageError(f"{out} holds {strange or 'a folder'} that no demo made; name another")
     for name in made:
         shutil.rmtree(out / name, ignore_errors=True)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from voxtile.errors import UsageError
 from voxtile.machine.memory import free_memory_mb
 from voxtile.models.bundle import Bundle
 from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import Axis, ModelSpec, View, Weighting
 
+from .options import PlanWish as PlanWish
 from .tiling import Shape2D, TileGrid, overlap_pixels
 
 # Pixels in a batch unless told otherwise: 16 tiles of 128 x 128, about 1 GB of activations in the
@@ -65,32 +67,6 @@ class Tiling:
         """Return where the tiles lie on a plane, grown to at least one tile."""
         rows, columns = (max(size, tile) for size, tile in zip(plane, self.tile, strict=True))
         return TileGrid((rows, columns), self.tile, self.overlap)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanWish:
-    """What was asked for; None leaves it to the bundle and the machine.
-
-    Parameters
-    ----------
-    tile : (rows, columns), optional
-        In pixels; a multiple of ``spec.multiple``. Kept for every plane.
-    overlap : float, optional
-        Fraction of the tile, at least 0 and below 1.
-    flips : tuple of {"R", "A", "S"}, optional
-        World axes along which planes are judged mirrored as well.
-    batch : int, optional
-        At least 1.
-    memory_mb : float, optional
-        What one process may use beside the scan and its mask, in MB (10^6
-        bytes).
-    """
-
-    tile: Shape2D | None = None
-    overlap: float | None = None
-    flips: tuple[Axis, ...] | None = None
-    batch: int | None = None
-    memory_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,16 +220,16 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
     tile = spec.tile if wish.tile is None else wish.tile
     overlap = spec.overlap if wish.overlap is None else wish.overlap
     if any(size < 1 or size % spec.multiple for size in tile):
-        raise ValueError(f"tile {tile} must be a multiple of {spec.multiple} for this model")
+        raise UsageError(f"tile {tile} must be a multiple of {spec.multiple} for this model")
     fixed = [cost.fixed for cost in costs or () if cost.fixed is not None]
     if fixed and tile != fixed[0]:
-        raise ValueError(f"tile {tile} must be {fixed[0]}: this model takes no other")
+        raise UsageError(f"tile {tile} must be {fixed[0]}: this model takes no other")
     if not 0 <= overlap < 1:
-        raise ValueError(f"overlap {overlap} is a fraction: at least 0 and below 1")
+        raise UsageError(f"overlap {overlap} is a fraction: at least 0 and below 1")
     if wish.batch is not None and wish.batch < 1:
-        raise ValueError(f"batch {wish.batch} must be at least 1")
+        raise UsageError(f"batch {wish.batch} must be at least 1")
     if wish.memory_mb is not None and not wish.memory_mb > 0:
-        raise ValueError(f"memory {wish.memory_mb} must be more than 0")
+        raise UsageError(f"memory {wish.memory_mb} must be more than 0")
     flips = spec.flips if wish.flips is None else wish.flips
     _check_flips(spec, flips)
     per_pixel = max((cost.values for cost in costs or ()), default=0.0) * _BYTES
@@ -287,7 +263,7 @@ def _check_flips(spec: ModelSpec, flips: Sequence[Axis]) -> None:
     learnt = tuple(told.get("flips", ()))
     strange = [axis for axis in flips if axis not in learnt]
     if strange:
-        raise ValueError(
+        raise UsageError(
             f"model {spec.name} was trained on planes mirrored along "
             f"{', '.join(learnt) or 'no axis'}, so its answers for planes mirrored along "
             f"{', '.join(strange)} mean nothing; use --tta {','.join(learnt) or 'none'}, or train "

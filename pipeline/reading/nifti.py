@@ -20,7 +20,7 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, UsageError
 from voxtile.machine.files import replacing
 from voxtile.volume import Volume, grid_difference, is_sheared
 
@@ -259,7 +259,7 @@ def _write(
     """Write a file under a header that describes it."""
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"file name {path.name!r} must end in .nii or .nii.gz")
+        raise UsageError(f"file name {path.name!r} must end in .nii or .nii.gz")
     with replacing(path) as file:
         if name.endswith(".nii"):
             file.writelines(_file_bytes(header, array, let_go))

@@ -1,10 +1,12 @@
 """What a reader gives, and how it was told to read."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
-from voxtile.errors import Notice
-from voxtile.volume import Volume
+from voxtile.errors import Notice, UsageError
+
+if TYPE_CHECKING:
+    from voxtile.volume import Volume
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,37 +22,38 @@ class Scan:
         undone, gaps filled), so that a mask needs this image to lie on.
     """
 
-    volume: Volume
+    volume: "Volume"
     notices: tuple[Notice, ...] = ()
     regridded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPolicy:
-    """What to do where a scan leaves a choice; the defaults refuse.
+    """How a scan is read where there is a choice; the defaults refuse.
 
     Parameters
     ----------
     nan : {"refuse", "fill"}
-        NaN and infinite voxels: refuse, or replace by the finite minimum.
-    volume : int or None
-        Which volume of a 4D scan, counting from 0.
-    series : str or None
-        Which DICOM series of several: a SeriesInstanceUID, or rules such as
-        ``modality=CT``, ``slices>=20``, ``largest``, several with commas.
+        NaN and infinite voxels: refuse the scan, or fill them with its smallest finite value.
+    volume : int, optional
+        Which volume of a 4D scan to read, counting from 0.
+    series : str, optional
+        Which DICOM series to read where there are several: id=..., a SeriesInstanceUID, or rules
+        such as modality=CT, slices>=20, largest, separated by commas.
     missing_slices : {"refuse", "interpolate"}
-        A DICOM stack with gaps: refuse, or fill them from their neighbours.
+        Gaps in a DICOM stack: refuse the scan, or interpolate between the neighbouring slices.
     duplicates : {"refuse", "first"}
-        DICOM slices at one place that differ: refuse, or take the first in
-        name order. Identical ones never matter.
+        DICOM slices at one position that differ: refuse the scan, or use the first in name order.
+
+        Identical slices are never refused.
     tilt : {"refuse", "native", "resample"}
-        A stack sheared by gantry tilt: refuse, keep the slices as acquired on
-        a sheared grid, or shift them onto a rectangular one.
+        Gantry tilt: refuse the scan, keep the slices as acquired on a sheared grid (native), or
+        resample them onto an upright grid.
 
     Raises
     ------
-    ValueError
-        If a word is not one of these.
+    UsageError
+        If a value is not one of those listed.
     """
 
     nan: Literal["refuse", "fill"] = "refuse"
@@ -61,12 +64,7 @@ class ReadPolicy:
     tilt: Literal["refuse", "native", "resample"] = "refuse"
 
     def __post_init__(self) -> None:
-        words = {
-            "nan": ("refuse", "fill"),
-            "missing_slices": ("refuse", "interpolate"),
-            "duplicates": ("refuse", "first"),
-            "tilt": ("refuse", "native", "resample"),
-        }
-        for name, allowed in words.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} must be one of {allowed}")
+        for field in fields(self):
+            value, known = getattr(self, field.name), get_args(field.type)
+            if get_origin(field.type) is Literal and value not in known:
+                raise UsageError(f"{field.name} {value!r} must be one of {', '.join(known)}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from voxtile.errors import UsageError
 from voxtile.scoring.columns import better, decimals, metrics_of, title
 
 from .bootstrap import DRAWS, LEVEL, SEED, mean_intervals
@@ -86,7 +87,7 @@ def check_by(by: Sequence[str], columns: Sequence[str]) -> None:
     """
     for column in by:
         if column not in set(columns):
-            raise ValueError(
+            raise UsageError(
                 f"cannot summarise by {column!r}: it is not one of {', '.join(columns)}"
             )
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+from voxtile.errors import UsageError
+
 _Item = TypeVar("_Item")
 _FORM = re.compile(r"(\d{1,6})/(\d{1,6})")
 
@@ -30,7 +32,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise ValueError(f"shard {self.index}/{self.count}: the first is 1, the last is n")
+            raise UsageError(f"shard {self.index}/{self.count}: the first is 1, the last is n")
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str]) -> Self:
@@ -54,19 +56,19 @@ class Shard:
                 task = int(environment["SLURM_ARRAY_TASK_ID"])
                 count = int(environment["SLURM_ARRAY_TASK_COUNT"])
             except (KeyError, ValueError):
-                raise ValueError(
+                raise UsageError(
                     "--shard auto needs the variables of a Slurm job array "
                     "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT); elsewhere pass --shard i/n"
                 ) from None
             if last - first + 1 != count:
-                raise ValueError(
+                raise UsageError(
                     f"the Slurm array has {count} tasks from {first} to {last}; "
                     "number them without gaps, such as --array=1-8"
                 )
             return cls(task - first + 1, count)
         match = _FORM.fullmatch(text)
         if match is None:
-            raise ValueError(f"--shard {text!r} must look like 2/8, or be auto")
+            raise UsageError(f"--shard {text!r} must look like 2/8, or be auto")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, items: Sequence[_Item]) -> tuple[_Item, ...]:

@@ -18,43 +18,10 @@ from voxtile.label_values import joint_box
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
 
-from .columns import nsd_column
 from .components import LesionCounts, component_count, count_lesions, find_components, slab_planes
+from .measures import Measures as Measures
 from .overlap import Overlap, check_one_grid, labels_of
 from .surface import SurfaceDistances, measure_surfaces
-
-
-@dataclass(frozen=True, slots=True)
-class Measures:
-    """What is measured beside the metrics that always are.
-
-    Parameters
-    ----------
-    nsd_mm : tuple of float
-        Tolerances of the surface Dice, in mm.
-    lesions : bool
-        Whether components are matched as lesions.
-
-    Raises
-    ------
-    ValueError
-        If a tolerance is negative, not finite or given twice.
-    """
-
-    nsd_mm: tuple[float, ...] = (1.0, 2.0)
-    lesions: bool = False
-
-    def __post_init__(self) -> None:
-        for tolerance in self.nsd_mm:
-            if not 0 <= tolerance < float("inf"):
-                raise ValueError(f"NSD tolerance {tolerance} must be a number of mm, at least 0")
-        if len(set(map(nsd_column, self.nsd_mm))) != len(self.nsd_mm):
-            raise ValueError(f"NSD tolerances {self.nsd_mm} must differ")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of the report that depend on what is asked."""
-        return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,11 +89,26 @@ def test_a_licence_that_is_not_there_is_refused_before_anything_is_read(tmp_path
         assert "--licence" in said and words in " ".join(said.replace("│", " ").split())
 
 
-def test_a_misspelt_recipe_is_4_and_a_wrong_choice_2(tmp_path: Path) -> None:
+def test_a_misspelt_recipe_exits_with_4_and_a_wrong_choice_with_2(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("filtres = 8\n")
     code, said = invoke("m.csv", "--out", "o", "--recipe", tmp_path / "r.toml")
     assert code == 4
     assert "unknown key filtres; did you mean filters?" in said
     code, said = invoke("m.csv", "--out", "o", "--precision", "double")
     assert code == 2
-    assert "precision: Input should be 'float32', 'mixed_bfloat16' or 'mixed_float16'" in said
+    assert "'double' is not one of" in said
+    code, said = invoke("m.csv", "--out", "o", "--view", "frontal")
+    assert code == 2
+    assert "views" in said and "Input should be 'axial', 'coronal' or 'sagittal'" in said
+
+
+def test_two_labels_with_one_value_exit_with_2(tmp_path: Path) -> None:
+    named = ((1, "one"), (1, "again"), (2, "two"))
+    labels = ", ".join(
+        f'{{value = {value}, name = "{name}", color = "#ff0000"}}' for value, name in named
+    )
+    (tmp_path / "r.toml").write_text(f"labels = [{labels}]\n")
+    words = ("--out", tmp_path / "out", "--dry-run", "--recipe", tmp_path / "r.toml")
+    code, said = invoke(cohort(tmp_path, "tv"), *words)
+    assert "recipe: label value 1 appears twice" in said
+    assert code == 2

@@ -280,7 +280,7 @@ def test_the_command_ends_with_4_only_for_errors(tmp_path: Path) -> None:
     done = runner.invoke(app, ["manifest", "check", str(path)])
     assert done.exit_code == 0, done.output
     assert "warning: line 2 case a: no_label" in done.output
-    assert "0 errors, 1 warnings" in done.output
+    assert "0 errors, 1 warning" in done.output
     path = write_manifest(tmp_path, [{**good, "image": "none.nii"}])
     done = runner.invoke(app, ["manifest", "check", str(path), "--json"])
     assert done.exit_code == 4

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case, read_manifest
-from voxtile.errors import CaseError, ManifestError
+from voxtile.errors import CaseError, ManifestError, UsageError
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
 from voxtile.reading.nifti import nifti_bytes
@@ -81,7 +81,7 @@ def parse_cases(text: str) -> int | None:
         return 0
     word, _, number = text.partition(":")
     if word != "worst" or not number.isascii() or not number.isdigit():
-        raise ValueError(f"--cases {text!r} must be worst:N, such as worst:20, or all, or none")
+        raise UsageError(f"--cases {text!r} must be worst:N, such as worst:20, or all, or none")
     return int(number)
 
 

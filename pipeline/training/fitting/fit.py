@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from voxtile.errors import UsageError
 from voxtile.models.spec import Label
 from voxtile.training.recipe.recipe import Recipe, settled
 
@@ -195,7 +196,7 @@ def _end_epoch(standing: Standing, rate: float, recipe: Recipe) -> tuple[Standin
     finite = [loss for loss in standing.losses if np.isfinite(loss)]
     left_out = recipe.precision == "mixed_float16" and bool(finite)
     if not np.isfinite(standing.losses[-1]) and not left_out:
-        raise ValueError(
+        raise UsageError(
             f"the loss became {standing.losses[-1]} in epoch {standing.epoch + 1}; try a lower "
             f"learning rate than {recipe.learning_rate:g}"
         )

@@ -4,7 +4,7 @@ import pickle
 from multiprocessing.connection import Connection
 from time import monotonic
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, UsageError
 from voxtile.machine.child import serve_line
 
 # How often a process says how far it is, in seconds.
@@ -46,7 +46,7 @@ def _fit(line: Connection) -> None:
         raise  # the training is gone
     except Exception as error:
         # Others may not survive the way: what they say does.
-        known = type(error) in (EnvironmentFault, ValueError)
+        known = type(error) in (EnvironmentFault, UsageError)
         named = RuntimeError(f"{type(error).__name__}: {error}")
         line.send(("failed", error if known else named))
         return

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, UsageError
 from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
 from voxtile.training.data.splits import tested_as_well
 
@@ -148,7 +148,7 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
     chosen = taking_part(cases, manifest)
     assigned = assign_folds(chosen, count, seed, manifest)
     if not 0 <= number < count:
-        raise ValueError(f"fold {number} is none of 0 to {count - 1}")
+        raise UsageError(f"fold {number} is none of 0 to {count - 1}")
     outside = [case for case in chosen if assigned[case.case_id] != number]
     if len(_units(outside)) < 2:
         raise ManifestError(

@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, UsageError
+from voxtile.models import spec
 from voxtile.training.fitting.augmentation import Augmentation
 
 from .recipe import BUDGETS, Recipe
@@ -46,7 +47,7 @@ def read_recipe(path: Path) -> Recipe:
     ]
     if not problems:
         try:
-            return TypeAdapter(Recipe).validate_python(content)
+            return _adapter().validate_python(content)
         except ValidationError as error:
             problems = _sentences(error)
     raise ManifestError([f"{path}: {problem}" for problem in problems])
@@ -75,9 +76,16 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
         changes = dict.fromkeys(BUDGETS) | changes
     values = {choice.name: getattr(recipe, choice.name) for choice in fields(Recipe)}
     try:
-        return TypeAdapter(Recipe).validate_python(values | changes)
+        return _adapter().validate_python(values | changes)
     except ValidationError as error:
-        raise ValueError("; ".join(_sentences(error))) from error
+        raise UsageError("; ".join(_sentences(error))) from error
+
+
+def _adapter() -> TypeAdapter[Recipe]:
+    """Return what checks the values of a recipe; its module does not import their types."""
+    adapter = TypeAdapter(Recipe)
+    adapter.rebuild(_types_namespace=vars(spec) | {"Augmentation": Augmentation})
+    return adapter
 
 
 def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import ceil, floor, inf, log2, pi
 from typing import Any
 
+from voxtile.errors import UsageError
 from voxtile.models.cost import unet_flops
 from voxtile.models.spec import Intensity, Label, View, Window, ZScore
 from voxtile.preparation.planes import in_plane, slice_axis
@@ -134,7 +135,7 @@ def settle(
     choose("filters", *_filters(recipe, channels, outputs, pixels, rate))
     choose("members", *_members(recipe, channels, outputs, pixels, rate))
     if recipe.class_weights and len(recipe.class_weights) != outputs:
-        raise ValueError(
+        raise UsageError(
             f"class_weights has {len(recipe.class_weights)} numbers, but there are {outputs} "
             "outputs (softmax: background first)"
         )

@@ -1,14 +1,29 @@
 """A settled recipe -> what the bundle to be expects and emits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from voxtile.errors import ManifestError
+from pydantic import ValidationError
+
+from voxtile.errors import ManifestError, UsageError
 from voxtile.models.spec import ModelSpec, Network
 
 from .recipe import Recipe, settled
 from .rules import is_exclusive
 
 
+@contextmanager
+def _consistent() -> Iterator[None]:
+    """Refuse a recipe whose choices no spec can hold, such as two labels with one value."""
+    try:
+        yield
+    except ValidationError as error:
+        problems = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
+        raise UsageError(f"recipe: {'; '.join(problems)}") from error
+
+
+@_consistent()
 def make_spec(
     name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
 ) -> ModelSpec:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from voxtile.errors import UsageError
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label, ModelSpec, View
 
@@ -32,17 +33,17 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
     """
     spec = start.spec
     if start.others:
-        raise ValueError(
+        raise UsageError(
             f"--init names {len(start.members)} models ({start.name}), but networks begin with the "
             "weights of one; name one of them"
         )
     if tuple(channels) != spec.channels:
-        raise ValueError(
+        raise UsageError(
             f"the manifest has channels {', '.join(channels)}, but {start.folder} was trained on "
             f"{', '.join(spec.channels)}; name the manifest's columns alike, or train from scratch"
         )
     if recipe.labels and _meaning(recipe.labels) != _meaning(spec.labels):
-        raise ValueError(
+        raise UsageError(
             f"the labels asked for are {_words(recipe.labels)}, but {start.folder} has "
             f"{_words(spec.labels)}; give it the same, or train from scratch"
         )
@@ -60,7 +61,7 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
     for name, value in fixed.items():
         asked = getattr(recipe, name)
         if asked not in (known[name], value):
-            raise ValueError(
+            raise UsageError(
                 f"{name} {asked} was asked for, but {start.folder} has "
                 f"{'its own' if value is None else value}, which fine-tuning cannot change; leave "
                 "it out, or train from scratch"
@@ -99,7 +100,7 @@ def _kinds(start: Bundle) -> list[tuple[View, ...]]:
     kinds = list(dict.fromkeys(networks))
     alike = len({networks.count(views) for views in kinds}) == 1
     if not alike or (len(kinds) > 1 and any(len(views) != 1 for views in kinds)):
-        raise ValueError(
+        raise UsageError(
             f"{start.folder} has {len(networks)} networks for views "
             f"{', '.join('+'.join(views) for views in networks)}; fine-tune a bundle with as many "
             "for each view, or with networks that serve all"
@@ -128,7 +129,7 @@ def _words(labels: Sequence[Label]) -> str:
 def check_output(spec: ModelSpec, start: Bundle) -> None:
     """Refuse a bundle whose outputs are of another kind than the training's."""
     if spec.activation != start.spec.activation:
-        raise ValueError(
+        raise UsageError(
             f"{start.folder} has {start.spec.activation} outputs, but these labels need "
             f"{spec.activation}; train from scratch"
         )
