@@ -44,11 +44,10 @@ from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.nifti import write_mask, write_volume
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0
-TESTS = str(Path(__file__).parent)
 
 
 class World:
@@ -71,7 +70,7 @@ class World:
 def start(manifest: Path, out: Path, workers: int = 2, pause_s: float = 0.01, **environment: str):
     """Start a run as a process of its own."""
     words = command(manifest, out, workers, pause_s)
-    environment = {**os.environ, "PYTHONPATH": TESTS, **environment}
+    environment = {**os.environ, "PYTHONPATH": dask_processes.IMPORTS, **environment}
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -87,7 +86,7 @@ def start_in(script: str, *words: str):
         ["unshare", "-m", "sh", "-c", script, "sh", *words],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": TESTS},
+        env={**os.environ, "PYTHONPATH": dask_processes.IMPORTS},
     )
 
 

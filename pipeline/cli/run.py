@@ -156,7 +156,7 @@ def run(
         from voxtile.batch.display import displayed, result_lines
         from voxtile.batch.drive import run_manifest
         from voxtile.batch.settings import BatchSettings
-        from voxtile.run.case import RunSettings
+        from voxtile.run.job import RunSettings
 
         settings = RunSettings(
             policy=read_policy(

@@ -61,7 +61,7 @@ def plan(
     """Say what a run would do: tiles, arithmetic, and the time and memory to expect."""
     with explained():
         from voxtile.measuring.forecast import make_forecast
-        from voxtile.run.case import RunSettings
+        from voxtile.run.job import RunSettings
 
         forecast = make_forecast(
             manifest,
@@ -117,7 +117,7 @@ def bench(
     with explained():
         from voxtile.machine.files import write_json
         from voxtile.measuring.benchmark import run_benchmark
-        from voxtile.run.case import RunSettings
+        from voxtile.run.job import RunSettings
 
         measured = run_benchmark(
             model,

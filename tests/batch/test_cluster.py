@@ -73,7 +73,7 @@ def test_a_scheduler_that_does_not_answer_is_found_before_the_first_case(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheduler": "tcp://head:8786"}, "is not encrypted.*tls://, or say --insecure"),
+        ({"scheduler": "tcp://head:8786"}, "is not encrypted.*tls://, or pass --insecure"),
         ({"scheduler": "tcp://10.0.0.1:8786"}, "is not encrypted"),
         ({"scheduler": "head"}, "must look like tls://HOST:PORT"),
         ({}, "either --scheduler ADDRESS or --cluster SYSTEM"),
@@ -127,7 +127,7 @@ def test_wrong_cluster_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     for content, message in (
         ("[clusters]", r"section \[cluster\]"),
-        ("[cluster]\ncoars = 4", "has coars; it may have cores, memory"),
+        ("[cluster]\ncoars = 4", "has unknown coars; it may have cores, memory"),
         ("[cluster", "must be TOML"),
     ):
         path.write_text(content)

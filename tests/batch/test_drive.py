@@ -39,8 +39,9 @@ from voxtile.export.finished import finished_cases
 from voxtile.models.bundle import load_bundle
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.nifti import write_volume
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.shard import Shard
 
 
@@ -133,7 +134,7 @@ def test_each_kind_of_fault_costs_only_its_own_case(tmp_path: Path) -> None:
     }
     reasons = {name: str(reports[name].reason) for name in ("deadly", "greedy")}
     assert reasons["deadly"].startswith("worker_died: the worker process died in stage infer (SIG")
-    assert reasons["greedy"].startswith("out_of_memory: the worker held")
+    assert reasons["greedy"].startswith("out_of_memory: the worker used")
     assert all("tried 2 times" in reason for reason in reasons.values())
     assert [notice.code for notice in reports["once"].warnings] == ["retried"]
     assert "after worker_died" in reports["once"].warnings[0].sentence
@@ -149,7 +150,7 @@ def test_a_hang_ends_with_its_time(tmp_path: Path) -> None:
     result = run_faulty(manifest, tmp_path / "out", batch)
     assert [report.case_id for report in result.failed] == ["hanging"]
     reason = str(result.failed[0].reason)
-    assert reason.startswith("timeout: stage infer was still running after 2 s")
+    assert reason.startswith("timeout: stage infer was still running 2 s after the case")
 
 
 def test_without_retries_the_first_loss_is_final(tmp_path: Path) -> None:
@@ -359,7 +360,7 @@ def test_images_that_a_killed_shard_left_are_removed_by_their_channels(tmp_path:
         path = tmp_path / f"images/.{name}.nii.gz.abcd1234.tmp"
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    clear(tmp_path, [case], Shard(1, 2), ("ct", "pet"))
+    clear(RunFolder(tmp_path), [case], Shard(1, 2), ("ct", "pet"))
     left = sorted(path.name for path in (tmp_path / "images").iterdir())
     assert left == [".c.nii.gz.abcd1234.tmp", ".other_ct.nii.gz.abcd1234.tmp"]
 
@@ -417,7 +418,7 @@ def test_status_says_what_there_is(tmp_path: Path) -> None:
     manifest = sound_cases(tmp_path, 4)
     (tmp_path / "c001.nii.gz").write_bytes(b"")
     out = tmp_path / "out"
-    with pytest.raises(ManifestError, match="no run folder"):
+    with pytest.raises(ManifestError, match="is not a run folder"):
         read_status(tmp_path)
     seen = []
 

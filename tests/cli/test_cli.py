@@ -160,7 +160,7 @@ def test_reports_are_made_again_and_runs_compared(cohort: Path) -> None:
     assert (cohort / "both/comparison.csv").exists()
     code, said = invoke("compare", cohort / "one", cohort, "--out", cohort / "both")
     assert code == 4
-    assert "is no run folder" in said
+    assert "is not a run folder" in said
 
 
 def test_models_lists_what_is_shipped() -> None:
@@ -182,7 +182,7 @@ def test_a_rerun_says_what_was_done_before(cohort: Path) -> None:
     assert invoke(*words)[0] == 3
     code, said = invoke(*words)
     assert code == 3
-    assert "1 done, 1 failed (2 done before)" in said
+    assert "1 done, 1 failed (2 by an earlier run)" in said
     assert "1 x empty_file: b" in said
     assert "--retry-failed" in said
     assert invoke(*words, "--quiet") == (3, "")

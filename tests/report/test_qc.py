@@ -30,7 +30,7 @@ from voxtile.report.domain import (
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import flag_cases, inspect_case
 from voxtile.report.tables import report_table
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport, LabelRow, failed_report, label_rows
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.score import Measures

@@ -263,7 +263,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         compare_runs([one])
     with pytest.raises(ManifestError, match="given twice"):
         compare_runs([one, one])
-    with pytest.raises(ManifestError, match="is no run folder"):
+    with pytest.raises(ManifestError, match="is not a run folder"):
         compare_runs([one, tmp_path])
     with pytest.raises(ManifestError, match="run a has no 'seconds' to compare; it has dice"):
         compare_runs([one, other], ["seconds"])

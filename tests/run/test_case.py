@@ -22,7 +22,7 @@ from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.reading.nifti import read_nifti, write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import write_reports
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import read_case_report
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.volume import Volume, canonical

@@ -11,14 +11,14 @@ from phantoms import ball, make_bundle, threshold_model
 from runs import add_case, write_manifest
 
 import voxtile.run.evaluation
-from voxtile.batch.drive import chosen_cases, run_manifest
+from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.manifest.check import check_manifest
 from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page.cohort import cohort_data
-from voxtile.run.case import RunSettings
 from voxtile.run.evaluation import evaluate, read_labels
+from voxtile.run.job import RunSettings, chosen_cases
 from voxtile.run_folder.case_report import read_case_reports
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
@@ -83,7 +83,7 @@ def test_a_cohort_without_any_label_is_refused_with_what_was_looked_for(cohort: 
         evaluate(cohort / "m.csv", cohort / "none", cohort / "out")
     _, truth = ball()
     write_mask(cohort / "masks/exact.nii.gz", truth.with_array(np.zeros_like(truth.array)))
-    with pytest.raises(ManifestError, match=r"none of the 1 predictions .* with --labels"):
+    with pytest.raises(ManifestError, match=r"in the 1 prediction of .* with --labels"):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert not (cohort / "out/report.csv").exists()
 
@@ -212,7 +212,7 @@ def test_the_folder_of_a_segmentation_run_is_refused_and_kept(tmp_path: Path, sh
 def test_a_record_that_cannot_be_read_is_not_overwritten(cohort: Path) -> None:
     (cohort / "out").mkdir()
     (cohort / "out/run.json").write_text("{")
-    with pytest.raises(ManifestError, match=r"run\.json cannot be read, .* another folder"):
+    with pytest.raises(ManifestError, match=r"run\.json cannot be read \(.* another folder"):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
 
 

@@ -23,7 +23,7 @@ from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page import write_page
 from voxtile.report.page.page import VIEWER, viewer_script
 from voxtile.report.tables import write_reports
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport, LabelRow
 
 BALL, CORE = "#e69f00", "#56b4e9"
