@@ -88,7 +88,7 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
             raise ManifestError([f"{path} cannot be used: {error}"]) from error
         if report.status != "done" or report.settings_sha256 != facts.settings_sha256:
             continue
-        one = Finished(report.case_id, out, labels, facts.model_name, policy=run_policy)
+        one = Finished(report.case_id, out, labels, facts.model, policy=run_policy)
         if named is None:
             found.append(one)
         elif report.case_id in named:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from voxtile.errors import ManifestError
 from voxtile.machine.clock import now
@@ -63,83 +63,74 @@ _DECISIVE = (
 class RunFacts:
     """The content of ``run.json``, or of the same file of a shard.
 
+    A value is empty if it was not recorded: earlier versions recorded less,
+    and an evaluation has no model.
+
     Parameters
     ----------
     path : Path
     content : mapping
-        As it was written. Earlier versions wrote fewer keys, and an evaluation
-        has no `model`.
+        Everything that was recorded.
+    started : str
+        UTC, ISO 8601.
+    settings_sha256 : str
+        Hash that the records of this run have too.
+    case_ids : tuple of str
+        Cases that were chosen from the manifest, with those of other shards.
+    by : tuple of str
+        Columns that the run summarised by.
+    model : str
+        Name of the bundle.
+    channels : tuple of str
+        Those of the model.
     """
 
     path: Path
     content: Mapping[str, Any]
+    started: str
+    settings_sha256: str
+    case_ids: tuple[str, ...]
+    by: tuple[str, ...]
+    model: str
+    channels: tuple[str, ...]
 
-    @property
-    def started(self) -> str:
-        """Time at which the run began, UTC, ISO 8601; empty if not recorded."""
-        return str(self.content.get("started", ""))
-
-    @property
-    def settings_sha256(self) -> str:
-        """Hash that the records of this run have as well; empty if not recorded."""
-        return str(self.content.get(KEY, ""))
-
-    @property
-    def case_ids(self) -> tuple[str, ...]:
-        """Cases that were chosen from the manifest, those of other shards too."""
-        return tuple(self.content.get("case_ids", ()))
-
-    @property
-    def by(self) -> tuple[str, ...]:
-        """Columns that the run summarised by."""
-        return tuple(self.content.get("by", ()))
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; ValueError if it is not what a run writes."""
+        content = read_object(path, _SHAPE)
+        model = content.get("model", {})
+        return cls(
+            path,
+            content,
+            started=content.get("started", ""),
+            settings_sha256=content.get(KEY, ""),
+            case_ids=tuple(content.get("case_ids", ())),
+            by=tuple(content.get("by", ())),
+            model=model.get("name", ""),
+            channels=tuple(model.get("channels", ())),
+        )
 
     @property
     def is_segmentation(self) -> bool:
         """Whether a model was run; an evaluation runs none."""
         return "model" in self.content
 
-    @property
-    def model_name(self) -> str:
-        """Name of the bundle; empty for an evaluation."""
-        return str(self.content.get("model", {}).get("name", ""))
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Channels of the model; empty for an evaluation, and if not recorded."""
-        return tuple(self.content.get("model", {}).get("channels", ()))
-
     def label_map(self) -> dict[int, int]:
-        """Return the reference values that the run renamed.
-
-        Raises
-        ------
-        ManifestError
-            If one is not a whole number.
-        """
-        label_map = self.content.get("settings", {}).get("label_map", {})
-        return self._valid(lambda: {int(old): new for old, new in label_map.items()}, "label_map")
+        """Return the reference values that the run renamed; ManifestError if not valid."""
+        renamed = self.content.get("settings", {}).get("label_map", {})
+        return self._valid(lambda: {int(old): new for old, new in renamed.items()}, "label_map")
 
     def labels(self) -> "tuple[Label, ...]":
-        """Return the labels that the run scored; empty if not recorded.
-
-        Raises
-        ------
-        ManifestError
-            If one is not a valid label.
-        """
+        """Return the labels that the run scored; ManifestError if not valid."""
         from voxtile.models.spec import Label
 
         labels = self.content.get("labels", ())
         return self._valid(lambda: tuple(map(Label.model_validate, labels)), "labels")
 
     def policy(self) -> "ReadPolicy":
-        """Return how the run read its scans, without choices that only another version knows.
+        """Return how the run read its scans; ManifestError if not valid.
 
-        Raises
-        ------
-        ManifestError
-            If a choice has a value that this version does not know.
+        Choices that only another version knows are left out.
         """
         from voxtile.reading.scan import ReadPolicy
 
@@ -170,18 +161,17 @@ def read_facts(path: Path, advice: str) -> RunFacts:
         If it cannot be read, or is not what a run writes.
     """
     try:
-        return _read(path)
-    except OSError as error:
-        raise _unusable(path, str(error.strerror), advice) from error
-    except ValueError as error:
-        raise _unusable(path, str(error), advice) from error
+        return RunFacts.read(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _unusable(path, reason, advice) from error
 
 
 def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
     """Yield the facts of a folder that can be read; a file may disappear while a run goes on."""
     for path in folder.all_facts():
         try:
-            yield _read(path)
+            yield RunFacts.read(path)
         except (OSError, ValueError):
             continue
 
@@ -195,15 +185,7 @@ def newest_settings(facts: Iterable[RunFacts]) -> str | None:
 
 
 def current_settings(folder: RunFolder) -> str | None:
-    """Return the hash of the settings of the newest run in a folder.
-
-    Returns
-    -------
-    str or None
-        Hexadecimal; of everything that decides a case's result beside its
-        inputs, of the manifest, and of the cases that were chosen from it.
-        None if no run recorded one, so that all records count.
-    """
+    """Return the settings hash of the newest run in a folder; None makes all records count."""
     return newest_settings(readable_facts(folder))
 
 
@@ -259,13 +241,7 @@ def read_shards(folder: RunFolder) -> list[RunFacts]:
 
 
 def refuse_mixed(folder: RunFolder, count: int) -> None:
-    """Refuse to run a shard of `count` in a folder that holds shards of another count.
-
-    Raises
-    ------
-    ManifestError
-        With what to do.
-    """
+    """Raise ManifestError if a folder holds shards of another count."""
     for path in folder.shard_facts():
         other = path.stem.rpartition("-")[2]
         if other != str(count):
@@ -284,13 +260,7 @@ def forget_shards(folder: RunFolder) -> None:
 
 
 def refuse_run(folder: RunFolder) -> None:
-    """Refuse the folder of a segmentation run, whose records anything else would destroy.
-
-    Raises
-    ------
-    ManifestError
-        With what to do.
-    """
+    """Raise ManifestError for the folder of a segmentation run, whose records would be lost."""
     for path in folder.all_facts():
         facts = read_facts(path, f"{folder.path} may hold a run, so name another folder with --out")
         if facts.is_segmentation:
@@ -300,11 +270,6 @@ def refuse_run(folder: RunFolder) -> None:
                     "be lost; name another folder with --out"
                 ]
             )
-
-
-def _read(path: Path) -> RunFacts:
-    """Read a file of facts."""
-    return RunFacts(path, read_object(path, _SHAPE))
 
 
 def _unusable(path: Path, reason: str, advice: str) -> ManifestError:

@@ -1,4 +1,4 @@
-"""A part of a manifest, for job arrays: shard i of n takes every n-th case."""
+"""A part of a manifest, for job arrays: shard i of n has every n-th case."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,7 @@ _FORM = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` of `count` of a manifest.
-
-    Parameters
-    ----------
-    index : int
-        From 1.
-    count : int
+    """Part `index`, counted from 1, of the `count` parts of a manifest.
 
     Examples
     --------
@@ -30,22 +24,21 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise ValueError(f"shard {self.index}/{self.count}: the first is 1, the last is n")
+            raise ValueError(
+                f"shard {self.index}/{self.count} must be from 1/{self.count} to "
+                f"{self.count}/{self.count}"
+            )
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str]) -> Self:
         """Return the shard that ``i/n`` names, or ``auto`` in a Slurm job array.
 
-        Parameters
-        ----------
-        text : str
-        environment : mapping of str to str
-            Where Slurm says which task of the array this is.
+        `environment` has Slurm's variables.
 
         Raises
         ------
         ValueError
-            If it is neither.
+            If the text is neither, or the job array is not complete.
         """
         if text == "auto":
             try:
@@ -56,7 +49,7 @@ class Shard:
             except (KeyError, ValueError):
                 raise ValueError(
                     "--shard auto needs the variables of a Slurm job array "
-                    "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT); elsewhere pass --shard i/n"
+                    "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT); outside Slurm, pass --shard i/n"
                 ) from None
             if last - first + 1 != count:
                 raise ValueError(
@@ -66,11 +59,11 @@ class Shard:
             return cls(task - first + 1, count)
         match = _FORM.fullmatch(text)
         if match is None:
-            raise ValueError(f"--shard {text!r} must look like 2/8, or be auto")
+            raise ValueError(f"--shard {text!r} must be auto or i/n, such as 2/8")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, items: Sequence[_Item]) -> tuple[_Item, ...]:
-        """Return the items of this shard; neighbours go to different ones."""
+        """Return the items of this shard; neighbours are in different shards."""
         return tuple(items[self.index - 1 :: self.count])
 
     def __str__(self) -> str:
