@@ -21,11 +21,18 @@ _NAMES = {
 def read_object(
     path: Path, shape: Mapping[str, Any], *, required: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Read a file that holds a JSON object.
+    """Read a file that holds a JSON object; OSError if it cannot be read, and as `parse_object`."""
+    return parse_object(path.read_bytes(), shape, required=required)
+
+
+def parse_object(
+    text: bytes, shape: Mapping[str, Any], *, required: Collection[str] = ()
+) -> dict[str, Any]:
+    """Parse a JSON object.
 
     Parameters
     ----------
-    path : Path
+    text : bytes
     shape : mapping
         What the value of each key must be: a type, a tuple of allowed types,
         a mapping (an object of this shape) or a list with one shape (a list
@@ -35,14 +42,12 @@ def read_object(
 
     Raises
     ------
-    OSError
-        If the file cannot be read.
     ValueError
         If it is not such an object. The message names the key and never its
         value, which may identify a patient.
     """
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        content = json.loads(text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not valid JSON ({error})") from error
     if not isinstance(content, dict):
@@ -78,14 +83,21 @@ def _check(value: Any, shape: Any, name: str) -> None:
 
 def _is(value: Any, kind: type) -> bool:
     """Whether a JSON value has a type; a whole number is also a number, true and false are not."""
-    if kind is float:
-        try:
-            return type(value) in (int, float) and math.isfinite(value)
-        except OverflowError:  # a whole number with hundreds of digits
-            return False
-    return type(value) is kind
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and infinity, which JSON does not have."""
-    raise ValueError(f"{name} is not a JSON number")
+def _whole(digits: str) -> int:
+    """Return a whole number that a table can hold."""
+    number = int(digits)
+    return number if abs(number) < 2**63 else _refuse("a number that is too large")
+
+
+def _finite(digits: str) -> float:
+    """Return a number that is not infinite."""
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse("a number that is too large")
+
+
+def _refuse(what: str) -> NoReturn:
+    """Refuse NaN and infinity, which JSON does not have, and absurd numbers."""
+    raise ValueError(f"{what} is not allowed")

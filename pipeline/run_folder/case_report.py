@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice
+from voxtile.machine.json_objects import parse_object
 from voxtile.models.spec import Label
 from voxtile.scoring.columns import nsd_column
 from voxtile.scoring.score import Measures, Score, count_components, score
@@ -151,13 +152,16 @@ def read_case_report(path: Path) -> CaseReport:
     ValueError
         If it is not a case report.
     """
+    text = path.read_bytes()
     try:
-        return _REPORTS.validate_json(path.read_bytes(), strict=True)
+        parse_object(text, {})
+        return _REPORTS.validate_json(text, strict=True)
     except ValidationError as error:
-        # The place alone: what stands there may identify a patient.
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        problem = f"{where} is missing or not valid" if where else "it is not valid JSON"
-        raise ValueError(f"{path.name} is not a case report: {problem}") from None
+        # Only the key: the value may identify a patient.
+        problem = f"{'.'.join(map(str, error.errors()[0]['loc']))} is missing or not valid"
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(f"{path.name} is not a case report: {problem}")
 
 
 def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
