@@ -1,23 +1,17 @@
 """A few tries of each fault; ``scripts/faults`` runs them all."""
 
 import errno
-import json
 import os
 import random
-import socket
 import sys
 from pathlib import Path
 
 import faults
 import pytest
-from faulty import SOUND, alive, descendants, make_cases, run_faulty, sound_cases
+from faulty import SOUND, alive, descendants, make_cases
 from phantoms import ball
 
-from voxtile.batch.settings import BatchSettings
-from voxtile.errors import EnvironmentFault
 from voxtile.phantoms.dicom import write_series
-from voxtile.run_folder.lock import locked
-from voxtile.run_folder.shard import Shard
 
 ROOT_ON_LINUX = os.name == "posix" and os.geteuid() == 0 and Path("/proc/self/ns/mnt").exists()
 
@@ -72,36 +66,3 @@ def test_each_write_may_fail(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["read-only folder", "full disk", "missing HOME", "no /dev/shm"])
 def test_a_strange_place_is_found_before_the_first_case(tmp_path: Path, what: str) -> None:
     faults.strange_place(faults.World(tmp_path, 1), what)
-
-
-def holder(**changes) -> str:
-    record = {"pid": 1, "host": socket.gethostname(), "started": "2026", "identity": "x"}
-    return json.dumps({**record, **changes})
-
-
-def test_the_lock_of_a_dead_holder_is_taken_over(tmp_path: Path) -> None:
-    (tmp_path / ".lock").touch()
-    (tmp_path / ".lock.json").write_text(holder())
-    with locked(tmp_path):
-        mine = json.loads((tmp_path / ".lock.json").read_text())
-        assert mine["pid"] == os.getpid()
-    assert not (tmp_path / ".lock.json").exists()
-
-
-def test_the_lock_of_another_host_is_not(tmp_path: Path) -> None:
-    (tmp_path / ".lock.json").write_text(holder(host="elsewhere", pid=7))
-    message = r"held by process 7 on elsewhere, started 2026; .* if that run is dead, remove .*json"
-    with pytest.raises(EnvironmentFault, match=message), locked(tmp_path):
-        pass
-
-
-def test_shards_share_a_folder_and_exclude_a_whole_run(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 4)
-    out = tmp_path / "out"
-    with locked(out, Shard(1, 2)):
-        run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)))
-        for shard in (None, Shard(1, 2), Shard(1, 3)):
-            with pytest.raises(EnvironmentFault, match=f"held by process {os.getpid()} on"):
-                run_faulty(manifest, out, BatchSettings(shard=shard))
-    with locked(out), pytest.raises(EnvironmentFault, match="is held by"):
-        run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
