@@ -27,12 +27,12 @@ def test_a_run_that_is_killed_is_resumed(world: faults.World, seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", [2])
-def test_a_worker_that_is_killed_costs_nothing(world: faults.World, seed: int) -> None:
+def test_a_run_whose_worker_is_killed_does_every_case(world: faults.World, seed: int) -> None:
     faults.kill_worker(world, random.Random(seed))
 
 
 @pytest.mark.parametrize("seed", [2])
-def test_a_run_that_is_interrupted_says_how_to_go_on(world: faults.World, seed: int) -> None:
+def test_a_run_that_is_interrupted_says_how_to_resume(world: faults.World, seed: int) -> None:
     faults.interrupt(world, random.Random(seed))
 
 
@@ -57,12 +57,14 @@ def test_one_folder_has_one_run(tmp_path: Path) -> None:
     faults.start_two(faults.World(tmp_path, 4), random.Random(1))
 
 
-def test_each_write_may_fail(tmp_path: Path) -> None:
+def test_a_rerun_completes_after_any_failed_write(tmp_path: Path) -> None:
     world = faults.World(tmp_path, 1)
     assert faults.every_write(world, errno.ENOSPC, step=5) > 6
 
 
 @pytest.mark.skipif(not ROOT_ON_LINUX, reason="only root can mount")
 @pytest.mark.parametrize("what", ["read-only folder", "full disk", "missing HOME", "no /dev/shm"])
-def test_a_strange_place_is_found_before_the_first_case(tmp_path: Path, what: str) -> None:
-    faults.strange_place(faults.World(tmp_path, 1), what)
+def test_a_bad_environment_is_reported_before_the_first_case_or_harmless(
+    tmp_path: Path, what: str
+) -> None:
+    faults.bad_environment(faults.World(tmp_path, 1), what)
