@@ -195,7 +195,7 @@ def start_two(world: World, rng: random.Random) -> None:
 
 
 def bad_cases(world: World, rng: random.Random) -> None:
-    """Mix cases that kill their worker, hang or use all memory with valid ones: these fail alone."""
+    """Mix cases that kill their worker, hang or use all memory with valid ones: they fail alone."""
     brightness = {"deadly": DEADLY, "hanging": HANGING, "greedy": GREEDY}
     brightness |= {f"c{number:03d}": SOUND for number in range(world.count)}
     order = sorted(brightness)

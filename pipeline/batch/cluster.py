@@ -164,7 +164,8 @@ class DaskPool:
             while waiting or running:
                 if self._stop.requested:
                     raise KeyboardInterrupt
-                self._check_scheduler()
+                if self._client.status != "running":
+                    raise _scheduler_lost()
                 while waiting and len(running) < self._room():
                     assignment = waiting.popleft()
                     running[self._submit(assignment)] = assignment
@@ -217,11 +218,6 @@ class DaskPool:
             # The scheduler is gone, and the future with it.
             raise _scheduler_lost() from error
 
-    def _check_scheduler(self) -> None:
-        """Raise if the connection to the scheduler is lost."""
-        if self._client.status != "running":
-            raise _scheduler_lost()
-
     def _give_up(self, running: dict[Any, Assignment]) -> None:
         """Cancel running cases, and end the processes that do them."""
         if self._client.status == "running":
@@ -231,14 +227,19 @@ class DaskPool:
 
 
 @contextmanager
-def connected(cluster: Cluster, out: Path) -> Iterator[Any]:
-    """Yield a Dask client while the block runs; jobs that it started end with it.
+def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
+    """Yield a Dask client while the block runs, or None without a cluster.
+
+    Jobs that it starts end with the block.
 
     Raises
     ------
     EnvironmentFault
         If Dask is missing, or the scheduler does not answer.
     """
+    if cluster is None:
+        yield None
+        return
     try:
         import distributed
     except ImportError as error:

@@ -1,7 +1,6 @@
 """What a batch shows: a progress bar on a terminal, a line for each case, a summary."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from voxtile.machine.progress import Progress, show_progress
@@ -73,20 +72,14 @@ def result_lines(result: RunResult) -> Iterator[str]:
     before = f" ({result.kept} by an earlier run)" if result.kept else ""
     left = f", {result.not_run} not run" if result.not_run else ""
     yield f"{len(reports) - len(failed)} done, {len(failed)} failed{before}{left}"
-    reasons = Counter(report.reason.code for report in failed if report.reason is not None)
-    for code, count in reasons.most_common():
-        yield f"  {count} x {code}: {first_few(_of(failed, code))}"
+    reasons: dict[str, list[str]] = {}
+    for report in failed:
+        code = "unexpected" if report.reason is None else report.reason.code
+        reasons.setdefault(code, []).append(report.case_id)
+    for code, case_ids in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
+        yield f"  {len(case_ids)} x {code}: {first_few(case_ids)}"
     slowest = sorted(reports, key=lambda report: -report.seconds)[:3]
     if len(reports) > 3:
         yield "slowest: " + ", ".join(f"{case.case_id} {case.seconds:.1f} s" for case in slowest)
     if failed:
         yield "to try the failed cases again, run the same command with --retry-failed"
-
-
-def _of(reports: Sequence[CaseReport], code: str) -> list[str]:
-    """Return the ids of the cases that failed for one reason."""
-    return [
-        report.case_id
-        for report in reports
-        if report.reason is not None and report.reason.code == code
-    ]

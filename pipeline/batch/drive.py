@@ -6,8 +6,9 @@ import os
 import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ from voxtile.run_folder.shard import Shard
 
 from . import folder, ledger
 from .cluster import DaskPool, connected
-from .events import Event, EventLog, Listener, ProgressFile
+from .events import Event, Listener, ProgressFile, log_event
 from .interrupt import Interrupted, Stop, listening
 from .pool import Assignment, Limits, Lost, WorkerPool
 from .settings import BatchSettings, machine_cores
@@ -155,7 +156,7 @@ def run_manifest(
     with (
         locked(out, batch.shard),
         listening(at_once=batch.in_process) as stop,
-        _client(batch, out) as client,
+        connected(batch.cluster, out) as client,
     ):
         if batch.shard is not None:
             refuse_mixed(job.folder, batch.shard.count)
@@ -200,7 +201,7 @@ class _Drive:
         kept = len(self._reports)
         todo = [case for case in self._cases if case.case_id not in self._reports]
         self._listeners = [
-            EventLog(job.folder.events(batch.shard)),
+            partial(log_event, job.folder.events(batch.shard)),
             ProgressFile(job.folder.progress(batch.shard), len(self._cases), kept),
         ]
         if on_event is not None:
@@ -378,16 +379,6 @@ class _Drive:
             self._started.discard(event.case_id)
         for listener in self._listeners:
             listener(event)
-
-
-@contextmanager
-def _client(batch: BatchSettings, out: Path) -> Iterator[Any]:
-    """Yield a Dask client if the batch has a cluster, else None."""
-    if batch.cluster is None:
-        yield None
-        return
-    with connected(batch.cluster, out) as client:
-        yield client
 
 
 def _absolute_case(case: Case) -> Case:

@@ -49,33 +49,24 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-class EventLog:
-    """Writes each event except stages as a line of JSON.
+def log_event(path: Path, event: Event) -> None:
+    """Append an event as a line of JSON; stages are left out, as the finished case has their times.
 
-    Parameters
-    ----------
-    path : Path
-        Lines are appended, also by later runs.
+    The file keeps the lines of earlier runs.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: Event) -> None:
-        """Write one event."""
-        if event.kind == "stage":  # the finished case has their times
-            return
-        line: dict[str, Any] = {"time": now(), "event": event.kind}
-        if event.case_id is not None:
-            line["case_id"] = event.case_id
-        line.update(event.facts)
-        report = event.report
-        if report is not None:
-            line["status"] = report.status
-            line["reason"] = None if report.reason is None else report.reason.code
-            line["seconds"] = round(report.seconds, 3)
-            line["timings_s"] = {name: round(value, 4) for name, value in report.timings_s.items()}
-        append_line(self._path, json.dumps(line, ensure_ascii=False))
+    if event.kind == "stage":
+        return
+    line: dict[str, Any] = {"time": now(), "event": event.kind}
+    if event.case_id is not None:
+        line["case_id"] = event.case_id
+    line.update(event.facts)
+    report = event.report
+    if report is not None:
+        line["status"] = report.status
+        line["reason"] = None if report.reason is None else report.reason.code
+        line["seconds"] = round(report.seconds, 3)
+        line["timings_s"] = {name: round(value, 4) for name, value in report.timings_s.items()}
+    append_line(path, json.dumps(line, ensure_ascii=False))
 
 
 class ProgressFile:

@@ -7,7 +7,7 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, Notice, place_of
 from voxtile.models.spec import Label
-from voxtile.run_folder.case_report import CaseReport, LabelRow, failed_report
+from voxtile.run_folder.case_report import CaseReport, LabelRow, failed_rows
 from voxtile.scoring.score import Measures
 
 from .journal import Journal, peak_memory_mb
@@ -55,6 +55,7 @@ def attempt(
         If results cannot be written: the next case would end in the same way.
     """
     journal = journal or Journal()
+    result, reason = Result(failed_rows(labels, measures)), None
     try:
         result = do(journal)
     except EnvironmentFault:
@@ -72,20 +73,13 @@ def attempt(
             f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
-    else:
-        done = CaseReport.of(case, result.labels)
-        return _with_journal(
-            replace(done, geometry=result.geometry, mask=result.mask, qc=result.qc), journal
-        )
-    return _with_journal(failed_report(case, labels, reason, measures), journal)
-
-
-def _with_journal(report: CaseReport, journal: Journal) -> CaseReport:
-    """Return a report with what the journal recorded."""
     return replace(
-        report,
+        CaseReport.of(case, result.labels, reason),
         warnings=tuple(journal.notices),
         fingerprint=journal.fingerprint,
+        geometry=result.geometry,
+        mask=result.mask,
+        qc=result.qc,
         timings_s=dict(journal.seconds),
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),

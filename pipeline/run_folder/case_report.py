@@ -97,18 +97,18 @@ class CaseReport:
 
     case_id: str
     status: Literal["done", "failed"]
-    reason: Notice | None
-    warnings: tuple[Notice, ...]
-    fingerprint: str
-    labels: tuple[LabelRow, ...]
-    geometry: dict[str, Any]
-    mask: dict[str, str]
-    timings_s: dict[str, float]
-    seconds: float
-    peak_memory_mb: float | None
-    split: str | None
-    group: str | None
-    extras: dict[str, str]
+    reason: Notice | None = None
+    warnings: tuple[Notice, ...] = ()
+    fingerprint: str = ""
+    labels: tuple[LabelRow, ...] = ()
+    geometry: dict[str, Any] = field(default_factory=dict)
+    mask: dict[str, str] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_mb: float | None = None
+    split: str | None = None
+    group: str | None = None
+    extras: dict[str, str] = field(default_factory=dict)
     qc: dict[str, Any] = field(default_factory=dict)
     settings_sha256: str = ""
 
@@ -118,17 +118,10 @@ class CaseReport:
     ) -> "CaseReport":
         """Return a report that has only its rows and what the manifest says of the case."""
         return cls(
-            case_id=case.case_id,
-            status="done" if reason is None else "failed",
-            reason=reason,
-            warnings=(),
-            fingerprint="",
+            case.case_id,
+            "done" if reason is None else "failed",
+            reason,
             labels=labels,
-            geometry={},
-            mask={},
-            timings_s={},
-            seconds=0.0,
-            peak_memory_mb=None,
             split=case.split,
             group=case.group,
             extras=dict(case.extras),
@@ -140,6 +133,8 @@ class CaseReport:
 
 
 _REPORTS = TypeAdapter(CaseReport)
+# Every record has all keys; earlier versions did not have the last two.
+_REQUIRED = tuple(CaseReport.__dataclass_fields__)[:-2]
 
 
 def read_case_report(path: Path) -> CaseReport:
@@ -154,11 +149,11 @@ def read_case_report(path: Path) -> CaseReport:
     """
     text = path.read_bytes()
     try:
-        parse_object(text, {})
+        parse_object(text, {}, required=_REQUIRED)
         return _REPORTS.validate_json(text, strict=True)
     except ValidationError as error:
         # Only the key: the value may identify a patient.
-        problem = f"{'.'.join(map(str, error.errors()[0]['loc']))} is missing or not valid"
+        problem = f"{'.'.join(map(str, error.errors()[0]['loc']))} is not valid"
     except ValueError as error:
         problem = str(error)
     raise ValueError(f"{path.name} is not a case report: {problem}")

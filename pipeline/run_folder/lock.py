@@ -35,15 +35,7 @@ _MOST_PID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a folder.
-
-    Parameters
-    ----------
-    pid : int
-    host, started : str
-    identity : str or None
-        What distinguishes the process from a later one with the same pid.
-    """
+    """The process that holds a folder; `identity` tells a later process with its pid apart."""
 
     pid: int
     host: str

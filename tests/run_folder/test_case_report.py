@@ -32,10 +32,10 @@ def test_a_record_without_one_of_its_keys_or_with_another_is_refused(
     path = tmp_path / "case.json"
     for key in record.keys() - {"qc", "settings_sha256"}:
         path.write_text(json.dumps({name: record[name] for name in record if name != key}))
-        with pytest.raises(ValueError, match=f"not a case report: {key} is missing or not valid"):
+        with pytest.raises(ValueError, match=f"not a case report: it lacks {key}"):
             read_case_report(path)
     path.write_text(json.dumps({**record, "colour": 1}))
-    with pytest.raises(ValueError, match="colour is missing or not valid"):
+    with pytest.raises(ValueError, match="colour is not valid"):
         read_case_report(path)
 
 
