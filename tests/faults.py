@@ -26,15 +26,15 @@ from faulty import (
     DEADLY,
     GREEDY,
     HANGING,
-    SOUND,
+    VALID,
     alive,
     descendants,
     events,
     make_cases,
     results,
     run_faulty,
-    sound_cases,
     temporary_files,
+    valid_cases,
 )
 from phantoms import ball
 
@@ -56,7 +56,7 @@ class World:
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.count = count
-        self.manifest = sound_cases(folder / "cohort", count)
+        self.manifest = valid_cases(folder / "cohort", count)
         run_faulty(self.manifest, folder / "whole")
         self.expected = results(folder / "whole")
         self._tries = 0
@@ -189,7 +189,7 @@ def start_two(world: World, rng: random.Random) -> None:
     assert sorted(code for code, _ in ended) == [0, 6], ended
     said = next(said for code, said in ended if code == 6)
     pids = [str(run.pid) for run, (code, _) in zip(runs, ended, strict=True) if code == 0]
-    assert "is held by" in said
+    assert "is in use by" in said
     assert f"process {pids[0]} on" in said or "has just begun" in said
     assert results(out) == world.expected
 
@@ -197,7 +197,7 @@ def start_two(world: World, rng: random.Random) -> None:
 def bad_cases(world: World, rng: random.Random) -> None:
     """Mix cases that kill their worker, hang or use all memory with valid ones: they fail alone."""
     brightness = {"deadly": DEADLY, "hanging": HANGING, "greedy": GREEDY}
-    brightness |= {f"c{number:03d}": SOUND for number in range(world.count)}
+    brightness |= {f"c{number:03d}": VALID for number in range(world.count)}
     order = sorted(brightness)
     rng.shuffle(order)
     out = world.new_out()
@@ -255,7 +255,7 @@ def kill_scheduler(world: World, rng: random.Random) -> None:
 def poison_dask(world: World, rng: random.Random) -> None:
     """Send a case that kills its worker: it fails alone, and no Dask worker ends."""
     poisoned = rng.randrange(world.count)
-    bright = {f"c{n:03d}": DEADLY if n == poisoned else SOUND for n in range(world.count)}
+    bright = {f"c{n:03d}": DEADLY if n == poisoned else VALID for n in range(world.count)}
     out = world.new_out()
     manifest = make_cases(out.with_suffix(".cohort"), bright)
     with dask_processes.dask(world.folder / "dask", 2) as processes:
@@ -379,7 +379,7 @@ def bad_environment(world: World, what: str) -> None:
 
 def many_cases(folder: Path, count: int) -> str:
     """Run a large manifest of tiny cases: flat memory, little overhead, a quick status."""
-    manifest = sound_cases(folder / "many", count)
+    manifest = valid_cases(folder / "many", count)
     out = folder / "out_many"
     run = start(manifest, out, workers=2, pause_s=0)
     assert wait_until(lambda: begun(out), 60)

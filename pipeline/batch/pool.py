@@ -72,7 +72,9 @@ class _Worker:
         try:
             self.child = Child("voxtile.batch.worker", limits.threads)
         except OSError as error:
-            raise EnvironmentFault(f"a worker cannot be started ({error.strerror})") from error
+            raise EnvironmentFault(
+                f"a worker cannot be started ({error.strerror}); use fewer --workers"
+            ) from error
         self.ready = False
         self.case: Case | None = None
         self.stage = "start"

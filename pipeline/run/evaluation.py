@@ -97,7 +97,7 @@ def evaluate(
     check_columns(by, cases)
     folder = Path(predictions)
     if not folder.is_dir():
-        raise ManifestError([f"predictions folder {folder} does not exist"])
+        raise ManifestError([f"predictions folder {folder} does not exist; check the path"])
     with locked(out):
         refuse_run(run_folder)
         if labels is None:
@@ -213,7 +213,8 @@ def _prediction_path(case: Case, folder: Path) -> Path:
         if path.is_file():
             return path
     raise CaseError(
-        "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
+        "no_prediction",
+        f"the predictions have no {case.case_id}.nii.gz or .nii; name each one after its case",
     )
 
 

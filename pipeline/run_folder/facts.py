@@ -229,8 +229,8 @@ def read_shards(folder: RunFolder) -> list[RunFacts]:
             raise _unusable(shard.path, f"it lacks {', '.join(missing)}", advice)
     first = shards[0]
     problems = [
-        f"{shard.path} has another {key} than {first.path.name}; run its shard again with the "
-        "same command"
+        f"{shard.path} differs from {first.path.name} in {key}; run its shard again with the same "
+        "command"
         for shard in shards
         for key in _DECISIVE
         if shard.content[key] != first.content[key]
@@ -247,8 +247,8 @@ def refuse_mixed(folder: RunFolder, count: int) -> None:
         if other != str(count):
             raise ManifestError(
                 [
-                    f"{folder.path} holds shards of {other}, not of {count}, which divide the "
-                    f"cases differently; pass --shard i/{other}, or run once without --shard"
+                    f"{folder.path} holds shards of {other}, not of {count}; pass --shard "
+                    f"i/{other}, or run once without --shard"
                 ]
             )
 

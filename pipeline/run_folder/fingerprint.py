@@ -60,7 +60,8 @@ def content_hash(path: Path) -> str:
             with file.open("rb") as stream:
                 digests.append(hashlib.file_digest(stream, "sha256"))
     except OSError as error:
-        raise CaseError("unreadable", f"an input cannot be read ({error.strerror})") from error
+        sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"
+        raise CaseError("unreadable", sentence) from error
     if files == [path]:  # equal to what other programs compute
         return digests[0].hexdigest()
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

@@ -129,11 +129,12 @@ def _refusal(out: Path, path: Path, holder: Holder | None) -> EnvironmentFault:
     """Return the error for a folder that is held."""
     if holder is None:
         return EnvironmentFault(
-            f"{out} is held by a run that has just begun; wait for it, or name another folder"
+            f"{out} is in use by a run that has just begun; wait for it to end, or name another "
+            "folder"
         )
     hint = "" if holder.is_here else f"; if that run is dead, remove {path}"
     return EnvironmentFault(
-        f"{out} is held by {holder}; wait for it to end, or name another folder{hint}"
+        f"{out} is in use by {holder}; wait for it to end, or name another folder{hint}"
     )
 
 

@@ -24,10 +24,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise ValueError(
-                f"shard {self.index}/{self.count} must be from 1/{self.count} to "
-                f"{self.count}/{self.count}"
-            )
+            raise ValueError(f"shard {self.index}/{self.count}: i of i/n must be 1 to n")
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str]) -> Self:

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from dask_processes import dask as dask_processes
 from dask_processes import on
-from faulty import DEADLY, SOUND, make_cases, results, run_faulty, sound_cases, temporary_files
+from faulty import DEADLY, VALID, make_cases, results, run_faulty, temporary_files, valid_cases
 
 from voxtile.batch.cluster import Cluster, JobSettings
 from voxtile.batch.settings import BatchSettings
@@ -19,7 +19,7 @@ pytest.importorskip("distributed")
 
 @pytest.mark.slow
 def test_a_cluster_gives_equal_results_and_a_deadly_case_fails_alone(tmp_path: Path) -> None:
-    manifest = make_cases(tmp_path, {**{f"c{n}": SOUND for n in range(6)}, "deadly": DEADLY})
+    manifest = make_cases(tmp_path, {**{f"c{n}": VALID for n in range(6)}, "deadly": DEADLY})
     run_faulty(manifest, tmp_path / "here", BatchSettings(workers=1))
     with dask_processes(tmp_path / "dask", 2) as processes:
         result = run_faulty(manifest, tmp_path / "out", on(processes))
@@ -41,7 +41,7 @@ def test_a_run_uses_the_certificates_of_an_encrypted_scheduler(tmp_path: Path) -
         path = tmp_path / f"{option}.pem"
         path.write_text(keys[key])
         named[option] = path
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     with dask_processes(tmp_path / "dask", 1, {f"--tls-{o}": p for o, p in named.items()}) as there:
         assert there.address.startswith("tls://")
         places = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
@@ -58,7 +58,7 @@ def test_missing_certificates_of_an_encrypted_scheduler_are_reported(tmp_path: P
         mock.patch("distributed.Client", side_effect=TypeError("TLS expects a `ssl_context`")),
         pytest.raises(EnvironmentFault, match="needs certificates; name them"),
     ):
-        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out", batch)
+        run_faulty(valid_cases(tmp_path, 1), tmp_path / "out", batch)
 
 
 def test_a_scheduler_that_does_not_answer_is_reported_before_the_first_case(
@@ -67,7 +67,7 @@ def test_a_scheduler_that_does_not_answer_is_reported_before_the_first_case(
     monkeypatch.setattr("voxtile.batch.cluster._ANSWER_S", 1.0)
     batch = BatchSettings(cluster=Cluster(scheduler="tcp://127.0.0.1:9"))
     with pytest.raises(EnvironmentFault, match="does not answer"):
-        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out", batch)
+        run_faulty(valid_cases(tmp_path, 1), tmp_path / "out", batch)
 
 
 @pytest.mark.parametrize(

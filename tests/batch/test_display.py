@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faulty import (
     run_faulty,
-    sound_cases,
+    valid_cases,
 )
 
 from voxtile.batch.display import Display, result_lines
@@ -32,7 +32,7 @@ class Screen:
 
 
 def test_the_display_shows_running_and_failed_cases(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 3)
+    manifest = valid_cases(tmp_path, 3)
     (tmp_path / "c001.nii.gz").write_bytes(b"")
     screen = Screen()
     run_faulty(manifest, tmp_path / "out", on_event=Display(screen))
@@ -45,7 +45,7 @@ def test_the_display_shows_running_and_failed_cases(tmp_path: Path) -> None:
 
 
 def test_the_summary_names_reasons_and_the_slowest_cases(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 9)
+    manifest = valid_cases(tmp_path, 9)
     for number in range(7):
         (tmp_path / f"c00{number}.nii.gz").write_bytes(b"")
     result = run_faulty(manifest, tmp_path / "out")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from faulty import (
-    SOUND,
+    VALID,
     make_cases,
     results,
     run_faulty,
-    sound_cases,
     temporary_files,
+    valid_cases,
 )
 
 from voxtile.batch.settings import BatchSettings
@@ -19,7 +19,7 @@ from voxtile.models.bundle import load_bundle
 
 def test_results_do_not_depend_on_workers(tmp_path: Path) -> None:
     manifest = make_cases(
-        tmp_path, {**{f"c{number}": SOUND for number in range(5)}, "broken": SOUND}
+        tmp_path, {**{f"c{number}": VALID for number in range(5)}, "broken": VALID}
     )
     (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
     run_faulty(manifest, tmp_path / "here")
@@ -35,7 +35,7 @@ def test_results_do_not_depend_on_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [None, 1])
 def test_too_many_failures_stop_the_batch(tmp_path: Path, workers) -> None:
-    manifest = sound_cases(tmp_path, 6)
+    manifest = valid_cases(tmp_path, 6)
     for number in (1, 2):
         (tmp_path / f"c00{number}.nii.gz").write_bytes(b"")
     out = tmp_path / "out"

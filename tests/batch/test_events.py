@@ -6,14 +6,14 @@ from pathlib import Path
 from faulty import (
     events,
     run_faulty,
-    sound_cases,
+    valid_cases,
 )
 
 from voxtile.batch.settings import BatchSettings
 
 
 def test_events_have_the_stages_and_survive_a_torn_line(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     out = tmp_path / "out"
     run_faulty(manifest, out, BatchSettings(workers=1))
     finished = events(out, "case_finished")

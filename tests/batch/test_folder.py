@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from faulty import (
     run_faulty,
-    sound_cases,
     temporary_files,
+    valid_cases,
 )
 
 from voxtile.batch.folder import clear
@@ -40,7 +40,7 @@ def make_temporary_files(out: Path, case_id: str) -> list[Path]:
 
 
 def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     out = tmp_path / "out"
     own, others = (make_temporary_files(out, name) for name in ("c000", "c001"))
     run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
@@ -64,7 +64,7 @@ def test_temporary_images_of_a_killed_shard_are_removed_by_their_channels(tmp_pa
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 1)
+    manifest = valid_cases(tmp_path, 1)
     out = tmp_path / "out"
     (out / "masks").mkdir(parents=True)
     victim = tmp_path / "victim"
@@ -84,4 +84,4 @@ def test_a_full_disk_is_found_before_the_first_case(tmp_path: Path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(EnvironmentFault, match="has 1 MB free, and at least 64 MB are needed"):
-        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out")
+        run_faulty(valid_cases(tmp_path, 1), tmp_path / "out")

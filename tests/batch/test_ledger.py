@@ -8,7 +8,7 @@ from faulty import (
     events,
     results,
     run_faulty,
-    sound_cases,
+    valid_cases,
 )
 from phantoms import ball, make_bundle, threshold_model
 
@@ -42,7 +42,7 @@ def counted_cases(out: Path) -> list[list[str]]:
 
 
 def test_a_rerun_does_only_what_is_missing_or_changed(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 5)
+    manifest = valid_cases(tmp_path, 5)
     out = tmp_path / "out"
     run_faulty(manifest, out)
     before = results(out)
@@ -60,7 +60,7 @@ def test_a_rerun_does_only_what_is_missing_or_changed(tmp_path: Path) -> None:
 
 
 def test_only_settings_that_change_the_result_invalidate(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     out = tmp_path / "out"
     run_faulty(manifest, out)
     assert run_faulty(manifest, out, settings=RunSettings(plan=PlanWish(batch=3))).kept == 2
@@ -72,7 +72,7 @@ def test_only_settings_that_change_the_result_invalidate(tmp_path: Path) -> None
 
 
 def test_extras_of_the_manifest_are_brought_up_to_date_without_running(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     run_faulty(manifest, tmp_path / "out")
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join([lines[0] + ",site", lines[1] + ",A", lines[2] + ",B"]))
@@ -83,7 +83,7 @@ def test_extras_of_the_manifest_are_brought_up_to_date_without_running(tmp_path:
 
 
 def test_failed_cases_are_not_done_again_unless_retry_failed_is_given(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 3)
+    manifest = valid_cases(tmp_path, 3)
     sound = (tmp_path / "c001.nii.gz").read_bytes()
     (tmp_path / "c001.nii.gz").write_bytes(sound[:-9])
     out = tmp_path / "out"
@@ -96,7 +96,7 @@ def test_failed_cases_are_not_done_again_unless_retry_failed_is_given(tmp_path: 
 
 
 def test_cases_that_only_an_earlier_model_has_done_are_not_counted(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 4)
+    manifest = valid_cases(tmp_path, 4)
     out = tmp_path / "out"
     run_faulty(manifest, out)
     run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)), settings=OTHER)
@@ -113,7 +113,7 @@ def test_cases_that_only_an_earlier_model_has_done_are_not_counted(tmp_path: Pat
 
 
 def test_a_folder_with_cases_of_an_earlier_model_only_has_nothing_to_report(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     out = tmp_path / "out"
     run_faulty(manifest, out)
     sooner = manifest.with_name("sooner.csv")
@@ -127,7 +127,7 @@ def test_a_folder_with_cases_of_an_earlier_model_only_has_nothing_to_report(tmp_
 
 
 def test_a_withdrawn_patient_is_not_counted(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 3)
+    manifest = valid_cases(tmp_path, 3)
     out = tmp_path / "out"
     run_faulty(manifest, out)
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
@@ -138,7 +138,7 @@ def test_a_withdrawn_patient_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_cases_of_a_split_that_ran_before_are_not_counted(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 3)
+    manifest = valid_cases(tmp_path, 3)
     lines = manifest.read_text().splitlines()
     splits = ["split", "val", "test", "test"]
     manifest.write_text("\n".join(map(",".join, zip(lines, splits, strict=True))))

@@ -6,7 +6,7 @@ import pytest
 from faulty import (
     results,
     run_faulty,
-    sound_cases,
+    valid_cases,
 )
 
 from voxtile.batch.merge import merge_shards
@@ -29,7 +29,7 @@ def counted_cases(out: Path) -> list[list[str]]:
 
 
 def test_merged_shards_equal_one_run(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 7)
+    manifest = valid_cases(tmp_path, 7)
     run_faulty(manifest, tmp_path / "whole")
     out = tmp_path / "out"
     for index in (1, 3):
@@ -47,7 +47,7 @@ def test_merged_shards_equal_one_run(tmp_path: Path) -> None:
 
 
 def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 4)
+    manifest = valid_cases(tmp_path, 4)
     out = tmp_path / "out"
     with pytest.raises(ManifestError, match="holds no shards"):
         merge_shards(tmp_path)
@@ -58,12 +58,12 @@ def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
         BatchSettings(shard=Shard(2, 2)),
         settings=RunSettings(plan=PlanWish(overlap=0.1)),
     )
-    with pytest.raises(ManifestError, match=r"another plan than run-1-of-2\.json"):
+    with pytest.raises(ManifestError, match=r"differs from run-1-of-2\.json in plan"):
         merge_shards(out)
 
 
 def test_a_case_of_an_earlier_manifest_is_missing_until_its_shard_has_run(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 3)
+    manifest = valid_cases(tmp_path, 3)
     out = tmp_path / "out"
     run_faulty(manifest, out)
     # The scan of c001 was another, and c002 is withdrawn.
@@ -88,7 +88,7 @@ def test_a_case_of_an_earlier_manifest_is_missing_until_its_shard_has_run(tmp_pa
 def test_merged_shards_are_summarised_by_the_chosen_columns(
     tmp_path: Path,
 ) -> None:
-    manifest = sound_cases(tmp_path, 4)
+    manifest = valid_cases(tmp_path, 4)
     lines = manifest.read_text().splitlines()
     sites = ["site", "A", "A", "B", "B"]
     manifest.write_text("\n".join(map(",".join, zip(lines, sites, strict=True))))

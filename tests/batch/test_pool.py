@@ -8,12 +8,12 @@ from faulty import (
     DEADLY_ONCE,
     GREEDY,
     HANGING,
-    SOUND,
+    VALID,
     events,
     make_cases,
     run_faulty,
-    sound_cases,
     temporary_files,
+    valid_cases,
 )
 from phantoms import make_bundle
 
@@ -24,7 +24,7 @@ from voxtile.errors import ModelError
 
 def test_a_case_that_kills_its_worker_or_uses_too_much_memory_fails_alone(tmp_path: Path) -> None:
     faults = {"deadly": DEADLY, "once": DEADLY_ONCE, "greedy": GREEDY}
-    sound = {f"c{number}": SOUND for number in range(6)}
+    sound = {f"c{number}": VALID for number in range(6)}
     manifest = make_cases(tmp_path, {**faults, **sound})
     out = tmp_path / "out"
     batch = BatchSettings(workers=2, memory_mb=500)
@@ -47,7 +47,7 @@ def test_a_case_that_kills_its_worker_or_uses_too_much_memory_fails_alone(tmp_pa
 
 
 def test_a_case_that_hangs_fails_after_its_timeout(tmp_path: Path) -> None:
-    manifest = make_cases(tmp_path, {"hanging": HANGING, "sound": SOUND})
+    manifest = make_cases(tmp_path, {"hanging": HANGING, "sound": VALID})
     batch = BatchSettings(workers=2, timeout_s=2, retries=0)
     result = run_faulty(manifest, tmp_path / "out", batch)
     assert [report.case_id for report in result.failed] == ["hanging"]
@@ -64,7 +64,7 @@ def test_without_retries_a_case_fails_when_its_worker_is_first_lost(tmp_path: Pa
 
 
 def test_a_model_that_cannot_be_sent_to_workers_is_refused_at_once(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 1)
+    manifest = valid_cases(tmp_path, 1)
     with pytest.raises(ValueError, match="cannot be sent to workers"):
         run_manifest(
             manifest,
@@ -78,7 +78,7 @@ def test_a_model_that_cannot_be_sent_to_workers_is_refused_at_once(tmp_path: Pat
 def test_a_network_that_cannot_be_loaded_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none.keras cannot be read"):
         run_manifest(
-            sound_cases(tmp_path, 1),
+            valid_cases(tmp_path, 1),
             make_bundle(),
             tmp_path / "out",
             batch=BatchSettings(workers=1),

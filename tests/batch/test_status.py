@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from faulty import (
     run_faulty,
-    sound_cases,
+    valid_cases,
 )
 
 from voxtile.batch.status import read_status, status_lines
@@ -15,7 +15,7 @@ from voxtile.errors import ManifestError
 
 
 def test_status_counts_done_failed_running_and_missing_cases(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 4)
+    manifest = valid_cases(tmp_path, 4)
     (tmp_path / "c001.nii.gz").write_bytes(b"")
     out = tmp_path / "out"
     with pytest.raises(ManifestError, match="is not a run folder"):

@@ -218,7 +218,7 @@ def test_a_folder_in_use_is_refused_and_an_earlier_evaluation_is_replaced(cohort
     evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     with (
         locked(cohort / "out", Shard(1, 2)),
-        pytest.raises(EnvironmentFault, match="is held by process"),
+        pytest.raises(EnvironmentFault, match="is in use by process"),
     ):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert len(evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")) == 4

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from faulty import run_faulty, sound_cases
+from faulty import run_faulty, valid_cases
 
 from voxtile.errors import ManifestError
 from voxtile.run_folder.case_report import read_case_report, read_case_reports
@@ -13,7 +13,7 @@ from voxtile.run_folder.case_report import read_case_report, read_case_reports
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    manifest = sound_cases(folder, 2)
+    manifest = valid_cases(folder, 2)
     (folder / "c001.nii.gz").write_bytes(b"")
     run_faulty(manifest, folder / "out")
     return folder / "out"

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from faulty import run_faulty, sound_cases
+from faulty import run_faulty, valid_cases
 
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault
@@ -30,18 +30,20 @@ def test_the_lock_of_a_dead_holder_is_taken_over(tmp_path: Path) -> None:
 
 def test_the_lock_of_another_host_is_not(tmp_path: Path) -> None:
     (tmp_path / ".lock.json").write_text(holder(host="elsewhere", pid=7))
-    message = r"held by process 7 on elsewhere, started 2026; .* if that run is dead, remove .*json"
+    message = (
+        r"in use by process 7 on elsewhere, started 2026; .* if that run is dead, remove .*json"
+    )
     with pytest.raises(EnvironmentFault, match=message), locked(tmp_path):
         pass
 
 
 def test_shards_share_a_folder_and_exclude_a_whole_run(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 4)
+    manifest = valid_cases(tmp_path, 4)
     out = tmp_path / "out"
     with locked(out, Shard(1, 2)):
         run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)))
         for shard in (None, Shard(1, 2), Shard(1, 3)):
-            with pytest.raises(EnvironmentFault, match=f"held by process {os.getpid()} on"):
+            with pytest.raises(EnvironmentFault, match=f"in use by process {os.getpid()} on"):
                 run_faulty(manifest, out, BatchSettings(shard=shard))
-    with locked(out), pytest.raises(EnvironmentFault, match="is held by"):
+    with locked(out), pytest.raises(EnvironmentFault, match="is in use by"):
         run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import faults
 import pytest
-from faulty import SOUND, alive, descendants, make_cases
+from faulty import VALID, alive, descendants, make_cases
 from phantoms import ball
 
 from voxtile.phantoms.dicom import write_series
@@ -39,7 +39,7 @@ def test_a_run_that_is_interrupted_says_how_to_resume(world: faults.World, seed:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who lives")
 def test_no_decoder_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
     image, _ = ball()
-    manifest = make_cases(tmp_path, {f"c{number}": SOUND for number in range(9)})
+    manifest = make_cases(tmp_path, {f"c{number}": VALID for number in range(9)})
     write_series(tmp_path / "series", image)
     manifest.write_text(manifest.read_text().replace("c0.nii.gz,c0_label.nii.gz", "series,"))
     run = faults.start(manifest, tmp_path / "out", workers=1, pause_s=0.5)
