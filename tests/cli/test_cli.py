@@ -236,6 +236,6 @@ def test_ctrl_c_is_130_and_the_same_command_goes_on(cohort: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "of 400 cases are done or have failed; run the same command again to go on" in said
+    assert "of 400 cases; run the same command again to go on" in said
     _, said = invoke("status", cohort / "out")
-    assert "the same command again does what is missing" in said
+    assert "run the same command again to do the missing cases" in said
