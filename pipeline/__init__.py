@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .reading.nifti import write_mask
     from .reading.scan import ReadPolicy
     from .report.notebook import view
-    from .run.case import RunSettings
     from .run.evaluation import evaluate
+    from .run.job import RunSettings
     from .scoring.score import Measures, score
     from .training.drive import train
     from .training.recipe.recipe import Recipe
@@ -47,7 +47,7 @@ _HOMES = {
     "PlanWish": "voxtile.preparation.plan",
     "ReadPolicy": "voxtile.reading.scan",
     "Recipe": "voxtile.training.recipe.recipe",
-    "RunSettings": "voxtile.run.case",
+    "RunSettings": "voxtile.run.job",
     "Volume": "voxtile.volume",
     "VoxtileError": "voxtile.errors",
     "evaluate": "voxtile.run.evaluation",

@@ -11,7 +11,10 @@ from pathlib import Path
 from voxtile.batch.cluster import Cluster
 from voxtile.batch.settings import BatchSettings
 
-TESTS = str(Path(__file__).parent)
+# What is imported here is imported there, and the models of the tests too.
+IMPORTS = os.pathsep.join(
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
 class DaskProcesses:
@@ -63,7 +66,7 @@ class DaskProcesses:
             [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:], *self._tls()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": TESTS},
+            env={**os.environ, "PYTHONPATH": IMPORTS},
         )
 
     def _tls(self) -> list[str]:

@@ -1,7 +1,7 @@
-"""The faults that a batch must survive, each as one try that asserts what must hold.
+"""The faults that a batch must survive: one function makes a fault and checks the result.
 
-`test_faults.py` runs a few tries of each; as a program, this runs all of them
-and prints what they came to: ``scripts/faults``.
+`test_faults.py` runs a few tries of each; ``scripts/faults`` runs all of them
+as a program and prints the counts.
 """
 
 import argparse
@@ -26,15 +26,15 @@ from faulty import (
     DEADLY,
     GREEDY,
     HANGING,
-    SOUND,
+    VALID,
     alive,
     descendants,
     events,
     make_cases,
     results,
     run_faulty,
-    sound_cases,
     temporary_files,
+    valid_cases,
 )
 from phantoms import ball
 
@@ -44,26 +44,25 @@ from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.nifti import write_mask, write_volume
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0
-TESTS = str(Path(__file__).parent)
 
 
 class World:
-    """A cohort, and what an uninterrupted run of it gives."""
+    """A cohort, and the results of an uninterrupted run."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder = folder
         self.count = count
-        self.manifest = sound_cases(folder / "cohort", count)
+        self.manifest = valid_cases(folder / "cohort", count)
         run_faulty(self.manifest, folder / "whole")
         self.expected = results(folder / "whole")
         self._tries = 0
 
     def new_out(self) -> Path:
-        """A run folder that nobody has used."""
+        """An unused run folder."""
         self._tries += 1
         return self.folder / f"out{self._tries}"
 
@@ -71,7 +70,7 @@ class World:
 def start(manifest: Path, out: Path, workers: int = 2, pause_s: float = 0.01, **environment: str):
     """Start a run as a process of its own."""
     words = command(manifest, out, workers, pause_s)
-    environment = {**os.environ, "PYTHONPATH": TESTS, **environment}
+    environment = {**os.environ, "PYTHONPATH": dask_processes.IMPORTS, **environment}
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -82,17 +81,17 @@ def command(manifest: Path, out: Path, workers: int, pause_s: float) -> list[str
 
 
 def start_in(script: str, *words: str):
-    """Start a run in a mount namespace of its own, after a shell script."""
+    """Start a run in its own mount namespace, after a shell script."""
     return subprocess.Popen(
         ["unshare", "-m", "sh", "-c", script, "sh", *words],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": TESTS},
+        env={**os.environ, "PYTHONPATH": dask_processes.IMPORTS},
     )
 
 
 def finish(process: subprocess.Popen, within_s: float = 120) -> tuple[int, str]:
-    """Wait for a run; return its exit code and what it said."""
+    """Wait for a run; return its exit code and its messages."""
     try:
         _, said = process.communicate(timeout=within_s)
     except subprocess.TimeoutExpired:
@@ -118,7 +117,7 @@ def begun(out: Path) -> bool:
 
 
 def kill_run(world: World, rng: random.Random) -> None:
-    """Kill the run at a random moment, then do it again: nothing lost, nothing done twice."""
+    """Kill the run at a random moment and repeat it: nothing is lost or done twice."""
     out = world.new_out()
     run = start(world.manifest, out)
     time.sleep(rng.uniform(0.3, 2.6))
@@ -158,7 +157,7 @@ def kill_worker(world: World, rng: random.Random) -> None:
 
 
 def interrupt(world: World, rng: random.Random) -> None:
-    """Send Ctrl-C or SIGTERM at a random moment: code 130, and the rest can be done."""
+    """Send Ctrl-C or SIGTERM at a random moment: exit code 130, and the run can be resumed."""
     out = world.new_out()
     run = start(world.manifest, out, pause_s=0.05)
     assert wait_until(lambda: begun(out), 30)
@@ -167,7 +166,7 @@ def interrupt(world: World, rng: random.Random) -> None:
     begin = time.monotonic()
     run.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
     code, said = finish(run)
-    if code == 0:  # it was already done
+    if code == 0:  # the run had already ended
         return
     assert time.monotonic() - begin < OUTLIVE_S
     assert code == 130, said
@@ -181,7 +180,7 @@ def interrupt(world: World, rng: random.Random) -> None:
 
 
 def start_two(world: World, rng: random.Random) -> None:
-    """Start two runs in one folder: one runs, the other is refused and says by whom."""
+    """Start two runs in one folder: one runs, the other is refused and names the holder."""
     out = world.new_out()
     runs = [start(world.manifest, out, pause_s=0.2)]
     time.sleep(rng.choice([0.0, rng.uniform(0, 0.5)]))
@@ -190,15 +189,15 @@ def start_two(world: World, rng: random.Random) -> None:
     assert sorted(code for code, _ in ended) == [0, 6], ended
     said = next(said for code, said in ended if code == 6)
     pids = [str(run.pid) for run, (code, _) in zip(runs, ended, strict=True) if code == 0]
-    assert "is held by" in said
+    assert "is in use by" in said
     assert f"process {pids[0]} on" in said or "has just begun" in said
     assert results(out) == world.expected
 
 
 def bad_cases(world: World, rng: random.Random) -> None:
-    """Give cases that kill, hang or eat memory a place among sound ones: each fails alone."""
+    """Mix cases that kill their worker, hang or use all memory with valid ones: they fail alone."""
     brightness = {"deadly": DEADLY, "hanging": HANGING, "greedy": GREEDY}
-    brightness |= {f"c{number:03d}": SOUND for number in range(world.count)}
+    brightness |= {f"c{number:03d}": VALID for number in range(world.count)}
     order = sorted(brightness)
     rng.shuffle(order)
     out = world.new_out()
@@ -235,7 +234,7 @@ def kill_dask_worker(world: World, rng: random.Random) -> None:
 
 
 def kill_scheduler(world: World, rng: random.Random) -> None:
-    """Kill the Dask scheduler: the run says so, and a rerun completes."""
+    """Kill the Dask scheduler: the run reports it, and a rerun completes."""
     out = world.new_out()
     with dask_processes.dask(world.folder / "dask", 1) as processes:
         assert processes.scheduler is not None
@@ -246,7 +245,7 @@ def kill_scheduler(world: World, rng: random.Random) -> None:
         except EnvironmentFault as error:
             lost = str(error)
         striker.join()
-    assert lost is not None, "the run did not notice"
+    assert lost is not None, "the run did not report it"
     assert "scheduler was lost; start it again" in lost
     run_faulty(world.manifest, out)
     assert results(out) == world.expected
@@ -256,7 +255,7 @@ def kill_scheduler(world: World, rng: random.Random) -> None:
 def poison_dask(world: World, rng: random.Random) -> None:
     """Send a case that kills its worker: it fails alone, and no Dask worker ends."""
     poisoned = rng.randrange(world.count)
-    bright = {f"c{n:03d}": DEADLY if n == poisoned else SOUND for n in range(world.count)}
+    bright = {f"c{n:03d}": DEADLY if n == poisoned else VALID for n in range(world.count)}
     out = world.new_out()
     manifest = make_cases(out.with_suffix(".cohort"), bright)
     with dask_processes.dask(world.folder / "dask", 2) as processes:
@@ -266,7 +265,7 @@ def poison_dask(world: World, rng: random.Random) -> None:
 
 
 class CountedFile:
-    """Stands before a file, whose own methods cannot be replaced."""
+    """Wraps a file, whose own methods cannot be replaced."""
 
     def __init__(self, file, write: Callable) -> None:
         self._file = file
@@ -284,7 +283,7 @@ class CountedFile:
 
 @contextmanager
 def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
-    """Let the n-th write, fsync or rename of `voxtile.machine.files` fail; yield the calls made."""
+    """Let the n-th write, fsync or rename of `voxtile.machine.files` fail; yield all calls."""
     calls: list[str] = []
 
     def counted(name: str, real: Callable) -> Callable:
@@ -317,7 +316,7 @@ def disk_that_fails(at_call: int, code: int) -> Iterator[list[str]]:
 
 
 def fail_write(world: World, at_call: int, code: int) -> bool:
-    """Let one call of the disk fail: nothing torn, a rerun completes. False past the last call."""
+    """Let one disk call fail: no file is torn, a rerun completes. False after the last call."""
     out = world.new_out()
     with disk_that_fails(at_call, code) as calls:
         try:
@@ -328,7 +327,7 @@ def fail_write(world: World, at_call: int, code: int) -> bool:
     if len(calls) < at_call:
         assert failed is None
         return False
-    assert failed is not None, f"call {at_call} ({calls[at_call - 1]}) failed unseen"
+    assert failed is not None, f"call {at_call} ({calls[at_call - 1]}) failed without an error"
     assert os.strerror(code) in str(failed)
     assert "run the same command again" in str(failed) or "cannot be removed" in str(failed)
     for name, content in results(out).items():
@@ -341,15 +340,15 @@ def fail_write(world: World, at_call: int, code: int) -> bool:
 
 
 def every_write(world: World, code: int, step: int = 1) -> int:
-    """Let each call fail in turn, or every so many; return how many have failed."""
+    """Let each disk call fail in turn, or every `step`-th; return how many have failed."""
     tries = 0
     while fail_write(world, 1 + tries * step, code):
         tries += 1
     return tries
 
 
-def strange_place(world: World, what: str) -> None:
-    """A place that lacks something: found before the first case, or harmless."""
+def bad_environment(world: World, what: str) -> None:
+    """Run where something is missing: it is reported before the first case, or harmless."""
     out = world.new_out()
     if what == "missing HOME":
         run = start(world.manifest, out, HOME="/nonexistent/home")
@@ -379,8 +378,8 @@ def strange_place(world: World, what: str) -> None:
 
 
 def many_cases(folder: Path, count: int) -> str:
-    """A large manifest of tiny cases: flat memory, little overhead, quick status."""
-    manifest = sound_cases(folder / "many", count)
+    """Run a large manifest of tiny cases: flat memory, little overhead, a quick status."""
+    manifest = valid_cases(folder / "many", count)
     out = folder / "out_many"
     run = start(manifest, out, workers=2, pause_s=0)
     assert wait_until(lambda: begun(out), 60)
@@ -415,11 +414,11 @@ def many_cases(folder: Path, count: int) -> str:
 
 
 def soak(folder: Path, count: int) -> str:
-    """Many real scans in one worker, with the shipped model: its memory stays flat."""
+    """Run many real scans in one worker with the shipped model: its memory stays flat."""
     data = os.environ.get("VOXTILE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
     images = sorted(Path(data, "hippocampus", "images").glob("*.nii.gz"))
     if not images:
-        return "not run: real data are not here (set VOXTILE_DATA)"
+        return "not run: the real data were not found (set VOXTILE_DATA)"
     chosen = [images[number % len(images)] for number in range(count)]
     rows = [f"s{number:04d},{image}\n" for number, image in enumerate(chosen)]
     folder.mkdir()
@@ -436,7 +435,7 @@ def soak(folder: Path, count: int) -> str:
 
 
 def speedup(folder: Path, count: int) -> str:
-    """Two workers against one, on cases that are mostly reading and scoring."""
+    """Compare two workers with one, on cases that are mostly reading and scoring."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     image, truth = ball(shape=(192, 192, 64), spacing_mm=(0.4, 0.4, 0.6))
@@ -454,7 +453,7 @@ def speedup(folder: Path, count: int) -> str:
             manifest,
             out,
             BatchSettings(workers=workers),
-            # Without the start: a batch of hours does not notice it.
+            # Without the start, which is negligible in a batch of hours.
             on_event=lambda event, times=times: (
                 times.append(time.monotonic())
                 if event.kind in ("case_started", "case_finished")
@@ -467,7 +466,7 @@ def speedup(folder: Path, count: int) -> str:
 
 
 def processor_s() -> float:
-    """Processor time of the processes that have ended: other load on the machine is not in it."""
+    """Processor time of processes that have ended, without other load on the machine."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -509,7 +508,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             world = World(Path(folder), 2)
             for what in ("read-only folder", "full disk", "missing HOME", "no /dev/shm"):
-                strange_place(world, what)
+                bad_environment(world, what)
         return "each held"
 
     def many() -> str:
@@ -533,7 +532,7 @@ def main() -> None:
         "a Dask worker is killed": lambda: times(20, kill_dask_worker, cases=8),
         "the Dask scheduler is killed": lambda: times(20, kill_scheduler, cases=8),
         "a poisoned case on Dask": lambda: times(20, poison_dask, cases=8),
-        "strange places": places,
+        "bad environments": places,
         "bad cases among good": lambda: times(20, bad_cases, cases=6),
         "5,000 tiny cases": many,
         "500 real scans in one worker": soaked,

@@ -1,7 +1,7 @@
-"""Models and runs that go wrong on purpose.
+"""Models and runs that fail on purpose.
 
-How a case goes wrong lies in its brightest voxel, so that a model needs to
-know of no case.
+The brightest voxel of a scan says how its case fails, so that a model needs no
+case ids.
 """
 
 import csv
@@ -22,14 +22,14 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault
 from voxtile.reading.nifti import write_mask, write_volume
 
-SOUND, DEADLY, DEADLY_ONCE, HANGING, GREEDY, SLOW = 100, 201, 202, 203, 204, 205
+VALID, DEADLY, DEADLY_ONCE, HANGING, GREEDY, SLOW = 100, 201, 202, 203, 204, 205
 
 
 @dataclass(frozen=True)
 class FaultyModel:
-    """`threshold_model`, but for scans whose brightest voxel says otherwise.
+    """`threshold_model`, except for scans whose brightest voxel makes it fail.
 
-    `folder` remembers that a deadly case was tried; `pause_s` is the time of
+    `folder` records that a deadly case was tried; `pause_s` is the time of
     each batch of tiles.
     """
 
@@ -72,13 +72,13 @@ def make_cases(folder: Path, brightness: dict[str, int]) -> Path:
     return path
 
 
-def sound_cases(folder: Path, count: int) -> Path:
-    """Write cases that go well."""
-    return make_cases(folder, {f"c{number:03d}": SOUND for number in range(count)})
+def valid_cases(folder: Path, count: int) -> Path:
+    """Write cases that succeed."""
+    return make_cases(folder, {f"c{number:03d}": VALID for number in range(count)})
 
 
 def results(out: Path) -> dict[str, str]:
-    """Every result of a run folder but the times: masks, JSONs and the CSVs."""
+    """Every result of a run folder except times: masks, records and CSVs."""
     found = {}
     for path in sorted(out.rglob("*")):
         if path.is_dir():
@@ -99,7 +99,7 @@ def results(out: Path) -> dict[str, str]:
 
 
 def temporary_files(out: Path) -> list[str]:
-    """What a run must not leave."""
+    """Files that a run must not leave."""
     return [path.name for path in out.rglob(".*") if path.name.endswith((".tmp", ".json"))]
 
 
@@ -112,13 +112,13 @@ def events(out: Path, kind: str) -> list[dict]:
 def run_faulty(
     manifest: Path, out: Path, batch: BatchSettings | None = None, pause_s: float = 0.0, **options
 ):
-    """Run a manifest on the model that may go wrong."""
+    """Run a manifest with the model that may fail."""
     model = FaultyModel(manifest.parent, pause_s)
     return run_manifest(manifest, make_bundle(), out, models=[model], batch=batch, **options)
 
 
 def descendants(pid: int) -> set[int]:
-    """Processes that a process has started, and theirs."""
+    """Processes that a process and its children have started."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

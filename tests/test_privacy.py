@@ -12,7 +12,7 @@ from voxtile import run_manifest
 from voxtile.cli import app
 from voxtile.phantoms.dicom import write_series
 from voxtile.reading.scan import ReadPolicy
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 
 
 @pytest.mark.parametrize("damage", ["none", "cut", "missing"])

@@ -1,10 +1,10 @@
-"""Cases on a Dask cluster. Dask carries them; each Dask worker hosts a crew of one.
+"""Cases on a Dask cluster: each Dask worker has one worker process of ours.
 
     run  ->  Dask scheduler  ->  Dask worker  ->  worker process  (`voxtile.batch.worker`)
 
-So a case that crashes, hangs or eats memory ends its worker process and never
-the Dask worker, and all that holds on one machine holds here. The run folder
-and the inputs are on a file system that all machines share.
+A case that crashes, hangs or uses too much memory therefore ends its worker
+process and never the Dask worker, as on one machine. The run folder and the
+inputs are on a file system that all machines share.
 """
 
 import hashlib
@@ -24,26 +24,24 @@ from urllib.parse import urlsplit
 
 from voxtile.errors import EnvironmentFault, ModelError, Notice, UsageError
 from voxtile.machine.memory import total_memory_mb
-from voxtile.run.case import Job
+from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
 
-from .crew import Assignment, Crew, Limits, Loss
 from .events import Event, Listener
 from .interrupt import Stop
+from .pool import CHECK_EVERY_S, Assignment, Limits, Lost, WorkerPool
 
 QueueSystem = Literal["slurm", "pbs", "sge"]
-# How often signals and new workers are looked at, in seconds.
-_LOOK_EVERY_S = 0.2
 # How long an answer from the scheduler may take.
 _ANSWER_S = 30.0
-# How long to wait for a scheduler to hear that the run is over.
+# How long closing the connection to a scheduler may take.
 _GOODBYE_S = 2.0
 _INSTALL = 'install it with pip install "voxtile[distributed]"'
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where a batch finds a Dask cluster, or how it starts one.
+    """A Dask cluster that runs already, or that a queue system starts.
 
     Parameters
     ----------
@@ -54,13 +52,14 @@ class Cluster:
     settings : Path, optional
         TOML with a section ``[cluster]`` for the jobs.
     insecure : bool
-        Whether a scheduler on another host may be spoken to without TLS.
-        Dask runs what it is sent: whoever reaches the port runs code.
+        Allow a scheduler on another host without TLS. Dask runs the code that
+        it receives: everybody who can reach the port can run code.
 
     Raises
     ------
     ValueError
-        If it is not one of the two, or not secure.
+        If not exactly one of `scheduler` and `queue_system` is given, or the
+        connection is not secure.
     """
 
     scheduler: str | None = None
@@ -70,28 +69,25 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if (self.scheduler is None) == (self.queue_system is None):
-            raise UsageError("a cluster is either --scheduler ADDRESS or --cluster SYSTEM")
+            raise UsageError("pass either --scheduler ADDRESS or --cluster SYSTEM, and not both")
         if self.scheduler is not None:
             _check_address(self.scheduler, self.insecure)
 
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What a queue system is asked for, for one Dask worker; the section ``[cluster]``.
+    """What one Dask worker requests from a queue system; the section ``[cluster]``.
 
     Parameters
     ----------
-    cores : int
     memory : str
         Such as ``16GB``.
     walltime : str
         Such as ``04:00:00``.
     maximum : int
-        Most jobs at once; as many are started as there are cases for.
-    queue : str, optional
-    gpus : int
+        Most jobs at once; no more are started than there are cases.
     directives : tuple of str
-        Further lines for the system, as it wants them.
+        Further lines for the queue system, in its own syntax.
     """
 
     cores: int = 4
@@ -109,7 +105,7 @@ class JobSettings:
         Raises
         ------
         ValueError
-            If there is none, or it has what is not known.
+            If the section is missing or has an unknown key.
         """
         try:
             section = tomllib.loads(path.read_text("utf-8"))["cluster"]
@@ -120,7 +116,7 @@ class JobSettings:
             raise UsageError(f"{path} must be TOML with a section [cluster] ({error})") from error
         if unknown:
             raise UsageError(
-                f"{path}: [cluster] has {', '.join(unknown)}; it may have "
+                f"{path}: [cluster] has unknown {', '.join(unknown)}; it may have "
                 f"{', '.join(cls.__slots__)}"
             )
         if "directives" in section:
@@ -128,20 +124,18 @@ class JobSettings:
         return cls(**section)
 
 
-class DaskCrew:
+class DaskPool:
     """Does cases on a cluster, one at a time on each Dask worker.
 
     Parameters
     ----------
     client : distributed.Client
-    job : Job
-    most : int or None
-        Cases at once; None gives each Dask worker one.
+    most : int
+        Cases at once.
     timeout_s, memory_mb : float, optional
-        For one case; its Dask worker's memory unless given.
-    stop : Stop
+        For one case; the memory of the Dask worker unless given.
     tell : callable
-        Gets what happens.
+        Called with each event.
     """
 
     def __init__(
@@ -149,7 +143,7 @@ class DaskCrew:
         client: Any,
         job: Job,
         *,
-        most: int | None,
+        most: int,
         timeout_s: float | None,
         memory_mb: float | None,
         stop: Stop,
@@ -162,107 +156,108 @@ class DaskCrew:
         self._stop = stop
         self._tell = tell
 
-    def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Loss]:
-        """Do cases, and yield what each came to; as `Crew.run`."""
+    def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Lost]:
+        """Do cases, and yield the outcome of each; as `WorkerPool.run`."""
         waiting = deque(assignments)
-        flying: dict[Any, Assignment] = {}
+        running: dict[Any, Assignment] = {}
         try:
-            while waiting or flying:
+            while waiting or running:
                 if self._stop.requested:
                     raise KeyboardInterrupt
-                self._check_scheduler()
-                while waiting and len(flying) < self._room():
+                if self._client.status != "running":
+                    raise _scheduler_lost()
+                while waiting and len(running) < self._room():
                     assignment = waiting.popleft()
-                    flying[self._submit(assignment)] = assignment
-                for future in self._done(flying):
-                    yield self._outcome(future, flying.pop(future))
+                    running[self._submit(assignment)] = assignment
+                for future in self._done(running):
+                    yield self._outcome(future, running.pop(future))
         except BaseException:
-            self._give_up(flying)
+            self._give_up(running)
             raise
 
     def end(self) -> None:
         """End the worker processes on all machines."""
-        if self._client.status == "running":  # else nobody would pass it on
+        if self._client.status == "running":  # otherwise nothing would reach the machines
             with suppress(Exception):
-                self._client.run(end_crews)
+                self._client.run(end_pool)
 
     def _submit(self, assignment: Assignment) -> Any:
-        """Send one case off."""
+        """Send one case to the cluster."""
         case, _ = assignment
         self._tell(Event("case_started", case.case_id))
-        # Not pure: Dask must not hand out an earlier result for the same case.
+        # Not pure: Dask must not return an earlier result for the same case.
         return self._client.submit(
             do_there, self._job, assignment, *self._limits, pure=False, retries=0
         )
 
     def _room(self) -> int:
-        """Return how many cases may fly."""
+        """Return how many cases may run at once."""
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
-        return workers if self._most is None else min(workers, self._most)
+        return min(workers, self._most)
 
-    def _done(self, flying: dict[Any, Assignment]) -> list[Any]:
-        """Return the cases that have ended, after a moment's wait."""
-        if not any(future.done() for future in flying):
-            time.sleep(_LOOK_EVERY_S if not flying else _LOOK_EVERY_S / 4)
-        return [future for future in flying if future.done()]
+    def _done(self, running: dict[Any, Assignment]) -> list[Any]:
+        """Return the cases that have ended, after a short wait."""
+        if not any(future.done() for future in running):
+            time.sleep(CHECK_EVERY_S if not running else CHECK_EVERY_S / 4)
+        return [future for future in running if future.done()]
 
-    def _outcome(self, future: Any, assignment: Assignment) -> CaseReport | Loss:
-        """Return what a case came to."""
+    def _outcome(self, future: Any, assignment: Assignment) -> CaseReport | Lost:
+        """Return the outcome of a case."""
         from distributed import KilledWorker
 
         try:
-            outcome: CaseReport | Loss = future.result(timeout=_ANSWER_S)
+            outcome: CaseReport | Lost = future.result(timeout=_ANSWER_S)
             return outcome
         except (EnvironmentFault, ModelError, ValueError):
             raise
         except KilledWorker:
             case, _ = assignment
-            sentence = "the Dask workers that had the case were lost, one after the other"
-            return Loss(case, Notice("worker_died", sentence), 0.0)
+            sentence = "several Dask workers that had the case were lost, one after another"
+            return Lost(case, Notice("worker_died", sentence), 0.0)
         except Exception as error:
-            # The scheduler went away and took the future with it.
+            # The scheduler is gone, and the future with it.
             raise _scheduler_lost() from error
 
-    def _check_scheduler(self) -> None:
-        """Find out whether the scheduler is still there."""
-        if self._client.status != "running":
-            raise _scheduler_lost()
-
-    def _give_up(self, flying: dict[Any, Assignment]) -> None:
-        """Let go of cases that are under way, and end the processes that do them."""
+    def _give_up(self, running: dict[Any, Assignment]) -> None:
+        """Cancel running cases, and end the processes that do them."""
         if self._client.status == "running":
             with suppress(Exception):
-                self._client.cancel(list(flying), force=True)
+                self._client.cancel(list(running), force=True)
         self.end()
 
 
 @contextmanager
-def connected(cluster: Cluster, out: Path) -> Iterator[Any]:
-    """Yield a Dask client while the block runs; jobs that were started end with it.
+def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
+    """Yield a Dask client while the block runs, or None without a cluster.
+
+    Jobs that it starts end with the block.
 
     Raises
     ------
     EnvironmentFault
         If Dask is missing, or the scheduler does not answer.
     """
+    if cluster is None:
+        yield None
+        return
     try:
         import distributed
     except ImportError as error:
         raise EnvironmentFault(f"Dask is not installed; {_INSTALL}") from error
-    # A lost scheduler is said in one sentence, not in Dask's own tracebacks.
+    # A lost scheduler is reported in one sentence, without Dask's tracebacks.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if cluster.scheduler is not None:
         try:
             client = distributed.Client(cluster.scheduler, timeout=_ANSWER_S)
         except TypeError as error:  # Dask found no certificates in its configuration
             raise EnvironmentFault(
-                f"{cluster.scheduler} needs certificates; name them in Dask's configuration, such "
-                "as DASK_DISTRIBUTED__COMM__TLS__CA_FILE (docs/reliability.md)"
+                f"{cluster.scheduler} needs certificates; name them in Dask's configuration, for "
+                "example with DASK_DISTRIBUTED__COMM__TLS__CA_FILE (docs/reliability.md)"
             ) from error
         except (OSError, TimeoutError, ValueError) as error:
             raise EnvironmentFault(
                 f"the scheduler {cluster.scheduler} does not answer ({type(error).__name__}); "
-                "start it with dask scheduler, and check address and certificates"
+                "start it with `dask scheduler`, and check the address and the certificates"
             ) from error
         try:
             yield client
@@ -279,13 +274,7 @@ def connected(cluster: Cluster, out: Path) -> Iterator[Any]:
 
 
 def queue_system(name: str) -> QueueSystem:
-    """Return the queue system of a name.
-
-    Raises
-    ------
-    ValueError
-        If it is not known.
-    """
+    """Return the queue system of a name, or raise ValueError with the names."""
     known: dict[str, QueueSystem] = {system: system for system in get_args(QueueSystem)}
     if name not in known:
         raise UsageError(f"--cluster {name!r} must be one of {', '.join(known)}")
@@ -300,7 +289,7 @@ def queue_cluster(system: QueueSystem, settings: JobSettings, shared: Path) -> A
     system : {"slurm", "pbs", "sge"}
     settings : JobSettings
     shared : Path
-        Folder that all machines see; certificates go there while it runs.
+        Folder on a shared file system; it holds certificates during the run.
     """
     try:
         import dask_jobqueue
@@ -320,41 +309,41 @@ def queue_cluster(system: QueueSystem, settings: JobSettings, shared: Path) -> A
         memory=settings.memory,
         walltime=settings.walltime,
         job_extra_directives=[*([gpu] if settings.gpus else []), *settings.directives],
-        # Whoever reaches a Dask port runs code: certificates are made for this run alone.
+        # Everybody who reaches a Dask port can run code: this run has its own certificates.
         protocol="tls://",
         security=Security.temporary(),
         shared_temp_directory=str(shared),
     )
 
 
-# The crew of this Dask worker, and the one thread that may use it.
+# The pool of this Dask worker by the hash of its job, and the lock of the thread that uses it.
 _LOCK = threading.Lock()
-_CREWS: dict[str, Crew] = {}
+_POOLS: dict[str, WorkerPool] = {}
 
 
 def do_there(
     job: bytes, assignment: Assignment, timeout_s: float | None, memory_mb: float | None
-) -> CaseReport | Loss:
+) -> CaseReport | Lost:
     """Do one case; runs in a Dask worker, one at a time."""
     with _LOCK:
-        crew = _crew(job, timeout_s, memory_mb)
-        return next(crew.run([assignment]))
+        pool = _pool(job, timeout_s, memory_mb)
+        return next(pool.run([assignment]))
 
 
-def end_crews() -> None:
-    """End the worker processes of this Dask worker, whatever they are doing."""
-    for crew in list(_CREWS.values()):
-        crew.end()
+def end_pool() -> None:
+    """End the worker process of this Dask worker, whatever it is doing."""
+    for pool in list(_POOLS.values()):
+        pool.end()
 
 
-def _crew(job: bytes, timeout_s: float | None, memory_mb: float | None) -> Crew:
-    """Return the crew that has loaded the job; one for another job is ended."""
+def _pool(job: bytes, timeout_s: float | None, memory_mb: float | None) -> WorkerPool:
+    """Return the pool that has loaded the job; the pool of another job is ended."""
     from distributed import get_worker
 
     name = hashlib.sha256(job).hexdigest()
-    if name not in _CREWS:
-        end_crews()
-        _CREWS.clear()
+    if name not in _POOLS:
+        end_pool()
+        _POOLS.clear()
         worker = get_worker()
         share = getattr(worker.memory_manager, "memory_limit", None)
         limits = Limits(
@@ -362,22 +351,22 @@ def _crew(job: bytes, timeout_s: float | None, memory_mb: float | None) -> Crew:
             memory_mb=memory_mb or (share / 1e6 if share else 0.9 * total_memory_mb()),
             timeout_s=timeout_s,
         )
-        _CREWS[name] = Crew(
+        _POOLS[name] = WorkerPool(
             pickle.loads(job), 1, limits, Stop(at_once=False), tell=lambda event: None
         )
-    return _CREWS[name]
+    return _POOLS[name]
 
 
 def _scheduler_lost() -> EnvironmentFault:
-    """Return the error of a scheduler that is gone."""
+    """Return the error for a lost scheduler."""
     return EnvironmentFault(
-        "the Dask scheduler was lost; start it again, then run the same command: it does what is "
-        "missing"
+        "the Dask scheduler was lost; start it again, then run the same command, which does only "
+        "the missing cases"
     )
 
 
 def _check_address(address: str, insecure: bool) -> None:
-    """Refuse an address that is none, or that is open to others."""
+    """Refuse an address that is not valid, or not secure."""
     parts = urlsplit(address)
     if parts.scheme not in ("tcp", "tls") or not parts.hostname or parts.port is None:
         raise UsageError(f"--scheduler {address!r} must look like tls://HOST:PORT")
@@ -389,6 +378,6 @@ def _check_address(address: str, insecure: bool) -> None:
         loopback = parts.hostname == "localhost"
     if not loopback:
         raise UsageError(
-            f"--scheduler {address!r} is not encrypted, and whoever reaches it can run code; use "
-            "tls://, or say --insecure on a network that you trust"
+            f"--scheduler {address!r} is not encrypted, and everybody who reaches it can run code; "
+            "use tls://, or pass --insecure on a network that you trust"
         )

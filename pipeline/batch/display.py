@@ -1,25 +1,18 @@
-"""What people see of a batch: a bar on a terminal, a line for each case elsewhere, a summary."""
+"""What a batch shows: a progress bar on a terminal, a line for each case, a summary."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from voxtile.machine.progress import Progress, show_progress
+from voxtile.machine.words import first_few
 from voxtile.run_folder.case_report import CaseReport
 
 from .drive import RunResult
 from .events import Event
 
-_MOST_NAMED = 5
-
 
 class Display:
-    """Shows events on a progress bar.
-
-    Parameters
-    ----------
-    progress : Progress
-    """
+    """Shows events on a progress bar."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -27,7 +20,7 @@ class Display:
         self._running: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take one event in."""
+        """Show an event."""
         case_id = event.case_id
         if event.kind == "run_started":
             self._finished, self._total = event.facts["kept"], event.facts["cases"]
@@ -40,29 +33,22 @@ class Display:
                 self._finished += 1
                 if event.report.status == "failed":
                     self._failed += 1
-                    # What went wrong stays on the screen above the bar.
+                    # A failed case stays on the screen, above the bar.
                     self._progress.line(case_line(event.report, self._finished, self._total))
         self._progress.at(self._finished, self._words())
 
     def _words(self) -> str:
         """Return what is running, and how many have failed."""
         shown = [f"{case_id} {stage}" for case_id, stage in self._running.items()]
-        more = f" and {len(shown) - _MOST_NAMED} more" if len(shown) > _MOST_NAMED else ""
-        words = f"{self._finished}/{self._total}  {', '.join(shown[:_MOST_NAMED])}{more}"
+        words = f"{self._finished}/{self._total}  {first_few(shown)}"
         return f"{words}  {self._failed} failed" if self._failed else words
 
 
 @contextmanager
 def displayed(*, shown: bool) -> Iterator[Display]:
-    """Show a bar on standard error while the block runs, where that is a terminal.
-
-    Parameters
-    ----------
-    shown : bool
-        False shows nothing at all.
-    """
+    """Show a bar on standard error while the block runs, if that is a terminal and `shown`."""
     with show_progress(shown=shown) as progress:
-        # The first run of a model translates its networks for this machine: seconds for each.
+        # The first run of a model translates its networks for this machine, which takes seconds.
         progress.begin("preparing the model", 1.0)
         yield Display(progress)
 
@@ -81,31 +67,19 @@ def case_line(report: CaseReport, number: int, count: int) -> str:
 
 
 def result_lines(result: RunResult) -> Iterator[str]:
-    """Yield what a run came to: counts, failures by reason, the slowest cases."""
+    """Yield the summary of a run: counts, failures by reason, the slowest cases."""
     reports, failed = result.reports, result.failed
-    before = f" ({result.kept} done before)" if result.kept else ""
+    before = f" ({result.kept} by an earlier run)" if result.kept else ""
     left = f", {result.not_run} not run" if result.not_run else ""
     yield f"{len(reports) - len(failed)} done, {len(failed)} failed{before}{left}"
-    reasons = Counter(report.reason.code for report in failed if report.reason is not None)
-    for code, count in reasons.most_common():
-        yield f"  {count} x {code}: {_named(_of(failed, code))}"
+    reasons: dict[str, list[str]] = {}
+    for report in failed:
+        code = "unexpected" if report.reason is None else report.reason.code
+        reasons.setdefault(code, []).append(report.case_id)
+    for code, case_ids in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
+        yield f"  {len(case_ids)} x {code}: {first_few(case_ids)}"
     slowest = sorted(reports, key=lambda report: -report.seconds)[:3]
     if len(reports) > 3:
         yield "slowest: " + ", ".join(f"{case.case_id} {case.seconds:.1f} s" for case in slowest)
     if failed:
-        yield "to try what failed again: the same command with --retry-failed"
-
-
-def _of(reports: Sequence[CaseReport], code: str) -> list[str]:
-    """Return the ids of the cases that failed for one reason."""
-    return [
-        report.case_id
-        for report in reports
-        if report.reason is not None and report.reason.code == code
-    ]
-
-
-def _named(case_ids: Sequence[str]) -> str:
-    """Return the first few ids."""
-    more = f", and {len(case_ids) - _MOST_NAMED} more" if len(case_ids) > _MOST_NAMED else ""
-    return ", ".join(case_ids[:_MOST_NAMED]) + more
+        yield "to try the failed cases again, run the same command with --retry-failed"

@@ -1,51 +1,52 @@
-"""A manifest, a model and a folder in; masks, reports and what they came to, out."""
+"""Run a manifest: every case that is not done yet, then the tables and ``run.json``."""
 
 import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.engines import CALLABLE, Model, choose_engine
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.errors import CaseError, EnvironmentFault, Notice
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
-from voxtile.machine.files import write_json
-from voxtile.machine.memory import free_memory_mb
+from voxtile.machine.words import counted
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.preparation.plan import PLANNED_SHARE, PlanWish
-from voxtile.report.tables import check_columns
-from voxtile.run.case import Job, RunSettings
+from voxtile.report.tables import write_reports
+from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport, failed_report
+from voxtile.run_folder.facts import KEY, forget_shards, new_facts, refuse_mixed, write_facts
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
-from voxtile.scoring.columns import is_column
-from voxtile.version import __version__
 
 from . import folder, ledger
-from .cluster import DaskCrew, connected
-from .crew import Crew, Limits, Loss
-from .events import Event, EventLog, Listener, News
+from .cluster import DaskPool, connected
+from .events import Event, Listener, ProgressFile, log_event
 from .interrupt import Interrupted, Stop, listening
-from .merge import forget_shards, refuse_mixed
+from .pool import Assignment, Limits, Lost, WorkerPool
 from .settings import BatchSettings, machine_cores
-from .tables import Tables
-from .worker import MENDABLE, do_case
+from .worker import do_case, may_succeed_later
 
 _PACKAGES = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "isal", "keras", "tensorflow")
+# How often the CSVs are rebuilt while cases run, in seconds; as reports become many, rebuilding
+# takes longer, but never more than this share of the time.
+_TABLES_EVERY_S = 10.0
+_TABLES_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to.
+    """The outcome of a run.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ class RunResult:
     reports : tuple of CaseReport
         In the manifest's order.
     kept : int
-        How many of them were there before.
+        How many of them an earlier run had finished.
     not_run : int
-        Cases that were left when too many had failed.
+        Cases that were not run because too many had failed.
     """
 
     out: Path
@@ -66,7 +67,7 @@ class RunResult:
 
     @property
     def failed(self) -> tuple[CaseReport, ...]:
-        """Cases that failed."""
+        """Reports of the cases that failed."""
         return tuple(report for report in self.reports if report.status == "failed")
 
 
@@ -88,30 +89,32 @@ def run_manifest(
     ----------
     manifest : str or Path
     model : str, Path or Bundle
-        Name of a shipped bundle, folder of another, or a loaded one.
+        Name of a shipped bundle, path of a bundle folder, or a loaded bundle.
     out : str or Path
-        Run folder; made where it is missing. Cases that it has, from the same
-        inputs, model and settings, are kept.
+        Run folder; created if it is missing. Cases that an earlier run
+        finished in it, with equal inputs, model and settings, are not done
+        again.
     root : str or Path, optional
-        Where the manifest's relative paths begin.
+        Folder of the manifest's relative paths; the manifest's own unless
+        given.
     settings : RunSettings, optional
         How a case is treated; changes results.
     batch : BatchSettings, optional
-        How many run at once, and what one may cost; changes no result. Unless
-        given, one after the other in this process.
+        How many cases run at once, and what one may use; changes no result.
+        Unless given, cases run one after another in this process.
     models : sequence of callables, optional
-        To run instead of the bundle's networks, one for each. For workers,
-        functions that a module defines.
+        To run instead of the bundle's networks, one for each. For workers
+        they must be functions that a module defines.
     on_case : callable, optional
-        Called with each finished report, its number from 1 (kept cases come
-        first), and how many there will be.
+        Called with each finished report, its number from 1 (cases of earlier
+        runs come first), and the number of all cases.
     on_event : callable, optional
         Called with each `voxtile.batch.events.Event`.
 
     Returns
     -------
     RunResult
-        A case that fails is a report with a reason; it never stops the rest.
+        A failed case has a report with the reason; it never stops the others.
 
     Raises
     ------
@@ -122,41 +125,47 @@ def run_manifest(
     EnvironmentFault
         If results cannot be written, or another run holds the folder.
     KeyboardInterrupt
-        If it was told to stop; running it again goes on.
+        If a signal stopped it; run it again to go on.
     """
     settings = settings or RunSettings()
     batch = batch or BatchSettings()
     out = Path(out)
     everything = chosen_cases(manifest, root, settings)
-    if batch.cluster is not None:  # other machines have another current folder
-        out, everything = out.absolute(), tuple(map(_anywhere, everything))
-    cases = everything if batch.shard is None else batch.shard.of(everything)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    if batch.cluster is not None:
-        bundle = _found_anywhere(bundle)
+    wish = settings.plan
+    if batch.cluster is None:
+        wish = with_memory(wish, batch.workers)
+    else:  # other machines have another current folder, and memory of their own
+        out, everything = out.absolute(), tuple(map(_absolute_case, everything))
+        bundle = _absolute_bundle(bundle)
+    cases = everything if batch.shard is None else batch.shard.of(everything)
+    manifest_sha256 = content_hash(Path(manifest))
     job = Job(
         bundle=bundle,
-        plans=make_plans(bundle, with_memory(settings.plan, batch), known=models is None),
+        plans=make_plans(bundle, wish, known=models is None),
         settings=settings,
         out=out,
         engine=CALLABLE if models is not None else choose_engine(bundle, settings.engine),
         models=None if models is None else tuple(models),
-        cases_sha256=_cases_sha256(Path(manifest), everything),
+        cases_sha256=_cases_sha256(manifest_sha256, everything),
     )
-    facts = _facts(job, Path(manifest), everything, batch.shard)
+    facts = {
+        **new_facts(Path(manifest), manifest_sha256, len(everything)),
+        **_facts(job, everything, batch.shard),
+    }
     with (
         locked(out, batch.shard),
         listening(at_once=batch.in_process) as stop,
-        _client(batch, out) as client,
+        connected(batch.cluster, out) as client,
     ):
         if batch.shard is not None:
-            refuse_mixed(out, batch.shard.count)
-        folder.prepare(out, cases, batch.shard, bundle.spec.channels)
+            refuse_mixed(job.folder, batch.shard.count)
+        folder.prepare(job.folder, cases, batch.shard, bundle.spec.channels)
         return _Drive(job, cases, batch, stop, facts, client).run(on_case, on_event)
 
 
 class _Drive:
-    """One run over its cases, in a folder that it holds."""
+    """One run over its cases, in a folder that it has locked."""
 
     def __init__(
         self,
@@ -173,61 +182,61 @@ class _Drive:
         self._batch = batch
         self._stop = stop
         self._facts = facts
-        self._tables = Tables(job.out, [case.case_id for case in cases], job.settings.by)
         self._reports: dict[str, CaseReport] = {}
         self._listeners: list[Listener] = []
-        self._begun: set[str] = set()
+        self._started: set[str] = set()
+        self._next_tables = time.monotonic() + _TABLES_EVERY_S
 
     def run(
         self,
         on_case: Callable[[CaseReport, int, int], None] | None,
         on_event: Listener | None,
     ) -> RunResult:
-        """Do what is missing."""
+        """Do the cases that are not finished."""
         job, batch = self._job, self._batch
-        write_json(self._facts_path, self._facts)
+        write_facts(job.folder, self._facts, batch.shard)
         if batch.fresh:
             ledger.forget(job, self._cases)
         self._reports = ledger.finished(job, self._cases, retry_failed=batch.retry_failed)
         kept = len(self._reports)
         todo = [case for case in self._cases if case.case_id not in self._reports]
-        suffix = "" if batch.shard is None else f"-{batch.shard}"
         self._listeners = [
-            EventLog(job.out / f"events{suffix}.jsonl"),
-            News(job.out / f"running{suffix}.json", len(self._cases), kept),
+            partial(log_event, job.folder.events(batch.shard)),
+            ProgressFile(job.folder.progress(batch.shard), len(self._cases), kept),
         ]
         if on_event is not None:
             self._listeners.append(on_event)
-        self._tell(Event("run_started", None, {"cases": len(self._cases), "kept": kept}))
+        self._notify(Event("run_started", None, {"cases": len(self._cases), "kept": kept}))
         failures = 0
         try:
             with closing(self._work(todo)) as finishing:
                 for report in finishing:
                     self._reports[report.case_id] = report
-                    self._tell(Event("case_finished", report.case_id, report=report))
+                    self._notify(Event("case_finished", report.case_id, report=report))
                     if on_case is not None:
                         on_case(report, len(self._reports), len(self._cases))
-                    if batch.shard is None:
-                        self._tables.refresh(self._reports)
+                    if time.monotonic() >= self._next_tables:
+                        self._write_tables()
                     failures += report.status == "failed"
                     if batch.max_failures is not None and failures >= batch.max_failures:
                         break
         except KeyboardInterrupt:
-            # Workers may have recorded what they could no longer tell.
-            unheard = [case for case in todo if case.case_id in self._begun]
-            self._reports |= ledger.finished(job, unheard, retry_failed=batch.retry_failed)
+            # A worker may have recorded a case whose report did not arrive.
+            unreported = [case for case in todo if case.case_id in self._started]
+            self._reports |= ledger.finished(job, unreported, retry_failed=batch.retry_failed)
             self._finish("interrupted")
             raise Interrupted(
-                f"interrupted: {len(self._reports)} of {len(self._cases)} cases are done or have "
-                "failed; run the same command again to go on"
+                f"interrupted after {len(self._reports)} of {counted(len(self._cases), 'case')}; "
+                "run the same command again to go on"
             ) from None
         except EnvironmentFault:
-            # The same disk may refuse these too; the first error is the one to tell.
+            # The same disk may refuse these too; the first error is the one to report.
             with suppress(EnvironmentFault):
                 self._finish("interrupted")
             raise
         self._finish("run_finished")
-        return self._result(kept)
+        reports = self._in_order()
+        return RunResult(job.out, reports, kept, len(self._cases) - len(reports))
 
     def _work(self, todo: Sequence[Case]) -> Generator[CaseReport]:
         """Yield the report of each case, recorded."""
@@ -238,181 +247,142 @@ class _Drive:
             return
         # On a cluster each Dask worker has one case, however many workers come.
         at_once = len(todo) if self._client is not None else max(1, self._batch.workers or 1)
-        lost: list[Loss] = []
-        with (
-            self._crew(self._job, min(at_once, len(todo))) as crew,
-            closing(crew.run((case, ()) for case in todo)) as outcomes,
-        ):
-            for outcome in outcomes:
-                if isinstance(outcome, CaseReport) and not _mendable(outcome):
-                    yield outcome
-                elif self._batch.retries:
-                    lost.append(self._as_loss(outcome))
-                else:
-                    yield self._give_up(self._as_loss(outcome))
-        yield from self._retry(lost)
+        lost = yield from self._in_pool(self._job, [(case, ()) for case in todo], at_once, 1)
+        job = self._job
+        for attempt in range(2, self._batch.retries + 2):
+            # Each case alone, and with half the batch of the attempt before.
+            job = replace(job, plans=tuple(plan.with_half_the_batch() for plan in job.plans))
+            again = [(one.case, (_retried(one, attempt),)) for one in lost]
+            lost = yield from self._in_pool(job, again, 1, attempt)
+
+    def _in_pool(
+        self, job: Job, assignments: Sequence[Assignment], at_once: int, attempt: int
+    ) -> Generator[CaseReport, None, list[Lost]]:
+        """Yield the reports of cases that workers do; return the cases to be tried again."""
+        again: list[Lost] = []
+        if not assignments:
+            return again
+        pool = self._new_pool(job, min(at_once, len(assignments)))
+        try:
+            with closing(pool.run(assignments)) as outcomes:
+                for outcome in outcomes:
+                    if isinstance(outcome, CaseReport) and not may_succeed_later(outcome):
+                        yield outcome
+                        continue
+                    lost = self._as_lost(outcome)
+                    reason = {"reason": str(lost.reason)}
+                    self._notify(Event("case_lost", lost.case.case_id, reason))
+                    if attempt <= self._batch.retries:
+                        again.append(lost)
+                    else:
+                        yield self._record_failure(lost, attempt)
+        finally:
+            pool.end()
+        return again
 
     def _work_here(self, todo: Sequence[Case]) -> Iterator[CaseReport]:
         """Do cases in this process."""
         segmenter = self._job.load()
         for case in todo:
-            self._tell(Event("case_started", case.case_id, {"pid": os.getpid()}))
+            self._notify(Event("case_started", case.case_id, {"pid": os.getpid()}))
 
             def on_stage(stage: str, case_id: str = case.case_id) -> None:
-                self._tell(Event("stage", case_id, {"stage": stage}))
+                self._notify(Event("stage", case_id, {"stage": stage}))
 
             report = do_case(case, self._job, segmenter, Journal(on_stage))
-            if _mendable(report):
-                ledger.record(self._job.out, report)
+            if may_succeed_later(report):  # nothing is tried again in this process
+                ledger.record(self._job.folder, report)
             yield report
 
-    def _retry(self, lost: Sequence[Loss]) -> Iterator[CaseReport]:
-        """Try lost cases again, each alone and with half the batch each time."""
-        plans = self._job.plans
-        for attempt in range(1, self._batch.retries + 1):
-            if not lost:
-                return
-            plans = tuple(plan.with_half_the_batch() for plan in plans)
-            job = replace(self._job, plans=plans)
-            again = [(loss.case, (_retried(loss, attempt + 1),)) for loss in lost]
-            lost = []
-            with self._crew(job, 1) as crew, closing(crew.run(again)) as outcomes:
-                for outcome in outcomes:
-                    if isinstance(outcome, CaseReport) and not _mendable(outcome):
-                        yield outcome
-                    elif attempt < self._batch.retries:
-                        lost.append(self._as_loss(outcome))
-                    else:
-                        yield self._give_up(self._as_loss(outcome), attempt + 1)
-
-    @contextmanager
-    def _crew(self, job: Job, count: int) -> Iterator[Crew | DaskCrew]:
-        """Yield workers, which end with the block."""
-        crew = self._new_crew(job, count)
-        try:
-            yield crew
-        finally:
-            crew.end()
-
-    def _new_crew(self, job: Job, count: int) -> Crew | DaskCrew:
-        """Return workers that share the machine, or those of the cluster."""
+    def _new_pool(self, job: Job, count: int) -> WorkerPool | DaskPool:
+        """Return workers of this machine, or those of the cluster."""
         batch = self._batch
         if self._client is not None:
-            return DaskCrew(
+            return DaskPool(
                 self._client,
                 job,
                 most=count,
                 timeout_s=batch.timeout_s,
                 memory_mb=batch.memory_mb,
                 stop=self._stop,
-                tell=self._tell,
+                tell=self._notify,
             )
         limits = Limits(
             threads=max(1, machine_cores() // max(1, batch.workers or 1)),
             memory_mb=batch.memory_of_one(count),
             timeout_s=batch.timeout_s,
         )
-        return Crew(job, count, limits, self._stop, self._tell)
+        return WorkerPool(job, count, limits, self._stop, self._notify)
 
-    def _as_loss(self, outcome: CaseReport | Loss) -> Loss:
-        """Return what another try may mend, and tell of it."""
-        if isinstance(outcome, CaseReport):
-            case = next(case for case in self._cases if case.case_id == outcome.case_id)
-            reason = outcome.reason or Notice("unexpected", "")
-            outcome = Loss(case, reason, outcome.seconds)
-        self._tell(Event("case_lost", outcome.case.case_id, {"reason": str(outcome.reason)}))
-        return outcome
+    def _as_lost(self, outcome: CaseReport | Lost) -> Lost:
+        """Return an outcome that another attempt may improve as a lost case."""
+        if isinstance(outcome, Lost):
+            return outcome
+        case = next(case for case in self._cases if case.case_id == outcome.case_id)
+        return Lost(case, outcome.reason or Notice("unexpected", ""), outcome.seconds)
 
-    def _give_up(self, loss: Loss, tries: int = 1) -> CaseReport:
+    def _record_failure(self, lost: Lost, attempts: int) -> CaseReport:
         """Record a lost case as failed."""
-        job, case = self._job, loss.case
+        job, case = self._job, lost.case
         try:
             fingerprint = job.fingerprint(case)
         except CaseError:
             fingerprint = ""
-        sentence = loss.reason.sentence + (f"; tried {tries} times" if tries > 1 else "")
-        report = failed_report(
-            case,
-            job.bundle.spec.labels,
-            Notice(loss.reason.code, sentence),
-            measures=job.settings.measures,
+        sentence = lost.reason.sentence + (f"; tried {attempts} times" if attempts > 1 else "")
+        report = replace(
+            failed_report(
+                case,
+                job.bundle.spec.labels,
+                Notice(lost.reason.code, sentence),
+                job.settings.measures,
+            ),
             fingerprint=fingerprint,
             settings_sha256=job.settings_sha256,
-            seconds=loss.seconds,
+            seconds=lost.seconds,
         )
         job.forget(case.case_id)
-        ledger.record(job.out, report)
+        ledger.record(job.folder, report)
         return report
 
     def _finish(self, kind: Literal["interrupted", "run_finished"]) -> None:
-        """Leave the folder as it should be found."""
-        out, shard = self._job.out, self._batch.shard
-        folder.clear(out, self._cases, shard, self._job.bundle.spec.channels)
-        if shard is None:
-            self._tables.write(self._reports)
+        """Remove temporary files, and bring tables and facts up to date."""
+        run_folder, shard = self._job.folder, self._batch.shard
+        folder.clear(run_folder, self._cases, shard, self._job.bundle.spec.channels)
+        self._write_tables()
         failed = sum(report.status == "failed" for report in self._reports.values())
         counts = {"done": len(self._reports) - failed, "failed": failed}
         if kind == "run_finished":
             if shard is None:
-                forget_shards(out)
-            write_json(self._facts_path, {**self._facts, "finished": now(), **counts})
-        self._tell(Event(kind, None, counts))
+                forget_shards(run_folder)
+            write_facts(run_folder, {**self._facts, "finished": now(), **counts}, shard)
+        self._notify(Event(kind, None, counts))
 
-    def _result(self, kept: int) -> RunResult:
-        """Return what the run came to."""
-        reports = tuple(
-            self._reports[case.case_id] for case in self._cases if case.case_id in self._reports
-        )
-        return RunResult(self._job.out, reports, kept, len(self._cases) - len(reports))
+    def _write_tables(self) -> None:
+        """Write the CSVs of all reports so far; those of shards are written by a merge."""
+        if self._batch.shard is not None:
+            return
+        begin = time.monotonic()
+        write_reports(self._job.out, self._in_order(), self._job.settings.by)
+        end = time.monotonic()
+        self._next_tables = end + max(_TABLES_EVERY_S, (end - begin) / _TABLES_SHARE)
 
-    def _tell(self, event: Event) -> None:
-        """Tell every listener."""
+    def _in_order(self) -> tuple[CaseReport, ...]:
+        """Return the reports so far in the manifest's order."""
+        ids = (case.case_id for case in self._cases)
+        return tuple(self._reports[case_id] for case_id in ids if case_id in self._reports)
+
+    def _notify(self, event: Event) -> None:
+        """Pass an event to every listener."""
         if event.case_id is not None and event.kind == "case_started":
-            self._begun.add(event.case_id)
+            self._started.add(event.case_id)
         elif event.case_id is not None and event.kind != "stage":
-            self._begun.discard(event.case_id)
+            self._started.discard(event.case_id)
         for listener in self._listeners:
             listener(event)
 
-    @property
-    def _facts_path(self) -> Path:
-        """Where what is run is written down."""
-        shard = self._batch.shard
-        return self._job.out / ("run.json" if shard is None else f"run-{shard}.json")
 
-
-@contextmanager
-def _client(batch: BatchSettings, out: Path) -> Iterator[Any]:
-    """Yield a Dask client where the batch has a cluster, else None."""
-    if batch.cluster is None:
-        yield None
-        return
-    with connected(batch.cluster, out) as client:
-        yield client
-
-
-def chosen_cases(
-    manifest: str | Path, root: str | Path | None, settings: RunSettings
-) -> tuple[Case, ...]:
-    """Return the manifest's cases of the splits that were asked for."""
-    cases = read_manifest(manifest, root=root, reserved=is_column)
-    check_columns(settings.by, cases)
-    if settings.splits:
-        cases = tuple(case for case in cases if case.split in settings.splits)
-        if not cases:
-            raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
-    return cases
-
-
-def with_memory(wish: PlanWish, batch: BatchSettings) -> PlanWish:
-    """Return what was asked for, with a share of the memory that is free for each worker."""
-    if wish.memory_mb is not None or batch.cluster is not None:  # other machines have their own
-        return wish
-    return replace(wish, memory_mb=PLANNED_SHARE * free_memory_mb() / max(1, batch.workers or 1))
-
-
-def _anywhere(case: Case) -> Case:
-    """Return a case whose files are found from any current folder."""
+def _absolute_case(case: Case) -> Case:
+    """Return a case with absolute paths."""
     return replace(
         case,
         images=tuple((channel, path.absolute()) for channel, path in case.images),
@@ -420,20 +390,24 @@ def _anywhere(case: Case) -> Case:
     )
 
 
-def _cases_sha256(manifest: Path, cases: Iterable[Case]) -> str:
+def _absolute_bundle(bundle: Bundle) -> Bundle:
+    """Return a bundle with absolute paths."""
+    return replace(
+        bundle,
+        folder=bundle.folder.absolute(),
+        others=tuple(map(_absolute_bundle, bundle.others)),
+    )
+
+
+def _cases_sha256(manifest_sha256: str, cases: Iterable[Case]) -> str:
     """Return the hash of a manifest and of the cases that were chosen from it."""
-    parts = [content_hash(manifest), *(case.case_id for case in cases)]
+    parts = [manifest_sha256, *(case.case_id for case in cases)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None) -> dict[str, Any]:
-    """Return what ``run.json`` says."""
-    case_ids = [case.case_id for case in cases]
+def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, Any]:
+    """Return what ``run.json`` says of a run in addition to `new_facts`."""
     return {
-        "voxtile": __version__,
-        "started": now(),
-        "manifest": {"file": manifest.name, "sha256": content_hash(manifest)},
-        "cases": len(case_ids),
         "shard": None if shard is None else {"index": shard.index, "count": shard.count},
         "model": {
             "name": job.bundle.name,
@@ -445,33 +419,19 @@ def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None)
         "engine": job.engine.facts(),
         "settings": job.settings.decisive(),
         "by": list(job.settings.by),
-        "settings_sha256": job.settings_sha256,
+        KEY: job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
         "versions": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "case_ids": case_ids,
+        "case_ids": [case.case_id for case in cases],
     }
 
 
-def _mendable(report: CaseReport) -> bool:
-    """Whether another try, alone and with half the batch, may do better."""
-    return report.reason is not None and report.reason.code in MENDABLE
-
-
-def _found_anywhere(bundle: Bundle) -> Bundle:
-    """Return a bundle whose folders are found from any current folder."""
-    return replace(
-        bundle,
-        folder=bundle.folder.absolute(),
-        others=tuple(map(_found_anywhere, bundle.others)),
-    )
-
-
-def _retried(loss: Loss, attempt: int) -> Notice:
-    """Return what the report of a case says that was tried again."""
+def _retried(lost: Lost, attempt: int) -> Notice:
+    """Return the warning for a case that was done at another attempt."""
     return Notice(
         "retried",
-        f"done at try {attempt}, alone and with half the batch, after {loss.reason.code}",
+        f"done at attempt {attempt}, alone and with half the batch, after {lost.reason.code}",
     )

@@ -1,4 +1,4 @@
-"""What happens in a batch, as a stream: to ``events.jsonl``, to ``status``, and to people."""
+"""What happens in a batch, as events: for ``events.jsonl``, for ``status`` and for people."""
 
 import json
 import time
@@ -22,8 +22,8 @@ Kind = Literal[
     "interrupted",
     "run_finished",
 ]
-# How often `status` gets news of a run, in seconds.
-_NEWS_EVERY_S = 2.0
+# How often the progress file is written, in seconds.
+_WRITE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,12 @@ class Event:
 
     Parameters
     ----------
-    kind : str
     case_id : str or None
         None for the run as a whole.
     facts : mapping
         JSON values: counts, the stage, the reason.
     report : CaseReport or None
-        Of a case that finished.
+        Of a finished case.
     """
 
     kind: Kind
@@ -50,37 +49,28 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-class EventLog:
-    """Writes each event but the stages as a line of JSON.
+def log_event(path: Path, event: Event) -> None:
+    """Append an event as a line of JSON; stages are left out, as the finished case has their times.
 
-    Parameters
-    ----------
-    path : Path
-        Lines are added; it grows with every rerun.
+    The file keeps the lines of earlier runs.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: Event) -> None:
-        """Write one event."""
-        if event.kind == "stage":  # their times come with the finished case
-            return
-        line: dict[str, Any] = {"time": now(), "event": event.kind}
-        if event.case_id is not None:
-            line["case_id"] = event.case_id
-        line.update(event.facts)
-        report = event.report
-        if report is not None:
-            line["status"] = report.status
-            line["reason"] = None if report.reason is None else report.reason.code
-            line["seconds"] = round(report.seconds, 3)
-            line["timings_s"] = {name: round(value, 4) for name, value in report.timings_s.items()}
-        append_line(self._path, json.dumps(line, ensure_ascii=False))
+    if event.kind == "stage":
+        return
+    line: dict[str, Any] = {"time": now(), "event": event.kind}
+    if event.case_id is not None:
+        line["case_id"] = event.case_id
+    line.update(event.facts)
+    report = event.report
+    if report is not None:
+        line["status"] = report.status
+        line["reason"] = None if report.reason is None else report.reason.code
+        line["seconds"] = round(report.seconds, 3)
+        line["timings_s"] = {name: round(value, 4) for name, value in report.timings_s.items()}
+    append_line(path, json.dumps(line, ensure_ascii=False))
 
 
-class News:
-    """Keeps a small file that says how a run is doing, for ``voxtile status``.
+class ProgressFile:
+    """Writes a small file with the progress of a run, for ``voxtile status``.
 
     Parameters
     ----------
@@ -89,7 +79,7 @@ class News:
     total : int
         Cases of the run.
     kept : int
-        Those that were done before.
+        Cases that earlier runs had finished.
     """
 
     def __init__(self, path: Path, total: int, kept: int) -> None:
@@ -101,7 +91,7 @@ class News:
         self._next = self._begin
 
     def __call__(self, event: Event) -> None:
-        """Take one event in; write at most every two seconds."""
+        """Note an event; write at most every two seconds."""
         case_id = event.case_id
         if case_id is not None and event.kind in ("case_started", "stage"):
             self._running[case_id] = str(event.facts.get("stage", "start"))
@@ -113,10 +103,10 @@ class News:
             return
         if time.monotonic() >= self._next:
             write_json(self._path, self._state())
-            self._next = time.monotonic() + _NEWS_EVERY_S
+            self._next = time.monotonic() + _WRITE_EVERY_S
 
     def _state(self) -> dict[str, Any]:
-        """Return how the run is doing."""
+        """Return the progress as JSON values."""
         return {
             "updated": now(),
             "total": self._total,
@@ -127,7 +117,7 @@ class News:
         }
 
     def _eta_s(self) -> float | None:
-        """Return the seconds that remain if cases go on as they did; None before the first."""
+        """Return the seconds until the end at the speed so far; None before the first case."""
         if not self._finished:
             return None
         left = self._total - self._kept - self._finished

@@ -1,4 +1,4 @@
-"""A run folder that is fit to be written to, found out before the first case."""
+"""Make a run folder ready before the first case, and clean it afterwards."""
 
 import os
 import shutil
@@ -10,57 +10,62 @@ from voxtile.errors import EnvironmentFault
 from voxtile.export import clear_exports
 from voxtile.machine.files import clear_temporary, remove, write_text
 from voxtile.reading.nifti import channel_paths
+from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.shard import Shard
 
-_PARTS = ("masks", "cases")
-# Made when the first file is; nothing depends on them.
-_OPTIONAL = ("qc", "images", "exports", "report_files")
 # Below this not even a few masks fit.
 _LEAST_FREE_MB = 64.0
 
 
-def prepare(out: Path, cases: Sequence[Case], shard: Shard | None, channels: Sequence[str]) -> None:
-    """Make the folder's parts, try to write in each, and clear what a killed run left.
+def prepare(
+    folder: RunFolder, cases: Sequence[Case], shard: Shard | None, channels: Sequence[str]
+) -> None:
+    """Make the needed folders, try to write in each, and clean up after a killed run.
 
-    `channels` are those of the model.
+    Parameters
+    ----------
+    folder : RunFolder
+    cases : sequence of Case
+        Those of the shard.
+    shard : Shard or None
+    channels : sequence of str
+        Those of the model.
 
     Raises
     ------
     EnvironmentFault
         If it cannot be written, or the disk is full.
     """
-    for folder in (out, *(out / part for part in _PARTS)):
-        probe = folder / (".probe" if shard is None else f".probe-{shard}")
+    for probe in folder.probes(shard):
         try:
             write_text(probe, "")
         finally:
             remove(probe)
-    free_mb = shutil.disk_usage(out).free / 1e6
+    free_mb = shutil.disk_usage(folder.path).free / 1e6
     if free_mb < _LEAST_FREE_MB:
         raise EnvironmentFault(
-            f"the disk of {out} has {free_mb:.0f} MB free, and at least {_LEAST_FREE_MB:.0f} MB "
-            "are needed; make room, then run the same command again"
+            f"the disk of {folder.path} has {free_mb:.0f} MB free, and at least "
+            f"{_LEAST_FREE_MB:.0f} MB are needed; make room, then run the same command again"
         )
-    clear(out, cases, shard, channels)
+    clear(folder, cases, shard, channels)
 
 
 def clear(
-    out: Path, cases: Iterable[Case], shard: Shard | None, channels: Sequence[str] = ()
+    folder: RunFolder, cases: Iterable[Case], shard: Shard | None, channels: Sequence[str] = ()
 ) -> None:
-    """Remove the temporary files of writers that were killed; of a shard only its own.
+    """Remove the temporary files of writers that were killed; for a shard only its own.
 
-    `channels` are those of the model, which name a shard's images.
+    The channels of the model name the images of a shard's cases.
     """
     if shard is None:
-        clear_temporary(out)
-        for part in (*_PARTS, *_OPTIONAL):
-            for folder, _, _ in os.walk(out / part):
-                clear_temporary(Path(folder))
+        clear_temporary(folder.path)
+        for part in (folder.masks, folder.cases, *folder.optional):
+            for inner, _, _ in os.walk(part):
+                clear_temporary(Path(inner))
         return
     case_ids = {case.case_id for case in cases}
-    names = {f"{name}{ending}" for name in case_ids for ending in (".json", ".nii.gz", ".png")}
-    for part in (*_PARTS, "qc"):
-        clear_temporary(out / part, names)
-    images = [channel_paths(Path(f"{name}.nii.gz"), channels) for name in case_ids]
-    clear_temporary(out / "images", {path.name for paths in images for path in paths})
-    clear_exports(out, case_ids)
+    for path in (folder.record, folder.mask, folder.picture):
+        clear_temporary(path("").parent, {path(case_id).name for case_id in case_ids})
+    images = [channel_paths(folder.image(case_id), channels) for case_id in case_ids]
+    clear_temporary(folder.images, {path.name for paths in images for path in paths})
+    clear_exports(folder.path, case_ids)

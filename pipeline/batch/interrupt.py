@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (a scheduler takes the machine back) end a run where it can be resumed."""
+"""End a run after Ctrl-C or SIGTERM (from a job scheduler) so that it can be resumed."""
 
 import signal
 import threading
@@ -8,17 +8,17 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was told to stop, and did; says how to go on."""
+    """A run was stopped by a signal; the message says how to go on."""
 
 
 class Stop:
-    """Whether the run was told to stop.
+    """Whether a signal asks the run to stop.
 
     Parameters
     ----------
     at_once : bool
-        Whether the signal raises KeyboardInterrupt where it strikes, for
-        work in this process. A second signal always does.
+        Whether a signal raises KeyboardInterrupt at once, for work in this
+        process. A second signal always does.
     """
 
     def __init__(self, *, at_once: bool) -> None:
@@ -26,7 +26,7 @@ class Stop:
         self._at_once = at_once
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         again, self.requested = self.requested, True
         if again or self._at_once:
             raise KeyboardInterrupt
@@ -34,7 +34,7 @@ class Stop:
 
 @contextmanager
 def listening(*, at_once: bool) -> Iterator[Stop]:
-    """Listen for signals while the block runs; only the main thread of a process can."""
+    """Listen for signals while the block runs; outside the main thread, listen for none."""
     stop = Stop(at_once=at_once)
     if threading.current_thread() is not threading.main_thread():
         yield stop

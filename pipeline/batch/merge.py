@@ -1,41 +1,23 @@
-"""Join the shards of a run: their reports become one ``report.csv``."""
+"""Join the shards of a run: their records become one ``report.csv``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from voxtile.errors import ManifestError
-from voxtile.machine.files import remove, write_json
+from voxtile.report.tables import write_reports
 from voxtile.run_folder.case_report import CaseReport, read_case_report
-from voxtile.run_folder.facts import KEY
+from voxtile.run_folder.facts import read_shards, write_facts
+from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
 
-from . import folder
-from .ledger import record_path
-from .tables import Tables
-
-# What must be the same in every shard: all that decides a result.
-_DECISIVE = (
-    "voxtile",
-    "manifest",
-    "model",
-    "plan",
-    "engine",
-    "settings",
-    "labels",
-    "case_ids",
-    KEY,
-)
+from .folder import clear
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What the shards came to.
+    """How many cases the shards have done, and which are missing.
 
     Parameters
     ----------
-    total, done, failed : int
     missing : tuple of str
         Cases that no shard has done yet.
     """
@@ -62,87 +44,30 @@ def merge_shards(out: Path) -> Merged:
     EnvironmentFault
         If a shard is running.
     """
-    paths = sorted(out.glob("run-*-of-*.json"))
-    if not paths:
-        raise ManifestError(
-            [f"{out} holds no shards (run-i-of-n.json); run some with `voxtile run --shard i/n`"]
-        )
+    folder = RunFolder(out)
+    read_shards(folder)  # before the lock, which would make the folder
     with locked(out):
-        facts = [_facts(path) for path in paths]
-        _check(paths, facts)
-        folder.clear(out, (), None)
-        reports: dict[str, CaseReport] = {}
+        shards = read_shards(folder)
+        first = shards[0]
+        clear(folder, (), None)
+        reports: list[CaseReport] = []
         missing = []
-        for case_id in facts[0]["case_ids"]:
+        for case_id in first.case_ids:
             try:
-                report = read_case_report(record_path(out, case_id))
+                report = read_case_report(folder.record(case_id))
             except (OSError, ValueError):
                 missing.append(case_id)
                 continue
             # An earlier run of the folder may have had another model or manifest.
-            if report.settings_sha256 == facts[0][KEY]:
-                reports[case_id] = report
+            if report.settings_sha256 == first.settings_sha256:
+                reports.append(report)
             else:
                 missing.append(case_id)
-        by = tuple(dict.fromkeys(column for fact in facts for column in fact["by"]))
-        Tables(out, facts[0]["case_ids"], by).write(reports)
-        failed = sum(report.status == "failed" for report in reports.values())
-        merged = Merged(len(facts[0]["case_ids"]), len(reports) - failed, failed, tuple(missing))
+        by = tuple(dict.fromkeys(column for shard in shards for column in shard.by))
+        write_reports(out, reports, by)
+        failed = sum(report.status == "failed" for report in reports)
+        merged = Merged(len(first.case_ids), len(reports) - failed, failed, tuple(missing))
         counts = {"done": merged.done, "failed": merged.failed, "missing": len(missing)}
-        write_json(
-            out / "run.json", {**facts[0], "by": by, "shard": None, "shards": len(paths), **counts}
-        )
+        facts = {**first.content, "by": by, "shard": None, "shards": len(shards), **counts}
+        write_facts(folder, facts)
         return merged
-
-
-def refuse_mixed(out: Path, count: int) -> None:
-    """Refuse shards of another count than those a folder has.
-
-    Raises
-    ------
-    ManifestError
-        With what to do.
-    """
-    for path in sorted(out.glob("run-*-of-*.json")):
-        other = path.stem.rpartition("-")[2]
-        if other != str(count):
-            raise ManifestError(
-                [
-                    f"{out} holds shards of {other}, not of {count}: the cases would be divided "
-                    f"in two ways; pass --shard i/{other}, or run once without --shard"
-                ]
-            )
-
-
-def forget_shards(out: Path) -> None:
-    """Remove what says that a folder holds shards: a run of all cases has taken them over."""
-    for path in sorted(out.glob("run-*-of-*.json")):
-        remove(path)
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """Return what a shard says of its run."""
-    try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-        return {key: facts[key] for key in (*_DECISIVE, *facts)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ManifestError([f"{path} cannot be read ({error}); run its shard again"]) from error
-
-
-def _check(paths: list[Path], facts: list[dict[str, Any]]) -> None:
-    """Refuse shards that do not belong together."""
-    problems = [
-        f"{path} has another {key} than {paths[0].name}; run its shard again with the same command"
-        for path, fact in zip(paths, facts, strict=True)
-        for key in _DECISIVE
-        if _without_batch(fact[key]) != _without_batch(facts[0][key])
-    ]
-    if problems:
-        raise ManifestError(problems)
-
-
-def _without_batch(fact: Any) -> Any:
-    """Return a fact; of a plan without the batch, which changes no result."""
-    if isinstance(fact, dict):
-        return {key: value for key, value in fact.items() if key != "batch"}
-    return fact

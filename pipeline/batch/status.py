@@ -1,25 +1,30 @@
-"""What a run folder holds, told from its files alone, while a batch runs and after.
+"""The state of a run folder, read from its files, while a batch runs and afterwards.
 
-Nothing heavy is imported: the answer comes at once, for thousands of cases.
+Nothing heavy is imported, so that the answer comes at once, also for thousands
+of cases.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
 
 from voxtile.errors import ManifestError
-from voxtile.run_folder.facts import KEY, current_settings
+from voxtile.machine.json_objects import ANY_KEY, read_object
+from voxtile.machine.words import counted, first_few
+from voxtile.run_folder.facts import KEY, newest_settings, readable_facts
+from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders
 
-_MOST_NAMED = 5
+# The parts that a status needs of a record and of a progress file.
+_RECORD = {"status": str, "reason": (dict, NoneType), KEY: str}
+_PROGRESS = {"running": {ANY_KEY: str}, "eta_s": (float, NoneType)}
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is in a run folder.
+    """The state of a run folder.
 
     Parameters
     ----------
@@ -29,14 +34,14 @@ class Status:
     reasons : dict of str to int
         Failed cases by reason.
     running : dict of str to str
-        Stage of each case that is being done.
+        Stage of each case that is running.
     missing : tuple of str
-        Cases with no report that are not being done.
+        Cases without a report that are not running.
     eta_s : float or None
         Seconds until the end; None unless a batch runs that has finished a
         case.
     runs : tuple of str
-        The batches that run here, in words.
+        The batches that run in this folder, in words.
     """
 
     total: int
@@ -55,41 +60,48 @@ def read_status(out: Path) -> Status:
     Raises
     ------
     ManifestError
-        If it is none.
+        If it is not a run folder.
     """
-    facts = [*_jsons(out.glob("run.json")), *_jsons(out.glob("run-*-of-*.json"))]
+    folder = RunFolder(out)
+    facts = list(readable_facts(folder))
     if not facts:
-        raise ManifestError([f"{out} is no run folder: it has no run.json"])
-    settings = current_settings(out)
-    current = [fact for fact in facts if settings in (None, fact.get(KEY))]
-    case_ids = list(dict.fromkeys(name for fact in current for name in fact.get("case_ids", ())))
-    verdicts = {name: _verdict(out / "cases" / f"{name}.json", settings) for name in case_ids}
-    alive = holders(out)
-    news = list(_jsons(out.glob("running*.json"))) if alive else []
-    running = {name: stage for item in news for name, stage in item["running"].items()}
-    # A case that is done again still has its old report.
-    counted = {name: verdict for name, verdict in verdicts.items() if name not in running}
-    etas = [item["eta_s"] for item in news if item["eta_s"] is not None]
-    reasons = Counter(reason for status, reason in counted.values() if status == "failed")
+        raise ManifestError([f"{out} is not a run folder: it has no run.json that can be read"])
+    settings = newest_settings(facts)
+    current = [one for one in facts if settings in (None, one.settings_sha256)]
+    case_ids = list(dict.fromkeys(case_id for one in current for case_id in one.case_ids))
+    alive = holders(folder)
+    running: dict[str, str] = {}
+    etas = []
+    for path in folder.all_progress() if alive else ():
+        try:
+            progress = read_object(path, _PROGRESS, required=_PROGRESS)
+        except (OSError, ValueError):
+            continue  # it disappears when its run ends
+        running |= progress["running"]
+        etas += [] if progress["eta_s"] is None else [progress["eta_s"]]
+    # A case that is done again still has its earlier report.
+    verdicts = {
+        case_id: _verdict(folder.record(case_id), settings)
+        for case_id in case_ids
+        if case_id not in running
+    }
+    reasons = Counter(reason for status, reason in verdicts.values() if status == "failed")
     return Status(
         total=len(case_ids),
-        done=sum(status == "done" for status, _ in counted.values()),
-        failed=sum(status == "failed" for status, _ in counted.values()),
+        done=sum(status == "done" for status, _ in verdicts.values()),
+        failed=sum(status == "failed" for status, _ in verdicts.values()),
         reasons=dict(reasons.most_common()),
         running=running,
-        missing=tuple(name for name, (status, _) in counted.items() if status == "missing"),
+        missing=tuple(name for name, (status, _) in verdicts.items() if status == "missing"),
         eta_s=max(etas, default=None),
-        runs=tuple(
-            f"process {holder['pid']} on {holder['host']}, started {holder['started']}"
-            for holder in alive
-        ),
+        runs=tuple(map(str, alive)),
     )
 
 
 def status_lines(status: Status) -> Iterator[str]:
     """Yield a status for people."""
     yield (
-        f"{status.total} cases: {status.done} done, {status.failed} failed, "
+        f"{counted(status.total, 'case')}: {status.done} done, {status.failed} failed, "
         f"{len(status.running)} running, {len(status.missing)} missing"
     )
     for code, count in status.reasons.items():
@@ -97,46 +109,28 @@ def status_lines(status: Status) -> Iterator[str]:
     for case_id, stage in status.running.items():
         yield f"  running: {case_id} ({stage})"
     if status.missing:
-        yield f"  missing: {_named(status.missing)}"
+        yield f"  missing: {first_few(status.missing)}"
     if status.runs:
         yield from (f"batch: {run}" for run in status.runs)
         if status.eta_s is not None:
             yield f"ends in about {_duration(status.eta_s)}"
     elif status.missing:
-        yield "no batch runs here; the same command again does what is missing"
+        yield "no batch is running; run the same command again to do the missing cases"
 
 
 def _verdict(path: Path, settings: str | None) -> tuple[str, str]:
-    """Return status and reason of a case; of another run than that of these it is missing."""
+    """Return status and reason code of a case; a record of another run counts as missing."""
     try:
-        report = json.loads(path.read_bytes())
-        if settings is not None and report.get(KEY) != settings:
-            return "missing", "other_settings"
-        reason = report.get("reason") or {}
-        return str(report["status"]), str(reason.get("code", ""))
-    except FileNotFoundError:
+        record = read_object(path, _RECORD, required=("status",))
+    except (OSError, ValueError):
         return "missing", ""
-    except (OSError, ValueError, KeyError, AttributeError):
-        return "missing", "unreadable"
-
-
-def _jsons(paths: Iterator[Path]) -> Iterator[Mapping[str, Any]]:
-    """Yield what can be read; a file may vanish while a batch runs."""
-    for path in sorted(paths):
-        try:
-            yield json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue
-
-
-def _named(case_ids: Sequence[str]) -> str:
-    """Return the first few ids."""
-    more = f", and {len(case_ids) - _MOST_NAMED} more" if len(case_ids) > _MOST_NAMED else ""
-    return ", ".join(case_ids[:_MOST_NAMED]) + more
+    if settings not in (None, record.get(KEY)) or record["status"] not in ("done", "failed"):
+        return "missing", ""
+    return record["status"], str((record.get("reason") or {}).get("code", ""))
 
 
 def _duration(seconds: float) -> str:
-    """Return seconds for people."""
+    """Return a duration for people."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

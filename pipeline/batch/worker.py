@@ -1,41 +1,45 @@
-"""One worker process, from its own side: load the networks once, then case after case.
+"""A worker process: it loads the networks once, then does one case after another.
 
     run                                worker
       |-- job ------------------------->|   loads the networks
       |<--------------------- "ready" --|
       |-- case, notices --------------->|
       |<--------------- "stage", name --|   a few of them
-      |<------------- "report", report -|   mask and JSON are written
+      |<------------- "report", report -|   mask and record are written
 
-It is a child as `voxtile.machine.child` starts them, so that one that is killed at any
+It is a child process of `voxtile.machine.child`: one that is killed at any
 moment harms no other.
 """
 
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, Notice
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.inference.segmenter import Segmenter
 from voxtile.machine.child import serve_line
-from voxtile.run.case import Job, attempt_case
+from voxtile.run.case import attempt_case
+from voxtile.run.job import Job
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport
 
 from .ledger import record
 
-# Reasons that another try, alone and with half the batch, may mend.
-MENDABLE = ("out_of_memory", "decoder_crashed")
+# Reasons for which a case may succeed at another attempt, alone and with half the batch.
+_RETRIED = ("out_of_memory", "decoder_crashed")
+
+
+def may_succeed_later(report: CaseReport) -> bool:
+    """Whether another attempt, alone and with half the batch, may succeed."""
+    return report.reason is not None and report.reason.code in _RETRIED
 
 
 def serve(descriptor: int) -> None:
-    """Live as a worker until the run ends the line."""
+    """Work until the run closes the connection."""
     serve_line(descriptor, _answer)
 
 
 def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
-    """Do one case and record it, unless it is to be tried again.
+    """Do one case, and record it unless it should be tried again.
 
     Raises
     ------
@@ -43,48 +47,29 @@ def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Cas
         If results cannot be written.
     """
     report = attempt_case(case, job, segmenter, journal)
-    if report.reason is None or report.reason.code not in MENDABLE:
-        record(job.out, report)
+    if not may_succeed_later(report):
+        record(job.folder, report)
     return report
 
 
 def _answer(line: Connection) -> None:
-    """Answer the run."""
+    """Answer the run until it closes the connection."""
     try:
         job: Job = line.recv()
         segmenter = job.load()
     except EOFError:
         raise
     except Exception as error:
-        # Also what reading the job raises: models that this process cannot import.
-        line.send(("unfit", error if _travels(error) else RuntimeError(_named(error))))
+        # Reading the job fails too, if this process cannot import its models.
+        known = isinstance(error, ModelError | EnvironmentFault)
+        line.send(("unfit", error if known else f"{type(error).__name__}: {error}"))
         return
     line.send(("ready", None))
     while True:
         case, notices = line.recv()
         try:
-            line.send(("report", _do(line, case, notices, job, segmenter)))
+            journal = Journal(lambda stage: line.send(("stage", stage)))
+            journal.note(notices)
+            line.send(("report", do_case(case, job, segmenter, journal)))
         except EnvironmentFault as error:
             line.send(("fault", str(error)))
-
-
-def _do(
-    line: Connection, case: Case, notices: Sequence[Notice], job: Job, segmenter: Segmenter
-) -> CaseReport:
-    """Do one case, telling its stages."""
-    journal = Journal(lambda stage: line.send(("stage", stage)))
-    journal.note(notices)
-    return do_case(case, job, segmenter, journal)
-
-
-def _travels(error: Exception) -> bool:
-    """Whether an exception is one that the run knows."""
-    from voxtile.errors import ModelError
-
-    return isinstance(error, ModelError | EnvironmentFault)
-
-
-def _named(error: Exception) -> str:
-    """Return type and text of an error, for the run's own message."""
-    text: Any = str(error)
-    return f"{type(error).__name__}: {text}"

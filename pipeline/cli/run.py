@@ -90,7 +90,7 @@ def run(
     """Segment and score every case of a manifest that is not done yet."""
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
-    from voxtile.run.case import RunSettings
+    from voxtile.run.job import RunSettings
 
     workers = max(1, how.workers or 0)
     settings = RunSettings(
@@ -148,7 +148,7 @@ def plan(
 ) -> None:
     """Show what a run would do: tiles, arithmetic, and the expected time and memory."""
     from voxtile.measuring.forecast import make_forecast
-    from voxtile.run.case import RunSettings
+    from voxtile.run.job import RunSettings
 
     forecast = make_forecast(
         manifest,
@@ -258,7 +258,7 @@ def bench(
     """Measure a model on this machine: tiles and voxels per second, stages, memory."""
     from voxtile.machine.files import write_json
     from voxtile.measuring.benchmark import run_benchmark
-    from voxtile.run.case import RunSettings
+    from voxtile.run.job import RunSettings
 
     measured = run_benchmark(
         model,

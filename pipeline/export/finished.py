@@ -1,12 +1,8 @@
 """A finished case of a run folder: its mask, unchanged since it was written, and its labels."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, ManifestError
@@ -16,8 +12,9 @@ from voxtile.reading.nifti import read_nifti
 from voxtile.reading.reference import integral
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.case_report import read_case_report
-from voxtile.run_folder.facts import KEY, current_settings
+from voxtile.run_folder.facts import current_settings, read_facts
 from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.layout import RunFolder
 from voxtile.volume import Volume
 
 
@@ -50,11 +47,11 @@ class Finished:
     @property
     def mask_path(self) -> Path:
         """Where the run wrote the mask."""
-        return self.out / "masks" / f"{self.case_id}.nii.gz"
+        return RunFolder(self.out).mask(self.case_id)
 
     def target(self, format_name: str) -> Path:
         """Return the folder for one format."""
-        return self.out / "exports" / format_name
+        return RunFolder(self.out).export(format_name)
 
 
 def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Finished, ...]:
@@ -73,28 +70,31 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
         If the folder is no run's, or holds no finished case, or the manifest
         lacks a channel of the run's model.
     """
-    facts = _run_facts(out)
-    if current_settings(out) not in (None, facts["settings_sha256"]):
+    folder = RunFolder(out)
+    facts = read_facts(folder.facts(), "name the folder of a run")
+    if not facts.is_segmentation:
+        raise ManifestError([f"{facts.path} is of an evaluation; name the folder of a run"])
+    if current_settings(folder) not in (None, facts.settings_sha256):
         raise ManifestError(
             [f"{out}/run.json tells of an earlier run than its shards; run `voxtile merge` first"]
         )
-    labels = tuple(facts["labels"])
+    labels, run_policy = facts.labels(), facts.policy()
     named = None if cases is None else {case.case_id: case for case in cases}
     found = []
-    for path in sorted((out / "cases").glob("*.json")):
+    for path in folder.records():
         try:
             report = read_case_report(path)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ManifestError([f"{path} cannot be used: {error}"]) from error
-        if report.status != "done" or report.settings_sha256 != facts["settings_sha256"]:
+        if report.status != "done" or report.settings_sha256 != facts.settings_sha256:
             continue
-        one = Finished(report.case_id, out, labels, facts["model"], policy=facts["policy"])
+        one = Finished(report.case_id, out, labels, facts.model, policy=run_policy)
         if named is None:
             found.append(one)
         elif report.case_id in named:
             case = named[report.case_id]
-            policy = policy_of(case, facts["policy"])
-            found.append(replace(one, image=_image(case, facts["channels"]), policy=policy))
+            policy = policy_of(case, run_policy)
+            found.append(replace(one, image=_image(case, facts.channels), policy=policy))
     if not found:
         told = "" if named is None else " that the manifest names"
         raise ManifestError([f"{out} has no finished case{told}; nothing to export"])
@@ -117,10 +117,10 @@ def read_finished_mask(case: Finished) -> Volume:
     CaseError
         If it is missing, damaged, or not the one that the run wrote.
     """
-    path = case.mask_path
-    report = read_case_report(case.out / "cases" / f"{case.case_id}.json")
+    path, folder = case.mask_path, RunFolder(case.out)
+    report = read_case_report(folder.record(case.case_id))
     # The name too: an evaluation that lay here before records masks of another folder.
-    if report.mask != {"file": f"masks/{path.name}", "sha256": content_hash(path)}:
+    if report.mask != {"file": folder.mask_entry(case.case_id), "sha256": content_hash(path)}:
         raise CaseError(
             "mask_changed",
             f"{path.name} is not the mask that the run wrote; run the case again, or copy the "
@@ -129,25 +129,3 @@ def read_finished_mask(case: Finished) -> Volume:
     volume = read_nifti(path).volume
     array, _ = integral(volume.array, "mask")
     return volume.with_array(array)
-
-
-def _run_facts(out: Path) -> dict[str, Any]:
-    """Return what a run wrote about itself."""
-    path = out / "run.json"
-    try:
-        facts = json.loads(path.read_bytes())
-        return {
-            "labels": [Label.model_validate(label) for label in facts["labels"]],
-            "model": str(facts["model"]["name"]),
-            "channels": tuple(facts["model"].get("channels", ())),
-            "policy": ReadPolicy(**facts["settings"]["policy"]),
-            "settings_sha256": str(facts.get(KEY, "")),
-        }
-    except OSError as error:
-        raise ManifestError(
-            [f"{path} cannot be read ({error.strerror}); name the folder of a run"]
-        ) from error
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ManifestError(
-            [f"{path} is not what a run of this version writes ({type(error).__name__})"]
-        ) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from voxtile.errors import CaseError
 from voxtile.machine.files import clear_temporary, remove
 from voxtile.models.spec import Label
+from voxtile.run_folder.layout import RunFolder
 
 from .bids import bids_entities
 from .tables import remove_other_tables
@@ -45,8 +46,9 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
     EnvironmentFault
         If a file cannot be removed.
     """
-    remove_other_tables(out / "masks", labels)
-    exports = out / "exports"
+    folder = RunFolder(out)
+    remove_other_tables(folder.masks, labels)
+    exports = folder.exports
     if not exports.is_dir():
         return
     for name, place in _PLACES.items():
@@ -69,7 +71,7 @@ def clear_exports(out: Path, case_ids: Collection[str]) -> None:
     case_ids : collection of str
         Nobody may be exporting them.
     """
-    exports = out / "exports"
+    exports = RunFolder(out).exports
     for name, place in _PLACES.items():
         names = {place.format(case_id) for case_id in case_ids}
         clear_temporary(exports / name, names)

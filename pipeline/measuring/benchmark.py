@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.batch.drive import chosen_cases, with_memory
-from voxtile.batch.settings import BatchSettings, machine_cores
+from voxtile.batch.settings import machine_cores
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine
 from voxtile.engines.engine import Precision
@@ -31,7 +30,8 @@ from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import ModelSpec
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.reading.nifti import write_mask, write_volume
-from voxtile.run.case import Job, RunSettings, attempt_case
+from voxtile.run.case import attempt_case
+from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.volume import Shape3D
@@ -239,7 +239,7 @@ def run_benchmark(
     settings = settings or RunSettings()
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     machine = machine_facts()
-    plans = make_plans(bundle, with_memory(settings.plan, BatchSettings()))
+    plans = make_plans(bundle, with_memory(settings.plan))
     engine = choose_engine(bundle, settings.engine)
     with tempfile.TemporaryDirectory(prefix="voxtile-bench-") as folder:
         job = Job(bundle, plans, settings, Path(folder, "out"), engine)

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from voxtile.batch.drive import chosen_cases, with_memory
-from voxtile.batch.settings import BatchSettings, machine_cores
+from voxtile.batch.settings import machine_cores
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
 from voxtile.errors import CaseError, Notice
@@ -23,7 +22,7 @@ from voxtile.inference.segmenter import make_plans
 from voxtile.machine.at_once import in_order
 from voxtile.machine.memory import resident_memory_mb
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.run.case import Job, RunSettings
+from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 
 from .benchmark import NetworkSpeed, figure
 from .trials import Rates, network_costs, rehearse
@@ -244,7 +243,7 @@ def make_forecast(
     workers = max(1, workers)
     cases = chosen_cases(manifest, root, settings)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    wish = with_memory(settings.plan, BatchSettings(workers=workers))
+    wish = with_memory(settings.plan, workers)
     plans = make_plans(bundle, wish)
     engine = choose_engine(bundle, settings.engine)
     grids, unreadable = _survey(cases, bundle, settings, on_case)

@@ -12,7 +12,8 @@ from voxtile.inference.segmenter import Segmenter
 from voxtile.machine.memory import resident_memory_mb
 from voxtile.models.bundle import Bundle
 from voxtile.models.cost import Cost, network_cost
-from voxtile.run.case import Job, attempt_case
+from voxtile.run.case import attempt_case
+from voxtile.run.job import Job
 from voxtile.run.journal import Journal, peak_memory_mb
 
 from .benchmark import NetworkSpeed, time_network

@@ -14,6 +14,7 @@ from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_text
 from voxtile.run_folder.case_report import CaseReport, plain
+from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import COLUMNS, column_named, nsd_tolerance
 
 from .qc import CaseFlags, flag_cases
@@ -62,13 +63,14 @@ def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = 
     by : sequence of str
         Columns of the report to summarise by, in addition to the whole cohort.
     """
+    folder = RunFolder(out)
     table = report_table(reports)
-    write_text(out / "report.csv", csv_text(table))
+    write_text(folder.report_csv, csv_text(table))
     summary = summary_table(table, by)
-    write_text(out / "summary.csv", csv_text(summary))
-    write_text(out / "summary.json", summary_json(summary))
-    write_text(out / "summary.md", summary_markdown(summary))
-    write_text(out / "summary.tex", summary_latex(summary))
+    write_text(folder.summary(), csv_text(summary))
+    write_text(folder.summary("json"), summary_json(summary))
+    write_text(folder.summary("md"), summary_markdown(summary))
+    write_text(folder.summary("tex"), summary_latex(summary))
     return summary
 
 

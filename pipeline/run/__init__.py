@@ -1,8 +1,10 @@
-"""One case through all stages; and the other ways through some of them.
+"""One case through all stages, and commands that use some of the stages.
 
-case.py        scan -> mask -> record: the only file that knows every stage
-evaluation.py  finished masks scored
-convert.py     the reader alone
-one_scan.py    one scan without a manifest
-journal.py     what was noticed and how long each stage took
+job.py         what all cases of a run share
+case.py        scan -> mask -> report: the only file that knows every stage
+attempt.py     one report for each case, whatever happens
+evaluation.py  score finished masks
+convert.py     read a scan and write it as NIfTI
+one_scan.py    one scan, without a manifest
+journal.py     warnings of a case, and seconds of each stage
 """

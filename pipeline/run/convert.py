@@ -1,4 +1,4 @@
-"""The reader alone: any scan that can be read, as one NIfTI file."""
+"""Read a scan, and write it as one NIfTI file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,56 +15,45 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Converted:
-    """What was read and written.
-
-    Parameters
-    ----------
-    volume : Volume
-        In the storage order of the source, as in the file.
-    lowest, highest : float
-        Of its voxels.
-    notices : tuple of Notice
-        What was noticed on reading.
-    """
+    """What was read and written: the volume in the storage order of the source, and warnings."""
 
     volume: Volume
-    lowest: float
-    highest: float
     notices: tuple[Notice, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
-        """Return what was found, for people."""
+        """Return a description for people."""
+        array = self.volume.array
         i, j, k = self.volume.shape
         spacing = " x ".join(f"{value:.5g}" for value in self.volume.spacing_mm)
         return (
             f"shape: {i} x {j} x {k}",
             f"spacing: {spacing} mm",
             f"orientation: {self.volume.orientation}",
-            f"type: {self.volume.array.dtype.name}",
-            f"values: {self.lowest:.6g} to {self.highest:.6g}",
+            f"type: {array.dtype.name}",
+            f"values: {float(array.min()):.6g} to {float(array.max()):.6g}",
         )
 
 
 def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Converted:
-    """Read a scan and write it as NIfTI, with nothing of the source but voxels and place.
+    """Read a scan and write its voxels and position, and nothing else, as NIfTI.
 
     Parameters
     ----------
     source : Path
         NIfTI file, DICOM file, folder or DICOMDIR.
     out : Path
-        ``.nii.gz`` or ``.nii``; replaced where it exists. Read back and compared.
-    policy : ReadPolicy, optional
+        ``.nii.gz`` or ``.nii``; replaced if it exists. It is read back and
+        compared.
 
     Raises
     ------
     CaseError
-        If the source is not exactly one volume, and nothing is written; or
-        if what was written differs from what was read.
+        If the source is not exactly one volume; nothing is written. Also if
+        the written file differs from what was read.
     ValueError
         If `out` is the source.
     EnvironmentFault
-        If the disk refuses.
+        If `out` cannot be written.
     """
     refuse_source(source, out)
     scan = read_scan(source, policy)
@@ -73,17 +62,19 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     written = read_nifti(out).volume
     difference = grid_difference(volume.shape, volume.affine, written.affine)
     same = written.shape == volume.shape and np.array_equal(written.array, volume.array)
-    # float32, as the header has it, is no finer for a volume far from the origin.
+    # The header has float32, which is no more exact for a volume far from the origin.
     if not same or difference.position_mm > 0.01:
         raise CaseError(
             "volume_check",
-            f"{out.name} differs from what was read ({difference.position_mm:.3g} mm apart); "
-            "check the disk",
+            f"{out.name} differs from what was read (positions by {difference.position_mm:.3g} "
+            "mm); check the disk",
         )
     notices = scan.notices
     if is_sheared(volume.affine) and not any(note.code == "gantry_tilt" for note in notices):
         notices = (
             *notices,
-            Notice("sheared", "the grid is sheared, which some programs ignore; its sform says so"),
+            Notice(
+                "sheared", "the grid is sheared; programs that ignore the sform show it wrongly"
+            ),
         )
-    return Converted(volume, float(volume.array.min()), float(volume.array.max()), notices)
+    return Converted(volume, notices)

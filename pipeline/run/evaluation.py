@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from secrets import token_hex
@@ -11,26 +12,27 @@ from secrets import token_hex
 from pydantic import ValidationError
 
 from voxtile.case import Case, read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, place_of
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
 from voxtile.label_values import label_values
-from voxtile.machine.clock import now
-from voxtile.machine.files import write_json, write_text
+from voxtile.machine.files import write_text
+from voxtile.machine.words import counted
 from voxtile.models.spec import Label
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
 from voxtile.report.tables import check_columns, write_reports
-from voxtile.run_folder.case_report import CaseReport, failed_report
-from voxtile.run_folder.facts import KEY, refuse_run
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.facts import KEY, new_facts, refuse_run, write_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
+from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
 from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
-from voxtile.version import __version__
 from voxtile.volume import Volume
 
-from .journal import Journal, peak_memory_mb
+from .attempt import Result, attempt
+from .journal import Journal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,12 +55,12 @@ def evaluate(
     by: Sequence[str] = (),
     on_case: Callable[[CaseReport, int, int], None] | None = None,
 ) -> tuple[CaseReport, ...]:
-    """Write the report of a run for masks that exist already.
+    """Score existing masks, and write the same report as a run.
 
     Parameters
     ----------
     manifest : str or Path
-        Its `label` column names the references; images need not exist.
+        Its column `label` names the references; images need not exist.
     predictions : str or Path
         Folder with ``<case_id>.nii.gz`` or ``<case_id>.nii``.
     out : str or Path
@@ -66,10 +68,10 @@ def evaluate(
     root : str or Path, optional
         Where the manifest's relative paths begin.
     labels : sequence of Label, optional
-        What to score; other values are left out, with a warning. Unless
-        given, every value that any mask of the cohort has.
+        What to score; other values are ignored, with a warning. Unless given,
+        every value that any mask of the cohort has.
     measures : Measures, optional
-        What to measure beside the metrics that always are.
+        What to measure in addition to the standard metrics.
     by : sequence of str
         Columns of the manifest to summarise by.
     on_case : callable, optional
@@ -83,40 +85,43 @@ def evaluate(
     Raises
     ------
     ManifestError
-        If the manifest has problems, no mask has a label while `labels` are
-        not given, or `out` is the folder of a segmentation run; nothing was
+        If the manifest has problems, `labels` are not given and no mask has
+        a label, or `out` is the folder of a segmentation run; nothing was
         written.
     EnvironmentFault
         If a run holds the folder, or it cannot be written.
     """
     out = Path(out)
+    run_folder = RunFolder(out)
     measures = measures or Measures()
     cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
     check_columns(by, cases)
     folder = Path(predictions)
     if not folder.is_dir():
-        raise ManifestError([f"predictions folder {folder} does not exist"])
+        raise ManifestError([f"predictions folder {folder} does not exist; check the path"])
     with locked(out):
-        refuse_run(out)
+        refuse_run(run_folder)
         if labels is None:
             labels = _labels_of_cohort(cases, folder)
+        # Random, so that no record of an earlier evaluation counts as one of this.
+        settings = token_hex(32)
         facts = {
-            "voxtile": __version__,
-            "started": now(),
-            "manifest": {"file": Path(manifest).name, "sha256": content_hash(Path(manifest))},
-            "cases": len(cases),
+            **new_facts(Path(manifest), content_hash(Path(manifest)), len(cases)),
             "labels": [label.model_dump(mode="json") for label in labels],
             "measures": asdict(measures),
+            KEY: settings,
         }
-        # An evaluation keeps nothing of an earlier one, whatever they have in common.
-        settings = token_hex(32)
-        write_json(out / "run.json", {**facts, KEY: settings})
+        write_facts(run_folder, facts)
         reports = []
         for number, case in enumerate(cases, start=1):
-            report = replace(
-                _evaluate_case(case, folder, labels, measures), settings_sha256=settings
+            report = attempt(
+                case,
+                labels,
+                partial(_evaluate_case, case, folder, labels, measures),
+                measures=measures,
             )
-            write_text(out / "cases" / f"{case.case_id}.json", report.dump())
+            report = replace(report, settings_sha256=settings)
+            write_text(run_folder.record(case.case_id), report.dump())
             reports.append(report)
             if on_case is not None:
                 on_case(report, number, len(cases))
@@ -171,79 +176,35 @@ def _coloured(label: Label, color: str, path: Path) -> Label:
 
 
 def _evaluate_case(
-    case: Case, folder: Path, labels: Sequence[Label], measures: Measures
-) -> CaseReport:
-    """Return the report of one case, whatever happens to it."""
-    journal = Journal()
-    try:
-        with journal.stage("fingerprint"):
-            path = _prediction_path(case, folder)
-            scored = content_hash(path)
-            fingerprint = case_fingerprint(
-                case,
-                {
-                    "prediction": scored,
-                    "labels": [label.model_dump(mode="json") for label in labels],
-                    "measures": asdict(measures),
-                },
-                images=False,
-            )
-        with journal.stage("read"):
-            pair = _read_pair(case, path)
-            journal.note(pair.notices)
-            journal.note(_left_out(pair, labels))
-        with journal.stage("score"):
-            rows = label_rows(pair.prediction, pair.reference, labels, measures)
-            qc = inspect_case(pair.prediction, labels, rows)
-    except EnvironmentFault:
-        raise
-    except CaseError as error:
-        reason = Notice(error.code, error.sentence)
-    except MemoryError:
-        reason = Notice(
-            "out_of_memory", f"memory ran out in stage {journal.stage_name}; it needs more memory"
-        )
-    except Exception as error:
-        # Only its type and place: a foreign message may quote patient text.
-        reason = Notice(
-            "unexpected",
-            f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
-            "this is a bug of voxtile: please report it with this line",
-        )
-    else:
-        grid = pair.prediction
-        return CaseReport(
-            case_id=case.case_id,
-            status="done",
-            reason=None,
-            warnings=tuple(journal.notices),
-            fingerprint=fingerprint,
-            labels=rows,
-            geometry={
-                "shape": list(grid.shape),
-                "spacing_mm": list(grid.spacing_mm),
-                "orientation": grid.orientation,
-                "affine": grid.affine.tolist(),
-            },
-            mask={"file": path.name, "sha256": scored},
-            timings_s=dict(journal.seconds),
-            seconds=journal.total_seconds,
-            peak_memory_mb=peak_memory_mb(),
-            split=case.split,
-            group=case.group,
-            extras=dict(case.extras),
-            qc=qc,
-        )
-    return failed_report(
-        case,
-        labels,
-        reason,
-        measures=measures,
-        warnings=journal.notices,
-        timings_s=dict(journal.seconds),
-        seconds=journal.total_seconds,
-        peak_memory_mb=peak_memory_mb(),
-    )
+    case: Case, folder: Path, labels: Sequence[Label], measures: Measures, journal: Journal
+) -> Result:
+    """Score the prediction of one case."""
+    with journal.stage("fingerprint"):
+        path = _prediction_path(case, folder)
+        scored = content_hash(path)
+        settings = {
+            "prediction": scored,
+            "labels": [label.model_dump(mode="json") for label in labels],
+            "measures": asdict(measures),
+        }
+        fingerprint = case_fingerprint(case, settings, images=False)
+    with journal.stage("read"):
+        pair = _read_pair(case, path)
+        journal.note(pair.notices)
+        journal.note(_not_scored(pair, labels))
+    with journal.stage("score"):
+        rows = label_rows(pair.prediction, pair.reference, labels, measures)
+        qc = inspect_case(pair.prediction, labels, rows)
+    # Only now: a failed case of an evaluation has none.
+    journal.fingerprint = fingerprint
+    grid = pair.prediction
+    geometry = {
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing_mm),
+        "orientation": grid.orientation,
+        "affine": grid.affine.tolist(),
+    }
+    return Result(rows, geometry, {"file": path.name, "sha256": scored}, qc)
 
 
 def _prediction_path(case: Case, folder: Path) -> Path:
@@ -253,7 +214,8 @@ def _prediction_path(case: Case, folder: Path) -> Path:
         if path.is_file():
             return path
     raise CaseError(
-        "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
+        "no_prediction",
+        f"the predictions have no {case.case_id}.nii.gz or .nii; name each one after its case",
     )
 
 
@@ -272,8 +234,8 @@ def _read_pair(case: Case, path: Path) -> _Pair:
     return _Pair(placed, reference, (*notices, *reference_scan.notices, *more, *moved))
 
 
-def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
-    """Say which values are in the masks but not scored."""
+def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
+    """Return a warning for each mask with values that are not scored."""
     scored = {0, *(value for label in labels for value in label.values)}
     notices = []
     masks: Mapping[str, Volume | None] = {
@@ -285,7 +247,10 @@ def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
         if others:
             shown = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
             notices.append(
-                Notice("values_not_scored", f"values {shown} of the {what} were not to be scored")
+                Notice(
+                    "values_not_scored",
+                    f"values {shown} of the {what} are not among the labels to score",
+                )
             )
     return notices
 
@@ -293,13 +258,13 @@ def _left_out(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
 def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
     """Return a label for each value that any readable mask has.
 
-    A reference counts whose prediction is missing: its case is a failed one,
-    and has its rows all the same.
+    References count even if their prediction is missing: the case fails, but
+    it has a row for each of its labels.
 
     Raises
     ------
     ManifestError
-        If there is none: every table would be empty.
+        If no mask has a label: every table would be empty.
     """
     values: set[int] = set()
     found = 0
@@ -318,22 +283,22 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
             except EnvironmentFault:
                 raise
             except Exception:
-                continue  # its own row will say why
+                continue  # the report of its case says why
     if values <= {0}:
         raise ManifestError([_nothing_to_score(cases, folder, found)])
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
 
 
 def _nothing_to_score(cases: Sequence[Case], folder: Path, found: int) -> str:
-    """Say why no mask of a cohort has a label, and what to do."""
+    """Return why no mask of a cohort has a label, and what to do."""
     if found:
         return (
-            f"none of the {found} predictions in {folder} and of the references has a value other "
-            "than 0 that can be read; say what to score with --labels"
+            f"no value other than 0 was found in the {counted(found, 'prediction')} of {folder} "
+            "and in the references; name the labels to score with --labels"
         )
     wanted = ", ".join(f"{case.case_id}.nii.gz" for case in cases[:3])
     more = ", ..." if len(cases) > 3 else ""
     return (
         f"{folder} has no prediction of any case (looked for {wanted}{more}, or .nii), and no "
-        "reference says what to score; name the predictions like the cases"
+        "reference has a label; name each prediction after its case"
     )

@@ -1,4 +1,4 @@
-"""What happened to one case: its stages with their seconds, its notices, its peak memory."""
+"""What happened to one case: seconds of each stage, warnings, fingerprint, peak memory."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ _STATUS = Path("/proc/self/status")
 
 
 class Journal:
-    """A record that fills while a case runs, and holds what there is when it fails.
+    """A record that is filled while a case runs, and complete so far whenever it fails.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ class Journal:
         self._on_stage = on_stage
         self.seconds: dict[str, float] = {}
         self.notices: list[Notice] = []
+        # Hash of everything that decides the result, once it is known.
+        self.fingerprint = ""
         self.stage_name = "start"
         self._begin = time.perf_counter()
         _reset_peak_memory()
@@ -43,7 +45,7 @@ class Journal:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def note(self, notices: Iterable[Notice]) -> None:
-        """Keep notices, each once."""
+        """Add notices that are not recorded yet."""
         self.notices.extend(notice for notice in notices if notice not in self.notices)
 
     @property
@@ -55,8 +57,8 @@ class Journal:
 def peak_memory_mb() -> float | None:
     """Return the peak resident memory of this process since the case began, in MB (10^6 bytes).
 
-    Since the process began where the system cannot reset the peak; None where
-    it does not tell.
+    Where the system cannot reset the peak, it is that since the process began;
+    None if the system does not report it.
     """
     try:
         for line in _STATUS.read_text().splitlines():
@@ -73,7 +75,7 @@ def peak_memory_mb() -> float | None:
 
 
 def _reset_peak_memory() -> None:
-    """Let the kernel forget the peak so far (Linux, proc(5): writing 5 to clear_refs)."""
+    """Reset the kernel's peak (Linux, proc(5): write 5 to clear_refs)."""
     try:
         _CLEAR.write_text("5")
     except OSError:

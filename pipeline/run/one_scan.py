@@ -32,21 +32,17 @@ def segment_file(
     image : Path
         NIfTI file or DICOM folder, one channel.
     model : str
-        Name of a shipped bundle, or a folder.
+        Name of a shipped bundle, or path of a bundle folder.
     out : Path
-        ``.nii.gz`` or ``.nii``; replaced where it exists. Where the mask lies
-        on a new grid, its image goes beside it, as ``<out>_image``.
-    policy : ReadPolicy
-    plan : PlanWish, optional
-        How planes are tiled.
-    engine : Wish, optional
-        What runs the networks.
+        ``.nii.gz`` or ``.nii``; replaced if it exists. If the mask has a grid
+        that no source file has, its image is written too, as ``<out>_image``.
 
     Returns
     -------
     rows : tuple of LabelRow
         Voxels and volume of each label.
     notices : tuple of Notice
+        Warnings.
 
     Raises
     ------
@@ -72,9 +68,7 @@ def segment_file(
     notices = (*scan.notices, *segmenter.notices())
     if scan.regridded:
         write_volume(image_path, scan.volume)
-        notices = (
-            *notices,
-            Notice("image_written", f"the mask lies on a new grid; its image is {image_path.name}"),
-        )
+        sentence = f"the mask has a new grid; the image on this grid is {image_path.name}"
+        notices = (*notices, Notice("image_written", sentence))
     check_written(out, mask)
     return label_rows(mask, None, bundle.spec.labels, Measures()), notices

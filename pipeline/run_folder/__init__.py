@@ -1,5 +1,6 @@
 """Every path, record and lock of a run.
 
+layout.py       every path
 facts.py        run.json: what was run
 fingerprint.py  what decides the result of a case
 case_report.py  the record of one case

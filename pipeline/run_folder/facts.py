@@ -1,68 +1,277 @@
-"""Which run a run folder's ``run.json`` tells of, or those of its shards.
+"""Read, write and compare ``run.json``: what was run, by a run, a shard or an evaluation.
 
-Records of cases outlive the run that wrote them: a later run with another
-model or manifest keeps those that still hold and does the others again, one by
-one. Until it is through, both lie side by side in ``cases/``, and those of
-cases that the later run was not asked for lie there for good. Whoever reads
-the folder leaves out those that the newest run has not written or taken over.
+Records of cases stay when another run writes the same folder. A later run with
+another model or manifest takes over the records that still hold and does the
+other cases again, one by one. Until it ends, records of both runs are in
+``cases/``, and records of cases that the later run does not have stay there.
+A reader of the folder therefore leaves out the records that the newest run has
+neither written nor taken over.
 """
 
-import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from voxtile.errors import ManifestError
+from voxtile.machine.clock import now
+from voxtile.machine.files import remove, write_json
+from voxtile.machine.json_objects import ANY_KEY, read_object
+from voxtile.version import __version__
 
+from .layout import RunFolder
+from .shard import Shard
+
+if TYPE_CHECKING:  # `status` answers without NumPy and pydantic
+    from voxtile.models.spec import Label
+    from voxtile.reading.scan import ReadPolicy
+
+_Parsed = TypeVar("_Parsed")
 KEY = "settings_sha256"
+_SHAPE = {
+    "voxtile": str,
+    "started": str,
+    "finished": str,
+    "manifest": {"file": str, "sha256": str},
+    "model": {"name": str, "sha256": str, "channels": [str]},
+    "engine": dict,
+    "settings": {
+        "policy": {"volume": (int, NoneType), ANY_KEY: (str, NoneType)},
+        "label_map": {ANY_KEY: int},
+    },
+    "by": [str],
+    "labels": [{"value": int, "name": str, "color": str}],
+    "case_ids": [str],
+    KEY: str,
+}
+# What must be equal in all shards of a run: all that decides a result.
+_DECISIVE = (
+    "voxtile",
+    "manifest",
+    "model",
+    "plan",
+    "engine",
+    "settings",
+    "labels",
+    "case_ids",
+    KEY,
+)
 
 
-def current_settings(out: Path) -> str | None:
-    """Return the hash of the settings of the newest run in a folder.
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The content of ``run.json``, or of the same file of a shard.
+
+    A value is empty if it was not recorded: earlier versions recorded less,
+    and an evaluation has no model.
 
     Parameters
     ----------
-    out : Path
-        A run folder.
-
-    Returns
-    -------
-    str or None
-        Hexadecimal; of all that decides a case's result beside its inputs, of
-        the manifest, and of the cases that were chosen from it. None where no
-        run says, so that all records count.
+    path : Path
+    content : mapping
+        Everything that was recorded.
+    started : str
+        UTC, ISO 8601.
+    settings_sha256 : str
+        Hash that the records of this run have too.
+    case_ids : tuple of str
+        Cases that were chosen from the manifest, with those of other shards.
+    by : tuple of str
+        Columns that the run summarised by.
+    model : str
+        Name of the bundle.
+    channels : tuple of str
+        Those of the model.
     """
-    newest, found = "", None
-    for path in (*out.glob("run.json"), *out.glob("run-*-of-*.json")):
+
+    path: Path
+    content: Mapping[str, Any]
+    started: str
+    settings_sha256: str
+    case_ids: tuple[str, ...]
+    by: tuple[str, ...]
+    model: str
+    channels: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; ValueError if it is not what a run writes."""
+        content = read_object(path, _SHAPE)
+        model = content.get("model", {})
+        return cls(
+            path,
+            content,
+            started=content.get("started", ""),
+            settings_sha256=content.get(KEY, ""),
+            case_ids=tuple(content.get("case_ids", ())),
+            by=tuple(content.get("by", ())),
+            model=model.get("name", ""),
+            channels=tuple(model.get("channels", ())),
+        )
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether a model was run; an evaluation runs none."""
+        return "model" in self.content
+
+    def label_map(self) -> dict[int, int]:
+        """Return the reference values that the run renamed; ManifestError if not valid."""
+        renamed = self.content.get("settings", {}).get("label_map", {})
+        return self._valid(lambda: {int(old): new for old, new in renamed.items()}, "label_map")
+
+    def labels(self) -> "tuple[Label, ...]":
+        """Return the labels that the run scored; ManifestError if not valid."""
+        from voxtile.models.spec import Label
+
+        labels = self.content.get("labels", ())
+        return self._valid(lambda: tuple(map(Label.model_validate, labels)), "labels")
+
+    def policy(self) -> "ReadPolicy":
+        """Return how the run read its scans; ManifestError if not valid.
+
+        Choices that only another version knows are left out.
+        """
+        from voxtile.reading.scan import ReadPolicy
+
+        choices = self.content.get("settings", {}).get("policy", {})
+        known = {name: choices[name] for name in choices if name in ReadPolicy.__dataclass_fields__}
+        return self._valid(lambda: ReadPolicy(**known), "policy")
+
+    def _valid(self, parse: Callable[[], _Parsed], key: str) -> _Parsed:
+        """Return a parsed value, or say which key is not valid."""
         try:
-            facts = json.loads(path.read_bytes())
-            started, settings = str(facts["started"]), str(facts[KEY])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a file may vanish while a batch runs
-        if started >= newest:
-            newest, found = started, settings
-    return found
+            return parse()
+        except ValueError as error:
+            raise _unusable(self.path, f"{key} is not valid", "run the manifest again") from error
 
 
-def refuse_run(out: Path) -> None:
-    """Refuse the folder of a segmentation run, whose records anything else would destroy.
+def read_facts(path: Path, advice: str) -> RunFacts:
+    """Read ``run.json`` or ``run-i-of-n.json``.
+
+    Parameters
+    ----------
+    path : Path
+    advice : str
+        What to do if it cannot be used; ends the message of the error.
 
     Raises
     ------
     ManifestError
-        With what to do.
+        If it cannot be read, or is not what a run writes.
     """
-    for path in (out / "run.json", *sorted(out.glob("run-*-of-*.json"))):
+    try:
+        return RunFacts.read(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _unusable(path, reason, advice) from error
+
+
+def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
+    """Yield the facts of a folder that can be read; a file may disappear while a run goes on."""
+    for path in folder.all_facts():
         try:
-            facts = json.loads(path.read_bytes())
-        except FileNotFoundError:
+            yield RunFacts.read(path)
+        except (OSError, ValueError):
             continue
-        except (OSError, ValueError) as error:
-            raise ManifestError(
-                [f"{path} cannot be read, so {out} may hold a run; name another folder with --out"]
-            ) from error
-        if "model" in facts:
+
+
+def newest_settings(facts: Iterable[RunFacts]) -> str | None:
+    """Return the settings hash of the run that began last; None if no run recorded one."""
+    recorded = [one for one in facts if one.started and one.settings_sha256]
+    # The last of several that began in the same second.
+    newest = max(reversed(recorded), key=lambda one: one.started, default=None)
+    return None if newest is None else newest.settings_sha256
+
+
+def current_settings(folder: RunFolder) -> str | None:
+    """Return the settings hash of the newest run in a folder; None makes all records count."""
+    return newest_settings(readable_facts(folder))
+
+
+def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any]:
+    """Return what the facts of every run and evaluation begin with."""
+    return {
+        "voxtile": __version__,
+        "started": now(),
+        "manifest": {"file": manifest.name, "sha256": manifest_sha256},
+        "cases": cases,
+    }
+
+
+def write_facts(folder: RunFolder, facts: Mapping[str, Any], shard: Shard | None = None) -> None:
+    """Write ``run.json``, or the same file of a shard."""
+    write_json(folder.facts(shard), facts)
+
+
+def read_shards(folder: RunFolder) -> list[RunFacts]:
+    """Read the facts of all shards of a folder.
+
+    Raises
+    ------
+    ManifestError
+        If there is no shard, one cannot be read, or they are of different
+        runs.
+    """
+    paths = folder.shard_facts()
+    if not paths:
+        raise ManifestError(
+            [
+                f"{folder.path} holds no shards (run-i-of-n.json); run some with "
+                "`voxtile run --shard i/n`"
+            ]
+        )
+    advice = "run its shard again"
+    shards = [read_facts(path, advice) for path in paths]
+    for shard in shards:
+        missing = [key for key in _DECISIVE if key not in shard.content]
+        if missing:
+            raise _unusable(shard.path, f"it lacks {', '.join(missing)}", advice)
+    first = shards[0]
+    problems = [
+        f"{shard.path} differs from {first.path.name} in {key}; run its shard again with the same "
+        "command"
+        for shard in shards
+        for key in _DECISIVE
+        if shard.content[key] != first.content[key]
+    ]
+    if problems:
+        raise ManifestError(problems)
+    return shards
+
+
+def refuse_mixed(folder: RunFolder, count: int) -> None:
+    """Raise ManifestError if a folder holds shards of another count."""
+    for path in folder.shard_facts():
+        other = path.stem.rpartition("-")[2]
+        if other != str(count):
             raise ManifestError(
                 [
-                    f"{out} holds a segmentation run ({path.name}), whose records would be lost; "
-                    "name another folder with --out"
+                    f"{folder.path} holds shards of {other}, not of {count}; pass --shard "
+                    f"i/{other}, or run once without --shard"
                 ]
             )
+
+
+def forget_shards(folder: RunFolder) -> None:
+    """Remove the facts of shards: a run of all cases has taken over their records."""
+    for path in folder.shard_facts():
+        remove(path)
+
+
+def refuse_run(folder: RunFolder) -> None:
+    """Raise ManifestError for the folder of a segmentation run, whose records would be lost."""
+    for path in folder.all_facts():
+        facts = read_facts(path, f"{folder.path} may hold a run, so name another folder with --out")
+        if facts.is_segmentation:
+            raise ManifestError(
+                [
+                    f"{folder.path} holds a segmentation run ({path.name}), whose records would "
+                    "be lost; name another folder with --out"
+                ]
+            )
+
+
+def _unusable(path: Path, reason: str, advice: str) -> ManifestError:
+    """Return the error for a file of facts that cannot be used."""
+    return ManifestError([f"{path} cannot be read ({reason}); {advice}"])

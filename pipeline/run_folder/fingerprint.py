@@ -1,4 +1,4 @@
-"""One hash of all that decides a case's result: inputs, model, settings, code."""
+"""One hash of everything that decides the result of a case: inputs, model, settings, code."""
 
 import hashlib
 import json
@@ -19,11 +19,11 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
     Parameters
     ----------
     case : Case
-        Its files' contents count; their names and the case's id do not.
+        The contents of its files count; their names and the case id do not.
     settings : mapping
-        What else changes the result: model, plan, policies. JSON values.
+        JSON values; what else changes the result: model, plan, policies.
     images : bool, default True
-        Whether the scans count; scoring finished masks reads none.
+        Whether the scans count; an evaluation reads none.
 
     Raises
     ------
@@ -42,16 +42,16 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, or one of those of every file below a folder, by their names.
+    """Return the SHA-256 of a file, or one hash of all files below a folder, in name order.
 
     Links to folders are followed as the DICOM reader does. The two files of a
-    ``.hdr``/``.img`` pair count together, and a DICOMDIR with the files that
-    it names.
+    ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files
+    that it names.
 
     Raises
     ------
     CaseError
-        If a file cannot be read, or a DICOMDIR names what is not there.
+        If a file cannot be read, or a DICOMDIR names a missing file.
     """
     digests = []
     try:
@@ -60,8 +60,9 @@ def content_hash(path: Path) -> str:
             with file.open("rb") as stream:
                 digests.append(hashlib.file_digest(stream, "sha256"))
     except OSError as error:
-        raise CaseError("unreadable", f"an input cannot be read ({error.strerror})") from error
-    if files == [path]:  # what other programs call the hash of the file
+        sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"
+        raise CaseError("unreadable", sentence) from error
+    if files == [path]:  # equal to what other programs compute
         return digests[0].hexdigest()
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
@@ -69,7 +70,7 @@ def content_hash(path: Path) -> str:
 def _files(path: Path) -> list[Path]:
     """Return the files that belong to an input."""
     if path.is_dir():
-        # What the reader sees, through links too; and what is hidden from it, as it always was.
+        # What the reader sees, also through links; and hidden files, as in earlier versions.
         found = {*files_below(path, _refuse), *path.rglob("*")}
         return sorted(file for file in found if file.is_file())
     if is_dicomdir(path):
@@ -86,5 +87,5 @@ def _files(path: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    """Stop at a folder that cannot be read, as the reader does."""
+    """Raise at a folder that cannot be read, as the reader does."""
     raise error

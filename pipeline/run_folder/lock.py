@@ -1,31 +1,62 @@
 """One run in one folder at a time.
 
-The lock is the operating system's, which lets go when its holder dies. Beside
-it lies a record of the holder, for people, and for file systems that do not
+The lock is the operating system's, which releases it when its holder dies. The
+holder writes a record beside it, for people, and for file systems that do not
 share locks between machines:
 
     .lock        .lock.json          a run of all cases, or a merge
     .lock-2-of-8 .lock-2-of-8.json   a shard
 """
 
-import json
 import os
 import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
 
 from filelock import FileLock, Timeout
 
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.clock import now
 from voxtile.machine.files import remove, write_json
+from voxtile.machine.json_objects import read_object
 
+from .layout import RunFolder
 from .shard import Shard
 
 _RECORD = re.compile(r"\.lock(?:-(\d+)-of-(\d+))?\.json")
+_SHAPE = {"pid": int, "host": str, "started": str, "identity": (str, NoneType)}
+# No system has a process with a higher number; a higher one would not fit the C call.
+_MOST_PID = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a folder; `identity` tells a later process with its pid apart."""
+
+    pid: int
+    host: str
+    started: str
+    identity: str | None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it lives; a process on another machine cannot be seen, and counts as alive."""
+        if not self.is_here:
+            return True
+        here = _identity(self.pid)
+        return here is not None and here == self.identity
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, started {self.started}"
 
 
 @contextmanager
@@ -38,11 +69,11 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
         If another run holds it, with its pid, host and start; or if it
         cannot be written.
     """
-    name = ".lock" if shard is None else f".lock-{shard}"
-    path = out / f"{name}.json"
+    folder = RunFolder(out)
+    path = folder.holder(shard)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / name, timeout=0)
+        lock = FileLock(folder.lock(shard), timeout=0)
         lock.acquire()
     except Timeout:
         raise _refusal(out, path, _read(path)) from None
@@ -54,9 +85,9 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
     try:
         _refuse_if_alive(out, path)
         try:
-            write_json(path, _myself())
-            # Recorded before looking: of two that come at once, at least one sees the other.
-            for other in others(out, shard):
+            write_json(path, asdict(_myself()))
+            # Recorded before looking: if two start together, at least one sees the other.
+            for other in _others(folder, shard):
                 _refuse_if_alive(out, other)
             yield
         finally:
@@ -65,85 +96,71 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
         lock.release()
 
 
-def others(out: Path, shard: Shard | None) -> list[Path]:
-    """Return the records that exclude this run: all of them for a run of all cases.
+def holders(folder: RunFolder) -> list[Holder]:
+    """Return the processes that hold a folder or a shard of it now."""
+    found = [_read(path) for path in folder.holders()]
+    return [holder for holder in found if holder is not None and holder.is_alive]
+
+
+def _others(folder: RunFolder, shard: Shard | None) -> Iterator[Path]:
+    """Yield the records that exclude this run: all of them for a run of all cases.
 
     A shard is excluded by a run of all cases and by shards of another count.
     """
-    found = []
-    for path in sorted(out.glob(".lock*.json")):
+    for path in folder.holders():
         match = _RECORD.fullmatch(path.name)
-        if match is None:
+        if match is None or path == folder.holder(shard):
             continue
-        whole = match[1] is None
-        if (whole != (shard is None)) or (
-            shard is not None and not whole and int(match[2]) != shard.count
-        ):
-            found.append(path)
-    return found
-
-
-def holders(out: Path) -> list[dict[str, Any]]:
-    """Return the records of the runs that hold a folder or a shard of it now."""
-    records = [_read(path) for path in sorted(out.glob(".lock*.json"))]
-    return [record for record in records if record is not None and holder_is_alive(record)]
-
-
-def holder_is_alive(record: dict[str, Any]) -> bool:
-    """Whether the holder of a lock lives; one on another host cannot be seen, and counts."""
-    if record.get("host") != socket.gethostname():
-        return True
-    here = _identity(int(record["pid"]))
-    return here is not None and here == record.get("identity")
+        if shard is None or match[1] is None or int(match[2]) != shard.count:
+            yield path
 
 
 def _refuse_if_alive(out: Path, path: Path) -> None:
-    """Take over from a dead holder; refuse for a living one."""
-    record = _read(path)
-    if record is None:
+    """Take over from a dead holder; refuse if it lives."""
+    holder = _read(path)
+    if holder is None:
         return
-    if holder_is_alive(record):
-        raise _refusal(out, path, record)
+    if holder.is_alive:
+        raise _refusal(out, path, holder)
     remove(path)
 
 
-def _refusal(out: Path, path: Path, record: dict[str, Any] | None) -> EnvironmentFault:
+def _refusal(out: Path, path: Path, holder: Holder | None) -> EnvironmentFault:
     """Return the error for a folder that is held."""
-    if record is None:
+    if holder is None:
         return EnvironmentFault(
-            f"{out} is held by a run that has just begun; wait for it, or name another folder"
+            f"{out} is in use by a run that has just begun; wait for it to end, or name another "
+            "folder"
         )
-    elsewhere = record.get("host") != socket.gethostname()
-    hint = f"; if that run is dead, remove {path}" if elsewhere else ""
+    hint = "" if holder.is_here else f"; if that run is dead, remove {path}"
     return EnvironmentFault(
-        f"{out} is held by process {record.get('pid')} on {record.get('host')}, started "
-        f"{record.get('started')}; wait for it, or name another folder{hint}"
+        f"{out} is in use by {holder}; wait for it to end, or name another folder{hint}"
     )
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return a record, or None where there is none that makes sense."""
+def _read(path: Path) -> Holder | None:
+    """Return a record, or None if it is missing or damaged."""
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        int(record["pid"])
-        return record
-    except (OSError, ValueError, TypeError, KeyError):
+        record = read_object(path, _SHAPE, required=("pid",))
+    except (OSError, ValueError):
         return None
+    holder = Holder(
+        record["pid"],
+        record.get("host", "an unknown host"),
+        record.get("started", "at an unknown time"),
+        record.get("identity"),
+    )
+    return holder if 0 < holder.pid <= _MOST_PID else None
 
 
-def _myself() -> dict[str, Any]:
+def _myself() -> Holder:
     """Return the record of this process."""
     pid = os.getpid()
-    return {
-        "pid": pid,
-        "host": socket.gethostname(),
-        "started": now(),
-        "identity": _identity(pid),
-    }
+    return Holder(pid, socket.gethostname(), now(), _identity(pid))
 
 
 def _identity(pid: int) -> str | None:
-    """Return what tells a process from a later one with its number; None if there is none."""
+    """Return what distinguishes a living process from a later one with its pid; None if dead."""
     try:
         # proc(5): field 22 is the start in ticks since boot; the name in field 2 may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

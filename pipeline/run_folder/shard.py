@@ -1,4 +1,4 @@
-"""A part of a manifest, for job arrays: shard i of n takes every n-th case."""
+"""A part of a manifest, for job arrays: shard i of n has every n-th case."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,7 @@ _FORM = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` of `count` of a manifest.
-
-    Parameters
-    ----------
-    index : int
-        From 1.
-    count : int
+    """Part `index`, counted from 1, of the `count` parts of a manifest.
 
     Examples
     --------
@@ -32,22 +26,18 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise UsageError(f"shard {self.index}/{self.count}: the first is 1, the last is n")
+            raise UsageError(f"shard {self.index}/{self.count}: i of i/n must be 1 to n")
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str]) -> Self:
         """Return the shard that ``i/n`` names, or ``auto`` in a Slurm job array.
 
-        Parameters
-        ----------
-        text : str
-        environment : mapping of str to str
-            Where Slurm says which task of the array this is.
+        `environment` has Slurm's variables.
 
         Raises
         ------
         ValueError
-            If it is neither.
+            If the text is neither, or the job array is not complete.
         """
         if text == "auto":
             try:
@@ -58,7 +48,7 @@ class Shard:
             except (KeyError, ValueError):
                 raise UsageError(
                     "--shard auto needs the variables of a Slurm job array "
-                    "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT); elsewhere pass --shard i/n"
+                    "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _COUNT); outside Slurm, pass --shard i/n"
                 ) from None
             if last - first + 1 != count:
                 raise UsageError(
@@ -68,11 +58,11 @@ class Shard:
             return cls(task - first + 1, count)
         match = _FORM.fullmatch(text)
         if match is None:
-            raise UsageError(f"--shard {text!r} must look like 2/8, or be auto")
+            raise UsageError(f"--shard {text!r} must be auto or i/n, such as 2/8")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, items: Sequence[_Item]) -> tuple[_Item, ...]:
-        """Return the items of this shard; neighbours go to different ones."""
+        """Return the items of this shard; neighbours are in different shards."""
         return tuple(items[self.index - 1 :: self.count])
 
     def __str__(self) -> str:

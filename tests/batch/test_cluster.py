@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 from dask_processes import dask as dask_processes
 from dask_processes import on
-from faulty import DEADLY, SOUND, make_cases, results, run_faulty, sound_cases, temporary_files
+from faulty import DEADLY, VALID, make_cases, results, run_faulty, temporary_files, valid_cases
 
 from voxtile.batch.cluster import Cluster, JobSettings
 from voxtile.batch.settings import BatchSettings
@@ -18,8 +18,8 @@ pytest.importorskip("distributed")
 
 
 @pytest.mark.slow
-def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Path) -> None:
-    manifest = make_cases(tmp_path, {**{f"c{n}": SOUND for n in range(6)}, "deadly": DEADLY})
+def test_a_cluster_gives_equal_results_and_a_deadly_case_fails_alone(tmp_path: Path) -> None:
+    manifest = make_cases(tmp_path, {**{f"c{n}": VALID for n in range(6)}, "deadly": DEADLY})
     run_faulty(manifest, tmp_path / "here", BatchSettings(workers=1))
     with dask_processes(tmp_path / "dask", 2) as processes:
         result = run_faulty(manifest, tmp_path / "out", on(processes))
@@ -31,7 +31,7 @@ def test_a_cluster_changes_nothing_and_a_poisoned_case_fails_alone(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_encrypted_scheduler_takes_a_run_with_its_certificates(tmp_path: Path) -> None:
+def test_a_run_uses_the_certificates_of_an_encrypted_scheduler(tmp_path: Path) -> None:
     import dask
     from distributed.security import Security
 
@@ -41,7 +41,7 @@ def test_an_encrypted_scheduler_takes_a_run_with_its_certificates(tmp_path: Path
         path = tmp_path / f"{option}.pem"
         path.write_text(keys[key])
         named[option] = path
-    manifest = sound_cases(tmp_path, 2)
+    manifest = valid_cases(tmp_path, 2)
     with dask_processes(tmp_path / "dask", 1, {f"--tls-{o}": p for o, p in named.items()}) as there:
         assert there.address.startswith("tls://")
         places = {"ca-file": "ca-file", "client.cert": "cert", "client.key": "key"}
@@ -51,41 +51,41 @@ def test_an_encrypted_scheduler_takes_a_run_with_its_certificates(tmp_path: Path
     assert (len(result.reports), result.failed) == (2, ())
 
 
-def test_an_encrypted_scheduler_without_certificates_is_found(tmp_path: Path) -> None:
+def test_missing_certificates_of_an_encrypted_scheduler_are_reported(tmp_path: Path) -> None:
     # Dask refuses before it connects: nothing needs to listen.
     batch = BatchSettings(cluster=Cluster(scheduler="tls://127.0.0.1:9"))
     with (
         mock.patch("distributed.Client", side_effect=TypeError("TLS expects a `ssl_context`")),
         pytest.raises(EnvironmentFault, match="needs certificates; name them"),
     ):
-        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out", batch)
+        run_faulty(valid_cases(tmp_path, 1), tmp_path / "out", batch)
 
 
-def test_a_scheduler_that_does_not_answer_is_found_before_the_first_case(
+def test_a_scheduler_that_does_not_answer_is_reported_before_the_first_case(
     tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr("voxtile.batch.cluster._ANSWER_S", 1.0)
     batch = BatchSettings(cluster=Cluster(scheduler="tcp://127.0.0.1:9"))
     with pytest.raises(EnvironmentFault, match="does not answer"):
-        run_faulty(sound_cases(tmp_path, 1), tmp_path / "out", batch)
+        run_faulty(valid_cases(tmp_path, 1), tmp_path / "out", batch)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scheduler": "tcp://head:8786"}, "is not encrypted.*tls://, or say --insecure"),
+        ({"scheduler": "tcp://head:8786"}, "is not encrypted.*tls://, or pass --insecure"),
         ({"scheduler": "tcp://10.0.0.1:8786"}, "is not encrypted"),
         ({"scheduler": "head"}, "must look like tls://HOST:PORT"),
         ({}, "either --scheduler ADDRESS or --cluster SYSTEM"),
         ({"scheduler": "tls://h:1", "queue_system": "slurm"}, "either"),
     ],
 )
-def test_a_cluster_that_is_open_or_none_is_refused(settings, message) -> None:
+def test_an_unencrypted_or_incomplete_cluster_is_refused(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         Cluster(**settings)
 
 
-def test_what_is_safe_is_taken() -> None:
+def test_safe_addresses_are_accepted() -> None:
     for address in (
         "tls://head:8786",
         "tcp://127.0.0.1:8786",
@@ -96,14 +96,14 @@ def test_what_is_safe_is_taken() -> None:
     assert Cluster(scheduler="tcp://head:8786", insecure=True).insecure
 
 
-ASKED = {
+REQUESTED = {
     "slurm": ["#SBATCH -p gpu", "#SBATCH -t 02:00:00", "#SBATCH --gres=gpu:1"],
     "pbs": ["#PBS -q gpu", "#PBS -l walltime=02:00:00", "#PBS -l ngpus=1"],
     "sge": ["#$ -q gpu", "#$ -l h_rt=02:00:00", "#$ -l gpu=1"],
 }
 
 
-def test_a_queue_system_is_asked_for_what_the_settings_say(tmp_path: Path) -> None:
+def test_jobs_request_what_the_settings_say(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     path.write_text('[cluster]\nqueue = "gpu"\nmemory = "8GB"\nwalltime = "02:00:00"\ngpus = 1\n')
     # In a process of its own: dask-jobqueue leaves files to the garbage collector.
@@ -117,7 +117,7 @@ def test_a_queue_system_is_asked_for_what_the_settings_say(tmp_path: Path) -> No
     )
     words = [sys.executable, "-W", "ignore", "-c", program, str(path), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    for (system, lines), script in zip(ASKED.items(), done.stdout.split("\0"), strict=False):
+    for (system, lines), script in zip(REQUESTED.items(), done.stdout.split("\0"), strict=False):
         for line in (*lines, "--nthreads 4", "--protocol tls://"):
             assert line in script, f"{system}: {script}"
     assert sorted(tmp_path.iterdir()) == [path]  # no certificate is left
@@ -127,7 +127,7 @@ def test_wrong_cluster_settings_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     for content, message in (
         ("[clusters]", r"section \[cluster\]"),
-        ("[cluster]\ncoars = 4", "has coars; it may have cores, memory"),
+        ("[cluster]\ncoars = 4", "has unknown coars; it may have cores, memory"),
         ("[cluster", "must be TOML"),
     ):
         path.write_text(content)

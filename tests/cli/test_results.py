@@ -48,4 +48,4 @@ def test_a_report_is_written_again_and_runs_are_compared(cohort: Path) -> None:
     assert (cohort / "both/comparison.csv").exists()
     code, said = invoke("compare", cohort / "one", cohort, "--out", cohort / "both")
     assert code == 4
-    assert "is no run folder" in said
+    assert "is not a run folder" in said

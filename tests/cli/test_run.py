@@ -107,7 +107,7 @@ def test_a_rerun_says_how_many_cases_were_finished_before(cohort: Path) -> None:
     assert invoke(*words)[0] == 3
     code, said = invoke(*words)
     assert code == 3
-    assert "1 done, 1 failed (2 done before)" in said
+    assert "1 done, 1 failed (2 by an earlier run)" in said
     assert "1 x empty_file: b" in said
     assert "--retry-failed" in said
     assert invoke(*words, "--quiet") == (3, "")
@@ -150,6 +150,6 @@ def test_an_interrupted_run_exits_with_130_and_can_be_continued(cohort: Path) ->
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "of 400 cases are done or have failed; run the same command again to go on" in said
+    assert "of 400 cases; run the same command again to go on" in said
     _, said = invoke("status", cohort / "out")
-    assert "the same command again does what is missing" in said
+    assert "run the same command again to do the missing cases" in said

@@ -22,7 +22,7 @@ from voxtile.reading.channels import read_scan
 from voxtile.reading.dicom import read_sources
 from voxtile.reading.reference import read_reference
 from voxtile.reading.scan import ReadPolicy
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.volume import Volume
 
 LABELS = (

@@ -37,7 +37,8 @@ from voxtile.models.spec import Concept, Label, Network
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.preparation.planes import slice_axis, to_planes
 from voxtile.reading.nifti import read_nifti
-from voxtile.run.case import Job, RunSettings, run_case
+from voxtile.run.case import run_case
+from voxtile.run.job import Job, RunSettings
 from voxtile.run.journal import Journal, peak_memory_mb
 from voxtile.volume import Volume
 

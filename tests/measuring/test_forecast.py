@@ -27,7 +27,7 @@ from voxtile.phantoms.dicom import write_series
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.volume import canonical
 
 KERAS = RunSettings(engine=Wish(engine="keras"), plan=PlanWish(batch=4))

@@ -14,7 +14,7 @@ from voxtile.errors import Notice
 from voxtile.reading.nifti import write_volume
 from voxtile.report.qc import flag_cases, inspect_case
 from voxtile.report.tables import report_table
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.rows import LabelRow, label_rows

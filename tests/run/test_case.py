@@ -1,11 +1,9 @@
-"""The whole line, on a model that costs nothing and is exact: from a manifest to masks and CSV."""
+"""The whole line with an exact model that costs nothing: from a manifest to masks and CSV."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
-import dicoms
 import nibabel
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ import SimpleITK as sitk
 from phantoms import ball, make_spec, threshold_model
 from runs import add_case, run, write_manifest
 
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault
 from voxtile.inference.infer import infer
 from voxtile.models.spec import Label, Network
 from voxtile.phantoms.dicom import write_series
@@ -22,9 +20,8 @@ from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.reading.nifti import read_nifti, write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import write_reports
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import read_case_report
-from voxtile.run_folder.fingerprint import content_hash
 from voxtile.volume import Volume, canonical
 
 GRIDS = {
@@ -48,7 +45,7 @@ def test_an_exact_model_gives_the_exact_mask_on_the_scans_own_grid(grid, view) -
     np.testing.assert_array_equal(mask.affine, image.affine)
 
 
-def test_several_views_context_and_resampling_agree_on_a_ball() -> None:
+def test_a_ball_keeps_its_place_with_several_views_context_and_resampling() -> None:
     image, truth = ball(shape=(40, 36, 30), spacing_mm=(1.0, 1.0, 1.3), axes="PLI")
     networks = tuple(
         Network(file=f"{view}.keras", sha256="0" * 64, views=(view,))
@@ -72,7 +69,7 @@ def test_resampling_in_plane_keeps_the_middle_of_mass() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 64])
-def test_the_batch_changes_nothing(batch) -> None:
+def test_the_number_of_tiles_at_once_changes_nothing(batch) -> None:
     image, _ = ball(shape=(40, 40, 7))
     spec = make_spec(context_slices=3)
 
@@ -172,7 +169,7 @@ def test_a_batch_with_good_bad_and_unlabelled_cases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_a_second_reader_sees_the_mask_where_the_image_lies(tmp_path: Path, grid) -> None:
+def test_simpleitk_places_the_mask_on_the_image(tmp_path: Path, grid) -> None:
     run(write_manifest(tmp_path, [add_case(tmp_path, "a", **grid)]), tmp_path / "out")
     image = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
     mask = sitk.ReadImage(str(tmp_path / "out/masks/a.nii.gz"))
@@ -189,7 +186,7 @@ def test_a_second_reader_sees_the_mask_where_the_image_lies(tmp_path: Path, grid
 
 
 @pytest.mark.parametrize("codes", [(1, 1), (2, 1), (0, 1), (1, 0), (0, 0), (4, 4)])
-def test_the_mask_keeps_the_sources_codes(tmp_path: Path, codes) -> None:
+def test_the_mask_keeps_the_orientation_codes_of_its_source(tmp_path: Path, codes) -> None:
     image, _ = ball()
     header = nibabel.Nifti1Header()
     source = nibabel.Nifti1Image(image.array, None, header)
@@ -206,7 +203,7 @@ def test_the_mask_keeps_the_sources_codes(tmp_path: Path, codes) -> None:
     assert written.header.get_xyzt_units()[0] == "mm"
 
 
-def test_a_dicom_series_gives_a_mask_where_its_slices_lie(tmp_path: Path) -> None:
+def test_the_mask_of_a_dicom_series_overlays_its_slices(tmp_path: Path) -> None:
     pytest.importorskip("voxtile.reading.dicom")
     image, truth = ball(axes="LPS", tilt_degrees=15)
     write_series(tmp_path / "series", image)
@@ -254,7 +251,7 @@ def test_reports_are_made_again_from_the_cases(tmp_path: Path) -> None:
     assert before == ((out / "report.csv").read_bytes(), (out / "summary.csv").read_bytes())
 
 
-def test_an_empty_prediction_and_an_empty_reference_are_told_apart(tmp_path: Path) -> None:
+def test_an_empty_prediction_and_an_empty_reference_have_different_statuses(tmp_path: Path) -> None:
     image, truth = ball()
     empty = Volume(np.zeros_like(image.array), image.affine)
     write_volume(tmp_path / "full.nii.gz", image)
@@ -309,7 +306,7 @@ def test_a_model_that_gives_nan_fails_the_case(tmp_path: Path) -> None:
     assert "not_finite_output" in failure(tmp_path, [add_case(tmp_path, "a")], model=model)
 
 
-def test_an_unforeseen_error_fails_the_case_and_says_where(tmp_path: Path) -> None:
+def test_an_unexpected_error_fails_its_case_with_type_and_place_only(tmp_path: Path) -> None:
     def model(tiles: np.ndarray) -> np.ndarray:
         raise KeyError("Doe^John")
 
@@ -318,7 +315,7 @@ def test_an_unforeseen_error_fails_the_case_and_says_where(tmp_path: Path) -> No
     assert "Doe" not in reason
 
 
-def test_channels_must_be_there_and_share_a_grid(tmp_path: Path) -> None:
+def test_channels_must_exist_and_share_a_grid(tmp_path: Path) -> None:
     add_case(tmp_path, "a")
     add_case(tmp_path, "b", axes="LPS")
     spec = {"channels": ("t1", "t2")}
@@ -333,7 +330,7 @@ def test_channels_must_be_there_and_share_a_grid(tmp_path: Path) -> None:
     assert result.reports[0].status == "done"
 
 
-def test_a_row_picks_its_own_volume_of_a_4d_scan(tmp_path: Path) -> None:
+def test_a_row_chooses_its_volume_of_a_4d_scan(tmp_path: Path) -> None:
     image, truth = ball()
     both = np.stack([np.zeros_like(image.array), image.array], axis=-1)
     nibabel.save(nibabel.Nifti1Image(both, image.affine), tmp_path / "a.nii.gz")
@@ -346,73 +343,6 @@ def test_a_row_picks_its_own_volume_of_a_4d_scan(tmp_path: Path) -> None:
     assert result.reports[0].labels[0].status == "pred_empty"
 
 
-def test_only_the_asked_splits_run(tmp_path: Path) -> None:
-    rows = [
-        {**add_case(tmp_path, name), "split": split}
-        for name, split in zip("abc", ("train", "val", "test"), strict=True)
-    ]
-    manifest = write_manifest(tmp_path, rows)
-    result = run(manifest, tmp_path / "out", settings=RunSettings(splits=("val", "test")))
-    assert [report.case_id for report in result.reports] == ["b", "c"]
-    rows[1]["split"] = rows[2]["split"] = "train"
-    with pytest.raises(ManifestError, match="no case of split val"):
-        run(write_manifest(tmp_path, rows), tmp_path / "x", settings=RunSettings(splits=("val",)))
-
-
-def test_a_fingerprint_changes_with_what_decides_and_with_nothing_else(tmp_path: Path) -> None:
-    rows = [add_case(tmp_path, "a")]
-    manifest = write_manifest(tmp_path, rows)
-    prints = [
-        run(manifest, tmp_path / "1").reports[0].fingerprint,
-        run(manifest, tmp_path / "2", settings=RunSettings(plan=PlanWish(batch=3)))
-        .reports[0]
-        .fingerprint,
-        run(manifest, tmp_path / "3", settings=RunSettings(plan=PlanWish(overlap=0.1)))
-        .reports[0]
-        .fingerprint,
-        run(manifest, tmp_path / "4", weighting="constant").reports[0].fingerprint,
-    ]
-    image, _ = ball(shape=(24, 20, 12))
-    write_volume(tmp_path / "a.nii.gz", image.with_array(image.array + np.int16(1)))
-    prints.append(run(manifest, tmp_path / "5").reports[0].fingerprint)
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 4
-
-
-def test_the_hash_of_a_file_is_what_other_programs_call_it(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_bytes(b"case_id,image\n")
-    assert content_hash(tmp_path / "m.csv") == hashlib.sha256(b"case_id,image\n").hexdigest()
-
-
-def test_a_fingerprint_sees_what_lies_behind_links(tmp_path: Path) -> None:
-    for name in ("elsewhere/deep/a", "scan/b", "scan/.c"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    plain = content_hash(tmp_path / "scan")
-    parts = (hashlib.sha256(name.encode()).digest() for name in ("scan/.c", "scan/b"))
-    assert plain == hashlib.sha256(b"".join(parts)).hexdigest()  # what finished runs have
-    (tmp_path / "scan/link").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "scan/.hidden").symlink_to("/")  # which no reader enters
-    (tmp_path / "elsewhere/loop").symlink_to(tmp_path / "scan")
-    linked = content_hash(tmp_path / "scan")
-    (tmp_path / "elsewhere/deep/a").write_text("other")
-    assert len({plain, linked, content_hash(tmp_path / "scan")}) == 3
-
-
-def test_a_fingerprint_sees_the_files_that_a_dicomdir_names(tmp_path: Path) -> None:
-    for index, picture in enumerate(dicoms.voxels(3)):
-        dicoms.save(dicoms.make_slice(index, picture), tmp_path / f"IM{index}")
-    medium = dicoms.write_dicomdir(tmp_path, [["IM0"], ["IM1"]])
-    before = content_hash(medium)
-    (tmp_path / "IM2").unlink()
-    assert content_hash(medium) == before
-    dicoms.save(dicoms.make_slice(1, dicoms.voxels(1)[0]), tmp_path / "IM1")
-    assert content_hash(medium) != before
-    (tmp_path / "IM1").unlink()
-    with pytest.raises(CaseError, match="names 2 files, but 1 of them are not there"):
-        content_hash(medium)
-
-
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_stops_the_run(tmp_path: Path) -> None:
     rows = [add_case(tmp_path, "a")]
@@ -422,7 +352,7 @@ def test_a_read_only_folder_stops_the_run(tmp_path: Path) -> None:
         run(write_manifest(tmp_path, rows), out)
 
 
-def test_a_folder_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     rows = [add_case(tmp_path, "a")]
     with pytest.raises(EnvironmentFault, match="cannot be written"):
@@ -444,7 +374,7 @@ def test_canonical_input_reaches_the_model_in_ras_order() -> None:
     np.testing.assert_array_equal(seen[0][3, 1:15, 3:13, 0], ras.array[:, :, 3])
 
 
-def test_a_regridded_scan_leaves_the_image_that_its_mask_lies_on(tmp_path: Path) -> None:
+def test_a_regridded_scan_gets_an_image_on_the_grid_of_its_mask(tmp_path: Path) -> None:
     image, truth = ball(axes="LPS")
     write_series(tmp_path / "series", image)
     (tmp_path / "series" / "slice0005.dcm").unlink()

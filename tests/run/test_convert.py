@@ -21,7 +21,7 @@ def convert(*words) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_a_series_becomes_one_file_and_what_was_found_is_said(tmp_path: Path) -> None:
+def test_a_series_becomes_one_file_and_is_described(tmp_path: Path) -> None:
     add_series(tmp_path / "s", PatientName="Zoe^Secret")
     code, said = convert(tmp_path / "s", tmp_path / "o.nii.gz")
     assert code == 0, said
@@ -42,7 +42,7 @@ def test_nifti_is_converted_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_nifti(tmp_path / "b.nii").volume.array, image.array)
 
 
-def test_what_cannot_be_read_is_4_and_nothing_is_written(tmp_path: Path) -> None:
+def test_an_unreadable_scan_exits_with_4_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"")
     code, said = convert(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
     assert (code, "empty_file" in said) == (4, True)
@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_4_and_nothing_is_written(tmp_path: Path) -> None
     assert convert(tmp_path / "none", tmp_path / "b.nii")[0] == 4
 
 
-def test_the_source_is_never_written_over(tmp_path: Path) -> None:
+def test_the_source_is_never_overwritten(tmp_path: Path) -> None:
     image, _ = ball()
     write_volume(tmp_path / "a.nii.gz", image)
     (tmp_path / "link.nii.gz").symlink_to("a.nii.gz")
@@ -69,7 +69,7 @@ def test_the_source_is_never_written_over(tmp_path: Path) -> None:
     assert convert(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")[0] == 0
 
 
-def test_options_choose_what_is_read(tmp_path: Path) -> None:
+def test_options_choose_the_series(tmp_path: Path) -> None:
     add_series(tmp_path / "s/a")
     add_series(tmp_path / "s/b")
     (tmp_path / "s/b/slice0003.dcm").unlink()
@@ -80,7 +80,9 @@ def test_options_choose_what_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("tilt", "sheared"), [("native", True), ("resample", False)])
-def test_a_tilted_scan_says_what_was_done(data_dir: Path, tmp_path: Path, tilt, sheared) -> None:
+def test_a_tilted_scan_is_converted_with_a_warning(
+    data_dir: Path, tmp_path: Path, tilt, sheared
+) -> None:
     series = data_dir / "dicom_to_nifti/ct_tilt18_philips_phantom/dicom"
     assert convert(series, tmp_path / "o.nii.gz")[0] == 4
     code, said = convert(series, tmp_path / "o.nii.gz", "--tilt", tilt)

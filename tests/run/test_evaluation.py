@@ -11,14 +11,14 @@ from phantoms import ball, make_bundle, threshold_model
 from runs import add_case, write_manifest
 
 import voxtile.run.evaluation
-from voxtile.batch.drive import chosen_cases, run_manifest
+from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.manifest.check import check_manifest
 from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page.cohort import cohort_data
-from voxtile.run.case import RunSettings
 from voxtile.run.evaluation import evaluate, read_labels
+from voxtile.run.job import RunSettings, chosen_cases
 from voxtile.run_folder.case_report import read_case_reports
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
@@ -61,7 +61,7 @@ def test_labels_are_the_union_over_the_cohort_and_a_missing_prediction_fails(coh
     assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 2, 1]
 
 
-def test_a_reference_counts_for_the_labels_where_its_prediction_is_missing(cohort: Path) -> None:
+def test_labels_of_a_reference_count_if_its_prediction_is_missing(cohort: Path) -> None:
     for path in (cohort / "masks").iterdir():
         path.rename(path.with_name(f"{path.name.partition('.')[0]}_seg.nii.gz"))
     evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
@@ -73,7 +73,7 @@ def test_a_reference_counts_for_the_labels_where_its_prediction_is_missing(cohor
     assert summary.loc[(1, "dice"), ["n", "n_used", "n_failed"]].tolist() == [4, 0, 4]
 
 
-def test_a_cohort_without_any_label_is_refused_with_what_was_looked_for(cohort: Path) -> None:
+def test_a_cohort_without_any_label_is_refused_and_names_the_expected_files(cohort: Path) -> None:
     (cohort / "m.csv").write_text("case_id,image\nexact,gone.nii\nc2,gone.nii\n")
     (cohort / "none").mkdir()
     said = (
@@ -83,7 +83,7 @@ def test_a_cohort_without_any_label_is_refused_with_what_was_looked_for(cohort: 
         evaluate(cohort / "m.csv", cohort / "none", cohort / "out")
     _, truth = ball()
     write_mask(cohort / "masks/exact.nii.gz", truth.with_array(np.zeros_like(truth.array)))
-    with pytest.raises(ManifestError, match=r"none of the 1 predictions .* with --labels"):
+    with pytest.raises(ManifestError, match=r"in the 1 prediction of .* with --labels"):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert not (cohort / "out/report.csv").exists()
 
@@ -95,9 +95,7 @@ def test_a_page_shows_cases_without_rows(cohort: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["dice", "nsd_1mm", "nsd_3mm", "nsd_0.25mm"])
-def test_a_column_named_like_a_metric_is_refused_whatever_was_asked_for(
-    cohort: Path, column: str
-) -> None:
+def test_a_column_named_like_a_metric_is_always_refused(cohort: Path, column: str) -> None:
     (cohort / "m.csv").write_text(
         f"case_id,image,label,{column}\nexact,truth.nii.gz,truth.nii.gz,n/a\n"
     )
@@ -109,7 +107,7 @@ def test_a_column_named_like_a_metric_is_refused_whatever_was_asked_for(
     assert said in check_manifest(cohort / "m.csv").findings[0].sentence
 
 
-def test_only_the_labels_given_are_scored_and_the_rest_is_said(cohort: Path) -> None:
+def test_only_the_given_labels_are_scored_with_a_warning_for_others(cohort: Path) -> None:
     (cohort / "labels.json").write_text(json.dumps({"1": "ball"}))
     labels = read_labels(cohort / "labels.json")
     reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=labels)
@@ -131,7 +129,7 @@ def test_a_prediction_on_another_grid_fails_its_case(cohort: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code"), [(MemoryError(), "out_of_memory"), (KeyError("Doe^John"), "unexpected")]
 )
-def test_no_error_of_one_case_costs_the_others(
+def test_an_error_in_one_case_does_not_stop_the_others(
     cohort: Path, monkeypatch, place: str, error: Exception, code: str
 ) -> None:
     name = place.rpartition(".")[2]
@@ -154,7 +152,7 @@ def test_no_error_of_one_case_costs_the_others(
     assert table.loc[("shifted", 1), "status"] == "failed"
 
 
-def test_masks_that_cannot_be_read_are_named_without_options_that_they_never_see(
+def test_an_unreadable_mask_is_reported_without_options_for_scans(
     cohort: Path,
 ) -> None:
     _, truth = ball()
@@ -191,13 +189,13 @@ def test_a_colour_is_checked_before_anything_is_scored(tmp_path: Path) -> None:
         read_labels(path)
 
 
-def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:
+def test_a_missing_predictions_folder_is_refused(cohort: Path) -> None:
     with pytest.raises(ManifestError, match="does not exist"):
         evaluate(cohort / "m.csv", cohort / "nowhere", cohort / "out")
 
 
 @pytest.mark.parametrize("shard", [None, Shard(1, 2)])
-def test_the_folder_of_a_segmentation_run_is_refused_and_kept(tmp_path: Path, shard) -> None:
+def test_the_folder_of_a_segmentation_run_is_refused_and_not_changed(tmp_path: Path, shard) -> None:
     manifest, out = write_manifest(tmp_path, [add_case(tmp_path, "a")]), tmp_path / "out"
     batch = BatchSettings(shard=shard)
     run_manifest(manifest, make_bundle(), out, models=[threshold_model], batch=batch)
@@ -212,21 +210,21 @@ def test_the_folder_of_a_segmentation_run_is_refused_and_kept(tmp_path: Path, sh
 def test_a_record_that_cannot_be_read_is_not_overwritten(cohort: Path) -> None:
     (cohort / "out").mkdir()
     (cohort / "out/run.json").write_text("{")
-    with pytest.raises(ManifestError, match=r"run\.json cannot be read, .* another folder"):
+    with pytest.raises(ManifestError, match=r"run\.json cannot be read \(.* another folder"):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
 
 
-def test_a_folder_that_a_run_fills_is_refused_and_an_evaluation_replaced(cohort: Path) -> None:
+def test_a_folder_in_use_is_refused_and_an_earlier_evaluation_is_replaced(cohort: Path) -> None:
     evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     with (
         locked(cohort / "out", Shard(1, 2)),
-        pytest.raises(EnvironmentFault, match="is held by process"),
+        pytest.raises(EnvironmentFault, match="is in use by process"),
     ):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert len(evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")) == 4
 
 
-def test_a_report_remembers_which_masks_were_scored(cohort: Path) -> None:
+def test_a_report_records_which_masks_were_scored(cohort: Path) -> None:
     before = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     path = cohort / "masks/exact.nii.gz"
     assert before[0].mask == {"file": path.name, "sha256": content_hash(path)}
@@ -241,7 +239,7 @@ def test_a_report_remembers_which_masks_were_scored(cohort: Path) -> None:
     assert moved[0].fingerprint != after[0].fingerprint
 
 
-def test_cases_of_an_earlier_evaluation_count_no_more(cohort: Path) -> None:
+def test_cases_of_an_earlier_evaluation_are_not_counted(cohort: Path) -> None:
     manifest, out = cohort / "m.csv", cohort / "out"
     assert len(evaluate(manifest, cohort / "masks", out)) == 4
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))

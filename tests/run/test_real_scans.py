@@ -39,7 +39,7 @@ def run_on(tmp_path: Path, rows: list[dict[str, str]], **spec):
     return result
 
 
-def test_nifti_scans_keep_their_grids(tmp_path: Path, data_dir: Path) -> None:
+def test_masks_of_nifti_scans_have_the_grids_of_the_scans(tmp_path: Path, data_dir: Path) -> None:
     rows = [{"case_id": name, "image": str(data_dir / path)} for name, path in SCANS.items()]
     run_on(tmp_path, rows)
     for name, path in SCANS.items():
@@ -77,7 +77,7 @@ def test_a_dicom_series_gets_its_mask_on_the_grid_of_its_published_segmentation(
     )
 
 
-def test_edge_cases_load_warn_or_fail_as_they_should(tmp_path: Path, data_dir: Path) -> None:
+def test_edge_cases_load_warn_or_fail_as_expected(tmp_path: Path, data_dir: Path) -> None:
     folder = data_dir / "edge_cases/derived"
     expected = {}
     rows = []
@@ -160,7 +160,7 @@ def test_edge_case_labels_are_used_or_refused(tmp_path: Path, data_dir: Path, na
     reason = result.reports[0].reason
     assert (None if reason is None else reason.code) == code
     if code is None and name != "label_empty.nii.gz":
-        counted = [row.voxels_ref for row in result.reports[0].labels]
-        assert counted == [int((truth == 1).sum()), int((truth == 2).sum())]
+        counted_cases = [row.voxels_ref for row in result.reports[0].labels]
+        assert counted_cases == [int((truth == 1).sum()), int((truth == 2).sum())]
     if name == "label_empty.nii.gz":
         assert {row.status for row in result.reports[0].labels} == {"ref_empty", "both_empty"}

@@ -1,23 +1,17 @@
 """A few tries of each fault; ``scripts/faults`` runs them all."""
 
 import errno
-import json
 import os
 import random
-import socket
 import sys
 from pathlib import Path
 
 import faults
 import pytest
-from faulty import SOUND, alive, descendants, make_cases, run_faulty, sound_cases
+from faulty import VALID, alive, descendants, make_cases
 from phantoms import ball
 
-from voxtile.batch.settings import BatchSettings
-from voxtile.errors import EnvironmentFault
 from voxtile.phantoms.dicom import write_series
-from voxtile.run_folder.lock import locked
-from voxtile.run_folder.shard import Shard
 
 ROOT_ON_LINUX = os.name == "posix" and os.geteuid() == 0 and Path("/proc/self/ns/mnt").exists()
 
@@ -33,19 +27,19 @@ def test_a_run_that_is_killed_is_resumed(world: faults.World, seed: int) -> None
 
 
 @pytest.mark.parametrize("seed", [2])
-def test_a_worker_that_is_killed_costs_nothing(world: faults.World, seed: int) -> None:
+def test_a_run_whose_worker_is_killed_does_every_case(world: faults.World, seed: int) -> None:
     faults.kill_worker(world, random.Random(seed))
 
 
 @pytest.mark.parametrize("seed", [2])
-def test_a_run_that_is_interrupted_says_how_to_go_on(world: faults.World, seed: int) -> None:
+def test_a_run_that_is_interrupted_says_how_to_resume(world: faults.World, seed: int) -> None:
     faults.interrupt(world, random.Random(seed))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who lives")
 def test_no_decoder_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
     image, _ = ball()
-    manifest = make_cases(tmp_path, {f"c{number}": SOUND for number in range(9)})
+    manifest = make_cases(tmp_path, {f"c{number}": VALID for number in range(9)})
     write_series(tmp_path / "series", image)
     manifest.write_text(manifest.read_text().replace("c0.nii.gz,c0_label.nii.gz", "series,"))
     run = faults.start(manifest, tmp_path / "out", workers=1, pause_s=0.5)
@@ -63,45 +57,14 @@ def test_one_folder_has_one_run(tmp_path: Path) -> None:
     faults.start_two(faults.World(tmp_path, 4), random.Random(1))
 
 
-def test_each_write_may_fail(tmp_path: Path) -> None:
+def test_a_rerun_completes_after_any_failed_write(tmp_path: Path) -> None:
     world = faults.World(tmp_path, 1)
     assert faults.every_write(world, errno.ENOSPC, step=5) > 6
 
 
 @pytest.mark.skipif(not ROOT_ON_LINUX, reason="only root can mount")
 @pytest.mark.parametrize("what", ["read-only folder", "full disk", "missing HOME", "no /dev/shm"])
-def test_a_strange_place_is_found_before_the_first_case(tmp_path: Path, what: str) -> None:
-    faults.strange_place(faults.World(tmp_path, 1), what)
-
-
-def holder(**changes) -> str:
-    record = {"pid": 1, "host": socket.gethostname(), "started": "2026", "identity": "x"}
-    return json.dumps({**record, **changes})
-
-
-def test_the_lock_of_a_dead_holder_is_taken_over(tmp_path: Path) -> None:
-    (tmp_path / ".lock").touch()
-    (tmp_path / ".lock.json").write_text(holder())
-    with locked(tmp_path):
-        mine = json.loads((tmp_path / ".lock.json").read_text())
-        assert mine["pid"] == os.getpid()
-    assert not (tmp_path / ".lock.json").exists()
-
-
-def test_the_lock_of_another_host_is_not(tmp_path: Path) -> None:
-    (tmp_path / ".lock.json").write_text(holder(host="elsewhere", pid=7))
-    message = r"held by process 7 on elsewhere, started 2026; .* if that run is dead, remove .*json"
-    with pytest.raises(EnvironmentFault, match=message), locked(tmp_path):
-        pass
-
-
-def test_shards_share_a_folder_and_exclude_a_whole_run(tmp_path: Path) -> None:
-    manifest = sound_cases(tmp_path, 4)
-    out = tmp_path / "out"
-    with locked(out, Shard(1, 2)):
-        run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)))
-        for shard in (None, Shard(1, 2), Shard(1, 3)):
-            with pytest.raises(EnvironmentFault, match=f"held by process {os.getpid()} on"):
-                run_faulty(manifest, out, BatchSettings(shard=shard))
-    with locked(out), pytest.raises(EnvironmentFault, match="is held by"):
-        run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
+def test_a_bad_environment_is_reported_before_the_first_case_or_harmless(
+    tmp_path: Path, what: str
+) -> None:
+    faults.bad_environment(faults.World(tmp_path, 1), what)

@@ -17,6 +17,7 @@ from voxtile.report.qc import CaseFlags, flag_cases
 from voxtile.report.summary import TEXT_COLUMNS
 from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import Column, column_named
 
 # Columns that identify a row of the report.
@@ -101,7 +102,7 @@ def cohort_data(
             }
             for report in worst_first(reports, table)
         ],
-        "summary": _summary(out / "summary.csv"),
+        "summary": _summary(RunFolder(out).summary()),
     }
 
 

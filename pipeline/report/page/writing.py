@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case, read_manifest
-from voxtile.errors import CaseError, ManifestError, UsageError
+from voxtile.errors import CaseError, UsageError
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
 from voxtile.reading.nifti import nifti_bytes
-from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.facts import RunFacts, read_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
+from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
 
@@ -37,7 +38,6 @@ from .page import VIEWER, build_page, json_text, viewer_script
 from .pictures import Picture, read_picture
 from .sections import make_sections
 
-FOLDER = "report_files"
 # Version of the side files, which is part of their stamp. Before version 2 they could show another
 # volume or series of the scan than the row of the case names.
 _FORMAT = "2"
@@ -123,15 +123,15 @@ def write_page(
     EnvironmentFault
         If a file cannot be written.
     """
-    out = Path(out)
+    folder = RunFolder(Path(out))
     most = parse_cases(cases)
-    facts = _run_facts(out)
+    facts = read_facts(folder.facts(), "a run folder has one")
     labels = _labels(facts, reports)
     found = {} if manifest is None else _manifest_cases(manifest, root)
-    masks = Path(predictions) if predictions else out / "masks"
-    album = _Album(out / FOLDER, masks, labels, facts, found)
+    masks = Path(predictions) if predictions else folder.masks
+    album = _Album(folder.page_files, masks, labels, facts, found)
     if most == 0:
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        shutil.rmtree(folder.page_files, ignore_errors=True)
     album.remove_stale(reports)
     ordered = [
         report
@@ -141,19 +141,19 @@ def write_page(
     problems = album.add_all(ordered[:most])
     pictured = [report.case_id for report in ordered if album.has(report.case_id)]
 
-    data = cohort_data(out, reports, labels, facts)
+    data = cohort_data(folder.path, reports, labels, facts.content)
     for case in data["cases"]:
         case["pictures"] = case["id"] in pictured
         case["problem"] = problems.get(case["id"])
-        case["montage"] = _montage(out, case["id"], embedded=single_file)
-    data["folder"] = FOLDER
+        case["montage"] = _montage(folder, case["id"], embedded=single_file)
+    data["folder"] = folder.page_files.name
     inlined = album.inlined(pictured) if single_file else {}
     if pictured and not single_file:
-        _write_viewer(out / FOLDER)
-    write_text(out / "report.html", build_page(data, inlined))
+        _write_viewer(folder.page_files)
+    write_text(folder.page, build_page(data, inlined))
     if single_file:
-        shutil.rmtree(out / FOLDER, ignore_errors=True)
-    return PageFacts(out / "report.html", tuple(pictured), tuple(problems.items()))
+        shutil.rmtree(folder.page_files, ignore_errors=True)
+    return PageFacts(folder.page, tuple(pictured), tuple(problems.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class _Album:
     folder: Path
     masks: Path
     labels: Sequence[Label]
-    facts: Mapping[str, Any]
+    facts: RunFacts
     cases: Mapping[str, Case]
 
     def add_all(self, reports: Iterable[CaseReport]) -> dict[str, str]:
@@ -192,20 +192,13 @@ class _Album:
                 "mask_changed",
                 f"{mask.name} is not the mask that was scored; run or evaluate the case again",
             )
-        settings = self.facts.get("settings", {})
-        # Another version may have known other choices.
-        told = {
-            name: choice
-            for name, choice in settings.get("policy", {}).items()
-            if name in ReadPolicy.__dataclass_fields__
-        }
         picture = read_picture(
             self.cases[report.case_id],
             mask,
             self.labels,
-            policy=ReadPolicy(**told),
-            label_map={int(old): new for old, new in settings.get("label_map", {}).items()},
-            channels=self._channels,
+            policy=self.facts.policy(),
+            label_map=self.facts.label_map(),
+            channels=self.facts.channels,
         )
         stamp = f"{_STAMP}{self._stamp(report)} {self._inputs(report.case_id)}".strip()
         self._write("sections", report.case_id, stamp, make_sections(picture))
@@ -248,19 +241,13 @@ class _Album:
             blocks["viewer-script"] = json.dumps(viewer)
         return blocks
 
-    @property
-    def _channels(self) -> Sequence[str]:
-        """Channels of the run's model; none of an evaluation."""
-        channels: Sequence[str] = self.facts.get("model", {}).get("channels", ())
-        return channels
-
     def _stamp(self, report: CaseReport) -> str:
         """Return the hash of all sources of pictures that the report knows."""
         parts = [
             _FORMAT,
             report.fingerprint,
             report.mask.get("sha256", ""),
-            *self._channels,
+            *self.facts.channels,
             *(f"{label.value}{label.name}{label.color}" for label in self.labels),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -270,7 +257,7 @@ class _Album:
 
         It is also empty for a run, whose fingerprint covers both.
         """
-        if "model" in self.facts or case_id not in self.cases:
+        if self.facts.is_segmentation or case_id not in self.cases:
             return ""
         try:
             return case_fingerprint(self.cases[case_id], {})
@@ -313,35 +300,21 @@ def _mask_path(folder: Path, case_id: str) -> Path:
     return plain if plain.is_file() and not compressed.is_file() else compressed
 
 
-def _montage(out: Path, case_id: str, *, embedded: bool) -> str | None:
+def _montage(folder: RunFolder, case_id: str, *, embedded: bool) -> str | None:
     """Return the address of the PNG that the run drew of a case, where there is one."""
-    path = out / "qc" / f"{case_id}.png"
+    path = folder.picture(case_id)
     if not path.is_file():
         return None
     if embedded:
         return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return f"qc/{case_id}.png"
+    return f"{path.parent.name}/{path.name}"
 
 
-def _run_facts(out: Path) -> dict[str, Any]:
-    """Return the content of ``run.json``."""
-    path = out / "run.json"
-    try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ManifestError(
-            [f"{path} cannot be read ({error.strerror}); a run folder has one"]
-        ) from error
-    except json.JSONDecodeError as error:
-        raise ManifestError([f"{path} is not JSON ({error}); run the manifest again"]) from error
-    return facts
-
-
-def _labels(facts: Mapping[str, Any], reports: Iterable[CaseReport]) -> tuple[Label, ...]:
+def _labels(facts: RunFacts, reports: Iterable[CaseReport]) -> tuple[Label, ...]:
     """Return the labels of a run; where run.json lacks them, those of the reports."""
-    if facts.get("labels"):
-        return tuple(Label.model_validate(label) for label in facts["labels"])
-    return plain_labels({row.label: row.label_name for report in reports for row in report.labels})
+    return facts.labels() or plain_labels(
+        {row.label: row.label_name for report in reports for row in report.labels}
+    )
 
 
 def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:

@@ -1,17 +1,20 @@
-"""Score the cases that a fold held out: once, and after everything was chosen.
+"""Score the held-out cases of a fold once, after everything was chosen.
 
 held-out case -> mask of all views together ->  held_out.csv, view "fused"
               -> mask of each view alone    ->  held_out.csv, view "axial", ...
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from voxtile.case import Case
 from voxtile.engines import Model, choose_engine, load_models
-from voxtile.errors import CaseError, EnvironmentFault, Notice
+from voxtile.errors import CaseError, Notice
 from voxtile.inference.infer import infer
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle
@@ -20,11 +23,13 @@ from voxtile.preparation.plan import Plan, make_plan
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.tables import csv_text, report_table
-from voxtile.run.journal import Journal, peak_memory_mb
-from voxtile.run_folder.case_report import CaseReport, failed_report
+from voxtile.run.attempt import Result, attempt
+from voxtile.run.journal import Journal
+from voxtile.run_folder.case_report import CaseReport
 from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
 from voxtile.training.choosing.evidence import of_view
+from voxtile.volume import Volume
 
 from .folds import Fold
 
@@ -41,17 +46,16 @@ def score_held_out(
     ----------
     bundle : Bundle
         Of the fold.
-    fold : Fold
     advance : callable
         Called after each case.
 
     Returns
     -------
     DataFrame
-        What was written: the columns of ``report.csv``, then `fold` and
-        `view`. View "fused" is the bundle as a run uses it; where it has
-        several views, each alone follows, with the same thresholds and
-        post-processing. A case that cannot be done has failed rows.
+        The content of the file: the columns of ``report.csv``, then `fold`
+        and `view`. View "fused" is the bundle as a run uses it; if it has
+        several views, each view alone follows, with the same thresholds and
+        post-processing. A case that failed in a view has failed rows there.
     """
     plan = make_plan(bundle)
     models = load_models(bundle, choose_engine(bundle))
@@ -75,10 +79,10 @@ def score_held_out(
 
 
 def read_held_out(folder: Path) -> pd.DataFrame | None:
-    """Return what `score_held_out` wrote; None where it has not."""
+    """Return what `score_held_out` wrote; None if it has not."""
     words = ("case_id", "label_name", "status", "group", "view", "split")
     try:
-        # Only an empty cell is nothing: a label may be called None, and a group n/a.
+        # Only an empty cell is missing: a label may be called None, and a group n/a.
         table = pd.read_csv(
             folder / HELD_OUT,
             dtype=dict.fromkeys(words, "object"),
@@ -87,7 +91,7 @@ def read_held_out(folder: Path) -> pd.DataFrame | None:
         )
     except FileNotFoundError:
         return None
-    # A case without a group is its own: None and not NaN, as in a report that was never a file.
+    # A case without a group is a group of its own: None and not NaN, as in a report in memory.
     table["group"] = table["group"].where(table["group"].notna(), None)
     return table
 
@@ -95,42 +99,33 @@ def read_held_out(folder: Path) -> pd.DataFrame | None:
 def _reports(
     case: Case, judges: Mapping[str, tuple[ModelSpec, Sequence[Model]]], plan: Plan
 ) -> Iterator[tuple[str, CaseReport]]:
-    """Yield the report of a case for each view, whatever happens to it."""
-    labels = judges[FUSED][0].labels
-    try:
-        scan = read_channels(case, judges[FUSED][0].channels)
-        image = scan.volume
-        if case.label is None:
-            raise CaseError("no_label", "a held-out case needs a label")
-        reference, notices = read_reference(case.label, image, labels)
-        for view, (spec, models) in judges.items():
-            journal = Journal()
-            journal.note((*scan.notices, *notices))
+    """Yield exactly one report of a case for each view, whatever happens to it."""
+    spec, _ = judges[FUSED]
+    # One read for all views; an error is not cached, so that each view meets it.
+    read = cache(lambda: _read(case, spec))
+    for view, (view_spec, models) in judges.items():
+
+        def do(journal: Journal, spec: ModelSpec = view_spec, models: Any = models) -> Result:
+            with journal.stage("read"):
+                image, reference, notices = read()
+                journal.note(notices)
             with journal.stage("infer"):
                 mask = infer(image, spec, models, plan)
             with journal.stage("score"):
-                rows = label_rows(mask, reference, labels, Measures())
-            yield (
-                view,
-                CaseReport(
-                    case_id=case.case_id,
-                    status="done",
-                    reason=None,
-                    warnings=tuple(journal.notices),
-                    fingerprint="",
-                    labels=rows,
-                    geometry={},
-                    mask={},
-                    timings_s=dict(journal.seconds),
-                    seconds=journal.total_seconds,
-                    peak_memory_mb=peak_memory_mb(),
-                    split=case.split,
-                    group=case.group,
-                    extras={},
-                ),
-            )
-    except EnvironmentFault:
-        raise
+                return Result(label_rows(mask, reference, spec.labels, Measures()))
+
+        # Further columns of the manifest are left out.
+        yield view, attempt(replace(case, extras=()), spec.labels, do, measures=Measures())
+
+
+def _read(case: Case, spec: ModelSpec) -> tuple[Volume, Volume, tuple[Notice, ...]]:
+    """Read a scan and its reference, with the warnings of both."""
+    if case.label is None:
+        raise CaseError("no_label", "a held-out case needs a label")
+    try:
+        scan = read_channels(case, spec.channels)
+        reference, notices = read_reference(case.label, scan.volume, spec.labels)
     except CaseError as error:
-        for view in judges:
-            yield view, failed_report(case, labels, Notice(error.code, error.bare))
+        # Without the option: training has no choices of how scans are read.
+        raise CaseError(error.code, error.bare) from error
+    return scan.volume, reference, (*scan.notices, *notices)

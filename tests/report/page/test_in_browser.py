@@ -22,7 +22,7 @@ from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page import write_page
 from voxtile.report.page.page import VIEWER, viewer_script
 from voxtile.report.tables import write_reports
-from voxtile.run.case import RunSettings
+from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.scoring.rows import LabelRow
 

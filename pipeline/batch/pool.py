@@ -1,7 +1,7 @@
-"""Worker processes, from the side of the run: hand out cases, take reports, notice losses.
+"""Worker processes, seen from the run: hand out cases, receive reports, replace lost workers.
 
-A worker that dies, exceeds its time or its memory costs the one case it was
-at. It is replaced, and the others never know.
+A worker that dies, or exceeds its time or memory, costs only its current case.
+It is replaced, and the other workers go on.
 """
 
 import os
@@ -18,19 +18,19 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault, ModelError, Notice
 from voxtile.machine.child import Child
-from voxtile.run.case import Job
+from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
 
 from .events import Event, Listener
 from .interrupt import Stop
 
-# How often limits and signals are looked at, in seconds.
-_LOOK_EVERY_S = 0.2
+# How often limits and signals are checked, in seconds.
+CHECK_EVERY_S = 0.2
 # How long a worker may take to start and load its networks.
 _START_S = 600.0
-# Starts in a row that come to nothing before the run gives up.
-_MOST_VAIN_STARTS = 3
-# What a run that is interrupted waits for writes that are under way.
+# Failed starts in a row before the run gives up.
+_MOST_FAILED_STARTS = 3
+# How long an interrupted run waits for writes to end, in seconds.
 _GRACE_S = 1.0
 
 
@@ -43,8 +43,9 @@ class Limits:
     threads : int
         Processors of one worker.
     memory_mb : float
+        In MB (10^6 bytes).
     timeout_s : float or None
-        For one case; loading the networks is not counted.
+        For one case, without loading the networks.
     """
 
     threads: int
@@ -53,16 +54,8 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """A case whose worker was lost.
-
-    Parameters
-    ----------
-    case : Case
-    reason : Notice
-    seconds : float
-        That it had been running.
-    """
+class Lost:
+    """A case whose worker was lost after so many seconds."""
 
     case: Case
     reason: Notice
@@ -73,18 +66,20 @@ Assignment = tuple[Case, tuple[Notice, ...]]
 
 
 class _Worker:
-    """A worker process and what it is doing."""
+    """A worker process and its current case."""
 
     def __init__(self, job: bytes, limits: Limits) -> None:
         try:
             self.child = Child("voxtile.batch.worker", limits.threads)
         except OSError as error:
-            raise EnvironmentFault(f"a worker cannot be started ({error.strerror})") from error
+            raise EnvironmentFault(
+                f"a worker cannot be started ({error.strerror}); use fewer --workers"
+            ) from error
         self.ready = False
         self.case: Case | None = None
         self.stage = "start"
         self.begin = time.monotonic()
-        with suppress(OSError):  # its death is noticed where the line is read
+        with suppress(OSError):  # a dead worker is noticed when its line is read
             self.child.line.send_bytes(job)
 
     @property
@@ -93,7 +88,7 @@ class _Worker:
         return time.monotonic() - self.begin
 
     def give(self, assignment: Assignment) -> None:
-        """Let it begin a case."""
+        """Begin a case."""
         self.case, _ = assignment
         self.stage = "start"
         self.begin = time.monotonic()
@@ -101,7 +96,7 @@ class _Worker:
             self.child.line.send(assignment)
 
     def memory_mb(self) -> float:
-        """Return its resident memory in MB (10^6 bytes), or 0 where the system does not tell."""
+        """Return its resident memory in MB (10^6 bytes), or 0 if the system does not report it."""
         try:
             pages = int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -109,18 +104,15 @@ class _Worker:
             return 0.0
 
 
-class Crew:
-    """Some workers that do cases together.
+class WorkerPool:
+    """Several workers that share the cases of a run.
 
     Parameters
     ----------
-    job : Job
     count : int
         Workers at once.
-    limits : Limits
-    stop : Stop
     tell : callable
-        Gets what happens.
+        Called with each event.
 
     Raises
     ------
@@ -131,7 +123,7 @@ class Crew:
     def __init__(self, job: Job, count: int, limits: Limits, stop: Stop, tell: Listener) -> None:
         try:
             self._job = pickle.dumps(job)
-        except Exception as error:  # pickle raises almost anything
+        except Exception as error:  # pickle raises errors of many types
             raise ValueError(
                 f"the models cannot be sent to workers ({error}); pass functions that a module "
                 "defines, or run in this process with workers=None"
@@ -141,22 +133,22 @@ class Crew:
         self._stop = stop
         self._tell = tell
         self._workers: list[_Worker] = []
-        self._vain_starts = 0
+        self._failed_starts = 0
 
-    def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Loss]:
-        """Do cases, and yield what each came to, in the order they end.
+    def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Lost]:
+        """Do cases, and yield the outcome of each, in the order in which they end.
 
-        Workers stay for the next cases, unless the caller has seen enough and
-        closes the iterator, or something stops the run.
+        The workers stay alive for more cases, unless the caller closes the
+        iterator early or an error ends the run.
 
         Raises
         ------
         KeyboardInterrupt
-            If the run was told to stop.
+            If a signal stopped the run.
         EnvironmentFault
             If results cannot be written, or workers cannot start.
         ModelError, ValueError
-            If a network cannot be loaded, or a model that was given.
+            If a network, or a model that was passed in, cannot be loaded.
         """
         waiting = deque(assignments)
         try:
@@ -165,8 +157,8 @@ class Crew:
                     yield from self._last_reports()
                     raise KeyboardInterrupt
                 self._fill(waiting)
-                yield from self._hear(_LOOK_EVERY_S)
-                yield from self._end_offenders()
+                yield from self._receive(CHECK_EVERY_S)
+                yield from self._enforce_limits()
         except BaseException:
             self.end()
             raise
@@ -178,7 +170,7 @@ class Crew:
         self._workers.clear()
 
     def _fill(self, waiting: deque[Assignment]) -> None:
-        """Start workers that are missing, and give each idle one a case."""
+        """Start missing workers, and give a case to each idle one."""
         busy = sum(worker.case is not None for worker in self._workers)
         wanted = min(self._count, busy + len(waiting))
         while len(self._workers) < wanted:
@@ -189,8 +181,8 @@ class Crew:
                 worker.give(assignment)
                 self._tell(Event("case_started", assignment[0].case_id, {"pid": worker.child.pid}))
 
-    def _hear(self, timeout_s: float) -> Iterator[CaseReport | Loss]:
-        """Take what the workers say."""
+    def _receive(self, timeout_s: float) -> Iterator[CaseReport | Lost]:
+        """Receive messages of the workers, and yield the outcomes among them."""
         lines = {worker.child.line: worker for worker in self._workers}
         for line in wait(list(lines), timeout_s):
             worker = lines[line]  # type: ignore[index]  # wait returns what it was given
@@ -204,10 +196,10 @@ class Crew:
                 yield outcome
 
     def _message(self, worker: _Worker, kind: str, content: Any) -> CaseReport | None:
-        """Take one message; return a report when it is one."""
+        """Handle one message; return its report if it has one."""
         if kind == "ready":
             worker.ready = True
-            self._vain_starts = 0
+            self._failed_starts = 0
         elif kind == "stage" and worker.case is not None:
             worker.stage = content
             self._tell(Event("stage", worker.case.case_id, {"stage": content}))
@@ -226,24 +218,24 @@ class Crew:
             )
         return None
 
-    def _died(self, worker: _Worker) -> Iterator[Loss]:
-        """Yield the loss of a worker that ended by itself."""
+    def _died(self, worker: _Worker) -> Iterator[Lost]:
+        """Remove a worker that ended by itself, and yield the case that was lost with it."""
         self._workers.remove(worker)
         how = worker.child.how_it_died()
         if worker.case is not None:
-            yield self._loss(
+            yield self._lost(
                 worker, "worker_died", f"the worker process died in stage {worker.stage} ({how})"
             )
         elif not worker.ready:
-            self._vain_starts += 1
-            if self._vain_starts >= _MOST_VAIN_STARTS:
+            self._failed_starts += 1
+            if self._failed_starts >= _MOST_FAILED_STARTS:
                 raise EnvironmentFault(
-                    f"{self._vain_starts} workers in a row ended while they were loading the "
-                    f"model ({how}); check memory with `voxtile doctor`, or use fewer --workers"
+                    f"{self._failed_starts} workers in a row ended while loading the model "
+                    f"({how}); check memory with `voxtile doctor`, or use fewer --workers"
                 )
 
-    def _end_offenders(self) -> Iterator[Loss]:
-        """End the workers that take too long or too much."""
+    def _enforce_limits(self) -> Iterator[Lost]:
+        """End the workers that exceed their time or memory."""
         for worker in list(self._workers):
             if not worker.ready:
                 if worker.seconds > _START_S:
@@ -257,40 +249,40 @@ class Crew:
             memory_mb = worker.memory_mb()
             if memory_mb > self._limits.memory_mb:
                 self._remove(worker)
-                yield self._loss(
+                yield self._lost(
                     worker,
                     "out_of_memory",
-                    f"the worker held {memory_mb:.0f} MB in stage {worker.stage}, more than its "
+                    f"the worker used {memory_mb:.0f} MB in stage {worker.stage}, more than its "
                     f"share of {self._limits.memory_mb:.0f} MB; use a smaller --batch, fewer "
                     "--workers, or more memory",
                 )
             elif self._limits.timeout_s is not None and worker.seconds > self._limits.timeout_s:
                 self._remove(worker)
-                yield self._loss(
+                yield self._lost(
                     worker,
                     "timeout",
-                    f"stage {worker.stage} was still running after {self._limits.timeout_s:g} s "
-                    "for the case; allow more with --timeout if that is not a hang",
+                    f"stage {worker.stage} was still running {self._limits.timeout_s:g} s after "
+                    "the case began; if the case is only slow, allow more with --timeout",
                 )
 
-    def _loss(self, worker: _Worker, code: str, sentence: str) -> Loss:
-        """Return the loss of a worker's case."""
+    def _lost(self, worker: _Worker, code: str, sentence: str) -> Lost:
+        """Return the case of a worker as lost."""
         if worker.case is None:
-            raise RuntimeError("a worker without a case has nothing to lose")
-        return Loss(worker.case, Notice(code, sentence), worker.seconds)
+            raise RuntimeError("a worker without a case cannot lose one")
+        return Lost(worker.case, Notice(code, sentence), worker.seconds)
 
     def _remove(self, worker: _Worker) -> None:
-        """End a worker and forget it."""
+        """End a worker."""
         self._workers.remove(worker)
         worker.child.end()
 
     def _last_reports(self) -> Iterator[CaseReport]:
-        """Yield the reports of cases that were being written when the run was told to stop."""
+        """Yield the reports of cases whose files were being written when the run was stopped."""
         deadline = time.monotonic() + _GRACE_S
         writing = ("write", "verify", "score")
         while any(worker.case is not None and worker.stage in writing for worker in self._workers):
             if time.monotonic() > deadline:
                 return
-            for outcome in self._hear(_LOOK_EVERY_S):
+            for outcome in self._receive(CHECK_EVERY_S):
                 if isinstance(outcome, CaseReport):
                     yield outcome

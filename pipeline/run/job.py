@@ -1,0 +1,204 @@
+"""What all cases of a run share: the model, how it is run, and the folder.
+
+`RunSettings` is what a user chooses; a `Job` is what follows from it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from voxtile.case import Case, Split, read_manifest
+from voxtile.engines import Engine, Model, Wish
+from voxtile.errors import ManifestError
+from voxtile.export import check_formats, forget_exports
+from voxtile.inference.segmenter import Segmenter, load_segmenter
+from voxtile.machine.files import remove
+from voxtile.machine.memory import free_memory_mb
+from voxtile.models.bundle import Bundle
+from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
+from voxtile.reading.nifti import channel_paths
+from voxtile.reading.scan import ReadPolicy
+from voxtile.report.tables import check_columns
+from voxtile.run_folder.fingerprint import case_fingerprint
+from voxtile.run_folder.layout import RunFolder
+from voxtile.scoring.columns import is_column
+from voxtile.scoring.score import Measures
+from voxtile.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a run treats its cases.
+
+    Parameters
+    ----------
+    policy : ReadPolicy
+        How to read a scan that can be read in more than one way.
+    label_map : mapping of int to int
+        Reference values to rename.
+    ignore_bad_labels : bool
+        Whether a case with an unusable reference is segmented without scores
+        instead of failing.
+    plan : PlanWish
+        How planes are tiled; the bundle decides what is not given.
+    engine : Wish
+        What runs the networks.
+    splits : tuple of str
+        Run only cases of these splits; empty means all.
+    exports : tuple of str
+        Further formats to write each mask in, of `voxtile.export`.
+    measures : Measures
+        What to measure in addition to the standard metrics.
+    by : tuple of str
+        Columns of the manifest to summarise by.
+    montages : bool
+        Whether to draw a picture of each case into ``qc/``.
+
+    Raises
+    ------
+    ValueError
+        If an export format does not exist.
+    """
+
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    label_map: Mapping[int, int] = field(default_factory=dict)
+    ignore_bad_labels: bool = False
+    plan: PlanWish = field(default_factory=PlanWish)
+    engine: Wish = field(default_factory=Wish)
+    splits: tuple[Split, ...] = ()
+    exports: tuple[str, ...] = ()
+    measures: Measures = field(default_factory=Measures)
+    by: tuple[str, ...] = ()
+    montages: bool = True
+
+    def __post_init__(self) -> None:
+        if self.exports:
+            object.__setattr__(self, "exports", check_formats(self.exports, running=True))
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what changes a result, apart from engine and plan."""
+        return {
+            "policy": asdict(self.policy),
+            "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
+            "ignore_bad_labels": self.ignore_bad_labels,
+            "measures": asdict(self.measures),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is the same for every case of a run; it is sent to the workers.
+
+    Parameters
+    ----------
+    plans : tuple of Plan
+        One for each of ``bundle.members``.
+    out : Path
+        The run folder.
+    models : tuple of callables, optional
+        To run instead of the bundle's networks, one for each.
+    cases_sha256 : str
+        Hash of the manifest and of the cases that were chosen from it; empty
+        without a manifest.
+    """
+
+    bundle: Bundle
+    plans: tuple[Plan, ...]
+    settings: RunSettings
+    out: Path
+    engine: Engine
+    models: tuple[Model, ...] | None = None
+    cases_sha256: str = ""
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder with its paths."""
+        return RunFolder(self.out)
+
+    def load(self) -> Segmenter:
+        """Return the networks, ready to run."""
+        return load_segmenter(
+            self.bundle, self.plans, self.engine, models=self.models, scratch=self.out
+        )
+
+    def fingerprint(self, case: Case) -> str:
+        """Return the hash of everything that decides a case's result.
+
+        Raises
+        ------
+        CaseError
+            If an input cannot be read.
+        """
+        return case_fingerprint(case, self._decisive())
+
+    @property
+    def settings_sha256(self) -> str:
+        """Hash that identifies this run.
+
+        It covers everything that decides results apart from a case's own
+        inputs, and the chosen cases: a record of another manifest may be of
+        other inputs, or of a patient who has withdrawn. A later run takes over
+        the records that are still valid.
+        """
+        parts = {
+            "settings": self._decisive(),
+            "version": __version__,
+            "cases": self.cases_sha256,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _decisive(self) -> dict[str, Any]:
+        """Return model, plan, engine and settings, as far as they change a result."""
+        return {
+            "model": self.bundle.sha256,
+            "plans": [plan.decisive() for plan in self.plans],
+            "engine": self.engine.decisive(),
+            "settings": self.settings.decisive(),
+        }
+
+    def forget(self, case_id: str) -> None:
+        """Remove everything of a case from the folder except its record.
+
+        Raises
+        ------
+        EnvironmentFault
+            If it cannot be removed.
+        """
+        remove(self.folder.mask(case_id))
+        remove(self.folder.picture(case_id))
+        self.forget_beside(case_id)
+
+    def forget_beside(self, case_id: str) -> None:
+        """Remove what belongs to an earlier mask of a case: its image and exports."""
+        for path in channel_paths(self.folder.image(case_id), self.bundle.spec.channels):
+            remove(path)
+        forget_exports(self.out, case_id, self.bundle.spec.labels)
+
+
+def chosen_cases(
+    manifest: str | Path, root: str | Path | None, settings: RunSettings
+) -> tuple[Case, ...]:
+    """Return the manifest's cases of the chosen splits.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest has problems, or no case of these splits.
+    """
+    cases = read_manifest(manifest, root=root, reserved=is_column)
+    check_columns(settings.by, cases)
+    if settings.splits:
+        cases = tuple(case for case in cases if case.split in settings.splits)
+        if not cases:
+            raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
+    return cases
+
+
+def with_memory(wish: PlanWish, workers: int | None = None) -> PlanWish:
+    """Return tiling options with memory for each worker: given, or a share of the free memory."""
+    if wish.memory_mb is not None:
+        return wish
+    return replace(wish, memory_mb=PLANNED_SHARE * free_memory_mb() / max(1, workers or 1))

@@ -1,0 +1,85 @@
+"""A worker that dies, hangs or uses too much memory costs one case."""
+
+from pathlib import Path
+
+import pytest
+from faulty import (
+    DEADLY,
+    DEADLY_ONCE,
+    GREEDY,
+    HANGING,
+    VALID,
+    events,
+    make_cases,
+    run_faulty,
+    temporary_files,
+    valid_cases,
+)
+from phantoms import make_bundle
+
+from voxtile.batch.drive import run_manifest
+from voxtile.batch.settings import BatchSettings
+from voxtile.errors import ModelError
+
+
+def test_a_case_that_kills_its_worker_or_uses_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    faults = {"deadly": DEADLY, "once": DEADLY_ONCE, "greedy": GREEDY}
+    sound = {f"c{number}": VALID for number in range(6)}
+    manifest = make_cases(tmp_path, {**faults, **sound})
+    out = tmp_path / "out"
+    batch = BatchSettings(workers=2, memory_mb=500)
+    result = run_faulty(manifest, out, batch)
+    reports = {report.case_id: report for report in result.reports}
+    assert {name for name, report in reports.items() if report.status == "done"} == {
+        "once",
+        *sound,
+    }
+    reasons = {name: str(reports[name].reason) for name in ("deadly", "greedy")}
+    assert reasons["deadly"].startswith("worker_died: the worker process died in stage infer (SIG")
+    assert reasons["greedy"].startswith("out_of_memory: the worker used")
+    assert all("tried 2 times" in reason for reason in reasons.values())
+    assert [notice.code for notice in reports["once"].warnings] == ["retried"]
+    assert "after worker_died" in reports["once"].warnings[0].sentence
+    lost = [event["case_id"] for event in events(out, "case_lost")]
+    assert sorted(lost) == sorted([*faults, "deadly", "greedy"])
+    assert temporary_files(out) == []
+    assert run_faulty(manifest, out, batch).kept == 9
+
+
+def test_a_case_that_hangs_fails_after_its_timeout(tmp_path: Path) -> None:
+    manifest = make_cases(tmp_path, {"hanging": HANGING, "sound": VALID})
+    batch = BatchSettings(workers=2, timeout_s=2, retries=0)
+    result = run_faulty(manifest, tmp_path / "out", batch)
+    assert [report.case_id for report in result.failed] == ["hanging"]
+    reason = str(result.failed[0].reason)
+    assert reason.startswith("timeout: stage infer was still running 2 s after the case")
+
+
+def test_without_retries_a_case_fails_when_its_worker_is_first_lost(tmp_path: Path) -> None:
+    manifest = make_cases(tmp_path, {"once": DEADLY_ONCE})
+    result = run_faulty(manifest, tmp_path / "out", BatchSettings(workers=1, retries=0))
+    assert "SIGSEGV" in str(result.failed[0].reason)
+    again = BatchSettings(workers=1, retries=0, retry_failed=True)
+    assert run_faulty(manifest, tmp_path / "out", again).failed == ()
+
+
+def test_a_model_that_cannot_be_sent_to_workers_is_refused_at_once(tmp_path: Path) -> None:
+    manifest = valid_cases(tmp_path, 1)
+    with pytest.raises(ValueError, match="cannot be sent to workers"):
+        run_manifest(
+            manifest,
+            make_bundle(),
+            tmp_path / "out",
+            models=[lambda tiles: tiles],
+            batch=BatchSettings(workers=1),
+        )
+
+
+def test_a_network_that_cannot_be_loaded_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none.keras cannot be read"):
+        run_manifest(
+            valid_cases(tmp_path, 1),
+            make_bundle(),
+            tmp_path / "out",
+            batch=BatchSettings(workers=1),
+        )

@@ -1,0 +1,75 @@
+"""A case has exactly one report, whatever happens to it."""
+
+from pathlib import Path
+
+import pytest
+
+from voxtile.case import Case
+from voxtile.errors import CaseError, EnvironmentFault, Notice
+from voxtile.models.spec import Label
+from voxtile.run.attempt import Result, attempt
+from voxtile.run.journal import Journal
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.scoring.score import Measures
+
+CASE = Case("a", (("image", Path("a.nii")),), split="val", group="p1", extras=(("site", "A"),))
+LABELS = (
+    Label(value=1, name="organ", color="#ff0000"),
+    Label(value=2, name="lesion", color="#00ff00"),
+)
+
+
+def outcome(error: BaseException | None) -> CaseReport:
+    """The report of a case that notes a warning and then ends in some way."""
+
+    def do(journal: Journal) -> Result:
+        journal.fingerprint = "f"
+        with journal.stage("infer"):
+            journal.note([Notice("odd_spacing", "spacing is uneven")])
+            if error is not None:
+                raise error
+        return Result((), {"shape": [1, 2, 3]}, {"file": "masks/a.nii.gz"}, {"flags": []})
+
+    return attempt(CASE, LABELS, do, measures=Measures(), more_memory="use fewer workers")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CaseError("truncated", "the file ends early", "pass --x"), "the file ends early, or pass"),
+        (MemoryError(), "memory ran out in stage infer; use fewer workers"),
+        (KeyError("Doe^John"), "KeyError in stage infer (test_attempt.py line"),
+    ],
+)
+def test_a_failed_case_has_a_reason_and_all_its_rows(error: Exception, reason: str) -> None:
+    report = outcome(error)
+    assert report.status == "failed"
+    assert report.reason is not None
+    assert report.reason.sentence.startswith(reason)
+    assert "Doe" not in report.dump()
+    assert [row.status for row in report.labels] == ["failed", "failed"]
+    assert list(report.labels[0].nsd) == list(Measures().columns)
+    assert (report.mask, report.geometry, report.qc) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("error", [None, MemoryError()])
+def test_every_report_has_the_manifests_columns_and_the_journal(error: Exception | None) -> None:
+    report = outcome(error)
+    assert (report.case_id, report.split, report.group) == ("a", "val", "p1")
+    assert report.extras == {"site": "A"}
+    assert report.fingerprint == "f"
+    assert [notice.code for notice in report.warnings] == ["odd_spacing"]
+    assert list(report.timings_s) == ["infer"]
+
+
+def test_a_case_that_is_done_has_its_result() -> None:
+    report = outcome(None)
+    assert (report.status, report.reason) == ("done", None)
+    assert report.mask == {"file": "masks/a.nii.gz"}
+    assert report.geometry == {"shape": [1, 2, 3]}
+
+
+@pytest.mark.parametrize("error", [EnvironmentFault("disk full"), KeyboardInterrupt()])
+def test_faults_of_the_machine_and_interrupts_are_no_outcome(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        outcome(error)

@@ -1,0 +1,49 @@
+"""One run in one folder at a time."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from faulty import run_faulty, valid_cases
+
+from voxtile.batch.settings import BatchSettings
+from voxtile.errors import EnvironmentFault
+from voxtile.run_folder.lock import locked
+from voxtile.run_folder.shard import Shard
+
+
+def holder(**changes) -> str:
+    record = {"pid": 1, "host": socket.gethostname(), "started": "2026", "identity": "x"}
+    return json.dumps({**record, **changes})
+
+
+def test_the_lock_of_a_dead_holder_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".lock.json").write_text(holder())
+    with locked(tmp_path):
+        mine = json.loads((tmp_path / ".lock.json").read_text())
+        assert mine["pid"] == os.getpid()
+    assert not (tmp_path / ".lock.json").exists()
+
+
+def test_the_lock_of_another_host_is_not(tmp_path: Path) -> None:
+    (tmp_path / ".lock.json").write_text(holder(host="elsewhere", pid=7))
+    message = (
+        r"in use by process 7 on elsewhere, started 2026; .* if that run is dead, remove .*json"
+    )
+    with pytest.raises(EnvironmentFault, match=message), locked(tmp_path):
+        pass
+
+
+def test_shards_share_a_folder_and_exclude_a_whole_run(tmp_path: Path) -> None:
+    manifest = valid_cases(tmp_path, 4)
+    out = tmp_path / "out"
+    with locked(out, Shard(1, 2)):
+        run_faulty(manifest, out, BatchSettings(shard=Shard(2, 2)))
+        for shard in (None, Shard(1, 2), Shard(1, 3)):
+            with pytest.raises(EnvironmentFault, match=f"in use by process {os.getpid()} on"):
+                run_faulty(manifest, out, BatchSettings(shard=shard))
+    with locked(out), pytest.raises(EnvironmentFault, match="is in use by"):
+        run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
