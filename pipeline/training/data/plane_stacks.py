@@ -1,7 +1,6 @@
-"""Cut stored cases into normalised planes, and keep these as files.
+"""Cut stored cases into normalised planes, and store these too.
 
-case -> canonical -> normalised -> planes of each view
--> planes/<id>_<view>_{image,label}.npy
+stored case -> canonical -> normalised -> planes/<id>_<view>_{image,label}.npy
 """
 
 import hashlib
@@ -21,8 +20,7 @@ from voxtile.preparation.resampling import resamplers
 from voxtile.training.recipe.recipe import Recipe, settled
 from voxtile.volume import canonical
 
-from .kept_arrays import kept_record, save_array
-from .stored_cases import StoredCase
+from .stored_cases import StoredCase, save_array, stored_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,6 @@ class PlaneStack:
 
     Parameters
     ----------
-    view : View
     image : Path
         ``.npy`` of float32, shape (planes, rows, columns, channels), normalised.
     label : Path
@@ -50,22 +47,22 @@ class PlaneStack:
     label_planes: tuple[tuple[int, tuple[int, ...]], ...]
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return image and label, mapped, not loaded."""
+        """Return image and label, mapped from disk."""
         return np.load(self.image, mmap_mode="r"), np.load(self.label, mmap_mode="r")
 
 
 def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneStack]:
-    """Normalise a stored case and keep its planes along each view of a settled recipe.
+    """Normalise a stored case and store its planes along each view of a settled recipe.
 
-    Planes that lie in ``folder/planes`` already, of the same case at the same
-    spacing and intensities, are taken as they are.
+    Planes of the same case at the same spacing and intensities that are in
+    ``folder/planes`` already are used again.
     """
     intensity = recipe.scaling
     described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
     made_from = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     views = settled(recipe.views)
-    kept = {view: _kept_planes(folder, case.case_id, view, made_from) for view in views}
-    stacks = [stack for stack in kept.values() if stack is not None]
+    found = [_stored_planes(folder, case.case_id, view, made_from) for view in views]
+    stacks = [stack for stack in found if stack is not None]
     if len(stacks) == len(views):
         return stacks
     image, label = canonical(case.volume), canonical(case.reference)
@@ -97,25 +94,25 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
     return stacks
 
 
-def _kept_planes(folder: Path, case_id: str, view: View, made_from: str) -> PlaneStack | None:
-    """Return planes that an earlier start of this training has made."""
+def _stored_planes(folder: Path, case_id: str, view: View, made_from: str) -> PlaneStack | None:
+    """Return planes that this training stored before it was interrupted; else None."""
     files = _plane_files(folder, case_id, view)
-    kept = kept_record(_plane_record(folder, case_id, view), made_from, tuple(files.values()))
-    if kept is None:
+    found = stored_record(_plane_record(folder, case_id, view), made_from, tuple(files.values()))
+    if found is None:
         return None
     try:
-        return TypeAdapter(PlaneStack).validate_python({**kept, **files})
+        return TypeAdapter(PlaneStack).validate_python({**found, **files})
     except ValidationError:
         return None
 
 
 def _plane_files(folder: Path, case_id: str, view: View) -> dict[str, Path]:
-    """Return where the planes of a case lie."""
+    """Return the paths of the planes of a case."""
     return {kind: folder / "planes" / f"{case_id}_{view}_{kind}.npy" for kind in ("image", "label")}
 
 
 def _plane_record(folder: Path, case_id: str, view: View) -> Path:
-    """Return where it is written that planes are whole, and what they were made from."""
+    """Return the path of the record that is written after the planes."""
     return folder / "planes" / f"{case_id}_{view}.json"
 
 
@@ -133,33 +130,33 @@ def _resampled(
 ) -> np.ndarray:
     """Return all planes, shape (planes, rows, columns, channels), at another spacing."""
     rows, columns = planes.shape[1:3]
-    there, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
-    return np.stack([there.apply(plane) for plane in planes])
+    resampler, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
+    return np.stack([resampler.apply(plane) for plane in planes])
 
 
 def _resampled_labels(
     labels: np.ndarray, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
 ) -> np.ndarray:
-    """Return all label planes at another spacing: each pixel takes the value with most weight."""
+    """Return all label planes at another spacing: each pixel gets the value with most weight."""
     rows, columns = labels.shape[1:3]
-    there, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
-    resampled = np.zeros((len(labels), *there.shape), labels.dtype)
+    resampler, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
+    resampled = np.zeros((len(labels), *resampler.shape), labels.dtype)
     for target, plane in zip(resampled, labels, strict=True):
         values = np.unique(plane)
         if len(values) == 1:
             target[...] = values[0]
             continue
-        shares = there.apply((plane[..., np.newaxis] == values).astype(np.float32))
+        shares = resampler.apply((plane[..., np.newaxis] == values).astype(np.float32))
         target[...] = values[shares.argmax(axis=-1)]
     return resampled
 
 
 def _label_planes(labels: np.ndarray) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield each value other than 0 with the planes on which it occurs."""
-    places: dict[int, list[int]] = {}
+    planes: dict[int, list[int]] = {}
     for index, plane in enumerate(labels):
         for value in np.unique(plane).tolist():
             if value:
-                places.setdefault(value, []).append(index)
-    for value in sorted(places):
-        yield value, tuple(places[value])
+                planes.setdefault(value, []).append(index)
+    for value in sorted(planes):
+        yield value, tuple(planes[value])

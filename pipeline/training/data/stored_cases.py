@@ -1,22 +1,25 @@
-"""Read training cases once, and keep them as files.
+"""Read training cases once, and store them as arrays that are mapped into memory.
 
-    scan, label -> CaseFacts, cases/<id>.{image,label}.npy
+    image, label -> CaseFacts, cases/<id>.{image,label}.npy
 
-Whatever the number of cases, memory holds one of them at a time; what is read
-again and again afterwards is left to the system's page cache.
+Memory holds one case at a time, however many there are. A ``.json`` beside the
+arrays of a case is written last and says what they were made from: a resumed
+training uses arrays that are complete and up to date, and makes the others
+again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, ManifestError, Notice
-from voxtile.machine.files import write_json
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.machine.files import replacing, write_json
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
@@ -24,28 +27,25 @@ from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.volume import Volume
 
 from .case_facts import CaseFacts, describe_case
-from .kept_arrays import kept_record, save_array
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A case as it was read: its arrays on disk, in storage order.
+    """A case whose arrays are on disk, in the storage order of its files.
 
     Parameters
     ----------
-    case_id : str
     image, label : Path
         ``.npy`` files: voxels of the source's type, and uint8 or uint16.
     affine : tuple of tuple of float
-        Of the image, rows.
+        Rows of the image's affine.
     codes : (sform, qform)
-    facts : CaseFacts
     made_from : str
         Hash of the case's files and of how its label was read.
     notices : tuple of Notice
-        What was odd about its files.
+        Warnings about its files.
     """
 
     case_id: str
@@ -59,13 +59,18 @@ class StoredCase:
 
     @property
     def volume(self) -> Volume:
-        """The image; its voxels are mapped, not loaded."""
+        """The image, mapped from disk."""
         return Volume(np.load(self.image, mmap_mode="r"), np.array(self.affine), self.codes)
 
     @property
     def reference(self) -> Volume:
-        """The label map, on the image's grid."""
+        """The label map on the image's grid, mapped from disk."""
         return self.volume.with_array(np.load(self.label, mmap_mode="r"))
+
+
+def channel_names(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the names of the input channels, in order."""
+    return tuple(channel for channel, _ in cases[0].images)
 
 
 def store_cases(
@@ -76,7 +81,7 @@ def store_cases(
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[StoredCase]:
-    """Read every case with its label and keep its arrays; what is kept already is not read again.
+    """Read every case with its label and store its arrays, unless they are stored already.
 
     Parameters
     ----------
@@ -85,7 +90,7 @@ def store_cases(
     folder : Path
         Gets a folder ``cases``.
     labels : sequence of Label
-        Values that a mask may have beside 0; empty allows any.
+        Values that a label map may have beside 0; empty allows any.
     manifest : Path
         For messages.
     advance : callable
@@ -108,7 +113,7 @@ def describe_cases(
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[CaseFacts]:
-    """Return what `store_cases` would find, and keep nothing."""
+    """Return the facts that `store_cases` would find, and store nothing."""
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
         image, label, _ = _read(case, channels, labels)
@@ -118,15 +123,36 @@ def describe_cases(
 
 
 def notice_lines(cases: Sequence[StoredCase]) -> Iterator[str]:
-    """Yield what was odd about the files of cases, each kind once."""
+    """Yield a sentence for each kind of warning about the files of the cases."""
     found: dict[str, list[tuple[str, Notice]]] = {}
     for case in cases:
         for notice in case.notices:
             found.setdefault(notice.code, []).append((case.case_id, notice))
-    for code, told in sorted(found.items()):
-        case_id, notice = told[0]
-        count = len({name for name, _ in told})
+    for code, noted in sorted(found.items()):
+        case_id, notice = noted[0]
+        count = len({name for name, _ in noted})
         yield f"{code}: {count} of {len(cases)} cases; in {case_id} {notice.sentence}"
+
+
+def stored_record(path: Path, made_from: str, arrays: Sequence[Path]) -> Mapping[str, Any] | None:
+    """Return a record whose arrays exist and were made from the same data; else None."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        same = record.get("made_from") == made_from
+    except (OSError, ValueError, AttributeError):
+        return None
+    return record if same and all(array.exists() for array in arrays) else None
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as ``.npy``, whole or not at all."""
+    try:
+        with replacing(path) as file:
+            np.save(file, array)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(
+            f"{error}; a training stores its cases beside the output until it ends"
+        ) from error
 
 
 def _each(
@@ -135,15 +161,15 @@ def _each(
     advance: Callable[[], None],
     do: Callable[[Case, Sequence[str]], Result],
 ) -> list[Result]:
-    """Return what `do` makes of every case, or all that is wrong with them."""
+    """Return the result of `do` for every case, or raise one error with all problems."""
     done = []
     problems = []
-    channels = [channel for channel, _ in cases[0].images]
+    channels = channel_names(cases)
     for case in cases:
         try:
             done.append(do(case, channels))
         except CaseError as error:
-            # How scans and labels are read cannot be chosen here: no option is advised.
+            # Training has no options for reading files, so none is suggested.
             problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.bare}")
         advance()
     if problems:
@@ -154,7 +180,7 @@ def _each(
 def _store(
     case: Case, channels: Sequence[str], folder: Path, labels: Sequence[Label]
 ) -> StoredCase:
-    """Read one case and keep its arrays, unless they are there."""
+    """Read one case and store its arrays, unless they are stored already."""
     how = {
         "channels": list(channels),
         "labels": [label.model_dump(mode="json") for label in labels],
@@ -164,14 +190,14 @@ def _store(
     stem = folder / "cases" / case.case_id
     paths = Path(f"{stem}.image.npy"), Path(f"{stem}.label.npy")
     record = Path(f"{stem}.json")
-    kept = kept_record(record, made_from, paths)
-    if kept is not None:
+    found = stored_record(record, made_from, paths)
+    if found is not None:
         try:
             return TypeAdapter(StoredCase).validate_python(
-                {**kept, "case_id": case.case_id, "image": paths[0], "label": paths[1]}
+                {**found, "case_id": case.case_id, "image": paths[0], "label": paths[1]}
             )
         except ValidationError:
-            pass  # of another version: made anew
+            pass  # written by another version: stored again
     image, label, notices = _read(case, channels, labels)
     stored = StoredCase(
         case_id=case.case_id,
@@ -193,7 +219,7 @@ def _store(
 def _read(
     case: Case, channels: Sequence[str], labels: Sequence[Label]
 ) -> tuple[Volume, Volume, tuple[Notice, ...]]:
-    """Read one case: image, label map on the same grid, and what was odd about them."""
+    """Read one case: image, label map on the same grid, and warnings."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
     scan = read_channels(case, channels)
@@ -202,14 +228,14 @@ def _read(
 
 
 def _modality(case: Case) -> str:
-    """Return what the manifest's column `modality` says."""
+    """Return the manifest's column `modality`, or an empty string."""
     return dict(case.extras).get("modality", "").strip()
 
 
 def _read_label(
     path: Path, image: Volume, labels: Sequence[Label]
 ) -> tuple[np.ndarray, tuple[Notice, ...]]:
-    """Return a label map on the image's grid and in its storage order, and what was odd."""
+    """Return a label map on the image's grid and in its storage order, and warnings."""
     if labels:
         mask, notices = read_reference(path, image, labels)
         return mask.array, notices

@@ -1,4 +1,4 @@
-"""A recipe: every choice of a training. `rules` fills in what is left open."""
+"""A recipe: every choice of a training. `rules` makes the choices that are left open."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Shape2D = tuple[int, int]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Choice = TypeVar("Choice")
 
-_OPEN = "the recipe leaves a choice open; pass it through settle first"
+_OPEN = "a choice of the recipe is still open; call settle first"
 
 BUDGETS = ("minutes", "epochs", "steps")
 
@@ -168,7 +168,7 @@ class Recipe:
 
     @property
     def pixel_mm(self) -> tuple[float, float, float] | None:
-        """The spacing that planes are brought to; None for each scan's own."""
+        """The spacing that planes are resampled to; None for each scan's own."""
         return None if isinstance(self.spacing_mm, str) else self.spacing_mm
 
     @property
@@ -179,7 +179,7 @@ class Recipe:
         return () if self.tile is None else (self.tile,)
 
     def tile_of(self, views: Iterable[View]) -> Shape2D:
-        """Return the tile of a network of a settled recipe: it holds those of its views."""
+        """Return the tile of a network of a settled recipe, which covers those of its views."""
         if not isinstance(self.tile, dict):
             return settled(self.tile)
         sizes = [self.tile[view] for view in views]
@@ -200,19 +200,19 @@ class Recipe:
 
     @property
     def networks(self) -> tuple[tuple[View, ...], ...]:
-        """Views of each network of a settled recipe: one of each kind, then the next of each."""
+        """Views of each network of a settled recipe: all kinds, then all kinds again."""
         return self.kinds * (self.members or 1)
 
 
 def settled(choice: Choice | None) -> Choice:
-    """Return a choice of a recipe that the rules have filled in."""
+    """Return a choice of a settled recipe."""
     if choice is None:
         raise ValueError(_OPEN)
     return choice
 
 
 def check_tile(tile: Shape2D, depth: int) -> None:
-    """Refuse a tile that the poolings do not divide."""
+    """Refuse a tile that the poolings cannot divide."""
     multiple = 2**depth
     if any(size < multiple or size % multiple for size in tile):
         raise ValueError(f"tile {tile} must be a multiple of {multiple} (2**depth, depth={depth})")
