@@ -35,7 +35,7 @@ from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
-from voxtile.training.recipe.warm_start import check_output, continued, seen_words, warm_start_facts
+from voxtile.training.recipe.warm_start import continued, seen_words, warm_start_facts
 
 from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
 
@@ -368,7 +368,12 @@ def _check(source: _Source, cases: _Cases, plan: TrainingPlan, shown: Progress) 
     for words in absent_labels(cases.training, cases.validation, plan.spec.labels):
         shown.line(f"warning: {words}")
     if source.start is not None:
-        check_output(plan.spec, source.start)
+        activation, has = plan.spec.activation, source.start.spec.activation
+        if activation != has:
+            raise ValueError(
+                f"{source.start.folder} has {has} outputs, but these labels need {activation}; "
+                "train without --init"
+            )
         if warning := seen_words(*source.init_facts()):
             shown.line(f"warning: {warning}")
 

@@ -83,13 +83,7 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
 
 
 def publish(work: Path, out: Path) -> None:
-    """Move ``bundle`` of a working folder to `out`, in one step.
-
-    Raises
-    ------
-    EnvironmentFault
-        If `out` exists now, or cannot be written.
-    """
+    """Move ``bundle`` of a working folder to `out`, in one step."""
     remembered(work, _PUBLISHED, True)
     try:
         (work / "bundle").rename(out)
@@ -113,11 +107,6 @@ def remove_finished(out: Path, identity: Mapping[str, Any] | None = None) -> boo
     -------
     bool
         Whether there was one, so that `out` is finished.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it was a different training, or another process uses the folder.
     """
     if not _has_ended(out):
         return False
@@ -135,13 +124,7 @@ def work_path(out: Path) -> Path:
 
 
 def remembered(work: Path, name: str, value: Any) -> Any:
-    """Return the value that this training stored under a name; the first call stores `value`.
-
-    Raises
-    ------
-    EnvironmentFault
-        If ``training.json`` cannot be read.
-    """
+    """Return the value that this training stored under a name; the first call stores `value`."""
     identity = _read(work)
     if name not in identity:
         identity[name] = value

@@ -70,7 +70,7 @@ once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
 {facts["seconds"] / 60:.1f} minutes in all on {facts["machine"]}, seed {recipe["seed"]}.{
         _init(facts)
     }
-- {_versions(facts)}.
+- {", ".join(f"{name} {number}" for name, number in facts["versions"].items())}.
 - fingerprint.json describes the cases, recipe.toml has every choice with its reason, history.csv \
 and training.png show the loss and the validation Dice of every epoch.
 
@@ -83,14 +83,7 @@ Dice of whole volumes, {counted(facts["n_val"], "validation case")}, mean over l
 |---|---|---|---|---|---|
 {
         _rows(
-            [
-                row["name"],
-                _number(row["mean"]),
-                _interval(row["ci"]),
-                _number(row["sd"]),
-                _number(row["min"]),
-                row["n"],
-            ]
+            [row["name"], *(_cell(row[key]) for key in ("mean", "ci", "sd", "min")), row["n"]]
             for row in scores["labels"]
         )
     }
@@ -167,16 +160,8 @@ def _spacing(spec: ModelSpec) -> str:
     return "at " + " x ".join(f"{value:g}" for value in spec.spacing_mm) + " mm (R, A, S)"
 
 
-def _versions(facts: dict[str, Any]) -> str:
-    """Return the versions of the software in words."""
-    return ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-
-
-def _interval(ends: list[float] | None) -> str:
-    """Return an interval for a table."""
-    return "-" if ends is None else " to ".join(map(_number, ends))
-
-
-def _number(value: float | None) -> str:
-    """Return a score for a table."""
+def _cell(value: float | list[float] | None) -> str:
+    """Return a score, or the ends of an interval, for a table."""
+    if isinstance(value, list):
+        return " to ".join(map(_cell, value))
     return "-" if value is None else f"{value:.3f}"

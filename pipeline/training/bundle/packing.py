@@ -84,8 +84,6 @@ def write_bundle(
         Without checksums.
     facts : dict
         How it was trained.
-    recipe_text : str
-        TOML.
     licence : bytes, optional
         Of the weights.
     """
@@ -108,15 +106,7 @@ def write_bundle(
 
 
 def fill_bundle(folder: Path, spec: ModelSpec, files: Mapping[str, bytes]) -> Bundle:
-    """Write the files of a bundle and its spec, and return it as it loads.
-
-    Raises
-    ------
-    ModelError
-        If it does not load.
-    EnvironmentFault
-        If a file cannot be written.
-    """
+    """Write the files of a bundle and its spec, and return it as it loads."""
     for name, content in (*files.items(), ("spec.json", spec.dump().encode())):
         with replacing(folder / name) as file:
             file.write(content)

@@ -78,8 +78,6 @@ def gather(
     ----------
     models : sequence of Model
         One for each of ``spec.networks``.
-    folder : Path
-        For the files.
     least : float
         Probability below which a label cannot win, whatever is chosen.
     """

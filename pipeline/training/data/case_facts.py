@@ -64,7 +64,6 @@ class CaseFacts:
     spacing_mm : (R, A, S)
     labels : tuple of LabelFacts
         Values other than 0, rising.
-    channels : tuple of ChannelFacts
     box_mm : (R, A, S)
         Size of the box around all labels; 0 without labels.
     labelled_planes : (R, A, S)

@@ -140,13 +140,7 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, values: Any) -> "Fingerprint":
-        """Return what `dump` wrote.
-
-        Raises
-        ------
-        pydantic.ValidationError
-            If `values` is not a fingerprint (a ValueError).
-        """
+        """Return what `dump` wrote."""
         return TypeAdapter(cls).validate_python(values)
 
 

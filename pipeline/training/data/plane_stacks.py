@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from voxtile.machine.files import write_json
 from voxtile.models.spec import Intensity, View
@@ -20,7 +19,7 @@ from voxtile.preparation.resampling import resamplers
 from voxtile.training.recipe.recipe import Recipe, settled
 from voxtile.volume import canonical
 
-from .stored_cases import StoredCase, save_array, stored_record
+from .stored_cases import StoredCase, save_array, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,13 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
     described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
     made_from = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     views = settled(recipe.views)
-    found = [_stored_planes(folder, case.case_id, view, made_from) for view in views]
+    stem = f"{folder / 'planes' / case.case_id}_"
+    files = {
+        view: {kind: Path(f"{stem}{view}_{kind}.npy") for kind in ("image", "label")}
+        for view in views
+    }
+    records = {view: Path(f"{stem}{view}.json") for view in views}
+    found = [stored(PlaneStack, records[view], made_from, files[view]) for view in views]
     stacks = [stack for stack in found if stack is not None]
     if len(stacks) == len(views):
         return stacks
@@ -79,41 +84,17 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
             labels = _resampled_labels(labels, old, new)
         stack = PlaneStack(
             view=view,
-            **_plane_files(folder, case.case_id, view),
+            **files[view],
             shape=labels.shape,
             spacing_mm=new or old,
             label_planes=tuple(_label_planes(labels)),
         )
         save_array(stack.image, np.ascontiguousarray(planes))
         save_array(stack.label, np.ascontiguousarray(labels))
-        record = {
-            name: value for name, value in asdict(stack).items() if name not in ("image", "label")
-        }
-        write_json(_plane_record(folder, case.case_id, view), {"made_from": made_from, **record})
+        facts = {name: v for name, v in asdict(stack).items() if name not in files[view]}
+        write_json(records[view], {"made_from": made_from, **facts})
         stacks.append(stack)
     return stacks
-
-
-def _stored_planes(folder: Path, case_id: str, view: View, made_from: str) -> PlaneStack | None:
-    """Return planes that this training stored before it was interrupted; else None."""
-    files = _plane_files(folder, case_id, view)
-    found = stored_record(_plane_record(folder, case_id, view), made_from, tuple(files.values()))
-    if found is None:
-        return None
-    try:
-        return TypeAdapter(PlaneStack).validate_python({**found, **files})
-    except ValidationError:
-        return None
-
-
-def _plane_files(folder: Path, case_id: str, view: View) -> dict[str, Path]:
-    """Return the paths of the planes of a case."""
-    return {kind: folder / "planes" / f"{case_id}_{view}_{kind}.npy" for kind in ("image", "label")}
-
-
-def _plane_record(folder: Path, case_id: str, view: View) -> Path:
-    """Return the path of the record that is written after the planes."""
-    return folder / "planes" / f"{case_id}_{view}.json"
 
 
 def _normalised(array: np.ndarray, intensity: Intensity) -> np.ndarray:

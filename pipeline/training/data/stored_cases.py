@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
@@ -91,10 +91,6 @@ def store_cases(
         Gets a folder ``cases``.
     labels : sequence of Label
         Values that a label map may have beside 0; empty allows any.
-    manifest : Path
-        For messages.
-    advance : callable
-        Called after each case.
 
     Raises
     ------
@@ -134,14 +130,17 @@ def notice_lines(cases: Sequence[StoredCase]) -> Iterator[str]:
         yield f"{code}: {count} of {len(cases)} cases; in {case_id} {notice.sentence}"
 
 
-def stored_record(path: Path, made_from: str, arrays: Sequence[Path]) -> Mapping[str, Any] | None:
-    """Return a record whose arrays exist and were made from the same data; else None."""
+def stored(
+    kind: type[Result], record: Path, made_from: str, files: Mapping[str, Path], **known: Any
+) -> Result | None:
+    """Return a stored value whose arrays exist and were made from the same data; else None."""
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        same = record.get("made_from") == made_from
-    except (OSError, ValueError, AttributeError):
+        values = json.loads(record.read_bytes())
+        if values["made_from"] != made_from or not all(path.exists() for path in files.values()):
+            return None
+        return TypeAdapter(kind).validate_python({**values, **files, **known})
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or of another version
         return None
-    return record if same and all(array.exists() for array in arrays) else None
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -188,32 +187,26 @@ def _store(
     }
     made_from = case_fingerprint(case, how)
     stem = folder / "cases" / case.case_id
-    paths = Path(f"{stem}.image.npy"), Path(f"{stem}.label.npy")
+    files = {kind: Path(f"{stem}.{kind}.npy") for kind in ("image", "label")}
     record = Path(f"{stem}.json")
-    found = stored_record(record, made_from, paths)
+    found = stored(StoredCase, record, made_from, files, case_id=case.case_id)
     if found is not None:
-        try:
-            return TypeAdapter(StoredCase).validate_python(
-                {**found, "case_id": case.case_id, "image": paths[0], "label": paths[1]}
-            )
-        except ValidationError:
-            pass  # written by another version: stored again
+        return found
     image, label, notices = _read(case, channels, labels)
-    stored = StoredCase(
+    new = StoredCase(
         case_id=case.case_id,
-        image=paths[0],
-        label=paths[1],
+        **files,
         affine=tuple(tuple(row) for row in image.affine.tolist()),
         codes=image.codes,
         facts=describe_case(image, label, modality=_modality(case)),
         made_from=made_from,
         notices=notices,
     )
-    save_array(paths[0], image.array)
-    save_array(paths[1], label.array)
+    save_array(new.image, image.array)
+    save_array(new.label, label.array)
     named = ("affine", "codes", "facts", "made_from", "notices")
-    write_json(record, {name: value for name, value in asdict(stored).items() if name in named})
-    return stored
+    write_json(record, {name: value for name, value in asdict(new).items() if name in named})
+    return new
 
 
 def _read(

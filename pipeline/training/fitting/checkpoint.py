@@ -91,13 +91,7 @@ def named_weights(weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_checkpoint(path: Path, standing: Standing, arrays: Mapping[str, np.ndarray]) -> None:
-    """Replace a checkpoint.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it cannot be written; the previous one is then unchanged.
-    """
+    """Replace a checkpoint."""
     text = json.dumps(asdict(standing))  # a score may be NaN
     words = np.frombuffer(text.encode(), np.uint8)
     with replacing(path) as file:
@@ -105,13 +99,7 @@ def write_checkpoint(path: Path, standing: Standing, arrays: Mapping[str, np.nda
 
 
 def read_checkpoint(path: Path) -> tuple[Standing, dict[str, np.ndarray]] | None:
-    """Read a checkpoint; None if there is no file.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the file is damaged. An interruption cannot do this, a bad disk can.
-    """
+    """Read a checkpoint; None if there is no file."""
     try:
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC is checked
             arrays = {name: archive[name] for name in archive.files}

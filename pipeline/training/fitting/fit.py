@@ -58,8 +58,6 @@ class FitTask:
         Takes the number of a step; returns images and targets.
     judge : callable
         Takes a network as a callable; returns its validation scores.
-    recipe : Recipe
-        Settled.
     labels : sequence of Label
         For the columns of the history.
     checkpoint : Path

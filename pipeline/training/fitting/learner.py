@@ -107,13 +107,7 @@ class Learner:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restore a state that `state` returned.
-
-        Raises
-        ------
-        ValueError
-            If it is of another network or optimiser.
-        """
+        """Restore a state that `state` returned."""
         for kind, variables in self._variables().items():
             values = [state[name] for name in sorted(state) if name.startswith(f"{kind}/")]
             shapes = [tuple(variable.shape) for variable in variables]

@@ -46,14 +46,8 @@ def save_network(network: Any, path: Path) -> None:
 
     Parameters
     ----------
-    network : keras.Model
     path : Path
         With suffix ``.keras``.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it cannot be written; an existing file is then unchanged.
     """
     plain = path.with_name(f"plain-{path.name}")  # Keras writes only to a path
     try:

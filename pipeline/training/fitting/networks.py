@@ -28,8 +28,6 @@ class FittedNetwork:
 
     Parameters
     ----------
-    entry : Network
-        Of the spec.
     file : Path
         ``.keras``, float32, with the best weights, rounded.
     scores : Scores
@@ -65,8 +63,6 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
 
     Parameters
     ----------
-    recipe : Recipe
-        Settled.
     number : int
         Index in the spec's networks.
     start : Bundle, optional

@@ -61,13 +61,6 @@ def fit_networks(
         process of its own.
     on_row : callable
         Called with the name of a network and each new row of its history.
-
-    Raises
-    ------
-    EnvironmentFault
-        If a process dies, or a file cannot be written.
-    ValueError
-        If a loss becomes NaN or infinite.
     """
     count, seconds = len(fits), fits[0].seconds
     if together > 1:

@@ -71,17 +71,8 @@ def write_ensemble(
     ----------
     bundles : sequence of Bundle
         The folds, in order. The LICENSE of the first is copied.
-    spec : ModelSpec
-        From `ensemble_spec`.
     texts : mapping of str to str
         Other files by name, README.md among them.
-
-    Raises
-    ------
-    ModelError
-        If a network of a fold was changed.
-    EnvironmentFault
-        If a file cannot be written.
     """
     files = {
         fold_file(number, network.file): bundle.read_network(network)

@@ -39,13 +39,7 @@ def fold_folder(out: Path, number: int) -> Path:
 
 
 def finished_folds(out: Path, count: int) -> list[FinishedFold]:
-    """Return the folds that are trained and scored, in order.
-
-    Raises
-    ------
-    ModelError
-        If one of them is damaged.
-    """
+    """Return the folds that are trained and scored, in order."""
     found = []
     for number in range(count):
         folder = fold_folder(out, number)
@@ -56,13 +50,7 @@ def finished_folds(out: Path, count: int) -> list[FinishedFold]:
 
 
 def check_alike(bundles: Sequence[Bundle]) -> None:
-    """Refuse folds that do not belong together.
-
-    Raises
-    ------
-    ModelError
-        With the differences of every such fold.
-    """
+    """Refuse folds that do not belong together."""
     first = _identity(bundles[0])
     problems = [
         f"{bundle.folder} does not belong to {bundles[0].folder}: {'; '.join(found)}"

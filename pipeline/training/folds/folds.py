@@ -64,14 +64,7 @@ class Fold:
 
 
 def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
-    """Return the cases that are divided into folds.
-
-    Raises
-    ------
-    ManifestError
-        If there are no such cases, a case has no label, or a group is in
-        ``test`` too.
-    """
+    """Return the cases that are divided into folds."""
     chosen = tuple(case for case in cases if case.split in ("train", "val"))
     problems = [
         f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
@@ -99,15 +92,6 @@ def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -
         Their order does not matter.
     count : int
         At least 2.
-    manifest : Path
-        For messages.
-
-    Raises
-    ------
-    ValueError
-        If `count` is less than 2.
-    ManifestError
-        If a fold would be empty.
     """
     units = _units(cases)
     parts = deal(units, equal_shares(count), seed)
@@ -128,8 +112,6 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
     ----------
     cases : sequence of Case
         All cases of the manifest.
-    manifest : Path
-        For messages.
 
     Returns
     -------

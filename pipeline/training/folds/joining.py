@@ -73,13 +73,6 @@ def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
     ----------
     out : Path
         Folder of the cross-validation; the ensemble gets its name.
-    folds : sequence of FinishedFold
-        All folds.
-
-    Raises
-    ------
-    ModelError
-        If folds were made from different manifests, recipes or seeds.
     """
     check_alike([fold.bundle for fold in folds])
     table = pd.concat([fold.table for fold in folds], ignore_index=True)

@@ -80,13 +80,7 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
-    """Return a recipe as TOML, each choice with its reason as a comment.
-
-    Parameters
-    ----------
-    reasons : mapping of str to str, optional
-        From `voxtile.training.recipe.rules.settle`.
-    """
+    """Return a recipe as TOML, each choice with its reason as a comment."""
     reasons = reasons or {}
     values = {
         name: _without_empty(value)

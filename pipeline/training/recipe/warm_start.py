@@ -16,11 +16,6 @@ _RATE = 5e-4
 def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
     """Return the recipe with all choices that the bundle's networks fix.
 
-    Parameters
-    ----------
-    channels : sequence of str
-        Of the manifest.
-
     Raises
     ------
     ValueError
@@ -120,15 +115,6 @@ def _meaning(labels: Sequence[Label]) -> list[tuple[int, tuple[int, ...]]]:
 def _words(labels: Sequence[Label]) -> str:
     """Return labels for a message."""
     return ", ".join(f"{label.value} {label.name}" for label in labels)
-
-
-def check_output(spec: ModelSpec, start: Bundle) -> None:
-    """Refuse a bundle with another activation than the training's."""
-    if spec.activation != start.spec.activation:
-        raise ValueError(
-            f"{start.folder} has {start.spec.activation} outputs, but these labels need "
-            f"{spec.activation}; train without --init"
-        )
 
 
 def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
