@@ -206,12 +206,12 @@ def train_bundle(
     ):
         if source.start is not None:
             recipe = continued(recipe, source.start, source.channels)
-        cases = _store(source, recipe, work, shown)
-        plan = _work_plan(source, cases, recipe, work)
-        _check(source, cases, plan, shown)
+        training, validation = _store(source, recipe, work, shown)
+        plan = _work_plan(source, training, recipe, work)
+        _check(source, training, validation, plan, shown)
         plan = _with_precision(plan, source.start, work, shown)
-        stacks, domain = _cut_planes(source, cases, plan, work, shown)
-        fits, together = _fits(source, cases, plan, stacks, work)
+        stacks, domain = _cut_planes(source, training, plan, work, shown)
+        fits, together = _fits(source, validation, plan, stacks, work)
         beside_s = monotonic() - begin
 
         from voxtile.training.bundle.packing import write_bundle
@@ -231,7 +231,7 @@ def train_bundle(
         )
         shown.begin("choosing how the networks are used", 1.0)
         groups = [unit_name(case.group, case.case_id) for case in source.validation]
-        for line in choose(work / "bundle", cases.validation, groups, work / "choosing"):
+        for line in choose(work / "bundle", validation, groups, work / "choosing"):
             shown.line(line)
         publish(work, out)
     return load_bundle(out)
@@ -310,14 +310,6 @@ class _Source:
         return warm_start_facts(self.start, [case.case_id for case in scored]), len(scored)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cases:
-    """The stored cases of a training."""
-
-    training: list[StoredCase]
-    validation: list[StoredCase]
-
-
 def _read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | None) -> _Source:
     """Read the manifest, unless a fold replaces it, and the bundle to start with."""
     start = None if options.init is None else load_bundle(options.init)
@@ -329,8 +321,10 @@ def _read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | 
     return _Source(manifest, sha256, name, options.description, training, validation, start, fold)
 
 
-def _store(source: _Source, recipe: Recipe, work: Path, shown: Progress) -> _Cases:
-    """Read all cases and store them in the working folder."""
+def _store(
+    source: _Source, recipe: Recipe, work: Path, shown: Progress
+) -> tuple[list[StoredCase], list[StoredCase]]:
+    """Store all cases in the working folder; return training and validation cases."""
     rows = (*source.training, *source.validation)
     shown.begin("reading cases", len(rows))
     stored = store_cases(
@@ -340,16 +334,18 @@ def _store(source: _Source, recipe: Recipe, work: Path, shown: Progress) -> _Cas
         shown.line(f"warning: {words}")
     made_from = "".join(case.made_from for case in stored)
     hold_same(work, "files", hashlib.sha256(made_from.encode()).hexdigest())
-    return _Cases(stored[: len(source.training)], stored[len(source.training) :])
+    return stored[: len(source.training)], stored[len(source.training) :]
 
 
-def _work_plan(source: _Source, cases: _Cases, recipe: Recipe, work: Path) -> TrainingPlan:
+def _work_plan(
+    source: _Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
+) -> TrainingPlan:
     """Return the plan that this training chose before it was interrupted, or a new one.
 
     The rules look at the machine too: another one might choose differently,
     and the checkpoints would not fit.
     """
-    facts = [case.facts for case in cases.training]
+    facts = [case.facts for case in training]
     fingerprint = take_fingerprint(facts, source.channels, recipe.labels)
     reasons: Reasons = {}
     if (work / _RECIPE).exists():
@@ -360,12 +356,18 @@ def _work_plan(source: _Source, cases: _Cases, recipe: Recipe, work: Path) -> Tr
     return TrainingPlan(fingerprint, recipe, reasons, spec)
 
 
-def _check(source: _Source, cases: _Cases, plan: TrainingPlan, shown: Progress) -> None:
+def _check(
+    source: _Source,
+    training: Sequence[StoredCase],
+    validation: Sequence[StoredCase],
+    plan: TrainingPlan,
+    shown: Progress,
+) -> None:
     """Refuse labels that cannot be learnt, and warn of scores that may mislead."""
     # A bundle to start with may know more labels, and a fold is drawn at random.
     if source.start is None and source.fold is None:
-        check_values(cases.training, cases.validation, source.validation, source.manifest)
-    for words in absent_labels(cases.training, cases.validation, plan.spec.labels):
+        check_values(training, validation, source.validation, source.manifest)
+    for words in absent_labels(training, validation, plan.spec.labels):
         shown.line(f"warning: {words}")
     if source.start is not None:
         activation, has = plan.spec.activation, source.start.spec.activation
@@ -403,12 +405,16 @@ def _with_precision(
 
 
 def _cut_planes(
-    source: _Source, cases: _Cases, plan: TrainingPlan, work: Path, shown: Progress
+    source: _Source,
+    training: Sequence[StoredCase],
+    plan: TrainingPlan,
+    work: Path,
+    shown: Progress,
 ) -> tuple[list[list[PlaneStack]], dict[str, Any]]:
     """Cut the training cases into planes; return these, and facts about the intensities."""
-    shown.begin("cutting planes", len(cases.training))
+    shown.begin("cutting planes", len(training))
     stacks, scans = [], []
-    for case in cases.training:
+    for case in training:
         scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity))
         stacks.append(store_planes(case, plan.recipe, work))
         shown.advance()
@@ -417,7 +423,7 @@ def _cut_planes(
 
 def _fits(
     source: _Source,
-    cases: _Cases,
+    validation: Sequence[StoredCase],
     plan: TrainingPlan,
     stacks: Sequence[Sequence[PlaneStack]],
     work: Path,
@@ -437,7 +443,7 @@ def _fits(
             number,
             plan.recipe,
             tuple(tuple(stack for stack in views if stack.view in entry.views) for views in stacks),
-            tuple(cases.validation),
+            tuple(validation),
             work,
             source.start,
             seconds,

@@ -168,7 +168,7 @@ def test_a_bundle_is_fine_tuned_from_its_own_weights(trained: Trained, tmp_path:
     # Two steps of nothing: the gains and filters are those of the start.
     ours, theirs = (build_network(b, b.spec.networks[0]).get_weights() for b in (tuned, start))
     assert max(np.abs(a - b).max() for a, b in zip(ours[:1], theirs[:1], strict=True)) < 1e-6
-    assert "It started with the weights of balls" in (tuned.folder / "README.md").read_text()
+    assert "The fit started with the weights of balls" in (tuned.folder / "README.md").read_text()
 
 
 @pytest.mark.slow

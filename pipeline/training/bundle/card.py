@@ -1,5 +1,6 @@
 """The README.md of a trained bundle: what it does, how it was trained, how good it is."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from voxtile.models.spec import ModelSpec
@@ -14,6 +15,23 @@ LIMITS = """## Limits
 pathology it may fail without a warning: look at the masks.
 - Research use only. Not a medical device; not for diagnosis or treatment.
 """
+
+
+def init_words(init: Mapping[str, Any] | None, scored: int | None) -> str:
+    """Return sentences about the first weights, if they are those of another bundle.
+
+    Parameters
+    ----------
+    init : mapping or None
+        From `voxtile.training.recipe.warm_start.warm_start_facts`.
+    scored : int or None
+        Number of cases with scores, if the card shows them.
+    """
+    if init is None:
+        return ""
+    words = f" The fit started with the weights of {init['name']} ({init['sha256']})."
+    warning = "" if scored is None else seen_words(init, scored)
+    return words + (f" {warning}." if warning else "")
 
 
 def card_head(name: str, description: str) -> str:
@@ -50,6 +68,7 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
     )
     budget = next(f"{recipe[name]:g} {name}" for name in BUDGETS if name in recipe)
     networks = facts["networks"]
+    scored = None if "fold" in facts else facts["n_val"]  # scores of folds are shown together
     return f"""{card_head(spec.name, spec.description or "A 2D U-Net trained with voxtile.")}
 ## What it does
 
@@ -68,7 +87,7 @@ once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
 - {_networks(networks)} with {facts["parameters"]:,} parameters in all, {facts["steps"]} steps of \
 {recipe["batch"]} tiles of {_tiles(spec)} in {recipe["precision"]}, budget {budget}, \
 {facts["seconds"] / 60:.1f} minutes in all on {facts["machine"]}, seed {recipe["seed"]}.{
-        _init(facts)
+        init_words(facts.get("init"), scored)
     }
 - {", ".join(f"{name} {number}" for name, number in facts["versions"].items())}.
 - fingerprint.json describes the cases, recipe.toml has every choice with its reason, history.csv \
@@ -121,18 +140,6 @@ def _networks(networks: list[dict[str, Any]]) -> str:
         return f"{len(networks)} U-Nets with different first weights and batches,"
     members = len(networks) // kinds
     return f"{len(networks)} U-Nets, {'one' if members == 1 else members} for each view,"
-
-
-def _init(facts: dict[str, Any]) -> str:
-    """Return a sentence about the first weights, if they are those of another bundle."""
-    if "init" not in facts:
-        return ""
-    init = facts["init"]
-    words = f" It started with the weights of {init['name']} ({init['sha256']})."
-    if "fold" in facts:  # its scores are in the cross-validation
-        return words
-    warning = seen_words(init, facts["n_val"])
-    return words + (f" {warning}." if warning else "")
 
 
 def _by_network(networks: list[dict[str, Any]]) -> str:

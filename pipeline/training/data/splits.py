@@ -36,22 +36,19 @@ def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list
         if case.label is None
     ]
     # The scores of a patient who was trained on would be too good.
-    problems += _shared_groups(validation, training, manifest)
-    problems += tested_as_well(training + validation, cases, manifest)
+    problems += shared_groups(validation, training, manifest)
+    problems += shared_groups(training + validation, tested(cases), manifest)
     if problems:
         raise ManifestError(problems)
     return training, validation
 
 
-def tested_as_well(chosen: Sequence[Case], cases: Sequence[Case], manifest: Path) -> list[str]:
-    """Return a sentence for each training or validation case whose group is in ``test`` too.
-
-    The group then does not test the model: it has seen that patient.
-    """
-    return _shared_groups(chosen, [case for case in cases if case.split == "test"], manifest)
+def tested(cases: Sequence[Case]) -> list[Case]:
+    """Return the cases with split ``test``; no other case may be of their groups."""
+    return [case for case in cases if case.split == "test"]
 
 
-def _shared_groups(cases: Sequence[Case], others: Sequence[Case], manifest: Path) -> list[str]:
+def shared_groups(cases: Sequence[Case], others: Sequence[Case], manifest: Path) -> list[str]:
     """Return a sentence for each case whose group another split has too."""
     elsewhere = {case.group: case for case in others if case.group}
     return [

@@ -9,7 +9,7 @@ each batch.
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,6 @@ class Standing:
     stale: int = 0
     history: tuple[Row, ...] = ()
     done: bool = False
-
-    def with_step(self, loss: float, *, wait_s: float, work_s: float) -> "Standing":
-        """Return the standing after one more step."""
-        return replace(
-            self,
-            step=self.step + 1,
-            losses=(*self.losses, loss),
-            wait_s=self.wait_s + wait_s,
-            work_s=self.work_s + work_s,
-        )
 
 
 def best_weights(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -187,8 +187,13 @@ class _Run:
         images, targets = next(batches)
         ready = monotonic()
         loss = self._learner.step(images, targets, rate)
-        self.standing = self.standing.with_step(
-            loss, wait_s=ready - before, work_s=monotonic() - ready
+        standing = self.standing
+        self.standing = replace(
+            standing,
+            step=standing.step + 1,
+            losses=(*standing.losses, loss),
+            wait_s=standing.wait_s + ready - before,
+            work_s=standing.work_s + monotonic() - ready,
         )
         return rate
 

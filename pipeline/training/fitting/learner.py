@@ -155,13 +155,6 @@ def _has_fused_norm(config: Mapping[str, Any]) -> bool:
     )
 
 
-def predictor(network: keras.Model) -> Predict:
-    """Return a network as a callable on batches of one shape."""
-    if keras.config.backend() == "tensorflow":
-        network.jit_compile = False
-    return lambda tiles: np.asarray(keras.ops.convert_to_numpy(network.predict_on_batch(tiles)))
-
-
 def has_gpu() -> bool:
     """Whether the backend sees a GPU."""
     return gpu_count() > 0

@@ -15,7 +15,7 @@ a fit runs in a process of its own:
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -152,8 +152,10 @@ def _fit_side_by_side(
                     continue  # its other leg is still running
                 line.popleft()
                 running[place] = _begin(fits[number], until_s, threads)
-            for place in _with_news(running):
-                fitting = running[place]
+            heard = wait([fitting.child.line for fitting in running.values()])
+            for place, fitting in list(running.items()):
+                if fitting.child.line not in heard:
+                    continue
                 name = fitting.this.name
                 try:
                     kind, content = fitting.child.line.recv()
@@ -184,12 +186,6 @@ def _begin(this: NetworkFit, until_s: float, threads: int) -> _Fitting:
     with suppress(OSError):  # a dead child is noticed when its line is read
         child.line.send_bytes(pickle.dumps((this, until_s)))
     return _Fitting(this, child)
-
-
-def _with_news(running: Mapping[int, _Fitting]) -> list[int]:
-    """Wait until children have sent something; return their keys."""
-    ready = wait([fitting.child.line for fitting in running.values()])
-    return [place for place, fitting in running.items() if fitting.child.line in ready]
 
 
 def _dead(fitting: _Fitting) -> EnvironmentFault:

@@ -11,7 +11,7 @@ from typing import Any
 
 from voxtile.machine.files import replacing_folder
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import Cleaning, Division, ModelSpec, Network
+from voxtile.models.spec import Cleaning, ModelSpec, Network
 from voxtile.training.bundle.packing import fill_bundle
 
 
@@ -45,12 +45,17 @@ def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any
             )
             for network in spec.networks
         ]
+    divisions = [division for spec in specs for division in spec.divisions]
     values = specs[0].model_dump()
     values |= {
         "name": name,
         "networks": [network.model_dump() for network in networks],
         "thresholds": _mean_thresholds(specs),
-        "divisions": [division.model_dump() for division in _common_divisions(specs)],
+        "divisions": [
+            division.model_dump()
+            for division in dict.fromkeys(divisions)
+            if 2 * divisions.count(division) > len(specs)
+        ],
         "postprocess": [step.model_dump() for step in _common_steps(specs)],
         "training": training,
     }
@@ -94,14 +99,6 @@ def _mean_thresholds(specs: Sequence[ModelSpec]) -> tuple[float, ...]:
         return ()
     rows = [spec.thresholds or (0.5,) * len(spec.labels) for spec in specs]
     return tuple(round(statistics.fmean(column), 4) for column in zip(*rows, strict=True))
-
-
-def _common_divisions(specs: Sequence[ModelSpec]) -> list[Division]:
-    """Return the divisions that more than half of the folds chose."""
-    chosen = [division for spec in specs for division in spec.divisions]
-    return [
-        division for division in dict.fromkeys(chosen) if 2 * chosen.count(division) > len(specs)
-    ]
 
 
 def _common_steps(specs: Sequence[ModelSpec]) -> list[Cleaning]:

@@ -18,7 +18,7 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
-from voxtile.training.data.splits import tested_as_well
+from voxtile.training.data.splits import shared_groups, tested
 
 # Share of a fold's cases that choose and do not train.
 _CHOOSING = 0.1
@@ -77,7 +77,7 @@ def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
             f"{manifest} has no case with split 'train' or 'val', which the folds consist of; "
             "add a column split"
         )
-    problems += tested_as_well(chosen, cases, manifest)
+    problems += shared_groups(chosen, tested(cases), manifest)
     if problems:
         raise ManifestError(problems)
     return chosen

@@ -19,8 +19,7 @@ import pandas as pd
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name
 from voxtile.report.tables import csv_text
-from voxtile.training.bundle.card import LIMITS, card_head
-from voxtile.training.recipe.warm_start import seen_words
+from voxtile.training.bundle.card import LIMITS, card_head, init_words
 
 from .cross_validation_page import (
     SHOWN,
@@ -164,7 +163,7 @@ def _card(name: str, description: str, page: str, facts: Mapping[str, Any]) -> s
     return f"""{card_head(name, description or default)}
 The mean of {len(facts["folds"])} models, each trained on different cases of \
 `{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`): {facts["n_train"]} cases in all, \
-{facts["parameters"]:,} parameters.{_init_words(facts)}
+{facts["parameters"]:,} parameters.{init_words(facts.get("init"), facts["n_train"])}
 
 ## Scores of the cross-validation
 
@@ -173,13 +172,3 @@ case, so it cannot be scored on them; on new cases it is usually a little better
 
 {scores}
 {LIMITS}"""
-
-
-def _init_words(facts: Mapping[str, Any]) -> str:
-    """Return a sentence about the first weights, if they are those of another bundle."""
-    if "init" not in facts:
-        return ""
-    init = facts["init"]
-    words = f" Each fold started with the weights of {init['name']} ({init['sha256']})."
-    warning = seen_words(init, facts["n_train"])
-    return words + (f" {warning}." if warning else "")

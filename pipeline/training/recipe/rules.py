@@ -99,7 +99,8 @@ def settle(
     choose("views", *_views(fingerprint))
     views = recipe.views or ()
     choose("spacing_mm", *_spacing(fingerprint, views))
-    choose("network", *_network(views))
+    why = "there is one view" if len(views) == 1 else "the anatomy looks different in each view"
+    choose("network", "per_view", why)
     choose("context_slices", *_context(fingerprint, views))
     choose("intensity", *_intensity(fingerprint))
     shown, _ = _shown(fingerprint, recipe, views)
@@ -127,7 +128,8 @@ def settle(
     )
     choose("foreground", *_foreground(fingerprint, views))
     if not recipe.labels:
-        recipe = replace(recipe, labels=_found_labels(fingerprint))
+        found = {value: f"label {value}" for value in fingerprint.values}
+        recipe = replace(recipe, labels=plain_labels(found))
         reasons["labels"] = "the values of the training labels"
     outputs = len(recipe.labels) + is_exclusive(recipe.labels)
     channels = len(fingerprint.channels) or 1
@@ -191,13 +193,6 @@ def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, st
         f"pixel spacings differ by a factor of {spread:.3g}, more than {_SAME_SPACING:g}: the "
         "median of the cases (only inside the planes)"
     )
-
-
-def _network(views: tuple[View, ...]) -> tuple[str, str]:
-    """Return that each view has its own network."""
-    if len(views) == 1:
-        return "per_view", "there is one view"
-    return "per_view", "the anatomy looks different in each view"
 
 
 def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, str]:
@@ -349,8 +344,3 @@ def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[floa
             "labelled: other tiles teach little"
         )
     return _FOREGROUND, "as in nnU-Net: a third of the tiles is centred on a label"
-
-
-def _found_labels(fingerprint: Fingerprint) -> tuple[Label, ...]:
-    """Return a label for each value that occurs."""
-    return plain_labels({value: f"label {value}" for value in fingerprint.values})

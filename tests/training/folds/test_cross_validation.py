@@ -229,7 +229,7 @@ def test_an_ensemble_names_the_model_that_its_folds_started_with(
     again = warm_start_facts(done.ensemble, ["p1", "p2"])
     assert again["seen"] == ["p1"]
     card = (done.ensemble.folder / "README.md").read_text()
-    assert "Each fold started with the weights of old (ab). old was trained" in card
+    assert "The fit started with the weights of old (ab). old was trained" in card
     assert "1 of the 6 scored cases" in card
 
 
