@@ -363,7 +363,7 @@ def _check(
     plan: TrainingPlan,
     shown: Progress,
 ) -> None:
-    """Refuse labels that cannot be learnt, and warn of scores that may mislead."""
+    """Refuse labels that no training case has, and warn of scores that may mislead."""
     # A bundle to start with may know more labels, and a fold is drawn at random.
     if source.start is None and source.fold is None:
         check_values(training, validation, source.validation, source.manifest)

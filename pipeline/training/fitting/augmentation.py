@@ -310,13 +310,13 @@ def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
     share : float
         Share of the rows and columns that remain, at least one of each.
     """
-    kept = [max(1, round(size * share)) for size in image.shape[:2]]
-    if kept == list(image.shape[:2]):
+    small = [max(1, round(size * share)) for size in image.shape[:2]]
+    if small == list(image.shape[:2]):
         return image
-    rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, kept, strict=False))
+    rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, small, strict=False))
     coarse = image[np.rint(rows).astype(np.intp)][:, np.rint(columns).astype(np.intp)]
     where = np.meshgrid(
-        *(np.linspace(0, k - 1, n) for n, k in zip(image.shape, kept, strict=False)), indexing="ij"
+        *(np.linspace(0, k - 1, n) for n, k in zip(image.shape, small, strict=False)), indexing="ij"
     )
     return read_linear(coarse, np.stack(where).astype(np.float32))
 

@@ -136,8 +136,8 @@ class Recipe:
                 raise ValueError(f"{name} is {value}, but must be more than 0")
         if self.context_slices is not None and self.context_slices % 2 != 1:
             raise ValueError(
-                f"context_slices {self.context_slices} must be odd: the judged plane is in the "
-                "middle"
+                f"context_slices {self.context_slices} must be odd, so that the segmented plane is "
+                "in the middle"
             )
         foreground = 0.0 if self.foreground is None else self.foreground
         if not 0 <= self.ema < 1 or not 0 <= foreground <= 1 or self.weight_decay < 0:
@@ -146,7 +146,7 @@ class Recipe:
                 f"weight_decay {self.weight_decay} not negative"
             )
         if any(not 0 <= weight < float("inf") for weight in self.class_weights):
-            raise ValueError(f"class_weights {self.class_weights} must not be negative")
+            raise ValueError(f"class_weights {self.class_weights} must be numbers of at least 0")
         if isinstance(self.spacing_mm, tuple) and min(self.spacing_mm) <= 0:
             raise ValueError(f"spacing_mm {self.spacing_mm} must be more than 0")
         for name, chosen, known in (
@@ -157,7 +157,7 @@ class Recipe:
             if unknown or len(set(chosen)) != len(chosen):
                 raise ValueError(f"{name}s {chosen} must be some of {', '.join(known)}, each once")
         if self.views == ():
-            raise ValueError("views is empty; name one, or None to have it chosen")
+            raise ValueError("views is empty; name at least one view, or leave views out")
         if isinstance(self.tile, dict) and self.views is not None:
             missing = [view for view in self.views if view not in self.tile]
             if missing:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import inf
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from voxtile import Bundle, train
 from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.child import Child
-from voxtile.training.fitting import side_by_side
+from voxtile.training.fitting import fit_child, side_by_side
 from voxtile.training.fitting.side_by_side import at_a_time, legs
 from voxtile.training.recipe.recipe import Recipe
 
@@ -132,12 +133,12 @@ def test_a_process_that_dies_ends_the_training_which_can_continue(
 
 
 def test_an_unexpected_error_of_a_child_is_reported() -> None:
-    child = Child("voxtile.training.fitting.fit_child", 1)
-    child.line.send_bytes(b"no task")
-    kind, error = child.line.recv()
+    near, far = Pipe()
+    near.send_bytes(b"no task")
+    fit_child._fit(far)
+    kind, error = near.recv()
     assert (kind, type(error)) == ("failed", RuntimeError)
     assert str(error).startswith("UnpicklingError: ")
-    child.end()
 
 
 @pytest.mark.slow
