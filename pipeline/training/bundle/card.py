@@ -72,8 +72,10 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
     return f"""{card_head(spec.name, spec.description or "A 2D U-Net trained with voxtile.")}
 ## What it does
 
-- Input: {_channels(spec)}; {", ".join(spec.views)} planes with {spec.context_slices} slices at \
-once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
+- Input: {_channels(spec)}; {", ".join(spec.views)} planes with \
+{counted(spec.context_slices, "slice")} at once, {_spacing(spec)}, intensities by `{
+        spec.intensity.method
+    }`.
 - Output: a label map on the scan's own grid.
 
 | value | label | colour |
