@@ -51,11 +51,6 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
 
     (The headings follow Mitchell et al. 2019, "Model Cards for Model
     Reporting", section 4.)
-
-    Parameters
-    ----------
-    has_licence : bool
-        Whether the bundle has a file LICENSE.
     """
     facts = spec.training
     scores = facts["validation_dice"]

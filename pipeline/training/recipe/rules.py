@@ -66,10 +66,10 @@ def settle(
 ) -> tuple[Recipe, Reasons]:
     """Make every open choice of a recipe except the precision, and give the reasons.
 
+    Choices that the recipe has stay; settling the result again changes nothing.
+
     Parameters
     ----------
-    recipe : Recipe
-        Its choices stay.
     rate : float
         Expected operations per second of the fit, from
         `voxtile.training.recipe.precision.fitting_rate`.
@@ -77,7 +77,6 @@ def settle(
     Returns
     -------
     recipe : Recipe
-        Settling it again changes nothing.
     reasons : dict of str to str
         A sentence for each choice that a rule made.
 
@@ -116,8 +115,7 @@ def settle(
         min(_MOST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels)),
         f"about {_BATCH_PIXELS} pixels per step, {_LEAST_BATCH} to {_MOST_BATCH} tiles",
     )
-    per_network = views if recipe.network == "shared" else views[:1]
-    count = sum(fingerprint.planes[slice_axis(view)] for view in per_network)
+    count = sum(fingerprint.planes[slice_axis(view)] for view in recipe.kinds[0])
     choose(
         "steps_per_epoch",
         min(_MOST_STEPS, max(1, count // (recipe.batch or 1))),
@@ -132,9 +130,9 @@ def settle(
         recipe = replace(recipe, labels=plain_labels(found))
         reasons["labels"] = "the values of the training labels"
     outputs = len(recipe.labels) + is_exclusive(recipe.labels)
-    channels = len(fingerprint.channels) or 1
-    choose("filters", *_filters(recipe, channels, outputs, pixels, rate))
-    choose("members", *_members(recipe, channels, outputs, pixels, rate))
+    load = (len(fingerprint.channels) or 1, outputs, pixels, rate)
+    choose("filters", *_filters(recipe, *load))
+    choose("members", *_members(recipe, *load))
     _check_weights(recipe.class_weights, outputs)
     return recipe, reasons
 
