@@ -1,4 +1,4 @@
-"""Time all metrics of a large pair on one core, and medpy's beside them where it is installed.
+"""Time all metrics of a large pair of masks on one core, and those of medpy if it is installed.
 
 python scripts/bench_metrics.py [--medpy] [SHAPE, such as 512x512x300]
 
@@ -59,13 +59,13 @@ def main() -> None:
     reference, prediction = draw(shape, 0, 1), draw(shape, 2, 1.02)
     pair_mb = (reference.array.nbytes + prediction.array.nbytes) / 1e6
 
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = memory_mb("VmRSS")
     wall, core = time.perf_counter(), time.process_time()
     scores = score(prediction, reference, measures=Measures(lesions=True))
     wall, core = time.perf_counter() - wall, time.process_time() - core
     used = memory_mb("VmHWM") - before + pair_mb
-    print(f"voxtile, {len(scores)} labels: {core:.2f} s of one core ({wall:.2f} s by the clock)")
+    print(f"voxtile, {len(scores)} labels: {core:.2f} s of one core ({wall:.2f} s wall time)")
     print(f"memory with the pair: {used:.0f} MB, {used / pair_mb:.1f} x the pair")
     if not words.medpy:
         return

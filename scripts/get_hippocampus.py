@@ -7,7 +7,7 @@
                                       calls them
         hippocampus.csv               its 217 cases, and the Decathlon's other labelled ones as test
 
-Run again, it does what is missing. Nothing is written outside of DIR.
+A second run does only what is missing. Nothing is written outside of DIR.
 """
 
 import csv
@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from fetching.archive import unpack
-from fetching.download import alone, download
+from fetching.download import alone, download, unpack
 
 from voxtile.cli.output import explained
 from voxtile.errors import CaseError, EnvironmentFault, SourceError
@@ -45,31 +44,25 @@ def get(
     md5: str = MD5,
     listed: Path = MANIFEST,
     say: Callable[[str], None] = typer.echo,
-    pause_s: float = 1.0,
 ) -> Path:
-    """Bring the data, unless they are here, and write their manifest.
-
-    Returns
-    -------
-    Path
-        The manifest.
+    """Download the data, unless they are there, and write their manifest; return its path.
 
     Raises
     ------
     SourceError
-        If what came is not what is needed.
+        If the downloaded files are not the expected ones.
     EnvironmentFault
-        If the network or the disk refuses.
+        If the download fails or the folder cannot be written.
     """
     data, archive = folder / NAME, folder / f"{NAME}.tar"
     with alone(data):
         if data.is_dir():
-            say(f"{data} is here; nothing is downloaded")
+            say(f"{data} exists; nothing is downloaded")
         else:
-            if download(url, archive, md5=md5, say=say, pause_s=pause_s):
-                say(f"{archive}: {archive.stat().st_size:,} bytes, MD5 as it should be")
+            if download(url, archive, md5=md5):
+                say(f"{archive}: {archive.stat().st_size:,} bytes, MD5 is correct")
             else:
-                say(f"{archive} is here, MD5 as it should be; nothing is downloaded")
+                say(f"{archive} exists and its MD5 is correct; nothing is downloaded")
             say(f"{data}: {unpack(archive, data):,} files")
         for name in ("images", "labels"):
             _link(data / name, f"{name}Tr")
@@ -88,7 +81,7 @@ def _manifest(data: Path, listed: Path, say: Callable[[str], None]) -> str:
     if absent:
         raise SourceError(
             f"{data / 'dataset.json'} does not list {len(absent)} of the {len(known)} cases of "
-            f"{listed.name}, such as {absent[0]}; it is another edition of the data"
+            f"{listed.name}, such as {absent[0]}; it is another edition of the data set"
         )
     for case_id in sorted(labelled):
         problem = _problem(data, case_id)
@@ -102,11 +95,11 @@ def _manifest(data: Path, listed: Path, say: Callable[[str], None]) -> str:
             rows[case_id] = row
     others = sorted(set(rows) - known)
     if len(others) != OTHERS:
-        say(f"{len(others)} other labelled cases are here, but {OTHERS} were expected")
-    # The rule of manifests/README.md: what was held back has a digest that 5 divides.
-    strange = [name for name in others if int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5]
-    if strange:
-        say(f"not held back by the rule of manifests/README.md: {', '.join(strange)}")
+        say(f"{len(others)} other labelled cases were found, but {OTHERS} were expected")
+    # The rule of manifests/README.md: the SHA-256 of a held-back id is divisible by 5.
+    broken = [name for name in others if int(hashlib.sha256(name.encode()).hexdigest(), 16) % 5]
+    if broken:
+        say(f"not held back by the rule of manifests/README.md: {', '.join(broken)}")
     text = StringIO(newline="")
     writer = csv.DictWriter(text, ("case_id", "image", "label", "split"), lineterminator="\n")
     writer.writeheader()
@@ -125,14 +118,14 @@ def _labelled(data: Path) -> set[str]:
         matches = [_CASE.fullmatch(name) for name in names]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(
-            f"{path} is no list of the Decathlon ({type(error).__name__}); remove {data} and run "
-            "the same command again"
+            f"{path} is not a case list of the Decathlon ({type(error).__name__}); remove {data} "
+            "and run the same command again"
         ) from error
     return {match[1] for match in matches if match}
 
 
 def _problem(data: Path, case_id: str) -> str | None:
-    """Say what keeps a case from being scored, from its headers alone."""
+    """Return why a case cannot be scored, from its headers alone; None if it can."""
     try:
         image, label = (
             survey_nifti(data / f"{kind}Tr" / f"{case_id}.nii.gz").volume
@@ -141,26 +134,26 @@ def _problem(data: Path, case_id: str) -> str | None:
     except CaseError as error:
         return error.sentence
     if image.shape != label.shape or grid_difference(image.shape, image.affine, label.affine):
-        return f"its label, {label.shape}, lies on another grid than its image, {image.shape}"
+        return f"its label, {label.shape}, has another grid than its image, {image.shape}"
     return None
 
 
 def _link(path: Path, target: str) -> None:
-    """Make a link beside its target, unless there is something under its name."""
+    """Make a link beside its target, unless the path exists."""
     if path.exists():
         return
     try:
-        path.unlink(missing_ok=True)  # a link to nothing
+        path.unlink(missing_ok=True)  # a broken link
         path.symlink_to(target, target_is_directory=True)
     except OSError as error:
         raise EnvironmentFault(
             f"{path} cannot be linked to {target} ({error.strerror or error}); name a folder on a "
-            "disk that knows links"
+            "file system that supports links"
         ) from error
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Where the data go; made where it is missing.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the data; created if missing.")],
 ) -> None:
     """Download the Decathlon's hippocampus data (CC-BY-SA 4.0), verify them and list the cases."""
     with explained():

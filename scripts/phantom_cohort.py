@@ -1,4 +1,4 @@
-"""Write one of the synthetic cohorts of docs/cohorts.md: 48 scans with exact truth."""
+"""Write one of the synthetic cohorts of docs/cohorts.md: 48 scans with an exact reference."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from voxtile.cli.output import explained
 
 
 class Task(StrEnum):
-    """What there is to segment."""
+    """What to segment."""
 
     organs = "organs"
     lesions = "lesions"
@@ -19,7 +19,7 @@ class Task(StrEnum):
 def main(
     task: Annotated[Task, typer.Argument(help="Three organs in CT, or small lesions in MR.")],
     folder: Annotated[Path, typer.Argument(help="An empty or new folder.")],
-    seed: Annotated[int, typer.Option(min=0, help="Another seed is another cohort.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another cohort.")] = 0,
 ) -> None:
     """Write scans, labels and a manifest of a synthetic cohort."""
     with explained():

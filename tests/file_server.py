@@ -10,21 +10,18 @@ from threading import Thread
 
 @dataclass
 class Served:
-    """One file and how it is served; `asked` has the headers of each request.
+    """One file and how it is served; `requests` counts what was asked for.
 
-    cuts: how many bytes each of the next answers brings before it breaks; then none breaks.
+    cuts: how many bytes each of the next answers sends before it breaks; then none breaks.
     silence_s: how long a broken answer stays silent before its connection ends.
-    statuses: what the next answers refuse with.
+    statuses: the error codes of the next answers.
     """
 
     content: bytes
-    etag: str = '"one"'
-    ranges: bool = True
-    honours_if_range: bool = True
     cuts: list[int] = field(default_factory=list)
     silence_s: float = 0
     statuses: list[int] = field(default_factory=list)
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: int = 0
     url: str = ""
 
 
@@ -37,30 +34,17 @@ def serving(content: bytes, **faults) -> Iterator[Served]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            served.asked.append({name.lower(): value for name, value in self.headers.items()})
+            served.requests += 1
             self.close_connection = True
             if served.statuses:
                 self.send_error(served.statuses.pop(0))
                 return
-            body, start = served.content, 0
-            asked = self.headers.get("Range")
-            same = self.headers.get("If-Range", served.etag) == served.etag
-            if asked and served.ranges and (same or not served.honours_if_range):
-                start = int(asked.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(body):
-                    self.send_error(416)
-                    return
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            else:
-                self.send_response(200)
-            self.send_header("Content-Length", str(len(body) - start))
-            if served.etag:
-                self.send_header("ETag", served.etag)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(served.content)))
             self.end_headers()
-            end = start + served.cuts.pop(0) if served.cuts else len(body)
-            self.wfile.write(body[start:end])
-            if end < len(body):
+            end = served.cuts.pop(0) if served.cuts else len(served.content)
+            self.wfile.write(served.content[:end])
+            if end < len(served.content):
                 time.sleep(served.silence_s)
 
         def log_message(self, *_: object) -> None:

@@ -7,7 +7,6 @@ bundle's, and then that it does what its spec says, on trial tiles.
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ import numpy as np
 
 from voxtile.engines import Engine, load_models
 from voxtile.errors import EnvironmentFault, ModelError, UsageError
-from voxtile.machine.files import write_text
+from voxtile.machine.files import replacing_folder, write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec, Network, parse_spec
 
@@ -221,22 +220,11 @@ Research use only. Not a medical device; not for diagnosis or treatment.
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `out` when the block ends well."""
+    """Yield a folder that becomes `out` when the block ends without an error."""
     if out.exists():
         raise ModelError(f"{out} exists; name a new folder")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    except OSError as error:
-        raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
-    try:
+    with replacing_folder(out) as work:
         yield work
-        work.chmod(0o755)
-        work.rename(out)
-    except OSError as error:
-        raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,7 @@ What a crash may leave is a temporary file, which `clear_temporary` removes.
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
@@ -65,9 +66,42 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
         file.write(text.encode())
 
 
+def json_text(value: Any) -> str:
+    """Return a JSON value as the text of a file."""
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder that replaces `path` when the block ends without an error.
+
+    What an earlier call left after a kill is removed.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it cannot be written; `path` is then unchanged.
+    """
+    new, old = (path.absolute().with_name(f".{path.name}.{kind}") for kind in ("new", "old"))
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+        sync_folder(new.parent)
+    except OSError as error:
+        raise _fault(path, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def append_line(path: Path, line: str) -> None:

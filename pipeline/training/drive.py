@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case, read_manifest
+from voxtile.errors import UsageError
 from voxtile.machine.files import write_text
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
@@ -19,36 +21,46 @@ from voxtile.report.domain import describe_scan, training_domain
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
-from voxtile.training.data.plane_stacks import store_planes
+from voxtile.training.data.plane_stacks import PlaneStack, store_planes
 from voxtile.training.data.splits import absent_labels, check_values, split_cases
-from voxtile.training.data.stored_cases import describe_cases, notice_lines, store_cases
+from voxtile.training.data.stored_cases import (
+    StoredCase,
+    channel_names,
+    describe_cases,
+    notice_lines,
+    store_cases,
+)
 from voxtile.training.folds.folds import Fold
+from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
-from voxtile.training.recipe.speed import fitting_rate
-from voxtile.training.recipe.warm_start import check_output, continued, seen_words, warm_start_facts
+from voxtile.training.recipe.warm_start import continued, seen_words, warm_start_facts
 
-from .workfolder import hold_same, publish, remembered, sweep, working_folder
+from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
 
-# In the working folder: every choice, once made.
+if TYPE_CHECKING:  # they load Keras, which takes seconds
+    from voxtile.training.fitting.networks import FittedNetwork, NetworkFit
+
+# In the working folder: every choice, after it was made.
 _RECIPE = "recipe.toml"
+# What a training remembers the number of networks under that it fits at a time.
+_TOGETHER = "networks at a time"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What a training will do, before it does it.
+    """What a training will do.
 
     Parameters
     ----------
-    fingerprint : Fingerprint
     recipe : Recipe
-        Settled; its precision is measured when the training begins.
+        Settled; its precision is measured at the start of the training.
     reasons : dict of str to str
-        Why each choice was made that nobody asked for.
+        Why each choice was made that the user left open.
     spec : ModelSpec
-        What the bundle will expect and emit.
+        What the bundle will expect and return.
     """
 
     fingerprint: Fingerprint
@@ -57,7 +69,7 @@ class TrainingPlan:
     spec: ModelSpec
 
     def lines(self) -> list[str]:
-        """Return it for people: fingerprint, recipe with reasons, time."""
+        """Return the plan for people: fingerprint, recipe with reasons, time."""
         return [
             "# fingerprint",
             *(f"{name}: {json.dumps(part)}" for name, part in self.fingerprint.dump().items()),
@@ -68,16 +80,30 @@ class TrainingPlan:
         ]
 
     def _time(self) -> str:
-        """Return how long it will take, as far as that is known."""
+        """Return how long the training will take, as far as that is known."""
         count = len(self.recipe.networks)
         networks = "1 network" if count == 1 else f"{count} networks"
         if self.recipe.minutes is not None:
             return (
-                f"{self.recipe.minutes:g} minutes for {networks}, beside reading the cases "
-                "and what the validation cases choose at the end"
+                f"{self.recipe.minutes:g} minutes to fit {networks}; reading the cases and the "
+                "choices on the validation cases take extra time"
             )
         steps = self.recipe.steps or (self.recipe.epochs or 0) * (self.recipe.steps_per_epoch or 0)
-        return f"{networks} of {steps} steps; how long a step takes shows when it begins"
+        return f"{networks} of {steps} steps; the time of a step is measured during the training"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """The options of `train`, which documents them."""
+
+    root: str | Path | None = None
+    recipe: Recipe | None = None
+    init: str | Path | None = None
+    resume: bool = False
+    description: str = ""
+    licence: str | Path | None = None
+    tensorboard: str | Path | None = None
+    progress: bool = True
 
 
 def train(
@@ -88,45 +114,40 @@ def train(
     recipe: Recipe | None = None,
     init: str | Path | None = None,
     resume: bool = False,
-    fold: Fold | None = None,
     description: str = "",
     licence: str | Path | None = None,
     tensorboard: str | Path | None = None,
     progress: bool = True,
 ) -> Bundle:
-    """Train U-Nets on a manifest's train split and write a bundle.
+    """Train U-Nets on a manifest's training cases and write a bundle.
 
     Parameters
     ----------
     manifest : str or Path
-        Rows with split ``train`` are learnt from, rows with split ``val``
-        choose the checkpoint and give the scores; others are not read.
+        Rows with split ``train`` train the networks. Rows with split ``val``
+        choose the checkpoint and give the scores. Other rows are not read.
     out : str or Path
-        Folder of the bundle; its name is the bundle's. It must not exist.
+        Folder of the bundle, which gets the folder's name. It must not exist.
     root : str or Path, optional
-        Where the manifest's relative paths begin.
+        Folder that the manifest's relative paths start from.
     recipe : Recipe, optional
-        What is left open in it follows the rules of
-        `voxtile.training.recipe.rules.settle`.
+        Choices; `voxtile.training.recipe.rules.settle` makes those left open.
     init : str or Path, optional
-        A bundle whose weights the networks begin with; its channels and
-        labels must be those of the training.
+        A bundle whose weights the networks start with; it must have the same
+        channels and labels.
     resume : bool, default False
-        Whether to go on with a training into `out` that was interrupted. It
-        must be given what it was begun with. Without one, a new one begins.
-    fold : Fold, optional
-        Of a cross-validation: its cases and splits take the place of the
-        manifest's.
+        Whether to continue an interrupted training into `out`, with the same
+        arguments. If there is none, a new one starts.
     description : str
         One sentence for the model card.
     licence : str or Path, optional
-        Text file with the licence of the weights, kept as LICENSE. Weights
-        carry the licence of the data they were trained on.
+        Text file with the licence of the weights, saved as LICENSE. The licence
+        of the training data applies to the weights too.
     tensorboard : str or Path, optional
         Folder for TensorBoard events.
     progress : bool, default True
         Whether to show progress on standard error: a bar on a terminal, else
-        a line per epoch.
+        one line per epoch.
 
     Returns
     -------
@@ -135,145 +156,83 @@ def train(
 
     Notes
     -----
-    While it runs, cases and checkpoints lie in ``OUT.training`` beside `out`
-    (patient data), which survives an interruption of any kind and is removed
-    when the bundle is in its place.
+    While it runs, cases and checkpoints are in ``OUT.training`` beside `out`
+    (patient data). That folder survives any interruption, and is removed after
+    the bundle is finished.
 
-    With a budget of epochs or steps and a precision, the same recipe gives
-    the same weights on the same machine, interrupted or not.
+    With a budget of epochs or steps and a fixed precision, the same recipe
+    gives the same weights on the same machine, interrupted or not.
 
     Raises
     ------
     ManifestError
-        With every case that cannot be trained on, and why.
+        With every case that cannot be used, and why.
     ModelError
         If `init` is refused.
     ValueError
-        If the recipe contradicts itself or does not fit the cases or `init`.
+        If choices of the recipe contradict each other, the cases or `init`.
     EnvironmentFault
-        If `out` exists, the disk refuses, or there is another training in
-        ``OUT.training``.
+        If `out` exists, a file cannot be written, or ``OUT.training`` holds a
+        different training.
     """
+    options = TrainOptions(
+        root=root,
+        recipe=recipe,
+        init=init,
+        resume=resume,
+        description=description,
+        licence=licence,
+        tensorboard=tensorboard,
+        progress=progress,
+    )
+    return train_bundle(Path(manifest), Path(out), options)
+
+
+def train_bundle(
+    manifest: Path, out: Path, options: TrainOptions, fold: Fold | None = None
+) -> Bundle:
+    """Train as `train` does; the cases of a fold replace those of the manifest."""
     begin = monotonic()
-    manifest, out = Path(manifest), Path(out)
-    name = bundle_name(out)
-    asked = recipe or Recipe()
-    start = None if init is None else load_bundle(init)
-    licence_text = None if licence is None else Path(licence).read_bytes()
-    if fold is None:
-        cases, digest = read_manifest(manifest, root=root), content_hash(manifest)
-    else:
-        cases, digest = fold.cases, fold.manifest_sha256
-    training, validation = split_cases(cases, manifest)
-    identity = {
-        "voxtile-training": 1,
-        "recipe": to_jsonable_python(asked),
-        "training cases": [case.case_id for case in training],
-        "validation cases": [case.case_id for case in validation],
-        "init": None if start is None else start.sha256,
-    }
-    if resume and sweep(out, identity):
+    source = _read_source(manifest, bundle_name(out), options, fold)
+    licence = None if options.licence is None else Path(options.licence).read_bytes()
+    recipe = options.recipe or Recipe()
+    identity = source.identity(recipe)
+    if options.resume and remove_finished(out, identity):
         return load_bundle(out)
+    tensorboard = None if options.tensorboard is None else Path(options.tensorboard)
     with (
-        working_folder(out, identity, resume=resume) as work,
-        show_progress(shown=progress) as shown,
-        scalar_events(None if tensorboard is None else Path(tensorboard)) as write_row,
+        working_folder(out, identity, resume=options.resume) as work,
+        show_progress(shown=options.progress) as shown,
+        scalar_events(tensorboard) as on_row,
     ):
-        channels = _channels(training)
-        if start is not None:
-            asked = continued(asked, start, channels)
-        shown.begin("reading cases", len(training + validation))
-        stored = store_cases(
-            training + validation,
-            work,
-            labels=asked.labels,
-            manifest=manifest,
-            advance=shown.advance,
-        )
-        for words in notice_lines(stored):
-            shown.line(f"warning: {words}")
-        made_from = "".join(case.made_from for case in stored)
-        hold_same(work, "files", hashlib.sha256(made_from.encode()).hexdigest())
-        learnt, judged = stored[: len(training)], stored[len(training) :]
-        plan = _plan(
-            take_fingerprint([case.facts for case in learnt], channels, asked.labels),
-            asked,
-            name=name,
-            description=description,
-            channels=channels,
-            manifest=manifest,
-            work=work,
-        )
-        if start is None and fold is None:  # a start may know more; a fold is dealt by lot
-            check_values(learnt, judged, validation, manifest)
-        for words in absent_labels(learnt, judged, plan.spec.labels):
-            shown.line(f"warning: {words}")
-        if start is not None:
-            check_output(plan.spec, start)
-            scored = validation if fold is None else fold.held_out
-            begun_with = warm_start_facts(start, [case.case_id for case in scored])
-            if warning := seen_words(begun_with, len(scored)):
-                shown.line(f"warning: {warning}")
-        plan = _in_some_precision(plan, start, work, shown)
-        shown.begin("cutting planes", len(learnt))
-        stacks, scans = [], []
-        for case in learnt:
-            scans.append(describe_scan(case.volume, channels, plan.spec.intensity))
-            stacks.append(store_planes(case, plan.recipe, work))
-            shown.advance()
+        if source.start is not None:
+            recipe = continued(recipe, source.start, source.channels)
+        training, validation = _store(source, recipe, work, shown)
+        plan = _work_plan(source, training, recipe, work)
+        _check(source, training, validation, plan, shown)
+        plan = _with_precision(plan, source.start, work, shown)
+        stacks, domain = _cut_planes(source, training, plan, work, shown)
+        fits, together = _fits(source, validation, plan, stacks, work)
+        beside_s = monotonic() - begin
 
-        from voxtile.training.bundle.packing import provenance, write_bundle
+        from voxtile.training.bundle.packing import write_bundle
         from voxtile.training.choosing.choosing import choose
-        from voxtile.training.fitting.networks import histories
-        from voxtile.training.fitting.side_by_side import at_a_time, fit_networks
+        from voxtile.training.fitting.side_by_side import fit_networks
 
-        count = len(plan.spec.networks)
-        together = at_a_time(plan.recipe, count)
-        # Another machine may do more or fewer at a time; each keeps the time that it was given.
-        planned = remembered(work, "networks at a time", together)
-        minutes = plan.recipe.minutes
-        before = monotonic()
-        fitted = fit_networks(
-            plan.spec,
-            plan.recipe,
-            stacks,
-            judged,
-            work,
-            start=start,
-            seconds=None if minutes is None else 60 * minutes * planned / count,
-            together=together,
-            shown=shown,
-            on_row=write_row,
-        )
-        beside = monotonic() - begin - (monotonic() - before)
-        # Over all starts; networks that were fitted at the same time count once.
-        fit_seconds = sum(one.standing.seconds for one in fitted) / planned
-        facts = {
-            "seconds": round(beside + fit_seconds, 1),
-            "fit_seconds": round(fit_seconds, 1),
-            "parameters": sum(one.parameters for one in fitted),
-            "steps": sum(one.standing.step for one in fitted),
-            **provenance(manifest, digest, training, validation, plan.recipe),
-            "networks": [one.facts(plan.spec) for one in fitted],
-            "domain": training_domain(scans),
-        }
-        if start is not None:
-            facts["init"] = begun_with
-        if fold is not None:
-            facts["fold"] = fold.facts()
+        fitted = fit_networks(fits, together=together, shown=shown, on_row=on_row)
+        planned = remembered(work, _TOGETHER, together)
         write_bundle(
             work / "bundle",
             plan.spec,
-            [one.file for one in fitted],
-            facts,
+            fitted,
+            _facts(source, plan, fitted, beside_s, planned, domain),
             fingerprint=plan.fingerprint,
             recipe_text=(work / _RECIPE).read_text("utf-8"),
-            histories=histories(fitted),
-            licence=licence_text,
+            licence=licence,
         )
         shown.begin("choosing how the networks are used", 1.0)
-        groups = [unit_name(case.group, case.case_id) for case in validation]
-        for line in choose(work / "bundle", judged, groups, work / "choosing"):
+        groups = [unit_name(case.group, case.case_id) for case in source.validation]
+        for line in choose(work / "bundle", validation, groups, work / "choosing"):
             shown.line(line)
         publish(work, out)
     return load_bundle(out)
@@ -288,58 +247,145 @@ def plan_training(
     name: str = "model",
     progress: bool = True,
 ) -> TrainingPlan:
-    """Return what `train` would do: it reads the training cases and writes nothing.
+    """Return what `train` would do; read the training cases and write nothing.
 
     Parameters and errors are those of `train`.
     """
-    manifest = Path(manifest)
-    asked = recipe or Recipe()
+    manifest, recipe = Path(manifest), recipe or Recipe()
     training, _ = split_cases(read_manifest(manifest, root=root), manifest)
-    channels = _channels(training)
+    channels = channel_names(training)
     if init is not None:
-        asked = continued(asked, load_bundle(init), channels)
-    with show_progress(shown=progress) as shown:
-        shown.begin("reading cases", len(training))
-        facts = describe_cases(
-            training, labels=asked.labels, manifest=manifest, advance=shown.advance
-        )
-    fingerprint = take_fingerprint(facts, channels, asked.labels)
-    return _plan(
-        fingerprint, asked, name=name, description="", channels=channels, manifest=manifest
+        recipe = continued(recipe, load_bundle(init), channels)
+    fingerprint = fingerprint_cases(training, recipe, manifest, progress=progress)
+    recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
+    return TrainingPlan(
+        fingerprint, recipe, reasons, make_spec(name, "", channels, recipe, manifest)
     )
 
 
-def _plan(
-    fingerprint: Fingerprint,
-    asked: Recipe,
-    *,
-    name: str,
-    description: str,
-    channels: tuple[str, ...],
-    manifest: Path,
-    work: Path | None = None,
-) -> TrainingPlan:
-    """Return what an earlier start has chosen, or what follows from the fingerprint and the wish.
+def fingerprint_cases(
+    cases: Sequence[Case], recipe: Recipe, manifest: Path, *, progress: bool
+) -> Fingerprint:
+    """Read cases and return their fingerprint."""
+    with show_progress(shown=progress) as shown:
+        shown.begin("reading cases", len(cases))
+        facts = describe_cases(
+            cases, labels=recipe.labels, manifest=manifest, advance=shown.advance
+        )
+    return take_fingerprint(facts, channel_names(cases), recipe.labels)
 
-    Rules look at the machine, too: at another place they might choose
-    otherwise, and what was learnt would not fit.
-    """
-    place = None if work is None else work / _RECIPE
-    reasons: Reasons = {}
-    if place is not None and place.exists():
-        recipe = read_recipe(place)
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a training starts from: cases by their rows, and perhaps a bundle or a fold."""
+
+    manifest: Path
+    manifest_sha256: str
+    name: str
+    description: str
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    start: Bundle | None
+    fold: Fold | None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the input channels, in order."""
+        return channel_names(self.training)
+
+    def identity(self, recipe: Recipe) -> dict[str, Any]:
+        """Return what must be the same when the training continues."""
+        return {
+            "voxtile-training": 1,
+            "recipe": to_jsonable_python(recipe),
+            "training cases": [case.case_id for case in self.training],
+            "validation cases": [case.case_id for case in self.validation],
+            "init": None if self.start is None else self.start.sha256,
+        }
+
+    def init_facts(self) -> tuple[dict[str, Any], int]:
+        """Return facts about the bundle to start with, and how many cases give scores."""
+        if self.start is None:
+            return {}, 0
+        scored = self.validation if self.fold is None else self.fold.held_out
+        return warm_start_facts(self.start, [case.case_id for case in scored]), len(scored)
+
+
+def _read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | None) -> _Source:
+    """Read the manifest, unless a fold replaces it, and the bundle to start with."""
+    start = None if options.init is None else load_bundle(options.init)
+    if fold is None:
+        cases, sha256 = read_manifest(manifest, root=options.root), content_hash(manifest)
     else:
-        recipe, reasons = settle(asked, fingerprint, rate=fitting_rate())
-    spec = make_spec(name, description, channels, recipe, manifest)
+        cases, sha256 = fold.cases, fold.manifest_sha256
+    training, validation = map(tuple, split_cases(cases, manifest))
+    return _Source(manifest, sha256, name, options.description, training, validation, start, fold)
+
+
+def _store(
+    source: _Source, recipe: Recipe, work: Path, shown: Progress
+) -> tuple[list[StoredCase], list[StoredCase]]:
+    """Store all cases in the working folder; return training and validation cases."""
+    rows = (*source.training, *source.validation)
+    shown.begin("reading cases", len(rows))
+    stored = store_cases(
+        rows, work, labels=recipe.labels, manifest=source.manifest, advance=shown.advance
+    )
+    for words in notice_lines(stored):
+        shown.line(f"warning: {words}")
+    made_from = "".join(case.made_from for case in stored)
+    hold_same(work, "files", hashlib.sha256(made_from.encode()).hexdigest())
+    return stored[: len(source.training)], stored[len(source.training) :]
+
+
+def _work_plan(
+    source: _Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
+) -> TrainingPlan:
+    """Return the plan that this training chose before it was interrupted, or a new one.
+
+    The rules look at the machine too: another one might choose differently,
+    and the checkpoints would not fit.
+    """
+    facts = [case.facts for case in training]
+    fingerprint = take_fingerprint(facts, source.channels, recipe.labels)
+    reasons: Reasons = {}
+    if (work / _RECIPE).exists():
+        recipe = read_recipe(work / _RECIPE)
+    else:
+        recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
+    spec = make_spec(source.name, source.description, source.channels, recipe, source.manifest)
     return TrainingPlan(fingerprint, recipe, reasons, spec)
 
 
-def _in_some_precision(
+def _check(
+    source: _Source,
+    training: Sequence[StoredCase],
+    validation: Sequence[StoredCase],
+    plan: TrainingPlan,
+    shown: Progress,
+) -> None:
+    """Refuse labels that no training case has, and warn of scores that may mislead."""
+    # A bundle to start with may know more labels, and a fold is drawn at random.
+    if source.start is None and source.fold is None:
+        check_values(training, validation, source.validation, source.manifest)
+    for words in absent_labels(training, validation, plan.spec.labels):
+        shown.line(f"warning: {words}")
+    if source.start is not None:
+        activation, has = plan.spec.activation, source.start.spec.activation
+        if activation != has:
+            raise UsageError(
+                f"{source.start.folder} has {has} outputs, but these labels need {activation}; "
+                "train without --init"
+            )
+        if warning := seen_words(*source.init_facts()):
+            shown.line(f"warning: {warning}")
+
+
+def _with_precision(
     plan: TrainingPlan, start: Bundle | None, work: Path, shown: Progress
 ) -> TrainingPlan:
-    """Return the plan with a precision, measured unless it was asked for, and write its recipe."""
-    place = work / _RECIPE
-    if place.exists():
+    """Return the plan with a precision, measured if left open, and write its recipe."""
+    if (work / _RECIPE).exists():
         return plan
     if plan.recipe.precision is None:
         from voxtile.training.fitting.networks import build_network
@@ -355,10 +401,96 @@ def _in_some_precision(
             recipe=replace(plan.recipe, precision=precision),
             reasons={**plan.reasons, "precision": why},
         )
-    write_text(place, dump_recipe(plan.recipe, plan.reasons))
+    write_text(work / _RECIPE, dump_recipe(plan.recipe, plan.reasons))
     return plan
 
 
-def _channels(cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return the names of the channels, in order."""
-    return tuple(channel for channel, _ in cases[0].images)
+def _cut_planes(
+    source: _Source,
+    training: Sequence[StoredCase],
+    plan: TrainingPlan,
+    work: Path,
+    shown: Progress,
+) -> tuple[list[list[PlaneStack]], dict[str, Any]]:
+    """Cut the training cases into planes; return these, and facts about the intensities."""
+    shown.begin("cutting planes", len(training))
+    stacks, scans = [], []
+    for case in training:
+        scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity))
+        stacks.append(store_planes(case, plan.recipe, work))
+        shown.advance()
+    return stacks, training_domain(scans)
+
+
+def _fits(
+    source: _Source,
+    validation: Sequence[StoredCase],
+    plan: TrainingPlan,
+    stacks: Sequence[Sequence[PlaneStack]],
+    work: Path,
+) -> "tuple[list[NetworkFit], int]":
+    """Return what each network is fitted with, and how many are fitted at a time."""
+    from voxtile.training.fitting.networks import NetworkFit
+    from voxtile.training.fitting.side_by_side import at_a_time
+
+    networks, minutes = plan.spec.networks, plan.recipe.minutes
+    together = at_a_time(plan.recipe, len(networks))
+    # Another machine may fit more or fewer at a time; each network keeps its time.
+    planned = remembered(work, _TOGETHER, together)
+    seconds = None if minutes is None else 60 * minutes * planned / len(networks)
+    fits = [
+        NetworkFit(
+            plan.spec,
+            number,
+            plan.recipe,
+            tuple(tuple(stack for stack in views if stack.view in entry.views) for views in stacks),
+            tuple(validation),
+            work,
+            source.start,
+            seconds,
+        )
+        for number, entry in enumerate(networks)
+    ]
+    return fits, together
+
+
+def _facts(
+    source: _Source,
+    plan: TrainingPlan,
+    fitted: "Sequence[FittedNetwork]",
+    beside_s: float,
+    planned: int,
+    domain: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what the spec says about the training.
+
+    Parameters
+    ----------
+    beside_s : float
+        Seconds before the fit.
+    planned : int
+        Networks that are fitted at a time: their seconds count once.
+    """
+    from voxtile.training.bundle.packing import provenance
+
+    fit_seconds = sum(one.standing.seconds for one in fitted) / planned
+    facts = {
+        "seconds": round(beside_s + fit_seconds, 1),
+        "fit_seconds": round(fit_seconds, 1),
+        "parameters": sum(one.parameters for one in fitted),
+        "steps": sum(one.standing.step for one in fitted),
+        **provenance(
+            source.manifest,
+            source.manifest_sha256,
+            source.training,
+            source.validation,
+            plan.recipe,
+        ),
+        "networks": [one.facts(plan.spec) for one in fitted],
+        "domain": domain,
+    }
+    if source.start is not None:
+        facts["init"], _ = source.init_facts()
+    if source.fold is not None:
+        facts["fold"] = source.fold.facts()
+    return facts

@@ -1,15 +1,15 @@
-"""The folder beside the output where a training lives until it is done.
+"""The folder beside the output that holds a training until it is finished.
 
     OUT.training/
-      training.json      what this training is: cases, what was asked for
-      recipe.toml        every choice, once made
+      training.json      what is trained: cases, recipe, --init
+      recipe.toml        every choice, after it was made
       cases/ planes/     the cases as the fit reads them
       <network>/         checkpoint.npz of each network
-      bundle/            the finished bundle, before it gets its name
+      bundle/            the finished bundle, before it is moved to OUT
 
-It survives anything: a killed training goes on from here with ``--resume``,
-with the choices that were made when it began, on whatever machine. It holds
-patient data, and is removed when the bundle is in its place.
+It survives a kill at any moment: ``--resume`` continues from here with the
+choices that were made at the start, also on another machine. It holds patient
+data, and is removed after the bundle was moved.
 """
 
 import json
@@ -23,55 +23,59 @@ from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.machine.files import clear_temporary, remove, write_json
 from voxtile.run_folder.lock import locked
 
+from .differences import differences
+
 _IDENTITY = "training.json"
 _PUBLISHED = "published"
 
 
 @contextmanager
 def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
-    """Hold the working folder of a training; remove it when the block ends well.
+    """Hold the working folder of a training; remove it when the block ends without an error.
 
     Parameters
     ----------
     out : Path
-        The bundle to be; must not exist.
+        The new bundle; must not exist.
     identity : mapping
-        JSON values. What differs makes another training, which cannot go on
-        from here.
+        JSON values. A training with other values cannot continue here.
     resume : bool
-        Whether to go on with a training that was interrupted; without one, a
-        new one begins all the same.
+        Whether to continue an interrupted training. If there is none, a new
+        one starts.
 
     Raises
     ------
     EnvironmentFault
-        If `out` exists, the disk refuses, another process holds the folder,
-        or the training there is not this one.
+        If `out` exists, the folder cannot be written, another process uses it,
+        or it holds a different training.
     """
-    work = working_place(out)
+    work = work_path(out)
     if out.exists():
-        left = f"; what its training left in {work} goes with --resume" if _has_ended(out) else ""
+        left = f"; --resume removes {work}, which its training left" if _has_ended(out) else ""
         raise EnvironmentFault(f"{out} exists; choose another name or remove it first{left}")
     found = (work / _IDENTITY).exists()
     if found and not resume:
         raise EnvironmentFault(
-            f"{work} holds a training that was interrupted; go on with it by --resume, or remove "
-            "the folder to begin anew"
+            f"{work} holds an interrupted training; continue it with --resume, or remove the "
+            "folder to start again"
         )
-    if not found:
-        _refuse_foreign(work)
+    if not found and work.exists() and any(path.name[0] != "." for path in work.iterdir()):
+        raise EnvironmentFault(
+            f"{work} is needed for this training, but contains other files; move them away, or "
+            "choose another name"
+        )
     with locked(work):
         clear_temporary(work)
         if found:
             _check_same(work, identity)
-            _forget(work, _PUBLISHED)
+            _write(work, {name: v for name, v in _read(work).items() if name != _PUBLISHED})
         else:
-            write_json(work / _IDENTITY, identity)
+            _write(work, identity)
         try:
             yield work
         except (ManifestError, ValueError):
-            # What was asked for has to change. Of an earlier start nothing is lost: what it could
-            # not read may be there again.
+            # The user has to change something first. A resumed training keeps its checkpoints: a
+            # file that could not be read may be back later.
             if not found and not list(work.glob("*/checkpoint.npz")):
                 _remove(work)
             raise
@@ -79,45 +83,34 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
 
 
 def publish(work: Path, out: Path) -> None:
-    """Give ``bundle`` in a working folder its name, in one step.
-
-    Raises
-    ------
-    EnvironmentFault
-        If there is something of this name now, or the disk refuses.
-    """
+    """Move ``bundle`` of a working folder to `out`, in one step."""
     remembered(work, _PUBLISHED, True)
     try:
         (work / "bundle").rename(out)
     except OSError as error:
         raise EnvironmentFault(
-            f"{out} cannot be made ({error.strerror}); did it appear while the training ran?"
+            f"{out} cannot be made ({error.strerror}); was it created while the training ran?"
         ) from error
 
 
-def sweep(out: Path, identity: Mapping[str, Any] | None = None) -> bool:
-    """Remove the working folder of a training that was killed when its bundle had its name.
+def remove_finished(out: Path, identity: Mapping[str, Any] | None = None) -> bool:
+    """Remove a working folder that remains because a training was killed after `publish`.
 
     Parameters
     ----------
     out : Path
         The bundle.
     identity : mapping, optional
-        Of the training that should go on; any unless given.
+        Of the training to continue; any training by default.
 
     Returns
     -------
     bool
-        Whether there was one: `out` is what it made.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it was another training, or another process holds the folder.
+        Whether there was one, so that `out` is finished.
     """
     if not _has_ended(out):
         return False
-    work = working_place(out)
+    work = work_path(out)
     with locked(work):
         if identity is not None:
             _check_same(work, identity)
@@ -125,77 +118,51 @@ def sweep(out: Path, identity: Mapping[str, Any] | None = None) -> bool:
     return True
 
 
-def working_place(out: Path) -> Path:
-    """Return the working folder that belongs to an output."""
+def work_path(out: Path) -> Path:
+    """Return the working folder of an output."""
     return out.with_name(f"{out.name}.training")
 
 
 def remembered(work: Path, name: str, value: Any) -> Any:
-    """Return what this training remembers by a name: `value`, if this is the first time.
-
-    Parameters
-    ----------
-    work : Path
-    name : str
-        What it is, in words.
-    value : JSON value
-
-    Raises
-    ------
-    EnvironmentFault
-        If ``training.json`` cannot be read.
-    """
-    identity = _identity(work)
+    """Return the value that this training stored under a name; the first call stores `value`."""
+    identity = _read(work)
     if name not in identity:
         identity[name] = value
-        write_json(work / _IDENTITY, identity)
+        _write(work, identity)
     return identity[name]
 
 
 def hold_same(work: Path, name: str, value: Any) -> None:
-    """Remember something about this training, or refuse if it was otherwise before.
-
-    Parameters and errors are those of `remembered`.
-    """
+    """Store a value of this training, or refuse to continue if it was another one before."""
     if remembered(work, name, value) != value:
-        raise _changed(work, [name])
+        raise _different(work, [f"other {name}"])
 
 
-def _identity(work: Path) -> dict[str, Any]:
-    """Return what a working folder says that it holds."""
+def _read(work: Path) -> dict[str, Any]:
+    """Return the content of ``training.json``."""
+    path = work / _IDENTITY
     try:
-        identity: dict[str, Any] = json.loads((work / _IDENTITY).read_bytes())
+        identity: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise _unreadable(work) from error
+        raise EnvironmentFault(f"{path} cannot be read; remove {work} to start again") from error
     return identity
 
 
-def _forget(work: Path, name: str) -> None:
-    """Remember nothing by a name."""
-    identity = _identity(work)
-    if identity.pop(name, None) is not None:
-        write_json(work / _IDENTITY, identity)
+def _write(work: Path, identity: Mapping[str, Any]) -> None:
+    """Write ``training.json``."""
+    write_json(work / _IDENTITY, identity)
 
 
 def _has_ended(out: Path) -> bool:
-    """Whether the working folder is that of a training whose bundle has its name already."""
-    work = working_place(out)
+    """Whether the training of a bundle ended, but its working folder remains."""
+    work = work_path(out)
     if not out.exists() or not (work / _IDENTITY).exists() or (work / "bundle").exists():
         return False
-    return _PUBLISHED in _identity(work)
-
-
-def _refuse_foreign(work: Path) -> None:
-    """Refuse a folder that no training made: it would be removed in the end."""
-    if work.exists() and any(not path.name.startswith(".") for path in work.iterdir()):
-        raise EnvironmentFault(
-            f"{work} is where this training would keep its work, and holds files that no training "
-            "wrote; move them away, or choose another name"
-        )
+    return _PUBLISHED in _read(work)
 
 
 def _remove(work: Path) -> None:
-    """Remove a working folder; what says that it is one goes last."""
+    """Remove a working folder; ``training.json``, which marks it as one, goes last."""
     for path in work.iterdir():
         if path.name != _IDENTITY:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
@@ -203,23 +170,14 @@ def _remove(work: Path) -> None:
 
 
 def _check_same(work: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to go on with another training."""
-    known = _identity(work)
-    # Through JSON, as what was written: tuples became lists.
-    now = json.loads(json.dumps(dict(identity)))
-    changed = [name for name in now if now[name] != known.get(name)]
-    if changed:
-        raise _changed(work, changed)
+    """Refuse to continue a different training."""
+    if found := differences(_read(work), identity):
+        raise _different(work, found)
 
 
-def _changed(work: Path, names: list[str]) -> EnvironmentFault:
-    """Return the error for a training that is another one now."""
+def _different(work: Path, found: list[str]) -> EnvironmentFault:
+    """Return the error for a folder of a different training."""
     return EnvironmentFault(
-        f"{work} holds a training with other {', '.join(names)}; give it what it was begun with, "
-        "or remove the folder to begin anew"
+        f"{work} holds a different training ({'; '.join(found)}); use the same options as at the "
+        "start, or remove the folder to start again"
     )
-
-
-def _unreadable(work: Path) -> EnvironmentFault:
-    """Return the error for a folder that does not say what it holds."""
-    return EnvironmentFault(f"{work / _IDENTITY} cannot be read; remove {work} to begin anew")

@@ -1,7 +1,7 @@
-"""Two cohorts with exact truth to train on: organs in CT, small lesions in MR.
+"""Two cohorts with an exact reference to train on: organs in CT, small lesions in MR.
 
-Each case has a random generator of its own, from the seed, the task and the
-case's number: a case does not depend on how many others are drawn.
+Each case has its own random generator, made from the seed, the task and the
+number of the case: it does not depend on the other cases.
 """
 
 import csv
@@ -30,7 +30,7 @@ LABELS: dict[Task, tuple[Label, ...]] = {
 }
 # How many cases each split has, in the order of their numbers.
 SPLITS = (("train", 32), ("val", 8), ("test", 8))
-# Scanners store planes in any order; no mask may depend on it.
+# Scanners store planes in any order; masks must not depend on it.
 _STORED = ("RAS", "LPS", "LAS")
 
 
@@ -39,7 +39,6 @@ def draw_case(task: Task, number: int, *, seed: int = 0) -> tuple[Volume, Volume
 
     Parameters
     ----------
-    task : {"organs", "lesions"}
     number : int
         From 1.
     seed : int, default 0
@@ -57,7 +56,7 @@ def draw_case(task: Task, number: int, *, seed: int = 0) -> tuple[Volume, Volume
         If there is no such task.
     """
     if task not in TASKS:
-        raise ValueError(f"no cohort is called {task!r}; choose one of {', '.join(TASKS)}")
+        raise ValueError(f"there is no cohort {task!r}; choose one of {', '.join(TASKS)}")
     rng = np.random.default_rng([seed, TASKS.index(task), number])
     if task == "organs":
         grid = phantom_organs.draw_grid(rng)
@@ -85,13 +84,11 @@ def write_cohort(
 
     Parameters
     ----------
-    task : {"organs", "lesions"}
     folder : str or Path
-        Made where it is missing; must be empty.
-    seed : int, default 0
+        Created if missing; must be empty.
     splits : tuple of (split, cases), default 32 train, 8 val, 8 test
     on_case : callable, optional
-        Gets the id of each case that is written.
+        Called with the id of each written case.
 
     Returns
     -------
@@ -104,10 +101,10 @@ def write_cohort(
     ValueError
         If there is no such task.
     EnvironmentFault
-        If the folder is not empty or the disk refuses.
+        If the folder is not empty or cannot be written.
     """
     if task not in TASKS:
-        raise ValueError(f"no cohort is called {task!r}; choose one of {', '.join(TASKS)}")
+        raise ValueError(f"there is no cohort {task!r}; choose one of {', '.join(TASKS)}")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EnvironmentFault(f"{folder} is not an empty folder; name another or empty it first")
@@ -124,14 +121,14 @@ def write_cohort(
             on_case(case_id)
     labels = [(str(label.value), label.name, label.color) for label in LABELS[task]]
     write_text(folder / "labels.csv", _table(("value", "name", "color"), labels))
-    # Last: a folder with a manifest is a whole cohort.
+    # Last, so that a folder with a manifest is a complete cohort.
     manifest = folder / "cases.csv"
     write_text(manifest, _table(("case_id", "image", "label", "split"), rows))
     return manifest
 
 
 def _paint(solids: list[Layer], grid: Grid, *, background: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ideal image, borders mixed by shares, and the truth."""
+    """Return the ideal image, with mixed intensities at borders, and the reference."""
     image = np.full(grid.shape, background, np.float32)
     truth = np.zeros(grid.shape, np.uint8)
     for solid, intensity, label in solids:

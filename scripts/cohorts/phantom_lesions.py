@@ -1,9 +1,9 @@
-"""A synthetic FLAIR scan of a small head: 0 to 8 small bright lesions among things as bright.
+"""A synthetic FLAIR scan of a small head: 0 to 8 small lesions, and structures as bright.
 
-White matter is 1 and everything else relative to it: grey matter 1.15, fluid
-0.3, lesions 1.4 to 1.9. As bright as lesions are vessels, which are tubes, the
-lining of the ventricles, which follows them, and the choroid plexus, a small
-ball, but in the fluid. Only what lies in white matter and is round is a lesion.
+Intensities are relative to white matter (1): grey matter 1.15, fluid 0.3,
+lesions 1.4 to 1.9. Vessels (tubes), the lining of the ventricles and the choroid
+plexus (a small ball in the fluid) are as bright as lesions. A lesion is round
+and in white matter.
 """
 
 import numpy as np
@@ -14,16 +14,16 @@ from .solids import Ellipsoid, Grid, Layer, Point, Tube, Union, Warped, Wave, oc
 
 LABELS = (Label(value=1, name="lesion", color="#e6194b"),)
 _GREY, _FLUID, _SKULL, _SCALP = 1.15, 0.3, 0.08, 0.9
-# One case in this many has no lesion at all.
+# One case in this many has no lesion.
 _HEALTHY = 6
 _MOST_LESIONS = 8
 _DIAMETER_MM = (2.0, 8.0)
-# A scan with lesions has one that is hard to miss: its axes are three quarters of this at least.
+# A scan with lesions has one large lesion, whose axes are at least three quarters of this.
 _LARGE_MM = 5.0
 
 
 def draw_grid(rng: np.random.Generator) -> Grid:
-    """Return a grid as of one protocol or another."""
+    """Return the grid of a random protocol."""
     step = rng.uniform(0.85, 1.1)
     slices = rng.uniform(1.5, 2.5)
     return Grid(
@@ -33,16 +33,14 @@ def draw_grid(rng: np.random.Generator) -> Grid:
 
 
 def draw_solids(rng: np.random.Generator, grid: Grid, number: int) -> list[Layer]:
-    """Return solids with their intensity and label, those that cover others after them.
+    """Return solids with intensity and label; later ones cover earlier ones.
 
     Parameters
     ----------
-    rng : Generator
     grid : Grid
-        A lesion that fills no voxel of it by half is not drawn: nobody could
-        mark it.
+        A lesion that does not fill at least half of some voxel is not drawn.
     number : int
-        Of the case: numbers that 6 divides have no lesion.
+        Of the case: numbers divisible by 6 have no lesion.
     """
     waves, folds = _waves(rng, 2.0, 80), _waves(rng, 2.2, 17)
     size = rng.uniform(0.93, 1.05)
@@ -101,14 +99,12 @@ def draw_solids(rng: np.random.Generator, grid: Grid, number: int) -> list[Layer
 
 
 def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Return the image as a scanner gives it: uneven, noisy, in units of its own.
+    """Return the image as from a scanner: uneven, noisy, in arbitrary units.
 
     Parameters
     ----------
     image : ndarray of float32, shape (i, j, k)
         White matter is 1.
-    grid : Grid
-    rng : Generator
 
     Returns
     -------
@@ -160,7 +156,7 @@ def _course(rng: np.random.Generator, size: float) -> tuple[Point, ...]:
 def _in_white_matter(
     rng: np.random.Generator, white: Ellipsoid, ventricles: list[Ellipsoid], radius: float
 ) -> Point:
-    """Return where a lesion of a radius lies: in white matter and the scan, out of fluid."""
+    """Return a random centre for a lesion of this radius: in white matter, outside of fluid."""
     while True:
         x, y, z = rng.uniform(-1, 1, 3) * np.array(white.radii_mm) + np.array(white.centre_mm)
         point = tuple(np.array([value], np.float32) for value in (x, y, z))

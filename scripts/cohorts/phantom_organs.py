@@ -1,4 +1,4 @@
-"""A synthetic CT of a small abdomen: three organs between tissue of nearly their density.
+"""A synthetic CT of a small abdomen: three organs between tissue of similar density.
 
                                 HU without and with contrast
     1 liver                       52   110
@@ -9,10 +9,10 @@
       muscle of wall and back     50    65
       aorta, vena cava            42   190, 130
 
-Nothing but its place tells the left kidney from the right one, and with little
-contrast nothing but a border of fat, where there is one, tells an organ from
-muscle, stomach and bowel. The abdomen is the size of an infant's, so that a
-plane has few pixels.
+The left kidney differs from the right one only by its position. With little
+contrast, organs differ from muscle, stomach and bowel only by a border of fat,
+where there is one. The abdomen has the size of an infant's, so that a plane has
+few pixels.
 """
 
 import numpy as np
@@ -30,9 +30,8 @@ _FAT, _BONE, _GAS, _AIR = -105.0, 320.0, -850.0, -1000.0
 
 
 def draw_grid(rng: np.random.Generator) -> Grid:
-    """Return a grid as of one protocol or another: anisotropic, never twice the same."""
+    """Return the anisotropic grid of a random protocol."""
     step = rng.uniform(0.7, 0.9)
-    # The field of view is what the scanner's table makes it, the matrix what fits the child.
     field = rng.uniform(122, 134)
     columns = int(np.clip(round(field / step), 136, 192))
     rows = int(np.clip(round(field * rng.uniform(0.84, 0.92) / step), 128, 192))
@@ -41,13 +40,7 @@ def draw_grid(rng: np.random.Generator) -> Grid:
 
 
 def draw_solids(rng: np.random.Generator) -> list[Layer]:
-    """Return solids with their HU and label, those that cover others after them.
-
-    Parameters
-    ----------
-    rng : Generator
-        Draws build, pose, shapes and the phase of contrast.
-    """
+    """Return solids with HU and label; later ones cover earlier ones."""
     contrast = rng.uniform(0.1, 1.0)
     size = rng.uniform(0.92, 1.06)
     waves = _waves(rng)
@@ -94,7 +87,7 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
         (_tube(9, -25, 5.5 * size), muscle, 0),
         (Ellipsoid((0, -38 * size, 0), (26 * size, 6 * size, 300)), muscle, 0),
     ]
-    # Loops of bowel lie below the organs, of any content; some hold gas.
+    # Loops of bowel below the organs, some with gas.
     for _ in range(int(rng.integers(7, 12))):
         middle = at(rng.uniform(-30, 30), rng.uniform(0, 24), rng.uniform(-48, -6))
         across = rng.uniform(5, 9)
@@ -125,7 +118,7 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
         (_tube(-3, -18, 3.2 * size), vessels, 0),  # aorta
         (_tube(6, -17, 3.6 * size), value(42, 130, 8), 0),  # vena cava
     ]
-    # The wall holds the organs in: what would reach through it ends there, without fat between.
+    # Organs end at the wall, without fat between.
     solids += [(Difference(outline, cavity), muscle, 0), (Difference(outline, wall), _FAT, 0)]
     pitch, first = rng.uniform(13, 16), rng.uniform(-8, 8)
     for number in range(-5, 6):
@@ -137,14 +130,12 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
 
 
 def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Return the image as a scanner gives it: cupping, streaks and noise, in whole HU.
+    """Return the image as from a scanner: cupping, streaks and noise, in whole HU.
 
     Parameters
     ----------
     image : ndarray of float32, shape (i, j, k)
         Ideal HU.
-    grid : Grid
-    rng : Generator
 
     Returns
     -------
@@ -153,8 +144,8 @@ def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarr
 
     Notes
     -----
-    Noise has the spectrum of filtered back-projection, a ramp that the kernel
-    ends (Kijewski and Judy 1987, Phys Med Biol 32(5):565-575): it is grainy
+    Noise has the spectrum of filtered back-projection, a ramp that ends with
+    the kernel (Kijewski and Judy 1987, Phys Med Biol 32(5):565-575): it is grainy
     within a slice and independent between slices.
     """
     x, y, _ = grid.axes_mm

@@ -1,13 +1,12 @@
-"""Solids in world millimetres, and how much of each voxel they fill.
+"""Solids in world millimetres, and the share of each voxel that they fill.
 
-A solid is known by its *level*: negative inside, positive outside, 0 on its
+A solid is defined by its *level*: negative inside, positive outside, 0 on its
 surface. Near the surface a voxel is divided into parts and the parts inside
-are counted, as a scanner averages over a voxel; far from it the voxel's
-centre decides for all of it. So a border is smooth, and the truth of a
-phantom is where a solid fills at least half of a voxel.
+are counted, as a scanner averages over a voxel; elsewhere the centre of the
+voxel decides. So borders are smooth, and the reference of a phantom is where a
+solid fills at least half of a voxel.
 
-The world is RAS+ as everywhere: x to the patient's right, y to anterior, z to
-superior.
+The world is RAS+: x to the patient's right, y to anterior, z to superior.
 """
 
 from collections.abc import Sequence
@@ -22,17 +21,17 @@ from voxtile.volume import Shape3D
 Point = tuple[float, float, float]
 # Parts of a voxel along (i, j, k). Odd, so that no voxel is filled by exactly half.
 _PARTS = (3, 3, 3)
-# Voxels that are divided at once: their parts stay in a core's cache.
+# Voxels that are divided at once, so that their parts fit into a core's cache.
 _AT_ONCE = 2048
 _NO_ROTATION = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 class Solid(Protocol):
-    """What `occupancy` needs to know of a shape."""
+    """A shape, as `occupancy` needs it."""
 
     @property
     def slope(self) -> float:
-        """The most that the level changes over one millimetre."""
+        """The largest change of the level per millimetre."""
 
     @property
     def bounds_mm(self) -> tuple[Point, Point]:
@@ -42,7 +41,7 @@ class Solid(Protocol):
         """Return the level at points; the three arrays broadcast."""
 
 
-# What is painted: a shape, the intensity of what it is made of, and its label (0 for none).
+# A shape with its intensity and its label (0: no label).
 Layer = tuple[Solid, float, int]
 
 
@@ -63,7 +62,7 @@ class Ellipsoid:
 
     @property
     def slope(self) -> float:
-        """1: the level is never further from 0 than the surface is away."""
+        """1: the level is at most the distance to the surface."""
         return 1.0
 
     @property
@@ -133,7 +132,7 @@ class Tube:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """What is inside any of some solids."""
+    """The union of solids."""
 
     parts: tuple[Solid, ...]
 
@@ -174,13 +173,13 @@ class Difference:
         return self.whole.bounds_mm
 
     def level_mm(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Return the greater of the whole's level and the hole's, turned round."""
+        """Return the greater of the whole's level and the negative level of the hole."""
         return np.asarray(np.maximum(self.whole.level_mm(x, y, z), -self.hole.level_mm(x, y, z)))
 
 
 @dataclass(frozen=True, slots=True)
 class Wave:
-    """One sine of a `Warped` solid: how far points along one axis are moved along another.
+    """One sine of a `Warped` solid: it moves points along one axis, depending on another.
 
     Parameters
     ----------
@@ -198,24 +197,23 @@ class Wave:
 
     @property
     def steepness(self) -> float:
-        """The most that it moves neighbours apart, per millimetre."""
+        """The largest change of the offset per millimetre."""
         return abs(self.height_mm) * 2 * np.pi / self.length_mm
 
     def offset(self, values: np.ndarray) -> np.ndarray:
-        """Return by how much points at these places along its axis are moved."""
+        """Return the offset of points at these coordinates along its axis."""
         angle = values * np.float32(2 * np.pi / self.length_mm) + np.float32(self.phase)
         return np.asarray(np.sin(angle) * np.float32(self.height_mm))
 
 
 @dataclass(frozen=True, slots=True)
 class Warped:
-    """A solid in a space that is bent by waves, so that no border is a textbook's curve.
+    """A solid in a space that is bent by waves.
 
     Parameters
     ----------
-    solid : Solid
     waves : tuple of Wave
-        Solids with the same waves stay neighbours as they were.
+        Solids with the same waves keep their relative positions.
     """
 
     solid: Solid
@@ -223,7 +221,7 @@ class Warped:
 
     @property
     def slope(self) -> float:
-        """That of the solid, and as much more as space is stretched at most.
+        """The slope of the solid, times the largest stretch of space.
 
         The waves move x + u(x), so the stretch is the norm of 1 + du/dx, which is at most
         1 plus the Frobenius norm of the steepnesses.
@@ -284,17 +282,12 @@ class Grid:
 
 
 def occupancy(solid: Solid, grid: Grid) -> tuple[tuple[slice, slice, slice], np.ndarray]:
-    """Return what share of each voxel a solid fills.
-
-    Parameters
-    ----------
-    solid : Solid
-    grid : Grid
+    """Return the share of each voxel that a solid fills.
 
     Returns
     -------
     box : three slices
-        The voxels that it can reach; it fills nothing outside.
+        The voxels that it can reach.
     share : ndarray of float32, in [0, 1], shape of the box
         In steps of 1/27: the 3 x 3 x 3 parts of a voxel are inside or not.
     """
@@ -315,7 +308,7 @@ def occupancy(solid: Solid, grid: Grid) -> tuple[tuple[slice, slice, slice], np.
     for begin in range(0, near[0].size, _AT_ONCE):
         some = tuple(index[begin : begin + _AT_ONCE] for index in near)
         x, y, z = (axis.ravel()[index, None] for axis, index in zip(axes, some, strict=True))
-        # The axes stay apart as long as they can: a wave along one is worth 3 sines, not 27.
+        # Axes are combined as late as possible: a wave along one axis needs 3 sines, not 27.
         inside = solid.level_mm(
             (x + across)[:, :, None, None],
             (y + along)[:, None, :, None],
@@ -326,7 +319,7 @@ def occupancy(solid: Solid, grid: Grid) -> tuple[tuple[slice, slice, slice], np.
 
 
 def rotation(degrees: Point) -> tuple[Point, Point, Point]:
-    """Return three unit vectors: the world's axes turned about x, then y, then z."""
+    """Return three unit vectors: the world's axes rotated about x, then y, then z."""
     x, y, z = np.deg2rad(degrees)
     about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])

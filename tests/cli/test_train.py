@@ -35,7 +35,7 @@ def test_a_dry_run_prints_fingerprint_and_recipe_without_a_network(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "spacing_mm: [" in done.stdout
     assert "steps = 90\n" in done.stdout  # asked for: it needs no reason
-    assert 'views = ["axial"]  # median spacings differ by 2' in done.stdout
+    assert 'views = ["axial"]  # median spacings differ by a factor of 2' in done.stdout
     assert "# time: 1 network of 90 steps" in done.stdout
     assert set(tmp_path.iterdir()) == before
 

@@ -14,8 +14,11 @@ from voxtile.inference.division import divide
 from voxtile.inference.postprocess import clean
 from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
 from voxtile.training.choosing.candidates import FEWEST
-from voxtile.training.choosing.likely_divisions import likely_divisions
-from voxtile.training.choosing.mask_choices import DecidedMask, choose_divisions
+from voxtile.training.choosing.mask_choices import (
+    DecidedMask,
+    choose_divisions,
+    likely_divisions,
+)
 from voxtile.training.folds.ensemble import ensemble_spec
 from voxtile.volume import Axes, Volume, reorient
 

@@ -82,7 +82,7 @@ def get(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: Path):
         with serving(content) as served:
             md5 = hashlib.md5(content).hexdigest()
             load().get(tmp_path / "out", url=served.url, md5=md5, listed=listed, say=said.append)
-        return said, len(served.asked)
+        return said, served.requests
 
     return run
 
@@ -97,7 +97,7 @@ def test_what_is_not_listed_is_test_and_everything_can_be_read(get, tmp_path: Pa
     said, _ = get(archive([*HELD_BACK, *LISTED]))
     assert rows_of(tmp_path) == {**LISTED, **dict.fromkeys(HELD_BACK, "test")}
     assert said[-1].endswith("hippocampus.csv: 2 train, 1 val, 2 test")
-    assert "2 other labelled cases are here, but 43 were expected" in said[-2]
+    assert "2 other labelled cases were found, but 43 were expected" in said[-2]
     data = tmp_path / "out/Task04_Hippocampus"
     assert len(read_manifest(data / "hippocampus.csv")) == 5
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -122,7 +122,7 @@ def test_a_second_run_asks_for_nothing_and_writes_the_same(get, tmp_path: Path) 
     first = (tmp_path / "out/Task04_Hippocampus/hippocampus.csv").read_bytes()
     said, asked = get(content)
     assert asked == 0
-    assert "is here; nothing is downloaded" in said[0]
+    assert "exists; nothing is downloaded" in said[0]
     assert (tmp_path / "out/Task04_Hippocampus/hippocampus.csv").read_bytes() == first
     (tmp_path / "out/Task04_Hippocampus.tar").unlink()  # not needed any more
     assert get(content)[1] == 0
@@ -138,7 +138,7 @@ def test_labels_that_fit_no_image_are_left_out_and_named(get, tmp_path: Path) ->
     assert rows_of(tmp_path) == {**LISTED, **dict.fromkeys(HELD_BACK, "test")}
     left_out = [sentence for sentence in said if "is left out" in sentence]
     assert "hippocampus_118 is left out: " in left_out[0]
-    assert "hippocampus_281 is left out: its label, (9, 9, 9), lies on another grid" in left_out[1]
+    assert "hippocampus_281 is left out: its label, (9, 9, 9), has another grid" in left_out[1]
 
 
 def test_a_case_that_the_rule_would_have_given_to_development_is_said(get) -> None:

@@ -192,9 +192,9 @@ def test_the_whole_cohort_has_the_documented_splits() -> None:
 
 
 def test_an_unknown_task_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no cohort is called 'cats'; choose one of organs, les"):
+    with pytest.raises(ValueError, match=r"there is no cohort 'cats'; choose one of organs, les"):
         draw_case("cats", 1)
-    with pytest.raises(ValueError, match="no cohort is called"):
+    with pytest.raises(ValueError, match="there is no cohort"):
         write_cohort("cats", "nowhere")
 
 

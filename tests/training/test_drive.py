@@ -21,6 +21,7 @@ from voxtile.reading.nifti import read_nifti, write_mask
 from voxtile.training.drive import plan_training
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.loss import make_loss
+from voxtile.training.fitting.networks import build_network as first_network
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
 from voxtile.training.recipe.warm_start import continued
@@ -111,7 +112,7 @@ def test_nothing_is_left_beside_the_bundle(trained: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_overlapping_regions_train_by_time_and_an_interruption_loses_nothing(
+def test_overlapping_regions_train_by_time_and_an_interrupted_training_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from voxtile.training import drive
@@ -132,9 +133,11 @@ def test_overlapping_regions_train_by_time_and_an_interruption_loses_nothing(
     assert set(tmp_path.iterdir()) - before == {tmp_path / "out.training"}
     said = capsys.readouterr().err
     assert "validation Dice" in said  # a line per epoch: not a terminal
-    with pytest.raises(EnvironmentFault, match="was interrupted; go on with it by --resume"):
+    with pytest.raises(
+        EnvironmentFault, match="an interrupted training; continue it with --resume"
+    ):
         train(manifest, tmp_path / "out", recipe=recipe)
-    with pytest.raises(EnvironmentFault, match="a training with other recipe; give it"):
+    with pytest.raises(EnvironmentFault, match=r"seed 0 instead of 1\); use the same"):
         train(manifest, tmp_path / "out", recipe=replace(recipe, seed=1), resume=True)
     monkeypatch.setattr(drive, "publish", publish)
     bundle = train(manifest, tmp_path / "out", recipe=recipe, resume=True)
@@ -158,18 +161,18 @@ def test_a_bundle_is_fine_tuned_from_its_own_weights(trained: Trained, tmp_path:
         "seen": start.spec.training["val"],
     }
     # It is validated on cases that its start has seen, and says so.
-    assert "1 of the 1 cases" in (tuned.folder / "README.md").read_text()
+    assert "1 of the 1 scored cases" in (tuned.folder / "README.md").read_text()
     same = ("channels", "context_slices", "spacing_mm", "intensity", "tile", "labels", "views")
     assert [getattr(tuned.spec, key) for key in same] == [getattr(start.spec, key) for key in same]
     assert "filters = 4\n" in (tuned.folder / "recipe.toml").read_text()
     # Two steps of nothing: the gains and filters are those of the start.
     ours, theirs = (build_network(b, b.spec.networks[0]).get_weights() for b in (tuned, start))
     assert max(np.abs(a - b).max() for a, b in zip(ours[:1], theirs[:1], strict=True)) < 1e-6
-    assert "It began with the weights of balls" in (tuned.folder / "README.md").read_text()
+    assert "The fit started with the weights of balls" in (tuned.folder / "README.md").read_text()
 
 
 @pytest.mark.slow
-def test_members_are_networks_of_their_own_and_each_goes_on_from_its_own_weights(
+def test_members_are_different_networks_and_fine_tuning_starts_each_from_its_own_weights(
     trained: Trained, tmp_path: Path
 ) -> None:
     short = replace(TINY, epochs=1, steps_per_epoch=2, members=2, network="per_view")
@@ -192,22 +195,22 @@ def test_members_are_networks_of_their_own_and_each_goes_on_from_its_own_weights
         "axial 2",
         "coronal 2",
     ]
-    still = Recipe(
-        epochs=1, steps_per_epoch=1, batch=4, precision="float32", learning_rate=1e-7, ema=0
-    )
-    tuned = train(trained.manifest, tmp_path / "tuned", recipe=still, init=bundle.folder)
-    assert [entry.file for entry in tuned.spec.networks] == [entry.file for entry in networks]
-    for ours, theirs in zip(tuned.spec.networks, networks, strict=True):
-        now, then = build_network(tuned, ours), build_network(bundle, theirs)
-        np.testing.assert_allclose(now.get_weights()[0], then.get_weights()[0], atol=1e-6)
+    plan = plan_training(trained.manifest, init=bundle.folder, progress=False)
+    assert [entry.file for entry in plan.spec.networks] == [entry.file for entry in networks]
+    for number, entry in enumerate(networks):
+        first = first_network(plan.spec, plan.recipe, number, bundle)
+        for now, then in zip(
+            first.get_weights(), build_network(bundle, entry).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(now, then)
 
 
 @pytest.mark.slow
 def test_what_fine_tuning_cannot_change_is_refused(trained: Trained, tmp_path: Path) -> None:
     for choices, message in (
-        ({"context_slices": 3}, "context_slices 3 was asked for, but .* has 1"),
+        ({"context_slices": 3}, "context_slices is 3, but .* has 1"),
         ({"intensity": ZScore()}, "fine-tuning cannot change"),
-        ({"labels": (OUTER,)}, "labels asked for are 1 shell, but .* has 1 shell, 2 core"),
+        ({"labels": (OUTER,)}, "the labels are 1 shell, but .* has 1 shell, 2 core"),
     ):
         with pytest.raises(ValueError, match=message):
             train(
@@ -223,25 +226,25 @@ def test_what_fine_tuning_cannot_change_is_refused(trained: Trained, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_networks_of_a_start_are_like_cannot_be_changed() -> None:
+def test_fine_tuning_cannot_change_the_architecture() -> None:
     start = load_bundle("hippocampus")
     assert continued(Recipe(filters=32), start, ["image"]).filters == 32
     for choice, message in (
-        ({"filters": 16}, "filters 16 was asked for, but .*hippocampus has 32, which fine-tuning"),
-        ({"normalisation": "group"}, "normalisation group was asked for, but .* has batch"),
-        ({"dropout": 0.2}, r"dropout 0.2 was asked for, but .* has 0.0"),
+        ({"filters": 16}, "filters is 16, but .*hippocampus has 32, which fine-tuning"),
+        ({"normalisation": "group"}, "normalisation is group, but .* has batch"),
+        ({"dropout": 0.2}, r"dropout is 0.2, but .* has 0.0"),
     ):
         with pytest.raises(ValueError, match=message):
             continued(Recipe(**choice), start, ["image"])  # type: ignore[arg-type]
-    # Networks that another program trained do not tell how.
+    # A network from another program may not say how it was trained.
     told = {name: fact for name, fact in start.spec.training.items() if name != "recipe"}
     silent = replace(start, spec=start.spec.model_copy(update={"training": told}))
     assert continued(Recipe(), silent, ["image"]).normalisation == "batch"
-    with pytest.raises(ValueError, match=r"dropout 0.2 was asked for, but .* has its own, which"):
+    with pytest.raises(ValueError, match=r"dropout is 0.2, but .* has an unknown one, which"):
         continued(Recipe(dropout=0.2), silent, ["image"])
 
 
-def test_networks_begin_with_the_weights_of_one_bundle() -> None:
+def test_fine_tuning_several_bundles_is_refused() -> None:
     start = load_bundle("hippocampus")
     several = replace(start, others=(start,))
     message = r"names 2 models \(hippocampus,hippocampus\), but .*; name one of them"
@@ -250,7 +253,7 @@ def test_networks_begin_with_the_weights_of_one_bundle() -> None:
 
 
 @pytest.mark.slow
-def test_small_lesions_do_not_drown_in_the_background(tmp_path: Path) -> None:
+def test_small_lesions_are_found(tmp_path: Path) -> None:
     # Balls of 3 mm, one voxel in 400, as bright as the noise is strong twice.
     manifest = lesions(tmp_path)
     plan = plan_training(manifest, progress=False)
@@ -343,12 +346,12 @@ def test_a_value_that_only_validation_has_is_refused(tmp_path: Path) -> None:
     write_mask(tmp_path / "0_label.nii.gz", shell.with_array(np.minimum(shell.array, 1)))
     rows = [["c0", "0.nii", "0_label.nii.gz", "t"], ["c1", "1.nii", "1_label.nii.gz", "v"]]
     with pytest.raises(
-        ManifestError, match=r"line 3: case c1.*\[2\], but the training labels only"
+        ManifestError, match=r"line 3: case c1.*\[2\], but the training labels have only"
     ):
         train(write_rows(tmp_path, rows), tmp_path / "out", recipe=TINY)
     # To ask for a label does not bring a case that has it.
     asked = replace(TINY, labels=(OUTER, INNER))
-    with pytest.raises(ManifestError, match=r"\[2\], but the training labels only \[1\]"):
+    with pytest.raises(ManifestError, match=r"\[2\], but the training labels have only \[1\]"):
         train(write_rows(tmp_path, rows), tmp_path / "other", recipe=asked)
 
 
@@ -371,7 +374,7 @@ def test_a_patient_who_is_in_test_as_well_is_refused(tmp_path: Path, split: str)
         f"case_id,image,label,split,group\n{rows[0]},test,p1\n{rows[1]},{split},p1\n"
         f"{rows[2]},{other},p2\n"
     )
-    message = f"line 3: group 'p1' is in {split} here but in test on line 2; keep a group in one"
+    message = f"line 3: group 'p1' is in {split} here but in test on line 2; put each group"
     with pytest.raises(ManifestError, match=message):
         train(tmp_path / "cohort.csv", tmp_path / "out", recipe=TINY)
 
@@ -412,7 +415,7 @@ def test_a_better_answer_costs_less(loss: Callable[[np.ndarray, np.ndarray], flo
     assert costs == sorted(costs, reverse=True)
 
 
-def test_no_label_anywhere_costs_nothing_where_none_is_predicted(
+def test_an_absent_label_that_is_not_predicted_costs_nothing(
     loss: Callable[[np.ndarray, np.ndarray], float],
 ) -> None:
     truth = np.zeros((1, 4, 4, 3), np.float32)

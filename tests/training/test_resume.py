@@ -1,4 +1,4 @@
-"""A training that is interrupted goes on, and ends as if nothing had happened."""
+"""An interrupted training continues, and ends with the same result."""
 
 import csv
 import hashlib
@@ -23,6 +23,7 @@ from voxtile.training.fitting import fit, side_by_side
 from voxtile.training.fitting.checkpoint import Standing, read_checkpoint, write_checkpoint
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.learner import Learner
+from voxtile.training.fitting.networks import NetworkFit
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
 
@@ -30,7 +31,7 @@ from voxtile.training.recipe.recipe_file import dump_recipe
 RECIPE = replace(
     TINY, epochs=2, steps_per_epoch=6, dropout=0.2, views=("axial", "coronal"), network="per_view"
 )
-CHANGES = {"seconds", "waiting"}  # of the history, from one start to the next
+CHANGES = {"seconds", "waiting"}  # columns of the history that depend on time
 
 
 def weights(bundle: Bundle) -> list[np.ndarray]:
@@ -40,7 +41,7 @@ def weights(bundle: Bundle) -> list[np.ndarray]:
 
 
 def history(bundle: Bundle) -> list[dict[str, str]]:
-    """Rows of history.csv, without what a clock decides."""
+    """Rows of history.csv, without the columns that depend on time."""
     with (bundle.folder / "history.csv").open() as file:
         return [
             {name: cell for name, cell in row.items() if name not in CHANGES}
@@ -93,12 +94,18 @@ def test_interrupted_anywhere_it_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_whole(
+def test_killed_twice_it_ends_with_the_same_weights(
     manifest: Path, whole: Bundle, tmp_path: Path
 ) -> None:
     (tmp_path / "recipe.toml").write_text(dump_recipe(RECIPE))
     out, work = tmp_path / "out", tmp_path / "out.training"
-    command = [sys.executable, "-c", "from voxtile.cli import main; main()", "train", manifest]
+    # As the fixture `keras_chooses` does here.
+    program = (
+        "from voxtile.cli import main; from voxtile.engines import Engine; "
+        "from voxtile.training.choosing import choosing; "
+        "choosing.choose_engine = lambda bundle: Engine('keras'); main()"
+    )
+    command = [sys.executable, "-c", program, "train", manifest]
     command += ["--out", out, "--recipe", tmp_path / "recipe.toml", "--resume"]
     for moment in ("training.json", "unet_axial/checkpoint.npz"):
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -119,14 +126,16 @@ def test_killed_again_and_again_it_ends_whole(
     assert not work.exists()
 
 
-def test_other_cases_do_not_go_on_from_here(manifest: Path, tmp_path: Path) -> None:
+def test_a_training_with_other_cases_does_not_continue(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out.training").mkdir()
     (tmp_path / "out.training/training.json").write_text('{"voxtile-training": 1}')
-    with pytest.raises(EnvironmentFault, match="holds a training with other recipe, training"):
+    with pytest.raises(
+        EnvironmentFault, match=r"different training \(recipe null instead of .*; training cases"
+    ):
         train(manifest, tmp_path / "out", recipe=RECIPE, resume=True, progress=False)
 
 
-def test_a_checkpoint_is_what_was_written(tmp_path: Path) -> None:
+def test_a_checkpoint_reads_back_as_it_was_written(tmp_path: Path) -> None:
     nan = float("nan")
     scores = Scores((("a", (0.1 + 0.2, nan)), ("b", (1.0, 0.0))))
     standing = Standing(
@@ -149,7 +158,9 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(EnvironmentFault, match=r"is damaged .* remove it to fit this network anew"):
+    with pytest.raises(
+        EnvironmentFault, match=r"is damaged .* remove it to fit this network again"
+    ):
         read_checkpoint(path)
 
 
@@ -170,10 +181,12 @@ def begin(manifest: Path, out: Path, recipe: Recipe) -> None:
 
 
 @pytest.mark.slow
-def test_it_goes_on_with_what_was_chosen_though_the_rules_would_choose_otherwise_here(
+def test_it_continues_with_its_first_choices_though_the_rules_would_choose_differently_now(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(RECIPE, epochs=None, minutes=0.02, filters=None)
+    recipe = replace(
+        RECIPE, epochs=None, minutes=0.02, filters=None, members=1, views=("axial",), dropout=0
+    )
     monkeypatch.setattr(drive, "fitting_rate", lambda: 1e15)
     begin(manifest, tmp_path / "out", recipe)
     chosen = (tmp_path / "out.training/recipe.toml").read_bytes()
@@ -185,14 +198,14 @@ def test_it_goes_on_with_what_was_chosen_though_the_rules_would_choose_otherwise
 
 
 @pytest.mark.slow
-def test_a_network_keeps_its_time_where_fewer_are_fitted_at_a_time(
+def test_a_network_keeps_its_time_if_fewer_are_fitted_at_a_time(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(RECIPE, epochs=None, minutes=10, members=1)
-    asked: list[tuple[float, int]] = []
+    asked: list[tuple[float | None, int]] = []
 
-    def asking(*args: object, seconds: float, together: int, **kwargs: object) -> None:
-        asked.append((seconds, together))
+    def asking(fits: list[NetworkFit], *, together: int, **kwargs: object) -> None:
+        asked.append((fits[0].seconds, together))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(side_by_side, "fit_networks", asking)
@@ -216,26 +229,26 @@ def test_the_hash_is_that_of_the_manifest_that_was_read(
         return fit(*args, **kwargs)
 
     monkeypatch.setattr(side_by_side, "fit_networks", meanwhile)
-    short = replace(RECIPE, epochs=1, steps_per_epoch=1)
+    short = replace(RECIPE, epochs=1, steps_per_epoch=1, views=("axial",), dropout=0)
     bundle = train(manifest, tmp_path / "out", recipe=short, progress=False)
     assert hashlib.sha256(manifest.read_bytes()).hexdigest() != before
     assert bundle.spec.training["manifest_sha256"] == before
 
 
 @pytest.mark.slow
-def test_killed_when_the_bundle_has_its_name_nothing_of_the_cases_stays(
+def test_a_kill_after_the_bundle_is_finished_leaves_no_patient_data_after_resume(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, work = tmp_path / "out", tmp_path / "out.training"
-    short = replace(RECIPE, epochs=1, steps_per_epoch=1)
+    short = replace(RECIPE, epochs=1, steps_per_epoch=1, views=("axial",), dropout=0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, workfolder, "_remove")
         train(manifest, out, recipe=short, progress=False)
     assert (work / "cases").exists()
     done = load_bundle(out)
-    with pytest.raises(EnvironmentFault, match=r"out exists; .*out\.training goes with --resume"):
+    with pytest.raises(EnvironmentFault, match=r"out exists; .*--resume removes .*out\.training"):
         train(manifest, out, recipe=short, progress=False)
-    with pytest.raises(EnvironmentFault, match="a training with other recipe"):
+    with pytest.raises(EnvironmentFault, match="recipe's epochs 1 instead of 2"):
         train(manifest, out, recipe=RECIPE, resume=True, progress=False)
     again = train(manifest, out, recipe=short, resume=True, progress=False)
     assert again.sha256 == done.sha256
@@ -244,15 +257,17 @@ def test_killed_when_the_bundle_has_its_name_nothing_of_the_cases_stays(
         train(manifest, out, recipe=short, resume=True, progress=False)
 
 
-def test_a_folder_that_no_training_made_is_left_alone(manifest: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "out.training").mkdir()
     (tmp_path / "out.training/notes.txt").write_text("mine")
-    with pytest.raises(EnvironmentFault, match="holds files that no training wrote; move them"):
+    with pytest.raises(EnvironmentFault, match="contains other files; move them away"):
         train(manifest, tmp_path / "out", recipe=RECIPE, progress=False)
     assert (tmp_path / "out.training/notes.txt").read_text() == "mine"
 
 
-def test_a_file_that_cannot_be_read_for_a_moment_costs_none_of_the_others(tmp_path: Path) -> None:
+def test_a_file_that_is_unreadable_for_a_moment_does_not_remove_stored_cases(
+    tmp_path: Path,
+) -> None:
     manifest = cohort(tmp_path, "ttv")
     begin(manifest, tmp_path / "out", RECIPE)
     image = tmp_path / "1.nii"

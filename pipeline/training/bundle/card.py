@@ -1,26 +1,56 @@
-"""The README.md of a trained bundle: what it does, what it was made from, how far to trust it."""
+"""The README.md of a trained bundle: what it does, how it was trained, how good it is."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from voxtile.models.spec import ModelSpec
 from voxtile.training.recipe.recipe import BUDGETS
 from voxtile.training.recipe.warm_start import seen_words
 
-from .selection_card import selection_section
+from .selection_card import counted, selection_section
+
+LIMITS = """## Limits
+
+- The model works on scans like its training scans. On another field of view, contrast or \
+pathology it may fail without a warning: look at the masks.
+- Research use only. Not a medical device; not for diagnosis or treatment.
+"""
 
 
-def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
-    """Return a model card in Markdown, from the spec and its `training` facts alone.
-
-    (The headings follow Mitchell et al. 2019, "Model Cards for Model
-    Reporting", section 4.)
+def init_words(init: Mapping[str, Any] | None, scored: int | None) -> str:
+    """Return sentences about the first weights, if they are those of another bundle.
 
     Parameters
     ----------
-    spec : ModelSpec
-        As `voxtile.train` writes it.
-    has_licence : bool
-        Whether a LICENSE lies beside the card.
+    init : mapping or None
+        From `voxtile.training.recipe.warm_start.warm_start_facts`.
+    scored : int or None
+        Number of cases with scores, if the card shows them.
+    """
+    if init is None:
+        return ""
+    words = f" The fit started with the weights of {init['name']} ({init['sha256']})."
+    warning = "" if scored is None else seen_words(init, scored)
+    return words + (f" {warning}." if warning else "")
+
+
+def card_head(name: str, description: str) -> str:
+    """Return the first lines of a model card: name, description, command."""
+    return f"""# {name}
+
+{description}
+
+    voxtile run MANIFEST {name} --out DIR
+
+(for a shipped model use its name, for any other the path of its folder)
+"""
+
+
+def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
+    """Return a model card in Markdown, from the spec of a trained bundle alone.
+
+    (The headings follow Mitchell et al. 2019, "Model Cards for Model
+    Reporting", section 4.)
     """
     facts = spec.training
     scores = facts["validation_dice"]
@@ -28,23 +58,19 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
     licence = (
         "See LICENSE."
         if has_licence
-        else "None was given. Weights carry the licence of the data they were trained on: add it "
-        "as LICENSE before you pass this bundle on."
+        else "No licence was given. The licence of the training data applies to the weights: add "
+        "it as LICENSE before you share this model."
     )
     budget = next(f"{recipe[name]:g} {name}" for name in BUDGETS if name in recipe)
     networks = facts["networks"]
-    return f"""# {spec.name}
-
-{spec.description or "A 2D U-Net trained with voxtile."}
-
-    voxtile run MANIFEST {spec.name} --out DIR
-
-(a shipped bundle goes by its name, any other by the path of its folder)
-
+    scored = None if "fold" in facts else facts["n_val"]  # scores of folds are shown together
+    return f"""{card_head(spec.name, spec.description or "A 2D U-Net trained with voxtile.")}
 ## What it does
 
-- Input: {_channels(spec)}; {", ".join(spec.views)} planes with {spec.context_slices} slices at \
-once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
+- Input: {_channels(spec)}; {", ".join(spec.views)} planes with \
+{counted(spec.context_slices, "slice")} at once, {_spacing(spec)}, intensities by `{
+        spec.intensity.method
+    }`.
 - Output: a label map on the scan's own grid.
 
 | value | label | colour |
@@ -53,33 +79,27 @@ once, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
 
 ## How it was trained
 
-- {facts["n_train"]} cases of `{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`); their \
-ids are in spec.json.
+- {counted(facts["n_train"], "case")} of `{facts["manifest"]}` (SHA-256 \
+`{facts["manifest_sha256"]}`); their ids are in spec.json.
 - {_networks(networks)} with {facts["parameters"]:,} parameters in all, {facts["steps"]} steps of \
 {recipe["batch"]} tiles of {_tiles(spec)} in {recipe["precision"]}, budget {budget}, \
 {facts["seconds"] / 60:.1f} minutes in all on {facts["machine"]}, seed {recipe["seed"]}.{
-        _init(facts)
+        init_words(facts.get("init"), scored)
     }
-- {_versions(facts)}.
-- fingerprint.json says what the cases are like, recipe.toml every choice with its reason, \
-history.csv and training.png the loss and the validation Dice of every epoch.
+- {", ".join(f"{name} {number}" for name, number in facts["versions"].items())}.
+- fingerprint.json describes the cases, recipe.toml has every choice with its reason, history.csv \
+and training.png show the loss and the validation Dice of every epoch.
 
 ## Scores
 
-Dice of whole volumes, {facts["n_val"]} validation cases, mean over labels {scores["mean"]:.3f}:
+Dice of whole volumes, {counted(facts["n_val"], "validation case")}, mean over labels \
+{scores["mean"]:.3f}:
 
 | label | mean | 95 % interval of the mean | SD | worst case | n |
 |---|---|---|---|---|---|
 {
         _rows(
-            [
-                row["name"],
-                _number(row["mean"]),
-                _interval(row["ci"]),
-                _number(row["sd"]),
-                _number(row["min"]),
-                row["n"],
-            ]
+            [row["name"], *(_cell(row[key]) for key in ("mean", "ci", "sd", "min")), row["n"]]
             for row in scores["labels"]
         )
     }
@@ -87,15 +107,10 @@ Dice of whole volumes, {facts["n_val"]} validation cases, mean over labels {scor
 {_by_network(networks)}The validation cases were not trained on, but they chose the checkpoint \
 (epoch {
         ", ".join(str(network["best_epoch"]) for network in networks)
-    }), so these scores are a little optimistic. Cases that were used for nothing, \
-from your own scanner, tell more.
+    }), so these scores are a little optimistic. Cases from your own scanner that were \
+not used at all show more.
 {selection_section(facts.get("selection"))}
-## Limits
-
-- It knows scans like those it was trained on: another field of view, contrast or pathology may \
-fail without a warning. Look at the masks.
-- Research use only. Not a medical device; not for diagnosis or treatment.
-
+{LIMITS}
 ## Licence
 
 {licence}
@@ -108,69 +123,49 @@ def _rows(rows: Any) -> str:
 
 
 def _tiles(spec: ModelSpec) -> str:
-    """Return the tiles of all networks in words, each once."""
+    """Return the different tiles of the networks in words."""
     tiles = dict.fromkeys(spec.tile_of(view) for view in spec.views)
     return " and ".join(f"{rows}x{columns}" for rows, columns in tiles)
 
 
 def _networks(networks: list[dict[str, Any]]) -> str:
-    """Return how many networks there are, in words."""
+    """Return the number of networks in words."""
     if len(networks) == 1:
         return "One U-Net"
     kinds = len({tuple(network["views"]) for network in networks})
     if kinds == 1:
-        return f"{len(networks)} U-Nets that differ in their first weights and in their batches,"
+        return f"{len(networks)} U-Nets with different first weights and batches,"
     members = len(networks) // kinds
     return f"{len(networks)} U-Nets, {'one' if members == 1 else members} for each view,"
 
 
-def _init(facts: dict[str, Any]) -> str:
-    """Return what the weights began with, in words."""
-    if "init" not in facts:
-        return ""
-    init = facts["init"]
-    words = f" It began with the weights of {init['name']} ({init['sha256']})."
-    if "fold" in facts:  # its scores are those of the cross-validation, told there
-        return words
-    warning = seen_words(init, facts["n_val"])
-    return words + (f" {warning}." if warning else "")
-
-
 def _by_network(networks: list[dict[str, Any]]) -> str:
-    """Return the scores of each network alone, where there are several."""
+    """Return a sentence with the score of each network, if there are several."""
     if len(networks) == 1:
         return ""
     alone = ", ".join(
         f"{' and '.join(network['views'])} {network['validation_dice']['mean']:.3f}"
         for network in networks
     )
-    return f"Each network alone: {alone}. The table is of all together.\n\n"
+    return f"Each network alone: {alone}. The table shows all networks together.\n\n"
 
 
 def _channels(spec: ModelSpec) -> str:
-    """Return what the input is, in words."""
+    """Return the input in words."""
     if len(spec.channels) == 1:
         return "one scan"
     return f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
 
 
 def _spacing(spec: ModelSpec) -> str:
-    """Return the pixel spacing, in words."""
+    """Return the pixel spacing in words."""
     if spec.spacing_mm is None:
         return "at the scan's own spacing"
     return "at " + " x ".join(f"{value:g}" for value in spec.spacing_mm) + " mm (R, A, S)"
 
 
-def _versions(facts: dict[str, Any]) -> str:
-    """Return the versions that trained it, in words."""
-    return ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-
-
-def _interval(ends: list[float] | None) -> str:
-    """Return an interval for a table."""
-    return "-" if ends is None else " to ".join(map(_number, ends))
-
-
-def _number(value: float | None) -> str:
-    """Return a score for a table."""
+def _cell(value: float | list[float] | None) -> str:
+    """Return a score, or the ends of an interval, for a table."""
+    if isinstance(value, list):
+        return " to ".join(map(_cell, value))
     return "-" if value is None else f"{value:.3f}"

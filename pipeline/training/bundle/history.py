@@ -1,34 +1,48 @@
-"""How a training went: as CSV, and as a picture of its curves."""
+"""The history of a training as CSV, and its curves as a picture."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
 from itertools import cycle
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from voxtile.machine.files import replacing
 from voxtile.models.spec import Label
 from voxtile.training.fitting.checkpoint import Row
 
+if TYPE_CHECKING:  # it loads Keras, which takes seconds
+    from voxtile.training.fitting.networks import FittedNetwork
+
 _WIDTH, _HEIGHT, _MARGIN, _LEGEND = 960, 300, 56, 24
 _PAPER, _INK, _GRID = (255, 255, 255), (40, 40, 40), (222, 222, 222)
-# Okabe and Ito's colours, which most colour-blind people tell apart.
+# The colours of Okabe and Ito, which most colour-blind people can distinguish.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _TICKS = 4
 
 Point = tuple[float, float]
 
 
+def histories(fitted: "Sequence[FittedNetwork]") -> dict[str, Sequence[Row]]:
+    """Return the history of each network by its views; from the second on with a number."""
+    found: dict[str, Sequence[Row]] = {}
+    members: Counter[str] = Counter()
+    for one in fitted:
+        views = "+".join(one.entry.views)
+        members[views] += 1
+        name = views if members[views] == 1 else f"{views} {members[views]}"
+        found[name] = one.standing.history
+    return found
+
+
 def history_table(histories: Mapping[str, Sequence[Row]], labels: Sequence[Label]) -> str:
-    """Return the rows of every network as CSV; an epoch that was not validated has empty cells.
+    """Return the rows of every network as CSV; an epoch without validation has empty cells.
 
     Parameters
     ----------
     histories : mapping of str to sequence of dict
         By the name of the network.
-    labels : sequence of Label
     """
     columns = ["network", "epoch", "steps", "seconds", "learning_rate", "loss", "waiting"]
     columns += ["val_dice", *(f"val_dice_{label.value}" for label in labels)]
@@ -40,24 +54,18 @@ def history_table(histories: Mapping[str, Sequence[Row]], labels: Sequence[Label
     return text.getvalue()
 
 
-def write_curves(path: Path, histories: Mapping[str, Sequence[Row]]) -> None:
-    """Draw loss and validation Dice over the steps, a line for each network, as PNG.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses.
-    """
+def curves_png(histories: Mapping[str, Sequence[Row]]) -> bytes:
+    """Return the picture of `draw_curves` as PNG."""
     content = BytesIO()
     draw_curves(histories).save(content, "PNG", compress_level=9)
-    with replacing(path) as file:
-        file.write(content.getvalue())
+    return content.getvalue()
 
 
 def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Image.Image:
-    """Return the picture that `write_curves` writes: the loss above, the Dice below.
+    """Draw the loss and, below it, the validation Dice over the steps, one line per network.
 
-    Networks of the same views, ``axial`` and ``axial 2``, share a colour.
+    Networks of the same views, such as ``axial`` and ``axial 2``, share a
+    colour.
     """
     kinds = dict.fromkeys(name.partition(" ")[0] for name in histories)
     colors = dict(zip(kinds, cycle(_COLORS), strict=False))
@@ -89,7 +97,7 @@ def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Image.Image:
 def _panel(
     picture: Image.Image, top: int, title: str, lines: Sequence[tuple[str, Sequence[Point]]]
 ) -> None:
-    """Draw one pair of axes with its lines, each of a colour."""
+    """Draw one pair of axes with its coloured lines."""
     pen = ImageDraw.Draw(picture)
     left, right = _MARGIN, _WIDTH - 16
     upper, lower = top + 28, top + _HEIGHT - 28
@@ -122,5 +130,5 @@ def _panel(
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, which needs no file of the system."""
+    """Return the font of Pillow, which needs no system file."""
     return ImageFont.load_default(12)

@@ -1,4 +1,4 @@
-"""Fitted networks -> a bundle: spec, weights, history, licence, and where it all came from."""
+"""Fitted networks -> a bundle: spec, weights, history, licence, and how it was made."""
 
 import hashlib
 import os
@@ -7,22 +7,23 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxtile.case import Case
-from voxtile.machine.files import replacing, write_json, write_text
-from voxtile.models.backend import keras
-from voxtile.models.bundle import load_bundle
+from voxtile.machine.files import json_text, replacing
+from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.training.data.fingerprint import Fingerprint
-from voxtile.training.fitting.checkpoint import Row
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import recipe_facts
 from voxtile.version import __version__
 
-from .history import history_table, write_curves
+from .history import curves_png, histories, history_table
+
+if TYPE_CHECKING:  # it loads Keras, which takes seconds
+    from voxtile.training.fitting.networks import FittedNetwork
 
 
 def provenance(
@@ -32,11 +33,18 @@ def provenance(
     validation: Sequence[Case],
     recipe: Recipe,
 ) -> dict[str, Any]:
-    """Return what a network was trained from, and with.
+    """Return the data, choices and versions that a network was trained with.
 
-    The manifest may have changed since it was read; its hash is that of what
-    was read.
+    The hash is that of the manifest when it was read; it may have changed
+    since.
     """
+    from voxtile.models.backend import keras
+
+    backend = keras.config.backend()
+    try:
+        backend += f" {version(backend)}"
+    except PackageNotFoundError:
+        backend += " unknown"
     return {
         "manifest": manifest.name,
         "manifest_sha256": manifest_sha256,
@@ -48,7 +56,7 @@ def provenance(
         "versions": {
             "voxtile": __version__,
             "keras": keras.__version__,
-            "backend": f"{keras.config.backend()} {_backend_version()}",
+            "backend": backend,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
@@ -56,59 +64,50 @@ def provenance(
     }
 
 
-def _backend_version() -> str:
-    """Return the version of the library that Keras runs on."""
-    try:
-        return version(keras.config.backend())
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def write_bundle(
     folder: Path,
     spec: ModelSpec,
-    networks: Sequence[Path],
+    fitted: "Sequence[FittedNetwork]",
     facts: dict[str, Any],
     *,
     fingerprint: Fingerprint,
     recipe_text: str,
-    histories: Mapping[str, Sequence[Row]],
     licence: bytes | None,
 ) -> None:
-    """Assemble a bundle, whole but for its card and scores, and check that it loads.
+    """Write a bundle of fitted networks, complete except for its card and scores.
 
     Parameters
     ----------
     folder : Path
-        What an interrupted start has left there is replaced.
+        Replaced if an interrupted training left it.
     spec : ModelSpec
         Without checksums.
-    networks : sequence of Path
-        The file of each network of the spec.
     facts : dict
         How it was trained.
-    fingerprint : Fingerprint
-    recipe_text : str
-        TOML.
-    histories : mapping of str to sequence of dict
-        By the name of the network.
     licence : bytes, optional
         Of the weights.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    entries = []
-    for entry, path in zip(spec.networks, networks, strict=True):
-        content = path.read_bytes()
-        entries.append(entry.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()}))
-        with replacing(folder / entry.file) as file:
-            file.write(content)
-    spec = spec.model_copy(update={"networks": tuple(entries), "training": facts})
-    write_text(folder / "spec.json", spec.dump())
-    write_json(folder / "fingerprint.json", fingerprint.dump())
-    write_text(folder / "recipe.toml", recipe_text)
-    write_text(folder / "history.csv", history_table(histories, spec.labels))
-    write_curves(folder / "training.png", histories)
+    networks, files, rows = [], {}, histories(fitted)
+    for entry, one in zip(spec.networks, fitted, strict=True):
+        files[entry.file] = one.file.read_bytes()
+        digest = hashlib.sha256(files[entry.file]).hexdigest()
+        networks.append(entry.model_copy(update={"sha256": digest}))
+    spec = spec.model_copy(update={"networks": tuple(networks), "training": facts})
+    files |= {
+        "fingerprint.json": json_text(fingerprint.dump()).encode(),
+        "recipe.toml": recipe_text.encode(),
+        "history.csv": history_table(rows, spec.labels).encode(),
+        "training.png": curves_png(rows),
+    }
     if licence is not None:
-        with replacing(folder / "LICENSE") as file:
-            file.write(licence)
-    load_bundle(folder)  # before it gets its name: what cannot be loaded is no bundle
+        files["LICENSE"] = licence
+    fill_bundle(folder, spec, files)
+
+
+def fill_bundle(folder: Path, spec: ModelSpec, files: Mapping[str, bytes]) -> Bundle:
+    """Write the files of a bundle and its spec, and return it as it loads."""
+    for name, content in (*files.items(), ("spec.json", spec.dump().encode())):
+        with replacing(folder / name) as file:
+            file.write(content)
+    return load_bundle(folder)

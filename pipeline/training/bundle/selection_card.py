@@ -1,23 +1,28 @@
-"""What validation cases chose, in words: for the screen and for the bundle's card."""
+"""What the validation cases chose, in words: for the screen and for the bundle's card."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 case, 2 cases."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def selection_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a selection came to, for the screen."""
+    """Yield the result of a selection, for the screen."""
     dice = facts["dice"]
     for view, weight in facts["weights"].items():
         if len(facts["weights"]) > 1:
             yield f"{view}: validation Dice {dice[view]:.4f}, weight {weight:.3g}"
     yield (
-        f"validation Dice {dice['before']:.4f}, and {dice['chosen']:.4f} with what "
-        f"{facts['cases']} cases chose: {chosen_words(facts)}"
+        f"validation Dice {dice['before']:.4f} before and {dice['chosen']:.4f} after the choices "
+        f"on {counted(facts['cases'], 'case')}: {chosen_words(facts)}"
     )
 
 
 def chosen_words(facts: Mapping[str, Any]) -> str:
-    """Return what was chosen, in words."""
+    """Return the choices in words."""
     words = []
     if facts["weights_changed"]:
         shares = ", ".join(f"{view} {weight:g}" for view, weight in facts["weights"].items())
@@ -26,20 +31,21 @@ def chosen_words(facts: Mapping[str, Any]) -> str:
         words.append("thresholds " + ", ".join(f"{value:g}" for value in facts["thresholds"]))
     for division in facts.get("divisions", ()):
         shared = " and ".join(map(str, division["labels"]))
-        words.append(f"one of labels {shared} in each plane along {division['axis']}")
+        words.append(f"only one of labels {shared} in each plane along {division['axis']}")
     for step in facts["postprocess"]:
+        largest = step.get("largest", 0)
         done = [
-            f"the {step['largest']} largest parts" if step.get("largest", 0) > 1 else "",
-            "the largest part" if step.get("largest") == 1 else "",
-            f"parts of at least {step['smallest_mm3']:g} mm3" if step["smallest_mm3"] else "",
-            "filled holes" if step["fill_holes"] else "",
+            f"only the {largest} largest parts" if largest > 1 else "",
+            "only the largest part" if largest == 1 else "",
+            f"only parts of at least {step['smallest_mm3']:g} mm3" if step["smallest_mm3"] else "",
+            "holes filled" if step["fill_holes"] else "",
         ]
-        words.append(f"label {step['label']}: " + " and ".join(filter(None, done)))
-    return "; ".join(words) or "nothing (no candidate was better)"
+        words.append(f"label {step['label']}: " + ", ".join(filter(None, done)))
+    return "; ".join(words) or "no change (no candidate was better)"
 
 
 def selection_section(facts: Mapping[str, Any] | None) -> str:
-    """Return a section of a model card, in Markdown; nothing where nothing was chosen from."""
+    """Return a section of a model card in Markdown; empty without a selection."""
     if facts is None:
         return ""
     rows = [
@@ -50,16 +56,16 @@ def selection_section(facts: Mapping[str, Any] | None) -> str:
     rows = rows if len(rows) > 1 else []
     rows += [
         f"| {together}, before | {facts['dice']['before']:.4f} | |",
-        f"| with what was chosen | {facts['dice']['chosen']:.4f} | |",
+        f"| with these choices | {facts['dice']['chosen']:.4f} | |",
     ]
     table = "\n".join(rows)
     return f"""
-## How its answers are used
+## How its probabilities become masks
 
-The same validation cases ({facts["cases"]}) chose: {chosen_words(facts)}. A choice was kept only \
-where it raised their mean Dice (weights and thresholds: by more than {facts["margin"]:g}) and \
-more of them gained than lost; a division, which their references show, unless it lowered it by \
-more than {facts["margin"]:g}.
+The same {counted(facts["cases"], "validation case")} chose: {chosen_words(facts)}. A change was \
+made only if it raised their mean Dice (weights and thresholds: by more than \
+{facts["margin"]:g}) and more cases improved than got worse. A division that the references show \
+was used unless it lowered the mean Dice by more than {facts["margin"]:g}.
 
 | | mean Dice | weight |
 |---|---|---|

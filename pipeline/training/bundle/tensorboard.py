@@ -1,4 +1,4 @@
-"""The rows of the history as TensorBoard events, for those who watch many trainings."""
+"""The rows of the history as TensorBoard events."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from voxtile.training.fitting.checkpoint import Row
 
-# What TensorBoard's plugin for curves is called in an event.
+# The name of TensorBoard's plugin for curves.
 _PLUGIN = "scalars"
 
 
 @contextmanager
 def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
-    """Give a function that writes a row of a network; without a folder it writes nothing.
+    """Yield a function that writes a row of a network; without a folder it writes nothing.
 
     Parameters
     ----------
     folder : Path or None
-        Gets a folder of events for each network, as ``tensorboard --logdir``
-        shows side by side. TensorFlow writes them, whatever the backend;
+        Gets a folder of events for each network, which ``tensorboard --logdir``
+        shows side by side. TensorFlow writes them with every backend of Keras;
         TensorBoard itself need not be installed.
     """
     if folder is None:

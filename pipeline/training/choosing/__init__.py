@@ -1,1 +1,8 @@
-"""What validation cases choose: weights of views, thresholds, post-processing."""
+"""What the validation cases choose, into the bundle.
+
+choosing      the stage: bundle -> bundle
+evidence      probabilities of each view
+selection     weights of the views and thresholds
+mask_choices  divisions and post-processing
+candidates    when a candidate replaces the present state
+"""

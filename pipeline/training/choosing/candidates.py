@@ -1,37 +1,37 @@
-"""Which of several candidates the validation cases take, and when they keep what is there."""
+"""The rule by which validation cases choose one of several candidates."""
 
 import numpy as np
 
-# What weights and thresholds must gain of mean Dice, and divisions may not lose. Below it a tenth
-# of the cases says nothing.
+# Weights and thresholds must gain more mean Dice than this; divisions may not lose more. A smaller
+# difference on a tenth of the cases is chance.
 MARGIN = 0.002
-# Fewer cases than this agree too easily.
+# Fewer cases do not choose, because chance would decide.
 FEWEST = 5
 
 
 def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Return the Dice of what was counted.
+    """Return Dice from counts of voxels.
 
     Parameters
     ----------
     counts : ndarray of int, shape (..., cases, labels, 2)
-        Voxels that both masks have, and that the prediction has.
+        Voxels of the label in both masks, and in the prediction.
     totals : ndarray of int, shape (cases, labels)
-        Voxels that the reference has.
+        Voxels of the label in the reference.
 
     Returns
     -------
     ndarray of float64, shape (..., cases, labels)
-        NaN where neither mask has any.
+        NaN if neither mask has the label.
     """
-    both, ours = counts[..., 0], counts[..., 1]
+    both, predicted = counts[..., 0], counts[..., 1]
     with np.errstate(invalid="ignore"):
-        dice: np.ndarray = 2 * both / (ours + totals)
+        dice: np.ndarray = 2 * both / (predicted + totals)
     return dice
 
 
 def mean_dice(dice: np.ndarray) -> np.ndarray:
-    """Return the mean over labels of their means over cases, an empty label left empty being 1.
+    """Return the mean over cases and labels, in which NaN (both masks empty) counts as 1.
 
     Parameters
     ----------
@@ -42,29 +42,27 @@ def mean_dice(dice: np.ndarray) -> np.ndarray:
 
 
 def best_of(dice: np.ndarray, margin: float) -> int:
-    """Return which candidate to take; the first is what is there.
+    """Return the index of the chosen candidate; the first is the present state.
 
     Parameters
     ----------
     dice : ndarray of float64, shape (candidates, cases, labels)
     margin : float
-        Mean Dice that must be gained; at least more than nothing.
+        Mean Dice that must be gained.
 
     Returns
     -------
     int
-        The first of those with the highest mean, if it gains more than the
-        margin and more cases gain than lose by it; else, or of fewer than
-        five cases, 0.
+        The candidate with the highest mean (the first of several), if it gains
+        more than the margin and more cases improve than get worse; otherwise,
+        and with fewer than five cases, 0.
     """
     if dice.shape[1] < FEWEST:
         return 0
     means = mean_dice(dice)
     best = int(means.argmax())
-    # Counts are whole numbers, so that a true gain is never as small as this.
+    # Counts are integers, so that a real gain is never as small as this.
     if means[best] - means[0] <= max(margin, 1e-9):
         return 0
-    change = np.nan_to_num(dice[best], nan=1.0).mean(axis=1) - np.nan_to_num(dice[0], nan=1.0).mean(
-        axis=1
-    )
+    change = np.diff(np.nan_to_num(dice[[0, best]], nan=1.0).mean(axis=2), axis=0)[0]
     return best if (change > 0).sum() > (change < 0).sum() else 0

@@ -1,9 +1,8 @@
 """The last stage of a training: the validation cases choose how the networks are used.
 
-bundle -> what each view says of the validation cases -> selection -> the same bundle,
-                                                         with weights, thresholds and
-                                                         post-processing in its spec,
-                                                         and with scores and card
+bundle -> probabilities of each view for the validation cases -> selection
+       -> the same bundle; its spec has weights, thresholds, post-processing and scores,
+          and its card is written
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,19 +34,19 @@ def choose(
     Parameters
     ----------
     folder : Path
-        Of the bundle; its spec is written again, its card for the first time,
-        and a network that has no weight left is removed.
+        Of the bundle. Its spec is written again, its card for the first time,
+        and a network without weight is removed.
     cases : sequence of StoredCase
-        Not learnt from.
+        Validation cases.
     groups : sequence of str
-        What each case belongs to, such as its patient.
+        The group of each case, such as its patient.
     work : Path
-        Folder for what the views say of them, voxel by voxel.
+        Folder for the probabilities of the views.
 
     Returns
     -------
     list of str
-        A line for each view, and for what was chosen.
+        A line for each view, and one for the choices.
     """
     bundle = load_bundle(folder)
     spec = bundle.spec
@@ -72,20 +71,19 @@ def choose(
     write_text(folder / "spec.json", chosen.dump())
     licence = (folder / "LICENSE").exists()
     write_text(folder / "README.md", model_card(chosen, has_licence=licence))
-    for unused in {network.file for network in spec.networks} - {
-        network.file for network in chosen.networks
-    }:
+    used = {network.file for network in chosen.networks}
+    for unused in {network.file for network in spec.networks} - used:
         remove(folder / unused)
-    load_bundle(folder)  # what cannot be loaded is no bundle
+    load_bundle(folder)  # verify it before the training ends
     return list(selection_lines(facts["selection"]))
 
 
 def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
-    """Return a spec with what was chosen.
+    """Return a spec with the choices.
 
-    Where the weights of the views are other than they were, each network is
-    named once for each of its views; one without any weight is left out, and
-    out of what the spec tells of its networks.
+    If the weights of the views changed, the spec names each network once for
+    each of its views. A network without weight is left out, and its training
+    facts too.
     """
     changes: dict[str, Any] = {
         "thresholds": selection.thresholds,
@@ -99,7 +97,7 @@ def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
 
 
 def _weighted(spec: ModelSpec, weights: Sequence[float]) -> Iterator[Network]:
-    """Yield the networks of each view, whose weights add up to the view's."""
+    """Yield the networks of each view; their weights add up to that of the view."""
     for view, weight in zip(spec.views, weights, strict=True):
         serving = [network for network in spec.networks if view in network.views]
         whole = sum(network.weight for network in serving)
@@ -110,15 +108,15 @@ def _weighted(spec: ModelSpec, weights: Sequence[float]) -> Iterator[Network]:
 
 
 def _facts_of(training: dict[str, Any], networks: Sequence[Network]) -> dict[str, Any]:
-    """Return how a bundle was trained, with the networks that are in it and their sums alone."""
+    """Return training facts with the given networks alone, and their sums."""
     files = {network.file for network in networks}
-    told = [facts for facts in training.get("networks", ()) if facts["file"] in files]
-    sums = {name: sum(facts[name] for facts in told) for name in ("parameters", "steps")}
-    return {**training, "networks": told, **sums} if told else training
+    left = [facts for facts in training.get("networks", ()) if facts["file"] in files]
+    sums = {name: sum(facts[name] for facts in left) for name in ("parameters", "steps")}
+    return {**training, "networks": left, **sums} if left else training
 
 
 def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -> dict[str, Any]:
-    """Return what the spec keeps of a selection."""
+    """Return a selection for the spec, as JSON values."""
     ids = [case.case_id for case in cases]
     return {
         "cases": len(cases),
@@ -146,7 +144,7 @@ def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -
 
 
 def _mean(ids: Sequence[str], dice: np.ndarray) -> float:
-    """Return the mean Dice as a validation while training gives it."""
+    """Return the mean Dice as in a validation during the training."""
     return round(_scores(ids, dice).mean, 4)
 
 

@@ -1,14 +1,13 @@
-"""What a bundle's networks say of validation cases, kept on disk view by view.
+"""Probabilities of each view for the validation cases, stored on disk.
 
-    case -> each view alone -> probabilities on the scan's grid -> where any label may win
-                                                                          |
-                      <n>_where.npy, <n>_probabilities.npy  <-------------+
+    case -> each view alone -> probabilities on the scan's grid -> voxels where a label may win
+                                                                              |
+                            <n>_where.npy, <n>_said.npy  <--------------------+
 
-Whatever the number of cases, memory holds one plane; a case's whole
-probabilities lie on disk only until the next one. What is kept of a case are
-the voxels where some view gives some label a probability with which it could
-win: everywhere else every blend of the views gives background, so that
-nothing is lost. Probabilities are kept in steps of 1/65535.
+Memory holds one plane, and the whole probabilities of one case are on disk at a
+time. Stored are the voxels where some view gives some label a probability with
+which it could win. Everywhere else every mean of the views gives background, so
+that nothing is lost. Probabilities are stored in steps of 1/65535.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,21 +25,21 @@ from voxtile.training.data.stored_cases import StoredCase
 from voxtile.volume import Volume, canonical
 
 _STEPS = 65535
-# Voxels that are looked at together: bounds what choosing needs beside the files.
+# Voxels that are processed together; this limits the memory.
 _SLAB = 2**19
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What the views say of one case.
+    """The probabilities of each view for one case.
 
     Parameters
     ----------
     reference : Volume
         The label map in canonical order, mapped from disk.
     where : Path
-        ``.npy`` of int64, shape (n,): the voxels that are kept, as flat
-        indices of the canonical (RAS) array, rising.
+        ``.npy`` of int64, shape (n,): the stored voxels, as rising flat indices
+        of the canonical (RAS) array.
     probabilities : Path
         ``.npy`` of uint16, shape (n, views, channels), in 1/65535.
     """
@@ -50,7 +49,7 @@ class Evidence:
     probabilities: Path
 
     def slabs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield parts of the kept voxels.
+        """Yield parts of the stored voxels.
 
         Yields
         ------
@@ -73,17 +72,12 @@ def gather(
     *,
     least: float,
 ) -> list[Evidence]:
-    """Judge every case by each view alone, and keep what may matter.
+    """Segment every case with each view alone, and store the voxels where a label may win.
 
     Parameters
     ----------
-    cases : sequence of StoredCase
-    spec : ModelSpec
     models : sequence of Model
         One for each of ``spec.networks``.
-    plan : Plan
-    folder : Path
-        For the files.
     least : float
         Probability below which a label cannot win, whatever is chosen.
     """
@@ -97,7 +91,7 @@ def gather(
 def of_view(
     spec: ModelSpec, models: Sequence[Model], view: View
 ) -> tuple[ModelSpec, tuple[Model, ...]]:
-    """Return a spec and models that judge one view only, and are otherwise the same."""
+    """Return spec and models for one view alone, otherwise the same."""
     serving = [
         (network.model_copy(update={"views": (view,)}), model)
         for network, model in zip(spec.networks, models, strict=True)
@@ -115,17 +109,18 @@ def _gather(
     stem: Path,
     least: float,
 ) -> Evidence:
-    """Judge one case by each view."""
-    spec = spec.model_copy(update={"divisions": (), "postprocess": ()})  # they see no probabilities
+    """Segment one case with each view."""
+    # These act on masks, not on probabilities.
+    spec = spec.model_copy(update={"divisions": (), "postprocess": ()})
     shape = canonical(case.volume).shape
     whole = []
     for view in spec.views:
         path = stem.with_name(f"{stem.name}_{view}.npy")
         said = np.lib.format.open_memmap(path, "w+", np.uint16, (*shape, spec.output_channels))
-        infer(case.volume, *of_view(spec, models, view), plan, _keeping(to_planes(said, view)))
+        infer(case.volume, *of_view(spec, models, view), plan, _storing(to_planes(said, view)))
         said.flush()
         whole.append(said)
-    # One step less: a value that was rounded down must not be lost.
+    # One step less, so that a value that was rounded down is not lost.
     floor = max(0, int(least * _STEPS) - 1)
     first = int(spec.activation == "softmax")
     where = np.concatenate(
@@ -139,14 +134,14 @@ def _gather(
             for index in range(shape[0])
         ]
     )
-    kept = Evidence(
+    stored_case = Evidence(
         canonical(case.reference),
         stem.with_name(f"{stem.name}_where.npy"),
         stem.with_name(f"{stem.name}_said.npy"),
     )
-    np.save(kept.where, where)
+    np.save(stored_case.where, where)
     stored = np.lib.format.open_memmap(
-        kept.probabilities, "w+", np.uint16, (len(where), len(whole), spec.output_channels)
+        stored_case.probabilities, "w+", np.uint16, (len(where), len(whole), spec.output_channels)
     )
     for place, said in enumerate(whole):
         flat = said.reshape(-1, spec.output_channels)
@@ -156,11 +151,11 @@ def _gather(
     stored.flush()
     for view in spec.views:
         stem.with_name(f"{stem.name}_{view}.npy").unlink()
-    return kept
+    return stored_case
 
 
-def _keeping(targets: np.ndarray) -> Watch:
-    """Return a watch that keeps every plane that passes."""
+def _storing(targets: np.ndarray) -> Watch:
+    """Return a watch that stores every plane that passes."""
 
     def watch(planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for target, plane in zip(targets, planes, strict=True):

@@ -1,31 +1,36 @@
-"""What validation cases choose of whole masks: divisions of labels, and post-processing."""
+"""Choices that need whole masks: divisions of labels, and post-processing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from voxtile.inference.postprocess import clean
-from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
+from voxtile.label_values import label_values, region_box
+from voxtile.models.spec import Axis, Cleaning, Division, Label, ModelSpec
 from voxtile.scoring.components import find_components
 from voxtile.volume import Volume
 
 from .candidates import FEWEST, MARGIN, best_of, dice_of, mean_dice
-from .likely_divisions import likely_divisions
 
 # Least volumes that are tried, as shares of the median volume of a part of the reference.
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_AXES: tuple[Axis, ...] = ("R", "A", "S")
+# References have errors: of the planes with one of two labels, this share may have both.
+_SHARED = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecidedMask:
-    """The mask of a case, cropped to what was decided, with its reference.
+    """The mask of a case, cropped to its labels, with its reference.
 
     Parameters
     ----------
     mask : Volume
         Canonical order; read-only, and mapped from disk.
     reference : ndarray of int, shape of the mask
+        Cropped alike.
     totals : ndarray of int, shape (labels,)
         Voxels of each label in the whole reference.
     """
@@ -38,20 +43,15 @@ class DecidedMask:
 def choose_divisions(
     masks: Sequence[DecidedMask], references: Sequence[np.ndarray], spec: ModelSpec
 ) -> tuple[Division, ...]:
-    """Choose the labels that planes divide, and leave out what costs Dice.
-
-    It is the references that show a division; the Dice of a few masks need
-    not show it again, but may speak against it.
+    """Choose the divisions of labels that the references show and that do not lower the Dice.
 
     Parameters
     ----------
     masks : sequence of DecidedMask
         Fewer than five choose nothing.
     references : sequence of ndarray of int, shape (R, A, S)
-        The same cases' whole references in canonical order: those of the masks
-        are cropped to what was predicted, and may lack the planes that speak
-        against a division.
-    spec : ModelSpec
+        The whole references of the same cases in canonical order: those of the
+        masks are cropped and may lack the planes that contradict a division.
     """
     chosen: tuple[Division, ...] = ()
     if len(masks) < FEWEST:
@@ -65,8 +65,66 @@ def choose_divisions(
     return chosen
 
 
+def likely_divisions(
+    references: Sequence[np.ndarray], labels: Sequence[Label]
+) -> Iterator[Division]:
+    """Yield each pair of labels that planes along an axis divide in the references.
+
+    The labels touch along the axis, and at most one in fifty of the planes
+    with either label has both.
+
+    Parameters
+    ----------
+    references : sequence of ndarray of int, shape (R, A, S)
+        Whole label maps in canonical order: a crop may lack the planes that
+        have both.
+    labels : sequence of Label
+        Labels with regions overlap on purpose and are left out.
+
+    Examples
+    --------
+    >>> reference = np.array([1, 1, 2, 0], np.uint8).reshape(1, 4, 1).repeat(2, axis=0)
+    >>> labels = [Label(value=value, name=str(value), color="#000000") for value in (1, 2)]
+    >>> [(division.axis, division.labels) for division in likely_divisions([reference], labels)]
+    [('A', (1, 2))]
+    """
+    values = [label.value for label in labels if label.values == (label.value,)]
+    if len(values) < 2:
+        return
+    index_of = {value: index for index, value in enumerate(values)}
+    # Only planes with one of these labels count.
+    boxes = [(reference, region_box(reference, values)) for reference in references]
+    labelled = [reference[box] for reference, box in boxes if box is not None]
+    for number, axis in enumerate(_AXES):
+        planes = np.zeros(len(values), np.int64)
+        shared = np.zeros((len(values), len(values)), np.int64)
+        touching: set[tuple[int, int]] = set()
+        for reference in labelled:
+            along = np.moveaxis(reference, number, 0)
+            has = np.zeros((len(along), len(values)), np.int64)
+            for index, plane in enumerate(along):
+                has[
+                    index, [index_of[value] for value in label_values(plane) if value in index_of]
+                ] = 1
+            planes += has.sum(axis=0)
+            shared += has.T @ has
+            touching |= _touching(along)
+        for one, other in combinations(range(len(values)), 2):
+            either = planes[one] + planes[other] - shared[one, other]
+            if (values[one], values[other]) in touching and shared[one, other] <= _SHARED * either:
+                yield Division(axis=axis, labels=(values[one], values[other]))
+
+
+def _touching(along: np.ndarray) -> set[tuple[int, int]]:
+    """Return the pairs of values that touch along the first axis, in both orders."""
+    before, after = along[:-1], along[1:]
+    meets = (before != after) & (before > 0) & (after > 0)
+    pairs = set(zip(before[meets].tolist(), after[meets].tolist(), strict=True))
+    return pairs | {(other, one) for one, other in pairs}
+
+
 def choose_cleaning(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Cleaning, ...]:
-    """Choose the post-processing of each label in turn, and keep what raises the Dice."""
+    """Choose the post-processing of each label in turn, where it raises the Dice."""
     chosen: tuple[Cleaning, ...] = ()
     for label in spec.labels:
         nothing = Cleaning(label=label.value)
@@ -85,7 +143,7 @@ def _best_step(
     candidates: Sequence[Cleaning],
     before: Cleaning | None = None,
 ) -> Cleaning | None:
-    """Return the candidate that is better than `before`, if one is."""
+    """Return the best candidate, or `before` if no candidate is better."""
     steps = [before, *candidates]
     tried = np.stack(
         [
@@ -102,7 +160,7 @@ def _best_step(
 
 
 def _part_candidates(masks: Sequence[DecidedMask], label: Label) -> Iterator[Cleaning]:
-    """Yield what may be done to the parts of a label, the plainest first."""
+    """Yield what may be done to the connected parts of a label, the simplest first."""
     yield Cleaning(label=label.value, largest=1)
     yield Cleaning(label=label.value, largest=2)
     volumes = np.concatenate(
@@ -125,12 +183,12 @@ def cleaned_dice(masks: Sequence[DecidedMask], spec: ModelSpec) -> np.ndarray:
     """Return the Dice of the masks after a spec's post-processing, shape (cases, labels)."""
     counts = []
     for one in masks:
-        ours = clean(one.mask, spec).array
+        cleaned = clean(one.mask, spec).array
         counts.append(
             [
                 [np.count_nonzero(part & np.isin(one.reference, label.values)), part.sum()]
                 for label in spec.labels
-                for part in [np.isin(ours, label.values)]
+                for part in [np.isin(cleaned, label.values)]
             ]
         )
     return dice_of(np.array(counts), np.array([one.totals for one in masks]))

@@ -2,20 +2,19 @@
 
 One choice after the other, each from a short list of candidates:
 
-    weights of the views     all steps of a tenth that add up to 1; beside them as it was
+    weights of the views     the present weights, and all tenths that add up to 1
     thresholds (sigmoid)     0.1 to 0.9 in steps of 0.05, label by label
-    divisions                labels that the references hardly ever have in one plane, two by two
+    divisions                pairs of labels that hardly ever share a plane in the references
     post-processing          label by label: the largest part, the two largest, parts of at
-                             least 1 to 50 % of a usual one; then holes
+                             least 1 to 50 % of the median part; then holes
 
-A candidate takes the place of what is there only if it gains more than a
-margin of mean Dice and more cases gain than lose by it: on a few cases the
-best of many candidates is a little better by chance alone. Divisions, of which
-the references are witness enough, are taken unless they lose more than that
-margin. Fewer than five cases choose nothing.
+A candidate is chosen only if it gains more than a margin of mean Dice and more
+cases improve than get worse: on a few cases the best of many candidates is a
+little better by chance. A division that the references show is chosen unless it
+loses more than that margin. Fewer than five cases choose nothing.
 
-Only Dice decides. An empty label that is rightly left empty counts as 1 here,
-so that every candidate is judged on the same cases.
+Only Dice decides. A label that both masks leave empty counts as 1 here, so that
+all candidates are compared on the same cases.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +38,7 @@ _STEPS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What the validation cases chose, and how good it is on them.
+    """What the validation cases chose, and the Dice on them.
 
     Parameters
     ----------
@@ -47,12 +46,10 @@ class Selection:
         Of the views, in the order of ``spec.views``; they add up to 1.
     thresholds : tuple of float
         As in a spec.
-    divisions : tuple of Division
-    postprocess : tuple of Cleaning
     view_dice : ndarray of float64, shape (views, cases, labels)
-        Of each view alone; NaN where neither mask has the label.
+        Of each view alone; NaN if neither mask has the label.
     before, dice : ndarray of float64, shape (cases, labels)
-        Of all views as they were, and with all that was chosen.
+        Of all views before the choices, and after them.
     """
 
     weights: tuple[float, ...]
@@ -65,14 +62,14 @@ class Selection:
 
 
 def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
-    """Choose weights, thresholds and post-processing on what the views said.
+    """Choose weights, thresholds and post-processing by the probabilities of the views.
 
     Parameters
     ----------
     evidence : sequence of Evidence
         Of the validation cases, at least one.
     spec : ModelSpec
-        What is there now; its own divisions and post-processing are forgotten.
+        The present state; its divisions and post-processing are dropped.
     """
     spec = spec.model_copy(update={"divisions": (), "postprocess": ()})
     totals = np.array([_totals(case.reference.array, spec.labels) for case in evidence])
@@ -81,7 +78,7 @@ def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
     counted = [weigh_views(case, spec, candidates) for case in evidence]
     tried = dice_of(np.stack(counted, axis=1), totals)
     weights = candidates[best_of(tried, MARGIN)]
-    # A view alone is one of the candidates: all of the weight on it.
+    # The candidate that gives one view all the weight.
     alone = [int(np.flatnonzero(candidates[:, view] == 1)[-1]) for view in range(len(shares))]
     if spec.activation == "sigmoid":
         spec = _with_thresholds(evidence, spec, weights, totals)
@@ -102,7 +99,7 @@ def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
 
 
 def view_shares(spec: ModelSpec) -> np.ndarray:
-    """Return how much each view of a spec counts, shape (views,); they add up to 1."""
+    """Return the weight of each view of a spec, shape (views,); they add up to 1."""
     weights = np.array(
         [
             sum(network.weight for network in spec.networks if view in network.views)
@@ -121,7 +118,7 @@ def weight_grid(views: int) -> np.ndarray:
     >>> weight_grid(2)[:3].tolist(), len(weight_grid(3))
     ([[0.0, 1.0], [0.1, 0.9], [0.2, 0.8]], 66)
     """
-    # Bars between ten stars: where the bars stand says how many stars each view gets.
+    # Stars and bars: the positions of the bars between ten stars give the tenths of each view.
     rows = [
         np.diff([-1, *bars, _STEPS + views - 1]) - 1
         for bars in combinations(range(_STEPS + views - 1), views - 1)
@@ -130,29 +127,27 @@ def weight_grid(views: int) -> np.ndarray:
 
 
 def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.ndarray:
-    """Count what each weighting of the views makes of a case.
+    """Count voxels of a case with each weighting of the views.
 
     Parameters
     ----------
-    case : Evidence
-    spec : ModelSpec
     candidates : ndarray of float, shape (candidates, views)
 
     Returns
     -------
     ndarray of int64, shape (candidates, labels, 2)
-        Voxels that both masks have, and that the prediction has.
+        Voxels of the label in both masks, and in the prediction.
     """
     counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
-    for said, theirs in _slabs(case, spec.labels):
+    for said, truth in _slabs(case, spec.labels):
         alone = np.stack([_values(said[:, view], spec) for view in range(said.shape[1])], axis=1)
-        # Where all views decide alike, so does every blend of them.
+        # Where all views agree, so does every mean of them.
         agreed = (alone == alone[:, :1]).all(axis=1)
-        counts += _count(alone[agreed, 0], theirs[:, agreed], spec.labels)
+        counts += _count(alone[agreed, 0], truth[:, agreed], spec.labels)
         disputed = said[~agreed]
         for index, weights in enumerate(candidates):
             counts[index] += _count(
-                _values(_blend(disputed, weights), spec), theirs[:, ~agreed], spec.labels
+                _values(_blend(disputed, weights), spec), truth[:, ~agreed], spec.labels
             )
     return counts
 
@@ -160,18 +155,18 @@ def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.n
 def try_thresholds(
     case: Evidence, spec: ModelSpec, weights: np.ndarray, candidates: Sequence[tuple[float, ...]]
 ) -> np.ndarray:
-    """Count what each set of thresholds makes of a case, shape (candidates, labels, 2)."""
+    """Count voxels of a case with each set of thresholds, shape (candidates, labels, 2)."""
     counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
     specs = [spec.model_copy(update={"thresholds": thresholds}) for thresholds in candidates]
-    for said, theirs in _slabs(case, spec.labels):
+    for said, truth in _slabs(case, spec.labels):
         blended = _blend(said, weights)
         for index, tried in enumerate(specs):
-            counts[index] += _count(_values(blended, tried), theirs, spec.labels)
+            counts[index] += _count(_values(blended, tried), truth, spec.labels)
     return counts
 
 
 def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> DecidedMask:
-    """Return the mask that weights and thresholds give, kept beside the case's evidence."""
+    """Return the mask that weights and thresholds give, stored beside the evidence."""
     reference = case.reference
     where, values = _decided(case, spec, weights)
     places = np.unravel_index(where, reference.shape)
@@ -193,7 +188,7 @@ def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> Decide
 def _with_thresholds(
     evidence: Sequence[Evidence], spec: ModelSpec, weights: np.ndarray, totals: np.ndarray
 ) -> ModelSpec:
-    """Return the spec with the threshold of each label in turn, where another one is better."""
+    """Return the spec with the best threshold of each label in turn."""
     now = spec.thresholds or (0.5,) * len(spec.labels)
     before = now
     for index in range(len(spec.labels)):
@@ -207,7 +202,7 @@ def _with_thresholds(
 
 
 def _decided(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which voxels of a case get a label, and which one."""
+    """Return the flat indices of the voxels that get a label, and the label of each."""
     places, values = [np.zeros(0, np.int64)], [_values(np.zeros((0, spec.output_channels)), spec)]
     for where, said in case.slabs():
         decided = _values(_blend(said, weights), spec)
@@ -217,11 +212,11 @@ def _decided(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> tuple[np.n
 
 
 def _slabs(case: Evidence, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield what was said of some voxels, and which labels they have, shape (labels, n)."""
+    """Yield probabilities of some voxels, and whether they have each label, shape (labels, n)."""
     reference = case.reference.array
     for where, said in case.slabs():
-        truth = reference[np.unravel_index(where, reference.shape)]
-        yield said, np.stack([np.isin(truth, label.values) for label in labels])
+        values = reference[np.unravel_index(where, reference.shape)]
+        yield said, np.stack([np.isin(values, label.values) for label in labels])
 
 
 def _blend(said: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -231,16 +226,16 @@ def _blend(said: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _values(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    """Return the label values that probabilities of shape (n, channels) decide for."""
+    """Return the label values for probabilities of shape (n, channels)."""
     return decide(probabilities[:, np.newaxis], spec)[:, 0]
 
 
-def _count(values: np.ndarray, theirs: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Count for each label what both masks and what the prediction has, shape (labels, 2)."""
-    ours = np.stack([np.isin(values, label.values) for label in labels])
-    return np.stack([(ours & theirs).sum(axis=1), ours.sum(axis=1)], axis=1)
+def _count(values: np.ndarray, truth: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Count voxels of each label in both masks, and in the prediction, shape (labels, 2)."""
+    predicted = np.stack([np.isin(values, label.values) for label in labels])
+    return np.stack([(predicted & truth).sum(axis=1), predicted.sum(axis=1)], axis=1)
 
 
 def _totals(reference: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Return the voxels of each label in a reference."""
+    """Return the number of voxels of each label in a reference."""
     return np.array([np.count_nonzero(np.isin(reference, label.values)) for label in labels])

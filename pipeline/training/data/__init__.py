@@ -1,1 +1,1 @@
-"""Cases -> arrays on disk, and what they are like."""
+"""Cases -> arrays on disk, and facts about them."""

@@ -1,4 +1,4 @@
-"""What one case of a training is like: sizes, intensities and labels, without a voxel of it."""
+"""Facts about one training case: sizes, intensities and labels, but no voxels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,10 @@ from voxtile.volume import Shape3D, Volume, canonical
 
 Triple = tuple[float, float, float]
 
-# Quantiles of a case's labelled voxels, at the middles of as many equal parts: each case weighs the
-# same in the cohort, whatever its size (nnU-Net draws 10,000 voxels of each).
+# Quantiles of a case's labelled voxels, at the middles of equal parts: each case weighs the same in
+# the cohort, whatever its size (nnU-Net draws 10,000 voxels of each).
 _QUANTILES = 200
-# Labelled voxels that quantiles are taken of, on a regular sample.
+# At most about this many labelled voxels, regularly spaced, are used for the quantiles.
 _SAMPLE = 2**18
 
 
@@ -25,11 +25,11 @@ class ChannelFacts:
     Parameters
     ----------
     least, most : float
-        Of all voxels, in units of the scan.
+        Extremes of all voxels, in units of the scan.
     zeros : float
         Share of voxels that are exactly 0.
     foreground : tuple of float
-        Quantiles of the labelled voxels, rising; empty without any.
+        Quantiles of the labelled voxels, rising; empty without labels.
     """
 
     least: float
@@ -44,8 +44,6 @@ class LabelFacts:
 
     Parameters
     ----------
-    value : int
-    voxels : int
     component_ml : tuple of float
         Volume of each connected part (26-neighbourhood), in ml, rising.
     """
@@ -66,13 +64,12 @@ class CaseFacts:
     spacing_mm : (R, A, S)
     labels : tuple of LabelFacts
         Values other than 0, rising.
-    channels : tuple of ChannelFacts
     box_mm : (R, A, S)
-        Size of the box around all labels; 0 without any.
+        Size of the box around all labels; 0 without labels.
     labelled_planes : (R, A, S)
         Share of the planes along each axis that show a label.
     modality : str
-        As the manifest's column `modality` says; empty without one.
+        The manifest's column `modality`; empty if there is none.
     """
 
     shape: Shape3D
@@ -85,7 +82,7 @@ class CaseFacts:
 
     @property
     def values(self) -> tuple[int, ...]:
-        """Label values that occur, without 0."""
+        """Label values of the case, without 0."""
         return tuple(label.value for label in self.labels)
 
 
@@ -98,12 +95,10 @@ def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFa
         Shape (i, j, k), or (i, j, k, channels).
     label : Volume of integers
         On the same grid.
-    modality : str
-        As somebody said who knows.
     """
-    ras, truth = canonical(image), canonical(label)
+    ras, reference = canonical(image), canonical(label)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
-    marked = truth.array != 0
+    marked = reference.array != 0
     lines = [np.flatnonzero(marked.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     box = [float(line[-1] - line[0] + 1) if line.size else 0.0 for line in lines]
     voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
@@ -111,8 +106,8 @@ def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFa
         shape=ras.shape,
         spacing_mm=ras.spacing_mm,
         labels=tuple(
-            _describe_label(truth.array, value, voxel_ml)
-            for value in label_values(truth.array)
+            _describe_label(reference.array, value, voxel_ml)
+            for value in label_values(reference.array)
             if value
         ),
         channels=tuple(
@@ -134,7 +129,7 @@ def triple(values: Any) -> Triple:
 
 def _describe_label(array: np.ndarray, value: int, voxel_ml: float) -> LabelFacts:
     """Describe one label value."""
-    # Runs are found along the last axis, wherever that lies in memory.
+    # Components are found as runs along the last axis, so that it should be contiguous in memory.
     parts = find_components(np.ascontiguousarray(array == value)).voxels
     return LabelFacts(value, int(parts.sum()), tuple(sorted((parts * voxel_ml).round(6).tolist())))
 

@@ -1,11 +1,11 @@
-"""What the cases of a training are like: what the rules of a recipe look at.
+"""Summary of the training cases, from which the rules choose a recipe.
 
-    volume, label -> CaseFacts  -.
-    volume, label -> CaseFacts  --+-> Fingerprint -> rules -> Recipe
-    ...                         -'
+    image, label -> CaseFacts  -.
+    image, label -> CaseFacts  --+-> Fingerprint -> rules -> Recipe
+    ...                        -'
 
-No patient's text and no voxel is in a fingerprint: sizes, counts and
-percentiles alone. A bundle keeps it as ``fingerprint.json``.
+A fingerprint has only sizes, counts and percentiles: no patient's text and no
+voxels. It is in every bundle as ``fingerprint.json``.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from .case_facts import CaseFacts, ChannelFacts, Triple, triple
 Modality = Literal["CT", "other"]
 
 _PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
-# Hounsfield units: water is 0, air is -1000, and 12 bits hold -1024 to 3071 (PS3.3 C.8.2.1). Lung,
-# bowel gas or the air around a body is in almost every CT, and in nothing else with such numbers.
+# Hounsfield units: water is 0, air is -1000, and 12 bits hold -1024 to 3071 (PS3.3 C.8.2.1). Almost
+# every CT shows air (lung, bowel gas, around the body); other scans do not have such values.
 _AIR_HU, _TISSUE_HU, _LEAST_HU = -500.0, 100.0, -4096.0
 
 
@@ -42,17 +42,15 @@ class ChannelSummary:
 
     Parameters
     ----------
-    name : str
-    modality : {"CT", "other"}
     why : str
-        How that is known.
+        How the modality is known.
     least, most : Spread
-        Of each case's extremes.
+        Over the extremes of each case.
     zeros : Spread
         Share of voxels that are exactly 0.
     foreground : dict of str to float
-        Percentiles, mean and SD of the labelled voxels of all cases, each
-        case weighing the same; empty where nothing is labelled.
+        Percentiles, mean and SD of the labelled voxels of all cases, where
+        each case weighs the same; empty if nothing is labelled.
     """
 
     name: str
@@ -70,15 +68,14 @@ class LabelSummary:
 
     Parameters
     ----------
-    value : int
     cases : int
-        That have it.
+        Number of cases with this label.
     share : float
         Of all voxels of all cases.
     components : Spread
-        Connected parts, over the cases that have any.
+        Number of connected parts, over the cases with this label.
     component_ml : Spread
-        Of all connected parts, in ml.
+        Volume of a connected part, in ml.
     """
 
     value: int
@@ -90,23 +87,22 @@ class LabelSummary:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What the training cases are like. Axes are (R, A, S).
+    """Summary of the training cases. Axes are (R, A, S).
 
     Parameters
     ----------
     cases : int
+        How many there are.
     shape : three of Spread
         Voxels along each axis.
-    spacing_mm : three of Spread
     extent_mm : three of Spread
         Of a whole scan: voxels times spacing.
     planes : (R, A, S)
         Slices of all cases together, along each axis.
-    channels : tuple of ChannelSummary
     labels : tuple of LabelSummary
-        Values that occur, rising.
+        By rising value.
     overlap : bool
-        Whether two regions of the labels asked for share a value.
+        Whether two regions of the recipe's labels share a value.
     foreground : float
         Share of all voxels of all cases that are labelled.
     labelled_planes : (R, A, S)
@@ -129,7 +125,7 @@ class Fingerprint:
 
     @property
     def values(self) -> tuple[int, ...]:
-        """Label values that occur, without 0."""
+        """Label values of all cases, without 0."""
         return tuple(label.value for label in self.labels)
 
     @property
@@ -144,13 +140,7 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, values: Any) -> "Fingerprint":
-        """Return what `dump` wrote.
-
-        Raises
-        ------
-        pydantic.ValidationError
-            If it is no fingerprint (a ValueError).
-        """
+        """Return what `dump` wrote."""
         return TypeAdapter(cls).validate_python(values)
 
 
@@ -166,7 +156,7 @@ def take_fingerprint(
     channels : sequence of str
         Names, in the order of each case's channels.
     labels : sequence of Label
-        What was asked for, which says whether regions overlap.
+        Of the recipe; they decide whether regions overlap.
     """
     voxels = sum(int(np.prod(case.shape)) for case in cases)
     values = [value for label in labels for value in label.values]
@@ -224,21 +214,16 @@ def _summarise_channel(
     )
 
 
-def _modality(parts: Sequence[ChannelFacts], said: set[str]) -> tuple[Modality, str]:
+def _modality(parts: Sequence[ChannelFacts], named: set[str]) -> tuple[Modality, str]:
     """Return whether a channel is in Hounsfield units, and how that is known."""
-    if "" not in said:
-        if said == {"CT"}:
-            return "CT", "the manifest's column modality says CT"
-        return "other", f"the manifest's column modality says {', '.join(sorted(said))}"
-    like = [_LEAST_HU <= part.least <= _AIR_HU and part.most >= _TISSUE_HU for part in parts]
-    if sum(like) >= 0.9 * len(like):
-        return "CT", (
-            f"{sum(like)} of {len(like)} scans go from below {_AIR_HU:g} to above {_TISSUE_HU:g}, "
-            "as Hounsfield units do"
-        )
-    return "other", (
-        f"only {sum(like)} of {len(like)} scans go from below {_AIR_HU:g} to above "
-        f"{_TISSUE_HU:g}, as Hounsfield units do"
+    if "" not in named:
+        why = f"the manifest's column modality says {', '.join(sorted(named))}"
+        return ("CT" if named == {"CT"} else "other"), why
+    like_ct = sum(_LEAST_HU <= part.least <= _AIR_HU and part.most >= _TISSUE_HU for part in parts)
+    enough = like_ct >= 0.9 * len(parts)
+    return ("CT" if enough else "other"), (
+        f"{'' if enough else 'only '}{like_ct} of {len(parts)} scans go from below {_AIR_HU:g} to "
+        f"above {_TISSUE_HU:g}, as Hounsfield units do"
     )
 
 
@@ -255,7 +240,7 @@ def _summarise_label(value: int, cases: Sequence[CaseFacts], voxels: int) -> Lab
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    """Return least, median and greatest; zeros of nothing."""
+    """Return least, median and greatest value; zeros without values."""
     if not values:
         return Spread(0.0, 0.0, 0.0)
     return Spread(float(min(values)), float(np.median(values)), float(max(values)))
@@ -268,7 +253,7 @@ def _spreads(rows: Sequence[Sequence[float]]) -> tuple[Spread, Spread, Spread]:
 
 
 def _rounded(value: Any) -> Any:
-    """Return JSON values with six digits: more would only look exact."""
+    """Return JSON values rounded to six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -1,7 +1,6 @@
-"""Cut stored cases into normalised planes, and keep these as files.
+"""Cut stored cases into normalised planes, and store these too.
 
-case -> canonical -> normalised -> planes of each view
--> planes/<id>_<view>_{image,label}.npy
+stored case -> canonical -> normalised -> planes/<id>_<view>_{image,label}.npy
 """
 
 import hashlib
@@ -11,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from voxtile.machine.files import write_json
 from voxtile.models.spec import Intensity, View
@@ -21,8 +19,7 @@ from voxtile.preparation.resampling import resamplers
 from voxtile.training.recipe.recipe import Recipe, settled
 from voxtile.volume import canonical
 
-from .kept_arrays import kept_record, save_array
-from .stored_cases import StoredCase
+from .stored_cases import StoredCase, save_array, stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,6 @@ class PlaneStack:
 
     Parameters
     ----------
-    view : View
     image : Path
         ``.npy`` of float32, shape (planes, rows, columns, channels), normalised.
     label : Path
@@ -50,22 +46,28 @@ class PlaneStack:
     label_planes: tuple[tuple[int, tuple[int, ...]], ...]
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return image and label, mapped, not loaded."""
+        """Return image and label, mapped from disk."""
         return np.load(self.image, mmap_mode="r"), np.load(self.label, mmap_mode="r")
 
 
 def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneStack]:
-    """Normalise a stored case and keep its planes along each view of a settled recipe.
+    """Normalise a stored case and store its planes along each view of a settled recipe.
 
-    Planes that lie in ``folder/planes`` already, of the same case at the same
-    spacing and intensities, are taken as they are.
+    Planes of the same case at the same spacing and intensities that are in
+    ``folder/planes`` already are used again.
     """
     intensity = recipe.scaling
     described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
     made_from = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     views = settled(recipe.views)
-    kept = {view: _kept_planes(folder, case.case_id, view, made_from) for view in views}
-    stacks = [stack for stack in kept.values() if stack is not None]
+    stem = f"{folder / 'planes' / case.case_id}_"
+    files = {
+        view: {kind: Path(f"{stem}{view}_{kind}.npy") for kind in ("image", "label")}
+        for view in views
+    }
+    records = {view: Path(f"{stem}{view}.json") for view in views}
+    found = [stored(PlaneStack, records[view], made_from, files[view]) for view in views]
+    stacks = [stack for stack in found if stack is not None]
     if len(stacks) == len(views):
         return stacks
     image, label = canonical(case.volume), canonical(case.reference)
@@ -82,41 +84,17 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
             labels = _resampled_labels(labels, old, new)
         stack = PlaneStack(
             view=view,
-            **_plane_files(folder, case.case_id, view),
+            **files[view],
             shape=labels.shape,
             spacing_mm=new or old,
             label_planes=tuple(_label_planes(labels)),
         )
         save_array(stack.image, np.ascontiguousarray(planes))
         save_array(stack.label, np.ascontiguousarray(labels))
-        record = {
-            name: value for name, value in asdict(stack).items() if name not in ("image", "label")
-        }
-        write_json(_plane_record(folder, case.case_id, view), {"made_from": made_from, **record})
+        facts = {name: v for name, v in asdict(stack).items() if name not in files[view]}
+        write_json(records[view], {"made_from": made_from, **facts})
         stacks.append(stack)
     return stacks
-
-
-def _kept_planes(folder: Path, case_id: str, view: View, made_from: str) -> PlaneStack | None:
-    """Return planes that an earlier start of this training has made."""
-    files = _plane_files(folder, case_id, view)
-    kept = kept_record(_plane_record(folder, case_id, view), made_from, tuple(files.values()))
-    if kept is None:
-        return None
-    try:
-        return TypeAdapter(PlaneStack).validate_python({**kept, **files})
-    except ValidationError:
-        return None
-
-
-def _plane_files(folder: Path, case_id: str, view: View) -> dict[str, Path]:
-    """Return where the planes of a case lie."""
-    return {kind: folder / "planes" / f"{case_id}_{view}_{kind}.npy" for kind in ("image", "label")}
-
-
-def _plane_record(folder: Path, case_id: str, view: View) -> Path:
-    """Return where it is written that planes are whole, and what they were made from."""
-    return folder / "planes" / f"{case_id}_{view}.json"
 
 
 def _normalised(array: np.ndarray, intensity: Intensity) -> np.ndarray:
@@ -133,33 +111,33 @@ def _resampled(
 ) -> np.ndarray:
     """Return all planes, shape (planes, rows, columns, channels), at another spacing."""
     rows, columns = planes.shape[1:3]
-    there, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
-    return np.stack([there.apply(plane) for plane in planes])
+    resampler, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
+    return np.stack([resampler.apply(plane) for plane in planes])
 
 
 def _resampled_labels(
     labels: np.ndarray, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
 ) -> np.ndarray:
-    """Return all label planes at another spacing: each pixel takes the value with most weight."""
+    """Return all label planes at another spacing: each pixel gets the value with most weight."""
     rows, columns = labels.shape[1:3]
-    there, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
-    resampled = np.zeros((len(labels), *there.shape), labels.dtype)
+    resampler, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
+    resampled = np.zeros((len(labels), *resampler.shape), labels.dtype)
     for target, plane in zip(resampled, labels, strict=True):
         values = np.unique(plane)
         if len(values) == 1:
             target[...] = values[0]
             continue
-        shares = there.apply((plane[..., np.newaxis] == values).astype(np.float32))
+        shares = resampler.apply((plane[..., np.newaxis] == values).astype(np.float32))
         target[...] = values[shares.argmax(axis=-1)]
     return resampled
 
 
 def _label_planes(labels: np.ndarray) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield each value other than 0 with the planes on which it occurs."""
-    places: dict[int, list[int]] = {}
+    planes: dict[int, list[int]] = {}
     for index, plane in enumerate(labels):
         for value in np.unique(plane).tolist():
             if value:
-                places.setdefault(value, []).append(index)
-    for value in sorted(places):
-        yield value, tuple(places[value])
+                planes.setdefault(value, []).append(index)
+    for value in sorted(planes):
+        yield value, tuple(planes[value])

@@ -1,4 +1,4 @@
-"""Which cases of a manifest are learnt from and which are validated on."""
+"""Which cases of a manifest train the networks, and which validate them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,15 +11,21 @@ from .stored_cases import StoredCase
 
 
 def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list[Case]]:
-    """Return the cases to learn from and those to validate on, or say all that is wrong."""
+    """Return training and validation cases.
+
+    Raises
+    ------
+    ManifestError
+        With every problem of the split.
+    """
     training = [case for case in cases if case.split == "train"]
     validation = [case for case in cases if case.split == "val"]
     problems = [
-        f"{manifest} has no case with split {split!r}; {why}: add a column split with 'train' for "
-        "the cases to learn from and 'val' for about a fifth that choose the checkpoint"
-        for split, chosen, why in (
-            ("train", training, "there is nothing to learn from"),
-            ("val", validation, "without one nobody knows when to stop or what was learnt"),
+        f"{manifest} has no case with split {split!r}, which is needed to {purpose}; add a column "
+        "split with 'train' for most cases and 'val' for about a fifth of them"
+        for split, chosen, purpose in (
+            ("train", training, "train the networks"),
+            ("val", validation, "choose the checkpoint and to measure the result"),
         )
         if not chosen
     ]
@@ -29,48 +35,50 @@ def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list
         for case in training + validation
         if case.label is None
     ]
-    # A patient on both sides would be recognised rather than segmented.
-    learnt = {case.group: case.line for case in training if case.group}
-    problems += [
-        f"{manifest} line {case.line}: group {case.group!r} is in val here but in train on line "
-        f"{learnt[case.group]}; keep a group in one split"
-        for case in validation
-        if case.group in learnt
-    ]
-    problems += tested_as_well(training + validation, cases, manifest)
+    # The scores of a patient who was trained on would be too good.
+    problems += shared_groups(validation, training, manifest)
+    problems += shared_groups(training + validation, tested(cases), manifest)
     if problems:
         raise ManifestError(problems)
     return training, validation
 
 
-def tested_as_well(chosen: Sequence[Case], cases: Sequence[Case], manifest: Path) -> list[str]:
-    """Return a sentence for each chosen case whose group the split ``test`` has too.
+def tested(cases: Sequence[Case]) -> list[Case]:
+    """Return the cases with split ``test``; no other case may be of their groups."""
+    return [case for case in cases if case.split == "test"]
 
-    A model that has learnt from a patient, or was chosen by one, is no longer
-    tested by it.
-    """
-    tested = {case.group: case.line for case in cases if case.group and case.split == "test"}
+
+def shared_groups(cases: Sequence[Case], others: Sequence[Case], manifest: Path) -> list[str]:
+    """Return a sentence for each case whose group another split has too."""
+    elsewhere = {case.group: case for case in others if case.group}
     return [
-        f"{manifest} line {case.line}: group {case.group!r} is in {case.split} here but in test on "
-        f"line {tested[case.group]}; keep a group in one split"
-        for case in chosen
-        if case.group in tested
+        f"{manifest} line {case.line}: group {case.group!r} is in {case.split} here but in "
+        f"{elsewhere[case.group].split} on line {elsewhere[case.group].line}; put each group into "
+        "one split"
+        for case in cases
+        if case.group in elsewhere
     ]
 
 
 def check_values(
-    learnt: Sequence[StoredCase],
-    judged: Sequence[StoredCase],
-    validation: Sequence[Case],
+    training: Sequence[StoredCase],
+    validation: Sequence[StoredCase],
+    cases: Sequence[Case],
     manifest: Path,
 ) -> None:
-    """Refuse validation labels with values that no training label has: nobody could learn them."""
-    known = {value for case in learnt for value in case.facts.values}
+    """Refuse label values of validation cases that no training case has.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Rows of the validation cases, for messages.
+    """
+    known = {value for case in training for value in case.facts.values}
     problems = [
         f"{manifest} line {case.line}: case {case.case_id}: the label has values "
-        f"{sorted(set(stored.facts.values) - known)}, but the training labels only "
-        f"{sorted(known)}; move a case that has them to train, or correct the mask"
-        for stored, case in zip(judged, validation, strict=True)
+        f"{sorted(set(stored.facts.values) - known)}, but the training labels have only "
+        f"{sorted(known)}; move a case with these values to train, or correct the label"
+        for stored, case in zip(validation, cases, strict=True)
         if not known.issuperset(stored.facts.values)
     ]
     if problems:
@@ -78,21 +86,21 @@ def check_values(
 
 
 def absent_labels(
-    learnt: Sequence[StoredCase], judged: Sequence[StoredCase], labels: Sequence[Label]
+    training: Sequence[StoredCase], validation: Sequence[StoredCase], labels: Sequence[Label]
 ) -> Iterator[str]:
-    """Yield a sentence for each label that no case has to learn from, or none to choose with."""
+    """Yield a sentence for each label that no training case or no validation case has."""
     for label in labels:
-        some, others = (
+        trained, validated = (
             any(not set(label.values).isdisjoint(case.facts.values) for case in cases)
-            for cases in (learnt, judged)
+            for cases in (training, validation)
         )
-        if not some:
+        if not trained:
             yield (
-                f"no case to learn from has label {label.value} ({label.name}): nothing is learnt "
-                "of it"
+                f"no training case has label {label.value} ({label.name}), so the model cannot "
+                "find it"
             )
-        elif not others:
+        elif not validated:
             yield (
-                f"no validation case has label {label.value} ({label.name}): checkpoints are "
-                "chosen without it, and no score tells how well it is found"
+                f"no validation case has label {label.value} ({label.name}): it does not count in "
+                "the choice of checkpoints, and it has no score"
             )

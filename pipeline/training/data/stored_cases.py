@@ -1,22 +1,25 @@
-"""Read training cases once, and keep them as files.
+"""Read training cases once, and store them as arrays that are mapped into memory.
 
-    scan, label -> CaseFacts, cases/<id>.{image,label}.npy
+    image, label -> CaseFacts, cases/<id>.{image,label}.npy
 
-Whatever the number of cases, memory holds one of them at a time; what is read
-again and again afterwards is left to the system's page cache.
+Memory holds one case at a time, however many there are. A ``.json`` beside the
+arrays of a case is written last and says what they were made from: a resumed
+training uses arrays that are complete and up to date, and makes the others
+again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, ManifestError, Notice
-from voxtile.machine.files import write_json
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.machine.files import replacing, write_json
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
@@ -24,28 +27,25 @@ from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.volume import Volume
 
 from .case_facts import CaseFacts, describe_case
-from .kept_arrays import kept_record, save_array
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A case as it was read: its arrays on disk, in storage order.
+    """A case whose arrays are on disk, in the storage order of its files.
 
     Parameters
     ----------
-    case_id : str
     image, label : Path
         ``.npy`` files: voxels of the source's type, and uint8 or uint16.
     affine : tuple of tuple of float
-        Of the image, rows.
+        Rows of the image's affine.
     codes : (sform, qform)
-    facts : CaseFacts
     made_from : str
         Hash of the case's files and of how its label was read.
     notices : tuple of Notice
-        What was odd about its files.
+        Warnings about its files.
     """
 
     case_id: str
@@ -59,13 +59,18 @@ class StoredCase:
 
     @property
     def volume(self) -> Volume:
-        """The image; its voxels are mapped, not loaded."""
+        """The image, mapped from disk."""
         return Volume(np.load(self.image, mmap_mode="r"), np.array(self.affine), self.codes)
 
     @property
     def reference(self) -> Volume:
-        """The label map, on the image's grid."""
+        """The label map on the image's grid, mapped from disk."""
         return self.volume.with_array(np.load(self.label, mmap_mode="r"))
+
+
+def channel_names(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the names of the input channels, in order."""
+    return tuple(channel for channel, _ in cases[0].images)
 
 
 def store_cases(
@@ -76,7 +81,7 @@ def store_cases(
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[StoredCase]:
-    """Read every case with its label and keep its arrays; what is kept already is not read again.
+    """Read every case with its label and store its arrays, unless they are stored already.
 
     Parameters
     ----------
@@ -85,11 +90,7 @@ def store_cases(
     folder : Path
         Gets a folder ``cases``.
     labels : sequence of Label
-        Values that a mask may have beside 0; empty allows any.
-    manifest : Path
-        For messages.
-    advance : callable
-        Called after each case.
+        Values that a label map may have beside 0; empty allows any.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def describe_cases(
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[CaseFacts]:
-    """Return what `store_cases` would find, and keep nothing."""
+    """Return the facts that `store_cases` would find, and store nothing."""
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
         image, label, _ = _read(case, channels, labels)
@@ -118,15 +119,39 @@ def describe_cases(
 
 
 def notice_lines(cases: Sequence[StoredCase]) -> Iterator[str]:
-    """Yield what was odd about the files of cases, each kind once."""
+    """Yield a sentence for each kind of warning about the files of the cases."""
     found: dict[str, list[tuple[str, Notice]]] = {}
     for case in cases:
         for notice in case.notices:
             found.setdefault(notice.code, []).append((case.case_id, notice))
-    for code, told in sorted(found.items()):
-        case_id, notice = told[0]
-        count = len({name for name, _ in told})
+    for code, noted in sorted(found.items()):
+        case_id, notice = noted[0]
+        count = len({name for name, _ in noted})
         yield f"{code}: {count} of {len(cases)} cases; in {case_id} {notice.sentence}"
+
+
+def stored(
+    kind: type[Result], record: Path, made_from: str, files: Mapping[str, Path], **known: Any
+) -> Result | None:
+    """Return a stored value whose arrays exist and were made from the same data; else None."""
+    try:
+        values = json.loads(record.read_bytes())
+        if values["made_from"] != made_from or not all(path.exists() for path in files.values()):
+            return None
+        return TypeAdapter(kind).validate_python({**values, **files, **known})
+    except (OSError, ValueError, KeyError, TypeError):  # missing, or of another version
+        return None
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as ``.npy``, whole or not at all."""
+    try:
+        with replacing(path) as file:
+            np.save(file, array)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(
+            f"{error}; a training stores its cases beside the output until it ends"
+        ) from error
 
 
 def _each(
@@ -135,15 +160,15 @@ def _each(
     advance: Callable[[], None],
     do: Callable[[Case, Sequence[str]], Result],
 ) -> list[Result]:
-    """Return what `do` makes of every case, or all that is wrong with them."""
+    """Return the result of `do` for every case, or raise one error with all problems."""
     done = []
     problems = []
-    channels = [channel for channel, _ in cases[0].images]
+    channels = channel_names(cases)
     for case in cases:
         try:
             done.append(do(case, channels))
         except CaseError as error:
-            # How scans and labels are read cannot be chosen here: no option is advised.
+            # Training has no options for reading files, so none is suggested.
             problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.bare}")
         advance()
     if problems:
@@ -154,7 +179,7 @@ def _each(
 def _store(
     case: Case, channels: Sequence[str], folder: Path, labels: Sequence[Label]
 ) -> StoredCase:
-    """Read one case and keep its arrays, unless they are there."""
+    """Read one case and store its arrays, unless they are stored already."""
     how = {
         "channels": list(channels),
         "labels": [label.model_dump(mode="json") for label in labels],
@@ -162,38 +187,32 @@ def _store(
     }
     made_from = case_fingerprint(case, how)
     stem = folder / "cases" / case.case_id
-    paths = Path(f"{stem}.image.npy"), Path(f"{stem}.label.npy")
+    files = {kind: Path(f"{stem}.{kind}.npy") for kind in ("image", "label")}
     record = Path(f"{stem}.json")
-    kept = kept_record(record, made_from, paths)
-    if kept is not None:
-        try:
-            return TypeAdapter(StoredCase).validate_python(
-                {**kept, "case_id": case.case_id, "image": paths[0], "label": paths[1]}
-            )
-        except ValidationError:
-            pass  # of another version: made anew
+    found = stored(StoredCase, record, made_from, files, case_id=case.case_id)
+    if found is not None:
+        return found
     image, label, notices = _read(case, channels, labels)
-    stored = StoredCase(
+    new = StoredCase(
         case_id=case.case_id,
-        image=paths[0],
-        label=paths[1],
+        **files,
         affine=tuple(tuple(row) for row in image.affine.tolist()),
         codes=image.codes,
         facts=describe_case(image, label, modality=_modality(case)),
         made_from=made_from,
         notices=notices,
     )
-    save_array(paths[0], image.array)
-    save_array(paths[1], label.array)
+    save_array(new.image, image.array)
+    save_array(new.label, label.array)
     named = ("affine", "codes", "facts", "made_from", "notices")
-    write_json(record, {name: value for name, value in asdict(stored).items() if name in named})
-    return stored
+    write_json(record, {name: value for name, value in asdict(new).items() if name in named})
+    return new
 
 
 def _read(
     case: Case, channels: Sequence[str], labels: Sequence[Label]
 ) -> tuple[Volume, Volume, tuple[Notice, ...]]:
-    """Read one case: image, label map on the same grid, and what was odd about them."""
+    """Read one case: image, label map on the same grid, and warnings."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
     scan = read_channels(case, channels)
@@ -202,14 +221,14 @@ def _read(
 
 
 def _modality(case: Case) -> str:
-    """Return what the manifest's column `modality` says."""
+    """Return the manifest's column `modality`, or an empty string."""
     return dict(case.extras).get("modality", "").strip()
 
 
 def _read_label(
     path: Path, image: Volume, labels: Sequence[Label]
 ) -> tuple[np.ndarray, tuple[Notice, ...]]:
-    """Return a label map on the image's grid and in its storage order, and what was odd."""
+    """Return a label map on the image's grid and in its storage order, and warnings."""
     if labels:
         mask, notices = read_reference(path, image, labels)
         return mask.array, notices

@@ -1,8 +1,8 @@
-"""Vary training tiles: where a tile is taken from a plane, and how bright it is.
+"""Vary training tiles: their geometry on the plane, and their intensities.
 
-Pure functions on arrays: a seeded generator goes in, arrays come out. Geometry
-is decided once per tile, as a `Warp`, and read from the whole plane, so that
-what turns into view at a tile's edge is anatomy and not padding:
+Pure functions on arrays, with a seeded generator. The geometry of a tile is
+drawn once, as a `Warp`, and the tile is read from the whole plane, so that a
+rotated tile shows anatomy at its edges and not padding:
 
     plane  +-----------------+
            |     /-----.     |
@@ -10,7 +10,7 @@ what turns into view at a tile's edge is anatomy and not padding:
            |   '-----/       |     label: nearest pixel
            +-----------------+
 
-All neighbour slices of a tile move together, and the label with them.
+All neighbour slices of a tile and its label move together.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,19 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far training tiles are varied.
+    """How much training tiles are varied.
 
     The kinds and their frequencies follow nnU-Net (Isensee et al. 2021,
-    "nnU-Net", supplementary note 4), with a milder rotation. Ranges are drawn
-    from uniformly; a frequency is the share of tiles that a kind touches.
+    "nnU-Net", supplementary note 4), with a smaller rotation. Values are drawn
+    uniformly from the ranges; a frequency is the share of tiles that a kind of
+    variation changes.
 
     Parameters
     ----------
     rotation_deg : float
-        Largest angle, either way.
+        Largest angle in both directions.
     scale : (low, high)
-        Magnification; drawn so that its logarithm is uniform.
+        Magnification; its logarithm is drawn uniformly.
     stretch : float
         Largest further magnification of one axis against the other, as a
         fraction.
@@ -49,7 +50,7 @@ class Augmentation:
         Largest shift of a tile on a plane no larger than the tile, as a
         fraction of the tile.
     geometry_rate, intensity_rate : float
-        Frequencies of each kind of either sort.
+        Frequencies of each kind of geometric and of intensity variation.
     noise : float
         Largest standard deviation, as a fraction of the tile's own.
     blur_pixels : (low, high)
@@ -57,8 +58,8 @@ class Augmentation:
     brightness : float
         Largest offset, as a fraction of the tile's standard deviation.
     low_resolution : (low, high)
-        Share of the rows and columns that are left of a tile before it is
-        brought back to its size.
+        Share of the rows and columns that remain before a tile is brought back
+        to its size.
     contrast, gamma : (low, high)
         Factor about the tile's mean; exponent of the tile scaled to [0, 1].
     """
@@ -91,9 +92,9 @@ class Warp:
     Parameters
     ----------
     angle_deg : float
-        Turn of the tile on the plane.
+        Rotation of the tile on the plane.
     scale : (rows, columns)
-        Magnification of what the tile shows.
+        Magnification of the image in the tile.
     control_mm : ndarray of float, shape (m, n, 2), or None
         Shifts (rows, columns) of the control points of a cubic B-spline over
         the tile, in mm (free-form deformation, Rueckert et al. 1999, section
@@ -108,7 +109,7 @@ class Warp:
 def draw_warp(
     rng: np.random.Generator, tile: Shape2D, spacing_mm: tuple[float, float], how: Augmentation
 ) -> Warp:
-    """Return a random warp for a tile of the size and (rows, columns) spacing given."""
+    """Return a random warp for a tile on a plane with this (rows, columns) spacing."""
     angle, scale, control = 0.0, (1.0, 1.0), None
     if rng.random() < how.geometry_rate:
         angle = rng.uniform(-how.rotation_deg, how.rotation_deg)
@@ -138,15 +139,14 @@ def coordinates(
         In pixels.
     centre : (row, column)
         Point of the plane that the middle of the tile shows, in pixels; the
-        middle of a tile of 4 lies at 1.5.
-    warp : Warp
+        middle of a tile of 4 pixels is 1.5.
     spacing_mm : (rows, columns)
-        Of the plane: turning is done in mm, so that nothing is sheared.
+        Of the plane: the rotation is done in mm, so that nothing is sheared.
 
     Returns
     -------
     ndarray of float32, shape (2, rows, columns)
-        Row and column on the plane, in pixels. They may lie outside it.
+        Row and column on the plane, in pixels. They may be outside of it.
     """
     offsets = [np.arange(size) - (size - 1) / 2 for size in tile]
     moved = np.stack(np.meshgrid(*offsets, indexing="ij"))
@@ -167,7 +167,7 @@ def coordinates(
 
 
 def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Return a plane's values between its pixels; beyond its edge, the edge's.
+    """Interpolate a plane linearly; outside of it, the value at the edge counts.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (..., channels)
-        Exact where a whole pixel is read.
+        Exact at the centres of pixels.
     """
     rows, columns, channels = plane.shape
     corner, part = [], []
@@ -197,12 +197,12 @@ def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Return the values of the pixels nearest to `where`; beyond the edge, the edge's.
+    """Return the values of the pixels nearest to `where`; outside, the value at the edge.
 
     Parameters
     ----------
     plane : ndarray, shape (rows, columns)
-        Labels: no value comes out that is not in it.
+        Labels: the result has no new values.
     where : ndarray of float32, shape (2, ...)
     """
     rows, columns = (
@@ -233,13 +233,13 @@ def flip(
 
 
 def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
-    """Return a tile with other brightness, contrast, gamma, sharpness, noise and resolution.
+    """Return a tile with varied brightness, contrast, gamma, sharpness, noise and resolution.
 
     Parameters
     ----------
     image : ndarray of float32, shape (rows, columns, context, channels)
-        Every channel is varied on its own: channels are different contrasts
-        of one anatomy. Neighbour slices are of one scan and vary together.
+        Channels vary independently, because they are different contrasts of
+        one anatomy. Neighbour slices are of one scan and vary together.
     """
     varied = np.array(image, np.float32)
     for channel in range(varied.shape[-1]):
@@ -263,7 +263,7 @@ def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentatio
 
 
 def blur(image: np.ndarray, sigma_pixels: float) -> np.ndarray:
-    """Return the image smoothed by a Gaussian along rows and columns; a sigma of 0 keeps it."""
+    """Return the image smoothed by a Gaussian along rows and columns; 0 changes nothing."""
     if sigma_pixels <= 0:
         return image
     smooth: np.ndarray = gaussian_filter1d(image, sigma_pixels, axis=0, mode="nearest", truncate=3)
@@ -272,7 +272,7 @@ def blur(image: np.ndarray, sigma_pixels: float) -> np.ndarray:
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Return the image stretched about its mean, within its old range; 1 keeps it."""
+    """Return the image stretched about its mean, clipped to its range; 1 changes nothing."""
     if factor == 1:
         return image
     mean = image.mean()
@@ -283,10 +283,10 @@ def contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.ndarray:
-    """Return the image with its range bent by an exponent, its range kept; 1 keeps it.
+    """Return the image with a gamma correction inside its range; 1 changes nothing.
 
-    `inverted` bends the negative of the image: the bright end moves instead
-    of the dark one.
+    `inverted` corrects the negative of the image, so that bright pixels change
+    more than dark ones.
     """
     low, high = image.min(), image.max()
     if exponent == 1 or high <= low:
@@ -299,24 +299,24 @@ def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.n
 
 
 def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
-    """Return the image as a coarser scan would show it, at its size; a share of 1 keeps it.
+    """Return the image as a coarser scan would show it, in the same size; 1 changes nothing.
 
-    Pixels are left out, then read between (nnU-Net's SimulateLowResolution);
+    Pixels are left out and then interpolated (nnU-Net's SimulateLowResolution);
     neighbour slices, along the last axis, are not mixed.
 
     Parameters
     ----------
     image : ndarray of float32, shape (rows, columns, context)
     share : float
-        Of the rows, and of the columns, that are left; at least one of each.
+        Share of the rows and columns that remain, at least one of each.
     """
-    kept = [max(1, round(size * share)) for size in image.shape[:2]]
-    if kept == list(image.shape[:2]):
+    small = [max(1, round(size * share)) for size in image.shape[:2]]
+    if small == list(image.shape[:2]):
         return image
-    rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, kept, strict=False))
+    rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, small, strict=False))
     coarse = image[np.rint(rows).astype(np.intp)][:, np.rint(columns).astype(np.intp)]
     where = np.meshgrid(
-        *(np.linspace(0, k - 1, n) for n, k in zip(image.shape, kept, strict=False)), indexing="ij"
+        *(np.linspace(0, k - 1, n) for n, k in zip(image.shape, small, strict=False)), indexing="ij"
     )
     return read_linear(coarse, np.stack(where).astype(np.float32))
 

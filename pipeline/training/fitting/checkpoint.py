@@ -1,15 +1,15 @@
-"""Where a fit stands, as one file: written whole or not at all, so that a kill loses minutes.
+"""The state of a fit as one file, written whole or not at all, so that a kill costs minutes.
 
 A checkpoint has everything that decides what comes next: weights, moving
 statistics, the optimiser's moments and mean weights, the best weights so far,
-and the `Standing`. The stream of batches needs no state: batch `n` is decided
-by the seed and `n`.
+and the `Standing`. The stream of batches has no state: seed and number decide
+each batch.
 """
 
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +34,25 @@ class Standing:
     Parameters
     ----------
     step : int
-        Steps done; the next batch has this number.
+        Finished steps; the next batch has this number.
     epoch : int
-        Epochs done.
+        Finished epochs.
     seconds : float
-        Used of the budget, over all starts.
+        Used part of the budget, over all starts.
     validation_s, last_validation_s : float
-        Of them, in validations; and in the last one.
+        Seconds of all validations, and of the last one.
     losses : tuple of float
-        Of the steps of the epoch that is not done yet.
+        Of the steps of the current epoch.
     wait_s, work_s : float
-        Of that epoch: waiting for batches, and in steps.
+        Seconds of the current epoch: waiting for batches, and in steps.
     best_epoch : int
-        After which the kept weights were validated; 0 before there are any.
+        Epoch of the best weights; 0 before the first validation.
     best : Scores or None
+        Of the best weights.
     stale : int
-        Validations since one was better than all before.
+        Validations since the last improvement.
     history : tuple of dict
         A row for each epoch.
-    done : bool
     """
 
     step: int = 0
@@ -69,49 +69,27 @@ class Standing:
     history: tuple[Row, ...] = ()
     done: bool = False
 
-    def with_step(self, loss: float, *, wait_s: float, work_s: float) -> "Standing":
-        """Return the standing after one more step."""
-        return replace(
-            self,
-            step=self.step + 1,
-            losses=(*self.losses, loss),
-            wait_s=self.wait_s + wait_s,
-            work_s=self.work_s + work_s,
-        )
 
-
-def kept_weights(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def best_weights(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Return the weights of the best validated epoch, in Keras' order."""
     return [arrays[name] for name in sorted(arrays) if name.startswith(_BEST)]
 
 
 def named_weights(weights: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return weights as `kept_weights` finds them."""
+    """Return weights under the names that `best_weights` looks for."""
     return {f"{_BEST}{number:04d}": value for number, value in enumerate(weights)}
 
 
 def write_checkpoint(path: Path, standing: Standing, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a checkpoint in place of the one before.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses; the one before is then as it was.
-    """
-    text = json.dumps(asdict(standing))  # NaN is a score here
+    """Replace a checkpoint."""
+    text = json.dumps(asdict(standing))  # a score may be NaN
     words = np.frombuffer(text.encode(), np.uint8)
     with replacing(path) as file:
         np.savez(file, **{**arrays, _STANDING: words})  # type: ignore[arg-type]
 
 
 def read_checkpoint(path: Path) -> tuple[Standing, dict[str, np.ndarray]] | None:
-    """Read a checkpoint; None where there is none.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the file is damaged, which no interruption does: the disk is.
-    """
+    """Read a checkpoint; None if there is no file."""
     try:
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC is checked
             arrays = {name: archive[name] for name in archive.files}
@@ -121,6 +99,6 @@ def read_checkpoint(path: Path) -> tuple[Standing, dict[str, np.ndarray]] | None
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ValidationError) as error:
         raise EnvironmentFault(
-            f"{path} is damaged ({type(error).__name__}); remove it to fit this network anew with "
+            f"{path} is damaged ({type(error).__name__}); remove it to fit this network again with "
             "--resume, or remove its folder to train from the start"
         ) from error

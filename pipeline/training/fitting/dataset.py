@@ -1,14 +1,19 @@
-"""Batches of training tiles, without end.
+"""An endless stream of batches of training tiles, made ahead of time by threads.
 
-Batch `n` is decided by the seed and `n` alone: it is the same however many
-threads prepare batches and in whatever order.
+Seed and number alone decide what is in a batch, however many threads make
+batches and in whatever order.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeVar
 
 import numpy as np
 
+from voxtile.machine.processors import thread_count
 from voxtile.models.spec import Label
 from voxtile.preparation.planes import neighbours, slice_axis
 from voxtile.training.data.plane_stacks import PlaneStack
@@ -23,8 +28,11 @@ from .augmentation import (
     vary_intensity,
 )
 
+Item = TypeVar("Item")
 Shape2D = tuple[int, int]
 _AXES = ("R", "A", "S")
+# More threads than this only wait for Python's lock.
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +43,16 @@ class Sampling:
     ----------
     tile : (rows, columns)
         In pixels.
-    context_slices : int
     labels : tuple of Label
-        Outputs in order.
+        In the order of the outputs.
     softmax : bool
-        Whether targets begin with the background.
+        Whether the first output is the background.
     batch : int
-    seed : int
+        Tiles in a batch.
     foreground : float
         Share of tiles that are centred on a label.
     flips : tuple of {"R", "A", "S"}
         World axes that may be mirrored.
-    augmentation : Augmentation
     """
 
     tile: Shape2D
@@ -61,26 +67,25 @@ class Sampling:
 
 
 class TileBatches:
-    """An endless stream of batches from prepared cases.
+    """Batches by number, cut from prepared cases.
 
-    A tile comes from a case drawn at random, whatever the number of its
-    planes: a long scan does not outweigh a short one.
+    Every case is drawn equally often, whatever the number of its planes: a
+    long scan does not outweigh a short one.
 
     Parameters
     ----------
     cases : sequence of sequence of PlaneStack
-        For each case its views.
-    sampling : Sampling
+        The views of each case.
     """
 
     def __init__(self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling) -> None:
         if not cases or not all(cases):
-            raise ValueError("there is no plane to train on; give at least one prepared case")
+            raise ValueError("there are no planes to train on; give at least one prepared case")
         self._cases = cases
         self._sampling = sampling
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return batch `index`.
+        """Return one batch.
 
         Returns
         -------
@@ -117,16 +122,14 @@ class TileBatches:
 
 
 def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> np.ndarray:
-    """Return what the network should answer.
+    """Return the target of each output: 1 where one of its label values is, else 0.
 
     Parameters
     ----------
     labels : ndarray of int, shape (n, rows, columns)
         Label values.
-    outputs : sequence of Label
-        Each is true where one of its values is.
     softmax : bool
-        Whether a first channel is true where none is.
+        Whether a first channel is 1 where no label is.
 
     Returns
     -------
@@ -138,10 +141,39 @@ def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> n
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
+def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None) -> Iterator[Item]:
+    """Yield ``make(start)``, ``make(start + 1)``, ... without end, made ahead by threads.
+
+    Parameters
+    ----------
+    make : callable
+        Takes a number; called by several threads at once.
+    threads : int, optional
+        By default one less than the processors that may be used, 1 to 4.
+
+    Examples
+    --------
+    >>> stream = ahead(lambda number: number * number, 3)
+    >>> next(stream), next(stream)
+    (9, 16)
+    >>> stream.close()
+    """
+    threads = threads or min(_MOST_THREADS, max(1, thread_count() - 1))
+    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
+        waiting: deque[Future[Item]] = deque()
+        try:
+            for number in count(start):
+                waiting.append(pool.submit(make, number))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _choose(
     stack: PlaneStack, label: np.ndarray, how: Sampling, rng: np.random.Generator
 ) -> tuple[int, tuple[int, int] | None]:
-    """Return which plane a tile is taken from, and the pixel to centre it on, if any."""
+    """Return the plane to take a tile from, and the pixel to centre it on, if any."""
     if stack.label_planes and rng.random() < how.foreground:
         value, planes = stack.label_planes[int(rng.integers(len(stack.label_planes)))]
         index = planes[int(rng.integers(len(planes)))]
@@ -160,13 +192,13 @@ def _centre(
 ) -> tuple[float, float]:
     """Return the point of a plane that the middle of a tile shows.
 
-    Along an axis no longer than the tile it is the plane's middle, as where
-    whole planes are judged, give or take a shift.
+    Along an axis no longer than the tile it is the plane's middle, as in
+    inference, plus or minus a shift.
     """
     centre = []
     for axis, (size, length) in enumerate(zip(plane, tile, strict=True)):
         if size <= length:
-            # As tiling.Padding: what cannot be halved goes to the end.
+            # As tiling.Padding: the odd pixel is added at the end.
             middle = (length - 1) / 2 - (length - size) // 2
             centre.append(middle + round(rng.uniform(-shift, shift) * length))
             continue
@@ -179,7 +211,7 @@ def _centre(
 
 
 def _crop(where: np.ndarray, plane: Sequence[int]) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Return the part of a plane that is read, and where on it: the rest need not be loaded."""
+    """Return the part of a plane that is read, and the coordinates on it."""
     window = []
     inside = np.empty_like(where)
     for axis, size in enumerate(plane):
@@ -191,9 +223,7 @@ def _crop(where: np.ndarray, plane: Sequence[int]) -> tuple[tuple[slice, slice],
 
 
 def _flip_axes(stack: PlaneStack, flips: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """Return which axes (rows, columns, slices) of a tile are mirrored this time."""
+    """Draw which axes (0 rows, 1 columns, 2 slices) of a tile are mirrored."""
     across = slice_axis(stack.view)
-    tile_axes = {axis: place for place, axis in enumerate(sorted({0, 1, 2} - {across}))} | {
-        across: 2
-    }
-    return [tile_axes[_AXES.index(axis)] for axis in flips if rng.random() < 0.5]
+    axes = [*sorted({0, 1, 2} - {across}), across]
+    return [axes.index(_AXES.index(axis)) for axis in flips if rng.random() < 0.5]

@@ -1,7 +1,7 @@
-"""Batches -> fitted weights: learning rate, validation, the best so far, checkpoints, the end."""
+"""Fit one network: learning rate, validation, best weights so far, checkpoints, the end."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -13,15 +13,15 @@ from voxtile.errors import UsageError
 from voxtile.models.spec import Label
 from voxtile.training.recipe.recipe import Recipe, settled
 
-from .ahead import ahead
 from .checkpoint import (
     Row,
     Standing,
-    kept_weights,
+    best_weights,
     named_weights,
     read_checkpoint,
     write_checkpoint,
 )
+from .dataset import ahead
 from .judging import Scores
 from .learner import Learner, Predict
 from .schedule import Budget, rate_at
@@ -30,66 +30,87 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Shown(Protocol):
-    """Where a fit shows how far it is, as `voxtile.machine.progress.Progress` does."""
+    """Shows the progress of a fit, as `voxtile.machine.progress.Progress` does."""
 
     def at(self, completed: float, words: str) -> None:
-        """Say how much of the budget is used, and how it goes."""
+        """Show the fraction of the budget that is used, and a few words."""
 
     def line(self, words: str) -> None:
-        """Leave a line that stays."""
+        """Print a line that stays."""
 
 
-# Validation may take this share of a time budget; the last one is always made.
+# Validation may take this share of a time budget; the last validation is always made.
 _VALIDATION_SHARE = 0.1
-# No single validation counts for more than this share of it, or a long one would leave no time
-# to learn: the training then takes longer than it was given.
+# A single validation counts for this share at most, so that time to learn is left: the training
+# then takes longer than its budget.
 _LONGEST_VALIDATION = 0.2
-# Checkpoints may take this share of the time; in an epoch that lasts, one is due after so long.
+# Checkpoints may take this share of the time. In a long epoch, one is due after so many seconds.
 _CHECKPOINT_SHARE = 0.02
 _LONGEST_UNSAVED_S = 60.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FitTask:
+    """What a network is fitted with.
+
+    Parameters
+    ----------
+    make_batch : callable
+        Takes the number of a step; returns images and targets.
+    judge : callable
+        Takes a network as a callable; returns its validation scores.
+    labels : sequence of Label
+        For the columns of the history.
+    checkpoint : Path
+        ``.npz``; written again and again.
+    seconds : float, optional
+        The network's part of a time budget.
+    """
+
+    make_batch: Callable[[int], Batch]
+    judge: Callable[[Predict], Scores]
+    recipe: Recipe
+    labels: Sequence[Label]
+    checkpoint: Path
+    seconds: float | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps from one validation to the next."""
+        return settled(self.recipe.steps_per_epoch)
+
+    @property
+    def budget(self) -> Budget:
+        """Steps, epochs as steps, or seconds."""
+        recipe = self.recipe
+        if recipe.steps is None and recipe.epochs is None:
+            return Budget(seconds=self.seconds)
+        return Budget(steps=recipe.steps or settled(recipe.epochs) * self.steps_per_epoch)
+
+
 def fit(
+    task: FitTask,
     learner: Learner,
-    make_batch: Callable[[int], Batch],
-    judge: Callable[[Predict], Scores],
-    recipe: Recipe,
-    labels: Sequence[Label],
-    checkpoint: Path,
     *,
-    seconds: float | None,
     until_s: float = inf,
     shown: Shown,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Standing:
-    """Fit until the budget is used or it is time to stop, from the checkpoint on if there is one.
+    """Fit until the budget is used or it is time to stop, from the last checkpoint if there is one.
 
     Parameters
     ----------
     learner : Learner
-        Fresh; takes the checkpoint's state.
-    make_batch : callable
-        Of the number of a step to its images and targets.
-    judge : callable
-        Of a network, as a callable, to its validation scores.
-    recipe : Recipe
-        Settled.
-    labels : sequence of Label
-        For the columns of the history.
-    checkpoint : Path
-        ``.npz``; written over and over.
-    seconds : float or None
-        This network's part of a time budget.
+        New; gets the state of the checkpoint.
     until_s : float
-        Seconds of it after which the fit stops, to go on later.
-    shown : Shown
+        Seconds of the fit after which it stops, to continue later.
     on_row : callable
         Called with each new row of the history.
 
     Returns
     -------
     Standing
-        As it is in the checkpoint, beside the kept weights.
+        As in the checkpoint, which has the best weights too.
 
     Raises
     ------
@@ -98,88 +119,138 @@ def fit(
     EnvironmentFault
         If a checkpoint cannot be written or read.
     """
-    found = read_checkpoint(checkpoint)
-    standing, kept = Standing(), {}
-    if found is not None:
-        standing, arrays = found
-        learner.restore(arrays)
-        kept = named_weights(kept_weights(arrays))
-    per_epoch = settled(recipe.steps_per_epoch)
-    steps = recipe.steps or (None if recipe.epochs is None else recipe.epochs * per_epoch)
-    budget = Budget(seconds=seconds) if steps is None else Budget(steps=steps)
-    begin = monotonic() - standing.seconds
-    saved, save_s = monotonic(), 0.0
-
-    def used() -> float:
-        return budget.used(monotonic() - begin, standing.step, reserve_s=standing.last_validation_s)
-
-    def save() -> None:
-        nonlocal standing, saved, save_s
-        start = monotonic()
-        standing = replace(standing, seconds=start - begin)
-        write_checkpoint(checkpoint, standing, {**learner.state(), **kept})
-        saved = monotonic()
-        save_s = saved - start
-
-    batches = ahead(make_batch, standing.step)
+    run = _Run(task, learner)
+    batches = ahead(task.make_batch, run.standing.step)
     try:
-        while not standing.done and monotonic() - begin < until_s:
-            rate = rate_at(used(), settled(recipe.learning_rate))
-            before = monotonic()
-            images, targets = next(batches)
-            ready = monotonic()
-            loss = learner.step(images, targets, rate)
-            standing = standing.with_step(loss, wait_s=ready - before, work_s=monotonic() - ready)
-            part = used()
-            shown.at(part, f"loss {loss:.3f}")
-            if standing.step % per_epoch and part < 1:
-                if monotonic() - saved > max(_LONGEST_UNSAVED_S, save_s / _CHECKPOINT_SHARE):
-                    save()
+        while not run.standing.done and run.seconds < until_s:
+            rate = run.step(batches)
+            part = run.used
+            shown.at(part, f"loss {run.standing.losses[-1]:.3f}")
+            if run.standing.step % task.steps_per_epoch and part < 1:
+                if run.unsaved_s > max(_LONGEST_UNSAVED_S, run.save_s / _CHECKPOINT_SHARE):
+                    run.save()
                 continue
-            standing, row = _end_epoch(standing, rate, recipe)
-            words = f"epoch {standing.epoch}, step {standing.step}, {part:.0%} of the budget: "
-            words += f"loss {row['loss']:.3f}"
+            run.standing, row = _end_epoch(run.standing, rate, task.recipe)
+            words = (
+                f"epoch {run.standing.epoch}, step {run.standing.step}, {part:.0%} of the budget: "
+                f"loss {row['loss']:.3f}"
+            )
             better = False
-            if _is_due(standing, budget, monotonic() - begin, part):
-                start = monotonic()
-                with learner.at_rest() as (predict, weights):
-                    scores = judge(predict)
-                    gain = scores.choice - (-1 if standing.best is None else standing.best.choice)
-                    # Of equals the later one: it has learnt longer.
-                    better = gain >= 0
-                    if better:
-                        kept = named_weights(weights)
-                spent = monotonic() - start
-                if budget.seconds is not None and spent > _LONGEST_VALIDATION * budget.seconds:
-                    shown.line(
-                        f"warning: a validation takes {spent:.0f} s, more than a fifth of the "
-                        f"{budget.seconds:.0f} s that this network has, which will not be kept; "
-                        "give it more time, or fewer or smaller validation cases"
-                    )
-                    begin += spent - _LONGEST_VALIDATION * budget.seconds
-                    spent = _LONGEST_VALIDATION * budget.seconds
-                standing = replace(
-                    standing,
-                    validation_s=standing.validation_s + spent,
-                    last_validation_s=spent,
-                    best_epoch=standing.epoch if better else standing.best_epoch,
-                    best=scores if better else standing.best,
-                    stale=0 if gain > 0 else standing.stale + 1,
-                )
-                row |= score_columns(scores, labels)
+            if _is_due(run.standing, task.budget, run.seconds, part):
+                scores, better = run.validate(shown)
+                row |= score_columns(scores, task.labels)
                 words += f", validation Dice {scores.mean:.4f}{' (best)' if better else ''}"
-            row["seconds"] = round(monotonic() - begin, 1)
-            enough = recipe.patience is not None and standing.stale >= recipe.patience
-            standing = replace(standing, history=(*standing.history, row), done=part >= 1 or enough)
+            stopped_early = run.end_row(row, part)
             on_row(row)
-            shown.line(words + (", no better for long: done" if enough and part < 1 else ""))
-            if better or standing.done or monotonic() - saved > save_s / _CHECKPOINT_SHARE:
-                save()
-        if not standing.done:
-            save()
+            shown.line(words + (", no improvement: stopped early" if stopped_early else ""))
+            if better or run.standing.done or run.unsaved_s > run.save_s / _CHECKPOINT_SHARE:
+                run.save()
+        if not run.standing.done:
+            run.save()
     finally:
         batches.close()  # type: ignore[attr-defined]
-    return standing
+    return run.standing
+
+
+class _Run:
+    """A fit from its start, or from its checkpoint, to its stop."""
+
+    def __init__(self, task: FitTask, learner: Learner) -> None:
+        self._task = task
+        self._learner = learner
+        self.standing = Standing()
+        self._best: dict[str, np.ndarray] = {}
+        found = read_checkpoint(task.checkpoint)
+        if found is not None:
+            self.standing, arrays = found
+            learner.restore(arrays)
+            self._best = named_weights(best_weights(arrays))
+        self._begin = monotonic() - self.standing.seconds
+        self._saved = monotonic()
+        self.save_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the fit, including earlier starts."""
+        return monotonic() - self._begin
+
+    @property
+    def used(self) -> float:
+        """The fraction of the budget that is used."""
+        standing = self.standing
+        reserve_s = standing.last_validation_s
+        return self._task.budget.used(self.seconds, standing.step, reserve_s=reserve_s)
+
+    def step(self, batches: Iterator[Batch]) -> float:
+        """Learn from the next batch; return the learning rate."""
+        rate = rate_at(self.used, settled(self._task.recipe.learning_rate))
+        before = monotonic()
+        images, targets = next(batches)
+        ready = monotonic()
+        loss = self._learner.step(images, targets, rate)
+        standing = self.standing
+        self.standing = replace(
+            standing,
+            step=standing.step + 1,
+            losses=(*standing.losses, loss),
+            wait_s=standing.wait_s + ready - before,
+            work_s=standing.work_s + monotonic() - ready,
+        )
+        return rate
+
+    def validate(self, shown: Shown) -> tuple[Scores, bool]:
+        """Validate the network; return its scores, and whether it is the best so far."""
+        start = monotonic()
+        standing, seconds = self.standing, self._task.budget.seconds
+        with self._learner.at_rest() as (predict, weights):
+            scores = self._task.judge(predict)
+            gain = scores.choice - (-1 if standing.best is None else standing.best.choice)
+            # Of equal networks the later one is better: it was trained longer.
+            better = gain >= 0
+            if better:
+                self._best = named_weights(weights)
+        spent = monotonic() - start
+        if seconds is not None and spent > _LONGEST_VALIDATION * seconds:
+            shown.line(
+                f"warning: a validation takes {spent:.0f} s, more than a fifth of the "
+                f"{seconds:.0f} s for this network, so the training will exceed its budget; allow "
+                "more time, or use fewer or smaller validation cases"
+            )
+            self._begin += spent - _LONGEST_VALIDATION * seconds
+            spent = _LONGEST_VALIDATION * seconds
+        self.standing = replace(
+            standing,
+            validation_s=standing.validation_s + spent,
+            last_validation_s=spent,
+            best_epoch=standing.epoch if better else standing.best_epoch,
+            best=scores if better else standing.best,
+            stale=0 if gain > 0 else standing.stale + 1,
+        )
+        return scores, better
+
+    def end_row(self, row: Row, part: float) -> bool:
+        """Add a row to the history; return whether the fit stops before its budget is used."""
+        row["seconds"] = round(self.seconds, 1)
+        patience = self._task.recipe.patience
+        enough = patience is not None and self.standing.stale >= patience
+        self.standing = replace(
+            self.standing, history=(*self.standing.history, row), done=part >= 1 or enough
+        )
+        return enough and part < 1
+
+    @property
+    def unsaved_s(self) -> float:
+        """Seconds since the last checkpoint."""
+        return monotonic() - self._saved
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        start = monotonic()
+        self.standing = replace(self.standing, seconds=start - self._begin)
+        arrays = {**self._learner.state(), **self._best}
+        write_checkpoint(self._task.checkpoint, self.standing, arrays)
+        self._saved = monotonic()
+        self.save_s = self._saved - start
 
 
 def score_columns(scores: Scores, labels: Sequence[Label]) -> Row:
@@ -192,7 +263,7 @@ def score_columns(scores: Scores, labels: Sequence[Label]) -> Row:
 
 def _end_epoch(standing: Standing, rate: float, recipe: Recipe) -> tuple[Standing, Row]:
     """Return the standing after an epoch, and its row without validation."""
-    # float16 may overflow in a step, which is left out; what lasts for an epoch is an error.
+    # A step that overflows in float16 is left out; an epoch of such steps is an error.
     finite = [loss for loss in standing.losses if np.isfinite(loss)]
     left_out = recipe.precision == "mixed_float16" and bool(finite)
     if not np.isfinite(standing.losses[-1]) and not left_out:
@@ -200,22 +271,21 @@ def _end_epoch(standing: Standing, rate: float, recipe: Recipe) -> tuple[Standin
             f"the loss became {standing.losses[-1]} in epoch {standing.epoch + 1}; try a lower "
             f"learning rate than {recipe.learning_rate:g}"
         )
-    loss = float(np.mean(finite))
     busy = standing.wait_s + standing.work_s
     row: Row = {
         "epoch": standing.epoch + 1,
         "steps": standing.step,
         "learning_rate": float(f"{rate:.4g}"),
-        "loss": round(loss, 5),
+        "loss": round(float(np.mean(finite)), 5),
         "waiting": round(standing.wait_s / busy, 3) if busy else 0.0,
     }
     return replace(standing, epoch=standing.epoch + 1, losses=(), wait_s=0.0, work_s=0.0), row
 
 
 def _is_due(standing: Standing, budget: Budget, seconds: float, part: float) -> bool:
-    """Whether to validate now: always with a budget of steps, else while time allows."""
+    """Whether to validate now: always with a budget of steps, else if there is time."""
     if budget.seconds is None or part >= 1:
         return True
-    if standing.best is None:  # what it costs is not known yet
+    if standing.best is None:  # its cost is not known yet
         return seconds >= _VALIDATION_SHARE * budget.seconds
     return standing.validation_s + standing.last_validation_s <= _VALIDATION_SHARE * seconds

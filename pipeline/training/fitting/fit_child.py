@@ -1,4 +1,4 @@
-"""A process that fits one network, from its own side."""
+"""The child process that fits one network."""
 
 import pickle
 from multiprocessing.connection import Connection
@@ -7,45 +7,45 @@ from time import monotonic
 from voxtile.errors import EnvironmentFault, UsageError
 from voxtile.machine.child import serve_line
 
-# How often a process says how far it is, in seconds.
-_TELL_EVERY_S = 0.5
+# Seconds between two messages about progress.
+_EVERY_S = 0.5
 
 
-class _Told:
-    """What a fit shows, told to the training."""
+class _Sender:
+    """Sends the progress of a fit to the training."""
 
     def __init__(self, line: Connection) -> None:
         self._line = line
-        self._told = -_TELL_EVERY_S
+        self._sent = -_EVERY_S
 
     def at(self, completed: float, words: str) -> None:
-        """Tell it, but not at every step."""
-        if monotonic() - self._told >= _TELL_EVERY_S:
-            self._told = monotonic()
+        """Send the progress, but not at every step."""
+        if monotonic() - self._sent >= _EVERY_S:
+            self._sent = monotonic()
             self._line.send(("at", (completed, words)))
 
     def line(self, words: str) -> None:
-        """Tell a line."""
+        """Send a line."""
         self._line.send(("line", words))
 
 
 def serve(descriptor: int) -> None:
-    """Fit what the training asks for, and end."""
+    """Fit one network and end."""
     serve_line(descriptor, _fit)
 
 
 def _fit(line: Connection) -> None:
     """Fit one network."""
-    task = line.recv_bytes()  # before libraries are loaded: the training waits until it is taken
+    task = line.recv_bytes()  # before libraries are loaded: the training waits for this
     try:
         from .networks import fit_network
 
         this, until_s = pickle.loads(task)
-        fit_network(this, until_s, _Told(line), lambda row: line.send(("row", row)))
+        fit_network(this, until_s, _Sender(line), lambda row: line.send(("row", row)))
     except ConnectionError:
-        raise  # the training is gone
+        raise  # the training has ended
     except Exception as error:
-        # Others may not survive the way: what they say does.
+        # Other errors may not be possible to pickle; their words are.
         known = type(error) in (EnvironmentFault, UsageError)
         named = RuntimeError(f"{type(error).__name__}: {error}")
         line.send(("failed", error if known else named))

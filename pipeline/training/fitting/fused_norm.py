@@ -1,7 +1,7 @@
 """Batch normalisation in one kernel, for fitting on TensorFlow.
 
-Keras computes it from a dozen elementwise operations, each of which reads and
-writes the whole activation: about a third of the time of a step on a CPU.
+Keras uses a dozen elementwise operations, each of which reads and writes the
+whole activation: about a third of the time of a step on a CPU.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ from voxtile.models.backend import keras
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
     """`keras.layers.BatchNormalization` over the last axis of images, through TensorFlow's kernel.
 
-    The same weights, in the same order, and the same numbers. It learns; what
-    is saved has Keras' own layer.
+    It has the same weights in the same order and gives the same numbers. Only
+    the network that learns uses it; the saved network has Keras' own layer.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise (n, rows, columns, channels): by the batch in training, else as Keras does."""
+        """Normalise (n, rows, columns, channels) by the batch in training, else as Keras does."""
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
         from tensorflow import raw_ops
@@ -31,7 +31,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel's variance is divided by n - 1; Keras keeps the one divided by n.
+        # The kernel divides the variance by n - 1, Keras by n.
         count = keras.ops.cast(keras.ops.size(output) / keras.ops.shape(output)[-1], "float32")
         for moving, of_batch in (
             (self.moving_mean, mean),

@@ -1,4 +1,4 @@
-"""Validation while training: whole volumes, as a run segments them."""
+"""Validation during the training: whole volumes, segmented as in a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from voxtile.report.bootstrap import mean_intervals
 from voxtile.scoring.overlap import count_overlaps
 from voxtile.training.data.stored_cases import StoredCase
 
-# Small, because the last batch of a volume is filled up; it changes no result.
+# Small, because the last batch of a volume is padded; it does not change results.
 _VALIDATION_BATCH = 8
 
 
@@ -27,7 +27,7 @@ class Scores:
         One value per label in the order of the spec; NaN where neither the
         prediction nor the reference has the label.
     references : tuple of int
-        For each label, in how many references it is; not known where empty.
+        Number of references with each label; empty if unknown.
     """
 
     dice: tuple[tuple[str, tuple[float, ...]], ...]
@@ -35,21 +35,20 @@ class Scores:
 
     @property
     def columns(self) -> list[np.ndarray]:
-        """For each label the Dice of every case where it is defined."""
+        """For each label the Dice of every case in which it is defined."""
         table = np.array([row for _, row in self.dice], np.float64)
         return [column[~np.isnan(column)] for column in table.T]
 
     @property
     def mean(self) -> float:
-        """Mean over the labels of their means over cases; 0 where nothing is defined."""
+        """Mean over the labels of their means over cases; 0 if nothing is defined."""
         return _mean_of(self.columns)
 
     @property
     def choice(self) -> float:
-        """What a checkpoint is chosen by: `mean` over the labels that some reference has.
+        """The mean over the labels that some reference has, by which checkpoints are chosen.
 
-        Of another label Dice is 0 as soon as one voxel of one case is marked,
-        and says nothing otherwise.
+        The Dice of any other label is 0 or undefined.
         """
         known = self.references or (1,) * len(self.columns)
         return _mean_of(
@@ -58,7 +57,7 @@ class Scores:
 
 
 def _mean_of(columns: Sequence[np.ndarray]) -> float:
-    """Return the mean of the means of those that have values; 0 without any."""
+    """Return the mean of the means of the columns with values; 0 without values."""
     means = [column.mean() for column in columns if column.size]
     return float(np.mean(means)) if means else 0.0
 
@@ -72,8 +71,6 @@ def judge(
 
     Parameters
     ----------
-    cases : sequence of StoredCase
-    spec : ModelSpec
     predicts : sequence of callable
         For each network of the spec: a batch of tiles to probabilities.
     """
@@ -105,15 +102,13 @@ def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
 def score_facts(
     scores: Scores, labels: Sequence[Label], groups: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Return scores for the spec and the card: their mean, each label, each case.
+    """Return scores for the spec and the card: overall mean, each label, each case.
 
     Parameters
     ----------
-    scores : Scores
-    labels : sequence of Label
     groups : sequence of str, optional
-        What each case belongs to; with them each label has the 95 % interval
-        of its mean.
+        The group of each case, such as its patient; with groups each label gets
+        the 95 % interval of its mean.
     """
     rows = [_summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)]
     if groups is not None:

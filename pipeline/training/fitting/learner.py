@@ -1,8 +1,8 @@
-"""A network that learns: its weights, its optimiser, one step at a time, on any Keras backend.
+"""A network that learns, one step at a time, on any Keras backend.
 
-The network that is saved stays in float32 and is never compiled. What learns
-is a copy of it in the precision of the fit, whose weights are float32 too
-(Micikevicius et al. 2018, "Mixed Precision Training", section 3.1).
+The saved network stays in float32 and is never compiled. A copy of it learns,
+in the precision of the fit; its weights are float32 too (Micikevicius et al.
+2018, "Mixed Precision Training", section 3.1).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ from .fused_norm import FusedBatchNormalization
 from .loss import make_loss
 from .schedule import rate_at
 
-# Gradients longer than this are shortened: one odd batch must not undo the work of many.
+# Longer gradients are shortened, so that one unusual batch does not undo the work of many.
 _LONGEST_GRADIENT = 1.0
-# Layers at the end that compute probabilities from features: float32 in any precision.
+# The last layers compute probabilities from features: float32 in every precision.
 _FLOAT32_LAYERS = 2
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -33,12 +33,11 @@ class Learner:
     Parameters
     ----------
     network : keras.Model
-        Uncompiled, float32; the copy begins with its weights.
+        Uncompiled, float32; the copy starts with its weights.
     recipe : Recipe
         Settled.
     softmax : bool
         Whether outputs exclude each other.
-    precision : {"float32", "mixed_bfloat16", "mixed_float16"}
     """
 
     def __init__(
@@ -54,18 +53,18 @@ class Learner:
             use_ema=self._mean,
             ema_momentum=recipe.ema or 0.99,
         )
-        # Pulling biases and the gains of normalisations towards 0 only fights the data.
+        # Decay of biases and of normalisation weights has no benefit.
         self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
-        # the loss by itself only where the model has the policy, and of a clone only the layers
-        # have it. Gradients are clipped inside, after they are scaled back.
+        # the loss itself only if the model has the policy, but in a clone only the layers have it.
+        # The inner optimiser clips gradients after they are scaled back.
         self._overflows = precision == "mixed_float16"
         self._model.compile(
             keras.optimizers.LossScaleOptimizer(self._optimizer)
             if self._overflows
             else self._optimizer,
             loss=make_loss(softmax=softmax, weights=recipe.class_weights),
-            # On a CPU, TensorFlow's own kernels outrun XLA's; JAX can only compile.
+            # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles.
             jit_compile=False
             if keras.config.backend() == "tensorflow" and not has_gpu()
             else "auto",
@@ -73,26 +72,26 @@ class Learner:
         self._model.optimizer.build(self._model.trainable_variables)
 
     def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
-        """Learn from one batch and return its loss; one that overflows float16 changes nothing."""
+        """Learn from one batch and return its loss; an overflow in float16 changes nothing."""
         self._optimizer.learning_rate.assign(rate)
-        self._model.reset_metrics()  # else Keras returns the mean since the first step
+        self._model.reset_metrics()  # otherwise Keras returns the mean since the first step
         statistics = self._model.non_trainable_variables if self._overflows else []
         before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in statistics]
         loss = float(self._model.train_on_batch(images, targets))
         if not np.isfinite(loss):
-            # Loss scaling leaves out the gradients, but a moving mean would stay NaN for ever.
+            # Loss scaling skips the gradients, but a moving mean would stay NaN.
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
         return loss
 
     @contextmanager
     def at_rest(self) -> Iterator[tuple[Predict, list[np.ndarray]]]:
-        """Give what would be kept now: the network with its mean weights, and those weights."""
+        """Yield the network with its mean weights as a callable, and those weights."""
         moving = self._model.get_weights()
         if self._mean:
             self._optimizer.finalize_variable_values(self._model.trainable_variables)
         weights = [np.array(value) for value in self._model.get_weights()]
-        # The optimiser's means and the network must not share memory: JAX gives away what it reads.
+        # A copy, so that the optimiser's means and the network do not share memory: JAX reuses it.
         self._model.set_weights(weights)
         try:
             yield self._predict, weights
@@ -100,7 +99,7 @@ class Learner:
             self._model.set_weights(moving)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that decides the next step: weights, moving statistics, optimiser, dropout."""
+        """Return everything that decides the next step, by name."""
         return {
             f"{kind}/{index:04d}": np.array(keras.ops.convert_to_numpy(variable))
             for kind, variables in self._variables().items()
@@ -108,22 +107,16 @@ class Learner:
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take what `state` returned.
-
-        Raises
-        ------
-        ValueError
-            If it is of another network or optimiser.
-        """
+        """Restore a state that `state` returned."""
         for kind, variables in self._variables().items():
-            kept = [state[name] for name in sorted(state) if name.startswith(f"{kind}/")]
+            values = [state[name] for name in sorted(state) if name.startswith(f"{kind}/")]
             shapes = [tuple(variable.shape) for variable in variables]
-            if [value.shape for value in kept] != shapes:
+            if [value.shape for value in values] != shapes:
                 raise ValueError(
-                    f"the checkpoint has {len(kept)} {kind} variables that do not fit the "
+                    f"the checkpoint has {len(values)} {kind} variables that do not fit the "
                     f"{len(shapes)} of this network"
                 )
-            for variable, value in zip(variables, kept, strict=True):
+            for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
     def _variables(self) -> dict[str, Sequence[Any]]:
@@ -136,11 +129,11 @@ class Learner:
 
 
 def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
-    """Return a network of the same layers in another precision, with weights of its own."""
+    """Return a network with the same layers in another precision, and its own weights."""
     in_float32 = {layer.name for layer in network.layers[-_FLOAT32_LAYERS:]}
 
     def same(layer: keras.layers.Layer) -> keras.layers.Layer:
-        """Return a layer like it; batch normalisation as the backend does it best."""
+        """Return the same layer, with a faster kernel for batch normalisation if there is one."""
         config = layer.get_config()
         if layer.name not in in_float32:
             config["dtype"] = precision
@@ -153,20 +146,13 @@ def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
 
 
 def _has_fused_norm(config: Mapping[str, Any]) -> bool:
-    """Whether a batch normalisation is one that `FusedBatchNormalization` can do."""
+    """Whether `FusedBatchNormalization` can replace a batch normalisation."""
     return (
         keras.config.backend() == "tensorflow"
         and config["axis"] in (-1, 3, [3])
         and config["scale"]
         and config["center"]
     )
-
-
-def predictor(network: keras.Model) -> Predict:
-    """Return a network as a callable on batches of one shape."""
-    if keras.config.backend() == "tensorflow":
-        network.jit_compile = False
-    return lambda tiles: np.asarray(keras.ops.convert_to_numpy(network.predict_on_batch(tiles)))
 
 
 def has_gpu() -> bool:

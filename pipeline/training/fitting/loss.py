@@ -1,4 +1,4 @@
-"""What a training makes small."""
+"""The loss of a training: soft Dice and cross-entropy."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ ops = keras.ops
 def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any, Any], Any]:
     """Return the sum of soft Dice loss and cross-entropy (Isensee et al. 2021, online methods).
 
-    Dice is taken over the whole batch, so that a tile without a label asks
-    only for few false positives, and never over the background.
+    Dice is computed over the whole batch, so that a tile without a label only
+    counts false positives, and never over the background.
 
     Parameters
     ----------
@@ -20,19 +20,19 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
         Exclusive classes, the first of them background; else independent
         sigmoid outputs.
     weights : sequence of float, optional
-        What a pixel counts in the cross-entropy: by its true class, or for
-        sigmoid by output. None counts all alike.
+        Weight of a pixel in the cross-entropy by its true class, or for
+        sigmoid by output; equal by default.
 
     Returns
     -------
     callable
-        Of targets and probabilities, both of shape (n, rows, columns,
-        classes), to a scalar.
+        Takes targets and probabilities, both of shape (n, rows, columns,
+        classes); returns a scalar.
     """
 
     def dice_and_cross_entropy(truth: Any, probability: Any) -> Any:
         truth = ops.cast(truth, probability.dtype)
-        # Made here: each backend has tensors of its own, and numpy's do not mix with PyTorch's.
+        # Converted here, because NumPy arrays do not mix with tensors of PyTorch.
         scale = ops.convert_to_tensor(tuple(weights) or (1.0,), dtype=probability.dtype)
         safe = ops.clip(probability, 1e-7, 1 - 1e-7)
         if softmax:
@@ -43,7 +43,7 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
             entropy = -ops.mean(scale * both_ways)
         both = ops.sum(truth * probability, axis=(0, 1, 2))
         either = ops.sum(truth, axis=(0, 1, 2)) + ops.sum(probability, axis=(0, 1, 2))
-        # One pixel's worth keeps an absent label defined: 1 where nothing is predicted either.
+        # The added pixel defines the Dice of an absent label: 1 if it is not predicted either.
         dice = (2 * both + 1) / (either + 1)
         return entropy + 1 - ops.mean(dice)
 

@@ -1,9 +1,9 @@
 """A fitted network -> its ``.keras`` file, two fifths of the usual size.
 
-Two things make it small. The low bits of float32 weights are noise that no
-archive can compress: kernels are kept with the 8 significant bits of bfloat16.
-And the numbers are stored with HDF5's shuffle and gzip filters, which Keras and
-every other reader undo.
+Two things make it small. The low bits of float32 weights are noise that cannot
+be compressed, so kernels are rounded to the 8 significant bits of bfloat16. And
+HDF5's shuffle and gzip filters compress the numbers; Keras and every other
+reader undo them.
 """
 
 import zipfile
@@ -19,25 +19,21 @@ from voxtile.errors import EnvironmentFault
 from voxtile.machine.files import replacing
 
 _WEIGHTS = "model.weights.h5"
-# Values of a dataset from which on its chunks and filters are worth their own bytes.
+# Chunks and filters save space only for datasets with at least so many values.
 _LEAST_VALUES = 1024
 
 
 def rounded(weights: list[np.ndarray]) -> list[np.ndarray]:
-    """Return weights whose kernels have the precision of bfloat16.
+    """Return weights with each kernel rounded to the nearest bfloat16.
+
+    The error is at most 1/256 of a value (Kalamkar et al. 2019, "A Study of
+    BFLOAT16 for Deep Learning Training", section 2).
 
     Parameters
     ----------
     weights : list of ndarray of float32
-        In Keras' order. Vectors, such as those of a normalisation, stay as
-        they are.
-
-    Returns
-    -------
-    list of ndarray of float32
-        Each kernel rounded to the nearest bfloat16, off by 1/256 of itself at
-        most (Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep Learning
-        Training", section 2).
+        In Keras' order. Vectors, such as those of a normalisation, do not
+        change.
     """
     return [
         values.astype(ml_dtypes.bfloat16).astype(np.float32) if values.ndim > 1 else values
@@ -50,16 +46,10 @@ def save_network(network: Any, path: Path) -> None:
 
     Parameters
     ----------
-    network : keras.Model
     path : Path
-        Ends in ``.keras``.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses; a file that was there is then as it was.
+        With suffix ``.keras``.
     """
-    plain = path.with_name(f"plain-{path.name}")  # Keras writes to a path only
+    plain = path.with_name(f"plain-{path.name}")  # Keras writes only to a path
     try:
         network.save(plain)
         with zipfile.ZipFile(plain) as archive:

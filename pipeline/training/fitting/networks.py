@@ -1,7 +1,6 @@
-"""Prepared cases -> a fitted network, able to go on."""
+"""Prepared cases -> a fitted network; a fit can stop and continue."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from voxtile.training.data.stored_cases import StoredCase
 from voxtile.training.recipe.recipe import Recipe, settled
 from voxtile.training.recipe.warm_start import starting_network
 
-from .checkpoint import Row, Standing, kept_weights, read_checkpoint
+from .checkpoint import Row, Standing, best_weights, read_checkpoint
 from .dataset import Sampling, TileBatches
-from .fit import Shown, fit
+from .fit import FitTask, Shown, fit
 from .judging import Scores, judge, score_facts
 from .learner import Learner
 from .network_file import rounded, save_network
@@ -29,16 +28,11 @@ class FittedNetwork:
 
     Parameters
     ----------
-    entry : Network
-        Its place in the spec.
-    parameters : int
     file : Path
-        ``.keras``, in float32, with the weights that are kept, rounded.
-    standing : Standing
-        Of its fit.
+        ``.keras``, float32, with the best weights, rounded.
     scores : Scores
-        Of the kept weights, alone, in the precision of the fit and before
-        they were rounded for the file.
+        Of the best weights of this network alone, in the precision of the fit
+        and before rounding.
     """
 
     entry: Network
@@ -48,7 +42,7 @@ class FittedNetwork:
     scores: Scores
 
     def facts(self, spec: ModelSpec) -> dict[str, Any]:
-        """Return what the bundle tells of it."""
+        """Return what the spec says about it."""
         return {
             "file": self.entry.file,
             "views": list(self.entry.views),
@@ -65,17 +59,14 @@ class FittedNetwork:
 
 
 def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None) -> Any:
-    """Return network `number` before its first step; the same one every time.
+    """Return a network before its first step, the same one every time.
 
     Parameters
     ----------
-    spec : ModelSpec
-    recipe : Recipe
-        Settled.
     number : int
-        Of the spec's networks.
+        Index in the spec's networks.
     start : Bundle, optional
-        To begin with its weights.
+        Gives the first weights.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
@@ -95,24 +86,24 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFit:
-    """What one network is fitted with; it can be sent to another process.
+    """All that is needed to fit one network; it can be sent to another process.
 
     Parameters
     ----------
     spec : ModelSpec
         Of all networks.
     number : int
-        Of the spec's networks.
+        Index in the spec's networks.
     recipe : Recipe
         Settled, with a precision.
     stacks : tuple of tuple of PlaneStack
         For each training case those views that this network learns from.
-    judged : tuple of StoredCase
+    validation : tuple of StoredCase
         To validate on.
     work : Path
         Gets a folder for the network.
     start : Bundle or None
-        To begin with its weights.
+        Gives the first weights.
     seconds : float or None
         Its part of a time budget.
     """
@@ -121,31 +112,31 @@ class NetworkFit:
     number: int
     recipe: Recipe
     stacks: tuple[tuple[PlaneStack, ...], ...]
-    judged: tuple[StoredCase, ...]
+    validation: tuple[StoredCase, ...]
     work: Path
     start: Bundle | None
     seconds: float | None
 
     @property
     def entry(self) -> Network:
-        """Its place in the spec."""
+        """Its entry in the spec."""
         return self.spec.networks[self.number]
 
     @property
     def name(self) -> str:
-        """The name of its file, without the ending."""
+        """The name of its file, without the suffix."""
         return Path(self.entry.file).stem
 
     @property
     def checkpoint(self) -> Path:
-        """Where it stands."""
+        """The path of its checkpoint."""
         return self.work / self.name / "checkpoint.npz"
 
 
 def fit_network(
     this: NetworkFit, until_s: float, shown: Shown, on_row: Callable[[Row], None]
 ) -> None:
-    """Fit a network until its checkpoint says that it is done, or so many seconds are used."""
+    """Fit a network until its budget is used, or for so many seconds."""
     spec, recipe, entry = this.spec, this.recipe, this.entry
     alone = spec.model_copy(update={"networks": (entry,)})
     softmax = spec.activation == "softmax"
@@ -164,40 +155,25 @@ def fit_network(
         ),
     )
     network = build_network(spec, recipe, this.number, this.start)
-    fit(
-        Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision)),
-        batches.__getitem__,
-        lambda predict: judge(this.judged, alone, [predict]),
-        recipe,
-        spec.labels,
-        this.checkpoint,
+    task = FitTask(
+        make_batch=batches.__getitem__,
+        judge=lambda predict: judge(this.validation, alone, [predict]),
+        recipe=recipe,
+        labels=spec.labels,
+        checkpoint=this.checkpoint,
         seconds=this.seconds,
-        until_s=until_s,
-        shown=shown,
-        on_row=on_row,
     )
+    learner = Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision))
+    fit(task, learner, until_s=until_s, shown=shown, on_row=on_row)
 
 
 def fitted_network(this: NetworkFit) -> FittedNetwork:
-    """Return a network whose fit is done, and save it."""
-    found = read_checkpoint(this.checkpoint)
-    standing, arrays = found or (Standing(), {})
+    """Save a network whose fit is finished."""
+    standing, arrays = read_checkpoint(this.checkpoint) or (Standing(), {})
     if standing.best is None:
-        raise RuntimeError(f"{this.name} was not fitted, so there is nothing to keep")
+        raise RuntimeError(f"{this.name} has no checkpoint with a validation")
     network = build_network(this.spec, this.recipe, this.number, this.start)
-    network.set_weights(rounded(kept_weights(arrays)))
+    network.set_weights(rounded(best_weights(arrays)))
     file = this.checkpoint.with_name("network.keras")
     save_network(network, file)
     return FittedNetwork(this.entry, network.count_params(), file, standing, standing.best)
-
-
-def histories(fitted: Sequence[FittedNetwork]) -> Mapping[str, Sequence[Row]]:
-    """Return the history of each network, by its views, and a number from the second on."""
-    told: dict[str, Sequence[Row]] = {}
-    members: Counter[str] = Counter()
-    for one in fitted:
-        views = "+".join(one.entry.views)
-        members[views] += 1
-        name = views if members[views] == 1 else f"{views} {members[views]}"
-        told[name] = [dict(row) for row in one.standing.history]
-    return told

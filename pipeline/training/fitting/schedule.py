@@ -1,24 +1,17 @@
-"""How much of a training's budget is used, and the learning rate that belongs to it."""
+"""The used part of a training's budget, and the learning rate that follows from it."""
 
 from dataclasses import dataclass
 from math import cos, pi
 
-# Share of the budget in which the rate rises: Adam's second moments are not known yet.
+# Share of the budget in which the rate rises, while Adam's second moments are still inaccurate.
 _WARM_UP = 0.03
-# Share of the peak that is left at the end, so that the last steps still count.
+# Share of the peak that remains at the end, so that the last steps still count.
 _LAST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a training may use: time or steps, one of them.
-
-    Parameters
-    ----------
-    seconds : float or None
-        For fitting and validating.
-    steps : int or None
-    """
+    """What a fit may use: either seconds (for steps and validations) or steps."""
 
     seconds: float | None = None
     steps: int | None = None
@@ -28,14 +21,14 @@ class Budget:
             raise ValueError("a budget is either seconds or steps; give one of them")
 
     def used(self, seconds: float, steps: int, *, reserve_s: float = 0.0) -> float:
-        """Return the fraction that is used, 0 to 1.
+        """Return the used fraction, 0 to 1.
 
         Parameters
         ----------
         seconds, steps : float, int
             Since the start.
         reserve_s : float
-            Seconds to keep for the last validation.
+            Seconds to reserve for the last validation.
 
         Examples
         --------

@@ -1,121 +1,77 @@
-"""Networks of one bundle, fitted one after another or several at a time.
+"""Fit the networks of one bundle, one after another or several at a time.
 
-A small network cannot keep many processors busy: two of them with a processor
-each learn 1.5 times as many batches a second as one with both (16 filters; 1.2
-times as many with 32). So several are fitted at a time, each leg of a fit by a
-process of its own:
+A small network cannot use many processors well: two of them with one processor
+each learn 1.5 times as many batches per second as one with both (16 filters;
+1.2 times as many with 32). So several are fitted at a time. Each part (leg) of
+a fit runs in a process of its own:
 
     training                             child (`voxtile.training.fitting.fit_child`)
-      |-- what to fit ------------------->|
-      |<------------ "at", part, words ---|   now and then
+      |-- NetworkFit, seconds ----------->|
+      |<------------ "at", part, words ---|   twice a second
       |<---------------- "line", words ---|
-      |<-------------------- "row", row ---|   an epoch
-      |<------------------- "done", None ---|   how far it is stands in the checkpoint
+      |<-------------------- "row", row ---|   after each epoch
+      |<------------------- "done", None ---|   the checkpoint has the result
 """
 
 import pickle
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from multiprocessing.connection import wait
-from pathlib import Path
 
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.child import Child
 from voxtile.machine.memory import free_memory_mb
 from voxtile.machine.processors import thread_count
 from voxtile.machine.progress import Progress
-from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelSpec
-from voxtile.training.data.plane_stacks import PlaneStack
-from voxtile.training.data.stored_cases import StoredCase
 from voxtile.training.recipe.recipe import Recipe
 
 from .checkpoint import Row
 from .learner import has_gpu
 from .networks import FittedNetwork, NetworkFit, fit_network, fitted_network
 
-# A process that begins to fit takes seconds; each network must have much longer.
+# A process takes seconds to start; each network must have much more time.
 _LEAST_S = 60.0
-# What a process that fits may need, in MB (10^6 bytes).
+# Memory that a process needs, in MB (10^6 bytes).
 _MEMORY_MB = 3000.0
 
 OnRow = Callable[[str, Row], None]
-# The number of a network, and the seconds of its own fit until which it is fitted: inf, the end.
+# The number of a network, and the seconds of its fit after which it stops; inf fits it to the end.
 Leg = tuple[int, float]
 
 
 def fit_networks(
-    spec: ModelSpec,
-    recipe: Recipe,
-    stacks: Sequence[Sequence[PlaneStack]],
-    judged: Sequence[StoredCase],
-    work: Path,
+    fits: Sequence[NetworkFit],
     *,
-    start: Bundle | None = None,
-    seconds: float | None = None,
     together: int = 1,
     shown: Progress,
     on_row: OnRow = lambda network, row: None,
 ) -> list[FittedNetwork]:
-    """Fit every network of a spec.
+    """Fit every network of a spec; finished ones are taken from the working folder.
 
     Parameters
     ----------
-    spec : ModelSpec
-    recipe : Recipe
-        Settled, with a precision.
-    stacks : sequence of sequence of PlaneStack
-        For each training case its views.
-    judged : sequence of StoredCase
-        To validate on.
-    work : Path
-        Gets a folder for each network; one that is done already is taken from
-        there.
-    start : Bundle, optional
-        To begin with its weights.
-    seconds : float, optional
-        That each network is fitted for, with a budget of minutes.
+    fits : sequence of NetworkFit
+        One for each network, all with the same budget.
     together : int
-        Networks at a time, each in a process of its own if more than one;
-        from `at_a_time`.
-    shown : Progress
+        Networks at a time, from `at_a_time`; if more than one, each has a
+        process of its own.
     on_row : callable
         Called with the name of a network and each new row of its history.
-
-    Raises
-    ------
-    EnvironmentFault
-        If a process that fits a network dies, or the disk refuses.
-    ValueError
-        If a loss becomes NaN or infinite.
     """
-    count = len(spec.networks)
-    fits = [
-        NetworkFit(
-            spec,
-            number,
-            recipe,
-            tuple(tuple(stack for stack in views if stack.view in entry.views) for views in stacks),
-            tuple(judged),
-            work,
-            start,
-            seconds,
-        )
-        for number, entry in enumerate(spec.networks)
-    ]
+    count, seconds = len(fits), fits[0].seconds
     if together > 1:
         lines = legs(count, together, inf if seconds is None else seconds * count / together)
         _fit_side_by_side(fits, lines, shown, on_row)
     else:
         for this in fits:
+            views = ", ".join(this.entry.views)
             if count > 1:
-                views = ", ".join(this.entry.views)
                 shown.line(f"network {this.number + 1} of {count}: {views}")
-            shown.begin(f"training {', '.join(this.entry.views)}", 1.0)
+            shown.begin(f"training {views}", 1.0)
             fit_network(this, inf, shown, partial(on_row, this.name))
     return [fitted_network(this) for this in fits]
 
@@ -123,8 +79,8 @@ def fit_networks(
 def at_a_time(recipe: Recipe, count: int) -> int:
     """Return how many networks are fitted at a time.
 
-    One after another on a GPU, and with a budget of steps or epochs: what
-    such a budget gives should not depend on the number of processors.
+    One on a GPU. One, too, with a budget of steps or epochs, whose result must
+    not depend on the number of processors.
     """
     if recipe.minutes is None or count == 1 or has_gpu():
         return 1
@@ -133,30 +89,30 @@ def at_a_time(recipe: Recipe, count: int) -> int:
 
 
 def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
-    """Return what each process of several does one after another, so that none is idle.
+    """Divide the fits between processes, so that every process is busy all the time.
 
     (McNaughton 1959, "Scheduling with Deadlines and Loss Functions", theorem
-    3.1: work is laid end to end and cut where a process is full. What is cut
-    off stands at the beginning of the next, and is done by then.)
+    3.1: work is laid end to end and cut where a process is full. The part that
+    is cut off comes first in the next process, so that it ends in time.)
 
     Parameters
     ----------
     count, together : int
-        Networks and processes, at least as many networks.
+        Networks and processes; at least as many networks as processes.
     seconds : float
-        That each process has; each network gets the same part.
+        Time of each process. Every network gets the same time.
 
     Returns
     -------
     list of list of (int, float)
-        The legs of each process.
+        The legs of each process, in order.
 
     Examples
     --------
     >>> legs(3, 2, 60)
     [[(0, inf), (1, inf)], [(1, 20.0), (2, inf)]]
     """
-    # Laid end to end, in units in which a network takes `together` and a process has `count`.
+    # End to end, in units in which a network takes `together` and a process has `count`.
     lines: list[list[Leg]] = []
     for begin in range(0, count * together, count):
         first, last = begin // together, (begin + count - 1) // together
@@ -170,7 +126,7 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fitting:
-    """A network that is being fitted by a process of its own."""
+    """A fit that runs in a process of its own."""
 
     this: NetworkFit
     child: Child
@@ -179,7 +135,7 @@ class _Fitting:
 def _fit_side_by_side(
     fits: Sequence[NetworkFit], lines: Sequence[Sequence[Leg]], shown: Progress, on_row: OnRow
 ) -> None:
-    """Fit networks, as many at a time as there are lines of legs."""
+    """Fit as many networks at a time as there are lines of legs."""
     shown.line(f"{len(fits)} networks, {len(lines)} at a time")
     shown.begin("training", float(len(fits)))
     waiting = [deque(line) for line in lines]
@@ -193,11 +149,13 @@ def _fit_side_by_side(
                     continue
                 number, until_s = line[0]
                 if any(fitting.this.number == number for fitting in running.values()):
-                    continue  # its other leg is not over
+                    continue  # its other leg is still running
                 line.popleft()
                 running[place] = _begin(fits[number], until_s, threads)
-            for place in _speaking(running):
-                fitting = running[place]
+            heard = wait([fitting.child.line for fitting in running.values()])
+            for place, fitting in list(running.items()):
+                if fitting.child.line not in heard:
+                    continue
                 name = fitting.this.name
                 try:
                     kind, content = fitting.child.line.recv()
@@ -225,20 +183,14 @@ def _begin(this: NetworkFit, until_s: float, threads: int) -> _Fitting:
         child = Child("voxtile.training.fitting.fit_child", threads)
     except OSError as error:
         raise EnvironmentFault(f"a network cannot be fitted ({error.strerror})") from error
-    with suppress(OSError):  # its death is noticed where the line is read
+    with suppress(OSError):  # a dead child is noticed when its line is read
         child.line.send_bytes(pickle.dumps((this, until_s)))
     return _Fitting(this, child)
 
 
-def _speaking(running: Mapping[int, _Fitting]) -> list[int]:
-    """Wait until processes have something to say, and return their places."""
-    heard = wait([fitting.child.line for fitting in running.values()])
-    return [place for place, fitting in running.items() if fitting.child.line in heard]
-
-
 def _dead(fitting: _Fitting) -> EnvironmentFault:
-    """Return the error for a process that ended by itself."""
+    """Return the error for a child that ended by itself."""
     return EnvironmentFault(
-        f"the process that fitted {fitting.this.name} died ({fitting.child.how_it_died()}); what "
-        "was learnt is kept: go on with --resume"
+        f"the process that fitted {fitting.this.name} died ({fitting.child.how_it_died()}); the "
+        "last checkpoint is saved: continue with --resume"
     )

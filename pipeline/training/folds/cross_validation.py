@@ -1,13 +1,13 @@
 """`cross_validate`: a manifest -> folds, one by one -> tables and an ensemble.
 
     DIR/
-      cross_validation.json   what this cross-validation is
+      cross_validation.json   manifest, recipe and number of folds
       recipe.toml             the recipe of every fold
-      fold0/ ... fold4/       a whole bundle each; held_out.csv when it is scored
-      cross_validation.csv, cross_validation.md, ensemble/    when all folds are there
+      fold0/ ... fold4/       a bundle each; with held_out.csv after it is scored
+      cross_validation.csv, cross_validation.md, ensemble/    after all folds are finished
 
-A fold needs none of the others: they may be trained on different days and
-machines, and copied together.
+No fold needs another one: they may be trained on different days and machines,
+and copied together.
 """
 
 import json
@@ -24,15 +24,16 @@ from voxtile.machine.files import write_json, write_text
 from voxtile.machine.progress import show_progress
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.run_folder.fingerprint import content_hash
-from voxtile.training.data.fingerprint import take_fingerprint
-from voxtile.training.data.stored_cases import describe_cases
-from voxtile.training.drive import train
+from voxtile.training.bundle.selection_card import counted
+from voxtile.training.data.stored_cases import channel_names
+from voxtile.training.differences import differences
+from voxtile.training.drive import TrainOptions, fingerprint_cases, train_bundle
+from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe, recipe_facts
 from voxtile.training.recipe.rules import Reasons, settle
-from voxtile.training.recipe.speed import fitting_rate
 from voxtile.training.recipe.warm_start import continued
-from voxtile.training.workfolder import sweep
+from voxtile.training.workfolder import remove_finished
 
 from .finished_folds import MACHINES_OWN, finished_folds, fold_folder
 from .folds import Fold, make_fold, taking_part
@@ -49,42 +50,32 @@ def cross_validate(
     *,
     only: int | None = None,
     join: bool = False,
-    root: str | Path | None = None,
-    recipe: Recipe | None = None,
-    init: str | Path | None = None,
-    resume: bool = False,
-    description: str = "",
-    licence: str | Path | None = None,
-    tensorboard: str | Path | None = None,
-    progress: bool = True,
     say: Callable[[str], None] = lambda words: None,
+    **options: Any,
 ) -> CrossValidation | None:
-    """Train and score the folds of a cross-validation, and join them when all are there.
+    """Train and score the folds of a cross-validation, and join them when all are finished.
 
     Parameters
     ----------
     manifest : str or Path
         Rows with split ``train`` or ``val`` are divided into folds by column
-        `group`; others take no part.
+        `group`. Other rows take no part.
     out : str or Path
-        Folder; folds that are finished there are not trained again.
+        Folder. Folds that are finished there are not trained again.
     count : int, default 5
-        Of folds.
+        Number of folds.
     only : int, optional
-        Train this fold alone; every one that is missing unless given.
+        Train this fold alone; by default every fold that is missing.
     join : bool, default False
-        Train nothing, and join the folds that are there.
-    root, recipe, init, description, licence, progress
-        As in `voxtile.train`, for each fold. What the recipe leaves open is
-        settled once, on the fingerprint of all cases that take part, so that
-        the folds can be one ensemble; its budget is that of each fold, and its
-        seed is the division's, too.
-    resume : bool, default False
-        Whether to go on with a fold that was interrupted.
-    tensorboard : str or Path, optional
-        Gets a folder for each fold.
+        Train nothing, and join the folds in `out`.
     say : callable
-        Takes a line for each step.
+        Called with a line after each step.
+    options
+        Those of `voxtile.train`, for each fold. The rules settle the recipe
+        once, on the fingerprint of all cases that take part, so that the folds
+        can become one ensemble. Its budget is that of each fold. Its seed also
+        decides the division into folds. `resume` continues an interrupted
+        fold; `tensorboard` gets a folder for each fold.
 
     Returns
     -------
@@ -94,84 +85,44 @@ def cross_validate(
     Raises
     ------
     ManifestError
-        If the cases cannot be divided or trained on.
+        If the cases cannot be divided or used.
     ModelError
         If a fold in `out` was made from another manifest, recipe or seed.
     EnvironmentFault
-        If `out` holds another cross-validation, the disk refuses, or, with
-        `join`, folds are missing.
+        If `out` holds a different cross-validation, a file cannot be written,
+        or, with `join`, folds are missing.
     """
     manifest, out = Path(manifest), Path(out)
-    bundle_name(out)  # refused now, and not when every fold is trained
-    asked = recipe or Recipe()
-    # To join needs no scans: folds may be brought to where there are none.
+    how = TrainOptions(**options)
+    recipe = how.recipe or Recipe()
+    bundle_name(out)  # refuse a wrong name now, not after all folds are trained
+    # Joining needs no scans: the folds may be on a machine that has none.
     cases, problems = examine_manifest(
-        manifest, root=root, need_images=not join, need_labels=not join
+        manifest, root=how.root, need_images=not join, need_labels=not join
     )
     if problems:
         raise ManifestError(problems)
     digest = content_hash(manifest)
-    numbers = range(count) if only is None else [only]
     folds = [
-        replace(make_fold(cases, count, number, asked.seed, manifest), manifest_sha256=digest)
-        for number in numbers
+        replace(make_fold(cases, count, number, recipe.seed, manifest), manifest_sha256=digest)
+        for number in (range(count) if only is None else [only])
     ]
-    _check_folds(out, count, {"manifest_sha256": digest, "count": count, "seed": asked.seed})
+    _check_folds(out, count, {"manifest_sha256": digest, "count": count, "seed": recipe.seed})
     if not join:
-        start = None if init is None else load_bundle(init)
-        identity = {
-            "voxtile-cross-validation": 1,
-            "manifest_sha256": digest,
-            "folds": count,
-            "recipe": to_jsonable_python(asked),
-            "init": None if start is None else start.sha256,
-        }
-        _check_same(out, identity)
-        open_folds = [
-            fold for fold in folds if read_held_out(fold_folder(out, fold.number)) is None
-        ]
-        for fold in folds:
-            if fold not in open_folds:
-                say(f"fold {fold.number}: finished before")
-        if open_folds:
-            if start is not None:
-                asked = continued(asked, start, _channels(cases))
-            common = _common_recipe(out, cases, asked, manifest, identity, progress=progress)
-            _check_recipes(out, count, common, start)
-        for fold in open_folds:
-            folder = fold_folder(out, fold.number)
-            sweep(folder)
-            if not (folder / "spec.json").exists():
-                say(_words(fold))
-                train(
-                    manifest,
-                    folder,
-                    recipe=common,
-                    init=init,
-                    resume=resume,
-                    fold=fold,
-                    description=description,
-                    licence=licence,
-                    tensorboard=None if tensorboard is None else Path(tensorboard, folder.name),
-                    progress=progress,
-                )
-            with show_progress(shown=progress) as shown:
-                shown.begin(f"scoring fold {fold.number}", len(fold.held_out))
-                score_held_out(load_bundle(folder), fold, advance=shown.advance)
-            say(f"fold {fold.number}: {folder}")
+        _train_folds(manifest, out, cases, folds, replace(how, recipe=recipe), say)
     finished = finished_folds(out, count)
     missing = sorted(set(range(count)) - {fold.number for fold in finished})
-    if missing:
-        words = f"{len(finished)} of {count} folds are finished; missing: " + ", ".join(
-            f"fold {number}" for number in missing
+    if not missing:
+        return join_folds(out, finished)
+    words = f"{len(finished)} of {count} folds are finished; missing: " + ", ".join(
+        f"fold {number}" for number in missing
+    )
+    if join:
+        raise EnvironmentFault(
+            f"{out}: {words}; train them with --fold, or copy their folders there"
         )
-        if join:
-            raise EnvironmentFault(
-                f"{out}: {words}; train them with --fold, or copy their folders there"
-            )
-        say(words)
-        return None
-    return join_folds(out, finished)
+    say(words)
+    return None
 
 
 def plan_folds(
@@ -183,95 +134,120 @@ def plan_folds(
     init: str | Path | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Return what `cross_validate` would do, for people: it reads the cases and writes nothing.
+    """Return what `cross_validate` would do, for people; read the cases and write nothing.
 
     Parameters and errors are those of `cross_validate`.
     """
-    manifest = Path(manifest)
-    asked = recipe or Recipe()
+    manifest, recipe = Path(manifest), recipe or Recipe()
     cases = read_manifest(manifest, root=root)
-    folds = [make_fold(cases, count, number, asked.seed, manifest) for number in range(count)]
+    folds = [make_fold(cases, count, number, recipe.seed, manifest) for number in range(count)]
     if init is not None:
-        asked = continued(asked, load_bundle(init), _channels(cases))
-    common, reasons = _settle(cases, asked, manifest, progress=progress)
+        recipe = continued(recipe, load_bundle(init), channel_names(cases))
+    common, reasons = _settle(cases, recipe, manifest, progress=progress)
     return ["# recipe of every fold", dump_recipe(common, reasons), *map(_words, folds)]
 
 
+def _train_folds(
+    manifest: Path,
+    out: Path,
+    cases: Sequence[Case],
+    folds: Sequence[Fold],
+    how: TrainOptions,
+    say: Callable[[str], None],
+) -> None:
+    """Train and score the folds that are not finished."""
+    recipe = how.recipe or Recipe()
+    start = None if how.init is None else load_bundle(how.init)
+    identity = {
+        "voxtile-cross-validation": 1,
+        "manifest_sha256": folds[0].manifest_sha256,
+        "folds": folds[0].count,
+        "recipe": to_jsonable_python(recipe),
+        "init": None if start is None else start.sha256,
+    }
+    _check_same(out, identity)
+    open_folds = [fold for fold in folds if read_held_out(fold_folder(out, fold.number)) is None]
+    for fold in folds:
+        if fold not in open_folds:
+            say(f"fold {fold.number}: finished before")
+    if not open_folds:
+        return
+    if start is not None:
+        recipe = continued(recipe, start, channel_names(cases))
+    common = _common_recipe(out, cases, recipe, manifest, identity, progress=how.progress)
+    _check_recipes(out, folds[0].count, common, start)
+    for fold in open_folds:
+        folder = fold_folder(out, fold.number)
+        remove_finished(folder)
+        if not (folder / "spec.json").exists():
+            say(_words(fold))
+            events = None if how.tensorboard is None else Path(how.tensorboard, folder.name)
+            options = replace(how, recipe=common, tensorboard=events)
+            train_bundle(manifest, folder, options, fold)
+        with show_progress(shown=how.progress) as shown:
+            shown.begin(f"scoring fold {fold.number}", len(fold.held_out))
+            score_held_out(load_bundle(folder), fold, advance=shown.advance)
+        say(f"fold {fold.number}: {folder}")
+
+
 def _words(fold: Fold) -> str:
-    """Return how large a fold is, in words."""
+    """Return the size of a fold in words."""
     choosing = sum(case.split == "val" for case in fold.cases)
     return (
-        f"fold {fold.number} of {fold.count}: {len(fold.cases) - choosing} cases to learn from, "
-        f"{choosing} to choose with, {len(fold.held_out)} held out"
+        f"fold {fold.number} of {fold.count}: {counted(len(fold.cases) - choosing, 'case')} to "
+        f"train with, {choosing} to choose with, {len(fold.held_out)} held out"
     )
 
 
 def _settle(
-    cases: Sequence[Case], asked: Recipe, manifest: Path, *, progress: bool
+    cases: Sequence[Case], recipe: Recipe, manifest: Path, *, progress: bool
 ) -> tuple[Recipe, Reasons]:
-    """Return the recipe that follows from all cases that take part, and why."""
+    """Return the recipe for all cases that take part, with reasons."""
     chosen = taking_part(cases, manifest)
-    with show_progress(shown=progress) as shown:
-        shown.begin("reading cases", len(chosen))
-        facts = describe_cases(
-            chosen, labels=asked.labels, manifest=manifest, advance=shown.advance
-        )
-    fingerprint = take_fingerprint(facts, _channels(chosen), asked.labels)
-    return settle(asked, fingerprint, rate=fitting_rate())
+    fingerprint = fingerprint_cases(chosen, recipe, manifest, progress=progress)
+    return settle(recipe, fingerprint, rate=fitting_rate())
 
 
 def _common_recipe(
     out: Path,
     cases: Sequence[Case],
-    asked: Recipe,
+    recipe: Recipe,
     manifest: Path,
     identity: dict[str, Any],
     *,
     progress: bool,
 ) -> Recipe:
-    """Return the recipe of all folds: as it was settled before, or settled now on all cases."""
-    place = out / _RECIPE
-    if (out / _IDENTITY).exists() and place.exists():
-        return read_recipe(place)
-    common, reasons = _settle(cases, asked, manifest, progress=progress)
-    write_text(place, dump_recipe(common, reasons))
-    # Last: what is there now belongs together.
+    """Return the recipe of all folds, as it was settled before or now."""
+    path = out / _RECIPE
+    if (out / _IDENTITY).exists() and path.exists():
+        return read_recipe(path)
+    common, reasons = _settle(cases, recipe, manifest, progress=progress)
+    write_text(path, dump_recipe(common, reasons))
+    # Last, so that it marks a complete pair of files.
     write_json(out / _IDENTITY, identity)
     return common
 
 
-def _channels(cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return the names of the input channels."""
-    return tuple(channel for channel, _ in cases[0].images)
-
-
 def _check_same(out: Path, identity: dict[str, Any]) -> None:
-    """Refuse a folder that holds another cross-validation."""
-    place = out / _IDENTITY
-    if not place.exists():
+    """Refuse a folder that holds a different cross-validation."""
+    path = out / _IDENTITY
+    if not path.exists():
         return
     try:
-        known: dict[str, Any] = json.loads(place.read_bytes())
+        known: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise EnvironmentFault(f"{place} cannot be read; remove it, or name another folder") from (
-            error
-        )
-    # Through JSON, as what was written: tuples became lists.
-    now: dict[str, Any] = json.loads(json.dumps(identity))
-    changed = [name for name in now if name != "recipe" and now[name] != known.get(name)]
-    before = known.get("recipe") or {}
-    changed += [
-        f"recipe's {name}" for name in now["recipe"] if now["recipe"][name] != before.get(name)
-    ]
-    if changed:
         raise EnvironmentFault(
-            f"{out} holds a cross-validation with other {', '.join(changed)}; give it what it was "
-            "begun with, or name another folder"
+            f"{path} cannot be read; remove it, or name another folder"
+        ) from error
+    if found := differences(known, identity):
+        raise EnvironmentFault(
+            f"{out} holds a different cross-validation ({'; '.join(found)}); use the same options "
+            "as at the start, or name another folder"
         )
 
 
 def _trained(out: Path, count: int) -> Iterator[tuple[int, Path, dict[str, Any]]]:
-    """Yield number and folder of each fold that is trained, and what its bundle says of that."""
+    """Yield number, folder and training facts of each trained fold."""
     for number in range(count):
         folder = fold_folder(out, number)
         if (folder / "spec.json").exists():
@@ -282,42 +258,31 @@ def _check_folds(out: Path, count: int, expected: dict[str, Any]) -> None:
     """Refuse folds of another manifest or division, before anything is trained."""
     problems = []
     for number, folder, training in _trained(out, count):
-        found = {"manifest_sha256": training.get("manifest_sha256"), **training.get("fold", {})}
-        differs = [
-            f"{name} {found.get(name)} and not {value}"
-            for name, value in {**expected, "number": number}.items()
-            if found.get(name) != value
-        ]
-        if differs:
-            problems.append(f"{folder} is of another cross-validation: {'; '.join(differs)}")
+        known = {"manifest_sha256": training.get("manifest_sha256"), **training.get("fold", {})}
+        if found := differences(known, {**expected, "number": number}):
+            problems.append(f"{folder} is of a different cross-validation: {'; '.join(found)}")
     if problems:
-        raise ModelError("\n".join([*problems, "move it away, or name another folder"]))
+        raise ModelError("\n".join([*problems, "move these folds away, or name another folder"]))
 
 
 def _check_recipes(out: Path, count: int, common: Recipe, start: Bundle | None) -> None:
-    """Refuse folds that could not be joined with those to come, before these are trained."""
-    expected = recipe_facts(common)
+    """Refuse folds that could not be joined with the next ones, before these are trained."""
+    expected = {"recipe": recipe_facts(common), "init": start.sha256 if start else None}
     problems = []
     for _, folder, training in _trained(out, count):
-        found = training.get("recipe", {})
-        differs = [
-            f"recipe's {name} {found.get(name)} and not {expected.get(name)}"
-            for name in dict.fromkeys((*expected, *found))
-            if name not in MACHINES_OWN and found.get(name) != expected.get(name)
-        ]
-        if training.get("init", {}).get("sha256") != (start.sha256 if start else None):
-            differs.append("another start (--init)")
-        if differs:
-            problems.append(
-                f"{folder} cannot be joined with other folds here: {'; '.join(differs)}"
-            )
+        known = {
+            "recipe": training.get("recipe", {}),
+            "init": training.get("init", {}).get("sha256"),
+        }
+        if found := differences(known, expected, ignored=MACHINES_OWN):
+            problems.append(f"{folder} cannot be joined with other folds here: {'; '.join(found)}")
     if problems:
         raise ModelError(
             "\n".join(
                 [
                     *problems,
-                    "move it away, or copy recipe.toml and cross_validation.json from beside where "
-                    "it was trained",
+                    "move these folds away, or copy recipe.toml and cross_validation.json from the "
+                    "folder in which they were trained",
                 ]
             )
         )

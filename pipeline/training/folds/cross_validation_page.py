@@ -1,4 +1,4 @@
-"""Held-out cases of finished folds -> the tables of a cross-validation."""
+"""Scores of the held-out cases -> the tables of a cross-validation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ import pandas as pd
 
 from voxtile.report.summary import EMPTY, summary_table
 from voxtile.scoring.columns import decimals, metrics_of, title
-from voxtile.training.bundle.selection_card import chosen_words
+from voxtile.training.bundle.selection_card import chosen_words, counted
 from voxtile.training.recipe.warm_start import seen_words
 
 from .finished_folds import FinishedFold
 from .held_out import FUSED
 
-# Metrics that people are shown; the table has all.
+# Metrics on the page; the table has all.
 SHOWN = ("dice", "iou", "hd95_mm")
 
 
@@ -30,8 +30,8 @@ def cross_validation_table(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         `view`, then the columns of ``summary.csv`` for the whole cohort: over
-        cases, not over folds. Of several labels the mean of each case follows,
-        as label 0, "mean of labels".
+        cases, not over folds. If there are several labels, their mean in each
+        case follows as label 0, "mean of labels".
     """
     parts = []
     for view in dict.fromkeys(table["view"]):
@@ -54,11 +54,11 @@ def cross_validation_page(
     lines = [
         "# Cross-validation",
         "",
-        f"{len(folds)} folds of {cases} cases of `{facts['manifest']}`, by patient group, seed "
-        f"{facts['fold']['seed']}. Every case was segmented once, by the fold that had held it "
-        "out: it was not learnt from and chose nothing, except that the rules of the recipe looked "
-        "at all cases (sizes, spacings, intensities)."
-        + (f" {failed} cases failed." if failed else "")
+        f"{len(folds)} folds of {counted(cases, 'case')} of `{facts['manifest']}`, by patient "
+        f"group, seed {facts['fold']['seed']}. Every case was segmented once, by the fold "
+        "that held it out and neither trained nor chose with it. Only the rules of the recipe used "
+        "all cases (sizes, spacings, intensities)."
+        + (f" {counted(failed, 'case')} failed." if failed else "")
         + _seen(folds, cases),
         "",
         "Mean ± SD over cases; in brackets the 95 % interval of the mean (percentile bootstrap "
@@ -85,7 +85,7 @@ def cross_validation_page(
 
 
 def _seen(folds: Sequence[FinishedFold], cases: int) -> str:
-    """Return how many held-out cases the networks knew before, where they began with others."""
+    """Return how many held-out cases the bundle that the folds started with had seen."""
     inits = [fold.bundle.spec.training.get("init", {}) for fold in folds]
     seen = [case_id for init in inits for case_id in init.get("seen", ())]
     warning = seen_words({**inits[0], "seen": seen}, cases)
@@ -99,7 +99,7 @@ def _fold_lines(table: pd.DataFrame, folds: Sequence[FinishedFold]) -> Iterator[
     yield (
         "| fold | cases | "
         + " | ".join(f"Dice {_escaped(name)}" for name in names.values())
-        + (" | fitted | chosen on an inner tenth |")
+        + (" | time of fit | chosen on a tenth of the other cases |")
     )
     yield "|---" * (len(names) + 4) + "|"
     for fold in folds:
@@ -117,7 +117,7 @@ def _fold_lines(table: pd.DataFrame, folds: Sequence[FinishedFold]) -> Iterator[
 
 
 def _means_of_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each case with the mean of its labels, where they have a value."""
+    """Return a row for each case with the mean of its labels that have a value."""
     metrics = metrics_of(table)
     grouped = table.groupby("case_id", sort=False)
     means = grouped[metrics].mean()
@@ -129,8 +129,7 @@ def _means_of_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 def _status_of_labels(found: pd.Series) -> str:
     """Return the status of a case with several labels: failed, empty in some way, or ok."""
-    told = [status for status in ("failed", *EMPTY) if (found == status).any()]
-    return told[0] if told else "ok"
+    return next((status for status in ("failed", *EMPTY) if (found == status).any()), "ok")
 
 
 def summary_cell(row: Mapping[str, Any]) -> str:

@@ -1,19 +1,18 @@
-"""The bundles of the folds -> one bundle that holds all their networks.
+"""The bundles of the folds -> one bundle with all their networks.
 
-Every network keeps its weight within its fold, and every fold weighs the same:
-the ensemble's probabilities are the mean of those of the folds.
+All folds have the same weight, and the networks of a fold keep their relative
+weights: the probabilities of the ensemble are the mean over the folds.
 """
 
-import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from voxtile.errors import EnvironmentFault
-from voxtile.machine.files import replacing, write_text
+from voxtile.machine.files import replacing_folder
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import Cleaning, Division, ModelSpec, Network
+from voxtile.models.spec import Cleaning, ModelSpec, Network
+from voxtile.training.bundle.packing import fill_bundle
 
 
 def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any]) -> ModelSpec:
@@ -22,19 +21,17 @@ def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any
     Parameters
     ----------
     specs : sequence of ModelSpec
-        Of the folds, in order; alike but for networks, thresholds,
+        Of the folds, in order; they differ only in networks, thresholds,
         divisions and post-processing.
-    name : str
     training : dict
         How it was trained.
 
     Returns
     -------
     ModelSpec
-        Files are ``fold<n>_<file>``. A threshold is the mean of the folds'. A
-        division or a step of post-processing is there if more than half of the folds chose
-        it; how many parts stay and their least volume are the median of
-        those.
+        Files are named ``fold<n>_<file>``. Thresholds are means over the folds.
+        A division or a step of post-processing is used if more than half of
+        the folds chose it; its numbers are the medians of those folds.
     """
     networks: list[Network] = []
     for number, spec in enumerate(specs):
@@ -48,12 +45,17 @@ def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any
             )
             for network in spec.networks
         ]
+    divisions = [division for spec in specs for division in spec.divisions]
     values = specs[0].model_dump()
     values |= {
         "name": name,
         "networks": [network.model_dump() for network in networks],
         "thresholds": _mean_thresholds(specs),
-        "divisions": [division.model_dump() for division in _common_divisions(specs)],
+        "divisions": [
+            division.model_dump()
+            for division in dict.fromkeys(divisions)
+            if 2 * divisions.count(division) > len(specs)
+        ],
         "postprocess": [step.model_dump() for step in _common_steps(specs)],
         "training": training,
     }
@@ -66,70 +68,37 @@ def fold_file(number: int, file: str) -> str:
 
 
 def write_ensemble(
-    out: Path, bundles: Sequence[Bundle], spec: ModelSpec, card: str, tables: Mapping[str, str]
+    out: Path, bundles: Sequence[Bundle], spec: ModelSpec, texts: Mapping[str, str]
 ) -> Bundle:
-    """Write the ensemble in place of an earlier one.
+    """Write the ensemble; an earlier one is replaced.
 
     Parameters
     ----------
-    out : Path
     bundles : sequence of Bundle
-        The folds, in order; a LICENSE of the first is taken over.
-    spec : ModelSpec
-        From `ensemble_spec`.
-    card : str
-        README.md.
-    tables : mapping of str to str
-        Further files.
-
-    Raises
-    ------
-    ModelError
-        If a network of a fold was altered.
-    EnvironmentFault
-        If the disk refuses.
+        The folds, in order. The LICENSE of the first is copied.
+    texts : mapping of str to str
+        Other files by name, README.md among them.
     """
-    fresh = out.with_name(f".{out.name}.fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    for number, bundle in enumerate(bundles):
-        for network in bundle.spec.networks:
-            with replacing(fresh / fold_file(number, network.file)) as file:
-                file.write(bundle.read_network(network))
-    write_text(fresh / "spec.json", spec.dump())
-    write_text(fresh / "README.md", card)
-    for name, text in tables.items():
-        write_text(fresh / name, text)
+    files = {
+        fold_file(number, network.file): bundle.read_network(network)
+        for number, bundle in enumerate(bundles)
+        for network in bundle.spec.networks
+    }
+    files |= {name: text.encode() for name, text in texts.items()}
     licence = bundles[0].folder / "LICENSE"
     if licence.exists():
-        with replacing(fresh / "LICENSE") as file:
-            file.write(licence.read_bytes())
-    load_bundle(fresh)  # before it gets its name: what cannot be loaded is no bundle
-    old = out.with_name(f".{out.name}.old")
-    try:
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
+        files["LICENSE"] = licence.read_bytes()
+    with replacing_folder(out) as folder:
+        fill_bundle(folder, spec, files)
     return load_bundle(out)
 
 
 def _mean_thresholds(specs: Sequence[ModelSpec]) -> tuple[float, ...]:
-    """Return the mean threshold of each label; none where no fold has any."""
+    """Return the mean threshold of each label; empty if no fold has thresholds."""
     if not any(spec.thresholds for spec in specs):
         return ()
     rows = [spec.thresholds or (0.5,) * len(spec.labels) for spec in specs]
     return tuple(round(statistics.fmean(column), 4) for column in zip(*rows, strict=True))
-
-
-def _common_divisions(specs: Sequence[ModelSpec]) -> list[Division]:
-    """Return the divisions that more than half of the folds chose."""
-    chosen = [division for spec in specs for division in spec.divisions]
-    return [
-        division for division in dict.fromkeys(chosen) if 2 * chosen.count(division) > len(specs)
-    ]
 
 
 def _common_steps(specs: Sequence[ModelSpec]) -> list[Cleaning]:

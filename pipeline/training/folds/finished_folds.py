@@ -1,6 +1,5 @@
-"""Folds that were trained and scored: find them, and refuse those that do not belong together."""
+"""Find the folds that are trained and scored, and refuse those that do not belong together."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,12 @@ import pandas as pd
 
 from voxtile.errors import ModelError
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.training.differences import differences
 
 from .held_out import read_held_out
 
-# What the machine decides, and nobody asked for: folds may be fitted on different ones.
-MACHINES_OWN = ("precision",)
+# The machine decides these, and folds may be fitted on different machines.
+MACHINES_OWN = ("recipe's precision",)
 _OWN = ("name", "description", "networks", "thresholds", "divisions", "postprocess", "training")
 
 
@@ -24,10 +24,8 @@ class FinishedFold:
 
     Parameters
     ----------
-    number : int
-    bundle : Bundle
     table : DataFrame
-        Of ``held_out.csv``.
+        From ``held_out.csv``.
     """
 
     number: int
@@ -36,18 +34,12 @@ class FinishedFold:
 
 
 def fold_folder(out: Path, number: int) -> Path:
-    """Return where a fold lies."""
+    """Return the folder of a fold."""
     return out / f"fold{number}"
 
 
 def finished_folds(out: Path, count: int) -> list[FinishedFold]:
-    """Return the folds that are trained and scored, in order.
-
-    Raises
-    ------
-    ModelError
-        If one of them is damaged.
-    """
+    """Return the folds that are trained and scored, in order."""
     found = []
     for number in range(count):
         folder = fold_folder(out, number)
@@ -58,26 +50,13 @@ def finished_folds(out: Path, count: int) -> list[FinishedFold]:
 
 
 def check_alike(bundles: Sequence[Bundle]) -> None:
-    """Refuse folds that do not belong together.
-
-    Raises
-    ------
-    ModelError
-        With what differs, for every fold that does.
-    """
+    """Refuse folds that do not belong together."""
     first = _identity(bundles[0])
-    problems = []
-    for bundle in bundles[1:]:
-        other = _identity(bundle)
-        differs = [
-            f"{name} {_short(other.get(name))} and not {_short(first.get(name))}"
-            for name in dict.fromkeys((*first, *other))
-            if first.get(name) != other.get(name)
-        ]
-        if differs:
-            problems.append(
-                f"{bundle.folder} does not belong to {bundles[0].folder}: {'; '.join(differs)}"
-            )
+    problems = [
+        f"{bundle.folder} does not belong to {bundles[0].folder}: {'; '.join(found)}"
+        for bundle in bundles[1:]
+        if (found := differences(_identity(bundle), first, ignored=MACHINES_OWN))
+    ]
     numbers = [bundle.spec.training["fold"]["number"] for bundle in bundles]
     problems += [
         f"{bundle.folder} is fold {number}; name it fold{number}"
@@ -86,7 +65,7 @@ def check_alike(bundles: Sequence[Bundle]) -> None:
     ]
     if problems:
         raise ModelError(
-            "\n".join([*problems, "train the folds that differ again, or keep them elsewhere"])
+            "\n".join([*problems, "train these folds again, or move them to another folder"])
         )
 
 
@@ -95,26 +74,14 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
     facts = bundle.spec.training
     if "fold" not in facts:
         raise ModelError(
-            f"{bundle.folder} is no fold of a cross-validation; folds come from voxtile train "
-            "--folds"
+            f"{bundle.folder} is not a fold of a cross-validation; voxtile train --folds makes "
+            "folds"
         )
-    recipe = {
-        f"recipe's {name}": value
-        for name, value in facts["recipe"].items()
-        if name not in MACHINES_OWN
-    }
-    spec = bundle.spec.model_dump(mode="json", exclude=set(_OWN))
     return {
         "manifest's SHA-256": facts["manifest_sha256"],
         "number of folds": facts["fold"]["count"],
         "seed": facts["fold"]["seed"],
         "init": facts.get("init", {}).get("sha256"),
-        **recipe,
-        **{f"spec's {name}": value for name, value in spec.items()},
+        "recipe": facts["recipe"],
+        "spec": bundle.spec.model_dump(mode="json", exclude=set(_OWN)),
     }
-
-
-def _short(value: Any) -> str:
-    """Return a value for a message."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,13 +1,13 @@
-"""Which cases a fold of a cross-validation learns from, chooses with, and is scored on.
+"""Which cases a fold of a cross-validation trains with, chooses with, and is scored on.
 
     cases with split train or val, by group
         fold 0    fold 1    fold 2    fold 3    fold 4
-        held out  '--------------- to learn from -----'   for fold 0
-                  of these a tenth chooses: checkpoint, view weights,
+        held out  '------- training cases ------------'   for fold 0
+                  a tenth of these chooses: checkpoint, view weights,
                   thresholds, post-processing
 
-Cases with split ``test`` take part in nothing. The folds are those of
-``voxtile manifest split --folds`` with the same seed.
+Cases with split ``test`` are not used. ``voxtile manifest split --folds`` makes
+the same folds with the same seed.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import ManifestError, UsageError
 from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
-from voxtile.training.data.splits import tested_as_well
+from voxtile.training.data.splits import shared_groups, tested
 
-# Share of a fold's training cases that chooses and is not learnt from.
+# Share of a fold's cases that choose and do not train.
 _CHOOSING = 0.1
-# More than this share of them is not left to chance: the smallest group alone chooses then.
+# If chance gives them more than this share, the smallest group alone chooses.
 _MOST_CHOOSING = 0.3
 
 
@@ -35,15 +35,15 @@ class Fold:
     number : int
         From 0.
     count : int
-        How many there are.
+        Number of folds.
     seed : int
         Of the division.
     cases : tuple of Case
-        To learn from, split ``train``, and to choose with, split ``val``.
+        To train with, split ``train``, and to choose with, split ``val``.
     held_out : tuple of Case
-        To be scored on; they choose nothing.
+        Give the scores; they choose nothing.
     manifest_sha256 : str
-        Of the manifest as it was divided; it may change while folds are trained.
+        Of the manifest when it was divided; it may change during the training.
     """
 
     number: int
@@ -54,7 +54,7 @@ class Fold:
     manifest_sha256: str = ""
 
     def facts(self) -> dict[str, Any]:
-        """Return what the bundle of the fold says of it."""
+        """Return what the spec says about the fold."""
         return {
             "number": self.number,
             "count": self.count,
@@ -64,13 +64,7 @@ class Fold:
 
 
 def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
-    """Return the cases that are divided into folds, or say all that is wrong with them.
-
-    Raises
-    ------
-    ManifestError
-        If there is none, one has no label, or a group is in ``test`` as well.
-    """
+    """Return the cases that are divided into folds."""
     chosen = tuple(case for case in cases if case.split in ("train", "val"))
     problems = [
         f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
@@ -80,9 +74,10 @@ def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
     ]
     if not chosen:
         problems.append(
-            f"{manifest} has no case with split 'train' or 'val'; the folds are made of those"
+            f"{manifest} has no case with split 'train' or 'val', which the folds consist of; "
+            "add a column split"
         )
-    problems += tested_as_well(chosen, cases, manifest)
+    problems += shared_groups(chosen, tested(cases), manifest)
     if problems:
         raise ManifestError(problems)
     return chosen
@@ -94,19 +89,9 @@ def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -
     Parameters
     ----------
     cases : sequence of Case
-        In any order: it decides nothing.
+        Their order does not matter.
     count : int
         At least 2.
-    seed : int
-    manifest : Path
-        For messages.
-
-    Raises
-    ------
-    ValueError
-        If `count` is less than 2.
-    ManifestError
-        If a fold would be empty.
     """
     units = _units(cases)
     parts = deal(units, equal_shares(count), seed)
@@ -114,7 +99,7 @@ def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -
         raise ManifestError(
             [
                 f"{manifest} has {len(units)} groups (column group, else cases) with split "
-                f"train or val, too few for {count} folds; ask for fewer"
+                f"train or val, which are too few for {count} folds; use fewer folds"
             ]
         )
     return {cases[row].case_id: int(parts[unit.name]) for unit in units for row in unit.rows}
@@ -126,42 +111,39 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
     Parameters
     ----------
     cases : sequence of Case
-        All of the manifest's.
-    count, number, seed : int
-    manifest : Path
-        For messages.
+        All cases of the manifest.
 
     Returns
     -------
     Fold
         A tenth of the cases outside the fold, by group, has split ``val``; the
-        others ``train``. Where groups are so few or large that it would be
-        none, or more than three tenths, the smallest group alone has.
+        others have ``train``. If this gives no case, or more than three
+        tenths, the smallest group alone has ``val``.
 
     Raises
     ------
     ValueError
         If there is no such fold.
     ManifestError
-        If the cases cannot be divided so.
+        If the cases cannot be divided.
     """
     chosen = taking_part(cases, manifest)
     assigned = assign_folds(chosen, count, seed, manifest)
     if not 0 <= number < count:
-        raise UsageError(f"fold {number} is none of 0 to {count - 1}")
+        raise UsageError(f"fold {number} does not exist; choose 0 to {count - 1}")
     outside = [case for case in chosen if assigned[case.case_id] != number]
-    if len(_units(outside)) < 2:
+    units = _units(outside)
+    if len(units) < 2:
         raise ManifestError(
             [
-                f"{manifest}: fold {number} of {count} leaves one group to learn from, and none to "
-                "choose the checkpoint with; bring at least three groups"
+                f"{manifest}: fold {number} of {count} leaves only one group, but one is needed to "
+                "train with and another to choose the checkpoint; use at least three groups"
             ]
         )
-    units = _units(outside)
     parts = deal(units, {"train": 1 - _CHOOSING, "val": _CHOOSING}, f"{seed} inside fold {number}")
     chosen_by = [unit for unit in units if parts[unit.name] == "val"]
     choosing_cases = sum(len(unit.rows) for unit in chosen_by)
-    # Of few groups a tenth is none, or a large one.
+    # A tenth of few groups may be no group, or a large one.
     if not 0 < choosing_cases <= _MOST_CHOOSING * len(outside):
         chosen_by = [min(units, key=lambda unit: (len(unit.rows), unit.name))]
     choosing = {row for unit in chosen_by for row in unit.rows}
@@ -178,7 +160,7 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
 
 
 def _units(cases: Sequence[Case]) -> list[Unit]:
-    """Return what stays together."""
+    """Return the groups of cases, which stay together."""
     together: dict[str, list[int]] = {}
     for row, case in enumerate(cases):
         together.setdefault(unit_name(case.group, case.case_id), []).append(row)

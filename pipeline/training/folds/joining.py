@@ -1,10 +1,10 @@
-"""Finished folds -> the cross-validation's tables, and the ensemble bundle.
+"""Finished folds -> the tables of the cross-validation, and the ensemble.
 
-DIR/fold0 ... fold4     a whole bundle each, with held_out.csv
+DIR/fold0 ... fold4     a bundle each, with held_out.csv
     |
     +-> cross_validation.csv   every number, one row per view, label and metric
-    +-> cross_validation.md    the same for people
-    +-> ensemble/              a bundle with every fold's networks
+    +-> cross_validation.md    the main numbers, for people
+    +-> ensemble/              a bundle with the networks of all folds
 """
 
 import json
@@ -19,7 +19,7 @@ import pandas as pd
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name
 from voxtile.report.tables import csv_text
-from voxtile.training.recipe.warm_start import seen_words
+from voxtile.training.bundle.card import LIMITS, card_head, init_words
 
 from .cross_validation_page import (
     SHOWN,
@@ -38,7 +38,7 @@ TABLE, PAGE = "cross_validation.csv", "cross_validation.md"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossValidation:
-    """What a cross-validation came to.
+    """The result of a cross-validation.
 
     Parameters
     ----------
@@ -46,7 +46,6 @@ class CrossValidation:
         As in ``cross_validation.csv``.
     page : str
         As in ``cross_validation.md``.
-    ensemble : Bundle
     """
 
     summary: pd.DataFrame
@@ -54,7 +53,7 @@ class CrossValidation:
     ensemble: Bundle
 
     def lines(self) -> Iterator[str]:
-        """Yield the mean Dice of each view and label, and where the rest is."""
+        """Yield the mean Dice of each view and label, and the paths of table and model."""
         dice = self.summary[self.summary["metric"] == "dice"]
         for row in dice.to_dict(orient="records"):
             yield (
@@ -72,15 +71,7 @@ def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
     Parameters
     ----------
     out : Path
-        Of the cross-validation; the name of its folder is the ensemble's.
-    folds : sequence of FinishedFold
-        All of them.
-
-    Raises
-    ------
-    ModelError
-        If one was made from another manifest, recipe or seed, with what
-        differs.
+        Folder of the cross-validation; the ensemble gets its name.
     """
     check_alike([fold.bundle for fold in folds])
     table = pd.concat([fold.table for fold in folds], ignore_index=True)
@@ -88,13 +79,10 @@ def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
     facts = _facts(folds, summary)
     spec = ensemble_spec([fold.bundle.spec for fold in folds], bundle_name(out), facts)
     page = cross_validation_page(summary, table, folds)
-    card = _card(spec.name, spec.description, page, facts)
-    csv = csv_text(summary)
-    write_text(out / TABLE, csv)
+    texts = {"README.md": _card(spec.name, spec.description, page, facts), TABLE: csv_text(summary)}
+    write_text(out / TABLE, texts[TABLE])
     write_text(out / PAGE, page)
-    bundle = write_ensemble(
-        out / ENSEMBLE, [fold.bundle for fold in folds], spec, card, {TABLE: csv}
-    )
+    bundle = write_ensemble(out / ENSEMBLE, [fold.bundle for fold in folds], spec, texts)
     return CrossValidation(summary, page, bundle)
 
 
@@ -102,15 +90,15 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
     """Return how the ensemble was trained."""
     every = [fold.bundle.spec.training for fold in folds]
     first = every[0]
-    learnt = sorted({case for facts in every for case in (*facts["train"], *facts["val"])})
-    begun = [facts["init"] for facts in every if "init" in facts]
+    cases = sorted({case for facts in every for case in (*facts["train"], *facts["val"])})
+    inits = [facts["init"] for facts in every if "init" in facts]
     fused = summary[(summary["view"] == FUSED) & summary["metric"].isin(SHOWN)]
-    kept = ("label", "label_name", "metric", "n", "n_used", "mean", "sd", "ci_low", "ci_high")
+    columns = ("label", "label_name", "metric", "n", "n_used", "mean", "sd", "ci_low", "ci_high")
     return {
         "manifest": first["manifest"],
         "manifest_sha256": first["manifest_sha256"],
-        "n_train": len(learnt),
-        "train": learnt,
+        "n_train": len(cases),
+        "train": cases,
         "recipe": first["recipe"],
         "parameters": sum(facts["parameters"] for facts in every),
         "seconds": round(sum(facts["seconds"] for facts in every), 1),
@@ -123,28 +111,28 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
                 name: round(value, 4) if isinstance(value, float) else value
                 for name, value in row.items()
             }
-            for row in json.loads(fused[list(kept)].to_json(orient="records"))
+            for row in json.loads(fused[list(columns)].to_json(orient="records"))
         ],
-        "domain": _domain([facts.get("domain") for facts in every], len(learnt)),
+        "domain": _domain([facts.get("domain") for facts in every], len(cases)),
         "versions": first["versions"],
         "machine": first["machine"],
-        **({"init": _begun(begun)} if begun else {}),
+        **({"init": _common_init(inits)} if inits else {}),
     }
 
 
-def _begun(inits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the bundle that all folds began with, and which cases it, and they, have seen."""
-    both = ("cases", "seen")
+def _common_init(inits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the facts of the bundle that all folds started with; its seen cases together."""
+    lists = ("cases", "seen")
     return {
-        **{name: value for name, value in inits[0].items() if name not in both},
-        **{name: sorted({case for init in inits for case in init[name]}) for name in both},
+        **{name: value for name, value in inits[0].items() if name not in lists},
+        **{name: sorted({case for init in inits for case in init[name]}) for name in lists},
     }
 
 
 def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str, Any]:
-    """Return what the training scans of all folds were like.
+    """Return the facts about the training scans of all folds.
 
-    Extremes are those of all; quartiles are the mean of the folds', which
+    Extremes are over all folds. Quartiles are means over the folds, which
     share most of their cases.
     """
     known = [domain for domain in domains if domain]
@@ -171,37 +159,16 @@ def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str
 def _card(name: str, description: str, page: str, facts: Mapping[str, Any]) -> str:
     """Return the README.md of the ensemble."""
     scores = page.split("\n", 2)[2]
-    return f"""# {name}
-
-{description or "2D U-Nets trained with voxtile, an ensemble of the folds of a cross-validation."}
-
-    voxtile run MANIFEST {name} --out DIR
-
-(a shipped bundle goes by its name, any other by the path of its folder)
-
-The mean of {len(facts["folds"])} bundles, each trained on other cases of \
-`{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`); {facts["n_train"]} cases in all, \
-{facts["parameters"]:,} parameters.{_init_words(facts)}
+    default = "2D U-Nets trained with voxtile: the ensemble of the folds of a cross-validation."
+    return f"""{card_head(name, description or default)}
+The mean of {len(facts["folds"])} models, each trained on different cases of \
+`{facts["manifest"]}` (SHA-256 `{facts["manifest_sha256"]}`): {facts["n_train"]} cases in all, \
+{facts["parameters"]:,} parameters.{init_words(facts.get("init"), facts["n_train"])}
 
 ## Scores of the cross-validation
 
-They are those of single folds on the cases that each held out. The ensemble has seen every case, \
-so it cannot be scored on them; on other cases it is usually a little better than one fold.
+Each score is that of a single fold on a case that it held out. The ensemble was trained on every \
+case, so it cannot be scored on them; on new cases it is usually a little better than one fold.
 
 {scores}
-## Limits
-
-- It knows scans like those it was trained on: another field of view, contrast or pathology may \
-fail without a warning. Look at the masks.
-- Research use only. Not a medical device; not for diagnosis or treatment.
-"""
-
-
-def _init_words(facts: Mapping[str, Any]) -> str:
-    """Return a sentence on what the folds began with."""
-    if "init" not in facts:
-        return ""
-    init = facts["init"]
-    words = f" Each began with the weights of {init['name']} ({init['sha256']})."
-    warning = seen_words(init, facts["n_train"])
-    return words + (f" {warning}." if warning else "")
+{LIMITS}"""

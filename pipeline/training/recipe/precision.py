@@ -1,15 +1,20 @@
-"""Which arithmetic is the fastest here: measured with the network and batch of the training."""
+"""How fast this machine fits networks: an estimate for the rules, and the fastest precision."""
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 
-from voxtile.models.backend import keras
-from voxtile.training.fitting.learner import Learner, has_gpu
+from voxtile.machine.processors import thread_count
 
 from .recipe import Precision, Recipe
+
+# Operations per second of one core in float32, forward and backward. Two cores with AVX-512 do 130
+# to 200 * 10^9 (docs/training.md); the rules count on a little less.
+_CORE_RATE = 60e9
 
 # Seconds of steps for each precision, after one step that compiles.
 _TRIAL_S = 1.0
@@ -17,8 +22,23 @@ _TRIAL_S = 1.0
 _WORTH = 1.1
 
 
+def fitting_rate() -> float:
+    """Return the operations per second to expect of a fit; infinite with a GPU.
+
+    It depends on the number of processors alone, so that the same machine
+    gets the same recipe whatever else it is doing.
+    """
+    # Asking Keras takes seconds, and without a driver there is no GPU.
+    if Path("/dev/nvidiactl").exists():
+        from voxtile.training.fitting.learner import has_gpu
+
+        if has_gpu():
+            return inf
+    return _CORE_RATE * thread_count()
+
+
 def choose_precision(
-    network: keras.Model,
+    network: Any,
     recipe: Recipe,
     *,
     softmax: bool,
@@ -33,18 +53,19 @@ def choose_precision(
     recipe : Recipe
         Settled but for the precision.
     softmax : bool
+        Whether the classes exclude each other.
     candidates : sequence of str, optional
-        What to try beside float32; by default what the machine has units for.
+        What to try beside float32; by default what the hardware supports.
 
     Notes
     -----
-    A network that fits in half the time sees twice the tiles. On a GPU and on
-    a CPU with AMX, bfloat16 is the faster; where only AVX-512 has it, or
-    nothing, it is emulated or bound by memory, and not tried.
+    A network that fits in half the time sees twice as many tiles. bfloat16 is
+    faster on a GPU and on a CPU with AMX. A CPU with AVX-512 alone emulates it
+    or is limited by memory, so that it is not tried there.
     """
     candidates = half_precisions() if candidates is None else tuple(candidates)
     if not candidates:
-        return "float32", "this machine has no units for shorter numbers"
+        return "float32", "this machine does not compute faster in 16 bits"
     rates = {
         precision: _steps_per_second(network, recipe, softmax, precision)
         for precision in ("float32", *candidates)
@@ -53,22 +74,26 @@ def choose_precision(
     measured = ", ".join(f"{name} {rate:.3g} steps/s" for name, rate in rates.items())
     if rates[best] > _WORTH * rates["float32"]:
         return best, f"the fastest here: {measured}"
-    return "float32", f"nothing is faster by a tenth here: {measured}"
+    return "float32", f"no other precision is 10 % faster here: {measured}"
 
 
 def half_precisions() -> tuple[Precision, ...]:
-    """Return the shorter precisions that this machine computes in."""
+    """Return the 16-bit precisions that the hardware supports."""
+    from voxtile.training.fitting.learner import has_gpu
+
     if has_gpu():
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
     try:
-        words = Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split()
+        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split()
     except OSError:
         return ()
-    return ("mixed_bfloat16",) if "amx_bf16" in words else ()
+    return ("mixed_bfloat16",) if "amx_bf16" in flags else ()
 
 
 def _gpu_has_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 (NVIDIA: compute capability 8.0 and later)."""
+    from voxtile.models.backend import keras
+
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow
@@ -84,13 +109,10 @@ def _gpu_has_bfloat16() -> bool:
     return True
 
 
-def _steps_per_second(
-    network: keras.Model,
-    recipe: Recipe,
-    softmax: bool,
-    precision: Precision,
-) -> float:
-    """Return how many steps of the training's batch a fresh copy of the network does."""
+def _steps_per_second(network: Any, recipe: Recipe, softmax: bool, precision: Precision) -> float:
+    """Return how many steps per second a new copy of the network does, on batches of zeros."""
+    from voxtile.training.fitting.learner import Learner
+
     learner = Learner(network, recipe, softmax=softmax, precision=precision)
     rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)

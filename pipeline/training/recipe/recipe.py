@@ -1,4 +1,4 @@
-"""A recipe: every choice of a training. `rules` fills in what is left open.
+"""A recipe: every choice of a training. `rules` makes the choices that are left open.
 
 Imports nothing heavy: `voxtile --help` reads the options of `voxtile train` here.
 """
@@ -17,7 +17,7 @@ Shape2D = tuple[int, int]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Choice = TypeVar("Choice")
 
-_OPEN = "the recipe leaves a choice open; pass it through settle first"
+_OPEN = "a choice of the recipe is still open; call settle first"
 
 BUDGETS = ("minutes", "epochs", "steps")
 # Fields that must be more than 0 where they are given.
@@ -166,8 +166,8 @@ class Recipe:
                 raise UsageError(f"{name} is {value}, but must be more than 0")
         if self.context_slices is not None and self.context_slices % 2 != 1:
             raise UsageError(
-                f"context_slices {self.context_slices} must be odd: the segmented plane is in the "
-                "middle"
+                f"context_slices {self.context_slices} must be odd, so that the segmented plane is "
+                "in the middle"
             )
         foreground = 0.0 if self.foreground is None else self.foreground
         if not 0 <= self.ema < 1 or not 0 <= foreground <= 1 or self.weight_decay < 0:
@@ -178,7 +178,7 @@ class Recipe:
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout {self.dropout} must be at least 0 and below 1")
         if any(not 0 <= weight < float("inf") for weight in self.class_weights):
-            raise UsageError(f"class_weights {self.class_weights} must not be negative")
+            raise UsageError(f"class_weights {self.class_weights} must be numbers of at least 0")
         if isinstance(self.spacing_mm, tuple) and min(self.spacing_mm) <= 0:
             raise UsageError(f"spacing_mm {self.spacing_mm} must be more than 0")
         self._check_axes()
@@ -198,7 +198,7 @@ class Recipe:
             if unknown or len(set(chosen)) != len(chosen):
                 raise UsageError(f"{name}s {chosen} must be some of {', '.join(known)}, each once")
         if self.views == ():
-            raise UsageError("views is empty; name at least one, or leave it out")
+            raise UsageError("views is empty; name at least one view, or leave views out")
         if isinstance(self.tile, dict) and self.views is not None:
             missing = [view for view in self.views if view not in self.tile]
             if missing:
@@ -206,7 +206,7 @@ class Recipe:
 
     @property
     def pixel_mm(self) -> tuple[float, float, float] | None:
-        """The spacing that planes are resampled to; None leaves each scan's own."""
+        """The spacing that planes are resampled to; None for each scan's own."""
         return None if isinstance(self.spacing_mm, str) else self.spacing_mm
 
     @property
@@ -217,7 +217,7 @@ class Recipe:
         return () if self.tile is None else (self.tile,)
 
     def tile_of(self, views: "Iterable[View]") -> Shape2D:
-        """Return the tile of a network of a settled recipe, large enough for all its views."""
+        """Return the tile of a network of a settled recipe, which covers those of its views."""
         if not isinstance(self.tile, dict):
             return settled(self.tile)
         sizes = [self.tile[view] for view in views]
@@ -238,19 +238,19 @@ class Recipe:
 
     @property
     def networks(self) -> "tuple[tuple[View, ...], ...]":
-        """Views of each network of a settled recipe: the first of each kind, then the second ..."""
+        """Views of each network of a settled recipe: all kinds, then all kinds again."""
         return self.kinds * (self.members or 1)
 
 
 def settled(choice: Choice | None) -> Choice:
-    """Return a choice of a recipe that the rules have filled in."""
+    """Return a choice of a settled recipe."""
     if choice is None:
         raise ValueError(_OPEN)
     return choice
 
 
 def check_tile(tile: Shape2D, depth: int) -> None:
-    """Refuse a tile that the poolings do not divide."""
+    """Refuse a tile that the poolings cannot divide."""
     multiple = 2**depth
     if any(size < multiple or size % multiple for size in tile):
         raise UsageError(f"tile {tile} must be a multiple of {multiple} (2**depth, depth={depth})")

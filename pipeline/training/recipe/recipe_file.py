@@ -1,4 +1,4 @@
-"""A recipe as TOML: read to override the rules, written with the reason of each choice.
+"""A recipe as TOML: read instead of the rules, written with the reason of each choice.
 
 minutes = 60
 views = ["axial"]          # median spacings differ by 6.2: ...
@@ -27,13 +27,13 @@ from .recipe import BUDGETS, Recipe
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe; what it does not name is left to the rules.
+    """Read a recipe; the rules make the choices that it leaves out.
 
     Raises
     ------
     ManifestError
-        If the file cannot be read or is not TOML, or a key or value is not a
-        recipe's; names the nearest known key.
+        If the file cannot be read or is not TOML, or has an unknown key or a
+        wrong value.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -54,13 +54,12 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a file, where there is one, with some choices replaced.
+    """Return the recipe of a file, if there is one, with some choices replaced.
 
     Parameters
     ----------
-    path : Path, optional
     given : mapping of str to value
-        By field; None leaves the file's choice. A budget replaces any other
+        By field; None keeps the file's choice. A budget replaces any other
         budget.
 
     Raises
@@ -68,7 +67,7 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
     ManifestError
         As `read_recipe`.
     ValueError
-        If the choices contradict each other, or one is not what it must be.
+        If choices contradict each other, or one is wrong.
     """
     recipe = Recipe() if path is None else read_recipe(path)
     changes = {name: value for name, value in given.items() if value is not None}
@@ -89,14 +88,7 @@ def _adapter() -> TypeAdapter[Recipe]:
 
 
 def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
-    """Return a recipe as TOML, each choice with its reason as a comment.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    reasons : mapping of str to str, optional
-        As `voxtile.training.recipe.rules.settle` gives them.
-    """
+    """Return a recipe as TOML, each choice with its reason as a comment."""
     reasons = reasons or {}
     values = {
         name: _without_empty(value)
@@ -122,7 +114,7 @@ def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML; strings as JSON writes them, which TOML reads alike."""
+    """Return a value as TOML; strings are written as in JSON, which is valid TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -140,7 +132,7 @@ def _toml(value: Any) -> str:
 
 
 def _without_empty(value: Any) -> Any:
-    """Return JSON values without null, which TOML has not, and without empty lists."""
+    """Return JSON values without null, which TOML does not have, and without empty lists."""
     if isinstance(value, dict):
         return {
             key: _without_empty(part)
@@ -163,7 +155,7 @@ def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
 
 
 def _sentences(error: ValidationError) -> list[str]:
-    """Return what is wrong with each value."""
+    """Return a sentence for each wrong value."""
     return [
         ": ".join(
             part
@@ -178,12 +170,12 @@ def _sentences(error: ValidationError) -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """Return what was probably meant, in words."""
+    """Return the most similar name, or all names, in words."""
     near = get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return f"; did you mean {near[0]}?" if near else f"; known keys are {', '.join(known)}"
 
 
 def recipe_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe for the spec, without what was not used or stands there already."""
+    """Return a recipe for the spec, without unused choices and without the spec's labels."""
     facts: dict[str, Any] = to_jsonable_python(recipe)
     return {name: fact for name, fact in facts.items() if fact is not None and name != "labels"}

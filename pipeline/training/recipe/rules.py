@@ -1,7 +1,7 @@
-"""The rules that fill in a recipe from the fingerprint, each with its reason.
+"""The rules that make the open choices of a recipe, each with its reason.
 
-``docs/training.md`` says the same for people. A rule looks at the fingerprint
-and at what was asked for, never at a score.
+``docs/training.md`` explains them for people. A rule uses the fingerprint and
+the choices of the user, never a score.
 """
 
 from collections.abc import Sequence
@@ -20,44 +20,44 @@ from .recipe import BUDGETS, Recipe, Shape2D, check_tile, settled
 
 _MINUTES = 18.0
 _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
-# Scans whose coarsest spacing is less than this multiple of the finest look alike from every side.
+# Scans whose coarsest spacing is less than this multiple of the finest look alike in every view.
 _ALIKE = 1.5
-# Fewer pixels along a side than this are no plane to learn shapes from.
+# A plane with fewer pixels along a side shows no shapes.
 _LEAST_SIDE = 16
-# Pixel spacings within this factor are learnt as they are: augmentation magnifies by as much.
+# Pixel spacings within this factor are not resampled: augmentation magnifies by as much.
 _SAME_SPACING = 1.25
 # Slices this many times as far apart as pixels show little of each other.
 _THICK = 2.0
 _CONTEXT, _THICK_CONTEXT = 5, 3
 _LARGEST_TILE = 256
-# A tile shows this many diameters of the largest part of any label, but so many pixels at least:
-# small tiles are many in a batch, and each is centred on another part.
+# A tile shows this many diameters of the largest part of any label, but at least so many pixels. A
+# batch has many small tiles, each centred on another part.
 _DIAMETERS = 4
 _LEAST_TILE = 64
-# Pixels that poolings leave of a plane's shorter side: fewer and the bottom sees only padding.
+# Pixels that remain of a plane's shorter side after all poolings: with fewer, most is padding.
 _LEAST_BOTTOM = 5
-# Steps after which a network has learnt most of what it can. A budget that has time for more goes
-# into wider networks, then into more of them.
+# After so many steps a network improves little. A larger budget goes into wider networks, then into
+# more networks.
 _ENOUGH_STEPS = 3000
-# Widths whose convolutions fill vector registers of 16 numbers.
+# Multiples of 16, because vector registers have 16 numbers.
 _FILTERS = (32, 16)
-# Networks of each kind: a run takes as many times as long.
+# Networks of each kind; the time of a run grows with them.
 _MOST_MEMBERS = 3
-# A step is a pass forward and one backward for tiles and for weights.
+# A step is one pass forward and two backward, for activations and for weights.
 _PASSES = 3
-# Pixels of a batch: 16 tiles of 48x64. On a CPU many small steps learn more in the same time than
+# Pixels of a batch: 16 tiles of 48x64. On a CPU, many small steps learn more in the same time than
 # few large ones.
 _BATCH_PIXELS = 16 * 48 * 64
 _LEAST_BATCH, _MOST_BATCH = 4, 64
 _MOST_STEPS = 250
 _RATE = 2e-3
-# nnU-Net's share of tiles on a label; and what small or rare labels get.
+# nnU-Net's share of tiles on a label, and the share for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
-# Background that was cut away (skull-stripped) is exactly 0 in at least this share of the voxels.
+# If at least this share of the voxels is exactly 0, the background was removed (skull-stripped).
 _CUT_AWAY = 0.25
 
-_UNCOUNTED = "{}: steps are not counted in time on a processor"
+_UNCOUNTED = "{}: steps can be predicted only for a budget in minutes on a CPU"
 
 Reasons = dict[str, str]
 
@@ -65,29 +65,26 @@ Reasons = dict[str, str]
 def settle(
     recipe: Recipe, fingerprint: Fingerprint, *, rate: float = inf
 ) -> tuple[Recipe, Reasons]:
-    """Return the recipe with nothing left open but the precision, and why each choice was made.
+    """Make every open choice of a recipe except the precision, and give the reasons.
+
+    Choices that the recipe has stay; settling the result again changes nothing.
 
     Parameters
     ----------
-    recipe : Recipe
-        What is set in it stays.
-    fingerprint : Fingerprint
-        Of the training cases.
     rate : float
-        Operations a second to expect of the fit, from
-        `voxtile.training.recipe.speed.fitting_rate`.
+        Expected operations per second of the fit, from
+        `voxtile.training.recipe.precision.fitting_rate`.
 
     Returns
     -------
     recipe : Recipe
-        Settling it again changes nothing.
     reasons : dict of str to str
         A sentence for each choice that a rule made.
 
     Raises
     ------
     ValueError
-        If what was asked for does not fit together or does not fit the cases.
+        If choices contradict each other or the cases.
     """
     reasons: Reasons = {}
 
@@ -98,11 +95,12 @@ def settle(
             reasons[name] = reason
 
     if all(getattr(recipe, name) is None for name in BUDGETS):
-        choose("minutes", _MINUTES, "unless given; with reading and choosing about 20 minutes")
+        choose("minutes", _MINUTES, "the default; with reading and choosing about 20 minutes")
     choose("views", *_views(fingerprint))
     views = recipe.views or ()
     choose("spacing_mm", *_spacing(fingerprint, views))
-    choose("network", *_network(views))
+    why = "there is one view" if len(views) == 1 else "the anatomy looks different in each view"
+    choose("network", "per_view", why)
     choose("context_slices", *_context(fingerprint, views))
     choose("intensity", *_intensity(fingerprint))
     shown, _ = _shown(fingerprint, recipe, views)
@@ -116,46 +114,53 @@ def settle(
     choose(
         "batch",
         min(_MOST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels)),
-        f"about {_BATCH_PIXELS} pixels a step, {_LEAST_BATCH} to {_MOST_BATCH} tiles",
+        f"about {_BATCH_PIXELS} pixels per step, {_LEAST_BATCH} to {_MOST_BATCH} tiles",
     )
-    per_network = views if recipe.network == "shared" else views[:1]
-    count = sum(fingerprint.planes[slice_axis(view)] for view in per_network)
+    count = sum(fingerprint.planes[slice_axis(view)] for view in recipe.kinds[0])
     choose(
         "steps_per_epoch",
         min(_MOST_STEPS, max(1, count // (recipe.batch or 1))),
-        f"each of {count} planes once, at most {_MOST_STEPS} steps",
+        f"as many tiles as the {count} planes, at most {_MOST_STEPS} steps",
     )
-    choose("learning_rate", _RATE, "the peak of the schedule, for networks that begin from noise")
+    choose(
+        "learning_rate", _RATE, "the peak of the schedule, for networks with random first weights"
+    )
     choose("foreground", *_foreground(fingerprint, views))
     if not recipe.labels:
-        recipe = replace(recipe, labels=_found_labels(fingerprint))
+        found = {value: f"label {value}" for value in fingerprint.values}
+        recipe = replace(recipe, labels=plain_labels(found))
         reasons["labels"] = "the values of the training labels"
     outputs = len(recipe.labels) + is_exclusive(recipe.labels)
-    channels = len(fingerprint.channels) or 1
-    choose("filters", *_filters(recipe, channels, outputs, pixels, rate))
-    choose("members", *_members(recipe, channels, outputs, pixels, rate))
-    if recipe.class_weights and len(recipe.class_weights) != outputs:
-        raise UsageError(
-            f"class_weights has {len(recipe.class_weights)} numbers, but there are {outputs} "
-            "outputs (softmax: background first)"
-        )
+    load = (len(fingerprint.channels) or 1, outputs, pixels, rate)
+    choose("filters", *_filters(recipe, *load))
+    choose("members", *_members(recipe, *load))
+    _check_weights(recipe.class_weights, outputs)
     return recipe, reasons
 
 
+def _check_weights(weights: tuple[float, ...], outputs: int) -> None:
+    """Refuse class weights that are not one for each output."""
+    if weights and len(weights) != outputs:
+        raise UsageError(
+            f"class_weights has {len(weights)} numbers, but there are {outputs} outputs (softmax: "
+            "background first)"
+        )
+
+
 def is_exclusive(labels: tuple[Label, ...]) -> bool:
-    """Whether labels compete for a voxel: softmax, with a background; else sigmoid."""
+    """Whether labels exclude each other: softmax with a background; else sigmoid."""
     return len(labels) > 1 and not any(label.region for label in labels)
 
 
 def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
-    """Return all three of near-isotropic scans, else the one that shows the finest detail."""
+    """Return all three views of near-isotropic scans, else the one with the finest detail."""
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     size = [spread.median for spread in fingerprint.shape]
     ratio = max(spacing) / min(spacing)
     if ratio < _ALIKE and min(size) >= _LEAST_SIDE:
         return _VIEWS, (
-            f"median spacings differ by {ratio:.2g}, less than {_ALIKE:g}: every side shows "
-            "as much, and views that are averaged make fewer errors than one"
+            f"median spacings differ by a factor of {ratio:.2g}, less than {_ALIKE:g}: all views "
+            "show the same detail, and their mean makes fewer errors than one view"
         )
     # Spacings within a tenth count as equal; then the axis with the fewest planes.
     coarse = [axis for axis in range(3) if spacing[axis] * 1.1 >= max(spacing)]
@@ -165,11 +170,13 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
     )
     if ratio < _ALIKE:
         return (view,), f"an axis has only {min(size):g} voxels: other planes would be strips"
-    return (view,), f"median spacings differ by {ratio:.2g}: these planes show the finest detail"
+    return (view,), (
+        f"median spacings differ by a factor of {ratio:.2g}: these planes show the finest detail"
+    )
 
 
 def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, str]:
-    """Return the median where pixels differ more than augmentation does; else each scan's own."""
+    """Return the median if spacings differ more than augmentation magnifies; else "native"."""
     used = sorted({axis for view in views for axis in in_plane(view, (0, 1, 2))})
     spread = max(
         fingerprint.spacing_mm[int(axis)].most / fingerprint.spacing_mm[int(axis)].least
@@ -183,26 +190,19 @@ def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, st
     median = tuple(float(f"{spread.median:.4g}") for spread in fingerprint.spacing_mm)
     return median, (
         f"pixel spacings differ by a factor of {spread:.3g}, more than {_SAME_SPACING:g}: the "
-        "median of the cases (used in the planes alone)"
+        "median of the cases (only inside the planes)"
     )
 
 
-def _network(views: tuple[View, ...]) -> tuple[str, str]:
-    """Return that each view has a network of its own."""
-    if len(views) == 1:
-        return "per_view", "there is one view"
-    return "per_view", "what a plane shows differs from view to view"
-
-
 def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, str]:
-    """Return fewer neighbours where they are far away."""
+    """Return fewer neighbour slices if they are far apart."""
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     ratio = max(spacing[slice_axis(view)] / min(in_plane(view, spacing)) for view in views)
     if ratio < _THICK:
-        return _CONTEXT, "neighbour slices are about as near as neighbour pixels"
+        return _CONTEXT, "neighbour slices are about as close as neighbour pixels"
     return _THICK_CONTEXT, (
-        f"slices are {ratio:.2g} times as far apart as pixels: only the nearest neighbours still "
-        "show the same anatomy"
+        f"slices are {ratio:.2g} times as far apart as pixels: only the nearest slices show the "
+        "same anatomy"
     )
 
 
@@ -219,12 +219,12 @@ def _intensity(fingerprint: Fingerprint) -> tuple[Intensity, str]:
                     f"voxels of all cases, {low:g} to {high:g} HU"
                 )
     zeros = min((part.zeros.median for part in fingerprint.channels), default=0.0)
-    why = "not all channels are CT: scanners have scales of their own, so each scan gets its own"
+    why = "not all channels are CT: intensities differ between scanners, so each scan is scaled"
     if zeros >= _CUT_AWAY:
         return ZScore(nonzero=True, clip=(0.5, 99.5)), (
-            f"{why}; {zeros:.0%} of the voxels are exactly 0, cut away, and do not count"
+            f"{why}; {zeros:.0%} of the voxels are exactly 0 (removed background) and do not count"
         )
-    return ZScore(clip=(0.5, 99.5)), f"{why}; percentiles 0.5 and 99.5 tame single bright voxels"
+    return ZScore(clip=(0.5, 99.5)), f"{why}; percentiles 0.5 and 99.5 limit single bright voxels"
 
 
 def _largest_planes(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> Shape2D:
@@ -240,10 +240,10 @@ def _largest_planes(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[Vi
 
 
 def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> tuple[Shape2D, str]:
-    """Return the (rows, columns) that a tile of some views should show, and why."""
+    """Return the (rows, columns) that a tile of these views should show, and why."""
     planes = _largest_planes(fingerprint, recipe, views)
     spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
-    # Labels that no case has tell nothing.
+    # Without any labelled part, 0 becomes infinite.
     largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
     diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
     finest = [min(in_plane(view, spacing)[axis] for view in views) for axis in (0, 1)]
@@ -252,34 +252,34 @@ def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> t
         return planes, f"{planes[0]}x{planes[1]}"
     rows, columns = (ceil(min(size, most)) for size, most in zip(planes, enough, strict=True))
     return (rows, columns), (
-        f"{planes[0]}x{planes[1]}, of which {rows}x{columns} are enough around parts of at most "
+        f"{planes[0]}x{planes[1]}, but {rows}x{columns} is enough around parts of at most "
         f"{diameter_mm:.2g} mm"
     )
 
 
 def _depth(planes: Shape2D, tiles: Sequence[Shape2D]) -> tuple[int, str]:
-    """Return as many poolings as leave something to see at the bottom."""
+    """Return the number of poolings after which a plane still has enough pixels."""
     shortest = min(min(tile) for tile in (planes, *tiles))
     depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
     while depth > 1 and any(size % 2**depth for tile in tiles for size in tile):
         depth -= 1
-    return depth, f"leaves {_LEAST_BOTTOM} pixels or more of {shortest}; at least 2, at most 4"
+    return depth, f"at least {_LEAST_BOTTOM} of {shortest} pixels remain after it; 2 to 4"
 
 
 def _tile(
     fingerprint: Fingerprint, recipe: Recipe, depth: int
 ) -> tuple[Shape2D | dict[View, Shape2D], str]:
-    """Return each network's largest plane, or what is enough, up to what the poolings divide."""
+    """Return a tile for each network: its largest plane or enough, rounded up for the poolings."""
     multiple = 2**depth
     cap = max(1, _LARGEST_TILE // multiple)
 
     def fitted(views: Sequence[View]) -> tuple[Shape2D, str]:
-        """Return a tile, and the plane that it is to hold."""
+        """Return a tile, and the plane that it should cover."""
         size, words = _shown(fingerprint, recipe, views)
         rows, columns = (multiple * min(cap, ceil(length / multiple)) for length in size)
         return (rows, columns), words
 
-    why = f"{_LARGEST_TILE} is the most"
+    why = f"at most {_LARGEST_TILE}"
     if len(recipe.kinds) == 1:
         tile, plane = fitted(recipe.kinds[0])
         return tile, f"the largest plane is {plane}; {why}"
@@ -291,10 +291,10 @@ def _tile(
 def _filters(
     recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
 ) -> tuple[int, str]:
-    """Return the widest network that the budget fits often enough."""
+    """Return the largest width that the budget allows enough steps for."""
     widest = _FILTERS[0]
     if recipe.minutes is None or rate == inf:
-        return widest, _UNCOUNTED.format("the widest")
+        return widest, _UNCOUNTED.format("the widest network")
     steps = {
         filters: int(_steps(replace(recipe, filters=filters), channels, outputs, pixels, rate))
         for filters in _FILTERS
@@ -303,30 +303,30 @@ def _filters(
         (filters for filters in _FILTERS if steps[filters] >= _ENOUGH_STEPS), _FILTERS[-1]
     )
     why = (
-        f"{widest} filters have time for about {steps[widest]} steps of each network at "
+        f"with {widest} filters there is time for about {steps[widest]} steps of each network at "
         f"{rate / 1e9:.0f} GFLOP/s, "
     )
     if chosen == widest:
         return chosen, f"{why}and {_ENOUGH_STEPS} are enough"
-    return chosen, f"{why}fewer than {_ENOUGH_STEPS}; {chosen} have time for {steps[chosen]}"
+    return chosen, f"{why}fewer than {_ENOUGH_STEPS}; with {chosen} for {steps[chosen]}"
 
 
 def _members(
     recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
 ) -> tuple[int, str]:
-    """Return as many as the budget fits for enough steps each."""
+    """Return the number of networks of a kind that the budget allows enough steps for."""
     if recipe.minutes is None or rate == inf:
-        return 1, _UNCOUNTED.format("one")
+        return 1, _UNCOUNTED.format("one network")
     steps = _steps(replace(recipe, members=1), channels, outputs, pixels, rate)
     members = min(_MOST_MEMBERS, max(1, floor(steps / _ENOUGH_STEPS)))
     return members, (
-        f"there is time for about {steps:.2g} steps; one more network for each {_ENOUGH_STEPS}, "
-        f"at most {_MOST_MEMBERS}: the mean of several errs less"
+        f"there is time for about {steps:.2g} steps; one network per {_ENOUGH_STEPS} steps, at "
+        f"most {_MOST_MEMBERS}: the mean of several networks makes fewer errors"
     )
 
 
 def _steps(recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float) -> float:
-    """Return how many steps each network has time for."""
+    """Return the number of steps that each network has time for."""
     operations = 60 * settled(recipe.minutes) * rate / len(recipe.networks)
     inputs = channels * settled(recipe.context_slices)
     filters, depth = settled(recipe.filters), settled(recipe.depth)
@@ -335,16 +335,11 @@ def _steps(recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:
-    """Return more tiles on a label where labels are small or rare."""
+    """Return a larger share of tiles on a label if labels are small or rare."""
     planes = min(fingerprint.labelled_planes[slice_axis(view)] for view in views)
     if fingerprint.labels and (fingerprint.foreground < _RARE_VOXELS or planes < _RARE_PLANES):
         return _MORE_FOREGROUND, (
-            f"{fingerprint.foreground:.2%} of the voxels and {planes:.0%} of the planes are "
-            "labelled: tiles that show nothing teach little"
+            f"only {fingerprint.foreground:.2%} of the voxels and {planes:.0%} of the planes are "
+            "labelled: other tiles teach little"
         )
-    return _FOREGROUND, "as nnU-Net: a third of the tiles on a label keeps the background known"
-
-
-def _found_labels(fingerprint: Fingerprint) -> tuple[Label, ...]:
-    """Return a label for each value that occurs."""
-    return plain_labels({value: f"label {value}" for value in fingerprint.values})
+    return _FOREGROUND, "as in nnU-Net: a third of the tiles is centred on a label"

@@ -1,4 +1,4 @@
-"""A settled recipe -> what the bundle to be expects and emits."""
+"""A settled recipe -> the spec of the bundle."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +27,10 @@ def _consistent() -> Iterator[None]:
 def make_spec(
     name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
 ) -> ModelSpec:
-    """Return the spec of the network to be; its checksum is not known yet."""
+    """Return the spec of the new bundle, whose checksums are not known yet."""
     if not recipe.labels:
         raise ManifestError(
-            [f"{manifest}: no training label has a value other than 0, so nothing can be learnt"]
+            [f"{manifest}: the labels of all training cases are empty; add cases with labels"]
         )
     whole = recipe.tile_of(settled(recipe.views))
     return ModelSpec(
@@ -58,7 +58,7 @@ def make_spec(
 
 
 def _names(recipe: Recipe) -> list[str]:
-    """Return a name for each network: after its views where they differ, and its number."""
+    """Return a name for each network, with its views if they differ, and a number from 2 on."""
     alone = len(recipe.kinds) == 1
     return [
         "_".join(["unet", *(() if alone else views), *((str(member),) if member > 1 else ())])

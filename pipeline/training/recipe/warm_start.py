@@ -1,4 +1,4 @@
-"""Fine-tuning: what a recipe takes over from the bundle that a training begins with."""
+"""Fine-tuning: the choices that come from the bundle that a training starts with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -10,42 +10,34 @@ from voxtile.models.spec import Label, ModelSpec, View
 
 from .recipe import Recipe
 
-# A quarter of the rate for networks that begin from noise: what is known should not be undone.
+# A quarter of the rate for networks with random weights, so that less is forgotten.
 _RATE = 5e-4
 
 
 def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
-    """Return the recipe with all that the bundle's networks fix.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What is set in it must agree with the bundle.
-    start : Bundle
-    channels : sequence of str
-        Of the manifest.
+    """Return the recipe with all choices that the bundle's networks fix.
 
     Raises
     ------
     ValueError
-        If channels, labels or another choice differ; says what the bundle has.
-        If there are several bundles.
+        If channels, labels or a choice of the recipe differ from the bundle's,
+        or `start` is several bundles.
     """
     spec = start.spec
     if start.others:
         raise UsageError(
-            f"--init names {len(start.members)} models ({start.name}), but networks begin with the "
+            f"--init names {len(start.members)} models ({start.name}), but networks start with the "
             "weights of one; name one of them"
         )
     if tuple(channels) != spec.channels:
         raise UsageError(
             f"the manifest has channels {', '.join(channels)}, but {start.folder} was trained on "
-            f"{', '.join(spec.channels)}; name the manifest's columns alike, or train from scratch"
+            f"{', '.join(spec.channels)}; rename the manifest's columns, or train without --init"
         )
     if recipe.labels and _meaning(recipe.labels) != _meaning(spec.labels):
         raise UsageError(
-            f"the labels asked for are {_words(recipe.labels)}, but {start.folder} has "
-            f"{_words(spec.labels)}; give it the same, or train from scratch"
+            f"the labels are {_words(recipe.labels)}, but {start.folder} has "
+            f"{_words(spec.labels)}; use the same labels, or train without --init"
         )
     fixed: dict[str, Any] = {
         "views": spec.views,
@@ -59,12 +51,12 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
     }
     known = {choice.name: choice.default for choice in fields(Recipe)}
     for name, value in fixed.items():
-        asked = getattr(recipe, name)
-        if asked not in (known[name], value):
+        chosen = getattr(recipe, name)
+        if chosen not in (known[name], value):
+            has = "an unknown one" if value is None else value
             raise UsageError(
-                f"{name} {asked} was asked for, but {start.folder} has "
-                f"{'its own' if value is None else value}, which fine-tuning cannot change; leave "
-                "it out, or train from scratch"
+                f"{name} is {chosen}, but {start.folder} has {has}, which fine-tuning cannot "
+                f"change; leave {name} out, or train without --init"
             )
     return replace(
         recipe,
@@ -76,17 +68,17 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
 
 
 def _tiles(spec: ModelSpec) -> dict[View, tuple[int, int]] | tuple[int, int]:
-    """Return the tile of each view, or the one that all have."""
+    """Return the tile of each view, or the one tile of all views."""
     tiles = {view: spec.tile_of(view) for view in spec.views}
     return spec.tile if set(tiles.values()) == {spec.tile} else tiles
 
 
 def _architecture(start: Bundle) -> dict[str, Any]:
-    """Return what the networks are like; None where neither layers nor recipe tell."""
+    """Return the architecture of the networks; None for what is unknown."""
     network = starting_network(start, start.spec.networks[0].views)
     widths = [layer.filters for layer in network.layers if hasattr(layer, "filters")]
-    told = start.spec.training.get("recipe")
-    known = {} if not isinstance(told, dict) else told
+    recipe = start.spec.training.get("recipe")
+    known = recipe if isinstance(recipe, dict) else {}
     return {
         "filters": widths[0] if widths else None,
         "normalisation": known.get("normalisation"),
@@ -95,21 +87,21 @@ def _architecture(start: Bundle) -> dict[str, Any]:
 
 
 def _kinds(start: Bundle) -> list[tuple[View, ...]]:
-    """Return how the bundle's networks divide the views: one for all, or each its own."""
+    """Return the views of each kind of network: one kind for all views, or one per view."""
     networks = [network.views for network in start.spec.networks]
     kinds = list(dict.fromkeys(networks))
     alike = len({networks.count(views) for views in kinds}) == 1
     if not alike or (len(kinds) > 1 and any(len(views) != 1 for views in kinds)):
         raise UsageError(
             f"{start.folder} has {len(networks)} networks for views "
-            f"{', '.join('+'.join(views) for views in networks)}; fine-tune a bundle with as many "
-            "for each view, or with networks that serve all"
+            f"{', '.join('+'.join(views) for views in networks)}; fine-tuning needs the same "
+            "number for each view, or networks for all views"
         )
     return kinds
 
 
 def starting_network(start: Bundle, views: tuple[View, ...], member: int = 0) -> Any:
-    """Return the bundle's network for these views, as a Keras model; of several, the member."""
+    """Return the bundle's Keras network for these views; `member` counts if there are several."""
     from voxtile.engines.keras_engine import build
 
     serving = [network for network in start.spec.networks if network.views == views]
@@ -117,7 +109,7 @@ def starting_network(start: Bundle, views: tuple[View, ...], member: int = 0) ->
 
 
 def _meaning(labels: Sequence[Label]) -> list[tuple[int, tuple[int, ...]]]:
-    """Return what decides the outputs: names and colours do not."""
+    """Return what decides the outputs, which is not names and colours."""
     return [(label.value, label.values) for label in labels]
 
 
@@ -126,30 +118,21 @@ def _words(labels: Sequence[Label]) -> str:
     return ", ".join(f"{label.value} {label.name}" for label in labels)
 
 
-def check_output(spec: ModelSpec, start: Bundle) -> None:
-    """Refuse a bundle whose outputs are of another kind than the training's."""
-    if spec.activation != start.spec.activation:
-        raise UsageError(
-            f"{start.folder} has {start.spec.activation} outputs, but these labels need "
-            f"{spec.activation}; train from scratch"
-        )
-
-
 def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
-    """Return what is told of a start: which bundle, and which scored cases it has seen.
+    """Return facts about the bundle to start with, and the scored cases that it has seen.
 
     Parameters
     ----------
-    start : Bundle
     scored : sequence of str
-        Ids of the cases that scores will be told of.
+        Ids of the cases that will give scores.
 
     Returns
     -------
     dict
-        `name`, `sha256`; `cases`, the ids that it, or what it began with,
-        learnt from or chose with; `seen`, the scored ones among them. Ids are
-        all that a bundle knows of its cases: another cohort may have the same.
+        `name`, `sha256`; `cases`, the ids of its training and validation
+        cases, and of those of the bundle that it started with; `seen`, the
+        scored ones among them. A bundle has only ids: the cases of another
+        cohort may have the same.
     """
     training = start.spec.training
     before = training.get("init", {}).get("cases", ())
@@ -163,11 +146,11 @@ def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
 
 
 def seen_words(facts: Mapping[str, Any], scored: int) -> str:
-    """Return a sentence on scored cases that a start has seen; empty where there are none."""
+    """Return a sentence about scored cases that were seen before; empty without any."""
     count = len(facts.get("seen", ()))
     if not count:
         return ""
     return (
-        f"{count} of the {scored} cases that scores are told of have ids that {facts['name']} "
-        "learnt from or chose with: if they are the same cases, their scores are too good"
+        f"{facts['name']} was trained or chosen with cases that have the ids of {count} of the "
+        f"{scored} scored cases: if they are the same cases, the scores are too good"
     )

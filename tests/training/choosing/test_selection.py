@@ -64,7 +64,7 @@ def test_a_better_candidate_is_taken_only_beyond_the_margin() -> None:
     assert best_of(np.stack([base, base]), 0.0) == 0
 
 
-def test_one_case_that_gains_much_does_not_outvote_those_that_lose() -> None:
+def test_a_large_gain_of_one_case_does_not_outvote_losses_of_others() -> None:
     base = np.full((FEWEST, 1), 0.5)
     other = base - 0.01
     other[0] = 1.0
@@ -131,7 +131,7 @@ def block(*shape: int) -> np.ndarray:
     return truth
 
 
-def test_a_view_that_knows_outweighs_one_that_guesses(tmp_path: Path) -> None:
+def test_a_view_that_is_right_outweighs_a_random_one(tmp_path: Path) -> None:
     truth = block(8, 8, 8)
     rng = np.random.default_rng(0)
     answers = [(0.1 + 0.6 * truth, rng.random(truth.shape)) for _ in range(FEWEST)]
@@ -153,7 +153,7 @@ def test_views_that_are_alike_keep_their_weights(tmp_path: Path) -> None:
     np.testing.assert_array_equal(chosen.dice, np.ones((FEWEST, 1)))
 
 
-def test_a_shy_network_gets_a_lower_threshold(tmp_path: Path) -> None:
+def test_a_network_with_low_probabilities_gets_a_lower_threshold(tmp_path: Path) -> None:
     truth = block(8, 8, 8)
     answers = [(0.05 + 0.25 * truth,)] * FEWEST  # at most 0.3
     chosen = select(cohort_of(tmp_path, answers, [truth] * FEWEST), one_label("axial"))
@@ -192,7 +192,9 @@ def test_post_processing_that_costs_is_left_out(tmp_path: Path) -> None:
     assert chosen.postprocess == ()
 
 
-def test_what_a_network_misses_still_speaks_against_a_division(tmp_path: Path) -> None:
+def test_a_part_of_the_reference_that_a_network_misses_still_rules_out_a_division(
+    tmp_path: Path,
+) -> None:
     truth = np.zeros((10, 8, 6), np.uint8)
     truth[1:5, 2:4, 1:5] = truth[6:9, 4:6, 1:5] = 1
     truth[1:5, 4:6, 1:5] = truth[6:9, 2:4, 1:5] = 2  # every coronal plane has both
@@ -205,7 +207,7 @@ def test_what_a_network_misses_still_speaks_against_a_division(tmp_path: Path) -
     assert select([half] * FEWEST, spec).divisions == (Division(axis="A", labels=(1, 2)),)
 
 
-def test_nothing_predicted_and_nothing_there_choose_nothing(tmp_path: Path) -> None:
+def test_empty_predictions_of_empty_references_choose_nothing(tmp_path: Path) -> None:
     nothing = np.zeros((4, 4, 4))
     chosen = select(
         cohort_of(tmp_path, [(nothing, nothing)] * FEWEST, [nothing] * FEWEST), one_label(*TWO)
@@ -232,7 +234,7 @@ class _Stored:
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LIP"])
-def test_what_is_kept_of_a_case_gives_the_masks_of_a_run(tmp_path: Path, axes: str) -> None:
+def test_the_stored_voxels_of_a_case_give_the_masks_of_a_run(tmp_path: Path, axes: str) -> None:
     image, truth = ball(axes=axes)
     spec = make_spec(networks=networks(*TWO))
     models = [view_model(0.1), view_model(0.55)]
@@ -251,7 +253,7 @@ def test_what_is_kept_of_a_case_gives_the_masks_of_a_run(tmp_path: Path, axes: s
     assert not list(tmp_path.glob("*_axial.npy"))
 
 
-def test_voxels_that_no_view_takes_for_anything_are_not_kept(tmp_path: Path) -> None:
+def test_voxels_that_every_view_calls_background_are_not_stored(tmp_path: Path) -> None:
     image, truth = ball()
     spec = make_spec(networks=networks("axial"))
     plan = make_plan(spec)
@@ -310,7 +312,7 @@ def test_a_view_without_weight_is_left_out() -> None:
     assert apply_selection(spec, chosen_of((0.3, 0.7))).training == training
 
 
-def test_what_was_chosen_is_said_in_words() -> None:
+def test_choices_in_words() -> None:
     facts = {
         "weights_changed": True,
         "weights": {"axial": 0.3, "coronal": 0.7},
@@ -323,9 +325,9 @@ def test_what_was_chosen_is_said_in_words() -> None:
         ],
     }
     assert chosen_words(facts) == (
-        "view weights axial 0.3, coronal 0.7; thresholds 0.35; one of labels 1 and 2 in each "
-        "plane along A; label 1: the 2 largest parts and parts of at least 30 mm3 and filled "
-        "holes; label 2: the largest part"
+        "view weights axial 0.3, coronal 0.7; thresholds 0.35; only one of labels 1 and 2 in each "
+        "plane along A; label 1: only the 2 largest parts, only parts of at least 30 mm3, holes "
+        "filled; label 2: only the largest part"
     )
     nothing = {"weights_changed": False, "thresholds_changed": False, "postprocess": []}
-    assert chosen_words(nothing) == "nothing (no candidate was better)"
+    assert chosen_words(nothing) == "no change (no candidate was better)"

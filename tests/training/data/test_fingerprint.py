@@ -32,7 +32,7 @@ def blocks(axes: str = "RAS") -> CaseFacts:
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS"])
-def test_a_case_is_counted_exactly(axes: str) -> None:
+def test_the_facts_of_a_case_are_exact(axes: str) -> None:
     facts = blocks(axes)
     assert (facts.shape, facts.spacing_mm) == ((10, 8, 6), (1.0, 2.0, 2.5))
     # A voxel has 5 cubic millimetres; blocks of 4 and 2 voxels, and one of 1.
@@ -80,7 +80,7 @@ def test_its_json_form_reads_back() -> None:
         Fingerprint.parse({**values, "spacing_mm": "wide"})
 
 
-def test_what_the_manifest_says_outweighs_the_numbers() -> None:
+def test_the_modality_of_the_manifest_outweighs_the_intensities() -> None:
     case = blocks()
     assert take_fingerprint([case], ("a",)).channels[0].modality == "CT"
     said = take_fingerprint([replace(case, modality="mr")], ("a",)).channels[0]

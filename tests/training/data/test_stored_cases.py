@@ -44,7 +44,7 @@ def store(folder: Path, axes: str = "RAS", name: str = "c") -> tuple[StoredCase,
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS[::5])
-def test_a_stored_case_is_the_case(tmp_path: Path, axes: str) -> None:
+def test_a_stored_case_has_the_voxels_of_its_files(tmp_path: Path, axes: str) -> None:
     stored, image, truth = store(tmp_path, axes)
     np.testing.assert_array_equal(stored.volume.array, image.array)
     np.testing.assert_allclose(stored.volume.affine, image.affine, atol=1e-5)
@@ -55,7 +55,7 @@ def test_a_stored_case_is_the_case(tmp_path: Path, axes: str) -> None:
 
 @pytest.mark.parametrize("spacing_mm", [None, (1.3, 1.3, 1.3), (0.8, 2.0, 3.0)])
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SLA"])
-def test_training_sees_what_a_run_shows(
+def test_training_planes_are_those_of_a_run(
     tmp_path: Path, axes: str, spacing_mm: tuple[float, float, float] | None
 ) -> None:
     stored, image, truth = store(tmp_path, axes)
@@ -114,7 +114,7 @@ def test_a_value_beside_the_given_labels_is_refused(tmp_path: Path) -> None:
     assert caught.value.problems[0].endswith("the model knows only 0, 1; give it those")
 
 
-def test_what_is_odd_about_files_is_told_once_for_all_cases(tmp_path: Path) -> None:
+def test_each_kind_of_warning_is_shown_once_for_all_cases(tmp_path: Path) -> None:
     cases = []
     for name in "abc":
         *_, truth = store(tmp_path, name=name)
@@ -130,7 +130,7 @@ def test_what_is_odd_about_files_is_told_once_for_all_cases(tmp_path: Path) -> N
         assert line.startswith("label_reoriented: 2 of 3 cases; in b the label is stored as LPI")
 
 
-def test_what_is_whole_is_not_made_again_and_what_changed_is(tmp_path: Path) -> None:
+def test_complete_arrays_are_used_again_and_changed_ones_are_made_again(tmp_path: Path) -> None:
     recipe = Recipe(views=("axial", "coronal"), intensity=ZScore())
     stored, _, _ = store(tmp_path)
     stacks = store_planes(stored, recipe, tmp_path)

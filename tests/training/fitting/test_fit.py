@@ -16,16 +16,16 @@ from voxtile.models.unet import build_unet
 from voxtile.training.bundle.history import draw_curves, history_table
 from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.fitting import fit as fitting
-from voxtile.training.fitting.ahead import ahead
 from voxtile.training.fitting.checkpoint import Row, Standing
-from voxtile.training.fitting.fit import fit
+from voxtile.training.fitting.dataset import ahead
+from voxtile.training.fitting.fit import FitTask, fit
 from voxtile.training.fitting.judging import Scores, score_facts
 from voxtile.training.fitting.learner import Learner, in_precision
 from voxtile.training.recipe import precision
 from voxtile.training.recipe.recipe import Recipe
 
 
-def test_batches_come_in_order_from_where_it_began() -> None:
+def test_batches_come_in_order_from_the_first_number() -> None:
     stream = ahead(lambda number: (number, threading.get_ident()), 5, threads=3)
     made = list(islice(stream, 50))
     stream.close()  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ def test_batches_come_in_order_from_where_it_began() -> None:
     assert threading.get_ident() not in {thread for _, thread in made}
 
 
-def test_an_error_while_a_batch_is_made_reaches_the_fit() -> None:
+def test_an_error_in_a_thread_that_makes_batches_is_raised() -> None:
     def make(number: int) -> int:
         return 1 // (3 - number)
 
@@ -78,18 +78,15 @@ def fitted(
 ) -> tuple[Standing, Still]:
     """A fit of a learner that stands still, with these validation scores."""
     learner, left = learner or Still(), iter(dice)
+    task = FitTask(
+        lambda number: (np.float32(number), np.zeros(1)),  # type: ignore[arg-type, return-value]
+        lambda predict: Scores((("a", (next(left),)),)),
+        recipe,
+        (OUTER,),
+        folder / "checkpoint.npz",
+    )
     with show_progress(shown=False) as shown:
-        done = fit(
-            learner,  # type: ignore[arg-type]
-            lambda number: (np.float32(number), np.zeros(1)),
-            lambda predict: Scores((("a", (next(left),)),)),
-            recipe,
-            (OUTER,),
-            folder / "checkpoint.npz",
-            seconds=None,
-            until_s=until_s,
-            shown=shown,
-        )
+        done = fit(task, learner, until_s=until_s, shown=shown)  # type: ignore[arg-type]
     return done, learner
 
 
@@ -104,9 +101,7 @@ def test_the_history_has_a_row_for_each_epoch_and_the_last_may_be_short(tmp_path
     assert len(learner.rates) == 7 and max(learner.rates) <= 1e-2
 
 
-def test_a_fit_may_stop_in_between_and_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fit_may_stop_and_continue_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = replace(TINY, epochs=None, steps=7, steps_per_epoch=3)
     now = 0.0
 
@@ -128,13 +123,13 @@ def test_a_fit_may_stop_in_between_and_go_on(
     assert (whole.best_epoch, whole.best) == (2, Scores((("a", (0.3,)),)))
 
 
-def test_of_equal_validations_the_later_is_kept(tmp_path: Path) -> None:
+def test_the_later_of_two_equal_validations_counts_as_better(tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=None, steps=9, steps_per_epoch=3, patience=2)
     done, _ = fitted(tmp_path, recipe, [0.3, 0.3, 0.3])
     assert (done.best_epoch, done.stale) == (3, 2)  # later, but no gain
 
 
-def test_a_label_without_a_reference_chooses_no_checkpoint() -> None:
+def test_a_label_that_no_reference_has_does_not_choose_the_checkpoint() -> None:
     nan = float("nan")
     early = Scores((("a", (0.7, nan)), ("b", (0.7, nan))), (2, 0))
     late = Scores((("a", (0.9, nan)), ("b", (0.9, 0.0))), (2, 0))  # a stray voxel of label 2
@@ -161,17 +156,16 @@ def test_a_validation_longer_than_the_budget_leaves_time_to_learn(
 
     monkeypatch.setattr("voxtile.training.fitting.fit.monotonic", lambda: now)
     learner = Slow()
+    task = FitTask(
+        lambda number: (np.float32(number), np.zeros(1)),  # type: ignore[arg-type, return-value]
+        judge,
+        replace(TINY, epochs=None, minutes=1.0, steps_per_epoch=10),
+        (OUTER,),
+        tmp_path / "checkpoint.npz",
+        seconds=60.0,
+    )
     with show_progress(shown=True) as shown:
-        done = fit(
-            learner,  # type: ignore[arg-type]
-            lambda number: (np.float32(number), np.zeros(1)),
-            judge,
-            replace(TINY, epochs=None, minutes=1.0, steps_per_epoch=10),
-            (OUTER,),
-            tmp_path / "checkpoint.npz",
-            seconds=60.0,
-            shown=shown,
-        )
+        done = fit(task, learner, shown=shown)  # type: ignore[arg-type]
     # A fifth for the first validation and one for the last: 36 s of steps.
     assert done.step == pytest.approx(360, abs=2)
     assert learner.rates[-1] < 0.1 * max(learner.rates)
@@ -186,14 +180,14 @@ def test_the_interval_of_a_mean_is_drawn_over_groups() -> None:
     assert "ci" not in score_facts(scores, (OUTER,))["labels"][0]
 
 
-def test_patience_ends_a_fit_that_gets_no_better(tmp_path: Path) -> None:
+def test_patience_stops_a_fit_without_improvement(tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=9, steps_per_epoch=2, patience=2)
     done, learner = fitted(tmp_path, recipe, [0.3, 0.2, 0.4, 0.3, 0.4, 0.9])
     assert (done.epoch, done.best_epoch) == (5, 5)  # as good as the third: kept, and no gain
     assert len(learner.rates) == 10
 
 
-def test_a_loss_that_is_no_number_says_what_to_do(tmp_path: Path) -> None:
+def test_a_loss_of_nan_says_what_to_do(tmp_path: Path) -> None:
     class Diverged(Still):
         def step(self, *batch: object) -> float:
             return float("nan")
@@ -208,11 +202,11 @@ def test_a_loss_that_is_no_number_says_what_to_do(tmp_path: Path) -> None:
     ("rate", "kept", "why"),
     [
         (30.0, "mixed_bfloat16", "the fastest here: float32 20 steps/s, mixed_bfloat16 30 steps/s"),
-        (21.0, "float32", "nothing is faster by a tenth here: float32 20"),
-        (5.0, "float32", "nothing is faster by a tenth"),
+        (21.0, "float32", "no other precision is 10 % faster here: float32 20"),
+        (5.0, "float32", "no other precision is 10 % faster"),
     ],
 )
-def test_another_precision_is_kept_where_it_is_faster_by_a_tenth(
+def test_another_precision_is_chosen_if_it_is_faster_by_a_tenth(
     monkeypatch: pytest.MonkeyPatch, rate: float, kept: str, why: str
 ) -> None:
     rates = {"float32": 20.0, "mixed_bfloat16": rate}
@@ -224,7 +218,7 @@ def test_another_precision_is_kept_where_it_is_faster_by_a_tenth(
     assert why in reason
 
 
-def test_measuring_does_not_touch_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_precisions_does_not_change_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "_TRIAL_S", 0)
     recipe = replace(TINY, precision=None, filters=2, tile=(8, 8), batch=1)
     network = build_unet((None, None, 1), 2, filters=2, depth=1, normalisation="batch")
@@ -238,7 +232,7 @@ def test_measuring_does_not_touch_the_network(monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_array_equal(one, other)
     assert precision.choose_precision(network, recipe, softmax=True, candidates=[]) == (
         "float32",
-        "this machine has no units for shorter numbers",
+        "this machine does not compute faster in 16 bits",
     )
 
 
@@ -286,7 +280,7 @@ def test_a_step_in_float16_learns_and_one_that_overflows_changes_no_weight() -> 
     assert learner.step(images, targets, 1e-2) < losses[0]
 
 
-def test_a_fit_in_float16_goes_on_from_its_state() -> None:
+def test_a_fit_in_float16_continues_from_its_state() -> None:
     whole, images, targets = learner_in_float16()
     for batch in (images, 1e30 * images):
         whole.step(batch, targets, 1e-2)
@@ -298,7 +292,7 @@ def test_a_fit_in_float16_goes_on_from_its_state() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_epoch_may_end_with_an_overflow_in_float16_alone() -> None:
+def test_an_epoch_may_end_with_an_overflow_only_in_float16() -> None:
     nan = float("nan")
     for policy, losses in (
         ("mixed_float16", (nan, nan)),
@@ -321,7 +315,7 @@ def rows(values: list[float]) -> list[Row]:
     ]
 
 
-def test_the_table_has_every_network_and_empty_cells() -> None:
+def test_the_history_has_every_network_and_empty_cells_without_validation() -> None:
     table = history_table({"axial": rows([1, 2]), "coronal": rows([3])}, (OUTER,))
     lines = table.splitlines()
     assert lines[0] == (
@@ -351,7 +345,7 @@ def test_the_curves_show_a_line_for_each_network() -> None:
     assert draw_curves({"axial": []}).size == picture.size
 
 
-def test_events_are_written_for_each_network_when_asked(tmp_path: Path) -> None:
+def test_events_are_written_for_each_network(tmp_path: Path) -> None:
     with scalar_events(None) as write:
         write("axial", {"steps": 1, "loss": 2.0})
     with scalar_events(tmp_path / "events") as write:

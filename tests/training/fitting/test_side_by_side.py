@@ -1,7 +1,8 @@
-"""Networks that are fitted at the same time, each by a process of its own."""
+"""Networks fitted at the same time, each in a process of its own."""
 
 from dataclasses import replace
 from math import inf
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from voxtile import Bundle, train
 from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.child import Child
-from voxtile.training.fitting import side_by_side
+from voxtile.training.fitting import fit_child, side_by_side
 from voxtile.training.fitting.side_by_side import at_a_time, legs
 from voxtile.training.recipe.recipe import Recipe
 
@@ -24,7 +25,7 @@ TWO = replace(TINY, epochs=1, steps_per_epoch=3, views=("axial", "coronal"), net
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Say what the machine has."""
+    """Set what the machine has."""
 
     def has(*, processors: int = 4, memory_mb: float = 1e6, gpu: bool = False) -> None:
         monkeypatch.setattr(side_by_side, "thread_count", lambda: processors)
@@ -46,7 +47,7 @@ def test_as_many_at_a_time_as_there_are_processors_memory_and_networks(machine: 
     assert at_a_time(recipe, 9) == 1
 
 
-def test_one_at_a_time_on_a_gpu_and_where_a_start_would_count(machine: Any) -> None:
+def test_one_at_a_time_on_a_gpu_and_if_starting_a_process_takes_too_long(machine: Any) -> None:
     machine(gpu=True)
     assert at_a_time(Recipe(minutes=30), 9) == 1
     machine(processors=2)
@@ -57,7 +58,7 @@ def test_one_at_a_time_on_a_gpu_and_where_a_start_would_count(machine: Any) -> N
 
 
 @given(st.integers(1, 12), st.integers(0, 30), st.floats(60, 1e5))
-def test_networks_get_equal_parts_and_no_process_is_idle(
+def test_networks_get_equal_time_and_no_process_is_idle(
     together: int, more: int, seconds: float
 ) -> None:
     count = together + more
@@ -93,7 +94,7 @@ def trained(folder: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> Bun
 
 
 @pytest.mark.slow
-def test_they_learn_what_they_would_learn_one_after_another(
+def test_networks_fitted_at_a_time_get_the_weights_of_networks_fitted_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort(tmp_path)
@@ -113,7 +114,7 @@ def test_they_learn_what_they_would_learn_one_after_another(
 
 
 @pytest.mark.slow
-def test_one_that_dies_ends_the_training_which_can_go_on(
+def test_a_process_that_dies_ends_the_training_which_can_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cohort(tmp_path)
@@ -121,24 +122,27 @@ def test_one_that_dies_ends_the_training_which_can_go_on(
         # Its module cannot be imported.
         patch.setattr(side_by_side, "Child", lambda module, threads: Child("voxtile.none", threads))
         with pytest.raises(
-            EnvironmentFault, match=r"fitted unet_\w+ died \(exit code 1\); what was learnt is kept"
+            EnvironmentFault,
+            match=r"fitted unet_\w+ died \(exit code 1\); the last checkpoint is saved",
         ):
             trained(tmp_path, 2, monkeypatch)
+    # One after another from here: children take seconds to start.
+    monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: 1)
     bundle = train(tmp_path / "cohort.csv", tmp_path / "out2", recipe=TWO, resume=True)
     assert bundle.spec.training["steps"] == 6
 
 
-def test_an_error_that_nobody_foresaw_is_told() -> None:
-    child = Child("voxtile.training.fitting.fit_child", 1)
-    child.line.send_bytes(b"no task")
-    kind, error = child.line.recv()
+def test_an_unexpected_error_of_a_child_is_reported() -> None:
+    near, far = Pipe()
+    near.send_bytes(b"no task")
+    fit_child._fit(far)
+    kind, error = near.recv()
     assert (kind, type(error)) == ("failed", RuntimeError)
     assert str(error).startswith("UnpicklingError: ")
-    child.end()
 
 
 @pytest.mark.slow
-def test_what_a_fit_refuses_is_refused_here(
+def test_an_error_of_a_fit_ends_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cohort(tmp_path)

@@ -12,11 +12,14 @@ from phantoms import make_spec
 from training_cohort import TINY, cohort
 from typer.testing import CliRunner
 
-from voxtile import load_bundle, segment
+from voxtile import load_bundle
 from voxtile.cli import app
+from voxtile.engines import Engine, load_models
 from voxtile.errors import EnvironmentFault, ManifestError, ModelError
+from voxtile.inference.infer import infer
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Cleaning, Label, Network
+from voxtile.preparation.plan import make_plan
 from voxtile.reading.nifti import read_nifti, write_mask
 from voxtile.report.summary import COLUMNS
 from voxtile.report.tables import csv_text
@@ -96,7 +99,7 @@ def test_the_tables_are_those_of_the_held_out_cases(folds: Path) -> None:
     page = (folds / "cv/cross_validation.md").read_text()
     for words in ("2 folds of 6 cases", "| fused | mean of labels | 6 of 6 |", "| axial |"):
         assert words in page
-    assert page.count("nothing (no candidate was better)") == 2  # one case a fold chose
+    assert page.count("no change (no candidate was better)") == 2  # one case a fold chose
 
 
 @pytest.mark.slow
@@ -113,7 +116,8 @@ def test_the_ensemble_is_a_bundle_of_every_network(folds: Path) -> None:
     card = (bundle.folder / "README.md").read_text()
     assert "mean of labels" in card and "Not a medical device" in card
     scan = read_nifti(folds / "0.nii").volume
-    mask = segment(scan, bundle)
+    models = load_models(bundle, Engine("keras"))
+    mask = infer(scan, bundle.spec, models, make_plan(bundle))
     assert mask.shape == scan.shape
     assert set(np.unique(mask.array)) <= {0, 1, 2}
 
@@ -135,11 +139,13 @@ def test_another_recipe_seed_number_or_manifest_is_refused_before_anything_is_tr
     folds: Path, tmp_path: Path
 ) -> None:
     manifest, out = folds / "cohort.csv", folds / "cv"
-    with pytest.raises(EnvironmentFault, match="with other recipe's learning_rate"):
+    with pytest.raises(EnvironmentFault, match=r"learning_rate 0\.01 instead of 0\.001"):
         cross_validate(manifest, out, 2, recipe=replace(RECIPE, learning_rate=1e-3))
-    with pytest.raises(ModelError, match=r"fold0 is of another cross-validation: seed 0 and not 3"):
+    with pytest.raises(
+        ModelError, match=r"fold0 is of a different cross-validation: seed 0 instead of 3"
+    ):
         cross_validate(manifest, out, 2, recipe=replace(RECIPE, seed=3))
-    with pytest.raises(ModelError, match="count 2 and not 3"):
+    with pytest.raises(ModelError, match="count 2 instead of 3"):
         cross_validate(manifest, out, 3, recipe=RECIPE)
     other = folds / "other.csv"
     other.write_text(manifest.read_text() + "\n")
@@ -164,11 +170,11 @@ def test_joining_says_what_differs(folds: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         check_alike(bundles)
     words = str(caught.value)
-    assert "recipe's batch 5 and not 8; spec's overlap 0.25 and not 0.5" in words
+    assert "recipe's batch 5 instead of 8; spec's overlap 0.25 instead of 0.5" in words
     assert "fold1 is fold 4; name it fold4" in words
     assert "precision" not in words
     alone = load_bundle(folds / "cv/ensemble")
-    with pytest.raises(ModelError, match="is no fold of a cross-validation"):
+    with pytest.raises(ModelError, match="is not a fold of a cross-validation"):
         check_alike([alone])
 
 
@@ -201,14 +207,16 @@ def test_a_fold_of_another_recipe_is_refused_before_the_others_are_trained(
     shutil.copytree(folds / "cv/fold0", tmp_path / "cv/fold0")
     asked = replace(RECIPE, batch=5)
     with pytest.raises(
-        ModelError, match=r"fold0 cannot be joined .*: recipe's batch 8 and not 5\n"
+        ModelError, match=r"fold0 cannot be joined .*: recipe's batch 8 instead of 5\n"
     ):
         cross_validate(folds / "cohort.csv", tmp_path / "cv", 2, recipe=asked, progress=False)
     assert not (tmp_path / "cv/fold1").exists()
 
 
 @pytest.mark.slow
-def test_an_ensemble_remembers_what_its_folds_began_with(folds: Path, tmp_path: Path) -> None:
+def test_an_ensemble_names_the_model_that_its_folds_started_with(
+    folds: Path, tmp_path: Path
+) -> None:
     for number in (0, 1):
         folder = tmp_path / f"cv/fold{number}"
         shutil.copytree(folds / f"cv/fold{number}", folder)
@@ -221,14 +229,15 @@ def test_an_ensemble_remembers_what_its_folds_began_with(folds: Path, tmp_path: 
     again = warm_start_facts(done.ensemble, ["p1", "p2"])
     assert again["seen"] == ["p1"]
     card = (done.ensemble.folder / "README.md").read_text()
-    assert "Each began with the weights of old (ab). 1 of the 6 cases" in card
+    assert "The fit started with the weights of old (ab). old was trained" in card
+    assert "1 of the 6 scored cases" in card
 
 
-def test_a_fold_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     manifest = cohort(tmp_path, "ttv")
-    with pytest.raises(ValueError, match="fold 3 is none of 0 to 2"):
+    with pytest.raises(ValueError, match="fold 3 does not exist; choose 0 to 2"):
         cross_validate(manifest, tmp_path / "cv", 3, only=3)
-    with pytest.raises(ManifestError, match="too few for 5 folds"):
+    with pytest.raises(ManifestError, match="too few for 5 folds; use fewer folds"):
         cross_validate(manifest, tmp_path / "cv", 5)
     assert not (tmp_path / "cv").exists()
 
@@ -242,7 +251,7 @@ def networks(*weights: float) -> tuple[Network, ...]:
     )
 
 
-def test_every_fold_weighs_the_same_and_each_network_as_in_its_fold() -> None:
+def test_all_folds_weigh_the_same_and_networks_keep_their_relative_weights() -> None:
     shared = Network(file="unet.keras", sha256="1" * 64, views=("axial", "coronal"))
     specs = [
         make_spec(networks=networks(0.2, 0.8)),
@@ -261,7 +270,9 @@ def test_every_fold_weighs_the_same_and_each_network_as_in_its_fold() -> None:
     )
 
 
-def test_thresholds_are_averaged_and_a_step_needs_more_than_half_of_the_folds() -> None:
+def test_thresholds_are_averaged_and_a_step_is_used_if_more_than_half_of_the_folds_chose_it() -> (
+    None
+):
     labels = (Label(value=1, name="a", color="#000000"), Label(value=2, name="b", color="#ffffff"))
     steps = [
         (Cleaning(label=1, largest=1), Cleaning(label=2, smallest_mm3=10, fill_holes=True)),
@@ -331,7 +342,7 @@ def test_a_case_with_an_empty_label_is_counted_in_the_mean_of_labels() -> None:
     assert dice["n_failed"].to_dict() == {1: 1, 2: 1, 0: 1}
 
 
-def test_names_that_look_like_nothing_stay_names(tmp_path: Path) -> None:
+def test_names_that_look_like_missing_values_stay_names(tmp_path: Path) -> None:
     names = ("NA", "n/a", "None", "null", "nan", "007")
     rows = [
         {"case_id": name, "label": 1, "label_name": name, "status": "ok", "dice": dice}
@@ -358,5 +369,5 @@ def test_the_command_line_says_what_belongs_together(tmp_path: Path) -> None:
     assert "0 of 2 folds are finished; missing: fold 0, fold 1" in missing.output
     plan = runner.invoke(app, [*words, "--folds", "2", "--dry-run"])
     assert plan.exit_code == 0
-    assert "fold 1 of 2: 1 cases to learn from, 1 to choose with, 2 held out" in plan.output
+    assert "fold 1 of 2: 1 case to train with, 1 to choose with, 2 held out" in plan.output
     assert not (tmp_path / "cv").exists()

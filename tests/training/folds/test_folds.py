@@ -52,7 +52,7 @@ def test_each_case_is_held_out_once_and_no_group_is_on_two_sides(sizes, count, s
         folds = [fold_of(cases, count, number, seed) for number in range(count)]
     except ManifestError as error:
         # One large group may be all that other folds are left with: that is refused.
-        assert "leaves one group to learn from" in str(error)
+        assert "leaves only one group" in str(error)
         reject()
     held = [case.case_id for fold in folds for case in fold.held_out]
     assert sorted(held) == sorted(case.case_id for case in cases)
@@ -96,7 +96,7 @@ def test_single_cases_are_divided_evenly_and_a_tenth_chooses() -> None:
     assert chosen == [17] * 5
 
 
-def test_a_seed_is_a_division_for_ever_and_another_is_another() -> None:
+def test_the_same_seed_gives_the_same_folds_and_another_seed_others() -> None:
     cases = make_cases([1] * 12)
     first = assign_folds(cases, 3, 0, MANIFEST)
     assert "".join(str(first[f"c{number}-0"]) for number in range(12)) == "102100221102"
@@ -104,7 +104,7 @@ def test_a_seed_is_a_division_for_ever_and_another_is_another() -> None:
 
 
 @given(cohorts, st.integers(2, 5), st.integers(0, 5))
-def test_they_are_the_folds_of_manifest_split(tmp_path_factory, sizes, count, seed) -> None:
+def test_the_folds_are_those_of_manifest_split(tmp_path_factory, sizes, count, seed) -> None:
     cases = make_cases(sizes)
     path = tmp_path_factory.getbasetemp() / "same.csv"
     rows = tuple((case.case_id, "a.nii", case.group or "") for case in cases)
@@ -114,7 +114,7 @@ def test_they_are_the_folds_of_manifest_split(tmp_path_factory, sizes, count, se
     assert assign_folds(cases, count, seed, MANIFEST) == divided
 
 
-def test_test_cases_and_those_without_split_take_no_part() -> None:
+def test_cases_in_test_or_without_split_are_not_in_any_fold() -> None:
     cases = make_cases([1] * 8)
     cases[1] = replace(cases[1], split="val")
     cases[2] = replace(cases[2], split="test", label=None)
@@ -124,7 +124,7 @@ def test_test_cases_and_those_without_split_take_no_part() -> None:
     assert part == {case.case_id for case in cases} - {"c2-0", "c3-0"}
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     cases = make_cases([2, 2, 2, 1])
     cases[0] = replace(cases[0], split="test")
     cases[6] = replace(cases[6], label=None)
@@ -141,7 +141,7 @@ def test_all_problems_are_told_at_once() -> None:
     ("sizes", "count", "number", "words"),
     [
         ([5, 5], 3, 0, "has 2 groups .* too few for 3 folds"),
-        ([5, 5], 2, 0, "leaves one group to learn from"),
+        ([5, 5], 2, 0, "leaves only one group"),
         ([], 2, 0, "no case with split 'train' or 'val'"),
     ],
 )
@@ -150,8 +150,8 @@ def test_too_few_groups_are_refused(sizes, count, number, words) -> None:
         fold_of(make_cases(sizes), count, number)
 
 
-def test_a_fold_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="fold 3 is none of 0 to 2"):
+def test_a_fold_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="fold 3 does not exist; choose 0 to 2"):
         fold_of(make_cases([1] * 9), 3, 3)
     with pytest.raises(ValueError, match="1 folds; at least 2 are needed"):
         fold_of(make_cases([1] * 9), 1, 0)

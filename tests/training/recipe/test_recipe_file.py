@@ -42,7 +42,7 @@ recipes = st.builds(
 
 
 @given(recipes)
-def test_what_is_written_reads_back(
+def test_a_recipe_reads_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, recipe: Recipe
 ) -> None:
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
@@ -71,7 +71,7 @@ def test_reasons_stand_beside_their_choices() -> None:
         ("filters = ", "is not TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(text)
     with pytest.raises(ManifestError) as caught:

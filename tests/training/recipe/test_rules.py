@@ -57,7 +57,7 @@ def test_planes_show_the_finest_detail() -> None:
     assert (thick.filters, thick.networks) == (32, (("axial",),))
 
 
-def test_scans_that_look_alike_from_every_side_get_every_view() -> None:
+def test_near_isotropic_scans_get_every_view() -> None:
     labels = (LabelFacts(1), LabelFacts(2))
     cube = settled(CaseFacts((35, 59, 47), (1.0, 1.0, 1.0), labels))
     assert cube.views == ("axial", "coronal", "sagittal")
@@ -74,7 +74,7 @@ def test_scans_that_look_alike_from_every_side_get_every_view() -> None:
     assert (one.tile, one.depth, one.filters) == ((36, 60), 2, 32)
 
 
-def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
+def test_a_network_is_as_wide_as_the_budget_allows() -> None:
     organs = fingerprint(CaseFacts((160, 160, 20), (0.8, 0.8, 4.0), ONE))
     plain, reasons = settle(Recipe(), organs)
     assert plain.filters == 32
@@ -84,19 +84,19 @@ def test_a_network_is_as_wide_as_the_budget_has_time_for() -> None:
     assert (plain.batch, plain.tile, plain.depth) == (4, (160, 160), 4)
     wide, reasons = settle(Recipe(), organs, rate=1.01 * enough)
     assert wide.filters == 32
-    assert reasons["filters"].startswith("32 filters have time for about 3030 steps of each")
+    assert reasons["filters"].startswith("with 32 filters there is time for about 3030")
     assert reasons["filters"].endswith("and 3000 are enough")
     narrow, reasons = settle(Recipe(), organs, rate=0.99 * enough)
     assert narrow.filters == 16
     # The steps of the width that was passed over: those of the narrow one are always more.
-    assert reasons["filters"].startswith("32 filters have time for about 2970 steps of each")
-    assert "fewer than 3000; 16 have time for 1" in reasons["filters"]
+    assert reasons["filters"].startswith("with 32 filters there is time for about 2970")
+    assert "fewer than 3000; with 16 for 1" in reasons["filters"]
     assert settle(Recipe(minutes=40), organs, rate=0.99 * enough)[0].filters == 32
     assert settle(Recipe(epochs=1), organs, rate=1)[0].filters == 32
     assert settle(Recipe(filters=24), organs, rate=1)[0].filters == 24
 
 
-def test_time_beyond_enough_steps_goes_into_more_networks() -> None:
+def test_more_time_than_enough_steps_goes_into_more_networks() -> None:
     cube = fingerprint(CaseFacts((48, 48, 48), (1.0, 1.0, 1.0), ONE))
     plain, _ = settle(Recipe(filters=16), cube)
     assert (plain.members, len(plain.networks)) == (1, 3)
@@ -106,7 +106,7 @@ def test_time_beyond_enough_steps_goes_into_more_networks() -> None:
     for share, members in ((0.5, 1), (1.99, 1), (2.01, 2), (3.01, 3), (9, 3)):
         recipe, reasons = settle(Recipe(filters=16), cube, rate=share * enough)
         assert (recipe.members, recipe.networks) == (members, plain.networks * members)
-        assert "one more network for each 3000, at most 3" in reasons["members"]
+        assert "one network per 3000 steps, at most 3" in reasons["members"]
     # A wider network comes first, a number that was asked for stays.
     assert settle(Recipe(), cube, rate=4.5 * enough)[0].filters == 32
     assert settle(Recipe(), cube, rate=4.5 * enough)[0].members == 1
@@ -115,7 +115,7 @@ def test_time_beyond_enough_steps_goes_into_more_networks() -> None:
     assert settle(Recipe(members=5, views=("axial",)), cube)[0].tile == (48, 48)
 
 
-def test_tiles_are_small_where_labels_are() -> None:
+def test_tiles_are_small_if_labels_are_small() -> None:
     def tile_of(part_ml: float, **asked) -> tuple[object, int | None]:
         labels = (LabelFacts(1, 50, (part_ml / 10, part_ml)), LabelFacts(2, 10, (part_ml / 5,)))
         case = CaseFacts((150, 300, 20), (1.0, 0.5, 4.0), labels)
@@ -133,11 +133,11 @@ def test_tiles_are_small_where_labels_are() -> None:
     assert thick.batch == 12
 
 
-def test_a_slab_is_cut_along_its_short_side_alone() -> None:
+def test_a_slab_is_cut_along_its_short_side_only() -> None:
     assert settled(CaseFacts((200, 200, 10), (1.0, 1.0, 1.0), ONE)).views == ("axial",)
 
 
-def test_spacings_are_made_equal_only_where_augmentation_does_not_cover_them() -> None:
+def test_spacings_are_resampled_only_if_augmentation_does_not_cover_them() -> None:
     cases = [CaseFacts((100, 100, 20), (size, size, 5.0), ONE) for size in (0.7, 0.8, 0.85)]
     assert settled(*cases).spacing_mm == "native"
     wide = [*cases, CaseFacts((100, 100, 20), (1.4, 1.4, 7.5), ONE)]
@@ -171,14 +171,14 @@ def test_hounsfield_units_get_a_window_and_other_scales_a_z_score() -> None:
     assert isinstance(settled(replace(mr, modality="CT")).intensity, Window)
 
 
-def test_small_labels_are_looked_for_more_often() -> None:
+def test_small_labels_get_more_tiles() -> None:
     organ = CaseFacts((64, 64, 20), (1, 1, 5), (LabelFacts(1, 9000),), (), (9, 9, 9), (1, 1, 1))
     assert settled(organ).foreground == pytest.approx(1 / 3)
     assert settled(replace(organ, labels=(LabelFacts(1, 40),))).foreground == 0.5
     assert settled(replace(organ, labelled_planes=(1, 1, 0.1))).foreground == 0.5
 
 
-def test_class_weights_are_one_for_each_output() -> None:
+def test_there_is_one_class_weight_for_each_output() -> None:
     case = CaseFacts((64, 64, 20), (1, 1, 5), (LabelFacts(1), LabelFacts(2)))
     assert settled(case, asked=Recipe(class_weights=(1, 2, 2))).class_weights == (1, 2, 2)
     with pytest.raises(ValueError, match="has 2 numbers, but there are 3 outputs"):
