@@ -8,7 +8,7 @@ from bundles import write_bundle
 from hypothesis import settings
 from phantoms import ball
 
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("voxtile", deadline=None)

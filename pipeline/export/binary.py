@@ -4,8 +4,8 @@ import numpy as np
 
 from voxtile.errors import Notice
 from voxtile.models.spec import Label
-from voxtile.reading.nifti import write_mask
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask
 
 from .finished import Finished
 from .terminology import file_stem

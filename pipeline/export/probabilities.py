@@ -15,8 +15,8 @@ from voxtile.inference.infer import Watch
 from voxtile.machine.scratch import ScratchArray
 from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.planes import slice_axis, to_planes
-from voxtile.reading.nifti import write_volume
 from voxtile.volume import Volume, canonical_axes
+from voxtile.writing.nifti import write_volume
 
 from .finished import Finished
 from .terminology import file_stem

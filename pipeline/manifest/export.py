@@ -18,10 +18,10 @@ from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.label_values import label_values
 from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 from . import datalist, nnunet
 from .check import CheckSettings, check_manifest

@@ -30,11 +30,11 @@ from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import ModelSpec
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.run.case import Job, RunSettings, attempt_case
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.volume import Shape3D
+from voxtile.writing.nifti import write_mask, write_volume
 
 from .workload import Grid, Pass, passes, survey_grid
 

@@ -12,11 +12,11 @@ import numpy as np
 from voxtile.batch.drive import RunResult, run_manifest
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.training.drive import train
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 from .dicom import write_series
 from .ellipsoids import Ellipsoid, centred_affine, draw

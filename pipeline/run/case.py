@@ -28,7 +28,7 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 from voxtile.preparation.plan import Plan, PlanWish
 from voxtile.reading.channels import policy_of, read_channels, scan_paths
-from voxtile.reading.nifti import channel_paths, write_channels, write_mask
+from voxtile.reading.nifti import channel_paths
 from voxtile.reading.reference import read_reference
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.montage import montage, write_montage
@@ -38,6 +38,7 @@ from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.scoring.score import Measures
 from voxtile.version import __version__
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_channels, write_mask
 from voxtile.writing.read_back import check_written
 
 from .journal import Journal, peak_memory_mb

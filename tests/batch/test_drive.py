@@ -38,10 +38,10 @@ from voxtile.errors import EnvironmentFault, ManifestError, ModelError
 from voxtile.export.finished import finished_cases
 from voxtile.models.bundle import load_bundle
 from voxtile.preparation.plan import PlanWish
-from voxtile.reading.nifti import write_volume
 from voxtile.run.case import RunSettings
 from voxtile.run_folder.case_report import read_case_reports
 from voxtile.run_folder.shard import Shard
+from voxtile.writing.nifti import write_volume
 
 
 def started(out: Path) -> list[str]:

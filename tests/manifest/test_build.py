@@ -17,7 +17,7 @@ from voxtile.manifest.build import BuildOptions, Outputs, build_manifest, detect
 from voxtile.manifest.names import case_id, case_ids
 from voxtile.manifest.table import defused, relative, table_of
 from voxtile.reading.channels import read_channels
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 pydicom = pytest.importorskip("pydicom")
 

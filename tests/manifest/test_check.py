@@ -17,9 +17,10 @@ from voxtile.errors import ManifestError
 from voxtile.manifest.check import CheckResult, CheckSettings, check_manifest
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_scan, survey_scan
-from voxtile.reading.nifti import survey_nifti, write_mask, write_volume
+from voxtile.reading.nifti import survey_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 runner = CliRunner()
 

@@ -15,9 +15,10 @@ from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.build import BuildOptions, Outputs, build_manifest
 from voxtile.manifest.export import ExportSettings, export_manifest
-from voxtile.reading.nifti import read_nifti, write_mask, write_volume
+from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 runner = CliRunner()
 

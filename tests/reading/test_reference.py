@@ -12,10 +12,10 @@ from phantoms import LABELS, ball
 
 from voxtile.errors import CaseError
 from voxtile.reading.channels import read_scan
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import integral, read_label_map, read_reference
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Axes, Volume, reorient
+from voxtile.writing.nifti import write_volume
 
 IMAGE, TRUTH = ball(axes="LPS", tilt_degrees=20)
 TWO = plain_labels({1: "one", 2: "two"})
@@ -129,13 +129,6 @@ def test_a_label_map_renames_all_at_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask.array == 2, TRUTH.array == 1)
     mask, _ = reference(tmp_path, TRUTH.with_array(array), LABELS, {2: 0})
     np.testing.assert_array_equal(mask.array, TRUTH.array)
-
-
-def test_write_mask_refuses_what_is_no_label_map(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unsigned integer"):
-        write_mask(tmp_path / "m.nii.gz", IMAGE)
-    with pytest.raises(ValueError, match=r"must end in .nii"):
-        write_mask(tmp_path / "m.nrrd", TRUTH)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

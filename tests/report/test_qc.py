@@ -19,7 +19,7 @@ from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.infer import infer
 from voxtile.models.spec import NoScaling, ZScore
 from voxtile.preparation.plan import make_plan
-from voxtile.reading.nifti import read_nifti, write_volume
+from voxtile.reading.nifti import read_nifti
 from voxtile.report.domain import (
     PERCENTILES,
     ScanFacts,
@@ -35,6 +35,7 @@ from voxtile.run_folder.case_report import CaseReport, LabelRow, failed_report, 
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.score import Measures
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_volume
 
 LABELS = plain_labels({1: "one", 2: "two"})
 

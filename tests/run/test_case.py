@@ -19,13 +19,14 @@ from voxtile.inference.infer import infer
 from voxtile.models.spec import Label, Network
 from voxtile.phantoms.dicom import write_series
 from voxtile.preparation.plan import PlanWish, make_plan
-from voxtile.reading.nifti import read_nifti, write_mask, write_volume
+from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import write_reports
 from voxtile.run.case import RunSettings
 from voxtile.run_folder.case_report import read_case_report
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.volume import Volume, canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 GRIDS = {
     "plain": {},

@@ -15,7 +15,6 @@ from voxtile.batch.drive import chosen_cases, run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.manifest.check import check_manifest
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page.cohort import cohort_data
 from voxtile.run.case import RunSettings
 from voxtile.run.evaluation import evaluate, read_labels
@@ -24,6 +23,7 @@ from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
 from voxtile.volume import Axes, Volume, reorient
+from voxtile.writing.nifti import write_mask, write_volume
 
 
 @pytest.fixture

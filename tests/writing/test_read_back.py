@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from voxtile.errors import CaseError
-from voxtile.reading.nifti import compare_nifti, write_mask
+from voxtile.reading.nifti import compare_nifti
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask
 from voxtile.writing.read_back import check_written
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])

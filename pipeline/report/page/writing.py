@@ -24,13 +24,13 @@ from voxtile.case import Case, read_manifest
 from voxtile.errors import CaseError, ManifestError
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
-from voxtile.reading.nifti import nifti_bytes
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
+from voxtile.writing.nifti import nifti_bytes
 
 from .cohort import cohort_data, worst_first
 from .page import VIEWER, build_page, json_text, viewer_script

@@ -23,9 +23,9 @@ from voxtile.reading.dicom import annotation_file
 from voxtile.reading.dicom.annotation import match
 from voxtile.reading.dicom.drawing import Segment
 from voxtile.reading.dicom.structure_set import count_crossed, fill, rasterise
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import read_reference
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 LIVER = Concept(value="10200004", scheme="SCT", meaning="Liver")
 

@@ -20,7 +20,6 @@ from voxtile.engines import Engine
 from voxtile.errors import CaseError, ManifestError
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import centred_affine, draw
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.page import parse_cases, write_page
 from voxtile.report.page.cohort import cohort_data, worst_first
@@ -31,6 +30,7 @@ from voxtile.report.tables import report_table, write_reports
 from voxtile.run.evaluation import evaluate
 from voxtile.run_folder.case_report import read_case_reports
 from voxtile.volume import Volume, canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 
 def centre_mm(volume: Volume, chosen: np.ndarray) -> np.ndarray:

@@ -14,12 +14,12 @@ from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.preparation.intensity import measure
 from voxtile.preparation.planes import in_plane, to_planes
 from voxtile.preparation.resampling import resamplers
-from voxtile.reading.nifti import write_mask
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.plane_stacks import store_planes
 from voxtile.training.data.stored_cases import StoredCase, notice_lines, store_cases
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Axes, Volume, canonical, reorient
+from voxtile.writing.nifti import write_mask
 
 SHAPE, SPACING_MM = (14, 12, 9), (1.0, 1.4, 2.3)
 VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")

@@ -1,0 +1,173 @@
+"""Write masks and images as NIfTI files. With reading/nifti.py the only importer of nibabel."""
+
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from isal import igzip
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+
+from voxtile.machine.files import replacing
+from voxtile.reading.nifti import FORM_TOLERANCE_MM, channel_paths
+from voxtile.volume import Volume, grid_difference, is_sheared
+
+
+def write_mask(path: str | Path, mask: Volume) -> None:
+    """Write a label map as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.nii.gz`` or ``.nii``.
+    mask : Volume of an unsigned integer type, shape (i, j, k)
+        Written in its storage order. Its affine goes into sform and qform (into
+        sform only where it is sheared, or where the qform's rounding would be
+        0.1 mm away), with its codes; a code that the source
+        left 0 takes the other's, and both 0 stay 0. Every other header field
+        is fresh: intent ``label``, units mm, nothing of the source.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3D of an unsigned integer type, or the name is not
+        NIfTI's.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    if mask.array.ndim != 3 or mask.array.dtype.kind != "u":
+        raise ValueError(
+            f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
+            "a label map is 3D and of an unsigned integer type"
+        )
+    _write(Path(path), mask_header(mask), mask.array)
+
+
+def write_volume(
+    path: Path,
+    volume: Volume,
+    *,
+    slope: float | None = None,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the voxels of one channel as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz`` or ``.nii``.
+    volume : Volume of int or float, shape (i, j, k)
+        Written in its storage order and type, unscaled, with its affine and
+        codes as in `write_mask`; nothing else of the source is written.
+    slope : float, optional
+        ``scl_slope``: what a stored 1 means; 1 unless given.
+    let_go : callable, optional
+        Called after each plane along k, for voxels that lie in a file and
+        need not stay in memory.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3D or of a type that NIfTI lacks, or the name is
+        not NIfTI's.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    if volume.array.ndim != 3:
+        raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
+    header = _fresh_header(volume)
+    if slope is not None:
+        header["scl_slope"], header["scl_inter"] = slope, 0
+    _write(path, header, volume.array, let_go)
+
+
+def nifti_bytes(volume: Volume) -> bytes:
+    """Return what `write_volume` would write as ``.nii.gz``, for a place that is no file."""
+    buffer = BytesIO()
+    _write_gzip(buffer, _fresh_header(volume), volume.array)
+    return buffer.getvalue()
+
+
+def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
+    """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
+    if volume.array.ndim == 3:
+        write_volume(path, volume)
+        return
+    for index, name in enumerate(channel_paths(path, channels)):
+        write_volume(name, volume.with_array(volume.array[..., index]))
+
+
+def _write(
+    path: Path,
+    header: Nifti1Header,
+    array: np.ndarray,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a file under a header that describes it."""
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"file name {path.name!r} must end in .nii or .nii.gz")
+    with replacing(path) as file:
+        if name.endswith(".nii"):
+            file.writelines(_file_bytes(header, array, let_go))
+            return
+        _write_gzip(file, header, array, let_go)
+
+
+def _write_gzip(
+    file: BinaryIO,
+    header: Nifti1Header,
+    array: np.ndarray,
+    let_go: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a compressed file into an open one."""
+    # No name and no time in the gzip header: equal voxels are equal files.
+    with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
+        for piece in _file_bytes(header, array, let_go):
+            stream.write(piece)
+
+
+def mask_header(mask: Volume) -> Nifti1Header:
+    """Return the fresh header of a mask (NIfTI-2 only where an axis is longer than 32767)."""
+    header = _fresh_header(mask)
+    header.set_intent("label", name="labels")
+    header["cal_max"] = int(mask.array.max())
+    return header
+
+
+def _fresh_header(volume: Volume) -> Nifti1Header:
+    """Return a header with the volume's type, shape and place, and nothing of any source."""
+    header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
+    header.set_data_dtype(volume.array.dtype.newbyteorder("="))
+    header.set_data_shape(volume.shape)
+    header["descrip"] = b"voxtile"
+    sform, qform = volume.codes
+    header.set_sform(volume.affine, code=sform or qform)
+    header.set_qform(volume.affine, code=qform or sform)
+    sheared = is_sheared(volume.affine)
+    away = grid_difference(volume.shape, volume.affine, header.get_qform()).position_mm
+    if sheared or away > FORM_TOLERANCE_MM:
+        # A quaternion cannot say shear, and three float32 of it say turns within 0.001 rad
+        # of a half one badly (nifti1.h, "orientation and location in space").
+        header.set_qform(np.eye(4), code=0)
+        header["pixdim"][1:4] = volume.spacing_mm
+        header["descrip"] = (
+            b"voxtile: sheared grid, see sform" if sheared else b"voxtile: see sform"
+        )
+    header.set_xyzt_units("mm")
+    header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
+    return header
+
+
+def _file_bytes(
+    header: Nifti1Header, array: np.ndarray, let_go: Callable[[], None]
+) -> Iterator[bytes | memoryview]:
+    """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
+    yield header.binaryblock
+    yield bytes(4)
+    for k in range(array.shape[2]):
+        # No copy where the array lies in Fortran order, as volumes from files and masks do.
+        yield np.ascontiguousarray(array[:, :, k].T).reshape(-1).view(np.uint8).data
+        let_go()
