@@ -247,7 +247,7 @@ def export(
     """Write the cases of a manifest as a data set of nnU-Net or MONAI."""
     with explained():
         from voxtile.manifest.export import ExportSettings, export_manifest
-        from voxtile.run.evaluation import read_labels
+        from voxtile.manifest.label_list import read_labels
 
         names = () if labels is None else read_labels(labels)
         settings = ExportSettings(

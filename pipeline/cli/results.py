@@ -31,8 +31,8 @@ def evaluate(
 ) -> None:
     """Score finished masks, from any tool, against a manifest's references."""
     with explained():
+        from voxtile.manifest.label_list import read_labels
         from voxtile.run.evaluation import evaluate as evaluate_masks
-        from voxtile.run.evaluation import read_labels
 
         chosen = None if labels is None else read_labels(labels)
         reports = evaluate_masks(

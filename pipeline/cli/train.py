@@ -117,8 +117,8 @@ def train(
 ) -> None:
     """Train U-Nets on a manifest's train split, and write them as a model folder."""
     with explained():
+        from voxtile.manifest.label_list import read_labels
         from voxtile.models.bundle import bundle_name
-        from voxtile.run.evaluation import read_labels
         from voxtile.training.drive import plan_training
         from voxtile.training.drive import train as train_model
         from voxtile.training.folds.cross_validation import cross_validate, plan_folds

@@ -1,14 +1,9 @@
 """Score finished masks, from any tool, against the references of a manifest."""
 
-import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from io import StringIO
 from pathlib import Path
 from secrets import token_hex
-
-from pydantic import ValidationError
 
 from voxtile.case import Case, read_manifest
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, place_of
@@ -121,52 +116,6 @@ def evaluate(
                 on_case(report, number, len(cases))
         write_reports(out, reports, by)
     return tuple(reports)
-
-
-def read_labels(path: Path) -> tuple[Label, ...]:
-    """Read what to score: JSON ``{"1": "liver"}``, or CSV with columns value and name.
-
-    A ``spec.json`` of a bundle, or a CSV with a `color` column, gives colours too.
-
-    Raises
-    ------
-    ManifestError
-        If the file is neither, with what is wrong.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-        if path.suffix.lower() == ".json":
-            content = json.loads(text)
-            if "labels" in content:
-                return tuple(Label.model_validate(label) for label in content["labels"])
-            return plain_labels({int(value): str(name) for value, name in content.items()})
-        rows = list(csv.DictReader(StringIO(text, newline="")))
-        plain = plain_labels({int(row["value"]): row["name"] for row in rows})
-        return tuple(
-            _coloured(label, (row.get("color") or "").strip(), path)
-            for label, row in zip(plain, rows, strict=True)
-        )
-    except OSError as error:
-        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ManifestError(
-            [f'{path} is no list of labels ({error}); JSON {{"1": "liver"}} or CSV value,name']
-        ) from error
-
-
-def _coloured(label: Label, color: str, path: Path) -> Label:
-    """Return a label with the colour of its row; as it is where that has none."""
-    if not color:
-        return label
-    try:
-        return Label.model_validate({**label.model_dump(), "color": color.lower()})
-    except ValidationError as error:
-        raise ManifestError(
-            [
-                f"{path}: label {label.value} ({label.name}) has color {color!r}, but #rrggbb is "
-                f"needed; write one such as {label.color}, or leave it empty"
-            ]
-        ) from error
 
 
 def _evaluate_case(

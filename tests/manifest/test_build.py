@@ -356,7 +356,7 @@ def test_nnunet_channels_become_columns(tmp_path: Path) -> None:
 
 
 def test_names_of_labels_are_written_as_training_reads_them(tmp_path: Path) -> None:
-    from voxtile.run.evaluation import read_labels
+    from voxtile.manifest.label_list import read_labels
 
     outputs = Outputs(tmp_path / "m.csv", label_names=tmp_path / "names.json")
     build_manifest(nnunet(tmp_path / "d"), outputs, kind="nnunet")

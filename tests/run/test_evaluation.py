@@ -15,9 +15,10 @@ from voxtile.batch.drive import chosen_cases, run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.manifest.check import check_manifest
+from voxtile.manifest.label_list import read_labels
 from voxtile.report.page.cohort import cohort_data
 from voxtile.run.case import RunSettings
-from voxtile.run.evaluation import evaluate, read_labels
+from voxtile.run.evaluation import evaluate
 from voxtile.run_folder.case_report import read_case_reports
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
@@ -167,28 +168,6 @@ def test_masks_that_cannot_be_read_are_named_without_options_that_they_never_see
         assert report.reason.code == "several_volumes"
         assert report.reason.sentence.startswith(f"the {what} cannot be used: ")
         assert "--volume" not in report.reason.sentence
-
-
-def test_label_files(tmp_path: Path) -> None:
-    path = tmp_path / "l.csv"
-    path.write_text("value,name,color\n2,liver,#123456\n3,spleen,\n")
-    assert [(x.value, x.name) for x in read_labels(path)] == [(2, "liver"), (3, "spleen")]
-    assert read_labels(path)[0].color == "#123456"
-    path.write_text("number,name\n2,liver\n")
-    with pytest.raises(ManifestError, match="no list of labels"):
-        read_labels(path)
-    with pytest.raises(ManifestError, match="cannot be read"):
-        read_labels(tmp_path / "none.json")
-
-
-def test_a_colour_is_checked_before_anything_is_scored(tmp_path: Path) -> None:
-    path = tmp_path / "l.csv"
-    path.write_text("value,name,color\n2,liver,#FF00aB\n")
-    assert read_labels(path)[0].color == "#ff00ab"
-    path.write_text("value,name,color\n2,liver,#123456\n3,spleen,red\n")
-    said = r"l\.csv: label 3 \(spleen\) has color 'red', but #rrggbb is needed; write one such as #"
-    with pytest.raises(ManifestError, match=said):
-        read_labels(path)
 
 
 def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:
