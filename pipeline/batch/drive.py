@@ -11,13 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.engines import CALLABLE, Model, choose_engine
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
 from voxtile.machine.files import write_json
 from voxtile.machine.memory import free_memory_mb
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.preparation.plan import PLANNED_SHARE, PlanWish
 from voxtile.report.tables import check_columns
@@ -27,7 +28,6 @@ from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
-from voxtile.scoring.columns import is_column
 from voxtile.version import __version__
 
 from . import folder, ledger
@@ -395,7 +395,7 @@ def chosen_cases(
     manifest: str | Path, root: str | Path | None, settings: RunSettings
 ) -> tuple[Case, ...]:
     """Return the manifest's cases of the splits that were asked for."""
-    cases = read_manifest(manifest, root=root, reserved=is_column)
+    cases = read_manifest(manifest, root=root)
     check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from voxtile.case import read_manifest
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.manifest.rows import read_manifest
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_cases, read_finished_mask

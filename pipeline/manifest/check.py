@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from voxtile.case import Case, examine_manifest
+from voxtile.case import Case
 from voxtile.errors import CaseError, Notice
 from voxtile.label_values import label_values
 from voxtile.machine.at_once import in_order
@@ -21,9 +21,9 @@ from voxtile.reading.channels import read_channels, survey_channels
 from voxtile.reading.dicom import annotation_file
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.reading.scan import ReadPolicy
-from voxtile.scoring.columns import is_column
 from voxtile.volume import Volume, canonical
 
+from .rows import examine_manifest
 from .source import listed
 
 OnCase = Callable[[int, int], None]
@@ -199,7 +199,7 @@ def check_manifest(
         If there is no manifest at all.
     """
     settings = settings or CheckSettings()
-    cases, problems = examine_manifest(manifest, root=root, reserved=is_column)
+    cases, problems = examine_manifest(manifest, root=root)
     findings = [Finding("error", "manifest", problem) for problem in problems]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []

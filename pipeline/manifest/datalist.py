@@ -17,6 +17,7 @@ from voxtile.case import Case, Split
 from voxtile.errors import ManifestError
 
 from .names import case_ids, stem
+from .rows import KNOWN
 from .source import Found, channel_names, label_names, read_json, read_object
 
 _SPLITS: dict[str, Split] = {
@@ -232,7 +233,7 @@ def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
                 extras=tuple(
                     (key, value)
                     for key, value in entry.further
-                    if key not in ("case_id", "group", "split", "series", "volume")
+                    if key != "case_id" and key not in KNOWN
                 ),
             )
         )

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
 from voxtile.label_values import label_values
 from voxtile.machine.files import write_json
@@ -25,6 +25,7 @@ from voxtile.writing.nifti import write_mask, write_volume
 
 from . import datalist, nnunet
 from .check import CheckSettings, check_manifest
+from .rows import read_manifest
 
 Layout = Literal["nnunet", "monai"]
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from voxtile.case import Split, examine_manifest
+from voxtile.case import Split
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_text
 
 from .dealing import Unit, deal, equal_shares, unit_name
+from .rows import examine_manifest
 from .source import listed
 from .table import Table, read_table
 

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, place_of
 from voxtile.label_values import label_values
 from voxtile.machine.clock import now
 from voxtile.machine.files import write_json, write_text
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
@@ -18,7 +19,6 @@ from voxtile.run_folder.case_report import CaseReport, failed_report, label_rows
 from voxtile.run_folder.facts import KEY, refuse_run
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.lock import locked
-from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.score import Measures
 from voxtile.version import __version__
@@ -85,7 +85,7 @@ def evaluate(
     """
     out = Path(out)
     measures = measures or Measures()
-    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
+    cases = read_manifest(manifest, root=root, need_images=False)
     check_columns(by, cases)
     folder = Path(predictions)
     if not folder.is_dir():

@@ -20,7 +20,6 @@ from runs import add_case, write_manifest
 from typer.testing import CliRunner
 
 from voxtile.batch.drive import run_manifest
-from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.engines import CALLABLE
 from voxtile.errors import CaseError, ManifestError
@@ -33,6 +32,7 @@ from voxtile.export.surfaces import glb, stl
 from voxtile.inference.infer import Member
 from voxtile.inference.segmenter import Segmenter
 from voxtile.machine.memory import resident_memory_mb
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Concept, Label, Network
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.preparation.planes import slice_axis, to_planes

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from patients import add_series
 from phantoms import ball
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.manifest.build import BuildOptions, Outputs, build_manifest, detect
 from voxtile.manifest.names import case_id, case_ids
+from voxtile.manifest.rows import read_manifest
 from voxtile.manifest.table import defused, relative, table_of
 from voxtile.reading.channels import read_channels
 from voxtile.writing.nifti import write_mask, write_volume

@@ -10,11 +10,11 @@ from phantoms import ball
 from runs import write_manifest
 from typer.testing import CliRunner
 
-from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.build import BuildOptions, Outputs, build_manifest
 from voxtile.manifest.export import ExportSettings, export_manifest
+from voxtile.manifest.rows import read_manifest
 from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import canonical

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.dealing import equal_shares
+from voxtile.manifest.rows import read_manifest
 from voxtile.manifest.split import Division, Wish, split_manifest, write_split
 from voxtile.manifest.table import Table, read_table
 

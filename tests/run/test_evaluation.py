@@ -102,7 +102,7 @@ def test_a_column_named_like_a_metric_is_refused_whatever_was_asked_for(
     (cohort / "m.csv").write_text(
         f"case_id,image,label,{column}\nexact,truth.nii.gz,truth.nii.gz,n/a\n"
     )
-    said = f"column '{column}' is one of the report's; rename it"
+    said = f"'{column}', has the name of a column of report.csv; rename it"
     with pytest.raises(ManifestError, match=said):
         evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     with pytest.raises(ManifestError, match=said):

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from file_server import serving
 
-from voxtile.case import read_manifest
 from voxtile.errors import SourceError
+from voxtile.manifest.rows import read_manifest
 from voxtile.volume import Volume
 from voxtile.writing.nifti import nifti_bytes
 

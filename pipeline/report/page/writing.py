@@ -20,15 +20,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import CaseError, ManifestError
 from voxtile.machine.files import write_text
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
-from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
 from voxtile.writing.nifti import nifti_bytes
 
@@ -353,7 +353,7 @@ def _labels(facts: Mapping[str, Any], reports: Iterable[CaseReport]) -> tuple[La
 
 def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:
     """Return the cases of a manifest by id; a missing image costs only its own pictures."""
-    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
+    cases = read_manifest(manifest, root=root, need_images=False)
     return {case.case_id: case for case in cases}
 
 
