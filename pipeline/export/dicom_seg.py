@@ -23,6 +23,7 @@ from voxtile.errors import CaseError, Notice
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.reading.dicom import SourceSlice, read_sources
+from voxtile.reading.formats import DICOM, format_of
 from voxtile.reading.reference import on_grid_of
 from voxtile.version import __version__
 from voxtile.volume import Volume
@@ -76,9 +77,11 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
             "no_source",
             "a DICOM SEG refers to its series; say where that is with --manifest (and --root)",
         )
-    if case.image.is_file() and case.image.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
+    source = format_of(case.image)
+    if case.image.is_file() and source is not DICOM:
         raise CaseError(
-            "no_source", "the scan is a NIfTI file, but a DICOM SEG refers to a DICOM series"
+            "no_source",
+            f"the scan is a {source.name} file, but a DICOM SEG refers to a DICOM series",
         )
     grid, slices, _ = read_sources(case.image, case.policy)
     try:

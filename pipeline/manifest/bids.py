@@ -17,7 +17,7 @@ from pathlib import Path
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 
-from .names import case_ids, channel_name, find_nifti, stem
+from .names import case_ids, channel_name, find_volumes, stem
 from .source import Found, listed
 
 _NAME = re.compile(r"((?:[A-Za-z0-9]+-[A-Za-z0-9+]+_)+)([A-Za-z0-9]+)")
@@ -134,7 +134,7 @@ def _images(folder: Path) -> tuple[list[_Image], list[str]]:
     if not subjects:
         raise ManifestError([f"{folder} is no BIDS data set: it has no folder sub-*"])
     images, others = [], []
-    for path in (path for subject in subjects for path in find_nifti(subject)):
+    for path in (path for subject in subjects for path in find_volumes(subject)):
         match = _NAME.fullmatch(stem(path))
         if match is not None and match[1].startswith("sub-"):
             place = path.parent.relative_to(folder).as_posix()

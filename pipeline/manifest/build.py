@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_json, write_text
+from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
 
 from .names import find_files
 from .source import Found, read_json
@@ -144,17 +145,17 @@ def detect(source: Path) -> Source:
     if (source / "dataset_description.json").is_file() or _has_subjects(source):
         return "bids"
     files = find_files(source)
-    from voxtile.reading.channels import is_dicom
-    from voxtile.reading.nifti import is_nifti_name
-
-    nifti = any(is_nifti_name(path) for path in files)
-    dicom = any(not is_nifti_name(path) and is_dicom(path) for path in files)
-    if nifti == dicom:
-        what = "both NIfTI and DICOM files" if nifti else "neither NIfTI nor DICOM files"
+    volumes = any(split_suffix(path.name)[1] for path in files)
+    dicom = any(not split_suffix(path.name)[1] and is_dicom(path) for path in files)
+    if volumes == dicom:
+        names = [each.name for each in FILES] + ["DICOM"]
+        what = (
+            f"{'both' if dicom else 'neither'} {(' and ' if dicom else ' nor ').join(names)} files"
+        )
         raise ManifestError(
             [f"{source} holds {what}; say what to list with --from {', '.join(get_args(Source))}"]
         )
-    return "nifti" if nifti else "dicom"
+    return "nifti" if volumes else "dicom"
 
 
 def _detect_json(path: Path) -> Source:
@@ -169,11 +170,11 @@ def _detect_json(path: Path) -> Source:
 
 
 def _has_subjects(folder: Path) -> bool:
-    """Whether a folder has BIDS subjects with NIfTI files in them."""
+    """Whether a folder has BIDS subjects with volumes in them."""
     return any(
-        path.name.startswith("sub-")
+        is_volume(path)
         for subject in sorted(folder.glob("sub-*"))[:3]
-        for path in subject.glob("**/sub-*_*.nii*")
+        for path in subject.glob("**/sub-*_*")
     )
 
 

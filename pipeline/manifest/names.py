@@ -7,14 +7,14 @@ from pathlib import Path
 
 from voxtile.errors import ManifestError
 from voxtile.machine.folders import files_below
+from voxtile.reading.formats import is_volume, split_suffix
 
-_ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 # nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
-def find_nifti(folder: Path) -> list[Path]:
-    """Return the NIfTI files below a folder in the order of their names; a pair counts once.
+def find_volumes(folder: Path) -> list[Path]:
+    """Return the volumes below a folder (not DICOM) in the order of their names; pairs count once.
 
     Hidden files are left out: macOS puts a ``._x.nii.gz`` beside each
     ``x.nii.gz`` that it copies.
@@ -24,7 +24,7 @@ def find_nifti(folder: Path) -> list[Path]:
     ManifestError
         If a folder cannot be read.
     """
-    return [path for path in find_files(folder) if _is_volume(path)]
+    return [path for path in find_files(folder) if is_volume(path)]
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -43,11 +43,8 @@ def find_files(folder: Path) -> list[Path]:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without the ending of NIfTI."""
-    for ending in _ENDINGS:
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return path.name
+    """Return a file's name without the suffix of a volume."""
+    return split_suffix(path.name)[0]
 
 
 def split_channel(name: str) -> tuple[str, str] | None:
@@ -111,11 +108,6 @@ def _repeated(ids: Sequence[str]) -> set[str]:
     """Return the ids that are there several times."""
     counts = Counter(name.casefold() for name in ids)
     return {name for name, count in counts.items() if count > 1}
-
-
-def _is_volume(path: Path) -> bool:
-    """Whether a file is NIfTI by its name; of a pair the header stands for both."""
-    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz"))
 
 
 def _refuse(error: OSError) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 
-from .names import case_ids, find_nifti, split_channel, stem
+from .names import case_ids, find_volumes, split_channel, stem
 from .source import Found, listed
 
 # Folder below the root, and name: what an image and its label share.
@@ -124,7 +124,7 @@ def _by_place(folder: Path) -> dict[_Place, Path]:
     """Return the NIfTI files below a folder by folders and name."""
     placed: dict[_Place, Path] = {}
     problems = []
-    for path in find_nifti(folder):
+    for path in find_volumes(folder):
         place = (*path.relative_to(folder).parent.parts, stem(path))
         if place in placed:
             problems.append(f"{placed[place]} and {path.name} differ only in ending; keep one")

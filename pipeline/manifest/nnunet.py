@@ -16,11 +16,11 @@ from typing import Any
 
 from voxtile.case import Case, Split
 from voxtile.errors import ManifestError
+from voxtile.reading.formats import SUFFIXES
 
 from .names import case_ids, find_files, split_channel
 from .source import Found, channel_names, label_names, listed, read_object
 
-_ENDINGS = (".nii.gz", ".nii")
 # Voxels of this label are no class: nnU-Net's loss and scores leave them out
 # (documentation/ignore_label.md of nnU-Net v2).
 _IGNORE = "ignore"
@@ -52,9 +52,9 @@ def read_nnunet(folder: Path) -> Found:
     document = read_object(path)
     channels = channel_names(document.get("channel_names", document.get("modality")), path)
     ending = document.get("file_ending", ".nii.gz")
-    if ending not in _ENDINGS:
+    if ending not in SUFFIXES:
         raise ManifestError(
-            [f"{path}: file_ending {ending!r} is not read; convert the images to .nii.gz"]
+            [f"{path}: file_ending {ending!r} is not supported; convert the images to .nii.gz"]
         )
     problems: list[str] = []
     if isinstance(document.get("dataset"), dict):

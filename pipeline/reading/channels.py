@@ -10,6 +10,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError, Notice
 from voxtile.volume import Volume, grid_difference
 
+from .formats import format_of
 from .scan import ReadPolicy, Scan
 
 
@@ -50,15 +51,8 @@ def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
         If the file is not exactly one volume, or has NaN that the policy refuses.
     """
     policy = policy or ReadPolicy()
-    if is_dicom(path):
-        from .dicom import read_series  # pydicom and highdicom: only where there is DICOM
-
-        scan = read_series(path, policy)
-    else:
-        from .nifti import read_nifti
-
-        scan = read_nifti(path, policy)
-    return _finite(scan, policy)
+    found = format_of(path)
+    return _finite(found.reader(found.read)(path, policy), policy)
 
 
 def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
@@ -69,14 +63,8 @@ def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
     CaseError
         If the headers show that the path is not exactly one volume.
     """
-    policy = policy or ReadPolicy()
-    if is_dicom(path):
-        from .dicom import survey_series
-
-        return survey_series(path, policy)
-    from .nifti import survey_nifti
-
-    return survey_nifti(path, policy)
+    found = format_of(path)
+    return found.reader(found.survey)(path, policy or ReadPolicy())
 
 
 def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
@@ -174,20 +162,6 @@ def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
 def _mm(spacing: Sequence[float]) -> str:
     """Return a spacing for a message."""
     return "(" + ", ".join(f"{value:.4g}" for value in spacing) + ") mm"
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a path is read as DICOM: a folder, or a file by its preamble or its name.
-
-    The preamble is that of PS3.10 section 7.1.
-    """
-    if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _finite(scan: Scan, policy: ReadPolicy) -> Scan:

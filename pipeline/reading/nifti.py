@@ -37,11 +37,6 @@ _INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 FORM_TOLERANCE_MM = 0.1
 
 
-def is_nifti_name(path: Path) -> bool:
-    """Whether a file's name says NIfTI, in any case of letters."""
-    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"))
-
-
 def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Read a NIfTI file: ``.nii``, ``.hdr``/``.img``, version 1 or 2, plain or gzip, any endian.
 

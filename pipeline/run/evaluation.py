@@ -12,6 +12,7 @@ from voxtile.machine.clock import now
 from voxtile.machine.files import write_json, write_text
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
+from voxtile.reading.formats import SUFFIXES, find_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
 from voxtile.report.tables import check_columns, write_reports
@@ -196,13 +197,14 @@ def _evaluate_case(
 
 def _prediction_path(case: Case, folder: Path) -> Path:
     """Return the prediction of a case."""
-    for ending in (".nii.gz", ".nii"):
-        path = folder / f"{case.case_id}{ending}"
-        if path.is_file():
-            return path
-    raise CaseError(
-        "no_prediction", f"there is no {case.case_id}.nii.gz or .nii among the predictions"
-    )
+    path = find_volume(folder, case.case_id)
+    if path is None:
+        raise CaseError(
+            "no_prediction",
+            f"there is no {case.case_id}.nii.gz among the predictions (nor with another suffix: "
+            f"{', '.join(SUFFIXES[1:])})",
+        )
+    return path
 
 
 def _read_pair(case: Case, path: Path) -> _Pair:
@@ -282,6 +284,6 @@ def _nothing_to_score(cases: Sequence[Case], folder: Path, found: int) -> str:
     wanted = ", ".join(f"{case.case_id}.nii.gz" for case in cases[:3])
     more = ", ..." if len(cases) > 3 else ""
     return (
-        f"{folder} has no prediction of any case (looked for {wanted}{more}, or .nii), and no "
-        "reference says what to score; name the predictions like the cases"
+        f"{folder} has no prediction of any case (looked for {wanted}{more}, or another suffix), "
+        "and no reference says what to score; name the predictions like the cases"
     )

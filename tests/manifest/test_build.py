@@ -405,7 +405,7 @@ def test_everything_wrong_with_an_nnunet_set_is_said_at_once(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file_ending": ".png"}, "'.png' is not read"),
+        ({"file_ending": ".png"}, "'.png' is not supported"),
         ({"channel_names": ["T2"]}, "must look like"),
         ({"channel_names": {"1": "T2"}}, "must look like"),
         ({"dataset": {"a": {"images": ["none.nii.gz"]}}}, "must have a list"),
