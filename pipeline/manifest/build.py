@@ -1,4 +1,4 @@
-"""From what people have to a manifest."""
+"""Make a manifest from a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What a source needs to be told; None and empty where it has no use for it.
+    """Options of the sources; None or empty if a source does not use them.
 
     Parameters
     ----------
     labels : Path or None
-        Folder of labels, for nifti.
+        Folder of the labels, for nifti.
     label_pattern : str or None
-        How labels are named, for nifti and bids.
+        Pattern of the labels' names, for nifti and bids.
     suffixes : tuple of str
-        Which images, for bids.
+        Suffixes of the images, for bids.
     root : Path or None
-        Where paths of the list begin, for monai.
+        Folder where paths of the list begin, for monai.
     """
 
     labels: Path | None = None
@@ -48,17 +48,17 @@ _USED: dict[str, tuple[Source, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where a manifest goes, and what else is wanted.
+    """The files to write.
 
     Parameters
     ----------
     manifest : Path
     key : Path or None
-        Takes the key of the pseudonyms, readable by its owner alone. For
+        File for the key of the pseudonyms, readable only by its owner. For
         dicom only.
     label_names : Path or None
-        Takes names of label values as ``{"1": "liver"}``, where the source
-        has some.
+        File for the names of label values, such as ``{"1": "liver"}``, if the
+        source has names.
     """
 
     manifest: Path
@@ -81,31 +81,30 @@ def build_manifest(
     source : Path
         A folder, or the JSON file of msd and monai.
     outputs : Outputs
-        None of them may exist.
+        Files that must not exist yet.
     kind : {"dicom", "nifti", "nnunet", "msd", "monai", "bids"}
     options : BuildOptions, optional
     on_files : callable, optional
-        Called with (files done, all files) where headers are read.
+        Called with (files done, all files) while headers are read.
 
     Returns
     -------
     Found
-        What was written, with notices.
+        The cases that were written, with notices.
 
     Raises
     ------
     ManifestError
-        With everything that keeps the source from being listed; nothing is
-        written then.
+        With everything that is wrong with the source; nothing is written then.
     ValueError
         If an option does not belong to the kind.
     """
     options = options or BuildOptions()
     for name, kinds in _USED.items():
         if getattr(options, name) and kind not in kinds:
-            raise ValueError(f"{name} is for --from {' or '.join(kinds)}, not {kind}")
+            raise ValueError(f"{name} is an option of --from {' or '.join(kinds)}, not of {kind}")
     if outputs.key is not None and kind != "dicom":
-        raise ValueError(f"a key is for --from dicom; {kind} keeps the names of its files")
+        raise ValueError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")
     wanted = (outputs.manifest, outputs.key, outputs.label_names)
     present = [path for path in wanted if path is not None and path.exists()]
     if present:
@@ -114,8 +113,8 @@ def build_manifest(
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [
-                f"{source} names no label value by itself; leave --label-names out, and write what "
-                'they mean to a file of your own, {"1": "liver"}, for train --labels'
+                f"{source} does not name single label values; leave --label-names out and write "
+                'a file such as {"1": "liver"} yourself, for train --labels'
             ]
         )
     text = table_of(found.cases, outputs.manifest.parent).csv()
@@ -128,12 +127,12 @@ def build_manifest(
 
 
 def detect(source: Path) -> Source:
-    """Return what a path looks like.
+    """Return the kind of source that a path looks like.
 
     Raises
     ------
     ManifestError
-        If it looks like nothing, or like several.
+        If it looks like none of them, or like several.
     """
     if source.is_file():
         return _detect_json(source)
@@ -153,13 +152,13 @@ def detect(source: Path) -> Source:
             f"{'both' if dicom else 'neither'} {(' and ' if dicom else ' nor ').join(names)} files"
         )
         raise ManifestError(
-            [f"{source} holds {what}; say what to list with --from {', '.join(get_args(Source))}"]
+            [f"{source} holds {what}; choose with --from {', '.join(get_args(Source))}"]
         )
     return "nifti" if volumes else "dicom"
 
 
 def _detect_json(path: Path) -> Source:
-    """Return what a JSON file describes."""
+    """Return the kind of source that a JSON file describes."""
     document = read_json(path)
     if isinstance(document, dict):
         if "channel_names" in document or "file_ending" in document:

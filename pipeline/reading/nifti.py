@@ -1,8 +1,8 @@
 """Read NIfTI files. With writing/nifti.py the only importer of nibabel.
 
-Files are inflated here, to the end and with a cap, and nibabel interprets the
-bytes: nibabel alone stops reading before the checksum of a gzip stream, so
-that most damaged files come back as silently wrong voxels.
+This module decompresses files to the end, with a limit of size, and nibabel
+interprets the bytes. nibabel alone does not reach the checksum of a gzip
+stream, so that most damaged files give wrong voxels without an error.
 """
 
 import struct
@@ -19,21 +19,21 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted
 from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
 
 _MAGIC_GZIP = b"\x1f\x8b"
-# Deflate cannot do better than 1032:1, so a header that promises more lies.
+# Deflate compresses at most 1032:1, so a header that promises more is wrong.
 _MOST_INFLATION = 1100
-# Bytes after the last voxel that are let pass; some writers pad.
+# Bytes after the last voxel that are accepted; some writers pad.
 _SLACK = 2**16
 _CHUNK = 2**22
 # isal's stub calls its exception class an instance.
 _ISAL_ERROR: Any = isal_zlib.error
 _INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
-# sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
+# sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
 FORM_TOLERANCE_MM = 0.1
 
 
@@ -45,20 +45,20 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     path : Path
         Either file of a pair. Gzip is recognised by content, not by name.
     policy : ReadPolicy, optional
-        `volume` chooses among several; NaN is not judged here.
+        `volume` chooses one of several; NaN is not checked here.
 
     Returns
     -------
     Scan
         Voxels in storage order with ``scl_slope`` and ``scl_inter`` applied;
-        integers stay integers where nothing is scaled. The affine is the
-        sform, else the qform, else what nibabel assumes without either.
+        integers stay integers if they are not scaled. The affine is the
+        sform, else the qform, else nibabel's default.
 
     Raises
     ------
     CaseError
-        With the reason: not NIfTI, damaged, cut short, more than one volume,
-        no usable affine, voxels that are not real numbers.
+        With the reason: not NIfTI, damaged, truncated, more than one volume,
+        invalid affine, voxels that are not real numbers.
     """
     return _read(path, policy or ReadPolicy(), _read_voxels)
 
@@ -66,14 +66,14 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Return what `read_nifti` would, from the header alone.
 
-    Grid, orientation codes and notices are those of the scan. Its voxels are
-    zeros that take no memory; neither they nor the checksum were read, but a
-    file that is shorter than its header promises is refused.
+    Grid, orientation codes and notices are those of the scan. All voxels are 0
+    and take no memory. Voxels and checksum are not read, but a file that is
+    shorter than its header promises is refused.
 
     Raises
     ------
     CaseError
-        As `read_nifti`, but for what only reading to the end can tell.
+        As `read_nifti`, except errors that only reading to the end finds.
     """
     return _read(path, policy or ReadPolicy(), _no_voxels)
 
@@ -81,7 +81,7 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     """Read a file to its end, checksum included, and compare its voxels with an array.
 
-    One plane is in memory at a time, not a second volume.
+    Only one plane is in memory at a time.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     scan : Scan
         As `survey_nifti` returns it.
     same : bool
-        Whether shape, type and every voxel are the array's.
+        Whether shape, type and every voxel are equal.
 
     Raises
     ------
@@ -118,12 +118,12 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
         return _zeros(layout)
 
     scan = _read(path, ReadPolicy(), compare)
-    # Voxels that a slope makes something else are not the array's.
+    # Voxels that a slope changes are not equal.
     return scan, same and scan.volume.array.dtype == array.dtype
 
 
 def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
-    """Return a scan, with the voxels that `voxels_of` takes from the opened file."""
+    """Return a scan with the voxels that `voxels_of` reads from the opened file."""
     try:
         with _open(_header_path(path)) as file:
             header = _read_header(file, path.name)
@@ -141,7 +141,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
         ) from error
     array = _pick_volume(voxels, policy, path.name)
     if voxels_of is _read_voxels and array.size < voxels.size:
-        array = array.copy(order="F")  # a view would keep all the other volumes
+        array = array.copy(order="F")  # a view would keep all other volumes in memory
     del voxels
     try:
         scaled = array if voxels_of is _no_voxels else _scaled(header, array)
@@ -152,7 +152,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
 
 
 def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
-    """Return the files of an image's channels: of one channel `path` itself."""
+    """Return the files of an image's channels; for a single channel, `path` itself."""
     if len(channels) == 1:
         return (path,)
     stem, _, ending = path.name.partition(".nii")
@@ -161,7 +161,7 @@ def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a header promises about the voxels."""
+    """The voxels that a header promises."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -170,7 +170,7 @@ class _Layout:
 
     @property
     def voxels(self) -> int:
-        """How many voxels there are; exact, whatever the header claims."""
+        """Number of voxels, without overflow."""
         return int(np.prod(self.shape, dtype=object))
 
     @property
@@ -180,7 +180,7 @@ class _Layout:
 
 
 class _Source:
-    """A file, inflated on the fly where it is gzip; every read is checked."""
+    """A file, decompressed while it is read if it is gzip; every read is checked."""
 
     def __init__(self, path: Path) -> None:
         self.size = path.stat().st_size
@@ -197,7 +197,7 @@ class _Source:
         self._raw.close()
 
     def read_into(self, target: memoryview, name: str) -> int:
-        """Fill `target` and return how much came; less only at the end of the file."""
+        """Fill `target` and return the number of bytes read; less only at the end of the file."""
         filled = 0
         try:
             while filled < len(target):
@@ -207,7 +207,7 @@ class _Source:
                 filled += got
         except EOFError as error:
             raise CaseError(
-                "truncated", f"{name}: the gzip stream is cut short; copy the file again"
+                "truncated", f"{name}: the gzip stream ends too early; copy the file again"
             ) from error
         except _INFLATE_ERRORS as error:
             raise CaseError(
@@ -219,12 +219,12 @@ class _Source:
 def _open(path: Path) -> _Source:
     """Open one file for reading."""
     if path.is_dir():
-        raise CaseError("not_nifti", f"{path.name} is a folder, not a NIfTI file")
+        raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
     return _Source(path)
 
 
 def _sibling(path: Path, ending: str) -> Path:
-    """Return the other file of a .hdr/.img pair, compressed or not, in the case of the first."""
+    """Return the other file of a .hdr/.img pair, compressed or not."""
     stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     for name in (stem[:-4] + ending, stem[:-4] + ending.upper()):
         for suffix in ("", ".gz", ".GZ"):
@@ -232,7 +232,7 @@ def _sibling(path: Path, ending: str) -> Path:
             if candidate.exists():
                 return candidate
     raise CaseError(
-        "missing_pair", f"{path.name} needs its {ending} file beside it, and there is none"
+        "missing_pair", f"{path.name} needs its {ending} file in the same folder; copy both"
     )
 
 
@@ -271,41 +271,47 @@ def _read_header(file: _Source, name: str) -> Any:
             break
     else:
         raise CaseError("not_nifti", f"{name} is not a NIfTI file{_looks_like(block)}")
-    # nibabel logs every small repair of a header; what matters is said by our own notices.
+    # nibabel logs every small repair of a header; our own notices report what matters.
     with imageglobals.LoggingOutputSuppressor():
         try:
             header = kind(bytes(block), endianness=endian)
         except (HeaderDataError, ValueError, KeyError) as error:
-            raise CaseError("bad_header", f"{name} has a damaged header ({error})") from error
+            raise CaseError(
+                "bad_header", f"{name} has a damaged header ({error}); copy it again"
+            ) from error
     if header["sform_code"] == 0:
-        # nibabel makes a voxel size of 0 one of 1 mm. Where no sform is used that is a guess.
+        # nibabel replaces a voxel size of 0 by 1 mm. If no sform is used, that is a guess.
         stored = kind(bytes(block), endianness=endian, check=False)["pixdim"][1:4]
         header["pixdim"][1:4][stored == 0] = 0
     return header
 
 
 def _looks_like(block: bytearray) -> str:
-    """Return a guess at what a file is instead, for the message."""
+    """Return what a file may be instead, and what to do, for the message."""
     start = bytes(block).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return ": it is a web page, so its download failed; download it again"
     if start.startswith(b"version https://git-lfs"):
-        return ": it is a git-lfs pointer; run `git lfs pull` where it comes from"
+        return ": it is a git-lfs pointer; run `git lfs pull` in its repository"
     if struct.unpack("<i", block[:4])[0] == 348 or struct.unpack(">i", block[:4])[0] == 348:
-        return ": it has the size of an Analyze 7.5 header, which names no orientation; convert it"
+        return ": it looks like an Analyze 7.5 header, which has no orientation; convert it"
     if bytes(block[128:132]) == b"DICM":
         return ": it is a DICOM file; name the folder of its series instead"
     return "; name a .nii, .nii.gz or .hdr/.img file"
 
 
 def _layout(header: Any, name: str) -> _Layout:
-    """Return what the header promises, checked before anything is allocated."""
+    """Return the voxels that the header promises, checked before memory is allocated."""
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
-        raise CaseError("bad_header", f"{name}: the header says {count} dimensions; 1 to 7 exist")
+        raise CaseError(
+            "bad_header", f"{name}: the header states {count} dimensions, but 1 to 7 are allowed"
+        )
     shape = tuple(int(size) for size in header["dim"][1 : count + 1])
     if any(size < 1 for size in shape):
-        raise CaseError("bad_header", f"{name}: the header says dimensions {shape}")
+        raise CaseError(
+            "bad_header", f"{name}: the header states dimensions {shape}, but all must be positive"
+        )
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
@@ -313,25 +319,24 @@ def _layout(header: Any, name: str) -> _Layout:
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise CaseError(
             "not_scalar",
-            f"{name} has voxels of type {dtype.name or dtype}, but one real number each is needed; "
-            "extract a channel first",
+            f"{name} has voxels of type {dtype.name or dtype}, but each must be one real number; "
+            "extract one channel first",
         )
     offset = float(header["vox_offset"])
     paired = isinstance(header, Nifti1PairHeader | Nifti2PairHeader)
     least = 0 if paired else (352 if header.sizeof_hdr == 348 else 544)
     if not np.isfinite(offset) or offset < 0 or offset != int(offset) or offset > 2**31:
-        raise CaseError("bad_header", f"{name}: the header says voxels begin at byte {offset}")
-    # A single file's voxels cannot begin inside its header; some writers leave 0.
+        raise CaseError(
+            "bad_header", f"{name}: the header states that voxels begin at byte {offset}"
+        )
+    # Voxels of a single file cannot begin inside its header, but some writers write 0.
     return _Layout(shape, dtype, max(int(offset), least), paired)
 
 
 def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
-    """Return all voxels in storage order, once the file was read to its end.
+    """Return all voxels in storage order, after the file was read to its end.
 
-    Parameters
-    ----------
-    consumed : int
-        Bytes of the file that were read already.
+    `consumed` is the number of bytes that were read before.
     """
     promised = _promised(file, layout, name)
     skipped = memoryview(bytearray(layout.offset - consumed))
@@ -346,7 +351,7 @@ _Voxels = Callable[[_Source, _Layout, str, int], np.ndarray]
 
 
 def _no_voxels(file: _Source, layout: _Layout, name: str, _: int) -> np.ndarray:
-    """Return zeros of the promised shape, one element in memory, once the size was checked."""
+    """Return zeros of the promised shape, after the size of the file was checked."""
     _promised(file, layout, name)
     return _zeros(layout)
 
@@ -361,36 +366,35 @@ def _hold_promise(got: int, promised: int, name: str) -> None:
     if got < promised:
         raise CaseError(
             "truncated",
-            f"{name}: the header promises {promised} bytes, but there are {got}; "
-            "copy the file again",
+            f"{name}: the header promises {promised} bytes, but the file has {got}; copy it again",
         )
 
 
 def _promised(file: _Source, layout: _Layout, name: str) -> int:
-    """Return how many bytes there must be, unless the file cannot hold them."""
+    """Return the number of bytes that the header promises, if the file can hold them."""
     promised = layout.offset + layout.nbytes
     if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
         raise CaseError(
             "truncated",
             f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
-            f"has {file.size}{' compressed' if file.gzip else ''}; copy the file again",
+            f"has {file.size}{' compressed' if file.gzip else ''}; copy it again",
         )
     return promised
 
 
 def _finish(file: _Source, name: str, promised: int) -> None:
-    """Read on to the end of a stream, which checks its CRC; refuse much more than was promised."""
+    """Read to the end of a stream, which checks its CRC; refuse a file that is much too long."""
     rest = memoryview(bytearray(_SLACK + 1))
     if file.read_into(rest, name) > _SLACK:
         raise CaseError(
             "too_long",
-            f"{name} holds more than the {promised} bytes that its header promises; "
-            "the header or the file is wrong",
+            f"{name} holds more than the {promised} bytes that its header promises, so header or "
+            "file is damaged; copy it again",
         )
 
 
 def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
-    """Return the (i, j, k) array of the one volume, or of the one that was asked for."""
+    """Return the (i, j, k) array of the only volume, or of the one that the policy chooses."""
     space = (*voxels.shape[:3], 1, 1)[:3]
     volumes = voxels.reshape((*space, -1), order="F")
     count = volumes.shape[3]
@@ -406,17 +410,19 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
         chosen = 0
     if not 0 <= chosen < count:
         raise CaseError(
-            "no_such_volume", f"{name}: volume {chosen} was asked for, but there are {count}"
+            "no_such_volume",
+            f"{name}: volume {chosen} was chosen, but the file holds {counted(count, 'volume')}, "
+            "numbered from 0; choose another",
         )
     picked: np.ndarray = volumes[..., chosen]
     return picked if picked.dtype.isnative else picked.astype(picked.dtype.newbyteorder("="))
 
 
 def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
-    """Return ``stored * scl_slope + scl_inter``; the stored voxels where nothing is scaled.
+    """Return ``stored * scl_slope + scl_inter``; the stored voxels if they are not scaled.
 
-    float32 holds what 16-bit integers and float32 become (each value is the
-    float64 result, rounded once); wider types become float64.
+    16-bit integers and float32 become float32, each value rounded once from
+    the float64 result; wider types become float64.
     """
     slope, inter = header.get_slope_inter()
     if slope is None or (slope, inter) == (1, 0):
@@ -431,25 +437,24 @@ def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
 
 
 def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Notice]]:
-    """Return the volume with the affine that the header gives, and what is odd about it."""
+    """Return the volume with the header's affine, and notices about that."""
     notices = []
     codes = int(header["sform_code"]), int(header["qform_code"])
     affine = header.get_best_affine()
     try:
         volume = Volume(array, affine, codes)
     except ValueError as error:
-        cure = "set the header's sform to where the scan lies"
+        cure = "set the header's sform to the scan's position"
         size = header["pixdim"][1:4].tolist()
         if codes[0] == 0 and 0 in size:
-            cure = f"its voxel size (pixdim) is {size} mm: write the true one there, or {cure}"
+            cure = f"its voxel size (pixdim) is {size} mm: write the true size there, or {cure}"
         raise CaseError("bad_affine", f"{name}: {error}; {cure}") from error
     if codes == (0, 0):
         notices.append(
             Notice(
                 "no_orientation",
-                f"{name}: sform and qform codes are both 0, so the header does not say where the "
-                f"voxels lie; read as {volume.orientation} as nibabel does: left and right may be "
-                "swapped",
+                f"{name}: sform and qform codes are both 0, so the header gives no orientation; "
+                f"read as {volume.orientation}, as nibabel does, so left and right may be swapped",
             )
         )
     elif min(codes) > 0 and not is_sheared(affine):
@@ -467,7 +472,7 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
         notices.append(
             Notice(
                 "unit",
-                f"{name}: the header's unit is {unit}; its numbers were read as mm, as viewers do",
+                f"{name}: the header's unit is {unit}, but numbers were read as mm, as in viewers",
             )
         )
     return volume, notices

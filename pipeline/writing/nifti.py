@@ -16,31 +16,31 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 
 
 def write_mask(path: str | Path, mask: Volume) -> None:
-    """Write a label map as NIfTI, whole or not at all.
+    """Write a label map as NIfTI, completely or not at all.
 
     Parameters
     ----------
     path : str or Path
-        ``.nii.gz`` or ``.nii``.
+        Must end in ``.nii.gz`` or ``.nii``.
     mask : Volume of an unsigned integer type, shape (i, j, k)
-        Written in its storage order. Its affine goes into sform and qform (into
-        sform only where it is sheared, or where the qform's rounding would be
-        0.1 mm away), with its codes; a code that the source
-        left 0 takes the other's, and both 0 stay 0. Every other header field
-        is fresh: intent ``label``, units mm, nothing of the source.
+        Written in its storage order. sform and qform get its affine with its
+        codes. If one code is 0, it becomes the other; if both are 0, they stay
+        0. Only the sform is written if the grid is sheared or the rounding of
+        the qform would shift a corner by 0.1 mm. All other header fields are
+        new: intent ``label``, unit mm, nothing from the source.
 
     Raises
     ------
     ValueError
-        If the array is not 3D of an unsigned integer type, or the name is not
-        NIfTI's.
+        If the array is not 3D with an unsigned integer type, or the name is
+        not that of a NIfTI file.
     EnvironmentFault
-        If the disk refuses.
+        If the file cannot be written.
     """
     if mask.array.ndim != 3 or mask.array.dtype.kind != "u":
         raise ValueError(
-            f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
-            "a label map is 3D and of an unsigned integer type"
+            f"mask has shape {mask.array.shape} and type {mask.array.dtype}, but a label map needs "
+            "3 axes and an unsigned integer type; convert it first"
         )
     _write(Path(path), mask_header(mask), mask.array)
 
@@ -52,28 +52,28 @@ def write_volume(
     slope: float | None = None,
     let_go: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the voxels of one channel as NIfTI, whole or not at all.
+    """Write the voxels of one channel as NIfTI, completely or not at all.
 
     Parameters
     ----------
     path : Path
-        ``.nii.gz`` or ``.nii``.
+        Must end in ``.nii.gz`` or ``.nii``.
     volume : Volume of int or float, shape (i, j, k)
-        Written in its storage order and type, unscaled, with its affine and
-        codes as in `write_mask`; nothing else of the source is written.
+        Written in its storage order and type, with its affine and codes as in
+        `write_mask`, and nothing else from the source.
     slope : float, optional
-        ``scl_slope``: what a stored 1 means; 1 unless given.
+        ``scl_slope``, the value of a stored 1; 1 by default.
     let_go : callable, optional
-        Called after each plane along k, for voxels that lie in a file and
-        need not stay in memory.
+        Called after each plane along k, so that voxels of a mapped file can
+        leave memory.
 
     Raises
     ------
     ValueError
-        If the array is not 3D or of a type that NIfTI lacks, or the name is
-        not NIfTI's.
+        If the array is not 3D or NIfTI lacks its type, or the name is not
+        that of a NIfTI file.
     EnvironmentFault
-        If the disk refuses.
+        If the file cannot be written.
     """
     if volume.array.ndim != 3:
         raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
@@ -84,14 +84,14 @@ def write_volume(
 
 
 def nifti_bytes(volume: Volume) -> bytes:
-    """Return what `write_volume` would write as ``.nii.gz``, for a place that is no file."""
+    """Return the bytes that `write_volume` would write as ``.nii.gz``."""
     buffer = BytesIO()
     _write_gzip(buffer, _fresh_header(volume), volume.array)
     return buffer.getvalue()
 
 
 def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
-    """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
+    """Write an image as NIfTI: one file, or a file ``<name>_<channel>`` for each channel."""
     if volume.array.ndim == 3:
         write_volume(path, volume)
         return
@@ -138,7 +138,7 @@ def mask_header(mask: Volume) -> Nifti1Header:
 
 
 def _fresh_header(volume: Volume) -> Nifti1Header:
-    """Return a header with the volume's type, shape and place, and nothing of any source."""
+    """Return a new header with the volume's type, shape and position."""
     header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
     header.set_data_dtype(volume.array.dtype.newbyteorder("="))
     header.set_data_shape(volume.shape)
@@ -149,8 +149,8 @@ def _fresh_header(volume: Volume) -> Nifti1Header:
     sheared = is_sheared(volume.affine)
     away = grid_difference(volume.shape, volume.affine, header.get_qform()).position_mm
     if sheared or away > FORM_TOLERANCE_MM:
-        # A quaternion cannot say shear, and three float32 of it say turns within 0.001 rad
-        # of a half one badly (nifti1.h, "orientation and location in space").
+        # A quaternion cannot express shear, and its three float32 are inexact for rotations
+        # within 0.001 rad of a half turn (nifti1.h, "orientation and location in space").
         header.set_qform(np.eye(4), code=0)
         header["pixdim"][1:4] = volume.spacing_mm
         header["descrip"] = (
@@ -168,6 +168,6 @@ def _file_bytes(
     yield header.binaryblock
     yield bytes(4)
     for k in range(array.shape[2]):
-        # No copy where the array lies in Fortran order, as volumes from files and masks do.
+        # No copy if the array is in Fortran order, as volumes from files and masks are.
         yield np.ascontiguousarray(array[:, :, k].T).reshape(-1).view(np.uint8).data
         let_go()

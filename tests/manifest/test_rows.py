@@ -43,7 +43,7 @@ def test_a_row_becomes_a_case(tmp_path: Path) -> None:
     assert (two.label, two.split, two.group) == (None, None, None)
 
 
-def test_bom_crlf_blank_lines_and_quoted_line_ends_are_fine(tmp_path: Path) -> None:
+def test_bom_crlf_blank_lines_and_quoted_line_ends_are_accepted(tmp_path: Path) -> None:
     text = b'\xef\xbb\xbfcase_id,image,note\r\np1,a.nii,"two\r\nlines"\r\n\r\np2,b.nii,x\r\n'
     one, two = read_manifest(write(tmp_path, text))
     assert dict(one.extras)["note"] == "two\r\nlines"
@@ -57,7 +57,7 @@ def test_a_row_may_choose_its_series_and_volume(tmp_path: Path) -> None:
     assert (two.series, two.volume) == (None, None)
 
 
-def test_several_channels_and_a_root(tmp_path: Path) -> None:
+def test_several_channels_are_found_below_a_root(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for name in ("t1.nii", "t2.nii"):
@@ -67,7 +67,7 @@ def test_several_channels_and_a_root(tmp_path: Path) -> None:
     assert case.images == (("t1", data / "t1.nii"), ("t2", data / "t2.nii"))
 
 
-def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     text = (
         b"case_id,image,split\n"
         b"ok,a.nii,train\n"
@@ -118,23 +118,23 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
         ("case_id,image,label\nx,a.nii,no.nii\n", "label 'no.nii' does not exist"),
     ],
 )
-def test_a_bad_manifest_says_why(tmp_path: Path, text, message) -> None:
+def test_an_invalid_manifest_is_refused_with_the_reason(tmp_path: Path, text, message) -> None:
     assert message in problems(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("name", ["case_id", "image", "label", "split", "series", "volume"])
-def test_a_column_with_a_meaning_is_never_a_further_one(tmp_path: Path, name) -> None:
+def test_a_known_column_in_other_case_is_refused(tmp_path: Path, name) -> None:
     path = write(tmp_path, f"case_id,image, {name.title()} \nx,a.nii,\n")
     assert f"{name.title()!r} must be written {name}" in problems(path)
 
 
-def test_upper_case_in_a_further_column_or_a_channel_is_its_own(tmp_path: Path) -> None:
+def test_upper_case_is_kept_in_further_columns_and_channels(tmp_path: Path) -> None:
     (case,) = read_manifest(write(tmp_path, "case_id,image_T1,Site,images_A\nx,a.nii,1,2\n"))
     assert case.images == (("T1", tmp_path / "a.nii"),)
     assert case.extras == (("Site", "1"), ("images_A", "2"))
 
 
-def test_a_manifest_that_is_not_there_says_so(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in problems(tmp_path / "none.csv")
 
 
@@ -147,7 +147,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, content: bytes) -> None
 
 
 @pytest.mark.parametrize("name", ["dice", "status", "nsd_2mm", "qc_flags"])
-def test_a_column_of_the_report_is_refused_with_its_place_and_what_to_do(tmp_path, name) -> None:
+def test_a_column_of_the_report_is_refused_with_its_number_and_a_way_out(tmp_path, name) -> None:
     said = problems(write(tmp_path, f"case_id,image,site,{name}\nx,a.nii,1,2\n"))
     assert f"m.csv line 1: column 4, '{name}', has the name of a column of report.csv" in said
     assert f"rename it, for example to {name}_given" in said

@@ -78,7 +78,7 @@ def test_scaled_voxels_are_what_nibabel_says(tmp_path: Path, slope, inter) -> No
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
-def test_a_slope_that_is_none_leaves_the_stored_values(tmp_path: Path, slope) -> None:
+def test_an_invalid_slope_leaves_the_stored_values(tmp_path: Path, slope) -> None:
     path = saved(tmp_path / "a.nii")
     content = bytearray(path.read_bytes())
     content[112:120] = np.array([slope, 0], "<f4").tobytes()
@@ -126,7 +126,9 @@ def test_a_single_slice_may_have_two_axes(tmp_path: Path) -> None:
         ((348).to_bytes(4, "little") + bytes(400), "not_nifti", "Analyze 7.5"),
     ],
 )
-def test_what_is_no_nifti_says_what_it_is(tmp_path: Path, content, code, words) -> None:
+def test_files_that_are_not_nifti_are_refused_with_their_kind(
+    tmp_path: Path, content, code, words
+) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
     error = refused(path)
@@ -169,7 +171,7 @@ def test_an_impossible_header_is_refused_before_anything_is_allocated(
     [(nibabel.Nifti1Image, 252, "<i2", 88, "<f4"), (nibabel.Nifti2Image, 344, "<i4", 128, "<f8")],
 )
 @pytest.mark.parametrize("qform_code", [0, 1])
-def test_a_voxel_size_of_0_is_refused_where_it_decides(
+def test_a_voxel_size_of_0_is_refused_without_an_sform(
     tmp_path: Path, kind, codes_at, code, pixdim_at, size, qform_code
 ) -> None:
     path = saved(tmp_path / "a.nii", kind=kind)
@@ -181,15 +183,15 @@ def test_a_voxel_size_of_0_is_refused_where_it_decides(
     path.write_bytes(content)
     error = refused(path)
     assert error.code == "bad_affine"
-    assert "(pixdim) is [1.5, 2.0, 0.0] mm: write the true one there" in error.sentence
+    assert "(pixdim) is [1.5, 2.0, 0.0] mm: write the true size there" in error.sentence
 
 
-def test_a_voxel_size_of_0_is_no_matter_where_the_sform_decides(tmp_path: Path) -> None:
+def test_a_voxel_size_of_0_is_accepted_with_an_sform(tmp_path: Path) -> None:
     path = patched(tmp_path / "a.nii", 88, np.zeros(1, "<f4"))
     np.testing.assert_allclose(read_nifti(path).volume.affine, AFFINE)
 
 
-def test_a_gzip_bomb_is_stopped_at_what_its_header_promises(tmp_path: Path) -> None:
+def test_a_gzip_bomb_is_stopped_at_the_size_that_its_header_promises(tmp_path: Path) -> None:
     content = saved(tmp_path / "a.nii").read_bytes()
     path = tmp_path / "bomb.nii.gz"
     path.write_bytes(gzip.compress(content + bytes(50_000_000)))
@@ -202,7 +204,7 @@ def test_a_gzip_bomb_is_stopped_at_what_its_header_promises(tmp_path: Path) -> N
     assert refused(path).code == "truncated"
 
 
-def test_a_missing_half_of_a_pair_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_of_a_pair_is_reported(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.hdr", kind=nibabel.Nifti1Pair)
     (tmp_path / "a.img").unlink()
     assert refused(path).code == "missing_pair"
@@ -211,7 +213,7 @@ def test_a_missing_half_of_a_pair_is_said(tmp_path: Path) -> None:
     assert refused(tmp_path).code == "not_nifti"
 
 
-def test_conflicting_forms_and_missing_codes_and_strange_units_are_said(tmp_path: Path) -> None:
+def test_conflicting_forms_missing_codes_and_other_units_give_notices(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, AFFINE)
     image.set_sform(AFFINE, 1)
     image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)

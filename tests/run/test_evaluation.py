@@ -161,7 +161,7 @@ def test_masks_that_cannot_be_read_are_named_without_options_that_they_never_see
     both.to_filename(cohort / "masks/exact.nii.gz")
     both.to_filename(cohort / "truth.nii.gz")
     prediction, label, *_ = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
-    for report, what in ((prediction, "prediction"), (label, "label")):
+    for report, what in ((prediction, "prediction"), (label, "reference")):
         assert report.reason is not None
         assert report.reason.code == "several_volumes"
         assert report.reason.sentence.startswith(f"the {what} cannot be used: ")

@@ -27,7 +27,7 @@ def test_a_sheared_grid_gets_its_sform_only(tmp_path: Path) -> None:
     assert not scan.notices
 
 
-def test_what_a_quaternion_rounds_away_is_said_by_the_sform_only(tmp_path: Path) -> None:
+def test_a_grid_that_a_quaternion_cannot_express_gets_its_sform_only(tmp_path: Path) -> None:
     # Half a turn less 0.0008: 1 - b*b - c*c - d*d is 1.6e-7, less than float32 can tell from 0.
     turned = np.diag([-0.8, -0.8, 2.0, 1.0])
     turned[:2, :2] = 0.8 * np.array([[-np.cos(8e-4), np.sin(8e-4)], [-np.sin(8e-4), -np.cos(8e-4)]])
@@ -59,7 +59,7 @@ def test_nothing_of_a_source_reaches_a_mask(tmp_path: Path) -> None:
         write_volume(tmp_path / "v.nii.gz", Volume(np.zeros((2, 2, 2, 2)), np.eye(4)))
 
 
-def test_an_axis_longer_than_nifti_1_can_say_makes_nifti_2(tmp_path: Path) -> None:
+def test_an_axis_too_long_for_nifti_1_makes_nifti_2(tmp_path: Path) -> None:
     mask = Volume(np.ones((1, 1, 40000), np.uint8), np.eye(4))
     write_mask(tmp_path / "m.nii.gz", mask)
     assert read_nifti(tmp_path / "m.nii.gz").volume.shape == mask.shape

@@ -119,7 +119,7 @@ def test_a_reference_that_cannot_be_shown_is_said(tmp_path: Path) -> None:
     case = Case("c", (("image", tmp_path / "i.nii.gz"),), label=tmp_path / "l.nii.gz")
     picture = read_picture(case, tmp_path / "m.nii.gz", LABELS)
     assert picture.reference is None
-    assert "resample the label" in picture.notes[0]
+    assert "resample the reference" in picture.notes[0]
     with pytest.raises(CaseError, match=r"there is no mask x\.nii\.gz"):
         read_picture(case, tmp_path / "x.nii.gz", LABELS)
 

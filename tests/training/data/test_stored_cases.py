@@ -108,10 +108,12 @@ def test_every_unusable_case_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_value_beside_the_given_labels_is_refused(tmp_path: Path) -> None:
     store(tmp_path)
     case = Case("c", (("image", tmp_path / "c.nii"),), tmp_path / "c_label.nii", line=2)
-    with pytest.raises(ManifestError, match="the label has values 3") as caught:
+    with pytest.raises(ManifestError, match="the reference has values 3") as caught:
         store_cases([case], tmp_path, labels=plain_labels({1: "a"}), manifest=Path("m.csv"))
     # A run has an option to rename values, a training has none.
-    assert caught.value.problems[0].endswith("the model knows only 0, 1; give it those")
+    assert caught.value.problems[0].endswith(
+        "the model has only 0, 1; change the values in the file"
+    )
 
 
 def test_what_is_odd_about_files_is_told_once_for_all_cases(tmp_path: Path) -> None:
