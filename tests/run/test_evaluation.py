@@ -121,7 +121,7 @@ def test_a_prediction_on_another_grid_fails_its_case(cohort: Path) -> None:
     write_mask(cohort / "masks/exact.nii.gz", Volume(truth.array, np.diag([1.2, 1.5, 2.6, 1])))
     reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
     assert reports[0].reason is not None
-    assert "the prediction lies up to" in reports[0].reason.sentence
+    assert "the prediction is up to" in reports[0].reason.sentence
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,9 @@ def test_what_is_odd_about_files_is_told_once_for_all_cases(tmp_path: Path) -> N
     for _ in range(2):  # the second time from what was kept
         stored = store_cases(cases, tmp_path / "work", labels=(), manifest=Path("m.csv"))
         (line,) = notice_lines(stored)
-        assert line.startswith("label_reoriented: 2 of 3 cases; in b the label is stored as LPI")
+        assert line.startswith(
+            "label_reoriented: 2 of 3 cases; in b the reference is stored as LPI"
+        )
 
 
 def test_what_is_whole_is_not_made_again_and_what_changed_is(tmp_path: Path) -> None:
