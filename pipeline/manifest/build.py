@@ -52,7 +52,6 @@ class Outputs:
 
     Parameters
     ----------
-    manifest : Path
     key : Path or None
         File for the key of the pseudonyms, readable only by its owner. For
         dicom only.
@@ -83,7 +82,6 @@ def build_manifest(
     outputs : Outputs
         Files that must not exist yet.
     kind : {"dicom", "nifti", "nnunet", "msd", "monai", "bids"}
-    options : BuildOptions, optional
     on_files : callable, optional
         Called with (files done, all files) while headers are read.
 

@@ -40,7 +40,6 @@ class Finding:
         Stable name, for programs: that of the reader's error or notice, or
         ``manifest``, ``group_divided``, ``same_image``, ``same_content``,
         ``same_label``, ``no_label``.
-    sentence : str
     case_id : str
         Empty if the finding is not about one case.
     line : int

@@ -31,7 +31,6 @@ class Unit:
         From `unit_name`.
     rows : tuple of int
         Its cases.
-    stratum : str
     """
 
     name: str

@@ -111,7 +111,6 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
 
     Parameters
     ----------
-    case : Case
     channels : sequence of str
         Names. A single channel matches any name if case or network call it
         "image", which names no contrast; otherwise names must agree.

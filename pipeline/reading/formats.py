@@ -20,7 +20,6 @@ class Format:
 
     Parameters
     ----------
-    name : str
     module : str
         Of the reader, below `voxtile.reading`; imported when a file needs it.
     read, survey : str

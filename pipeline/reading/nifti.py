@@ -85,7 +85,6 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
 
     Parameters
     ----------
-    path : Path
     array : ndarray, shape (i, j, k)
 
     Returns

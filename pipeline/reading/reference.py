@@ -108,7 +108,6 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
 
     Parameters
     ----------
-    mask, image : Volume
     what : str
         As in `read_label_map`.
 

@@ -13,8 +13,6 @@ class Scan:
 
     Parameters
     ----------
-    volume : Volume
-    notices : tuple of Notice
     regridded : bool
         Whether the volume is on a grid that the source does not have (tilt
         undone, gaps filled), so that a mask can only be shown on this image.

@@ -104,7 +104,6 @@ def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str
 
     Parameters
     ----------
-    files : sequence of Path
     identify : bool, default False
         Whether to return identifiers of patient and study unchanged, for a
         key file only.
@@ -188,7 +187,6 @@ def read_annotation(
 
     Parameters
     ----------
-    path : Path
     image : Volume
         The scan; its voxels are not used.
     labels : sequence of Label

@@ -111,8 +111,6 @@ def match(
 
     Parameters
     ----------
-    segments : sequence of Segment
-    labels : sequence of Label
     numbers : mapping of int to int
         Label values by number of segment; 0 leaves a segment out.
     what : str

@@ -40,7 +40,6 @@ class Listing:
 
     Parameters
     ----------
-    files : tuple of Place
     ignored : int
         Number of other files that are clearly not DICOM.
     """

@@ -6,6 +6,7 @@ are compared and never shown, except a known Modality.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite, nan
@@ -348,47 +349,21 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             f"{store.place} holds {store.frames} frames without their positions (per-frame "
             "functional groups); export it as enhanced multi-frame or as single slices",
         )
-    slope, intercept = _rescale(dataset, store.place)
-    orientation = _orientation(dataset, store.place)
-    spacing = _spacing(dataset, store.place)
-    thickness = _optional(dataset, "SliceThickness", 0.0)
-    tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     component = _component(dataset.get("ImageType"), None)
-    echo = _optional(dataset, "EchoTime", nan)
-    order = (
-        _rank(component),
-        echo,
+    times = (
+        _optional(dataset, "EchoTime", nan),
         _optional(dataset, "TemporalPositionIdentifier", nan),
-        _optional(dataset, "AcquisitionNumber", nan),
-        _optional(dataset, "InstanceNumber", nan),
-        0,
     )
-
-    def make(
-        corner: tuple[int, int], rows: int, columns: int, position: tuple[float, float, float]
-    ) -> Slice:
-        return Slice(
-            store=store,
-            frame=0,
-            corner=corner,
-            rows=rows,
-            columns=columns,
-            position=position,
-            orientation=orientation,
-            spacing=spacing,
-            thickness_mm=thickness,
-            slope=slope,
-            intercept=intercept,
-            rescaled="RescaleSlope" in dataset,
-            component=component,
-            echo=echo,
-            order=order,
-        )
-
+    whole = _slice(dataset, store, 0, lambda _: dataset, component, times)
+    tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     if tiles is None:
-        position = _position(dataset, store.place)
-        return (make((0, 0), store.rows, store.columns, position),)
-    return tuple(make(tile.corner, tile.rows, tile.columns, tile.position) for tile in tiles)
+        return (replace(whole, position=_position(dataset, store.place)),)
+    return tuple(
+        replace(
+            whole, corner=tile.corner, rows=tile.rows, columns=tile.columns, position=tile.position
+        )
+        for tile in tiles
+    )
 
 
 def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
@@ -401,16 +376,15 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             "copy it again",
         )
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    place = store.place
     slices = []
     for index, groups in enumerate(frames):
-        _require_ascending(groups, place)
+        _require_ascending(groups, store.place)
 
         def group(name: str, groups: Dataset = groups) -> Dataset:
             """Return a functional group of this frame: its own, the shared one, or an empty one."""
             items = groups.get(name) or shared.get(name)
             found: Dataset = items[0] if items else Dataset()
-            _require_ascending(found, place)
+            _require_ascending(found, store.place)
             return found
 
         content = group("FrameContentSequence")
@@ -419,36 +393,57 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
             frame_type.get("ComplexImageComponent"),
         )
-        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", nan)
-        transformation = group("PixelValueTransformationSequence")
-        slope, intercept = _rescale(transformation, place)
-        slices.append(
-            Slice(
-                store=store,
-                frame=index,
-                corner=(0, 0),
-                rows=store.rows,
-                columns=store.columns,
-                position=_position(group("PlanePositionSequence"), place),
-                orientation=_orientation(group("PlaneOrientationSequence"), place),
-                spacing=_spacing(group("PixelMeasuresSequence"), place),
-                thickness_mm=_optional(group("PixelMeasuresSequence"), "SliceThickness", 0.0),
-                slope=slope,
-                intercept=intercept,
-                rescaled="RescaleSlope" in transformation,
-                component=component,
-                echo=echo,
-                order=(
-                    _rank(component),
-                    echo,
-                    _optional(content, "TemporalPositionIndex", nan),
-                    _optional(dataset, "AcquisitionNumber", nan),
-                    _optional(dataset, "InstanceNumber", nan),
-                    index,
-                ),
-            )
+        times = (
+            _optional(group("MREchoSequence"), "EffectiveEchoTime", nan),
+            _optional(content, "TemporalPositionIndex", nan),
         )
+        piece = _slice(dataset, store, index, group, component, times)
+        position = _position(group("PlanePositionSequence"), store.place)
+        slices.append(replace(piece, position=position))
     return tuple(slices)
+
+
+def _slice(
+    dataset: Dataset,
+    store: PixelStore,
+    frame: int,
+    group: Callable[[str], Dataset],
+    component: str,
+    times: tuple[float, float],
+) -> Slice:
+    """Return a frame as a slice that has no position yet.
+
+    `group` gives its functional groups; a classic image is its own group.
+    `times` are echo time and temporal position.
+    """
+    transformation = group("PixelValueTransformationSequence")
+    slope, intercept = _rescale(transformation, store.place)
+    measures = group("PixelMeasuresSequence")
+    echo, moment = times
+    return Slice(
+        store=store,
+        frame=frame,
+        corner=(0, 0),
+        rows=store.rows,
+        columns=store.columns,
+        position=(nan, nan, nan),
+        orientation=_orientation(group("PlaneOrientationSequence"), store.place),
+        spacing=_spacing(measures, store.place),
+        thickness_mm=_optional(measures, "SliceThickness", 0.0),
+        slope=slope,
+        intercept=intercept,
+        rescaled="RescaleSlope" in transformation,
+        component=component,
+        echo=echo,
+        order=(
+            _rank(component),
+            echo,
+            moment,
+            _optional(dataset, "AcquisitionNumber", nan),
+            _optional(dataset, "InstanceNumber", nan),
+            frame,
+        ),
+    )
 
 
 def _component(image_type: Any, named: Any) -> str:

@@ -29,7 +29,6 @@ class Tile:
     ----------
     corner : (row, column)
         Its first pixel in the image.
-    rows, columns : int
     position : (x, y, z)
         Centre of its first pixel, LPS, in mm.
     """

@@ -252,7 +252,6 @@ def voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> 
 
     Parameters
     ----------
-    slices : sequence of Slice
     planes : sequence of int
         The plane of each slice; other planes stay 0.
 

@@ -26,7 +26,6 @@ class Segmentation:
 
     Parameters
     ----------
-    path : Path
     dataset : Dataset
         Its header.
     grid : Grid

@@ -38,7 +38,6 @@ class Series:
         SeriesInstanceUID; never shown.
     images : tuple of Instance
         In name order, scouts left out.
-    scouts : int
     """
 
     uid: str

@@ -81,7 +81,6 @@ def stack_slices(
     ----------
     slices : sequence of Slice
         Slices of one series, in name order.
-    policy : ReadPolicy
     same : callable
         Whether two slices have equal voxels.
 

@@ -31,7 +31,6 @@ class StructureSet:
 
     Parameters
     ----------
-    dataset : Dataset
     grid : Grid
         The grid of the masks; contours must be on its slices.
     """
@@ -83,42 +82,32 @@ class StructureSet:
     def notices(self) -> list[Notice]:
         """Return notices about the regions drawn so far."""
         count = self._counts
-        found = (
-            (
-                count["open"],
-                Notice(
-                    "label_contours",
-                    f"{counted(count['open'], 'contour')} of the reference with only a point or "
-                    "an open line; left out",
-                ),
-            ),
-            (
-                count["repeated"],
-                Notice(
-                    "label_repeated",
-                    f"{counted(count['repeated'], 'repeated contour')} in an ROI of the "
-                    "reference; each contour was filled once",
-                ),
-            ),
-            (
-                count["crossed"],
-                Notice(
-                    "label_crossing",
-                    f"{counted(count['crossed'], 'voxel')} of the reference inside contours of an "
-                    "ROI that cross each other; the even-odd rule leaves "
-                    f"{count['outside']} of them out",
-                ),
-            ),
-            (
-                count["between"],
-                Notice(
-                    "label_gaps",
-                    f"{counted(count['between'], 'slice')} without a contour between contours of "
-                    "an ROI of the reference; taken as empty",
-                ),
-            ),
-        )
-        return [notice for number, notice in found if number]
+        notices = []
+        if count["open"]:
+            sentence = (
+                f"{counted(count['open'], 'contour')} of the reference with only a point or an "
+                "open line; left out"
+            )
+            notices.append(Notice("label_contours", sentence))
+        if count["repeated"]:
+            sentence = (
+                f"{counted(count['repeated'], 'repeated contour')} in an ROI of the reference; "
+                "each contour was filled once"
+            )
+            notices.append(Notice("label_repeated", sentence))
+        if count["crossed"]:
+            sentence = (
+                f"{counted(count['crossed'], 'voxel')} of the reference inside contours of an ROI "
+                f"that cross each other; the even-odd rule leaves {count['outside']} of them out"
+            )
+            notices.append(Notice("label_crossing", sentence))
+        if count["between"]:
+            sentence = (
+                f"{counted(count['between'], 'slice')} without a contour between contours of an "
+                "ROI of the reference; taken as empty"
+            )
+            notices.append(Notice("label_gaps", sentence))
+        return notices
 
 
 def _outline(points: np.ndarray) -> _Outline:
