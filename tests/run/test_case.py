@@ -296,7 +296,7 @@ def test_nan_is_refused_unless_filled(tmp_path: Path) -> None:
     array[0, 0, 0], array[1, 1, 1] = np.nan, np.inf
     write_volume(tmp_path / "a.nii", image.with_array(array))
     rows = [{"case_id": "a", "image": "a.nii"}]
-    assert "not_finite: 2 voxels" in failure(tmp_path, rows)
+    assert "not_finite: 2 NaN or infinite voxels" in failure(tmp_path, rows)
     settings = RunSettings(policy=ReadPolicy(nan="fill"))
     result = run(write_manifest(tmp_path, rows), tmp_path / "filled", settings=settings)
     assert [notice.code for notice in result.reports[0].warnings] == ["nan_filled"]
@@ -410,7 +410,7 @@ def test_a_fingerprint_sees_the_files_that_a_dicomdir_names(tmp_path: Path) -> N
     dicoms.save(dicoms.make_slice(1, dicoms.voxels(1)[0]), tmp_path / "IM1")
     assert content_hash(medium) != before
     (tmp_path / "IM1").unlink()
-    with pytest.raises(CaseError, match="names 2 files, but 1 of them are not there"):
+    with pytest.raises(CaseError, match="names 2 files, but 1 of them cannot be found"):
         content_hash(medium)
 
 
