@@ -228,7 +228,7 @@ def _check_case(
         read = read_channels if settings.deep else survey_channels
         scan = read(case, channels, settings.policy)
         image = scan.volume
-        findings += _warnings(case, scan.notices)
+        findings += [_about(case, one.code, one.sentence) for one in scan.notices]
         content = _content_hash(image) if settings.deep else ""
         facts = replace(
             facts,
@@ -237,15 +237,15 @@ def _check_case(
             orientation=image.orientation,
         )
     except CaseError as error:
-        findings.append(_error(case, error))
+        findings.append(_about(case, error.code, error.sentence, "error"))
     if case.label is None:
         return facts, findings, content
     try:
         values, notices = _check_label(case.label, image, spec, settings)
-        findings += _warnings(case, notices)
+        findings += [_about(case, one.code, one.sentence) for one in notices]
         facts = replace(facts, label_values=values)
     except CaseError as error:
-        findings.append(_error(case, error))
+        findings.append(_about(case, error.code, error.sentence, "error"))
     return facts, findings, content
 
 
@@ -288,15 +288,11 @@ def _content_hash(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def _error(case: Case, error: CaseError) -> Finding:
-    """Return the finding of a case that cannot be used."""
-    return Finding("error", error.code, error.sentence, case.case_id, case.line)
-
-
-def _warnings(case: Case, notices: Iterable[Notice]) -> Iterator[Finding]:
-    """Yield the findings of the reader's notices."""
-    for notice in notices:
-        yield Finding("warning", notice.code, notice.sentence, case.case_id, case.line)
+def _about(
+    case: Case, code: str, sentence: str, severity: Literal["error", "warning"] = "warning"
+) -> Finding:
+    """Return a finding about a case."""
+    return Finding(severity, code, sentence, case.case_id, case.line)
 
 
 def _range(triples: Sequence[tuple[float, float, float]]) -> str:
@@ -319,15 +315,11 @@ def _divided(cases: Sequence[Case]) -> Iterator[Finding]:
         for group, found in parts.items():
             if len(found) > 1:
                 where = " and ".join(f"{value} (line {case.line})" for value, case in found.items())
-                last = list(found.values())[-1]
-                yield Finding(
-                    "error",
-                    "group_divided",
+                sentence = (
                     f"group {group!r} has cases in {column} {where}, so scores would be too good; "
-                    f"keep each group in one {column}, as `voxtile manifest split` does",
-                    last.case_id,
-                    last.line,
+                    f"keep each group in one {column}, as `voxtile manifest split` does"
                 )
+                yield _about(list(found.values())[-1], "group_divided", sentence, "error")
 
 
 def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
@@ -343,14 +335,8 @@ def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
     yield from _alike(images.values(), "same_image", "name one image")
     for group in labels.values():
         if len(group) > 1:
-            last = group[-1]
-            yield Finding(
-                "warning",
-                "same_label",
-                f"cases {first_few([case.case_id for case in group])} name one label",
-                last.case_id,
-                last.line,
-            )
+            names = first_few([case.case_id for case in group])
+            yield _about(group[-1], "same_label", f"cases {names} name one label")
 
 
 def _alike(groups: Iterable[Sequence[Case]], code: str, what: str) -> Iterator[Finding]:
@@ -358,28 +344,19 @@ def _alike(groups: Iterable[Sequence[Case]], code: str, what: str) -> Iterator[F
     for group in groups:
         if len(group) < 2:
             continue
-        splits = {case.split for case in group}
-        last = group[-1]
-        names = first_few([case.case_id for case in group])
-        shared = len(splits) > 1
-        yield Finding(
-            "error" if shared else "warning",
-            code,
-            f"cases {names} {what}"
-            + (" but are in different splits; remove all but one" if shared else ""),
-            last.case_id,
-            last.line,
-        )
+        sentence = f"cases {first_few([case.case_id for case in group])} {what}"
+        if len({case.split for case in group}) > 1:
+            sentence += " but are in different splits; remove all but one"
+            yield _about(group[-1], code, sentence, "error")
+        else:
+            yield _about(group[-1], code, sentence)
 
 
 def _unlabelled(cases: Sequence[Case]) -> Iterator[Finding]:
     """Yield a finding for each case that training would refuse because it has no label."""
     for case in cases:
         if case.label is None and case.split in ("train", "val"):
-            yield Finding(
-                "warning",
-                "no_label",
-                f"the case has split {case.split!r} but no label, which training needs; add one",
-                case.case_id,
-                case.line,
+            sentence = (
+                f"the case has split {case.split!r} but no label, which training needs; add one"
             )
+            yield _about(case, "no_label", sentence)

@@ -5,6 +5,7 @@ verified, labels become whole numbers on the grid of their image, and no text
 of a header is copied. Files that need no change may be linked instead.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -191,7 +192,7 @@ def _notices(out: Path, channels: Sequence[str], settings: ExportSettings) -> tu
     """Return notes for the user of the other tool."""
     notices = []
     if settings.to == "nnunet":
-        if not _is_dataset_name(out.name):
+        if not re.fullmatch(r"Dataset\d{3}_.+", out.name):
             notices.append(
                 f"nnU-Net needs a name like Dataset001_Name; rename {out.name!r} before you use it"
             )
@@ -208,9 +209,3 @@ def _notices(out: Path, channels: Sequence[str], settings: ExportSettings) -> tu
     if settings.link:
         notices.append("linked files keep everything, including the text of their headers")
     return tuple(notices)
-
-
-def _is_dataset_name(name: str) -> bool:
-    """Whether nnU-Net recognises a folder as a data set."""
-    head, _, tail = name.partition("_")
-    return len(head) == 10 and head.startswith("Dataset") and head[7:].isdecimal() and bool(tail)

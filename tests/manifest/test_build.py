@@ -485,6 +485,12 @@ def test_a_monai_datalist_keeps_folds_ids_and_groups(tmp_path: Path) -> None:
     assert [channel for channel, _ in y.images] == ["0", "1"]
 
 
+def test_a_key_with_the_name_of_a_column_of_the_report_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz")
+    path = write_json(tmp_path / "l.json", [{"image": "a.nii.gz", "dice": 0.9}])
+    assert "'dice', has the name of a column of report.csv" in problems(path, tmp_path / "out")
+
+
 def test_listed_files_with_equal_names_are_named_by_their_folders(tmp_path: Path) -> None:
     touch(tmp_path, "a/ct.nii.gz", "b/ct.nii.gz")
     path = write_json(tmp_path / "l.json", [{"image": "a/ct.nii.gz"}, "b/ct.nii.gz"])

@@ -264,9 +264,7 @@ def test_contours_off_the_slices_or_the_image_are_refused(tmp_path: Path) -> Non
         "is outside the image": [square(image, 2, 9, 12)],
         "a contour of the reference is outside": [square(image, 2, 22, 3)],
         "on 3 slices of the image and skip 2": [square(image, 2, 9, k) for k in (1, 3, 5)],
-        "on 6 slices of the image and skip 4": [
-            square(image, 2, 9, k) for k in (0, 2, 4, 6, 8, 9)
-        ],
+        "on 6 slices of the image and skip 4": [square(image, 2, 9, k) for k in (0, 2, 4, 6, 8, 9)],
     }
     for message, polygons in cases.items():
         write_structure_set(tmp_path / "rt.dcm", {"a": polygons})
