@@ -204,8 +204,10 @@ def test_a_manifest_that_cannot_be_divided_is_refused_with_the_reason(tmp_path: 
         divide(tmp_path / "m.csv", make_rows([1] * 10), by="patient")
     with pytest.raises(ManifestError, match="is already on line 2"):
         divide(tmp_path / "m.csv", [make_rows([1])[0]] * 2)
-    with pytest.raises(ManifestError, match="'dice', has the name of a column of report.csv"):
-        divide(tmp_path / "m.csv", [{**row, "dice": "1"} for row in make_rows([1] * 10)])
+    path = write(tmp_path / "m.csv", make_rows([1] * 10))
+    path.write_text(path.read_text().replace("site", "dice"))
+    with pytest.raises(ManifestError, match=r"'dice', has the name of a column of report\.csv"):
+        split_manifest(path, Division(SHARES))
 
 
 def test_the_command_writes_a_new_manifest(tmp_path: Path) -> None:
