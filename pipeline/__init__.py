@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .inference.segmenter import segment
     from .preparation.plan import PlanWish
     from .reading.channels import read_volume
-    from .reading.nifti import write_mask
     from .reading.scan import ReadPolicy
     from .report.notebook import view
     from .run.evaluation import evaluate
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from .training.drive import train
     from .training.recipe.recipe import Recipe
     from .volume import Volume
+    from .writing.nifti import write_mask
 
 # Imported when first used, so that `voxtile --help` does not wait for pandas or TensorFlow.
 _HOMES = {
@@ -58,7 +58,7 @@ _HOMES = {
     "segment": "voxtile.inference.segmenter",
     "train": "voxtile.training.drive",
     "view": "voxtile.report.notebook",
-    "write_mask": "voxtile.reading.nifti",
+    "write_mask": "voxtile.writing.nifti",
 }
 
 __all__ = [

@@ -4,21 +4,22 @@
     |-- UsageError         an option or argument has a wrong value
     |-- ManifestError      the list of cases is unusable; nothing was run
     |-- CaseError          one scan or label is unusable; the others go on
-    |-- SourceError        a file from elsewhere is not what it should be; nothing of it is kept
+    |-- SourceError        a downloaded file is not what it should be; it is not kept
     |-- ModelError         a bundle or spec is refused
     |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
 
-`Notice` is what did not stop a case, and is reported with it.
+A `Notice` did not stop a case, and is reported with it. `first_few` and
+`counted` help to write both.
 """
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
 class VoxtileError(Exception):
-    """Anything voxtile refuses, in words a researcher can act on."""
+    """Anything that voxtile refuses, with what a researcher can do about it."""
 
 
 class UsageError(VoxtileError, ValueError):
@@ -26,7 +27,7 @@ class UsageError(VoxtileError, ValueError):
 
 
 class ManifestError(VoxtileError):
-    """A manifest with problems, all of them at once.
+    """A manifest that cannot be used, with all of its problems at once.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class ManifestError(VoxtileError):
 
 
 class CaseError(VoxtileError):
-    """One case that cannot be done, and why.
+    """One case that cannot be processed, and why.
 
     Parameters
     ----------
@@ -74,20 +75,20 @@ class CaseError(VoxtileError):
 
 
 class SourceError(VoxtileError):
-    """Something downloaded is not what it should be: its checksum, or what is in it."""
+    """A downloaded file has another checksum or other content than it should."""
 
 
 class ModelError(VoxtileError, ValueError):
-    """A bundle or spec that is refused; says what is wrong and what to do."""
+    """A bundle or spec that cannot be used; says what is wrong and what to do."""
 
 
 class EnvironmentFault(VoxtileError):
-    """Disk, memory, permission or a lock: nothing that another scan would mend."""
+    """A problem of disk, memory, permission or a lock, which every other case would have too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth knowing that did not stop a case; ends in its JSON and report.
+    """Something to know about a case that did not stop it; part of its record and the report.
 
     Parameters
     ----------
@@ -108,3 +109,26 @@ def place_of(error: BaseException) -> str:
     """Return the file and line where an exception was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "unknown"
+
+
+def first_few(items: Sequence[object], shown: int = 10) -> str:
+    """Return the first items for a message, and how many more there are.
+
+    Examples
+    --------
+    >>> first_few(["p1", "p2", "p3"], shown=2)
+    'p1, p2 and 1 more'
+    """
+    text = ", ".join(map(str, items[:shown]))
+    return text if len(items) <= shown else f"{text} and {len(items) - shown} more"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as "1 case" or "2 cases".
+
+    Examples
+    --------
+    >>> counted(1, "case"), counted(0, "study", "studies")
+    ('1 case', '0 studies')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

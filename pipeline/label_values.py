@@ -1,4 +1,4 @@
-"""Which values a label map has, and where."""
+"""The values of a label map: which occur, where, and what type holds them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,19 +7,15 @@ from scipy import ndimage
 
 Box = tuple[slice, ...]
 
-# Voxels looked at at once: few enough to stay in the processor's cache.
+# Voxels counted at once: few enough to stay in the processor's cache.
 _SLAB = 2**16
 
 
 def label_values(array: np.ndarray) -> list[int]:
-    """Return the values that occur in a label map, in order.
+    """Return the values that occur in a label map of integers, in order.
 
-    As `numpy.unique`, in a seventh of its time for a mask of a whole scan: small
-    unsigned numbers are counted and not sorted.
-
-    Parameters
-    ----------
-    array : ndarray of integers
+    As `numpy.unique`, but in a seventh of its time for a mask of a whole scan,
+    because small unsigned numbers are counted instead of sorted.
 
     Examples
     --------
@@ -38,14 +34,19 @@ def label_values(array: np.ndarray) -> list[int]:
     return found
 
 
+def mask_type(largest: int) -> type[np.unsignedinteger]:
+    """Return the type of a mask whose largest value is given: uint8, or uint16 above 255."""
+    return np.uint8 if largest <= 255 else np.uint16
+
+
 def region_box(array: np.ndarray, values: Sequence[int]) -> Box | None:
-    """Return the smallest box that holds every voxel of some values; None without any.
+    """Return the smallest box that holds every voxel of some values; None if there is no voxel.
 
     Parameters
     ----------
     array : ndarray of int
     values : sequence of int
-        At least one, from 1.
+        At least one value; all are above 0.
 
     Examples
     --------
@@ -57,7 +58,7 @@ def region_box(array: np.ndarray, values: Sequence[int]) -> Box | None:
 
 
 def joint_box(boxes: Iterable[Box | None]) -> Box | None:
-    """Return the smallest box that holds all boxes; None without any."""
+    """Return the smallest box that holds all boxes that are not None; None if all are."""
     held = [box for box in boxes if box is not None]
     if not held:
         return None

@@ -1,8 +1,8 @@
-"""A volume: an array of voxels and where they lie in the world.
+"""A volume: an array of voxels and their positions in the world.
 
 The world is millimetres in RAS+ (x to the patient's right, y to anterior, z
 to superior), as in NIfTI. ``affine @ (i, j, k, 1)`` is the centre of voxel
-``(i, j, k)``. No file format is known here.
+``(i, j, k)``. File formats are not known here.
 """
 
 from dataclasses import dataclass, replace
@@ -25,14 +25,14 @@ class Volume:
     affine : ndarray of float64, shape (4, 4)
         Voxel index to RAS+ millimetres.
     codes : (sform, qform), default (1, 1)
-        What the world is, in NIfTI's numbers (1 scanner, 2 aligned, 3
-        Talairach, 4 MNI; 0 unknown). A mask keeps those of its scan.
+        Coordinate system, in NIfTI's numbers (1 scanner, 2 aligned, 3
+        Talairach, 4 MNI; 0 unknown). A mask has those of its scan.
 
     Raises
     ------
     ValueError
-        If the array has not 3 or 4 axes or has none along one, or the affine
-        is not a finite, invertible (4, 4) matrix.
+        If the array does not have 3 or 4 axes or is empty, or the affine is
+        not a finite, invertible (4, 4) matrix.
     """
 
     array: Array
@@ -42,8 +42,8 @@ class Volume:
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or 0 in self.array.shape:
             raise ValueError(
-                f"array has shape {self.array.shape}; a volume needs (i, j, k) or "
-                "(i, j, k, channels), none of them 0"
+                f"array has shape {self.array.shape}, but a volume needs (i, j, k) or "
+                "(i, j, k, channels), all above 0"
             )
         affine = np.array(self.affine, np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
@@ -54,7 +54,7 @@ class Volume:
         # The determinant of the direction cosines: free of unit and voxel size.
         if not (lengths > 0).all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
             raise ValueError(
-                f"affine {affine.tolist()} is singular: it gives two voxels one place in the world"
+                f"affine {affine.tolist()} is singular: it gives several voxels one position"
             )
         affine.setflags(write=False)
         array = self.array.view()
@@ -81,7 +81,7 @@ class Volume:
 
     @property
     def orientation(self) -> str:
-        """Where the storage axes point, nearest first, such as ``RAS`` or ``LPS``."""
+        """Nearest world direction of each storage axis, such as ``RAS`` or ``LPS``."""
         axes = canonical_axes(self.affine)
         names = ["?"] * 3
         for world, (storage, flip) in enumerate(zip(axes.order, axes.flips, strict=True)):
@@ -103,21 +103,21 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """How the storage axes of an array become other axes: a permutation, then flips.
+    """A change of storage axes: a permutation, then flips.
 
     Parameters
     ----------
     order : (int, int, int)
         Result axis ``a`` is storage axis ``order[a]``.
     flips : (bool, bool, bool)
-        Whether result axis ``a`` runs the other way.
+        Whether result axis ``a`` is reversed.
     """
 
     order: Shape3D
     flips: tuple[bool, bool, bool]
 
     def apply(self, array: Array) -> Array:
-        """Return a view of `array` with these axes; any axes after the third stay."""
+        """Return a view of `array` with these axes; axes after the third stay."""
         turned = array.transpose(*self.order, *range(3, array.ndim))
         return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
 
@@ -139,8 +139,8 @@ class Axes:
 def canonical_axes(affine: Array) -> Axes:
     """Return the axes that bring a grid closest to RAS.
 
-    Each world axis takes the storage axis that points most along it: of the
-    six permutations, the one with the largest sum of absolute cosines.
+    Of the six permutations, this is the one with the largest sum of absolute
+    cosines between storage axes and world axes.
     """
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     i, j, k = max(
@@ -151,9 +151,9 @@ def canonical_axes(affine: Array) -> Axes:
 
 
 def reorient(volume: Volume, axes: Axes) -> Volume:
-    """Return the volume with other storage axes; every voxel keeps its place in the world.
+    """Return the volume with other storage axes; every voxel keeps its position in the world.
 
-    Nothing is resampled, and the array is a view of the input's.
+    The array is not resampled, but a view of the input's.
     """
     return replace(
         volume,
@@ -163,7 +163,7 @@ def reorient(volume: Volume, axes: Axes) -> Volume:
 
 
 def canonical(volume: Volume) -> Volume:
-    """Return the volume stored as close to RAS as a permutation and flips can bring it.
+    """Return the volume in the storage order closest to RAS, by a permutation and flips.
 
     An oblique volume stays oblique. The array is a view.
     """
@@ -172,12 +172,12 @@ def canonical(volume: Volume) -> Volume:
 
 @dataclass(frozen=True, slots=True)
 class GridDifference:
-    """How far one grid is from another of the same shape.
+    """The difference between two grids of the same shape.
 
     Parameters
     ----------
     position_mm : float
-        Largest distance between equal corners of both grids, in mm.
+        Largest distance between corresponding corners, in mm.
     direction : float
         Largest difference of an entry of the direction cosines.
     """

@@ -11,7 +11,7 @@ from chromium import start_browser
 from hypothesis import settings
 from phantoms import ball
 
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 # No deadline: the time of an example depends on how busy the machine is, not on the code.
 settings.register_profile("voxtile", deadline=None)

@@ -43,8 +43,8 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.batch.status import read_status
 from voxtile.errors import EnvironmentFault
 from voxtile.preparation.plan import PlanWish
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.run.job import RunSettings
+from voxtile.writing.nifti import write_mask, write_volume
 
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0

@@ -20,7 +20,7 @@ from phantoms import ball, make_bundle, threshold_model
 from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 VALID, DEADLY, DEADLY_ONCE, HANGING, GREEDY, SLOW = 100, 201, 202, 203, 204, 205
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.batch.drive import run_manifest
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 
 def write_manifest(folder: Path, rows: list[dict[str, str]]) -> Path:

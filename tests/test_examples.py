@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from voxtile.batch.cluster import JobSettings
 from voxtile.cli import app
-from voxtile.reading.nifti import write_volume
+from voxtile.writing.nifti import write_volume
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 ROOT = EXAMPLES.parents[1]

@@ -13,9 +13,10 @@ from hypothesis.extra import numpy as hnp
 from voxtile.preparation.planes import from_planes, neighbours, to_planes
 from voxtile.preparation.resampling import resamplers
 from voxtile.preparation.tiling import Padding, TileGrid, cut, stitch, tile_weight
-from voxtile.reading.nifti import read_nifti, write_mask
+from voxtile.reading.nifti import read_nifti
 from voxtile.scoring.overlap import Overlap, count_overlaps
 from voxtile.volume import Axes, Volume, canonical, grid_difference, reorient
+from voxtile.writing.nifti import write_mask
 
 ALL_AXES = [
     Axes(order, flips)

@@ -12,7 +12,7 @@ from bundles import write_bundle
 from phantoms import ball
 
 from voxtile.phantoms.dicom import write_series
-from voxtile.reading.nifti import write_volume
+from voxtile.writing.nifti import write_volume
 
 # Python imports this in every process that has its folder on the path: workers and decoders too.
 _SPY = """

@@ -49,7 +49,7 @@ def test_an_impossible_affine_is_refused(affine, message) -> None:
         Volume(np.zeros((2, 2, 2)), affine)
 
 
-def test_an_array_that_is_no_volume_is_refused() -> None:
+def test_an_array_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         Volume(np.zeros((2, 2)), np.eye(4))
     with pytest.raises(ValueError, match="grid has"):

@@ -7,10 +7,10 @@ import numpy as np
 
 from voxtile.models.spec import Label, NoScaling
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
-from voxtile.reading.nifti import write_mask
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask
 
 INNER = Label(value=2, name="core", color="#3cb44b")
 OUTER = Label(value=1, name="shell", color="#e6194b")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from voxtile.errors import first_few
 from voxtile.machine.progress import Progress, show_progress
-from voxtile.machine.words import first_few
 from voxtile.run_folder.case_report import CaseReport
 
 from .drive import RunResult

@@ -15,10 +15,9 @@ from typing import Any, Literal
 
 from voxtile.case import Case
 from voxtile.engines import CALLABLE, Model, choose_engine
-from voxtile.errors import CaseError, EnvironmentFault, Notice
+from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
-from voxtile.machine.words import counted
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.report.tables import write_reports
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory

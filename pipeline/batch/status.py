@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.json_objects import ANY_KEY, read_object
-from voxtile.machine.words import counted, first_few
 from voxtile.run_folder.facts import KEY, newest_settings, readable_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders

@@ -267,7 +267,7 @@ def nifti_path(path: Path) -> Path:
 
 def label_list(path: Path) -> "tuple[Label, ...]":
     """Return the labels of a JSON or CSV file."""
-    from voxtile.run.evaluation import read_labels
+    from voxtile.manifest.label_list import read_labels
 
     return read_labels(path)
 

@@ -1,4 +1,4 @@
-"""A BIDS derivatives folder: masks, what their values mean, and what made them.
+"""Write a BIDS derivatives folder: masks, their labels, and the program that made them.
 
 Brain Imaging Data Structure 1.10, "Derivatives" and "Imaging derivatives:
 Segmentations": ``sub-<id>/anat/sub-<id>_desc-<model>_dseg.nii.gz`` with a JSON
@@ -17,7 +17,7 @@ from voxtile.volume import Volume
 from .finished import Finished
 
 _VERSION = "1.10.0"
-# A case whose id is a BIDS name already keeps its entities, but not its suffix (T1w).
+# A case id that is a BIDS name keeps its entities, but not its suffix (T1w).
 _ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)((?:_[a-z]+-[A-Za-z0-9]+)*)(?:_[A-Za-z0-9]+)?")
 
 
@@ -27,8 +27,8 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     Raises
     ------
     CaseError
-        If another case has the same name in BIDS, whose names are of letters
-        and digits only.
+        If another case has the same name in BIDS, where names have only
+        letters and digits.
     """
     root = case.target("bids")
     entities = bids_entities(case.case_id)
@@ -42,8 +42,8 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     if sidecar.exists() and json.loads(sidecar.read_bytes()).get("VoxtileCaseID") != case.case_id:
         raise CaseError(
             "bids_name",
-            f"the name {entities[0]} in BIDS belongs to another case already: ids that differ only "
-            "in '.', '_' and '-' become one; rename a case",
+            f"the name {entities[0]} in BIDS belongs to another case, because ids that differ only "
+            "in '.', '_' and '-' have one name there; rename a case",
         )
     write_json(
         sidecar,
@@ -95,7 +95,8 @@ def bids_entities(case_id: str) -> list[str]:
     name = re.sub(r"[^A-Za-z0-9]", "", case_id)
     if not name:
         raise CaseError(
-            "bids_name", f"case id {case_id!r} has no letter or digit, which a name in BIDS needs"
+            "bids_name",
+            f"case id {case_id!r} has no letter or digit, but a name in BIDS needs one; rename it",
         )
     return [f"sub-{name}"]
 

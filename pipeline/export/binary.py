@@ -1,11 +1,11 @@
-"""One binary NIfTI for each label, for programs that know no label maps."""
+"""Write one binary NIfTI for each label, for programs without label maps."""
 
 import numpy as np
 
 from voxtile.errors import Notice
 from voxtile.models.spec import Label
-from voxtile.reading.nifti import write_mask
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask
 
 from .finished import Finished
 from .terminology import file_stem
@@ -14,17 +14,17 @@ from .terminology import file_stem
 def write_binary(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/binary/<case_id>/<value>_<name>.nii.gz``, 1 inside and 0 outside.
 
-    A region holds all of its values. A label without a voxel has its file too.
+    A region has all of its values. A label without a voxel has a file too.
     """
     for label in case.labels:
         inside = voxels_of(label, mask)
-        path = case.target("binary") / case.case_id / f"{file_stem(label)}.nii.gz"
+        path = case.target("binary") / f"{file_stem(label)}.nii.gz"
         write_mask(path, mask.with_array(inside.view(np.uint8)))
     return ()
 
 
 def voxels_of(label: Label, mask: Volume) -> np.ndarray:
-    """Return where a label map has any value of a label, bool."""
+    """Return the voxels of a label map that have a value of a label, bool."""
     # A table is ten times faster than np.isin on a large mask.
     table = np.zeros(np.iinfo(mask.array.dtype).max + 1, bool)
     table[[value for value in label.values if value < len(table)]] = True

@@ -1,9 +1,9 @@
-"""DICOM SEG: a mask as an object that a PACS keeps beside its series.
+"""Write a mask as a DICOM SEG, which a PACS stores with its series.
 
-A frame of a SEG is drawn on one slice of the source, refers to it, and has its
-position: planes of the mask are matched to slices by where they lie, and no
-voxel is resampled. It is the one export that carries the patient's identity,
-because a PACS files it by that.
+A frame of a SEG belongs to one slice of the source, refers to it, and has its
+position. Planes of the mask are matched to slices by position, and voxels are
+not resampled. This is the only export with the patient's identity, because a
+PACS files objects by it.
 """
 
 import warnings
@@ -19,10 +19,12 @@ from pydicom.sequence import Sequence as Items
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted
+from voxtile.label_values import mask_type
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.reading.dicom import SourceSlice, read_sources
+from voxtile.reading.formats import DICOM, format_of
 from voxtile.reading.reference import on_grid_of
 from voxtile.version import __version__
 from voxtile.volume import Volume
@@ -31,7 +33,7 @@ from .finished import Finished
 from .slicer import layered
 from .terminology import coded, rgb
 
-# Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, if only empty.
+# Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, may be empty.
 _PRESENT = (
     "PatientID",
     "PatientName",
@@ -57,8 +59,7 @@ def write_labelmap_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     Raises
     ------
     CaseError
-        Beside the reasons of `write_binary_seg`: where labels are regions
-        that overlap.
+        As `write_binary_seg`, and if labels are regions that overlap.
     """
     if len(layered(case.labels)) > 1:
         raise CaseError(
@@ -74,11 +75,14 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
     if case.image is None:
         raise CaseError(
             "no_source",
-            "a DICOM SEG refers to its series; say where that is with --manifest (and --root)",
+            "a DICOM SEG refers to its series; name the manifest with --manifest (and --root)",
         )
-    if case.image.is_file() and case.image.name.lower().endswith((".nii", ".nii.gz", ".hdr")):
+    source = format_of(case.image)
+    if case.image.is_file() and source is not DICOM:
         raise CaseError(
-            "no_source", "the scan is a NIfTI file, but a DICOM SEG refers to a DICOM series"
+            "no_source",
+            f"the scan is a {source.name} file, but a DICOM SEG refers to a DICOM series; use "
+            "another format",
         )
     grid, slices, _ = read_sources(case.image, case.policy)
     try:
@@ -86,8 +90,8 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
     except CaseError as error:
         raise CaseError(
             "seg_grid",
-            f"{error.sentence.partition(';')[0]}: a DICOM SEG can be written where the mask lies "
-            "on the slices as they were acquired (--tilt native for tilted ones)",
+            f"{error.sentence.partition(';')[0]}, but a DICOM SEG needs a mask on the slices as "
+            "they were acquired; run tilted series with --tilt native",
         ) from error
     planes = placed.array.transpose(2, 1, 0)  # (column, row, slice) to frames of (row, column)
     notices = []
@@ -98,15 +102,15 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
         notices.append(
             Notice(
                 "seg_missing_slices",
-                f"{len(drawn_between)} planes of the mask lie where the series has no slice; left "
-                "out of the DICOM SEG",
+                f"{counted(len(drawn_between), 'plane')} of the mask without a slice in the "
+                "series; left out of the DICOM SEG",
             )
         )
     kept = [index for index, piece in enumerate(slices) if piece is not None]
     sources = [piece for piece in slices if piece is not None]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote names
+            warnings.simplefilter("ignore")  # warnings quote names
             images, frames = _sources(sources, grid.spacing_mm[2])
             notices += _place(images)
             made = _segmentation(case, images, frames, planes[kept], kind)
@@ -117,27 +121,27 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
     except Exception as error:  # highdicom raises anything; its text may quote a tag
         raise CaseError(
             "seg_refused",
-            f"no DICOM SEG can be made for this series ({type(error).__name__}): its headers lack "
-            "something that a SEG needs",
+            f"a DICOM SEG cannot be made for this series ({type(error).__name__}), because its "
+            "headers lack values that a SEG needs; use another format",
         ) from error
-    with replacing(case.target(format_name) / f"{case.case_id}.dcm") as file:
+    with replacing(case.target(format_name)) as file:
         file.write(content.getbuffer())
     return tuple(notices)
 
 
 def _place(images: Sequence[Dataset]) -> list[Notice]:
-    """Give a series a frame of reference where it names none, and say so."""
+    """Give a series without a frame of reference a new one, with a notice."""
     if images[0].get("FrameOfReferenceUID"):
         return []
-    # From the series, so that every object made for it shares one.
+    # Made from the series, so that all objects for it have the same.
     uid = generate_uid(entropy_srcs=["voxtile frame of reference", images[0].SeriesInstanceUID])
     for image in images:
         image.FrameOfReferenceUID = uid
     return [
         Notice(
             "seg_frame_of_reference",
-            "the series does not name its frame of reference, which a DICOM SEG must; one was made "
-            "up, so a viewer can only place the SEG by the slices it refers to",
+            "the series has no frame of reference, which a DICOM SEG needs; a new one was made, so "
+            "a viewer can place the SEG only by the slices it refers to",
         )
     ]
 
@@ -149,7 +153,7 @@ def _segmentation(
     planes: np.ndarray,
     kind: str,
 ) -> Dataset:
-    """Return the SEG of planes that lie on images, in the same order."""
+    """Return the SEG of planes and the images that they lie on, in the same order."""
     values = [label.values for label in case.labels]
     if len(layered(case.labels)) > 1:
         pixels = np.stack([np.isin(planes, each) for each in values], axis=-1).astype(np.uint8)
@@ -158,7 +162,7 @@ def _segmentation(
         for number, each in enumerate(values, start=1):
             table[list(each)] = number
         pixels = table[planes]
-        pixels = pixels.astype(np.uint8 if len(values) < 256 else np.uint16)
+        pixels = pixels.astype(mask_type(len(values)))
     made: Dataset = highdicom.seg.Segmentation(
         source_images=images,
         pixel_array=pixels,
@@ -189,9 +193,9 @@ def _segmentation(
 def _sources(
     slices: Sequence[SourceSlice], spacing_mm: float
 ) -> tuple[list[Dataset], list[int] | None]:
-    """Return what highdicom takes as source: a dataset a slice, or one of several frames.
+    """Return highdicom's source images: a dataset for each slice, or one with several frames.
 
-    For a multi-frame file also the numbers of the frames that were kept.
+    For a multi-frame file also return the numbers of its frames.
     """
     files = list(dict.fromkeys(piece.file for piece in slices))
     datasets = {path: _header(path) for path in files}
@@ -203,17 +207,17 @@ def _sources(
     if len(files) != len(slices):
         raise CaseError(
             "several_frames",
-            "the slices lie in several files of several frames each, to which a DICOM SEG is not "
-            "written",
+            "the slices are in several files of several frames each, which is not supported for a "
+            "DICOM SEG; use another format",
         )
     images = [datasets[piece.file] for piece in slices]
     for image in images:
-        # Equal but for rounding, which the reader made sure of; highdicom wants one text.
+        # The reader allows differences of rounding; highdicom needs equal texts.
         image.ImageOrientationPatient = first.ImageOrientationPatient
         image.PixelSpacing = first.PixelSpacing
         image.FrameOfReferenceUID = first.get("FrameOfReferenceUID", "")
         if not image.get("SliceThickness"):
-            image.SliceThickness = f"{spacing_mm:.6g}"  # a SEG must say one
+            image.SliceThickness = f"{spacing_mm:.6g}"  # a SEG needs one
     return images, None
 
 
@@ -221,7 +225,7 @@ def _header(path: Path) -> Dataset:
     """Return a file's header, with the elements that a SEG must have."""
     try:
         dataset = dcmread(path, stop_before_pixels=True)
-        # Whatever the source's letters are, the SEG's are UTF-8.
+        # Texts of the SEG are UTF-8, whatever the source has.
         dataset.decode()
         dataset.SpecificCharacterSet = "ISO_IR 192"
         for name in _PRESENT:
@@ -229,16 +233,16 @@ def _header(path: Path) -> Dataset:
                 setattr(dataset, name, "")
     except OSError as error:
         raise CaseError(
-            "unreadable", f"a file of the series cannot be read ({error.strerror})"
+            "unreadable", f"a file of the series cannot be read ({error.strerror}); copy it again"
         ) from error
     return dataset
 
 
 def _only_frames(dataset: Dataset, frames: Sequence[int]) -> Dataset:
-    """Return a multi-frame header that holds only some frames, in this order.
+    """Return a multi-frame header with only some frames, in this order.
 
-    What all frames share may stand in each; highdicom looks for it where it
-    is shared.
+    Groups that are equal in all frames may be in each frame, but highdicom
+    needs them in the shared groups.
     """
     groups = dataset.PerFrameFunctionalGroupsSequence
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
@@ -252,8 +256,8 @@ def _only_frames(dataset: Dataset, frames: Sequence[int]) -> Dataset:
 
 
 def _renumber(made: Dataset, frames: Sequence[int]) -> None:
-    """Let references to the n-th kept frame name its number in the file."""
-    # Frames of several segments on one slice share the item that refers to it.
+    """Replace the index of a frame in each reference by its number in the file."""
+    # Frames of several segments on one slice share the item with the reference.
     items = {
         id(source): source
         for groups in made.PerFrameFunctionalGroupsSequence
@@ -286,12 +290,12 @@ def _description(number: int, label: Label, model: str) -> highdicom.seg.Segment
 
 
 def _code(concept: Concept) -> Code:
-    """Return a concept as highdicom takes it."""
+    """Return a concept in highdicom's form."""
     return Code(concept.value, concept.scheme, concept.meaning[:64])
 
 
 def _series_number(source: Dataset) -> int:
-    """Return a number for the new series, apart from the source's."""
+    """Return a number for the new series that differs from the source's."""
     try:
         return 1000 + int(source.get("SeriesNumber") or 0)
     except (TypeError, ValueError):

@@ -1,69 +1,28 @@
-"""Cases and formats to files. A case that cannot be written has a reason; the others go on."""
+"""Write cases in formats. A case that cannot be written gets a reason, and the others go on."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from voxtile.case import read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, UsageError
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, first_few
+from voxtile.manifest.rows import read_manifest
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_cases, read_finished_mask
+from .formats import FORMATS, PROBABILITIES, check_formats
 
 Writer = Callable[[Finished, Volume], tuple[Notice, ...]]
-
-# Module and function of each format; imported when asked for, as highdicom takes a second.
-FORMATS = {
-    "seg.nrrd": "slicer:write_seg_nrrd",
-    "tables": "tables:write_tables",
-    "dicom-seg": "dicom_seg:write_binary_seg",
-    "dicom-seg-labelmap": "dicom_seg:write_labelmap_seg",
-    "bids": "bids:write_bids",
-    "binary": "binary:write_binary",
-    "stl": "surfaces:write_stl",
-    "glb": "surfaces:write_glb",
-}
-# Written while the network runs; afterwards they are gone.
-DURING = ("probabilities", "probabilities16")
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What became of one case and format: notices, or the reason why there is no file."""
+    """The result of one case and format: notices, or the reason why nothing was written."""
 
     case_id: str
     format: str
     notices: tuple[Notice, ...] = ()
     reason: Notice | None = None
-
-
-def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, ...]:
-    """Return the names, each once.
-
-    Parameters
-    ----------
-    names : iterable of str
-    running : bool, default False
-        Whether a run is about to begin, which alone can keep probabilities.
-
-    Raises
-    ------
-    ValueError
-        If there is no such format.
-    """
-    wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-    known = (*FORMATS, *DURING) if running else tuple(FORMATS)
-    for name in wanted:
-        if name in DURING and not running:
-            raise UsageError(
-                f"{name} exist only while a model runs; use `voxtile run ... --export {name}`"
-            )
-        if name not in known:
-            raise UsageError(f"format {name!r} is not one of {', '.join(known)}")
-    if not wanted:
-        raise UsageError(f"name at least one format of {', '.join(known)}")
-    return wanted
 
 
 def export_run(
@@ -80,26 +39,26 @@ def export_run(
     Parameters
     ----------
     out : str or Path
-        The run folder; files go into ``exports/`` below it.
+        The run folder; files are written to ``exports/`` in it.
     formats : sequence of str
-        Of `FORMATS`.
+        Names in `FORMATS`.
     manifest, root : str or Path, optional
-        The run's manifest, for formats that need the scans: a run folder
-        holds no paths.
+        The run's manifest, for formats that need the scans, because a run
+        folder holds no paths.
     cases : sequence of str, optional
-        Ids of the cases to export; all unless given.
+        Ids of the cases to export; all by default.
     on_export : callable, optional
-        Called with each result as it is there.
+        Called with each result.
 
     Returns
     -------
     tuple of Exported
-        One for each case and format, failures among them.
+        One for each case and format, with failures.
 
     Raises
     ------
     ManifestError
-        If the folder is no run's, or the manifest has problems.
+        If the folder is not that of a run, or the manifest has problems.
     ValueError
         If a format does not exist.
     """
@@ -109,7 +68,7 @@ def export_run(
     if cases:
         missing = sorted(set(cases) - {case.case_id for case in finished})
         if missing:
-            raise ManifestError([f"{out} has no finished case {', '.join(missing)}"])
+            raise ManifestError([f"{out} has no finished case {first_few(missing)}"])
         finished = tuple(case for case in finished if case.case_id in cases)
     results = []
     for case in finished:
@@ -121,13 +80,13 @@ def export_run(
 
 
 def export_case(case: Finished, mask: Volume, formats: Sequence[str]) -> tuple[Notice, ...]:
-    """Write one mask in several formats, and return what was odd; a failure is a notice.
+    """Write one mask in several formats, and return notices.
 
-    For a run: what cannot be exported must not cost the mask.
+    A failure is a notice too, because in a run the mask is kept.
     """
     notices: list[Notice] = []
     for name in formats:
-        if name in DURING:
+        if name in PROBABILITIES:
             continue
         result = _attempt(case, name, lambda: mask)
         notices += result.notices
@@ -139,11 +98,11 @@ def export_case(case: Finished, mask: Volume, formats: Sequence[str]) -> tuple[N
 
 
 def _export(case: Finished, formats: Sequence[str]) -> Iterable[Exported]:
-    """Yield the result for each format; the mask is read once."""
+    """Yield the result for each format; the mask is read only once."""
     read: list[Volume] = []
 
     def mask() -> Volume:
-        """Return the mask, read when first needed."""
+        """Return the mask, and read it when first needed."""
         if not read:
             read.append(read_finished_mask(case))
         return read[0]
@@ -153,24 +112,19 @@ def _export(case: Finished, formats: Sequence[str]) -> Iterable[Exported]:
 
 
 def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
-    """Return the result of one format, whatever a scan may hold."""
+    """Return the result of one format; errors of a case are results too."""
+    module, function = FORMATS[name].writer.split(":")
     try:
-        return Exported(case.case_id, name, _writer(name)(case, mask()))
+        writer: Writer = getattr(import_module(f"voxtile.export.{module}"), function)
+        return Exported(case.case_id, name, writer(case, mask()))
     except EnvironmentFault:
         raise
     except CaseError as error:
         return Exported(case.case_id, name, reason=Notice(error.code, error.sentence))
     except Exception as error:
-        # Only its type: a foreign message may quote patient text.
+        # Only its type: a third-party message may quote patient text.
         reason = Notice(
             "unexpected",
             f"{type(error).__name__} while writing; this is a bug of voxtile: please report it",
         )
         return Exported(case.case_id, name, reason=reason)
-
-
-def _writer(name: str) -> Writer:
-    """Return the function of a format."""
-    module, function = FORMATS[name].split(":")
-    writer: Writer = getattr(import_module(f"voxtile.export.{module}"), function)
-    return writer

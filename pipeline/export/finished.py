@@ -1,4 +1,4 @@
-"""A finished case of a run folder: its mask, unchanged since it was written, and its labels."""
+"""The finished cases of a run folder, with their labels and their unchanged masks."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,8 @@ from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.volume import Volume
 
+from .formats import PLACES
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -24,17 +26,16 @@ class Finished:
 
     Parameters
     ----------
-    case_id : str
     out : Path
         The run folder.
     labels : tuple of Label
-        What the values of its mask mean.
+        The labels of its mask.
     model : str
         Name of the bundle.
     image : Path or None
-        Its scan (the model's first channel), where a manifest told.
+        Its scan (the model's first channel), if a manifest names it.
     policy : ReadPolicy
-        How the run read it.
+        The options with which the run read the scan.
     """
 
     case_id: str
@@ -46,12 +47,13 @@ class Finished:
 
     @property
     def mask_path(self) -> Path:
-        """Where the run wrote the mask."""
+        """The mask of the run."""
         return RunFolder(self.out).mask(self.case_id)
 
     def target(self, format_name: str) -> Path:
-        """Return the folder for one format."""
-        return RunFolder(self.out).export(format_name)
+        """Return the file or folder of the case in a format, or the format's folder."""
+        folder = RunFolder(self.out).export(format_name)
+        return folder / PLACES[format_name].format(self.case_id)
 
 
 def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Finished, ...]:
@@ -59,16 +61,14 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
 
     Parameters
     ----------
-    out : Path
     cases : iterable of Case, optional
-        Of the manifest, which tells where the scans are; cases that it does
-        not name are left out.
+        Cases of the manifest, which names the scans; other cases are left out.
 
     Raises
     ------
     ManifestError
-        If the folder is no run's, or holds no finished case, or the manifest
-        lacks a channel of the run's model.
+        If the folder is not that of a run, or holds no finished case, or the
+        manifest lacks a channel of the run's model.
     """
     folder = RunFolder(out)
     facts = read_facts(folder.facts(), "name the folder of a run")
@@ -76,7 +76,7 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
         raise ManifestError([f"{facts.path} is of an evaluation; name the folder of a run"])
     if current_settings(folder) not in (None, facts.settings_sha256):
         raise ManifestError(
-            [f"{out}/run.json tells of an earlier run than its shards; run `voxtile merge` first"]
+            [f"{out}/run.json is of an earlier run than its shards; run `voxtile merge` first"]
         )
     labels, run_policy = facts.labels(), facts.policy()
     named = None if cases is None else {case.case_id: case for case in cases}
@@ -96,13 +96,13 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
             policy = policy_of(case, run_policy)
             found.append(replace(one, image=_image(case, facts.channels), policy=policy))
     if not found:
-        told = "" if named is None else " that the manifest names"
-        raise ManifestError([f"{out} has no finished case{told}; nothing to export"])
+        which = "" if named is None else " that the manifest names"
+        raise ManifestError([f"{out} has no finished case{which}, so there is nothing to export"])
     return tuple(found)
 
 
 def _image(case: Case, channels: Sequence[str]) -> Path:
-    """Return the scan of the model's first channel; the first one where a run does not say."""
+    """Return the scan of the model's first channel; the first image if the run has no names."""
     try:
         return scan_paths(case, channels or case.images[0][:1])[0]
     except CaseError as error:
@@ -115,11 +115,11 @@ def read_finished_mask(case: Finished) -> Volume:
     Raises
     ------
     CaseError
-        If it is missing, damaged, or not the one that the run wrote.
+        If the mask is missing, damaged, or not the one that the run wrote.
     """
     path, folder = case.mask_path, RunFolder(case.out)
     report = read_case_report(folder.record(case.case_id))
-    # The name too: an evaluation that lay here before records masks of another folder.
+    # The name too: an earlier evaluation in this folder records masks of another folder.
     if report.mask != {"file": folder.mask_entry(case.case_id), "sha256": content_hash(path)}:
         raise CaseError(
             "mask_changed",

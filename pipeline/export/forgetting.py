@@ -1,6 +1,6 @@
-"""What earlier runs exported of a case is removed when the case is done again, or fails.
+"""Remove earlier exports of a case when the case is processed again, or fails.
 
-So is what writers that were killed left of it.
+Temporary files of killed processes are removed too.
 """
 
 import json
@@ -15,19 +15,8 @@ from voxtile.models.spec import Label
 from voxtile.run_folder.layout import RunFolder
 
 from .bids import bids_entities
+from .formats import PLACES
 from .tables import remove_other_tables
-
-# Where each format keeps a case: a file, or a folder with a file for each label.
-_PLACES = {
-    "seg.nrrd": "{}.seg.nrrd",
-    "dicom-seg": "{}.dcm",
-    "dicom-seg-labelmap": "{}.dcm",
-    "binary": "{}",
-    "stl": "{}",
-    "glb": "{}.glb",
-    "probabilities": "{}",
-    "probabilities16": "{}",
-}
 
 
 def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
@@ -37,9 +26,8 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
     ----------
     out : Path
         The run folder.
-    case_id : str
     labels : sequence of Label
-        Of the mask that the case gets.
+        The labels of the new mask.
 
     Raises
     ------
@@ -51,7 +39,7 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
     exports = folder.exports
     if not exports.is_dir():
         return
-    for name, place in _PLACES.items():
+    for name, place in _by_id():
         path = exports / name / place.format(case_id)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -69,14 +57,14 @@ def clear_exports(out: Path, case_ids: Collection[str]) -> None:
     out : Path
         The run folder.
     case_ids : collection of str
-        Nobody may be exporting them.
+        Cases that no other process exports now.
     """
     exports = RunFolder(out).exports
-    for name, place in _PLACES.items():
+    for name, place in _by_id():
         names = {place.format(case_id) for case_id in case_ids}
         clear_temporary(exports / name, names)
         for folder in (exports / name).glob("*/"):
-            if folder.name in names:  # with a file for each label
+            if folder.name in names:  # a folder with a file for each label
                 clear_temporary(folder)
     begins = {begin for case_id in case_ids for begin in _bids_names(case_id)}
     for path in (exports / "bids").rglob(".*_desc-*.tmp"):
@@ -84,18 +72,23 @@ def clear_exports(out: Path, case_ids: Collection[str]) -> None:
             remove(path)
 
 
+def _by_id() -> Iterator[tuple[str, str]]:
+    """Yield the formats that keep a case under its id, with its path."""
+    return ((name, place) for name, place in PLACES.items() if place)
+
+
 def _bids_names(case_id: str) -> Iterator[str]:
-    """Yield how the names of a case's files in BIDS begin, if it has one."""
+    """Yield the beginning of the names of a case's files in BIDS, if it can have files there."""
     with suppress(CaseError):
         yield "_".join(bids_entities(case_id))
 
 
 def _in_bids(root: Path, case_id: str) -> Iterator[Path]:
-    """Yield the files of a case in a BIDS folder, of whatever model; its sidecar names it."""
+    """Yield the files of a case in a BIDS folder, of any model; the sidecar names the case."""
     try:
         subject = root / bids_entities(case_id)[0]
     except CaseError:
-        return  # it has no name in BIDS, so it was never there
+        return  # it cannot have a name in BIDS, so it has no file there
     for sidecar in sorted(subject.rglob("*_dseg.json")):
         try:
             named = json.loads(sidecar.read_bytes()).get("VoxtileCaseID")

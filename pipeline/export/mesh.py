@@ -1,9 +1,9 @@
-"""The surface of a label as a smooth triangle mesh, in world millimetres.
+"""Compute the surface of a label as a smooth triangle mesh, in world millimetres.
 
 Marching cubes on the mask at one half (Lewiner et al. 2003) puts corners half
-way between voxel centres, so a plain surface has steps. Taubin's filter (1995,
-"A signal processing approach to fair surface design") takes the steps away
-and, unlike repeated averaging, does not shrink what it smooths.
+way between voxel centres, so the surface has steps. Taubin's filter (1995, "A
+signal processing approach to fair surface design") removes the steps and,
+unlike repeated averaging, does not shrink the surface.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Mesh:
 
     @property
     def normals(self) -> np.ndarray:
-        """Unit vectors, shape (m, 3), outward; 0 for a triangle without area."""
+        """Outward unit vectors, shape (m, 3); 0 for a triangle without area."""
         one, two, three = (self.corners[self.triangles[:, index]] for index in range(3))
         across = np.cross(two - one, three - one)
         lengths = np.linalg.norm(across, axis=1, keepdims=True)
@@ -46,7 +46,7 @@ class Mesh:
 
     @property
     def volume_ml(self) -> float:
-        """Enclosed volume in millilitres, by the divergence theorem; positive when outward."""
+        """Enclosed volume in millilitres, by the divergence theorem; negative if turned inward."""
         middle = self.corners.mean(axis=0, dtype=np.float64)
         one, two, three = (
             self.corners[self.triangles[:, index]].astype(np.float64) - middle for index in range(3)
@@ -61,13 +61,13 @@ def surface(inside: Volume, *, smoothing: int = 15) -> Mesh | None:
     ----------
     inside : Volume of bool, shape (i, j, k)
     smoothing : int, default 15
-        Passes of Taubin's filter, each a step in and a step out.
+        Number of passes of Taubin's filter, each of one step in and one out.
 
     Returns
     -------
     Mesh or None
-        Closed, also where the mask meets the image's border. None without a
-        voxel.
+        Closed, also where the mask meets the image's border. None if the mask
+        has no voxel.
     """
     (occupied,) = np.nonzero(inside.array.any(axis=(1, 2)))
     if not occupied.size:
@@ -78,12 +78,12 @@ def surface(inside: Volume, *, smoothing: int = 15) -> Mesh | None:
             np.nonzero(inside.array.any(axis=tuple({0, 1, 2} - {axis})))[0] for axis in range(3)
         )
     ]
-    # One voxel of background all around closes the surface.
+    # A border of background closes the surface.
     padded = np.pad(inside.array[tuple(slice(*side) for side in box)].astype(np.float32), 1)
     corners, triangles, _, _ = marching_cubes(padded, 0.5, allow_degenerate=False)
     indices = corners.astype(np.float64) + [side[0] - 1 for side in box]
     world = indices @ inside.affine[:3, :3].T + inside.affine[:3, 3]
-    # scikit-image turns triangles outward in index space, which a flipped axis mirrors.
+    # scikit-image turns triangles outward in index space; a flipped axis mirrors them.
     if np.linalg.det(inside.affine[:3, :3]) < 0:
         triangles = triangles[:, ::-1]
     mesh = Mesh(_smoothed(world, triangles, smoothing), np.ascontiguousarray(triangles, np.int32))
@@ -98,9 +98,9 @@ def _smoothed(corners: np.ndarray, triangles: np.ndarray, passes: int) -> np.nda
     links = sparse.csr_matrix(
         (np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count)
     )
-    links.data[:] = 1  # an edge belongs to two triangles, and counts once
+    links.data[:] = 1  # an edge belongs to two triangles but counts once
     mean = sparse.diags_array(1 / np.maximum(np.diff(links.indptr), 1)) @ links
-    # About the middle: differences of large coordinates would lose digits.
+    # Relative to the middle, because differences of large coordinates lose digits.
     middle = corners.mean(axis=0)
     moved = corners - middle
     for _ in range(passes):

@@ -1,8 +1,8 @@
-"""What the network said of each voxel, kept while a run infers.
+"""Write the probabilities of each label while a run infers.
 
-A file for each label, 0 to 1 as whole numbers with a slope: steps of 1/255 in
-uint8, of 1/65535 in uint16. Planes are written to a file without a name as
-they come and let go, so memory holds one plane however many classes there are.
+A file for each label holds 0 to 1 as whole numbers with a slope: steps of
+1/255 in uint8, of 1/65535 in uint16. Planes are written to an anonymous file
+and released, so memory holds one plane for any number of classes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,39 +15,33 @@ from voxtile.inference.infer import Watch
 from voxtile.machine.scratch import ScratchArray
 from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.planes import slice_axis, to_planes
-from voxtile.reading.nifti import write_volume
 from voxtile.volume import Volume, canonical_axes
+from voxtile.writing.nifti import write_volume
 
 from .finished import Finished
+from .formats import PROBABILITIES
 from .terminology import file_stem
-
-KINDS: dict[str, type[np.unsignedinteger]] = {
-    "probabilities": np.uint8,
-    "probabilities16": np.uint16,
-}
 
 
 @contextmanager
 def keeping_probabilities(
     case: Finished, scan: Volume, spec: ModelSpec, view: View, formats: Sequence[str]
 ) -> Iterator[Watch]:
-    """Give a watch for inference, and write what it saw when the block ends well.
+    """Lend a watch for inference, and write its probabilities if the block ends without error.
 
     Files are ``exports/<format>/<case_id>/<value>_<name>.nii.gz``, one for each
-    label and on the scan's grid. Background is what is left to 1 (softmax).
+    label, on the scan's grid. With softmax, the rest to 1 is background.
 
     Parameters
     ----------
-    case : Finished
     scan : Volume
-        Its voxels do not matter.
-    spec : ModelSpec
+        The scan; its voxels are not used.
     view : View
-        Of the planes that pass, from `voxtile.inference.infer.deciding_view`.
+        The view of the planes, from `voxtile.inference.infer.deciding_view`.
     formats : sequence of str
-        Those of `KINDS` among them are written; without any, planes pass by.
+        Names of formats; those that are not in `PROBABILITIES` are ignored.
     """
-    wanted = [name for name in formats if name in KINDS]
+    wanted = [name for name in formats if name in PROBABILITIES]
     if not wanted:
         yield iter
         return
@@ -55,14 +49,15 @@ def keeping_probabilities(
     first = 1 if spec.activation == "softmax" else 0
     along = axes.order[slice_axis(view)]
     stores = {
-        name: [_store(scan, KINDS[name], along, case) for _ in spec.labels] for name in wanted
+        name: [_store(scan, PROBABILITIES[name], along, case) for _ in spec.labels]
+        for name in wanted
     }
 
     def keep(planes: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the planes, and keep each."""
+        """Yield the planes, and store each."""
         for index, plane in enumerate(planes):
             for name in wanted:
-                top = np.float32(np.iinfo(KINDS[name]).max)
+                top = np.float32(np.iinfo(PROBABILITIES[name]).max)
                 for channel, (file, array) in enumerate(stores[name], start=first):
                     # Resampling may overshoot 0 and 1 by rounding.
                     scaled = np.rint(np.clip(plane[..., channel], 0, 1) * top)
@@ -73,28 +68,28 @@ def keeping_probabilities(
     yield keep
     for name in wanted:
         for label, (file, array) in zip(spec.labels, stores[name], strict=True):
-            path = case.target(name) / case.case_id / f"{file_stem(label)}.nii.gz"
-            slope = 1 / np.iinfo(KINDS[name]).max
+            path = case.target(name) / f"{file_stem(label)}.nii.gz"
+            slope = 1 / np.iinfo(PROBABILITIES[name]).max
             write_volume(path, scan.with_array(array), slope=slope, let_go=file.let_go)
 
 
 def _store(
     scan: Volume, kind: type[np.unsignedinteger], along: int, case: Finished
 ) -> tuple[ScratchArray, np.ndarray]:
-    """Return a file for the voxels of a scan, and a view of it with the axes of the scan.
+    """Return a file for the voxels of a scan, and a view of the file with the axes of the scan.
 
-    The axis `along` which planes come is the slowest in the file and k the
-    next, if it is another: a plane then touches its own pages only, and few
-    pages hold parts of many planes along k, which are written later.
+    The axis across the planes is the slowest in the file, and k the next if it
+    is another. Then a plane touches only its own pages, and few pages hold
+    parts of many planes along k, the order in which voxels are written later.
     """
     order = (along, *(axis for axis in (2, 1, 0) if axis != along))
     try:
         case.out.mkdir(parents=True, exist_ok=True)
-        # Beside the results: the system's temporary folder is often small, or memory.
+        # Beside the results, because the system's temporary folder is often small or in memory.
         file = ScratchArray(tuple(scan.shape[axis] for axis in order), kind, case.out)
     except OSError as error:
         raise EnvironmentFault(
-            f"{case.out} has no room for probabilities ({error.strerror}); free some space, or run "
-            "without --export probabilities"
+            f"probabilities cannot be stored in {case.out} ({error.strerror}); free some space, or "
+            "run without --export probabilities"
         ) from error
     return file, file.array.transpose(*np.argsort(order))

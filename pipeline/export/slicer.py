@@ -1,9 +1,9 @@
-"""``.seg.nrrd``: a segmentation that 3D Slicer opens with names, colours and terminology.
+"""Write ``.seg.nrrd``, which 3D Slicer opens with names, colours and terminology.
 
 NRRD is a text header and gzipped voxels (teem.sourceforge.net/nrrd/format.html);
 the fields of a segmentation are Slicer's (slicer.readthedocs.io, Developer
-guide, Segmentations, "Segmentation file format"). Written here and not by
-pynrrd, which stamps the time into each file and takes no letter beyond ASCII.
+guide, Segmentations, "Segmentation file format"). pynrrd is not used because
+it writes the time into each file and refuses letters beyond ASCII.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from isal import igzip
 
 from voxtile.errors import Notice
+from voxtile.label_values import mask_type
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.volume import Volume
@@ -23,9 +24,8 @@ from .terminology import coded, rgb
 def write_seg_nrrd(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/seg.nrrd/<case_id>.seg.nrrd``."""
     layers = layered(case.labels)
-    small = mask.array.astype(np.uint8 if mask.array.max() <= 255 else np.uint16, copy=False)
-    path = case.target("seg.nrrd") / f"{case.case_id}.seg.nrrd"
-    with replacing(path) as file:
+    small = mask.array.astype(mask_type(int(mask.array.max())), copy=False)
+    with replacing(case.target("seg.nrrd")) as file:
         file.write("\n".join(_header(mask, small.dtype.name, case.labels, layers)).encode())
         file.write(b"\n\n")
         # No name and no time in the gzip header: equal masks are equal files.
@@ -40,9 +40,9 @@ def write_seg_nrrd(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def layered(labels: Sequence[Label]) -> list[list[Label]]:
-    """Return labels in layers: within one no value belongs to two labels.
+    """Return labels in layers; in a layer no value belongs to two labels.
 
-    One layer, unless some labels are regions that overlap.
+    There is one layer, unless some labels are regions that overlap.
     """
     layers: list[list[Label]] = []
     for label in labels:
@@ -56,7 +56,7 @@ def layered(labels: Sequence[Label]) -> list[list[Label]]:
 
 
 def _layer(plane: np.ndarray, layer: Sequence[Label]) -> np.ndarray:
-    """Return a plane with each label of a layer drawn whole, by its own value."""
+    """Return a plane with all voxels of each label of a layer, drawn with the label's value."""
     drawn = np.zeros_like(plane)
     for label in layer:
         drawn[np.isin(plane, label.values)] = label.value
@@ -103,7 +103,7 @@ def _header(
 
 
 def _vector(values: np.ndarray) -> str:
-    """Return a vector, each number so that it reads back exactly."""
+    """Return a vector whose numbers can be read back exactly."""
     return "(" + ",".join(repr(float(value) + 0.0) for value in values) + ")"
 
 
@@ -124,11 +124,11 @@ def _terminology(label: Label) -> str:
 
 
 def _triple(concept: Concept) -> str:
-    """Return scheme, value and meaning without the characters that separate."""
+    """Return scheme, value and meaning without the separating characters."""
     parts = (concept.scheme, concept.value, concept.meaning)
     return "^".join(_line(part).translate(str.maketrans("~^|", "   ")) for part in parts)
 
 
 def _line(text: str) -> str:
-    """Return text that stays on one line."""
+    """Return text on one line."""
     return " ".join(text.split())

@@ -1,9 +1,9 @@
-"""Meshes to files: STL, one for each label, and GLB, one for each case.
+"""Write meshes: STL, a file for each label, and GLB, a file for each case.
 
-STL has triangles and no unit; corners are world millimetres, RAS+. GLB (glTF
-2.0 in one binary file) has colours and names, but is in metres with y up:
-corners are world millimetres there too, and the node that holds the meshes
-brings them to metres.
+STL has triangles without a unit; corners are world millimetres, RAS+. GLB
+(glTF 2.0 in one binary file) has colours and names, but is in metres with y
+up: corners are world millimetres there too, and the matrix of the root node
+converts them.
 """
 
 import json
@@ -32,7 +32,7 @@ _FLOAT, _UNSIGNED, _ARRAY_BUFFER, _ELEMENT_BUFFER = 5126, 5125, 34962, 34963
 def write_stl(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/stl/<case_id>/<value>_<name>.stl`` for each label with a voxel."""
     for label, mesh in _meshes(case.labels, mask):
-        path = case.target("stl") / case.case_id / f"{file_stem(label)}.stl"
+        path = case.target("stl") / f"{file_stem(label)}.stl"
         with replacing(path) as file:
             file.write(stl(mesh))
     return ()
@@ -41,7 +41,7 @@ def write_stl(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 def write_glb(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/glb/<case_id>.glb`` with a mesh for each label with a voxel."""
     content = glb(list(_meshes(case.labels, mask)))
-    with replacing(case.target("glb") / f"{case.case_id}.glb") as file:
+    with replacing(case.target("glb")) as file:
         file.write(content)
     return ()
 
@@ -137,7 +137,7 @@ def _material(label: Label) -> dict[str, object]:
 
 
 def _meshes(labels: Sequence[Label], mask: Volume) -> Iterator[tuple[Label, Mesh]]:
-    """Yield the surface of each label that has one."""
+    """Yield the surface of each label that has a voxel."""
     for label in labels:
         mesh = surface(mask.with_array(voxels_of(label, mask)))
         if mesh is not None:

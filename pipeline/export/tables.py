@@ -1,6 +1,6 @@
-"""Names and colours beside the masks: for 3D Slicer and ITK-SNAP.
+"""Write names and colours beside the masks, for 3D Slicer and ITK-SNAP.
 
-A NIfTI mask holds numbers only; these tables say what they mean.
+A NIfTI mask holds only numbers; these tables give their labels.
 """
 
 from collections.abc import Sequence
@@ -41,15 +41,10 @@ def write_tables(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
-    """Remove the tables of a ``masks/`` if they name other labels than its masks are to have.
+    """Remove the tables of a folder ``masks/`` if they are of other labels than its new masks.
 
-    An earlier run's would give new masks the old names and colours. Those of
-    the same labels stay: they are of all cases.
-
-    Parameters
-    ----------
-    folder : Path
-    labels : sequence of Label
+    Tables of an earlier run would give new masks the old names and colours.
+    Tables of the same labels stay, because all cases share them.
 
     Raises
     ------
@@ -59,7 +54,7 @@ def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
     for name, text in _tables(labels).items():
         try:
             same = (folder / name).read_bytes() == text.encode()
-        except OSError:  # there is none, as a rule
+        except OSError:
             continue
         if not same:
             for other in (*_tables(labels), _SCRIPT):
@@ -85,7 +80,7 @@ def slicer_table(labels: Sequence[Label]) -> str:
     lines = ["# Color table, made by voxtile", "0 Background 0 0 0 0"]
     for label in labels:
         red, green, blue = rgb(label)
-        # Cells are separated by blanks; Slicer shows an underscore as a blank.
+        # Blanks separate cells; Slicer shows an underscore as a blank.
         name = "_".join(label.name.split())
         lines.append(f"{label.value} {name} {red} {green} {blue} 255")
     return "\n".join(lines) + "\n"

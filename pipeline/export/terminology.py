@@ -1,8 +1,8 @@
-"""What a label is, as coded concepts: for DICOM SEG and Slicer's terminology.
+"""Coded concepts of labels, for DICOM SEG and Slicer's terminology.
 
 A spec gives a label one concept, its *type* (DICOM PS3.3 C.8.20.4.1). DICOM
-also wants the *category*. A label without a concept is "Tissue" in both, as
-3D Slicer and dcmqi have it: true of anything, and claiming nothing.
+also needs the *category*. A label without a concept is "Tissue" in both, as in
+3D Slicer and dcmqi, which is true of any label.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def rgb(label: Label) -> tuple[int, int, int]:
 
 
 def file_stem(label: Label) -> str:
-    """Return a name for a label's file: its value, and what of its name any file system takes.
+    """Return a name for a label's file: its value, and its name as letters and digits.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A BIDS data set: images by suffix, labels by a pattern in its derivatives.
+"""Read a BIDS data set: images by suffix, labels by a pattern in its derivatives.
 
     sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz
     derivatives/manual/sub-01/ses-1/anat/sub-01_ses-1_label-lesion_mask.nii.gz
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError, UsageError
+from voxtile.errors import ManifestError, UsageError, counted, first_few
 
-from .names import case_ids, channel_name, find_nifti, stem
-from .source import Found, listed
+from .names import case_ids, channel_name, find_volumes, stem
+from .source import Found
 
 _NAME = re.compile(r"((?:[A-Za-z0-9]+-[A-Za-z0-9+]+_)+)([A-Za-z0-9]+)")
 _FIELDS = ("sub", "ses", "folder", "entities", "suffix")
@@ -26,14 +26,14 @@ _FIELDS = ("sub", "ses", "folder", "entities", "suffix")
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """A file with its name taken apart.
+    """An image file and the parts of its name.
 
     Parameters
     ----------
     entities : str
         The name without its suffix, such as ``sub-01_ses-1``.
     folder : str
-        Below the data set, such as ``sub-01/ses-1/anat``.
+        Relative to the data set, such as ``sub-01/ses-1/anat``.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class _Image:
     folder: str
 
     def value(self, entity: str) -> str:
-        """Return the value of an entity; empty without one."""
+        """Return the value of an entity; empty if the name has no such entity."""
         pairs = dict(pair.split("-", 1) for pair in self.entities.split("_"))
         return pairs.get(entity, "")
 
@@ -50,62 +50,48 @@ class _Image:
 def read_bids(
     folder: Path, *, suffixes: Sequence[str] = (), label_pattern: str | None = None
 ) -> Found:
-    """Return a case for each image of a BIDS data set, subjects as groups.
+    """Return a case for each image of a BIDS data set, with subjects as groups.
 
     Parameters
     ----------
     folder : Path
-        With folders ``sub-*``.
+        The data set, with folders ``sub-*``.
     suffixes : sequence of str
-        Which images, such as ``T1w``; several are channels of one case, taken
-        together where all other entities agree. Without any, the only suffix
-        that there is.
+        Which images, such as ``T1w``. Several suffixes are channels of one
+        case, if all other entities agree. By default the only suffix of the
+        data set.
     label_pattern : str, optional
-        Where the label of an image lies, below `folder`, as a glob pattern in
+        Path of an image's label, relative to `folder`: a glob pattern in
         which ``{sub}``, ``{ses}``, ``{folder}``, ``{entities}`` and
-        ``{suffix}`` stand for those of the image, such as
+        ``{suffix}`` are replaced by those of the image, such as
         ``derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz``.
 
     Raises
     ------
     ManifestError
-        If there is nothing, or a choice is left.
+        If no image is found, or a suffix or label must be chosen.
     """
     images, others = _images(folder)
     notices: list[str] = []
     if others:
         notices.append(
-            f"left out {len(others)} NIfTI files whose names are none of BIDS, "
-            f"sub-<label>_..._<suffix> with letters and digits alone: {listed(others)}"
+            f"left out {counted(len(others), 'image file')} whose names do not follow BIDS, "
+            f"sub-<label>_..._<suffix> with only letters and digits: {first_few(others)}"
         )
     if others and not images:
-        raise ManifestError([f"{folder} has no image with a name of BIDS", *notices])
+        raise ManifestError([f"{folder} has no image whose name follows BIDS", *notices])
     chosen = tuple(suffixes) or _only_suffix(images, folder)
     problems: list[str] = []
-    grouped: dict[tuple[str, str], dict[str, _Image]] = {}
-    for image in images:
-        if image.suffix in chosen:
-            twins = grouped.setdefault((image.folder, image.entities), {})
-            if image.suffix in twins:
-                problems.append(
-                    f"{twins[image.suffix].path} and {image.path} differ only in ending; keep one"
-                )
-            twins[image.suffix] = image
-    whole = {}
-    for (place, entities), found in grouped.items():
-        missing = [suffix for suffix in chosen if suffix not in found]
-        if missing:
-            notices.append(f"left out {place}/{entities}: it has no {', '.join(missing)}")
-        else:
-            whole[place, entities] = found
-    if not whole:
+    scans = _scans(images, chosen, problems, notices)
+    if not scans:
         there = Counter(image.suffix for image in images)
         problems.append(
-            f"{folder} has no case with {' and '.join(chosen)}; there is {_counted(there)}"
+            f"{folder} has no case with {' and '.join(chosen)}; it has {_suffixes(there)}"
         )
         raise ManifestError([*problems, *notices])
     cases = []
-    for name, found in zip(case_ids([[key[1]] for key in whole]), whole.values(), strict=True):
+    ids = case_ids([[found[chosen[0]].entities] for found in scans])
+    for name, found in zip(ids, scans, strict=True):
         first = found[chosen[0]]
         session = first.value("ses")
         cases.append(
@@ -124,17 +110,38 @@ def read_bids(
         raise ManifestError(problems)
     without = [case.case_id for case in cases if case.label is None]
     if label_pattern and without:
-        notices.append(f"no label for {listed(without)}")
+        notices.append(f"no label for {first_few(without)}")
     return Found(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(notices))
 
 
+def _scans(
+    images: Sequence[_Image], chosen: Sequence[str], problems: list[str], notices: list[str]
+) -> list[dict[str, _Image]]:
+    """Return the images of each case by suffix, for cases that have all chosen suffixes."""
+    grouped: dict[str, dict[str, _Image]] = {}
+    for image in images:
+        if image.suffix in chosen:
+            twins = grouped.setdefault(f"{image.folder}/{image.entities}", {})
+            twin = twins.setdefault(image.suffix, image)
+            if twin is not image:
+                problems.append(f"{twin.path} and {image.path} differ only in suffix; keep one")
+    scans = []
+    for name, found in grouped.items():
+        missing = [suffix for suffix in chosen if suffix not in found]
+        if missing:
+            notices.append(f"left out {name}: it has no {', '.join(missing)}")
+        else:
+            scans.append(found)
+    return scans
+
+
 def _images(folder: Path) -> tuple[list[_Image], list[str]]:
-    """Return the images of all subjects, and the files there that have no name of BIDS."""
+    """Return the images of all subjects, and their files whose names do not follow BIDS."""
     subjects = sorted(path for path in folder.glob("sub-*") if path.is_dir())
     if not subjects:
-        raise ManifestError([f"{folder} is no BIDS data set: it has no folder sub-*"])
+        raise ManifestError([f"{folder} is not a BIDS data set: it has no folder sub-*"])
     images, others = [], []
-    for path in (path for subject in subjects for path in find_nifti(subject)):
+    for path in (path for subject in subjects for path in find_volumes(subject)):
         match = _NAME.fullmatch(stem(path))
         if match is not None and match[1].startswith("sub-"):
             place = path.parent.relative_to(folder).as_posix()
@@ -145,48 +152,41 @@ def _images(folder: Path) -> tuple[list[_Image], list[str]]:
 
 
 def _only_suffix(images: Sequence[_Image], folder: Path) -> tuple[str, ...]:
-    """Return the one suffix that there is."""
+    """Return the suffix of all images, if they have the same."""
     there = Counter(image.suffix for image in images)
     if len(there) == 1:
         return tuple(there)
     raise ManifestError(
         [
             f"{folder} has {'several kinds of images' if there else 'no image'}: "
-            f"{_counted(there)}; choose with --suffix, several with commas as channels"
+            f"{_suffixes(there)}; choose with --suffix, several (as channels) with commas"
         ]
     )
 
 
-def _counted(there: Counter[str]) -> str:
-    """Return suffixes with how many files have each."""
-    return ", ".join(f"{suffix} ({count})" for suffix, count in sorted(there.items())) or "nothing"
+def _suffixes(there: Counter[str]) -> str:
+    """Return suffixes with the number of files that have each."""
+    return ", ".join(f"{suffix} ({count})" for suffix, count in sorted(there.items())) or "no image"
 
 
 def _label(image: _Image, folder: Path, pattern: str, problems: list[str]) -> Path | None:
-    """Return the one label of an image, if there is one."""
-    fields = {
-        "sub": image.value("sub"),
-        "ses": image.value("ses"),
-        "folder": image.folder,
-        "entities": image.entities,
-        "suffix": image.suffix,
-    }
+    """Return the label of an image, if one file matches."""
+    texts = (image.value("sub"), image.value("ses"), image.folder, image.entities, image.suffix)
     try:
-        filled = pattern.format(**{name: glob.escape(text) for name, text in fields.items()})
+        filled = pattern.format(**dict(zip(_FIELDS, map(glob.escape, texts), strict=True)))
     except (KeyError, IndexError, ValueError):
         raise UsageError(
-            f"--label-pattern {pattern!r} may hold {', '.join(f'{{{name}}}' for name in _FIELDS)} "
-            "and the wildcards of a glob"
+            f"--label-pattern {pattern!r} may contain "
+            f"{', '.join(f'{{{name}}}' for name in _FIELDS)} and glob wildcards"
         ) from None
     try:
-        # A pattern for .nii.gz is not asked to find .json beside it.
         found = sorted(path for path in folder.glob(filled) if path.is_file())
     except (ValueError, NotImplementedError) as error:
-        raise UsageError(f"--label-pattern {pattern!r} is no pattern ({error})") from None
+        raise UsageError(f"--label-pattern {pattern!r} is not a glob pattern ({error})") from None
     if len(found) > 1:
         problems.append(
             f"{image.folder}/{image.entities}: {len(found)} labels match "
-            f"({listed([path.name for path in found])}); make --label-pattern narrower"
+            f"({first_few([path.name for path in found])}); make --label-pattern narrower"
         )
         return None
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""From what people have to a manifest."""
+"""Make a manifest from a data set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_json, write_text
+from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
 
 from .names import find_files
 from .source import Found, read_json
@@ -17,18 +18,18 @@ Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What a source needs to be told; None and empty where it has no use for it.
+    """Options of the sources; None or empty if a source does not use them.
 
     Parameters
     ----------
     labels : Path or None
-        Folder of labels, for nifti.
+        Folder of the labels, for nifti.
     label_pattern : str or None
-        How labels are named, for nifti and bids.
+        Pattern of the labels' names, for nifti and bids.
     suffixes : tuple of str
-        Which images, for bids.
+        Suffixes of the images, for bids.
     root : Path or None
-        Where paths of the list begin, for monai.
+        Folder where paths of the list begin, for monai.
     """
 
     labels: Path | None = None
@@ -47,17 +48,16 @@ _USED: dict[str, tuple[Source, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where a manifest goes, and what else is wanted.
+    """The files to write.
 
     Parameters
     ----------
-    manifest : Path
     key : Path or None
-        Takes the key of the pseudonyms, readable by its owner alone. For
+        File for the key of the pseudonyms, readable only by its owner. For
         dicom only.
     label_names : Path or None
-        Takes names of label values as ``{"1": "liver"}``, where the source
-        has some.
+        File for the names of label values, such as ``{"1": "liver"}``, if the
+        source has names.
     """
 
     manifest: Path
@@ -80,31 +80,29 @@ def build_manifest(
     source : Path
         A folder, or the JSON file of msd and monai.
     outputs : Outputs
-        None of them may exist.
+        Files that must not exist yet.
     kind : {"dicom", "nifti", "nnunet", "msd", "monai", "bids"}
-    options : BuildOptions, optional
     on_files : callable, optional
-        Called with (files done, all files) where headers are read.
+        Called with (files done, all files) while headers are read.
 
     Returns
     -------
     Found
-        What was written, with notices.
+        The cases that were written, with notices.
 
     Raises
     ------
     ManifestError
-        With everything that keeps the source from being listed; nothing is
-        written then.
+        With everything that is wrong with the source; nothing is written then.
     ValueError
         If an option does not belong to the kind.
     """
     options = options or BuildOptions()
     for name, kinds in _USED.items():
         if getattr(options, name) and kind not in kinds:
-            raise UsageError(f"{name} is for --from {' or '.join(kinds)}, not {kind}")
+            raise UsageError(f"{name} is an option of --from {' or '.join(kinds)}, not of {kind}")
     if outputs.key is not None and kind != "dicom":
-        raise UsageError(f"a key is for --from dicom; {kind} keeps the names of its files")
+        raise UsageError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")
     wanted = (outputs.manifest, outputs.key, outputs.label_names)
     present = [path for path in wanted if path is not None and path.exists()]
     if present:
@@ -113,8 +111,8 @@ def build_manifest(
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [
-                f"{source} names no label value by itself; leave --label-names out, and write what "
-                'they mean to a file of your own, {"1": "liver"}, for train --labels'
+                f"{source} does not name single label values; leave --label-names out and write "
+                'a file such as {"1": "liver"} yourself, for train --labels'
             ]
         )
     text = table_of(found.cases, outputs.manifest.parent).csv()
@@ -127,12 +125,12 @@ def build_manifest(
 
 
 def detect(source: Path) -> Source:
-    """Return what a path looks like.
+    """Return the kind of source that a path looks like.
 
     Raises
     ------
     ManifestError
-        If it looks like nothing, or like several.
+        If it looks like none of them, or like several.
     """
     if source.is_file():
         return _detect_json(source)
@@ -144,21 +142,21 @@ def detect(source: Path) -> Source:
     if (source / "dataset_description.json").is_file() or _has_subjects(source):
         return "bids"
     files = find_files(source)
-    from voxtile.reading.channels import is_dicom
-    from voxtile.reading.nifti import is_nifti_name
-
-    nifti = any(is_nifti_name(path) for path in files)
-    dicom = any(not is_nifti_name(path) and is_dicom(path) for path in files)
-    if nifti == dicom:
-        what = "both NIfTI and DICOM files" if nifti else "neither NIfTI nor DICOM files"
-        raise ManifestError(
-            [f"{source} holds {what}; say what to list with --from {', '.join(get_args(Source))}"]
+    volumes = any(split_suffix(path.name)[1] for path in files)
+    dicom = any(not split_suffix(path.name)[1] and is_dicom(path) for path in files)
+    if volumes == dicom:
+        names = [each.name for each in FILES] + ["DICOM"]
+        what = (
+            f"{'both' if dicom else 'neither'} {(' and ' if dicom else ' nor ').join(names)} files"
         )
-    return "nifti" if nifti else "dicom"
+        raise ManifestError(
+            [f"{source} holds {what}; choose with --from {', '.join(get_args(Source))}"]
+        )
+    return "nifti" if volumes else "dicom"
 
 
 def _detect_json(path: Path) -> Source:
-    """Return what a JSON file describes."""
+    """Return the kind of source that a JSON file describes."""
     document = read_json(path)
     if isinstance(document, dict):
         if "channel_names" in document or "file_ending" in document:
@@ -169,11 +167,11 @@ def _detect_json(path: Path) -> Source:
 
 
 def _has_subjects(folder: Path) -> bool:
-    """Whether a folder has BIDS subjects with NIfTI files in them."""
+    """Whether a folder has BIDS subjects with volumes in them."""
     return any(
-        path.name.startswith("sub-")
+        is_volume(path)
         for subject in sorted(folder.glob("sub-*"))[:3]
-        for path in subject.glob("**/sub-*_*.nii*")
+        for path in subject.glob("**/sub-*_*")
     )
 
 

@@ -1,6 +1,6 @@
-"""A manifest held against its files: what a run, a training or a score would trip over.
+"""Check a manifest and its files: find what would stop a run, a training or a score.
 
-From headers alone, in milliseconds a case; `deep` reads every voxel too.
+This reads headers only, in milliseconds a case; `deep` reads every voxel too.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from voxtile.case import Case, examine_manifest
-from voxtile.errors import CaseError, Notice
+from voxtile.case import Case
+from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.label_values import label_values
 from voxtile.machine.at_once import in_order
 from voxtile.models.spec import ModelSpec
@@ -21,31 +21,29 @@ from voxtile.reading.channels import read_channels, survey_channels
 from voxtile.reading.dicom import annotation_file
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.reading.scan import ReadPolicy
-from voxtile.scoring.columns import is_column
 from voxtile.volume import Volume, canonical
 
-from .source import listed
+from .rows import examine_manifest
 
 OnCase = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong with a manifest, or worth knowing.
+    """A problem of a manifest, or something to know about it.
 
     Parameters
     ----------
     severity : {"error", "warning"}
         With an error, a case or the whole manifest cannot be used as it is.
     code : str
-        Stable name, for programs: of the reader's errors and notices, or
+        Stable name, for programs: that of the reader's error or notice, or
         ``manifest``, ``group_divided``, ``same_image``, ``same_content``,
         ``same_label``, ``no_label``.
-    sentence : str
     case_id : str
-        Empty where it concerns no single case.
+        Empty if the finding is not about one case.
     line : int
-        Of the manifest; 0 where the sentence says it, or there is none.
+        Line of the manifest; 0 if unknown or part of the sentence.
     """
 
     severity: Literal["error", "warning"]
@@ -61,18 +59,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """What is known of a case.
+    """Properties of a case.
 
     Parameters
     ----------
     shape : (i, j, k) or None
-        None where the image cannot be read.
+        None if the image cannot be read.
     spacing_mm : (i, j, k) or None
     orientation : str
-        Such as ``RAS``; empty where it is not known.
-    has_label : bool
+        Such as ``RAS``; empty if unknown.
     label_values : tuple of int or None
-        Other than 0; None where they were not looked at.
+        Values other than 0; None if they were not read.
     """
 
     case_id: str
@@ -93,11 +90,11 @@ class CheckSettings:
     Parameters
     ----------
     deep : bool
-        Whether voxels are read: checksums, label values, equal images.
+        Whether to read voxels: checksums, label values, equal images.
     policy : ReadPolicy
-        As a run will have it.
+        That of the run to come.
     label_map : mapping of int to int
-        Reference values to rename, as a run will.
+        Reference values that the run to come renames.
     """
 
     deep: bool = False
@@ -107,12 +104,12 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check came to.
+    """The result of a check.
 
     Parameters
     ----------
     cases : tuple of CaseFacts
-        Of every sound row, in the manifest's order.
+        One for each valid row, in the manifest's order.
     findings : tuple of Finding
         Errors of the manifest itself first, then by line.
     """
@@ -124,18 +121,18 @@ class CheckResult:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """Findings that must be mended."""
+        """Findings that must be fixed."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def summary(self) -> tuple[str, ...]:
-        """Return what the manifest holds, for people."""
+        """Return a summary of the manifest, for people."""
         splits = Counter(case.split or "no split" for case in self.cases)
         groups = len({case.group for case in self.cases if case.group})
         labelled = sum(case.has_label for case in self.cases)
         lines = [
-            f"{self.manifest}: {len(self.cases)} cases "
+            f"{self.manifest}: {counted(len(self.cases), 'case')} "
             f"({', '.join(f'{split} {count}' for split, count in splits.items())}), "
-            f"{labelled} with a label, {groups} groups"
+            f"{labelled} with a label, {counted(groups, 'group')}"
         ]
         shapes = [case.shape for case in self.cases if case.shape is not None]
         spacings = [case.spacing_mm for case in self.cases if case.spacing_mm is not None]
@@ -149,7 +146,10 @@ class CheckResult:
         if values:
             lines.append(
                 "label values: "
-                + ", ".join(f"{value} in {count} cases" for value, count in sorted(values.items()))
+                + ", ".join(
+                    f"{value} in {counted(count, 'case')}"
+                    for value, count in sorted(values.items())
+                )
             )
         return tuple(lines)
 
@@ -174,37 +174,30 @@ def check_manifest(
     settings: CheckSettings | None = None,
     on_case: OnCase | None = None,
 ) -> CheckResult:
-    """Check a manifest and the files that it names.
+    """Check a manifest and the files that it names; problems are findings, not errors.
 
     Parameters
     ----------
-    manifest : str or Path
     root : str or Path, optional
-        Where relative paths begin; the manifest's folder unless given.
+        Where relative paths begin; the manifest's folder by default.
     spec : ModelSpec, optional
-        The model that the manifest is for: its channels must be there, and
-        with `deep` labels may have only its values.
-    settings : CheckSettings, optional
+        The model to use: every case must have its channels, and with `deep`
+        labels may have only its values.
     on_case : callable, optional
         Called with (cases done, all cases).
-
-    Returns
-    -------
-    CheckResult
-        Also for a manifest with problems: they are its findings.
 
     Raises
     ------
     ManifestError
-        If there is no manifest at all.
+        If the manifest is missing or empty.
     """
     settings = settings or CheckSettings()
-    cases, problems = examine_manifest(manifest, root=root, reserved=is_column)
+    cases, problems = examine_manifest(manifest, root=root)
     findings = [Finding("error", "manifest", problem) for problem in problems]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
-    # One at a time where voxels are read: memory is bounded by the largest case.
+    # One case at a time if voxels are read, so that memory is bounded by the largest case.
     checked = in_order(
         lambda case: _check_case(case, spec, settings), cases, at_once=1 if settings.deep else None
     )
@@ -225,7 +218,7 @@ def check_manifest(
 def _check_case(
     case: Case, spec: ModelSpec | None, settings: CheckSettings
 ) -> tuple[CaseFacts, list[Finding], str]:
-    """Return what is known of a case, what was found, and a hash of its voxels (deep only)."""
+    """Return the properties of a case, its findings, and a hash of its voxels (deep only)."""
     facts = CaseFacts(case.case_id, case.line, case.split, case.group, has_label=bool(case.label))
     findings: list[Finding] = []
     channels = tuple(channel for channel, _ in case.images) if spec is None else spec.channels
@@ -235,7 +228,7 @@ def _check_case(
         read = read_channels if settings.deep else survey_channels
         scan = read(case, channels, settings.policy)
         image = scan.volume
-        findings += _warnings(case, scan.notices)
+        findings += [_about(case, one.code, one.sentence) for one in scan.notices]
         content = _content_hash(image) if settings.deep else ""
         facts = replace(
             facts,
@@ -244,30 +237,30 @@ def _check_case(
             orientation=image.orientation,
         )
     except CaseError as error:
-        findings.append(_error(case, error))
+        findings.append(_about(case, error.code, error.sentence, "error"))
     if case.label is None:
         return facts, findings, content
     try:
         values, notices = _check_label(case.label, image, spec, settings)
-        findings += _warnings(case, notices)
+        findings += [_about(case, one.code, one.sentence) for one in notices]
         facts = replace(facts, label_values=values)
     except CaseError as error:
-        findings.append(_error(case, error))
+        findings.append(_about(case, error.code, error.sentence, "error"))
     return facts, findings, content
 
 
 def _check_label(
     path: Path, image: Volume | None, spec: ModelSpec | None, settings: CheckSettings
 ) -> tuple[tuple[int, ...] | None, tuple[Notice, ...]]:
-    """Return the label's values (deep only) and what was noticed, or raise what is wrong."""
+    """Return the label's values (deep only) and notices, or raise what is wrong."""
     notices: tuple[Notice, ...] = ()
     if settings.deep and image is not None and spec is not None:
         mask, notices = read_reference(path, image, spec.labels, settings.label_map)
         return _values(mask.array), notices
     if annotation_file(path) is not None:
         sentence = (
-            "the label is a DICOM SEG or RTSTRUCT, whose segments mean something to a model's "
-            "labels only; check it with --deep and --model"
+            "the label is a DICOM SEG or RTSTRUCT, whose segments can only be matched to the "
+            "labels of a model; check it with --deep and --model"
         )
         return None, (Notice("label_unchecked", sentence),)
     scan = read_label_map(path, "label", survey=not settings.deep)
@@ -287,7 +280,7 @@ def _values(array: np.ndarray) -> tuple[int, ...]:
 
 
 def _content_hash(volume: Volume) -> str:
-    """Return a hash of shape and voxels, whatever the file, its type and its storage order."""
+    """Return a hash of shape and voxels that does not depend on file format or storage order."""
     array = canonical(volume).array
     digest = hashlib.sha256(repr(array.shape).encode())
     for k in range(array.shape[2]):
@@ -295,15 +288,11 @@ def _content_hash(volume: Volume) -> str:
     return digest.hexdigest()
 
 
-def _error(case: Case, error: CaseError) -> Finding:
-    """Return the finding of a case that cannot be used."""
-    return Finding("error", error.code, error.sentence, case.case_id, case.line)
-
-
-def _warnings(case: Case, notices: Iterable[Notice]) -> Iterator[Finding]:
-    """Yield the findings of what was noticed on reading."""
-    for notice in notices:
-        yield Finding("warning", notice.code, notice.sentence, case.case_id, case.line)
+def _about(
+    case: Case, code: str, sentence: str, severity: Literal["error", "warning"] = "warning"
+) -> Finding:
+    """Return a finding about a case."""
+    return Finding(severity, code, sentence, case.case_id, case.line)
 
 
 def _range(triples: Sequence[tuple[float, float, float]]) -> str:
@@ -316,7 +305,7 @@ def _range(triples: Sequence[tuple[float, float, float]]) -> str:
 
 
 def _divided(cases: Sequence[Case]) -> Iterator[Finding]:
-    """Yield the groups that lie in two splits, or in two folds."""
+    """Yield a finding for each group in several splits or folds."""
     for column in ("split", "fold"):
         parts: dict[str, dict[str, Case]] = {}
         for case in cases:
@@ -326,19 +315,15 @@ def _divided(cases: Sequence[Case]) -> Iterator[Finding]:
         for group, found in parts.items():
             if len(found) > 1:
                 where = " and ".join(f"{value} (line {case.line})" for value, case in found.items())
-                last = list(found.values())[-1]
-                yield Finding(
-                    "error",
-                    "group_divided",
+                sentence = (
                     f"group {group!r} has cases in {column} {where}, so scores would be too good; "
-                    "keep it in one (`voxtile manifest split` does)",
-                    last.case_id,
-                    last.line,
+                    f"keep each group in one {column}, as `voxtile manifest split` does"
                 )
+                yield _about(list(found.values())[-1], "group_divided", sentence, "error")
 
 
 def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
-    """Yield the files that several rows name."""
+    """Yield a finding for each file that several rows name."""
     images: dict[tuple[str, ...], list[Case]] = {}
     labels: dict[Path, list[Case]] = {}
     for case in cases:
@@ -350,43 +335,28 @@ def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
     yield from _alike(images.values(), "same_image", "name one image")
     for group in labels.values():
         if len(group) > 1:
-            last = group[-1]
-            yield Finding(
-                "warning",
-                "same_label",
-                f"cases {listed([case.case_id for case in group])} name one label",
-                last.case_id,
-                last.line,
-            )
+            names = first_few([case.case_id for case in group])
+            yield _about(group[-1], "same_label", f"cases {names} name one label")
 
 
 def _alike(groups: Iterable[Sequence[Case]], code: str, what: str) -> Iterator[Finding]:
-    """Yield the cases that are one scan: an error where splits would share it."""
+    """Yield a finding for cases that are one scan: an error if they are in different splits."""
     for group in groups:
         if len(group) < 2:
             continue
-        splits = {case.split for case in group}
-        last = group[-1]
-        names = listed([case.case_id for case in group])
-        shared = len(splits) > 1
-        yield Finding(
-            "error" if shared else "warning",
-            code,
-            f"cases {names} {what}"
-            + (", but lie in different splits; remove all but one" if shared else ""),
-            last.case_id,
-            last.line,
-        )
+        sentence = f"cases {first_few([case.case_id for case in group])} {what}"
+        if len({case.split for case in group}) > 1:
+            sentence += " but are in different splits; remove all but one"
+            yield _about(group[-1], code, sentence, "error")
+        else:
+            yield _about(group[-1], code, sentence)
 
 
 def _unlabelled(cases: Sequence[Case]) -> Iterator[Finding]:
-    """Yield the cases that training would refuse for want of a label."""
+    """Yield a finding for each case that training would refuse because it has no label."""
     for case in cases:
         if case.label is None and case.split in ("train", "val"):
-            yield Finding(
-                "warning",
-                "no_label",
-                f"split {case.split!r} but no label: training needs one",
-                case.case_id,
-                case.line,
+            sentence = (
+                f"the case has split {case.split!r} but no label, which training needs; add one"
             )
+            yield _about(case, "no_label", sentence)

@@ -1,4 +1,4 @@
-"""Lists of cases in JSON: Medical Segmentation Decathlon, and MONAI, which took it over.
+"""Read and write lists of cases in JSON: Medical Segmentation Decathlon and MONAI.
 
     {"training": [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}],
      "test": ["./imagesTs/b.nii.gz"]}
@@ -17,6 +17,7 @@ from voxtile.case import Case, Split
 from voxtile.errors import ManifestError
 
 from .names import case_ids, stem
+from .rows import KNOWN
 from .source import Found, channel_names, label_names, read_json, read_object
 
 _SPLITS: dict[str, Split] = {
@@ -29,7 +30,7 @@ _SPLITS: dict[str, Split] = {
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry of a list, its files found."""
+    """One entry of a list whose files exist."""
 
     images: tuple[Path, ...]
     label: Path | None
@@ -37,20 +38,20 @@ class _Entry:
     further: tuple[tuple[str, str], ...]
 
     def get(self, name: str) -> str | None:
-        """Return what the entry says under a further key, if anything."""
+        """Return the value of a further key, or None if it is missing or empty."""
         return dict(self.further).get(name) or None
 
 
 def read_decathlon(path: Path) -> Found:
     """Return the cases of a Decathlon ``dataset.json``: training as train, test as test.
 
-    nnU-Net v1 lists ``x.nii.gz`` where ``x_0000.nii.gz`` and so on lie; those
-    are taken then.
+    nnU-Net v1 lists ``x.nii.gz`` but stores ``x_0000.nii.gz`` and so on; these
+    files are used then.
 
     Raises
     ------
     ManifestError
-        With every entry that is not as it must be.
+        With every invalid entry.
     """
     document = read_object(path)
     entries = _entries(document, path, path.parent)
@@ -60,7 +61,7 @@ def read_decathlon(path: Path) -> Found:
     notices = []
     if len(channels) > 1 and all(len(entry.images) == 1 for entry in entries):
         notices.append(
-            f"{len(channels)} modalities ({', '.join(channels)}) lie in each file as volumes; "
+            f"{len(channels)} modalities ({', '.join(channels)}) are in each file as volumes; "
             "choose one with --volume, or split the files into columns image_<channel>"
         )
     return Found(found, tuple(notices), label_names(document.get("labels")))
@@ -72,14 +73,14 @@ def read_monai(path: Path, root: Path | None = None) -> Found:
     Parameters
     ----------
     path : Path
-        Training, validation, test and testing are its lists; or it is one.
+        JSON with the lists training, validation, test and testing, or one list.
     root : Path, optional
-        Where its relative paths begin; its folder unless given.
+        Where relative paths begin; the folder of the datalist by default.
 
     Raises
     ------
     ManifestError
-        With every entry that is not as it must be.
+        With every invalid entry.
     """
     document = read_json(path)
     entries = _entries(document, path, root or path.parent)
@@ -88,7 +89,7 @@ def read_monai(path: Path, root: Path | None = None) -> Found:
 
 
 def places(case: Case) -> tuple[tuple[str, ...], str]:
-    """Return where the files of a case go: one for each channel, and the label."""
+    """Return the files of a case in the data set: one for each channel, and the label."""
     names = [
         case.case_id if len(case.images) == 1 else f"{case.case_id}_{channel}"
         for channel, _ in case.images
@@ -101,15 +102,15 @@ def describe(
 ) -> dict[str, Any]:
     """Return the datalist of some cases, as ``datalist.json``.
 
-    Split ``train`` or none is training, ``val`` validation, ``test`` testing.
-    Where there is a column `fold`, all other cases with a fold than those of
-    split ``test`` are training and carry its number, as Auto3DSeg expects.
+    Cases of split ``train`` or without a split are training, those of ``val``
+    validation, those of ``test`` testing. Cases with a fold that are not of
+    split ``test`` are training and have its number, as Auto3DSeg expects.
 
     Raises
     ------
     ManifestError
-        If two images would be one file, as channel ``ce_T1`` of case ``p1``
-        and channel ``T1`` of case ``p1_ce``.
+        If two images would be one file, such as channel ``ce_T1`` of case
+        ``p1`` and channel ``T1`` of case ``p1_ce``.
     """
     _require_own_files(cases)
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
@@ -132,31 +133,31 @@ def describe(
 
 
 def _require_own_files(cases: Sequence[Case]) -> None:
-    """Refuse cases whose images would be written over each other."""
+    """Refuse cases whose images would overwrite each other."""
     owners: dict[str, str] = {}
     problems = []
     for case in cases:
         for place in places(case)[0]:
-            # Some file systems do not tell upper case from lower.
+            # Some file systems do not distinguish upper and lower case.
             other = owners.setdefault(place.casefold(), case.case_id)
             if other != case.case_id:
                 problems.append(
                     f"cases {other!r} and {case.case_id!r} would both have an image {place}; "
-                    "rename one of them, or the channel's column"
+                    "rename one of the cases, or the column of the channel"
                 )
     if problems:
         raise ManifestError(problems)
 
 
 def _entries(document: Any, path: Path, root: Path) -> list[_Entry]:
-    """Return the entries of all lists, or everything that is wrong with them."""
+    """Return the entries of all lists, or raise an error with all of their problems."""
     lists: list[tuple[str, Split | None, Any]] = []
     if isinstance(document, list):
         lists = [("list", None, document)]
     elif isinstance(document, dict):
         lists = [(key, split, document[key]) for key, split in _SPLITS.items() if key in document]
     if not lists:
-        raise ManifestError([f"{path} has none of the lists {', '.join(_SPLITS)}"])
+        raise ManifestError([f"{path} must have one of the lists {', '.join(_SPLITS)}"])
     problems: list[str] = []
     entries = []
     for key, split, items in lists:
@@ -176,11 +177,11 @@ def _entries(document: Any, path: Path, root: Path) -> list[_Entry]:
 
 
 def _entry(item: Any, split: Split | None, root: Path) -> _Entry:
-    """Return one entry, or raise ValueError with what is wrong with it."""
+    """Return one entry, or raise a ValueError that says what is wrong with it."""
     if isinstance(item, str):
         item = {"image": item}
     if not isinstance(item, dict):
-        raise ValueError(f"is a {type(item).__name__}; it must name an image, and may a label")
+        raise ValueError(f"is a {type(item).__name__}; it must name an image, and may name a label")
     image, label = item.get("image"), item.get("label")
     names = [image] if isinstance(image, str) else image
     if not isinstance(names, list) or not names or not all(isinstance(n, str) and n for n in names):
@@ -202,7 +203,7 @@ def _entry(item: Any, split: Split | None, root: Path) -> _Entry:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the file of a listed image, or those of its channels where it was split into them."""
+    """Return the file of a listed image, or its channels' files if these exist instead."""
     if path.exists():
         return [path]
     bare = stem(path)
@@ -232,7 +233,7 @@ def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
                 extras=tuple(
                     (key, value)
                     for key, value in entry.further
-                    if key not in ("case_id", "group", "split", "series", "volume")
+                    if key != "case_id" and key not in KNOWN
                 ),
             )
         )
@@ -241,7 +242,7 @@ def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
 
 
 def _name(entry: _Entry) -> str:
-    """Return the name of a case: of its one image, or what those of its channels share."""
+    """Return the name of a case: that of its image, without the number of a channel."""
     name = stem(entry.images[0])
     if len(entry.images) > 1 and name.endswith("_0000"):
         return name[:-5]
@@ -249,5 +250,5 @@ def _name(entry: _Entry) -> str:
 
 
 def _folders(entry: _Entry) -> tuple[str, ...]:
-    """Return the folder of an entry's image: a name where files of all cases are called alike."""
+    """Return the folder of an entry's image, which names the case if all files have one name."""
     return (entry.images[0].parent.name,)

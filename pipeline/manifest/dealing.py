@@ -1,37 +1,36 @@
-"""Divide what must stay together into parts: for splits, folds, and the folds of a training.
+"""Divide cases into parts without dividing groups: for splits, folds and cross-validation.
 
-A unit is what must stay together: all cases of one group, or a single case
-without one. Units are ordered by a hash of seed and name, so nothing depends
-on the order of rows, on a random generator or on the machine. They are then
-dealt one by one, each to the part that lacks most of its share so far:
+A unit stays together: all cases of one group, or a single case without a
+group. Units are ordered by a hash of seed and name, so that the result does
+not depend on the order of rows, a random generator or the machine. They are
+then dealt one by one, each to the part that lacks most of its share so far:
 
     shares     train 0.6, val 0.2, test 0.2
     unit       1      2    3      4     5      6      7    8      9     10
     goes to    train  val  train  test  train  train  val  train  test  train
 
-With strata, those of one stratum are dealt one after the other. The counts of
-every part over any run of units stay close to its share of the run, so each
-stratum is divided like the whole, however small it is.
+With strata, the units of one stratum are dealt one after the other. In any
+sequence of units, each part gets close to its share, so every stratum is
+divided like the whole, however small it is.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from voxtile.errors import UsageError
+from voxtile.errors import UsageError, counted
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What stays together.
+    """Cases that stay together.
 
     Parameters
     ----------
     name : str
         From `unit_name`.
     rows : tuple of int
-        Which cases it is made of.
-    stratum : str
+        Its cases.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Unit:
 def unit_name(group: str | None, case_id: str) -> str:
     """Return the name of the unit that a case belongs to.
 
-    A case without a group never meets a group of its id's name.
+    A case without a group is never joined with a group of the same name.
 
     Examples
     --------
@@ -58,10 +57,10 @@ def equal_shares(count: int) -> dict[str, float]:
     Raises
     ------
     ValueError
-        If there are fewer than two.
+        If `count` is less than 2.
     """
     if count < 2:
-        raise UsageError(f"{count} folds; at least 2 are needed")
+        raise UsageError(f"{counted(count, 'fold')} given; at least 2 are needed")
     return {str(number): 1 / count for number in range(count)}
 
 
@@ -74,13 +73,11 @@ def deal(units: Sequence[Unit], shares: Mapping[str, float], seed: int | str) ->
         In any order.
     shares : mapping of str to float
         For each part its fraction of the cases.
-    seed : int or str
 
     Returns
     -------
     dict of str to str
-        By the unit's name: the part that lacked most of its share of what was
-        dealt before.
+        From the unit's name to its part.
     """
     dealt = 0
     have = dict.fromkeys(shares, 0)
@@ -95,5 +92,5 @@ def deal(units: Sequence[Unit], shares: Mapping[str, float], seed: int | str) ->
 
 
 def _rank(seed: int | str, name: str) -> str:
-    """Return a number that puts names in an order that only the seed decides."""
+    """Return a text to sort names by, in an order that depends only on the seed."""
     return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()

@@ -1,25 +1,24 @@
-"""A tree of DICOM: a case for each series, under pseudonyms.
+"""Read a tree of DICOM: a case for each series, under pseudonyms.
 
 Case ids and groups are numbered in the order of the files' paths, so they say
-nothing about a patient. Who stands behind them is told only where a key is
-asked for.
+nothing about a patient. The key of the pseudonyms is returned only on request.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import astuple, dataclass, field, replace
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.at_once import in_order
 from voxtile.reading.dicom import catalogue
 
 from .names import find_files
-from .source import Found, Identity, listed
+from .source import Found, Identity
 
-# So many files are asked for at once: progress is seen, and a reply stays small.
+# Files of one request to the reader: few enough to show progress and keep replies small.
 _AT_ONCE = 200
 
 OnFiles = Callable[[int, int], None]
@@ -27,7 +26,7 @@ OnFiles = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Whose:
-    """What an image says of whose it is: hashes, empty where it says nothing."""
+    """Whose an image is, by its header: hashes, empty where the header has no value."""
 
     patient: str
     issuer: str
@@ -36,14 +35,14 @@ class _Whose:
 
 @dataclass(slots=True)
 class _Series:
-    """What was found of one series so far.
+    """The images of one series found so far.
 
     Parameters
     ----------
     whose : _Whose
-        By its first image.
+        According to the first image.
     everyone : set of _Whose
-        By all of them.
+        According to all images.
     folders : dict of Path to dict
         For each folder its images: SOPInstanceUID and number of slices.
     """
@@ -58,24 +57,24 @@ class _Series:
 
     @property
     def images(self) -> dict[str, int]:
-        """Number of slices of each image, once however often it is there."""
+        """Number of slices of each image; a copied image counts once."""
         return {uid: count for inside in self.folders.values() for uid, count in inside.items()}
 
     @property
     def repeats(self) -> bool:
-        """Whether folders hold the same images."""
+        """Whether several folders hold the same image."""
         return sum(map(len, self.folders.values())) > len(self.images)
 
     @property
     def home(self) -> Path:
-        """The innermost folder that holds all of it."""
+        """The innermost folder that holds the whole series."""
         return Path(commonpath(self.folders))
 
     def copies(self) -> list["_Series"]:
-        """Return a series for each folder that holds all its images, or itself where none does.
+        """Return a series for each folder that holds all its images, or the series itself.
 
-        A folder with some of them is no copy: as a row of its own it would be
-        a shorter volume that looks sound.
+        A folder with only some of the images is not a copy: as a row of its
+        own it would be a shorter volume that looks valid.
         """
         count = len(self.images)
         whole = [folder for folder, inside in self.folders.items() if len(inside) == count]
@@ -89,29 +88,76 @@ def read_dicom_tree(
 
     Parameters
     ----------
-    folder : Path
     identify : bool, default False
-        Whether the key of the pseudonyms is returned too.
+        Whether to return the key of the pseudonyms too.
     on_files : callable, optional
         Called with (files done, all files) while headers are read.
 
     Returns
     -------
     Found
-        A case's image is the folder that holds its series; where that holds
-        several, a column ``series`` chooses by pseudonym. Modality and number
-        of slices are columns. Scouts and objects that are no images are left
-        out, and counted in the notices.
+        A case's image is the folder that holds its series; if that folder
+        holds several series, a column ``series`` chooses by pseudonym. Modality
+        and number of slices are columns. Scouts and objects without images are
+        left out, and counted in the notices.
 
     Raises
     ------
     ManifestError
-        If no series may be a volume.
+        If no series can be a volume.
     """
     paths = [path for path in find_files(folder) if path.name.upper() != "DICOMDIR"]
     counts = dict.fromkeys(("scout", "picture", "other", "damaged"), 0)
+    every = _found_series(_entries(paths, identify, on_files), counts)
+    volumes = sorted(
+        (copy for series in every.values() for copy in series.copies()),
+        key=lambda series: (min(series.folders), series.label),
+    )
+    if not volumes:
+        raise ManifestError(
+            [f"{folder} holds no series of DICOM images (of {counted(len(paths), 'file')})"]
+        )
+    counts["excerpt"] = sum(len(series.folders) for series in every.values()) - sum(
+        len(series.folders) for series in volumes
+    )
+    crowded = _crowded(volumes, list(every.values()), folder)
+    everyone = set[_Whose]().union(*(series.everyone for series in every.values()))
+    patients = _patients(volumes, everyone)
+    several = list(dict.fromkeys(patients))
+    numbered = dict(zip(several, _numbered("patient", len(several)), strict=True))
+    ids = _numbered("case", len(volumes))
+    named = [
+        (name, numbered[patient], series)
+        for name, patient, series in zip(ids, patients, volumes, strict=True)
+    ]
+    cases = tuple(
+        Case(
+            name,
+            (("image", series.home),),
+            group=group,
+            series=f"id={series.label}" if series.uid in crowded else None,
+            extras=(
+                ("modality", series.modality),
+                ("slices", str(sum(series.images.values()))),
+            ),
+        )
+        for name, group, series in named
+    )
+    key = tuple(
+        Identity(name, group, *series.identity, series.uid) for name, group, series in named
+    )
+    repeated = [name for name, _, series in named if series.repeats]
+    mixed = sum(_contradict(series.everyone) for series in every.values())
+    notices = tuple(_notices(counts, everyone, mixed, len(volumes) - len(every), repeated))
+    return Found(cases, notices, key=key if identify else ())
+
+
+def _found_series(
+    entries: Iterable[tuple[Path, dict[str, Any] | None]], counts: dict[str, int]
+) -> dict[str, _Series]:
+    """Return the series of all images by UID, and add to `counts` what else there is."""
     every: dict[str, _Series] = {}
-    for path, entry in _entries(paths, identify, on_files):
+    for path, entry in entries:
         if entry is None:
             continue
         kind = entry["kind"]
@@ -134,60 +180,22 @@ def read_dicom_tree(
         images = series.folders.setdefault(path.parent, {})
         images[entry["instance"] or str(path)] = entry["slices"]
         series.everyone.add(whose)
-    volumes = sorted(
-        (copy for series in every.values() for copy in series.copies()),
-        key=lambda series: (min(series.folders), series.label),
-    )
-    if not volumes:
-        raise ManifestError(
-            [f"{folder} holds no series of DICOM images ({len(paths)} files were looked at)"]
-        )
-    counts["excerpt"] = sum(len(series.folders) for series in every.values()) - sum(
-        len(series.folders) for series in volumes
-    )
-    crowded = _crowded(volumes, list(every.values()), folder)
-    everyone = set[_Whose]().union(*(series.everyone for series in every.values()))
-    patients = _patients(volumes, everyone)
-    several = list(dict.fromkeys(patients))
-    numbered = dict(zip(several, _numbered("patient", len(several)), strict=True))
-    groups = [numbered[patient] for patient in patients]
-    ids = _numbered("case", len(volumes))
-    cases = tuple(
-        Case(
-            name,
-            (("image", series.home),),
-            group=group,
-            series=f"id={series.label}" if series.uid in crowded else None,
-            extras=(
-                ("modality", series.modality),
-                ("slices", str(sum(series.images.values()))),
-            ),
-        )
-        for name, group, series in zip(ids, groups, volumes, strict=True)
-    )
-    key = tuple(
-        Identity(name, group, *series.identity, series.uid)
-        for name, group, series in zip(ids, groups, volumes, strict=True)
-    )
-    repeated = [name for name, series in zip(ids, volumes, strict=True) if series.repeats]
-    mixed = sum(_contradict(series.everyone) for series in every.values())
-    notices = tuple(_notices(counts, everyone, mixed, len(volumes) - len(every), repeated))
-    return Found(cases, notices, key=key if identify else ())
+    return every
 
 
 def _contradict(images: Set[_Whose]) -> bool:
-    """Whether images cannot be of one patient: ids differ, or issuers do."""
+    """Whether images cannot belong to one patient: their ids or issuers differ."""
     return any(
         len({getattr(one, name) for one in images} - {""}) > 1 for name in ("patient", "issuer")
     )
 
 
 def _patients(volumes: Sequence[_Series], everyone: Set[_Whose]) -> list[str]:
-    """Return whose each volume is, so that one patient is never two groups.
+    """Return the patient of each volume, so that one patient is never in two groups.
 
     Equal ids of different issuers are different patients, but an id without an
-    issuer may be any of them. An image without an id is of the patient of its
-    study, and where no image of the study has one the study counts as a patient.
+    issuer may be any of them. An image without an id belongs to the patient of
+    its study; if no image of the study has an id, the study counts as a patient.
     """
     issuers: dict[str, set[str]] = {}
     known: dict[str, _Whose] = {}
@@ -209,7 +217,7 @@ def _patients(volumes: Sequence[_Series], everyone: Set[_Whose]) -> list[str]:
 
 
 def _crowded(volumes: Sequence[_Series], every: Sequence[_Series], root: Path) -> set[str]:
-    """Return the series in whose folder, with all below it, another series lies too."""
+    """Return the series whose folder, or a folder below it, also holds another series."""
     below: dict[Path, set[str]] = {}
     for series in every:
         for folder in series.folders:
@@ -231,25 +239,31 @@ def _notices(
 ) -> Iterator[str]:
     """Yield what was left out, and what a user should know about groups."""
     words = {
-        "scout": "scouts (localisers)",
-        "picture": "pictures that lie nowhere in the patient",
-        "other": "DICOM objects that are no images",
-        "damaged": "files that are damaged, or are no DICOM but ought to be",
-        "excerpt": "folders with some images alone of a series that another holds whole",
+        "scout": ("scout (localiser)", "scouts (localisers)"),
+        "picture": (
+            "image without a position in the patient",
+            "images without a position in the patient",
+        ),
+        "other": ("DICOM object without an image", "DICOM objects without images"),
+        "damaged": ("file that is damaged or not DICOM", "files that are damaged or not DICOM"),
+        "excerpt": (
+            "folder with only a part of a series that another folder holds completely",
+            "folders with only a part of a series that another folder holds completely",
+        ),
     }
-    left = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
+    left = [counted(counts[kind], *word) for kind, word in words.items() if counts[kind]]
     if left:
         yield f"left out: {', '.join(left)}"
     if not all(one.patient for one in everyone):
         yield (
             "some images have no patient id; those of one study count as one patient, so check "
-            "column group before you split"
+            "the column group before you split"
         )
     issued = {one.patient for one in everyone if one.issuer}
     if any(one.patient in issued for one in everyone if not one.issuer):
         yield (
-            "some images with a patient id name its issuer and some with the same id do not; all "
-            "of them count as one patient"
+            "some images with a patient id name its issuer and others with the same id do not; "
+            "all of them count as one patient"
         )
     studies: dict[str, set[_Whose]] = {}
     for one in everyone:
@@ -257,32 +271,32 @@ def _notices(
     studies.pop("", None)
     if count := sum(map(_contradict, studies.values())):
         yield (
-            f"{count} studies have images of several patient ids; each id counts as a patient, so "
-            "check column group before you split"
+            f"images of several patient ids are in {counted(count, 'study', 'studies')}; each id "
+            "counts as a patient, so check the column group before you split"
         )
     if mixed:
         yield (
-            f"{mixed} series have images of several patient ids; the group is that of the first "
-            "file, so check them"
+            f"images of several patient ids are in {mixed} series; the group is that of the first "
+            "file, so check these series"
         )
     if copies:
         yield (
-            f"{copies} rows are copies: a series that is there again in another folder, under the "
-            "same group; remove rows that you do not need"
+            f"copies of a series in other folders gave {counted(copies, 'more row')}, in the same "
+            "group; remove rows that you do not need"
         )
     if repeated:
         yield (
-            f"some images of {listed(repeated)} are in several folders, and no folder holds all; "
-            "such a series is one row of all its folders, where the reader leaves identical copies "
-            "out; remove folders that you do not need"
+            f"some images of {first_few(repeated)} are in several folders, and no folder holds all "
+            "of them; such a series is one row for all its folders, and the reader leaves "
+            "identical copies out; remove folders that you do not need"
         )
-    yield "paths stand as they are on disk; rename folders whose names identify a patient"
+    yield "paths are written as they are on disk; rename folders whose names identify a patient"
 
 
 def _entries(
     paths: Sequence[Path], identify: bool, on_files: OnFiles | None
 ) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """Yield every file with what it is a part of."""
+    """Yield every file with the entry that the reader gives for it."""
     batches = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     read = in_order(lambda some: catalogue(some, identify=identify), batches)
     done = 0

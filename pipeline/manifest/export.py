@@ -1,30 +1,30 @@
-"""A manifest in the layout of another tool: nnU-Net or MONAI.
+"""Export a manifest's cases in the layout of another tool: nnU-Net or MONAI.
 
-Every file is read and written anew, so that DICOM becomes NIfTI, checksums
-are verified, labels lie on the grid of their image in whole numbers, and no
-text of a header is handed on. Or it is linked, where it is as it must be.
+Every file is read and written again: DICOM becomes NIfTI, checksums are
+verified, labels become whole numbers on the grid of their image, and no text
+of a header is copied. Files that need no change may be linked instead.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from voxtile.case import Case, read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, UsageError
-from voxtile.label_values import label_values
+from voxtile.case import Case
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, UsageError, counted
+from voxtile.label_values import label_values, mask_type
 from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 from . import datalist, nnunet
 from .check import CheckSettings, check_manifest
+from .rows import read_manifest
 
 Layout = Literal["nnunet", "monai"]
 
@@ -37,14 +37,12 @@ class ExportSettings:
     ----------
     to : {"nnunet", "monai"}
     link : bool
-        Whether ``.nii.gz`` files that were read without a notice are linked
-        rather than written anew.
+        Whether to link ``.nii.gz`` files that are read without a notice
+        instead of writing them again.
     channels : tuple of str
-        Names of channels for the other tool; those of the columns unless
-        given.
+        Names of channels for the other tool; those of the columns by default.
     labels : mapping of int to str
-        Names of label values; ``label_<value>`` unless given.
-    policy : ReadPolicy
+        Names of label values; ``label_<value>`` by default.
     """
 
     to: Layout
@@ -62,30 +60,28 @@ def export_manifest(
     root: Path | None = None,
     on_case: Callable[[int, int], None] | None = None,
 ) -> tuple[str, ...]:
-    """Write the cases of a manifest in the layout of another tool, whole or not at all.
+    """Write the cases of a manifest in the layout of another tool, completely or not at all.
 
     Parameters
     ----------
-    manifest : Path
     out : Path
-        Folder of the data set; must not exist, or be empty.
-    settings : ExportSettings
+        Folder of the data set; must be missing or empty.
     root : Path, optional
-        Where relative paths begin; the manifest's folder unless given.
+        Where relative paths begin; the manifest's folder by default.
     on_case : callable, optional
         Called with (cases done, all cases).
 
     Returns
     -------
     tuple of str
-        What the user should know.
+        Notes for the user.
 
     Raises
     ------
     ManifestError
-        With everything that is wrong; nothing is left in `out` then.
+        With everything that is wrong; nothing is written then.
     EnvironmentFault
-        If the disk refuses.
+        If `out` cannot be written.
     """
     cases = read_manifest(manifest, root=root)
     _require_empty(out)
@@ -94,7 +90,7 @@ def export_manifest(
     if found.errors:
         raise ManifestError([f"case {e.case_id}: {e.sentence}" for e in found.errors])
     layout = {"nnunet": nnunet, "monai": datalist}[settings.to]
-    layout.describe(cases, channels, {}, out.name)  # refuses at once what no file can mend
+    layout.describe(cases, channels, {}, out.name)  # refuses at once what no file can change
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside `out`, so that a data set is never seen half written.
@@ -115,18 +111,18 @@ def export_manifest(
 
 
 def _require_empty(out: Path) -> None:
-    """Refuse a folder with something in it."""
+    """Refuse a folder that is not empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ManifestError([f"{out} exists and is not empty; name another folder"])
 
 
 def _channels(cases: Sequence[Case], settings: ExportSettings) -> tuple[str, ...]:
-    """Return what the other tool is told that channels are called."""
+    """Return the names of channels for the other tool."""
     columns = tuple(channel for channel, _ in cases[0].images)
     if settings.channels and len(settings.channels) != len(columns):
         raise UsageError(
-            f"--channels names {len(settings.channels)}, but the manifest has {len(columns)}: "
-            f"{', '.join(columns)}"
+            f"--channels has {counted(len(settings.channels), 'name')}, but the manifest has "
+            f"{len(columns)}: {', '.join(columns)}"
         )
     return settings.channels or columns
 
@@ -138,7 +134,7 @@ def _write_cases(
     settings: ExportSettings,
     on_case: Callable[[int, int], None] | None,
 ) -> set[int]:
-    """Write all files, and return which label values there are."""
+    """Write all files, and return the label values that occur."""
     values: set[int] = set()
     problems = []
     for number, case in enumerate(cases, start=1):
@@ -163,9 +159,9 @@ def _write_cases(
 def _write_image(source: Path, target: Path, policy: ReadPolicy, *, link: bool) -> Volume:
     """Write or link one channel, and return its grid."""
     scan = read_scan(source, policy)
-    # A notice is about something that was put right, or that another reader may take otherwise.
-    sound = policy.volume is None and not scan.notices
-    if link and sound and source.is_file() and source.name.lower().endswith(".nii.gz"):
+    # A notice is about something that was repaired, or that another reader may read differently.
+    unchanged = policy.volume is None and not scan.notices
+    if link and unchanged and source.is_file() and source.name.lower().endswith(".nii.gz"):
         _link(source, target)
     else:
         write_volume(target, scan.volume)
@@ -178,12 +174,11 @@ def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> se
     placed, moved = on_grid_of(scan.volume, image, "label")
     array, _ = integral(placed.array, "label")
     values = {value for value in label_values(array) if value}
-    sound = scan.volume.array.dtype.kind in "iu" and not moved and not scan.notices
-    if link and sound and source.name.lower().endswith(".nii.gz"):
+    unchanged = scan.volume.array.dtype.kind in "iu" and not moved and not scan.notices
+    if link and unchanged and source.name.lower().endswith(".nii.gz"):
         _link(source, target)
     else:
-        small = max(values, default=0) <= 255
-        write_mask(target, placed.with_array(array.astype(np.uint8 if small else np.uint16)))
+        write_mask(target, placed.with_array(array.astype(mask_type(max(values, default=0)))))
     return values
 
 
@@ -194,30 +189,23 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _notices(out: Path, channels: Sequence[str], settings: ExportSettings) -> tuple[str, ...]:
-    """Return what the user of the other tool should know."""
+    """Return notes for the user of the other tool."""
     notices = []
     if settings.to == "nnunet":
-        if not _is_dataset_name(out.name):
+        if not re.fullmatch(r"Dataset\d{3}_.+", out.name):
             notices.append(
-                f"nnU-Net finds data sets called Dataset001_Name; rename {out.name!r} before you "
-                "use it"
+                f"nnU-Net needs a name like Dataset001_Name; rename {out.name!r} before you use it"
             )
         if channels == ("image",):
             notices.append(
                 "nnU-Net normalises a channel called CT by a window and all others by z-score; "
-                "this one is called image, so pass --channels CT if it is one"
+                "this channel is called image, so pass --channels CT if it is CT"
             )
         if (out / "splits_final.json").exists():
             notices.append(
-                "splits_final.json has the manifest's division; copy it into the data set's folder "
-                "in nnUNet_preprocessed after planning"
+                "splits_final.json holds the manifest's splits; after planning, copy it into the "
+                "data set's folder in nnUNet_preprocessed"
             )
     if settings.link:
-        notices.append("linked files are as they were, headers included")
+        notices.append("linked files keep everything, including the text of their headers")
     return tuple(notices)
-
-
-def _is_dataset_name(name: str) -> bool:
-    """Whether nnU-Net recognises a folder as a data set."""
-    head, _, tail = name.partition("_")
-    return len(head) == 10 and head.startswith("Dataset") and head[7:].isdecimal() and bool(tail)

@@ -1,4 +1,4 @@
-"""From file names to case ids, and the NIfTI files of a folder in order."""
+"""Make case ids from file names, and list the volumes of a folder in order."""
 
 import re
 from collections import Counter
@@ -7,24 +7,24 @@ from pathlib import Path
 
 from voxtile.errors import ManifestError
 from voxtile.machine.folders import files_below
+from voxtile.reading.formats import is_volume, split_suffix
 
-_ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 # nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
-def find_nifti(folder: Path) -> list[Path]:
-    """Return the NIfTI files below a folder in the order of their names; a pair counts once.
+def find_volumes(folder: Path) -> list[Path]:
+    """Return the files below a folder that are volumes (not DICOM), in the order of their names.
 
-    Hidden files are left out: macOS puts a ``._x.nii.gz`` beside each
-    ``x.nii.gz`` that it copies.
+    Of a pair only the header is returned. Hidden files are left out: macOS
+    puts a ``._x.nii.gz`` beside each ``x.nii.gz`` that it copies.
 
     Raises
     ------
     ManifestError
         If a folder cannot be read.
     """
-    return [path for path in find_files(folder) if _is_volume(path)]
+    return [path for path in find_files(folder) if is_volume(path)]
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -38,16 +38,13 @@ def find_files(folder: Path) -> list[Path]:
         If a folder cannot be read.
     """
     if not folder.is_dir():
-        raise ManifestError([f"{folder} is no folder; name one"])
+        raise ManifestError([f"{folder} is not a folder; name the folder of the data set"])
     return sorted(files_below(folder, _refuse))
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without the ending of NIfTI."""
-    for ending in _ENDINGS:
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return path.name
+    """Return a file's name without the suffix of a volume."""
+    return split_suffix(path.name)[0]
 
 
 def split_channel(name: str) -> tuple[str, str] | None:
@@ -57,31 +54,31 @@ def split_channel(name: str) -> tuple[str, str] | None:
 
 
 def channel_name(text: str) -> str:
-    """Return a name that a column ``image_<channel>`` can have."""
+    """Return a name that is allowed in a column ``image_<channel>``."""
     return re.sub(r"[^A-Za-z0-9_]+", "_", text)[:40] or "_"
 
 
 def case_id(text: str) -> str:
-    """Return a case id for any text: what an id cannot hold becomes ``_``."""
+    """Return a case id for any text: characters that are not allowed become ``_``."""
     kept = re.sub(r"[^A-Za-z0-9._-]+", "_", text)
-    # A cell that begins with "-" is a formula to a spreadsheet, and an option to a shell.
+    # A leading "-" makes a formula in a spreadsheet, and an option in a shell.
     kept = re.sub(r"^-", "_", kept)
     return kept if kept.strip(".") else kept.replace(".", "_") or "_"
 
 
 def case_ids(names: Sequence[Sequence[str]]) -> list[str]:
-    """Return an id for each case, unique whatever the case of letters.
+    """Return an id for each case, unique even if upper and lower case are ignored.
 
     Parameters
     ----------
     names : sequence of sequence of str
-        For each case its folders, below what all share, and its name. The
-        name is the id where all names differ; else folders and name are.
+        For each case its folders, relative to the data set, and its name. The
+        id is the name if all names differ, else folders and name.
 
     Raises
     ------
     ManifestError
-        If two cases cannot be told apart, or an id would be too long.
+        If two cases would have one id, or an id would be too long.
 
     Examples
     --------
@@ -97,8 +94,8 @@ def case_ids(names: Sequence[Sequence[str]]) -> list[str]:
         if chosen.casefold() in _repeated(ids)
     ]
     problems += [
-        f"case_id {chosen[:40]!r}... would have {len(chosen)} characters, but 100 can be; rename "
-        "the file"
+        f"case_id {chosen[:40]!r}... would have {len(chosen)} characters, but at most 100 are "
+        "allowed; rename the file"
         for chosen in ids
         if len(chosen) > 100
     ]
@@ -108,16 +105,11 @@ def case_ids(names: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _repeated(ids: Sequence[str]) -> set[str]:
-    """Return the ids that are there several times."""
+    """Return the ids that occur several times."""
     counts = Counter(name.casefold() for name in ids)
     return {name for name, count in counts.items() if count > 1}
 
 
-def _is_volume(path: Path) -> bool:
-    """Whether a file is NIfTI by its name; of a pair the header stands for both."""
-    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz"))
-
-
 def _refuse(error: OSError) -> None:
-    """Stop at a folder that cannot be read: a manifest must not lack cases silently."""
+    """Refuse a folder that cannot be read: a manifest must not silently lack cases."""
     raise ManifestError([f"{error.filename} cannot be read: {error.strerror}"]) from error

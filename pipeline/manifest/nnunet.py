@@ -1,4 +1,4 @@
-"""An nnU-Net v2 raw data set, read and written.
+"""Read and write an nnU-Net v2 raw data set.
 
     Dataset001_Name/
       dataset.json               channel_names, labels, numTraining, file_ending
@@ -6,7 +6,7 @@
       labelsTr/<case>.nii.gz
       imagesTs/, labelsTs/       the same for test cases
 
-As documentation/dataset_format.md of nnU-Net v2 says.
+See documentation/dataset_format.md of nnU-Net v2.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case, Split
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, first_few
+from voxtile.reading.formats import SUFFIXES
 
 from .names import case_ids, find_files, split_channel
-from .source import Found, channel_names, label_names, listed, read_object
+from .source import Found, channel_names, label_names, read_object
 
-_ENDINGS = (".nii.gz", ".nii")
-# Voxels of this label are no class: nnU-Net's loss and scores leave them out
+# nnU-Net leaves voxels of this label out of loss and scores
 # (documentation/ignore_label.md of nnU-Net v2).
 _IGNORE = "ignore"
 
 
 @dataclass(slots=True)
 class _Part:
-    """The cases of one half of the data set, as far as they were found."""
+    """The cases of one half of the data set."""
 
     split: Split
     images: dict[str, list[Path]] = field(default_factory=dict)
@@ -38,23 +38,18 @@ class _Part:
 def read_nnunet(folder: Path) -> Found:
     """Return the cases of an nnU-Net v2 raw data set: `Tr` as train, `Ts` as test.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``dataset.json``.
-
     Raises
     ------
     ManifestError
-        With all that is not as nnU-Net needs it.
+        With everything that nnU-Net would refuse, too.
     """
     path = folder / "dataset.json"
     document = read_object(path)
     channels = channel_names(document.get("channel_names", document.get("modality")), path)
     ending = document.get("file_ending", ".nii.gz")
-    if ending not in _ENDINGS:
+    if ending not in SUFFIXES:
         raise ManifestError(
-            [f"{path}: file_ending {ending!r} is not read; convert the images to .nii.gz"]
+            [f"{path}: file_ending {ending!r} is not supported; convert the images to .nii.gz"]
         )
     problems: list[str] = []
     if isinstance(document.get("dataset"), dict):
@@ -90,14 +85,14 @@ def read_nnunet(folder: Path) -> Found:
 
 
 def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterator[str]:
-    """Yield what the labels of a dataset.json say that a manifest cannot."""
+    """Yield notices about labels of a dataset.json that a manifest cannot express."""
     if not isinstance(described, dict):
         return
     if _IGNORE in described:
         yield (
-            f"dataset.json marks label value {described[_IGNORE]!r:.20} as {_IGNORE!r}; training "
-            "and scores here leave no voxel out, so it would count as a class or as background: "
-            "annotate those voxels, or drop the cases that have them, before you train on them"
+            f"dataset.json marks label value {described[_IGNORE]!r:.20} as {_IGNORE!r}; voxtile "
+            "leaves no voxel out of training and scores, so it would count as a class or as "
+            "background: annotate these voxels, or remove the cases that have them"
         )
     named = {value for value, _ in labels}
     regions = {
@@ -108,14 +103,14 @@ def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterato
     parts = {value for values in regions.values() for value in values if isinstance(value, int)}
     if parts - named:
         yield (
-            f"label values {listed([str(value) for value in sorted(parts - named)])} have no name "
-            f"of their own, only regions of several ({listed(list(regions))}); name them in a file "
-            'such as {"1": "edema"} for train --labels'
+            f"label values {first_few(sorted(parts - named))} have no name of their own, only "
+            f"regions of several values ({first_few(list(regions))}); name them in a file such as "
+            '{"1": "edema"} for train --labels'
         )
 
 
 def places(case: Case) -> tuple[tuple[str, ...], str]:
-    """Return where the files of a case go: one for each channel, and the label."""
+    """Return the files of a case in the data set: one for each channel, and the label."""
     half = "Ts" if case.split == "test" else "Tr"
     images = tuple(
         f"images{half}/{case.case_id}_{number:04d}.nii.gz" for number in range(len(case.images))
@@ -131,47 +126,47 @@ def describe(
     Parameters
     ----------
     cases : sequence of Case
-        Split ``test`` are test cases, all others training cases.
+        Cases of split ``test`` are test cases, all others training cases.
     channels : sequence of str
         nnU-Net normalises by name: ``CT`` by a window, others by z-score.
     labels : mapping of int to str
-        Names of values, without background.
+        Names of label values, without the background.
     name : str
-        Of the data set.
+        The name of the data set.
 
     Returns
     -------
     dict
-        ``dataset.json``; and ``splits_final.json`` where the manifest says
-        how training cases are divided, by column `fold` or else by splits.
+        ``dataset.json``; and ``splits_final.json`` if the manifest divides the
+        training cases, by column `fold` or else by splits.
 
     Raises
     ------
     ManifestError
-        If a training case has no label, or labels are not 1, 2, 3 and so on,
-        each with a name of its own.
+        If a training case has no label, or label values are not 1, 2, 3 and so
+        on, each with a name of its own.
     """
     training = [case for case in cases if case.split != "test"]
     problems = []
     without = [case.case_id for case in training if case.label is None]
     if without:
         problems.append(
-            f"no label for {listed(without)}; nnU-Net trains on all cases but those of split test, "
-            "so name their labels or give them that split"
+            f"no label for {first_few(without)}; nnU-Net trains on all cases except those of split "
+            "test, so name their labels or give them that split"
         )
     if not training:
         problems.append("every case has split test; nnU-Net needs training cases")
     if sorted(labels) != list(range(1, len(labels) + 1)):
         problems.append(
-            f"label values {listed([str(value) for value in sorted(labels)])} must be 1, 2, 3 and "
-            "so on without a gap for nnU-Net; renumber them first"
+            f"label values {first_few(sorted(labels))} must be 1, 2, 3 and so on without a gap for "
+            "nnU-Net; renumber them first"
         )
     values_of: dict[str, list[str]] = {"background": ["0"]}
     for value in sorted(labels):
         values_of.setdefault(labels[value], []).append(str(value))
     problems += [
-        f"label values {listed(values)} are all called {name!r}, but nnU-Net finds a value by its "
-        "name; give each a name of its own with --labels"
+        f"label values {first_few(values)} are all called {name!r}, but nnU-Net finds a value by "
+        "its name; give each a name of its own with --labels"
         for name, values in values_of.items()
         if len(values) > 1
     ]
@@ -191,7 +186,7 @@ def describe(
 
 
 def _splits(training: Sequence[Case]) -> list[dict[str, list[str]]]:
-    """Return training and validation cases of each fold; nothing where none are named."""
+    """Return training and validation cases of each fold; empty if the cases are not divided."""
     of_fold = {case.case_id: dict(case.extras).get("fold", "") for case in training}
     numbers = sorted(
         {fold for fold in of_fold.values() if fold}, key=lambda fold: (len(fold), fold)
@@ -212,12 +207,12 @@ def _splits(training: Sequence[Case]) -> list[dict[str, list[str]]]:
 def _found(
     folder: Path, half: str, split: Split, ending: str, channels: int, problems: list[str]
 ) -> _Part:
-    """Return the cases that lie in the folders of one half."""
+    """Return the cases in the folders of one half."""
     part = _Part(split)
     images, labels = folder / f"images{half}", folder / f"labels{half}"
     if not images.is_dir():
         if half == "Tr":
-            problems.append(f"{images} does not exist, but an nnU-Net data set has it")
+            problems.append(f"{images} does not exist, but an nnU-Net data set needs it")
         return part
     files: dict[str, dict[int, Path]] = {}
     for path in find_files(images):
@@ -246,7 +241,7 @@ def _found(
 
 
 def _named(dataset: dict[str, Any], folder: Path, path: Path, problems: list[str]) -> _Part:
-    """Return the cases that ``dataset`` of a dataset.json names, wherever their files are."""
+    """Return the cases that ``dataset`` of a dataset.json names; their files may be anywhere."""
     part = _Part("train")
     for name, entry in dataset.items():
         try:
@@ -271,7 +266,7 @@ def _judge(
     path: Path,
     problems: list[str],
 ) -> list[str]:
-    """Add what is wrong with the cases, and return what is only odd."""
+    """Add the problems of the cases to `problems`, and return notices."""
     train = parts[0]
     problems += [
         f"{path}: case {name} has {len(images)} channels, but {len(channels)} are named"
@@ -281,17 +276,15 @@ def _judge(
     ]
     missing = [name for name in train.images if name not in train.labels]
     if missing:
-        problems.append(f"{path.parent / 'labelsTr'} has no label for {listed(missing)}")
+        problems.append(f"{path.parent / 'labelsTr'} has no label for {first_few(missing)}")
     if not train.images and not problems:
-        problems.append(f"{path.parent} has no training case; nothing to list")
+        problems.append(f"{path.parent} has no training case, so there is nothing to list")
     notices = []
     for part in parts:
         orphans = [name for name in part.labels if name not in part.images]
         if orphans:
-            notices.append(f"no {part.split} image for label {listed(orphans)}")
+            notices.append(f"no {part.split} image for label {first_few(orphans)}")
     said = document.get("numTraining")
     if isinstance(said, int) and said != len(train.images):
-        notices.append(
-            f"dataset.json says {said} training cases, but {len(train.images)} are there"
-        )
+        notices.append(f"dataset.json says numTraining {said}, but {len(train.images)} were found")
     return notices

@@ -1,7 +1,6 @@
-"""What a source of cases gives, and how its JSON is read."""
+"""The cases that a source gives, and its descriptions in JSON."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from .names import channel_name
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who stands behind a pseudonym: a row of the key file."""
+    """The identity behind a pseudonym: a row of the key file."""
 
     case_id: str
     group: str
@@ -25,18 +24,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Cases as a source names them.
+    """Cases found in a source.
 
     Parameters
     ----------
     cases : tuple of Case
-        In order.
+        In the order of the manifest.
     notices : tuple of str
         What was left out or assumed.
     labels : tuple of (value, name)
-        Names of label values, where the source has some; without background.
+        Names of label values without the background, if the source has names.
     key : tuple of Identity
-        Where pseudonyms were given and their key was asked for.
+        The key of the pseudonyms, if requested.
     """
 
     cases: tuple[Case, ...]
@@ -58,7 +57,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
     except (ValueError, RecursionError) as error:
-        raise ManifestError([f"{path} is not JSON ({error})"]) from error
+        raise ManifestError([f"{path} is not valid JSON ({error})"]) from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -67,16 +66,16 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises
     ------
     ManifestError
-        As `read_json`, or if it is something else.
+        As `read_json`, or if the value is not an object.
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ManifestError([f"{path} holds a {type(value).__name__}, but an object is needed"])
+        raise ManifestError([f"{path} must hold a JSON object, but holds a {type(value).__name__}"])
     return value
 
 
 def channel_names(described: Any, path: Path) -> list[str]:
-    """Return channel names of ``{"0": "T1", "1": "T2"}``, in order, fit for columns.
+    """Return the channel names of ``{"0": "T1", "1": "T2"}`` in order, as columns can have them.
 
     Raises
     ------
@@ -90,7 +89,7 @@ def channel_names(described: Any, path: Path) -> list[str]:
             [f'{path}: channel names {described!r:.80} must look like {{"0": "T1", "1": "T2"}}']
         )
     names = [channel_name(str(described[number])) for number in numbers]
-    # Two channels may have one name there (such as "CT" twice), but no two columns here.
+    # Two channels may have the same name there, such as "CT"; two columns may not.
     return [
         name if names.count(name) == 1 else f"{name[:35]}_{number}"
         for number, name in enumerate(names)
@@ -98,11 +97,11 @@ def channel_names(described: Any, path: Path) -> list[str]:
 
 
 def label_names(described: Any) -> tuple[tuple[int, str], ...]:
-    """Return values with names, whichever way round they are written; background left out.
+    """Return label values with their names, without the background.
 
     nnU-Net v2 writes ``{"liver": 1}``, Decathlon ``{"1": "liver"}``. A region
-    of nnU-Net, ``{"whole": [1, 2]}``, names no value: 1 and 2 are parts of it.
-    One of a single value, ``{"core": [2]}``, is a name like others.
+    of nnU-Net such as ``{"whole": [1, 2]}`` names no single value and is left
+    out; one with a single value, ``{"core": [2]}``, names that value.
 
     Examples
     --------
@@ -119,9 +118,3 @@ def label_names(described: Any) -> tuple[tuple[int, str], ...]:
         elif isinstance(value, str) and str(key).isdecimal():
             names[int(key)] = value
     return tuple(sorted((value, name) for value, name in names.items() if value > 0))
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names for a message, not too many."""
-    shown = ", ".join(names[:10])
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

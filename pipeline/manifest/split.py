@@ -1,6 +1,6 @@
-"""Divide a manifest into splits or folds, never within a group.
+"""Divide a manifest into splits or folds without dividing a group.
 
-How the parts are dealt out is in `dealing`.
+`dealing` decides which part each group gets.
 """
 
 import math
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from voxtile.case import Split, examine_manifest
-from voxtile.errors import ManifestError, UsageError
+from voxtile.case import Split
+from voxtile.errors import ManifestError, UsageError, counted, first_few
 from voxtile.machine.files import write_text
 
 from .dealing import Unit, deal, equal_shares, unit_name
-from .source import listed
+from .rows import examine_manifest
 from .table import Table, read_table
 
 
@@ -28,20 +28,19 @@ class Division:
         For each part its fraction of the cases; they add up to 1. Parts are
         splits, or the numbers of folds.
     column : {"split", "fold"}
-        What is written.
+        The column to write.
     by : str, default "group"
-        Column whose equal values stay together, beside those of `group`. A row
-        with neither stands alone.
+        Rows with one value in this column stay together, as do those of one
+        `group`. A row with neither is divided alone.
     stratify : str or None
-        Column whose values every part gets its share of.
+        Every part gets its share of each value of this column.
     keep : tuple of str
-        Splits whose rows stay as they are and are not dealt.
-    seed : int, default 0
+        Splits whose rows stay as they are and are not divided.
 
     Raises
     ------
     ValueError
-        If the shares are none.
+        If the shares are not positive or do not add up to 1, or a split is unknown.
     """
 
     shares: Mapping[str, float]
@@ -53,33 +52,29 @@ class Division:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(share) and share > 0 for share in self.shares.values()):
-            raise UsageError(f"fractions {dict(self.shares)} must be positive; leave a part out")
+            raise UsageError(
+                f"fractions {dict(self.shares)} must be positive; leave a part out instead"
+            )
         if not math.isclose(sum(self.shares.values()), 1, abs_tol=1e-6):
             raise UsageError(
                 f"fractions {dict(self.shares)} add up to {sum(self.shares.values()):g}; they must "
                 "add up to 1"
             )
         known = get_args(Split)
-        strange = [name for name in self.shares if self.column == "split" and name not in known]
-        strange += [name for name in self.keep if name not in known]
-        if strange:
-            raise UsageError(f"split {strange[0]!r} is not one of {', '.join(known)}")
+        unknown = [name for name in self.shares if self.column == "split" and name not in known]
+        unknown += [name for name in self.keep if name not in known]
+        if unknown:
+            raise UsageError(f"split {unknown[0]!r} is not one of {', '.join(known)}")
 
 
 def split_manifest(manifest: Path, division: Division) -> Table:
-    """Return a manifest with its cases divided; every other column is as it was.
-
-    Parameters
-    ----------
-    manifest : Path
-        Its files need not exist.
-    division : Division
+    """Return a manifest with its cases divided; other columns and missing files do not matter.
 
     Raises
     ------
     ManifestError
-        If the manifest is none, a column is missing, a group would be
-        divided between kept and dealt rows, or a part would stay empty.
+        If the manifest cannot be read, a column is missing, a group has both
+        rows to keep and rows to divide, or a part would stay empty.
     """
     _, problems = examine_manifest(manifest, need_images=False, need_labels=False)
     if problems:
@@ -99,8 +94,8 @@ def split_manifest(manifest: Path, division: Division) -> Table:
     if empty:
         raise ManifestError(
             [
-                f"{manifest} has {len(units)} groups to divide, too few for a share of "
-                f"{', '.join(empty)}; ask for fewer parts, or larger shares"
+                f"{manifest} has {counted(len(units), 'group')} to divide, so that "
+                f"{', '.join(empty)} would stay empty; use fewer parts, or larger shares"
             ]
         )
     cells = list(table.column("split")) if division.column == "split" else [""] * len(table.rows)
@@ -112,7 +107,7 @@ def split_manifest(manifest: Path, division: Division) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a user asks for.
+    """Options of `voxtile manifest split`.
 
     Parameters
     ----------
@@ -120,9 +115,9 @@ class Wish:
         As in `Division`.
     folds : int or None
     fractions : mapping of str to float, or None
-        One of the two.
+        Exactly one of the two must be given.
     validate : int or None
-        With `folds`: which fold is ``val`` in column `split`.
+        With `folds`: the fold that is ``val`` in column `split`.
     """
 
     by: str = "group"
@@ -135,36 +130,29 @@ class Wish:
 
     @property
     def division(self) -> Division:
-        """The division that it stands for.
+        """The division that these options describe.
 
         Raises
         ------
         ValueError
-            If it stands for none.
+            If options are missing or exclude each other.
         """
         if (self.folds is None) == (self.fractions is None):
             raise UsageError("give either --folds K or --fractions train=0.7,val=0.3")
         if self.validate is not None and self.folds is None:
-            raise UsageError("--validate is for --folds")
+            raise UsageError("--validate needs --folds")
         shares = equal_shares(self.folds) if self.folds is not None else self.fractions or {}
         column = "split" if self.folds is None else "fold"
         return Division(shares, column, self.by, self.stratify, self.keep, self.seed)
 
 
 def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
-    """Write a manifest divided, and return what came of it.
-
-    Parameters
-    ----------
-    manifest : Path
-    out : Path
-        Must not exist.
-    wish : Wish
+    """Write a divided manifest to a new file, and return lines for the user.
 
     Returns
     -------
     tuple of str
-        A line for each part, and what the user should know.
+        A line for each part, and notes.
 
     Raises
     ------
@@ -179,7 +167,7 @@ def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
     tests = 0 if "test" in wish.keep else table.column("split").count("test")
     if wish.folds is not None and tests:
         lines.append(
-            f"note: {tests} cases of split test were dealt into folds as well; to leave them out, "
+            f"note: the folds include {counted(tests, 'case')} of split test; to leave them out, "
             "pass --keep test"
         )
     if wish.validate is not None:
@@ -187,7 +175,7 @@ def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
         lines.append(f"split: fold {wish.validate} is val, the others are train")
     if out.parent.resolve() != manifest.parent.resolve():
         lines.append(
-            f"note: relative paths in it begin at {manifest.parent}; name that with --root"
+            f"note: its relative paths begin at {manifest.parent}; pass that folder as --root"
         )
     write_text(out, table.csv())
     return tuple(lines)
@@ -200,26 +188,23 @@ def _counts(table: Table, division: Division) -> Iterator[str]:
     for part in division.shares:
         count = cells.count(part)
         groups = sum(key.rank < 2 and cells[rows[0]] == part for key, rows in together.items())
-        yield f"{division.column} {part}: {count} cases" + (f", {groups} groups" if groups else "")
+        in_groups = f", {counted(groups, 'group')}" if groups else ""
+        yield f"{division.column} {part}: {counted(count, 'case')}{in_groups}"
 
 
 def validate_on(table: Table, fold: int) -> Table:
-    """Return the table with splits for one fold: it is ``val``, the others are ``train``.
+    """Return the table with one fold as split ``val`` and the others as ``train``.
 
-    Parameters
-    ----------
-    table : Table
-        With a column ``fold``; rows without one keep their split.
-    fold : int
+    Rows without a fold keep their split.
 
     Raises
     ------
     ValueError
-        If there is no such fold.
+        If the table has no such fold.
     """
     numbers = table.column("fold")
     if str(fold) not in numbers:
-        raise UsageError(f"fold {fold} is none of {', '.join(sorted(set(numbers) - {''}))}")
+        raise UsageError(f"fold {fold} is not one of {', '.join(sorted(set(numbers) - {''}))}")
     return table.with_column(
         "split",
         [
@@ -230,7 +215,7 @@ def validate_on(table: Table, fold: int) -> Table:
 
 
 def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> list[Unit]:
-    """Return what is dealt."""
+    """Return the units to divide."""
     together = _together(table, division.by)
     divided = [
         (key, rows)
@@ -242,8 +227,8 @@ def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> 
         raise ManifestError(
             [
                 f"{manifest}: {key.column} {key.value!r} has rows that keep their split and others "
-                f"that are to be dealt ({listed([ids[row] for row in rows])} stay together); give "
-                "all of them one split, or keep none"
+                f"to divide ({first_few([ids[row] for row in rows])} must stay together); give all "
+                "of them one split, or leave --keep out"
                 for key, rows in divided
             ]
         )
@@ -257,13 +242,13 @@ def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Key:
-    """A value that rows share.
+    """A value of rows that stay together.
 
     Parameters
     ----------
     rank : int
-        0 is column `by`, 1 is `group` beside it, 2 is a case that has neither.
-    column, value : str
+        0 for column `by`, 1 for `group` if that is another column, 2 for a
+        case that has neither.
     """
 
     rank: int
@@ -272,19 +257,19 @@ class _Key:
 
     @property
     def unit(self) -> str:
-        """Name of the unit that it is the least key of."""
-        # A group beside `by` must not meet a value of `by` that is called alike.
+        """Name of the unit that has this key as its least."""
+        # A group must not be joined with a value of another column `by` of the same name.
         if self.rank == 1:
             return f"rows of group {self.value}"
         return unit_name("" if self.rank else self.value, self.value)
 
 
 def _together(table: Table, by: str) -> dict[_Key, list[int]]:
-    """Return the rows that stay together, by the least key among them.
+    """Return the rows that stay together, by the least of their keys.
 
-    Rows with one group do, and rows with one value in column `by`. So do rows
-    that others join: scan 1 of patient A and scan 2 of patient B where both
-    are of group 7, and every other scan of A or B.
+    These are rows of one group, rows with one value in column `by`, and rows
+    that are joined by others: if scan 1 of patient A and scan 2 of patient B
+    are of group 7, all scans of A and B stay together.
     """
     columns = tuple(dict.fromkeys((by, "group")))
     keys = [
@@ -304,7 +289,7 @@ def _together(table: Table, by: str) -> dict[_Key, list[int]]:
 
     for first, *others in keys:
         for other in others:
-            # Always to the lesser, so that the name does not depend on the order of rows.
+            # Always the lesser, so that the name does not depend on the order of rows.
             low, high = sorted((least(first), least(other)))
             before[high] = low
     together: dict[_Key, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Rows of a manifest as they stand in its CSV: written from cases, read, and written again."""
+"""A manifest as a table of text: made from cases, or read, changed and written again."""
 
 import csv
 import os
@@ -7,26 +7,21 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from voxtile.case import Case, read_rows
+from voxtile.case import Case
 from voxtile.errors import ManifestError
+
+from .rows import KNOWN, header_problems, read_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells of a CSV file.
-
-    Parameters
-    ----------
-    header : tuple of str
-    rows : tuple of tuple of str
-        Each as long as the header.
-    """
+    """Cells of a CSV file; every row is as long as the header."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def column(self, name: str) -> tuple[str, ...]:
-        """Return the cells of a column; empty ones where there is none of this name."""
+        """Return the cells of a column; all empty if the table has no such column."""
         if name not in self.header:
             return ("",) * len(self.rows)
         place = self.header.index(name)
@@ -56,12 +51,12 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read the cells of a manifest that `voxtile.case.read_manifest` accepts.
+    """Read the cells of a manifest that `read_manifest` accepts.
 
     Raises
     ------
     ManifestError
-        If it is no table.
+        If it is not valid CSV.
     """
     problems: list[str] = []
     header, rows = read_rows(path, problems)
@@ -80,55 +75,59 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
 
     Parameters
     ----------
-    cases : sequence of Case
     folder : Path
-        Where the manifest will be: paths are relative to it where they can.
+        The folder of the manifest; paths are relative to it if possible.
 
     Raises
     ------
     ManifestError
-        If a path or a cell cannot stand in a manifest.
+        If a manifest cannot have a cell or a column.
     """
     channels = tuple(dict.fromkeys(channel for case in cases for channel, _ in case.images))
     columns = ["image" if channel == "image" else f"image_{channel}" for channel in channels]
     extras = tuple(dict.fromkeys(column for case in cases for column, _ in case.extras))
-    optional: dict[str, list[str]] = {
-        "label": [relative(case.label, folder) for case in cases],
-        "split": [str(case.split or "") for case in cases],
-        "group": [case.group or "" for case in cases],
-        "series": [case.series or "" for case in cases],
-        "volume": ["" if case.volume is None else str(case.volume) for case in cases],
-    }
-    kept = {name: cells for name, cells in optional.items() if any(cells)}
+    known = {name: [_cell(getattr(case, name), folder) for case in cases] for name in KNOWN}
+    filled = {name: cells for name, cells in known.items() if any(cells)}
     rows = []
     for number, case in enumerate(cases):
         images = dict(case.images)
-        more = dict(case.extras)
-        row = (
-            case.case_id,
-            *(relative(images.get(channel), folder) for channel in channels),
-            *(cells[number] for cells in kept.values()),
-            *(defused(more.get(column, "")) for column in extras),
+        further = dict(case.extras)
+        rows.append(
+            (
+                case.case_id,
+                *(_cell(images.get(channel), folder) for channel in channels),
+                *(cells[number] for cells in filled.values()),
+                *(defused(further.get(column, "")) for column in extras),
+            )
         )
-        rows.append(row)
-    table = Table(("case_id", *columns, *kept, *extras), tuple(rows))
-    _require_sound(table)
+    table = Table(("case_id", *columns, *filled, *extras), tuple(rows))
+    problems = [
+        *header_problems(table.header),
+        *_cell_problems(cell for row in table.rows for cell in row),
+    ]
+    if problems:
+        raise ManifestError(problems)
     return table
 
 
-def relative(path: Path | None, folder: Path) -> str:
-    """Return a path as it stands in a manifest in `folder`; empty for none.
+def _cell(value: Path | str | int | None, folder: Path) -> str:
+    """Return the cell of a value; empty for None."""
+    if value is None:
+        return ""
+    return relative(value, folder) if isinstance(value, Path) else str(value)
 
-    Relative where both lie below one folder that is not the root, and the
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a path as it stands in a manifest in `folder`.
+
+    Relative if both are below one folder other than the root, and the
     relative path leads to the same file; else absolute.
     """
-    if path is None:
-        return ""
     path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))  # noqa: PTH100, keeps links
     if len(Path(os.path.commonpath([path, folder])).parts) < 2:
         return str(path)
     cell = os.path.relpath(path, folder)
-    # Behind a link ".." leads elsewhere than the text says.
+    # Behind a link, ".." may lead to another folder than the text says.
     if cell.startswith("..") and not _same(folder / cell, path):
         return str(path)
     # To a spreadsheet, a cell that begins so is a formula.
@@ -147,22 +146,15 @@ def defused(cell: str) -> str:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file; not, where that cannot be told."""
+    """Whether two paths lead to one file; False if this cannot be found out."""
     try:
         return one.samefile(other)
     except OSError:
         return False
 
 
-def _require_sound(table: Table) -> None:
-    """Refuse cells that would be read as something else."""
-    problems = list(_unreadable(cell for row in table.rows for cell in row))
-    if problems:
-        raise ManifestError(problems)
-
-
-def _unreadable(cells: Iterable[str]) -> Iterator[str]:
-    """Yield what is wrong with cells: spaces at an end are cut off, and not all bytes are text."""
+def _cell_problems(cells: Iterable[str]) -> Iterator[str]:
+    """Yield which cells a CSV reader would change, and which are not text."""
     for cell in cells:
         if cell != cell.strip():
             yield f"{cell!r} begins or ends with a space, which CSV readers drop; rename it"

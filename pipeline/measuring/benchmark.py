@@ -18,23 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.batch.settings import machine_cores
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine
 from voxtile.engines.engine import Precision
 from voxtile.errors import CaseError, UsageError
 from voxtile.inference.segmenter import Segmenter, make_plans
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
+from voxtile.machine.processors import machine_cores
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import ModelSpec
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.run.case import attempt_case
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.volume import Shape3D
+from voxtile.writing.nifti import write_mask, write_volume
 
 from .workload import Grid, Pass, passes, survey_grid
 

@@ -112,7 +112,7 @@ def _gpu() -> Finding:
 
 def _units() -> Finding:
     """Return what the processor computes fast."""
-    from voxtile.batch.settings import machine_cores
+    from voxtile.machine.processors import machine_cores
 
     try:
         flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split())

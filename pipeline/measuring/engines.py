@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from voxtile.case import read_manifest
 from voxtile.engines import Engine, Model, load_models
 from voxtile.engines.engine import EngineName
 from voxtile.engines.measurements import (
@@ -33,6 +32,7 @@ from voxtile.engines.quantised import quantised_digest
 from voxtile.errors import ManifestError, ModelError
 from voxtile.machine.files import write_text
 from voxtile.machine.processors import thread_count
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.preparation.planes import to_planes

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from voxtile.batch.settings import machine_cores
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
 from voxtile.errors import CaseError, Notice
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.at_once import in_order
 from voxtile.machine.memory import resident_memory_mb
+from voxtile.machine.processors import machine_cores
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 

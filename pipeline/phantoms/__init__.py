@@ -1,4 +1,4 @@
-"""Synthetic scans with a known truth.
+"""Synthetic scans with exact masks.
 
 ellipsoids.py  scans of ellipsoids
 dicom.py       the same as DICOM series

@@ -1,4 +1,4 @@
-"""The whole job on a synthetic cohort with known truth: make scans, train, run, report."""
+"""Run the demo on a synthetic cohort with exact references: make scans, train, run, report."""
 
 import csv
 import shutil
@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.batch.drive import RunResult, run_manifest
-from voxtile.errors import UsageError
+from voxtile.errors import UsageError, first_few
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.training.drive import train
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 from .dicom import write_series
 from .ellipsoids import Ellipsoid, centred_affine, draw
@@ -31,7 +31,7 @@ _TRAIN, _VAL = 12, 3
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """Where the demo left its things.
+    """The results of the demo.
 
     Parameters
     ----------
@@ -39,7 +39,6 @@ class DemoResult:
         Folder with the scans and their manifest.
     model : Path
         The trained bundle.
-    result : RunResult
     """
 
     cohort: Path
@@ -59,19 +58,19 @@ def run_demo(
     Parameters
     ----------
     out : Path
-        Gets ``cohort/``, ``model/`` and ``run/``. What an earlier demo left
-        there is replaced; a folder with anything else is refused.
+        Folder for ``cohort/``, ``model/`` and ``run/``. An earlier demo there
+        is replaced; a folder with other files is refused.
     minutes : float, default 1
         Training budget.
     say : callable
-        Gets a sentence before each step.
+        Called with a sentence before each step.
     on_case : callable, optional
         As in `run_manifest`.
 
     Raises
     ------
     ValueError
-        If `out` holds something that no demo made.
+        If `out` holds files that are not of a demo.
     """
     _clear(out)
     say(f"1. making {_TRAIN + _VAL + 6} synthetic scans in {out / 'cohort'}")
@@ -89,18 +88,18 @@ def run_demo(
         labels=LABELS,
     )
     train(manifest, out / "model", recipe=recipe, description="Demo: phantoms of two ellipsoids.")
-    say("3. running the batch over the scans that it never saw")
+    say("3. running the batch on scans that it was not trained on")
     test = out / "cohort" / "test.csv"
     result = run_manifest(test, out / "model", out / "run", on_case=on_case)
     return DemoResult(out / "cohort", out / "model", result)
 
 
 def make_cohort(folder: Path, *, seed: int = 0) -> Path:
-    """Write scans, labels and two manifests; return the training manifest.
+    """Write scans, references and two manifests; return the training manifest.
 
     ``cases.csv`` has the training and validation cases. ``test.csv`` has six
-    more: an axial scan, an oblique anisotropic one, one stored from the back,
-    a DICOM series, one without a reference, and one with a damaged file.
+    others: an axial scan, an oblique anisotropic one, one with reversed storage
+    axes, a DICOM series, one without a reference, and one with a damaged file.
     """
     rng = np.random.default_rng(seed)
     trained = []
@@ -136,7 +135,7 @@ def make_cohort(folder: Path, *, seed: int = 0) -> Path:
 
 
 def _scan(rng: np.random.Generator, *, axes: str, tilt_degrees: float) -> tuple[Volume, Volume]:
-    """Return an organ with a lesion in it, and a distractor as bright as the lesion."""
+    """Return a scan of an organ with a lesion and an equally bright distractor, and its mask."""
     shape = (64, 60, 18)
     spacing = (1.5, 1.5, float(rng.uniform(3.5, 5)))
     centre = rng.uniform(-8, 8, 3)
@@ -162,7 +161,7 @@ def _scan(rng: np.random.Generator, *, axes: str, tilt_degrees: float) -> tuple[
 
 
 def _write(folder: Path, name: str, image: Volume, truth: Volume, split: str) -> dict[str, str]:
-    """Write a scan with its label and return its manifest row."""
+    """Write a scan with its reference and return its manifest row."""
     write_volume(folder / f"{name}.nii.gz", image)
     write_mask(folder / f"{name}_label.nii.gz", truth)
     return {
@@ -185,13 +184,15 @@ def _manifest(rows: list[dict[str, str]]) -> str:
 
 
 def _clear(out: Path) -> None:
-    """Remove what an earlier demo left, and nothing else."""
+    """Remove an earlier demo, and refuse a folder with anything else."""
     made = {"cohort", "model", "run"}
     if not out.exists():
         return
-    strange = sorted(entry.name for entry in out.iterdir() if entry.name not in made)
+    others = sorted(entry.name for entry in out.iterdir() if entry.name not in made)
     is_demo = (out / "cohort" / "test.csv").is_file()
-    if strange or (any(out.iterdir()) and not is_demo):
-        raise UsageError(f"{out} holds {strange or 'a folder'} that no demo made; name another")
+    if others or (any(out.iterdir()) and not is_demo):
+        raise UsageError(
+            f"{out} holds {first_few(others) or 'a folder'}, which is not of a demo; name another"
+        )
     for name in made:
         shutil.rmtree(out / name, ignore_errors=True)

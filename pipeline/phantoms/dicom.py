@@ -1,4 +1,4 @@
-"""Write a volume as a DICOM series, for the demo and the tests: no patient stands behind it."""
+"""Write a synthetic volume as a DICOM series, for the demo and the tests."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write_series(folder: Path, volume: Volume) -> None:
     Parameters
     ----------
     folder : Path
-        Made where it is missing.
+        Created if it is missing.
     volume : Volume of int16, shape (i, j, k)
         i runs along a row of a slice, j down its columns. k must be at right
         angles to both and complete them right-handedly in LPS.
@@ -26,13 +26,17 @@ def write_series(folder: Path, volume: Volume) -> None:
     Raises
     ------
     ValueError
-        If the grid is not one that a CT series can have.
+        If a CT series cannot have this grid or type.
     """
     if volume.array.dtype != np.int16 or volume.array.ndim != 3:
-        raise ValueError(f"a series needs int16 voxels in 3D, not {volume.array.dtype}")
+        raise ValueError(
+            f"volume has type {volume.array.dtype}, but a series needs int16 voxels in 3D"
+        )
     directions = _LPS @ volume.affine[:3, :3] / volume.spacing_mm
     if not np.allclose(np.cross(directions[:, 0], directions[:, 1]), directions[:, 2], atol=1e-6):
-        raise ValueError("k must be the right-handed normal of i and j in LPS; flip an axis first")
+        raise ValueError(
+            "axis k must be the right-handed normal of i and j in LPS; flip an axis first"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     spacing = volume.spacing_mm

@@ -1,7 +1,6 @@
-"""Synthetic scans with known truth: shapes drawn in world millimetres, on any grid.
+"""Synthetic scans with exact masks: shapes drawn in world millimetres, on any grid.
 
-Used by the demo and the tests. The truth of a phantom is exact: a voxel
-belongs to a shape if its centre does.
+Used by the demo and the tests. A voxel belongs to a shape if its centre does.
 """
 
 from collections.abc import Sequence
@@ -21,9 +20,9 @@ class Ellipsoid:
     centre_mm, radii_mm : (x, y, z)
         In RAS+ millimetres.
     intensity : float
-        What its voxels have in the image.
+        Value of its voxels in the image.
     label : int, default 0
-        What its voxels have in the truth; 0 for a distractor.
+        Value of its voxels in the mask; 0 for a distractor.
     """
 
     centre_mm: tuple[float, float, float]
@@ -50,7 +49,6 @@ def draw(
         Later ones cover earlier ones. Background has intensity 0.
     noise : float, default 0
         Standard deviation of the Gaussian noise, in units of intensity.
-    seed : int, default 0
 
     Returns
     -------
@@ -89,7 +87,7 @@ def centred_affine(
     shape : (i, j, k)
     spacing_mm : (i, j, k)
     axes : str, default "RAS"
-        Where each storage axis points, such as "LPS" or "PIR".
+        World direction of each storage axis, such as "LPS" or "PIR".
     tilt_degrees : float, default 0
         Rotation of the whole grid about x and then, by half as much, about z.
     """

@@ -1,4 +1,4 @@
-"""From a path to a volume, whatever the format; from a case to its channels."""
+"""Read a path of any format as a volume, and a case's channels as one scan."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted
 from voxtile.volume import Volume, grid_difference
 
+from .formats import format_of
 from .scan import ReadPolicy, Scan
 
 
@@ -20,8 +21,8 @@ def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = N
     ----------
     path : str or Path
     nan : {"refuse", "fill"}, default "refuse"
-        What to do with NaN and infinite voxels; "fill" puts the finite
-        minimum in their place.
+        What to do with NaN and infinite voxels; "fill" replaces them by the
+        finite minimum.
     volume : int, optional
         Which volume of a 4D scan, counting from 0.
 
@@ -33,7 +34,7 @@ def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = N
     Raises
     ------
     CaseError
-        If the file is not exactly one volume; says why and what to do.
+        If the path is not exactly one volume; says why and what to do.
     """
     if nan not in ("refuse", "fill"):
         raise ValueError(f"nan {nan!r} must be 'refuse' or 'fill'")
@@ -42,7 +43,7 @@ def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = N
 
 
 def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Read one channel of one scan; like `read_volume`, with what was noticed.
+    """Read one channel of one scan, as `read_volume` does, with its notices.
 
     Raises
     ------
@@ -50,37 +51,24 @@ def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
         If the file is not exactly one volume, or has NaN that the policy refuses.
     """
     policy = policy or ReadPolicy()
-    if is_dicom(path):
-        from .dicom import read_series  # pydicom and highdicom: only where there is DICOM
-
-        scan = read_series(path, policy)
-    else:
-        from .nifti import read_nifti
-
-        scan = read_nifti(path, policy)
-    return _finite(scan, policy)
+    found = format_of(path)
+    return _finite(found.reader(found.read)(path, policy), policy)
 
 
 def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Return what `read_scan` would, from headers alone: its voxels are zeros and were not read.
+    """Return what `read_scan` would, from headers alone: all voxels are 0 and not read.
 
     Raises
     ------
     CaseError
         If the headers show that the path is not exactly one volume.
     """
-    policy = policy or ReadPolicy()
-    if is_dicom(path):
-        from .dicom import survey_series
-
-        return survey_series(path, policy)
-    from .nifti import survey_nifti
-
-    return survey_nifti(path, policy)
+    found = format_of(path)
+    return found.reader(found.survey)(path, policy or ReadPolicy())
 
 
 def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
-    """Read the channels of a case, in the order a network wants them.
+    """Read the channels of a case, in the order that a network needs.
 
     Returns
     -------
@@ -91,7 +79,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     Raises
     ------
     CaseError
-        If a channel is missing or lies on another grid, or cannot be read.
+        If a channel is missing, is on another grid, or cannot be read.
     """
     policy = policy_of(case, policy or ReadPolicy())
     scans = [read_scan(path, policy) for path in scan_paths(case, channels)]
@@ -105,12 +93,12 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
 
 
 def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
-    """Return the grid that `read_channels` would, from headers alone, with all notices.
+    """Return the grid and notices that `read_channels` would, from headers alone.
 
     Raises
     ------
     CaseError
-        If a channel is missing or lies on another grid, or is not one volume.
+        If a channel is missing, is on another grid, or is not one volume.
     """
     policy = policy_of(case, policy or ReadPolicy())
     scans = [survey_scan(path, policy) for path in scan_paths(case, channels)]
@@ -119,19 +107,18 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
 
 
 def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
-    """Return the path of each channel, in the order a network wants them.
+    """Return the path of each channel, in the order that a network needs.
 
     Parameters
     ----------
-    case : Case
     channels : sequence of str
-        Names. One alone matches whatever name where either side calls it
-        "image", which says nothing of the contrast; else names must agree.
+        Names. A single channel matches any name if case or network call it
+        "image", which names no contrast; otherwise names must agree.
 
     Raises
     ------
     CaseError
-        If the case does not name a channel.
+        If the case lacks a channel.
     """
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):
@@ -148,7 +135,7 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
 
 
 def _on_one_grid(channels: Sequence[str], scans: Sequence[Scan]) -> Volume:
-    """Return the first channel's volume, if the others lie on its grid."""
+    """Return the first channel's volume, if the others are on its grid."""
     first = scans[0].volume
     for channel, scan in zip(channels[1:], scans[1:], strict=True):
         other = scan.volume
@@ -156,14 +143,14 @@ def _on_one_grid(channels: Sequence[str], scans: Sequence[Scan]) -> Volume:
             raise CaseError(
                 "channel_grid",
                 f"channel {channel} has shape {other.shape} and spacing "
-                f"{_mm(other.spacing_mm)}, but {channels[0]} has {first.shape} and "
-                f"{_mm(first.spacing_mm)}, or they lie elsewhere; resample one to the other first",
+                f"{in_mm(other.spacing_mm)}, but {channels[0]} has {first.shape} and "
+                f"{in_mm(first.spacing_mm)}, or another position; resample one to the other first",
             )
     return first
 
 
 def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
-    """Return the policy with what the case's own row says in place of what the run says."""
+    """Return the policy with the series and volume that the case's own row chooses."""
     return replace(
         policy,
         series=policy.series if case.series is None else case.series,
@@ -171,31 +158,17 @@ def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
     )
 
 
-def _mm(spacing: Sequence[float]) -> str:
+def in_mm(spacing: Sequence[float]) -> str:
     """Return a spacing for a message."""
     return "(" + ", ".join(f"{value:.4g}" for value in spacing) + ") mm"
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a path is read as DICOM: a folder, or a file by its preamble or its name.
-
-    The preamble is that of PS3.10 section 7.1.
-    """
-    if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def _finite(scan: Scan, policy: ReadPolicy) -> Scan:
-    """Return the scan with every voxel finite, or refuse it."""
+    """Return the scan with only finite voxels, or refuse it."""
     array = scan.volume.array
     if array.dtype.kind != "f":
         return scan
-    # A sum is not finite if a voxel is not: one pass without a mask as large as the volume.
+    # A sum is not finite if a voxel is not; this needs no second array of the volume's size.
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return scan
@@ -206,14 +179,15 @@ def _finite(scan: Scan, policy: ReadPolicy) -> Scan:
     if policy.nan == "refuse":
         raise CaseError(
             "not_finite",
-            f"{count} voxels are NaN or infinite; repair them",
-            "pass --nan fill to put the finite minimum in their place",
+            f"{counted(count, 'NaN or infinite voxel')} found; repair the file",
+            "pass --nan fill to replace them by the finite minimum",
         )
     if count == array.size:
-        raise CaseError("not_finite", "no voxel is a finite number")
+        raise CaseError("not_finite", "every voxel is NaN or infinite; convert the scan again")
     lowest = array[finite].min()
     notice = Notice(
-        "nan_filled", f"{count} NaN or infinite voxels were replaced by the minimum, {lowest:.6g}"
+        "nan_filled",
+        f"{counted(count, 'NaN or infinite voxel')} replaced by the minimum, {lowest:.6g}",
     )
     filled = np.where(finite, array, lowest)
     return replace(scan, volume=scan.volume.with_array(filled), notices=(*scan.notices, notice))

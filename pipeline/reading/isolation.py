@@ -1,20 +1,20 @@
-"""Run a reader in a child process, so that a damaged scan cannot take the batch with it.
+"""Run a reader in a child process, so that a damaged scan cannot stop the batch.
 
-Codec libraries are C and C++ and have had heap overflows, so no pixel is ever
-decoded in the process that drives a batch:
+Codec libraries are written in C and C++ and have had heap overflows, so pixels
+are never decoded in the process that drives a batch:
 
     parent                              child
       |-- function, arguments, a file -->|    pickled: the parent is trusted
-      |<------- "file 7 of 120" --------|    signs of life, and where it is
-      |<------- JSON -------------------|    the child is not: never unpickled
-                voxels lie in the file, which both map into memory
+      |<------- "file 7 of 120" --------|    signs of life, with the current file
+      |<------- JSON -------------------|    the child is not trusted: never unpickled
+                both processes map the file with the voxels into memory
 
-The child is a plain subprocess and not a `multiprocessing` one: it neither
-imports the caller's main script again nor is it forbidden inside a worker
-(pool workers are daemons, which may have no children). Its stdout and stderr
-are closed, because libraries print what they read. It is started on first use
-and serves one scan after the other until the parent ends; threads that read at
-once have one each.
+The child is a plain subprocess and not one of `multiprocessing`: it does not
+import the caller's main script again, and workers may start it (pool workers
+are daemons, which may have no children). Its stdout and stderr are closed,
+because libraries print what they read. It is started on first use and reads
+one scan after the other until the parent ends. Each thread that reads at the
+same time has a child of its own.
 """
 
 import atexit
@@ -41,9 +41,9 @@ from voxtile.volume import Volume
 
 from .scan import Scan
 
-# Silence that is taken for a hang, in seconds. A child speaks at every file and frame.
+# Seconds without a sign of life that count as a hang. A child gives one at every file and frame.
 QUIET_S = 120.0
-# Most address space of a child: half of the machine, never more than this.
+# Largest address space of a child: half of the machine's memory, at most this.
 MOST_MEMORY_BYTES = 2**34
 
 _LENGTH = struct.Struct("!Q")
@@ -52,14 +52,14 @@ _DTYPES = ("int16", "int32", "int64", "float32", "float64")
 
 
 class Workspace:
-    """What a function gets in the child: room for voxels, and a way to say that it lives.
+    """First argument of a function in the child: memory for voxels, and signs of life.
 
     Parameters
     ----------
     handle : int
         File descriptor of the file that holds the voxels.
     channel : socket
-        To the parent.
+        Connection to the parent.
     """
 
     def __init__(self, handle: int, channel: socket.socket) -> None:
@@ -69,7 +69,7 @@ class Workspace:
         self._size = 0
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Return zeros that the parent can see, in C order; the result must be one of these."""
+        """Return zeros in C order that the parent can map; the result must be such an array."""
         nbytes = prod(shape) * dtype.itemsize
         offset = self._size
         # Each array begins on a page, as a mapping must.
@@ -82,11 +82,11 @@ class Workspace:
         return array
 
     def offset(self, array: np.ndarray) -> int:
-        """Return where an allocated array, transposed or not, begins in the file."""
+        """Return the offset in the file of an allocated array, transposed or not."""
         return self._places[array.ctypes.data]
 
     def at(self, place: str) -> None:
-        """Say that the child lives and what it is at, such as ``file 7 of 120``."""
+        """Send a sign of life with the current work, such as ``file 7 of 120``."""
         _send(self._channel, place.encode())
 
 
@@ -97,50 +97,56 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
     ----------
     function : str
         ``module:name``, imported in the child only. Its first argument is a
-        `Workspace`; the array of the scan it returns must be one that the
-        workspace allocated, or its transpose.
+        `Workspace`, which must have allocated the array of the scan that it
+        returns, or its transpose.
     quiet_s : float
         Seconds without a sign of life after which the child is ended.
 
     Raises
     ------
     CaseError
-        What the function raised; ``decoder_crashed`` or ``decoder_hung`` when
-        the child died or fell silent, ``too_large`` when memory did not
-        suffice, ``decoder_failed`` for an error that nobody foresaw.
+        That of the function; ``decoder_crashed`` if the child died,
+        ``decoder_hung`` if it gave no sign of life, ``too_large`` if its
+        memory was too small, ``decoder_failed`` for an unexpected error.
     """
-    handle = _anonymous_file()
-    try:
-        with _borrowed() as child:
-            reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+    with _reply(function, arguments, quiet_s) as (reply, handle):
         return _scan(reply, handle)
-    finally:
-        os.close(handle)
 
 
 def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
-    """Return ``function(workspace, *arguments)`` where that is a JSON value and no scan.
+    """Return ``function(workspace, *arguments)`` if that is a JSON value and not a scan.
 
     Parameters and errors are those of `run_isolated`.
     """
+    with _reply(function, arguments, quiet_s) as (reply, _):
+        return reply.get("value")
+
+
+@contextmanager
+def _reply(
+    function: str, arguments: tuple[object, ...], quiet_s: float
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Lend the reply of a child and the file of its voxels, or raise the child's error."""
     handle = _anonymous_file()
     try:
         with _borrowed() as child:
             reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+        if "code" in reply:
+            raise CaseError(
+                str(reply["code"]), str(reply["sentence"]), str(reply.get("option", ""))
+            )
+        yield reply, handle
     finally:
         os.close(handle)
-    if "code" in reply:
-        raise _problem(reply)
-    return reply.get("value")
 
 
 class _Child:
-    """The child process and the line to it."""
+    """The child process and the connection to it."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         try:
-            # One thread: threads of BLAS reserve address space that the cap counts.
+            # One thread: threads of BLAS reserve address space, which is limited.
             self._process, self._channel = spawn(
                 "voxtile.reading.isolation:_serve", {"OPENBLAS_NUM_THREADS": "1"}
             )
@@ -151,7 +157,7 @@ class _Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked, by this process and not one forked from it."""
+        """Whether this process can use it; processes forked from this one cannot."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def ask(self, handle: int, request: bytes, quiet_s: float) -> dict[str, Any]:
@@ -169,41 +175,41 @@ class _Child:
             self.end()
             raise CaseError(
                 "decoder_hung",
-                f"the decoder gave no sign of life for {quiet_s:g} s at {place} and was ended; "
-                "the file is probably damaged",
+                f"the decoder gave no sign of life for {quiet_s:g} s at {place} and was ended, so "
+                "the file is probably damaged; copy it again, or leave the case out",
             ) from None
         except (OSError, EOFError, ValueError) as error:
             self.end()
             raise CaseError(
                 "decoder_crashed",
-                f"the decoder process died at {place}{self._how()}; the file is probably "
-                "damaged: copy it again, or leave the case out",
+                f"the decoder process died at {place}{self._how()}, so the file is probably "
+                "damaged; copy it again, or leave the case out",
             ) from error
-        except BaseException:  # Ctrl-C: a reply that nobody waits for must not meet the next case
+        except BaseException:  # Ctrl-C: the next case must not get this reply
             self.end()
             raise
 
     def end(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process at once."""
         if self.owner == os.getpid():
             self._process.kill()
             self._process.wait()
         self._channel.close()
 
     def _how(self) -> str:
-        """Return how the process died, where a signal tells."""
+        """Return the signal that ended the process, if one did."""
         code = self._process.returncode
         return f" ({ending(code)})" if code is not None and code < 0 else ""
 
 
-# Children that nobody talks to: one, or as many as threads have read at once.
+# Children that are not in use: one, or as many as threads have read at the same time.
 _LOCK = threading.Lock()
 _IDLE: list[_Child] = []
 
 
 @contextmanager
 def _borrowed() -> Iterator[_Child]:
-    """Lend a child to one thread, started when none is idle."""
+    """Lend a child to one thread; start one if all are in use."""
     child = None
     with _LOCK:
         while _IDLE and child is None:
@@ -221,15 +227,13 @@ def _borrowed() -> Iterator[_Child]:
 
 @atexit.register
 def _end_children() -> None:
-    """End the children; one that a thread still talks to ends when its line is closed."""
+    """End the idle children; one in use ends when its connection is closed."""
     while _IDLE:
         _IDLE.pop().end()
 
 
 def _scan(reply: dict[str, Any], handle: int) -> Scan:
-    """Return the scan that a reply describes, its voxels mapped read-only, or raise its error."""
-    if "code" in reply:
-        raise _problem(reply)
+    """Return the scan of a reply, with its voxels mapped read-only."""
     try:
         shape = tuple(int(size) for size in reply["shape"])
         dtype = np.dtype({name: name for name in _DTYPES}[reply["dtype"]])
@@ -245,17 +249,13 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CaseError(
             "decoder_crashed",
-            f"the decoder process gave a reply that makes no sense ({type(error).__name__})",
+            f"the decoder process gave an invalid reply ({type(error).__name__}), so the file is "
+            "probably damaged; copy it again, or leave the case out",
         ) from error
 
 
-def _problem(reply: dict[str, Any]) -> CaseError:
-    """Return the error that a reply tells of."""
-    return CaseError(str(reply["code"]), str(reply["sentence"]), str(reply.get("option", "")))
-
-
 def _anonymous_file() -> int:
-    """Return the descriptor of a file without a name: nothing is left whoever dies."""
+    """Open an anonymous file and return its descriptor; the file disappears even after a kill."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("voxtile", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
@@ -287,7 +287,7 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
 
 
 def _serve(descriptor: int) -> None:
-    """Live as the child: answer requests until the parent is gone."""
+    """Answer requests until the parent ends: the main loop of the child."""
     settle_child(descriptor)
     _limit_memory()
     with socket.socket(fileno=descriptor) as channel:
@@ -306,7 +306,7 @@ def _serve(descriptor: int) -> None:
 
 
 def _limit_memory() -> None:
-    """Cap the address space of this process, and leave no core file with a patient's scan."""
+    """Limit the address space of this process, and disable core files, which may hold scans."""
     import resource
 
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -319,7 +319,7 @@ def _limit_memory() -> None:
 
 
 def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
-    """Return what the parent needs to know about one request."""
+    """Return the reply to one request."""
     try:
         function, arguments = pickle.loads(request)
         module, name = function.split(":")
@@ -341,32 +341,32 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
         problem = error
     except MemoryError:
         problem = _too_large()
-    except Exception as error:  # anything else must not end the child, nor quote a tag
+    except Exception as error:  # others must not end the child or quote a tag
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             problem = _too_large()
         else:
             problem = CaseError(
                 "decoder_failed",
-                f"reading failed in a way that was not foreseen ({_where(error)}); please report "
-                "this",
+                f"reading failed with an unexpected error ({_where(error)}); please report it with "
+                "this line",
             )
     return {"code": problem.code, "sentence": problem.bare, "option": problem.option}
 
 
 def _too_large() -> CaseError:
-    """Return the error of a scan that does not fit in memory."""
+    """Return the error for a scan that does not fit in memory."""
     import resource
 
     cap, _ = resource.getrlimit(resource.RLIMIT_AS)
     return CaseError(
         "too_large",
-        f"the scan needs more memory than its reader may have ({cap / 2**30:.1f} GiB); read it on "
-        "a larger machine, or crop it",
+        f"the scan needs more memory than the limit of its reader ({cap / 2**30:.1f} GiB); read it "
+        "on a larger machine, or crop it",
     )
 
 
 def _where(error: Exception) -> str:
-    """Return type and line of an error; never its text, which may quote a tag."""
+    """Return type and line of an error, but not its text, which may quote a tag."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,15 +1,14 @@
-"""NIfTI files: read volumes, write masks. The only importer of nibabel.
+"""Read NIfTI files. With writing/nifti.py the only importer of nibabel.
 
-Files are inflated here, to the end and with a cap, and nibabel interprets the
-bytes: nibabel alone stops reading before the checksum of a gzip stream, so
-that most damaged files come back as silently wrong voxels.
+This module decompresses files to the end, with a limit of size, and nibabel
+interprets the bytes. nibabel alone does not reach the checksum of a gzip
+stream, so that most damaged files give wrong voxels without an error.
 """
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,28 +19,22 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
-from voxtile.errors import CaseError, Notice, UsageError
-from voxtile.machine.files import replacing
+from voxtile.errors import CaseError, Notice, counted
 from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
 
 _MAGIC_GZIP = b"\x1f\x8b"
-# Deflate cannot do better than 1032:1, so a header that promises more lies.
+# Deflate compresses at most 1032:1, so a header that promises more is wrong.
 _MOST_INFLATION = 1100
-# Bytes after the last voxel that are let pass; some writers pad.
+# Bytes after the last voxel that are accepted; some writers pad.
 _SLACK = 2**16
 _CHUNK = 2**22
 # isal's stub calls its exception class an instance.
 _ISAL_ERROR: Any = isal_zlib.error
 _INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
-# sform and qform are both float32, the qform a quaternion: smaller differences are rounding.
-_FORM_TOLERANCE_MM = 0.1
-
-
-def is_nifti_name(path: Path) -> bool:
-    """Whether a file's name says NIfTI, in any case of letters."""
-    return path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"))
+# sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
+FORM_TOLERANCE_MM = 0.1
 
 
 def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
@@ -52,20 +45,20 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     path : Path
         Either file of a pair. Gzip is recognised by content, not by name.
     policy : ReadPolicy, optional
-        `volume` chooses among several; NaN is not judged here.
+        `volume` chooses one of several; NaN is not checked here.
 
     Returns
     -------
     Scan
         Voxels in storage order with ``scl_slope`` and ``scl_inter`` applied;
-        integers stay integers where nothing is scaled. The affine is the
-        sform, else the qform, else what nibabel assumes without either.
+        integers stay integers if they are not scaled. The affine is the
+        sform, else the qform, else nibabel's default.
 
     Raises
     ------
     CaseError
-        With the reason: not NIfTI, damaged, cut short, more than one volume,
-        no usable affine, voxels that are not real numbers.
+        With the reason: not NIfTI, damaged, truncated, more than one volume,
+        invalid affine, voxels that are not real numbers.
     """
     return _read(path, policy or ReadPolicy(), _read_voxels)
 
@@ -73,14 +66,14 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Return what `read_nifti` would, from the header alone.
 
-    Grid, orientation codes and notices are those of the scan. Its voxels are
-    zeros that take no memory; neither they nor the checksum were read, but a
-    file that is shorter than its header promises is refused.
+    Grid, orientation codes and notices are those of the scan. All voxels are 0
+    and take no memory. Voxels and checksum are not read, but a file that is
+    shorter than its header promises is refused.
 
     Raises
     ------
     CaseError
-        As `read_nifti`, but for what only reading to the end can tell.
+        As `read_nifti`, except errors that only reading to the end finds.
     """
     return _read(path, policy or ReadPolicy(), _no_voxels)
 
@@ -88,11 +81,10 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     """Read a file to its end, checksum included, and compare its voxels with an array.
 
-    One plane is in memory at a time, not a second volume.
+    Only one plane is in memory at a time.
 
     Parameters
     ----------
-    path : Path
     array : ndarray, shape (i, j, k)
 
     Returns
@@ -100,7 +92,7 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     scan : Scan
         As `survey_nifti` returns it.
     same : bool
-        Whether shape, type and every voxel are the array's.
+        Whether shape, type and every voxel are equal.
 
     Raises
     ------
@@ -125,12 +117,12 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
         return _zeros(layout)
 
     scan = _read(path, ReadPolicy(), compare)
-    # Voxels that a slope makes something else are not the array's.
+    # Voxels that a slope changes are not equal.
     return scan, same and scan.volume.array.dtype == array.dtype
 
 
 def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
-    """Return a scan, with the voxels that `voxels_of` takes from the opened file."""
+    """Return a scan with the voxels that `voxels_of` reads from the opened file."""
     try:
         with _open(_header_path(path)) as file:
             header = _read_header(file, path.name)
@@ -148,7 +140,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
         ) from error
     array = _pick_volume(voxels, policy, path.name)
     if voxels_of is _read_voxels and array.size < voxels.size:
-        array = array.copy(order="F")  # a view would keep all the other volumes
+        array = array.copy(order="F")  # a view would keep all other volumes in memory
     del voxels
     try:
         scaled = array if voxels_of is _no_voxels else _scaled(header, array)
@@ -158,163 +150,17 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
     return Scan(volume, tuple(notices))
 
 
-def write_mask(path: str | Path, mask: Volume) -> None:
-    """Write a label map as NIfTI, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        ``.nii.gz`` or ``.nii``.
-    mask : Volume of an unsigned integer type, shape (i, j, k)
-        Written in its storage order. Its affine goes into sform and qform (into
-        sform only where it is sheared, or where the qform's rounding would be
-        0.1 mm away), with its codes; a code that the source
-        left 0 takes the other's, and both 0 stay 0. Every other header field
-        is fresh: intent ``label``, units mm, nothing of the source.
-
-    Raises
-    ------
-    ValueError
-        If the array is not 3D of an unsigned integer type, or the name is not
-        NIfTI's.
-    EnvironmentFault
-        If the disk refuses.
-    """
-    if mask.array.ndim != 3 or mask.array.dtype.kind != "u":
-        raise ValueError(
-            f"mask has shape {mask.array.shape} and type {mask.array.dtype}; "
-            "a label map is 3D and of an unsigned integer type"
-        )
-    _write(Path(path), mask_header(mask), mask.array)
-
-
-def write_volume(
-    path: Path,
-    volume: Volume,
-    *,
-    slope: float | None = None,
-    let_go: Callable[[], None] = lambda: None,
-) -> None:
-    """Write the voxels of one channel as NIfTI, whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        ``.nii.gz`` or ``.nii``.
-    volume : Volume of int or float, shape (i, j, k)
-        Written in its storage order and type, unscaled, with its affine and
-        codes as in `write_mask`; nothing else of the source is written.
-    slope : float, optional
-        ``scl_slope``: what a stored 1 means; 1 unless given.
-    let_go : callable, optional
-        Called after each plane along k, for voxels that lie in a file and
-        need not stay in memory.
-
-    Raises
-    ------
-    ValueError
-        If the array is not 3D or of a type that NIfTI lacks, or the name is
-        not NIfTI's.
-    EnvironmentFault
-        If the disk refuses.
-    """
-    if volume.array.ndim != 3:
-        raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
-    header = _fresh_header(volume)
-    if slope is not None:
-        header["scl_slope"], header["scl_inter"] = slope, 0
-    _write(path, header, volume.array, let_go)
-
-
-def nifti_bytes(volume: Volume) -> bytes:
-    """Return what `write_volume` would write as ``.nii.gz``, for a place that is no file."""
-    buffer = BytesIO()
-    _write_gzip(buffer, _fresh_header(volume), volume.array)
-    return buffer.getvalue()
-
-
-def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
-    """Write an image as NIfTI: one file, or one per channel named ``<name>_<channel>``."""
-    if volume.array.ndim == 3:
-        write_volume(path, volume)
-        return
-    for index, name in enumerate(channel_paths(path, channels)):
-        write_volume(name, volume.with_array(volume.array[..., index]))
-
-
 def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
-    """Return the files of an image's channels: of one channel `path` itself."""
+    """Return the files of an image's channels; for a single channel, `path` itself."""
     if len(channels) == 1:
         return (path,)
     stem, _, ending = path.name.partition(".nii")
     return tuple(path.with_name(f"{stem}_{channel}.nii{ending}") for channel in channels)
 
 
-def _write(
-    path: Path,
-    header: Nifti1Header,
-    array: np.ndarray,
-    let_go: Callable[[], None] = lambda: None,
-) -> None:
-    """Write a file under a header that describes it."""
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        raise UsageError(f"file name {path.name!r} must end in .nii or .nii.gz")
-    with replacing(path) as file:
-        if name.endswith(".nii"):
-            file.writelines(_file_bytes(header, array, let_go))
-            return
-        _write_gzip(file, header, array, let_go)
-
-
-def _write_gzip(
-    file: BinaryIO,
-    header: Nifti1Header,
-    array: np.ndarray,
-    let_go: Callable[[], None] = lambda: None,
-) -> None:
-    """Write a compressed file into an open one."""
-    # No name and no time in the gzip header: equal voxels are equal files.
-    with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
-        for piece in _file_bytes(header, array, let_go):
-            stream.write(piece)
-
-
-def mask_header(mask: Volume) -> Nifti1Header:
-    """Return the fresh header of a mask (NIfTI-2 only where an axis is longer than 32767)."""
-    header = _fresh_header(mask)
-    header.set_intent("label", name="labels")
-    header["cal_max"] = int(mask.array.max())
-    return header
-
-
-def _fresh_header(volume: Volume) -> Nifti1Header:
-    """Return a header with the volume's type, shape and place, and nothing of any source."""
-    header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
-    header.set_data_dtype(volume.array.dtype.newbyteorder("="))
-    header.set_data_shape(volume.shape)
-    header["descrip"] = b"voxtile"
-    sform, qform = volume.codes
-    header.set_sform(volume.affine, code=sform or qform)
-    header.set_qform(volume.affine, code=qform or sform)
-    sheared = is_sheared(volume.affine)
-    away = grid_difference(volume.shape, volume.affine, header.get_qform()).position_mm
-    if sheared or away > _FORM_TOLERANCE_MM:
-        # A quaternion cannot say shear, and three float32 of it say turns within 0.001 rad
-        # of a half one badly (nifti1.h, "orientation and location in space").
-        header.set_qform(np.eye(4), code=0)
-        header["pixdim"][1:4] = volume.spacing_mm
-        header["descrip"] = (
-            b"voxtile: sheared grid, see sform" if sheared else b"voxtile: see sform"
-        )
-    header.set_xyzt_units("mm")
-    header["vox_offset"] = 352 if header.sizeof_hdr == 348 else 544
-    return header
-
-
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a header promises about the voxels."""
+    """The voxels that a header promises."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -323,7 +169,7 @@ class _Layout:
 
     @property
     def voxels(self) -> int:
-        """How many voxels there are; exact, whatever the header claims."""
+        """Number of voxels, without overflow."""
         return int(np.prod(self.shape, dtype=object))
 
     @property
@@ -333,7 +179,7 @@ class _Layout:
 
 
 class _Source:
-    """A file, inflated on the fly where it is gzip; every read is checked."""
+    """A file, decompressed while it is read if it is gzip; every read is checked."""
 
     def __init__(self, path: Path) -> None:
         self.size = path.stat().st_size
@@ -350,7 +196,7 @@ class _Source:
         self._raw.close()
 
     def read_into(self, target: memoryview, name: str) -> int:
-        """Fill `target` and return how much came; less only at the end of the file."""
+        """Fill `target` and return the number of bytes read; less only at the end of the file."""
         filled = 0
         try:
             while filled < len(target):
@@ -360,7 +206,7 @@ class _Source:
                 filled += got
         except EOFError as error:
             raise CaseError(
-                "truncated", f"{name}: the gzip stream is cut short; copy the file again"
+                "truncated", f"{name}: the gzip stream ends too early; copy the file again"
             ) from error
         except _INFLATE_ERRORS as error:
             raise CaseError(
@@ -372,12 +218,12 @@ class _Source:
 def _open(path: Path) -> _Source:
     """Open one file for reading."""
     if path.is_dir():
-        raise CaseError("not_nifti", f"{path.name} is a folder, not a NIfTI file")
+        raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
     return _Source(path)
 
 
 def _sibling(path: Path, ending: str) -> Path:
-    """Return the other file of a .hdr/.img pair, compressed or not, in the case of the first."""
+    """Return the other file of a .hdr/.img pair, compressed or not."""
     stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     for name in (stem[:-4] + ending, stem[:-4] + ending.upper()):
         for suffix in ("", ".gz", ".GZ"):
@@ -385,7 +231,7 @@ def _sibling(path: Path, ending: str) -> Path:
             if candidate.exists():
                 return candidate
     raise CaseError(
-        "missing_pair", f"{path.name} needs its {ending} file beside it, and there is none"
+        "missing_pair", f"{path.name} needs its {ending} file in the same folder; copy both"
     )
 
 
@@ -424,41 +270,47 @@ def _read_header(file: _Source, name: str) -> Any:
             break
     else:
         raise CaseError("not_nifti", f"{name} is not a NIfTI file{_looks_like(block)}")
-    # nibabel logs every small repair of a header; what matters is said by our own notices.
+    # nibabel logs every small repair of a header; our own notices report what matters.
     with imageglobals.LoggingOutputSuppressor():
         try:
             header = kind(bytes(block), endianness=endian)
         except (HeaderDataError, ValueError, KeyError) as error:
-            raise CaseError("bad_header", f"{name} has a damaged header ({error})") from error
+            raise CaseError(
+                "bad_header", f"{name} has a damaged header ({error}); copy it again"
+            ) from error
     if header["sform_code"] == 0:
-        # nibabel makes a voxel size of 0 one of 1 mm. Where no sform is used that is a guess.
+        # nibabel replaces a voxel size of 0 by 1 mm. If no sform is used, that is a guess.
         stored = kind(bytes(block), endianness=endian, check=False)["pixdim"][1:4]
         header["pixdim"][1:4][stored == 0] = 0
     return header
 
 
 def _looks_like(block: bytearray) -> str:
-    """Return a guess at what a file is instead, for the message."""
+    """Return what a file may be instead, and what to do, for the message."""
     start = bytes(block).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return ": it is a web page, so its download failed; download it again"
     if start.startswith(b"version https://git-lfs"):
-        return ": it is a git-lfs pointer; run `git lfs pull` where it comes from"
+        return ": it is a git-lfs pointer; run `git lfs pull` in its repository"
     if struct.unpack("<i", block[:4])[0] == 348 or struct.unpack(">i", block[:4])[0] == 348:
-        return ": it has the size of an Analyze 7.5 header, which names no orientation; convert it"
+        return ": it looks like an Analyze 7.5 header, which has no orientation; convert it"
     if bytes(block[128:132]) == b"DICM":
         return ": it is a DICOM file; name the folder of its series instead"
     return "; name a .nii, .nii.gz or .hdr/.img file"
 
 
 def _layout(header: Any, name: str) -> _Layout:
-    """Return what the header promises, checked before anything is allocated."""
+    """Return the voxels that the header promises, checked before memory is allocated."""
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
-        raise CaseError("bad_header", f"{name}: the header says {count} dimensions; 1 to 7 exist")
+        raise CaseError(
+            "bad_header", f"{name}: the header states {count} dimensions, but 1 to 7 are allowed"
+        )
     shape = tuple(int(size) for size in header["dim"][1 : count + 1])
     if any(size < 1 for size in shape):
-        raise CaseError("bad_header", f"{name}: the header says dimensions {shape}")
+        raise CaseError(
+            "bad_header", f"{name}: the header states dimensions {shape}, but all must be positive"
+        )
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
@@ -466,25 +318,24 @@ def _layout(header: Any, name: str) -> _Layout:
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise CaseError(
             "not_scalar",
-            f"{name} has voxels of type {dtype.name or dtype}, but one real number each is needed; "
-            "extract a channel first",
+            f"{name} has voxels of type {dtype.name or dtype}, but each must be one real number; "
+            "extract one channel first",
         )
     offset = float(header["vox_offset"])
     paired = isinstance(header, Nifti1PairHeader | Nifti2PairHeader)
     least = 0 if paired else (352 if header.sizeof_hdr == 348 else 544)
     if not np.isfinite(offset) or offset < 0 or offset != int(offset) or offset > 2**31:
-        raise CaseError("bad_header", f"{name}: the header says voxels begin at byte {offset}")
-    # A single file's voxels cannot begin inside its header; some writers leave 0.
+        raise CaseError(
+            "bad_header", f"{name}: the header states that voxels begin at byte {offset}"
+        )
+    # Voxels of a single file cannot begin inside its header, but some writers write 0.
     return _Layout(shape, dtype, max(int(offset), least), paired)
 
 
 def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
-    """Return all voxels in storage order, once the file was read to its end.
+    """Return all voxels in storage order, after the file was read to its end.
 
-    Parameters
-    ----------
-    consumed : int
-        Bytes of the file that were read already.
+    `consumed` is the number of bytes that were read before.
     """
     promised = _promised(file, layout, name)
     skipped = memoryview(bytearray(layout.offset - consumed))
@@ -499,7 +350,7 @@ _Voxels = Callable[[_Source, _Layout, str, int], np.ndarray]
 
 
 def _no_voxels(file: _Source, layout: _Layout, name: str, _: int) -> np.ndarray:
-    """Return zeros of the promised shape, one element in memory, once the size was checked."""
+    """Return zeros of the promised shape, after the size of the file was checked."""
     _promised(file, layout, name)
     return _zeros(layout)
 
@@ -514,36 +365,35 @@ def _hold_promise(got: int, promised: int, name: str) -> None:
     if got < promised:
         raise CaseError(
             "truncated",
-            f"{name}: the header promises {promised} bytes, but there are {got}; "
-            "copy the file again",
+            f"{name}: the header promises {promised} bytes, but the file has {got}; copy it again",
         )
 
 
 def _promised(file: _Source, layout: _Layout, name: str) -> int:
-    """Return how many bytes there must be, unless the file cannot hold them."""
+    """Return the number of bytes that the header promises, if the file can hold them."""
     promised = layout.offset + layout.nbytes
     if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
         raise CaseError(
             "truncated",
             f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
-            f"has {file.size}{' compressed' if file.gzip else ''}; copy the file again",
+            f"has {file.size}{' compressed' if file.gzip else ''}; copy it again",
         )
     return promised
 
 
 def _finish(file: _Source, name: str, promised: int) -> None:
-    """Read on to the end of a stream, which checks its CRC; refuse much more than was promised."""
+    """Read to the end of a stream, which checks its CRC; refuse a file that is much too long."""
     rest = memoryview(bytearray(_SLACK + 1))
     if file.read_into(rest, name) > _SLACK:
         raise CaseError(
             "too_long",
-            f"{name} holds more than the {promised} bytes that its header promises; "
-            "the header or the file is wrong",
+            f"{name} holds more than the {promised} bytes that its header promises, so header or "
+            "file is damaged; copy it again",
         )
 
 
 def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
-    """Return the (i, j, k) array of the one volume, or of the one that was asked for."""
+    """Return the (i, j, k) array of the only volume, or of the one that the policy chooses."""
     space = (*voxels.shape[:3], 1, 1)[:3]
     volumes = voxels.reshape((*space, -1), order="F")
     count = volumes.shape[3]
@@ -559,17 +409,19 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
         chosen = 0
     if not 0 <= chosen < count:
         raise CaseError(
-            "no_such_volume", f"{name}: volume {chosen} was asked for, but there are {count}"
+            "no_such_volume",
+            f"{name}: volume {chosen} was chosen, but the file holds {counted(count, 'volume')}, "
+            "numbered from 0; choose another",
         )
     picked: np.ndarray = volumes[..., chosen]
     return picked if picked.dtype.isnative else picked.astype(picked.dtype.newbyteorder("="))
 
 
 def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
-    """Return ``stored * scl_slope + scl_inter``; the stored voxels where nothing is scaled.
+    """Return ``stored * scl_slope + scl_inter``; the stored voxels if they are not scaled.
 
-    float32 holds what 16-bit integers and float32 become (each value is the
-    float64 result, rounded once); wider types become float64.
+    16-bit integers and float32 become float32, each value rounded once from
+    the float64 result; wider types become float64.
     """
     slope, inter = header.get_slope_inter()
     if slope is None or (slope, inter) == (1, 0):
@@ -584,30 +436,29 @@ def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
 
 
 def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Notice]]:
-    """Return the volume with the affine that the header gives, and what is odd about it."""
+    """Return the volume with the header's affine, and notices about that."""
     notices = []
     codes = int(header["sform_code"]), int(header["qform_code"])
     affine = header.get_best_affine()
     try:
         volume = Volume(array, affine, codes)
     except ValueError as error:
-        cure = "set the header's sform to where the scan lies"
+        cure = "set the header's sform to the scan's position"
         size = header["pixdim"][1:4].tolist()
         if codes[0] == 0 and 0 in size:
-            cure = f"its voxel size (pixdim) is {size} mm: write the true one there, or {cure}"
+            cure = f"its voxel size (pixdim) is {size} mm: write the true size there, or {cure}"
         raise CaseError("bad_affine", f"{name}: {error}; {cure}") from error
     if codes == (0, 0):
         notices.append(
             Notice(
                 "no_orientation",
-                f"{name}: sform and qform codes are both 0, so the header does not say where the "
-                f"voxels lie; read as {volume.orientation} as nibabel does: left and right may be "
-                "swapped",
+                f"{name}: sform and qform codes are both 0, so the header gives no orientation; "
+                f"read as {volume.orientation}, as nibabel does, so left and right may be swapped",
             )
         )
     elif min(codes) > 0 and not is_sheared(affine):
         difference = grid_difference(volume.shape, affine, header.get_qform())
-        if difference.position_mm > _FORM_TOLERANCE_MM:
+        if difference.position_mm > FORM_TOLERANCE_MM:
             notices.append(
                 Notice(
                     "form_conflict",
@@ -620,19 +471,7 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
         notices.append(
             Notice(
                 "unit",
-                f"{name}: the header's unit is {unit}; its numbers were read as mm, as viewers do",
+                f"{name}: the header's unit is {unit}, but numbers were read as mm, as in viewers",
             )
         )
     return volume, notices
-
-
-def _file_bytes(
-    header: Nifti1Header, array: np.ndarray, let_go: Callable[[], None]
-) -> Iterator[bytes | memoryview]:
-    """Yield a file's content: header, no extensions, voxels slab by slab in Fortran order."""
-    yield header.binaryblock
-    yield bytes(4)
-    for k in range(array.shape[2]):
-        # No copy where the array lies in Fortran order, as volumes from files and masks do.
-        yield np.ascontiguousarray(array[:, :, k].T).reshape(-1).view(np.uint8).data
-        let_go()

@@ -1,20 +1,21 @@
-"""A reference mask on the grid of its scan, or the reason why it is none."""
+"""Read a reference mask onto the scan's grid, or say why it cannot be used."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from voxtile.errors import CaseError, Notice
-from voxtile.label_values import label_values
+from voxtile.errors import CaseError, Notice, first_few
+from voxtile.label_values import label_values, mask_type
 from voxtile.models.spec import Label
 from voxtile.volume import Axes, Volume, grid_difference, reorient
 
-from .channels import read_scan, survey_scan
+from .channels import in_mm, read_scan, survey_scan
 from .dicom import annotation_file, read_annotation
 from .scan import Scan
 
-# A label this far from an integer is rounding of a writer; farther, it is no label map.
+# Up to this distance from an integer, a value was rounded by a writer; above it, the file is not
+# a label map.
 _INTEGRAL = 1e-3
 
 
@@ -24,21 +25,21 @@ def read_reference(
     labels: Sequence[Label],
     label_map: Mapping[int, int] | None = None,
 ) -> tuple[Volume, tuple[Notice, ...]]:
-    """Read a reference mask, checked against the image and the labels.
+    """Read a reference mask and check it against the image and the labels.
 
     Parameters
     ----------
     path : Path
-        A label map in a NIfTI file or DICOM folder, or a DICOM SEG or
-        RTSTRUCT: its file, or a folder with that alone.
+        A label map in a NIfTI file or DICOM folder; or a DICOM SEG or
+        RTSTRUCT, as a file or in a folder of its own.
     image : Volume
-        The scan; its voxels do not matter.
+        The scan; its voxels are not used.
     labels : sequence of Label
-        Values other than theirs and 0 are refused. Segments of a SEG and ROIs
-        of an RTSTRUCT are matched to them by name or code.
+        Other values, except 0, are refused. Segments of a SEG and ROIs of an
+        RTSTRUCT are matched to these labels by name or code.
     label_map : mapping of int to int, optional
-        Reference values to rename before they are checked; numbers of
-        segments or ROIs.
+        Reference values to rename before they are checked; for SEG and
+        RTSTRUCT, numbers of segments or ROIs.
 
     Returns
     -------
@@ -49,66 +50,66 @@ def read_reference(
     Raises
     ------
     CaseError
-        If the mask lies on another grid, or has values that are no labels.
+        If the mask is on another grid, or has values that are not labels.
     """
+    kind = mask_type(max(max(label.values) for label in labels))
     annotation = annotation_file(path)
     if annotation is not None:
         drawn = read_annotation(annotation, image, labels, label_map)
-        return image.with_array(drawn.volume.array.astype(_kind(labels))), drawn.notices
+        return image.with_array(drawn.volume.array.astype(kind)), drawn.notices
     scan = read_label_map(path, "label")
     placed, notices = on_grid_of(scan.volume, image, "label")
     array, more = integral(placed.array, "label")
     if label_map:
         array = _renamed(array, label_map)
     allowed = {0, *(value for label in labels for value in label.values)}
-    strange = sorted(set(label_values(array)) - allowed)
-    if strange:
+    unknown = sorted(set(label_values(array)) - allowed)
+    if unknown:
         raise CaseError(
             "label_values",
-            f"the label has values {_listed(strange)}, but the model knows only "
-            f"{_listed(sorted(allowed))}; give it those",
-            f"rename them with --label-map, such as {strange[0]}:{max(allowed)}",
+            f"the reference has values {first_few(unknown)}, but the model has only "
+            f"{first_few(sorted(allowed))}; change the values in the file",
+            f"rename them with --label-map, such as {unknown[0]}:{max(allowed)}",
         )
-    return image.with_array(array.astype(_kind(labels))), (*scan.notices, *notices, *more)
+    return image.with_array(array.astype(kind)), (*scan.notices, *notices, *more)
 
 
 def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
-    """Read a mask as it lies.
+    """Read a mask on its own grid.
 
     Parameters
     ----------
     path : Path
         A NIfTI file or DICOM folder.
     what : str
-        How messages call the mask.
+        "label" (called the reference in messages), "prediction" or "mask".
     survey : bool, default False
-        Whether its headers are enough, as in `survey_scan`.
+        Whether to read only headers, as `survey_scan` does.
 
     Raises
     ------
     CaseError
-        As `read_scan`. It names the mask and advises what can be done to its
-        file: options such as ``--volume`` are for scans.
+        As `read_scan`, but naming the mask and without options such as
+        ``--volume``, which are for scans.
     """
     try:
         return survey_scan(path) if survey else read_scan(path)
     except CaseError as error:
-        raise CaseError(error.code, f"the {what} cannot be used: {error.bare}") from error
+        raise CaseError(error.code, f"the {_name(what)} cannot be used: {error.bare}") from error
 
 
-def _kind(labels: Sequence[Label]) -> type[np.unsignedinteger]:
-    """Return the smallest type that holds every value."""
-    return np.uint8 if max(max(label.values) for label in labels) <= 255 else np.uint16
+def _name(what: str) -> str:
+    """Return the name of a mask in messages; codes of references begin with ``label``."""
+    return "reference" if what == "label" else what
 
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:
-    """Return `mask` in the storage order of `image`, if both lie on one grid of the world.
+    """Return `mask` in the storage order of `image`, if both are on one grid of the world.
 
     Parameters
     ----------
-    mask, image : Volume
     what : str
-        How messages call the mask.
+        As in `read_label_map`.
 
     Raises
     ------
@@ -116,29 +117,33 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
         If they differ in shape, by more than 1e-3 mm anywhere, or by more
         than 1e-4 in direction, even after axes are permuted and flipped.
     """
+    name = _name(what)
     if mask.array.ndim != 3:
-        raise CaseError("label_grid", f"the {what} has several channels; one value a voxel is due")
+        raise CaseError(
+            "label_grid", f"the {name} has several channels; it needs one value a voxel"
+        )
     axes = _axes_between(mask, image)
     placed = mask if axes is None else reorient(mask, axes)
     if placed.shape != image.shape:
         raise CaseError(
             "label_grid",
-            f"the {what} has shape {mask.shape} ({mask.orientation}), but the image has "
-            f"{image.shape} ({image.orientation}); resample the {what} to the image first",
+            f"the {name} has shape {mask.shape} ({mask.orientation}), but the image has "
+            f"{image.shape} ({image.orientation}); resample the {name} to the image first",
         )
     difference = grid_difference(image.shape, placed.affine, image.affine)
     if difference:
         raise CaseError(
             "label_grid",
-            f"the {what} lies up to {difference.position_mm:.3g} mm from the image (spacing "
-            f"{_mm(mask)} mm, the image {_mm(image)} mm); resample the {what} to the image first",
+            f"the {name} is up to {difference.position_mm:.3g} mm away from the image (its spacing "
+            f"is {in_mm(mask.spacing_mm)}, the image's {in_mm(image.spacing_mm)}); resample the "
+            f"{name} to the image first",
         )
     moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
     notices = (
         Notice(
             f"{what}_reoriented",
-            f"the {what} is stored as {mask.orientation}, the image as {image.orientation}, on one "
-            "grid; its axes were put in the image's order",
+            f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
+            "grid; its axes were put into the image's order",
         ),
     )
     return image.with_array(placed.array), notices if moved else ()
@@ -159,27 +164,30 @@ def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ..
         if largest > _INTEGRAL:
             raise CaseError(
                 f"{what}_not_integral",
-                f"the {what} has values up to {largest:.3g} from an integer; a label map has whole "
-                "numbers (are these probabilities, or was it interpolated?)",
+                f"the {_name(what)} has values up to {largest:.3g} from an integer, but a label "
+                "map has whole numbers; if it holds probabilities or was interpolated, use the "
+                "original label map",
             )
         if largest > 0:
             notices = (
                 Notice(
-                    f"{what}_rounded", f"the {what} had values up to {largest:.2g} from an integer"
+                    f"{what}_rounded",
+                    f"the {_name(what)} had values up to {largest:.2g} from an integer; rounded",
                 ),
             )
         array = rounded
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 65535:
         raise CaseError(
-            f"{what}_values", f"the {what} has values from {low:g} to {high:g}; 0 to 65535 can be"
+            f"{what}_values",
+            f"the {_name(what)} has values from {low:g} to {high:g}, but they must be 0 to 65535",
         )
-    # A byte for each voxel stays one.
+    # uint8 stays uint8.
     return array if array.dtype == np.uint8 else array.astype(np.uint16, copy=False), notices
 
 
 def _axes_between(mask: Volume, image: Volume) -> Axes | None:
-    """Return the permutation and flips from the mask's storage to the image's, if that is all."""
+    """Return the permutation and flips from the mask's storage to the image's, if they suffice."""
     relation = np.linalg.solve(image.affine[:3, :3], mask.affine[:3, :3])
     rounded = np.rint(relation).astype(int)
     signed_permutation = (np.abs(rounded).sum(axis=0) == 1).all() and (
@@ -193,20 +201,9 @@ def _axes_between(mask: Volume, image: Volume) -> Axes | None:
 
 
 def _renamed(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
-    """Return the array with values renamed, all at once (so 1:2,2:1 swaps)."""
+    """Return the array with all values renamed at once, so that 1:2,2:1 swaps."""
     table = np.arange(max(int(array.max()), *label_map) + 1, dtype=np.uint16)
     for before, after in label_map.items():
         table[before] = after
     renamed: np.ndarray = table[array]
     return renamed
-
-
-def _listed(values: Sequence[int]) -> str:
-    """Return values for a message, not too many."""
-    shown = ", ".join(map(str, values[:10]))
-    return shown if len(values) <= 10 else f"{shown} and {len(values) - 10} more"
-
-
-def _mm(volume: Volume) -> str:
-    """Return a spacing for a message."""
-    return "(" + ", ".join(f"{value:.4g}" for value in volume.spacing_mm) + ")"

@@ -1,4 +1,4 @@
-"""What a reader gives, and how it was told to read."""
+"""The result of a reader, and its options."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
@@ -11,15 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """A volume as it was read, with what was noticed on the way.
+    """A volume as it was read, with notices.
 
     Parameters
     ----------
-    volume : Volume
-    notices : tuple of Notice
     regridded : bool
-        Whether the volume lies on a grid that the source does not have (tilt
-        undone, gaps filled), so that a mask needs this image to lie on.
+        Whether the volume is on a grid that the source does not have (tilt
+        undone, gaps filled), so that a mask can only be shown on this image.
     """
 
     volume: "Volume"

@@ -16,10 +16,10 @@ from voxtile.label_values import label_values
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_volume
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 from .montage import montage
 

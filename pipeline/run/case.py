@@ -11,7 +11,6 @@ from voxtile.export import Finished, export_case, keeping_probabilities
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import Segmenter
 from voxtile.reading.channels import policy_of, read_channels, scan_paths
-from voxtile.reading.nifti import write_channels, write_mask
 from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
@@ -19,6 +18,7 @@ from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.scoring.rows import label_rows
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_channels, write_mask
 from voxtile.writing.read_back import check_written
 
 from .attempt import Result, attempt

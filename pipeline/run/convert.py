@@ -8,9 +8,10 @@ import numpy as np
 from voxtile.errors import CaseError, Notice
 from voxtile.machine.files import refuse_source
 from voxtile.reading.channels import read_scan
-from voxtile.reading.nifti import read_nifti, write_volume
+from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume, grid_difference, is_sheared
+from voxtile.writing.nifti import write_volume
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,22 +1,18 @@
 """Score finished masks, from any tool, against the references of a manifest."""
 
-import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from secrets import token_hex
 
-from pydantic import ValidationError
-
-from voxtile.case import Case, read_manifest
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.case import Case
+from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, counted
 from voxtile.label_values import label_values
 from voxtile.machine.files import write_text
-from voxtile.machine.words import counted
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
+from voxtile.reading.formats import SUFFIXES, find_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
 from voxtile.report.tables import check_columns, write_reports
@@ -25,7 +21,6 @@ from voxtile.run_folder.facts import KEY, new_facts, refuse_run, write_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
-from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
@@ -94,7 +89,7 @@ def evaluate(
     out = Path(out)
     run_folder = RunFolder(out)
     measures = measures or Measures()
-    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
+    cases = read_manifest(manifest, root=root, need_images=False)
     check_columns(by, cases)
     folder = Path(predictions)
     if not folder.is_dir():
@@ -127,52 +122,6 @@ def evaluate(
                 on_case(report, number, len(cases))
         write_reports(out, reports, by)
     return tuple(reports)
-
-
-def read_labels(path: Path) -> tuple[Label, ...]:
-    """Read what to score: JSON ``{"1": "liver"}``, or CSV with columns value and name.
-
-    A ``spec.json`` of a bundle, or a CSV with a `color` column, gives colours too.
-
-    Raises
-    ------
-    ManifestError
-        If the file is neither, with what is wrong.
-    """
-    try:
-        text = path.read_text("utf-8-sig")
-        if path.suffix.lower() == ".json":
-            content = json.loads(text)
-            if "labels" in content:
-                return tuple(Label.model_validate(label) for label in content["labels"])
-            return plain_labels({int(value): str(name) for value, name in content.items()})
-        rows = list(csv.DictReader(StringIO(text, newline="")))
-        plain = plain_labels({int(row["value"]): row["name"] for row in rows})
-        return tuple(
-            _coloured(label, (row.get("color") or "").strip(), path)
-            for label, row in zip(plain, rows, strict=True)
-        )
-    except OSError as error:
-        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ManifestError(
-            [f'{path} is no list of labels ({error}); JSON {{"1": "liver"}} or CSV value,name']
-        ) from error
-
-
-def _coloured(label: Label, color: str, path: Path) -> Label:
-    """Return a label with the colour of its row; as it is where that has none."""
-    if not color:
-        return label
-    try:
-        return Label.model_validate({**label.model_dump(), "color": color.lower()})
-    except ValidationError as error:
-        raise ManifestError(
-            [
-                f"{path}: label {label.value} ({label.name}) has color {color!r}, but #rrggbb is "
-                f"needed; write one such as {label.color}, or leave it empty"
-            ]
-        ) from error
 
 
 def _evaluate_case(
@@ -209,14 +158,14 @@ def _evaluate_case(
 
 def _prediction_path(case: Case, folder: Path) -> Path:
     """Return the prediction of a case."""
-    for ending in (".nii.gz", ".nii"):
-        path = folder / f"{case.case_id}{ending}"
-        if path.is_file():
-            return path
-    raise CaseError(
-        "no_prediction",
-        f"the predictions have no {case.case_id}.nii.gz or .nii; name each one after its case",
-    )
+    path = find_volume(folder, case.case_id)
+    if path is None:
+        raise CaseError(
+            "no_prediction",
+            f"there is no {case.case_id}.nii.gz among the predictions (nor with another suffix: "
+            f"{', '.join(SUFFIXES[1:])})",
+        )
+    return path
 
 
 def _read_pair(case: Case, path: Path) -> _Pair:
@@ -299,6 +248,6 @@ def _nothing_to_score(cases: Sequence[Case], folder: Path, found: int) -> str:
     wanted = ", ".join(f"{case.case_id}.nii.gz" for case in cases[:3])
     more = ", ..." if len(cases) > 3 else ""
     return (
-        f"{folder} has no prediction of any case (looked for {wanted}{more}, or .nii), and no "
-        "reference has a label; name each prediction after its case"
+        f"{folder} has no prediction of any case (looked for {wanted}{more}, or another suffix), "
+        "and no reference says what to score; name the predictions like the cases"
     )

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from voxtile.case import Case, Split, read_manifest
+from voxtile.case import Case, Split
 from voxtile.engines import Engine, Model, Wish
 from voxtile.errors import ManifestError
 from voxtile.export import check_formats, forget_exports
 from voxtile.inference.segmenter import Segmenter, load_segmenter
 from voxtile.machine.files import remove
 from voxtile.machine.memory import free_memory_mb
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
 from voxtile.reading.nifti import channel_paths
@@ -24,7 +25,6 @@ from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import check_columns
 from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.run_folder.layout import RunFolder
-from voxtile.scoring.columns import is_column
 from voxtile.scoring.score import Measures
 from voxtile.version import __version__
 
@@ -188,7 +188,7 @@ def chosen_cases(
     ManifestError
         If the manifest has problems, or no case of these splits.
     """
-    cases = read_manifest(manifest, root=root, reserved=is_column)
+    cases = read_manifest(manifest, root=root)
     check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)

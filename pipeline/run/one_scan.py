@@ -9,10 +9,10 @@ from voxtile.machine.files import refuse_source
 from voxtile.models.bundle import load_bundle
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.channels import read_scan
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
 from voxtile.scoring.rows import LabelRow, label_rows
 from voxtile.scoring.score import Measures
+from voxtile.writing.nifti import write_mask, write_volume
 from voxtile.writing.read_back import check_written
 
 

@@ -10,6 +10,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError
 from voxtile.machine.folders import files_below
 from voxtile.reading.dicom import dicomdir_files, is_dicomdir
+from voxtile.reading.formats import files_of
 from voxtile.version import __version__
 
 
@@ -75,15 +76,7 @@ def _files(path: Path) -> list[Path]:
         return sorted(file for file in found if file.is_file())
     if is_dicomdir(path):
         return [path, *dicomdir_files(path)]
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith((".hdr", ".img")):
-        stem = name[:-4]
-        return sorted(
-            file
-            for file in path.parent.iterdir()
-            if file.name.lower().removesuffix(".gz") in (f"{stem}.hdr", f"{stem}.img")
-        )
-    return [path]
+    return files_of(path)
 
 
 def _refuse(error: OSError) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import UsageError
 from voxtile.machine.files import write_text
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.report.domain import describe_scan, training_domain

@@ -1,4 +1,5 @@
-"""Masks to files, and back to see that they are what was meant.
+"""Write masks to files, and check what was written.
 
-read_back.py   a written mask is read to its end and compared
+nifti.py       a mask or an image -> a NIfTI file
+read_back.py   read a written mask to its end and compare it
 """

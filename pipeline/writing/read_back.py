@@ -1,4 +1,4 @@
-"""Read back what was written: a mask is trusted only once its file was seen to be right."""
+"""Read a written mask back and compare it, because only a checked file can be trusted."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 
 
 def check_written(path: Path, mask: Volume) -> dict[str, Any]:
-    """Read a written mask back and compare it with what was to be written.
+    """Read a written mask back and compare it with the mask in memory.
 
     Returns
     -------
     dict
-        The grid, and under "check" how far the file's is from it.
+        The grid, and under "check" the differences of the file's grid.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def check_written(path: Path, mask: Volume) -> dict[str, Any]:
     if difference or not same_voxels or not consistent:
         raise CaseError(
             "mask_check",
-            f"the mask that was written differs from the one computed (shape {written.shape} for "
+            f"the written mask differs from the computed one (shape {written.shape} instead of "
             f"{mask.shape}, {difference.position_mm:.3g} mm apart); check the disk",
         )
     return {

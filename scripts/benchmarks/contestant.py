@@ -105,8 +105,8 @@ def train_keras(folder: str, batch: int, size: int, precision: str) -> tuple[Wor
 
 def write_ours(path: str, slices: int) -> tuple[Work, dict[str, Any]]:
     """Write a .nii.gz with voxtile, synced to disk."""
-    from voxtile.reading.nifti import write_volume
     from voxtile.volume import Volume
+    from voxtile.writing.nifti import write_volume
 
     volume = Volume(scan(slices), np.eye(4), (1, 1))
     return lambda: write_volume(Path(path), volume), {}

@@ -16,8 +16,8 @@ from voxtile.errors import EnvironmentFault
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import centred_affine
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 from . import phantom_lesions, phantom_organs
 from .solids import Grid, Layer, occupancy

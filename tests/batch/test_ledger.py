@@ -19,10 +19,10 @@ from voxtile.batch.status import read_status
 from voxtile.errors import ManifestError
 from voxtile.export.finished import finished_cases
 from voxtile.preparation.plan import PlanWish
-from voxtile.reading.nifti import write_volume
 from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import read_case_reports
 from voxtile.run_folder.shard import Shard
+from voxtile.writing.nifti import write_volume
 
 
 def started(out: Path) -> list[str]:

@@ -21,7 +21,7 @@ from voxtile.measuring.engines import verify_model
 from voxtile.measuring.samples import Sample
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import Network
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 pytest.importorskip("nncf")
 INT8 = Wish("openvino", "int8", "cpu")

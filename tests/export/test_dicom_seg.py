@@ -76,7 +76,7 @@ def blocks(volume: Volume) -> Volume:
 
 def export(case: Finished, mask: Volume) -> Path:
     write_binary_seg(case, mask)
-    return case.target("dicom-seg") / f"{case.case_id}.dcm"
+    return case.target("dicom-seg")
 
 
 def errors(path: Path) -> set[str]:
@@ -124,7 +124,7 @@ def test_every_regular_series_gets_a_seg_that_reads_back(data_dir, tmp_path, nam
         assert errors(path) <= errors(source)
 
 
-def test_dciodvfy_is_here() -> None:
+def test_dciodvfy_is_installed() -> None:
     if not shutil.which("dciodvfy"):
         pytest.skip("dciodvfy is not here (apt-get install dicom3tools): SEG files not validated")
 
@@ -135,7 +135,7 @@ def oblique(tmp_path: Path) -> tuple[Path, Volume]:
     return tmp_path / "series", read_scan(tmp_path / "series").volume
 
 
-def test_frames_point_to_their_slices_and_empty_ones_are_left_out(oblique, tmp_path) -> None:
+def test_frames_refer_to_their_slices_and_empty_frames_are_left_out(oblique, tmp_path) -> None:
     folder, scan = oblique
     array = np.zeros(scan.shape, np.uint8)
     array[1, 2, 1] = array[3, 1, 4] = 1
@@ -236,7 +236,7 @@ def test_a_labelmap_seg_reads_back(oblique, tmp_path, count) -> None:
     mask = blocks(scan)
     mask = mask.with_array(np.where(mask.array == 7, 300, mask.array).astype(np.uint16))
     write_labelmap_seg(case, mask)
-    path = case.target("dicom-seg-labelmap") / "p.dcm"
+    path = case.target("dicom-seg-labelmap")
     assert pydicom.dcmread(path).SegmentationType == "LABELMAP"
     back, _ = read_reference(path, scan, case.labels)
     np.testing.assert_array_equal(back.array, mask.array)
@@ -247,12 +247,12 @@ def test_a_labelmap_seg_reads_back(oblique, tmp_path, count) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dicom-seg", "dicom-seg-labelmap"])
-def test_a_seg_is_no_scan(oblique, tmp_path, kind) -> None:
+def test_a_seg_is_refused_as_a_scan(oblique, tmp_path, kind) -> None:
     folder, scan = oblique
     case = Finished("p", tmp_path, LABELS, "m", folder)
     write = {"dicom-seg": write_binary_seg, "dicom-seg-labelmap": write_labelmap_seg}[kind]
     write(case, blocks(scan))
-    path = case.target(kind) / "p.dcm"
+    path = case.target(kind)
     with pytest.raises(CaseError) as caught:
         read_scan(path)
     assert caught.value.code == "not_an_image"
@@ -290,7 +290,7 @@ def test_an_empty_mask_is_an_empty_seg(oblique, tmp_path) -> None:
     assert not back.array.any()
 
 
-def test_planes_without_a_slice_are_left_out_and_said(tmp_path) -> None:
+def test_planes_without_a_slice_are_left_out_with_a_notice(tmp_path) -> None:
     write_series(tmp_path / "series", voxels(8))
     (tmp_path / "series/004.dcm").unlink()
     policy = ReadPolicy(missing_slices="interpolate")
@@ -301,13 +301,15 @@ def test_planes_without_a_slice_are_left_out_and_said(tmp_path) -> None:
     case = Finished("p", tmp_path, LABELS, "m", tmp_path / "series", policy)
     (notice,) = write_binary_seg(case, mask)
     assert notice.code == "seg_missing_slices"
-    back, _ = read_reference(case.target("dicom-seg") / "p.dcm", scan, LABELS)
+    back, _ = read_reference(case.target("dicom-seg"), scan, LABELS)
     expected = mask.array.copy()
     expected[:, :, 4] = 0
     np.testing.assert_array_equal(back.array, expected)
 
 
-def test_what_cannot_be_a_seg_has_a_reason(data_dir, oblique, tmp_path) -> None:
+def test_masks_that_cannot_be_a_seg_are_refused_with_the_reason(
+    data_dir, oblique, tmp_path
+) -> None:
     folder, scan = oblique
     small = Volume(np.zeros((3, 3, 3), np.uint8), scan.affine)
     with pytest.raises(CaseError, match=r"has shape \(3, 3, 3\).*as they were acquired"):

@@ -20,7 +20,6 @@ from runs import add_case, write_manifest
 from typer.testing import CliRunner
 
 from voxtile.batch.drive import run_manifest
-from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.engines import CALLABLE
 from voxtile.errors import CaseError, ManifestError
@@ -33,6 +32,7 @@ from voxtile.export.surfaces import glb, stl
 from voxtile.inference.infer import Member
 from voxtile.inference.segmenter import Segmenter
 from voxtile.machine.memory import resident_memory_mb
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Concept, Label, Network
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.preparation.planes import slice_axis, to_planes
@@ -125,7 +125,7 @@ def test_equal_masks_are_equal_seg_nrrd_files(tmp_path: Path) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_all_formats_of_a_run_and_what_lies_where(run_folder: Path) -> None:
+def test_a_run_writes_all_formats_to_their_folders(run_folder: Path) -> None:
     formats = [name for name in FORMATS if not name.startswith("dicom")]
     results = export_run(run_folder, formats)
     assert [result.reason for result in results] == [None] * 2 * len(formats)
@@ -164,7 +164,7 @@ def test_all_formats_of_a_run_and_what_lies_where(run_folder: Path) -> None:
         np.testing.assert_array_equal(copy.affine, mask.affine)
 
 
-def test_a_mask_has_one_place_in_nibabel_and_simpleitk(run_folder: Path) -> None:
+def test_a_mask_has_the_same_position_in_nibabel_and_simpleitk(run_folder: Path) -> None:
     path = run_folder / "masks/b-2.nii.gz"
     affine = nibabel.load(path).affine
     image = sitk.ReadImage(str(path))
@@ -196,7 +196,7 @@ def test_the_launch_script_names_mask_and_labels(run_folder: Path, tmp_path: Pat
     assert subprocess.run([script], capture_output=True, check=False).returncode == 2
 
 
-def test_bids_names_that_would_fall_together_are_refused(tmp_path: Path) -> None:
+def test_cases_that_would_have_one_name_in_bids_are_refused(tmp_path: Path) -> None:
     assert bids_entities("sub-01_ses-2_desc-x_T1w") == ["sub-01", "ses-2"]
     mask = two_labels()
     for case_id in ("a-1", "a-1", "a_1"):
@@ -218,7 +218,7 @@ def test_bids_names_that_would_fall_together_are_refused(tmp_path: Path) -> None
     tilt=st.floats(-40, 40),
     spacing=st.tuples(*[st.floats(0.8, 2)] * 3),
 )
-def test_a_surface_is_closed_outward_and_in_its_place(axes, tilt, spacing) -> None:
+def test_a_surface_is_closed_turned_outward_and_in_position(axes, tilt, spacing) -> None:
     _, truth = ball(shape=(40, 40, 40), spacing_mm=spacing, axes=axes, tilt_degrees=tilt)
     mesh = surface(truth.with_array(truth.array > 0))
     assert mesh is not None
@@ -323,7 +323,7 @@ def test_memory_does_not_grow_with_the_probabilities(tmp_path: Path, view) -> No
     assert peak_memory_mb() - before < files / 3
 
 
-def test_an_export_that_fails_costs_a_notice_and_not_the_mask(tmp_path: Path) -> None:
+def test_an_export_that_fails_gives_a_notice_and_keeps_the_mask(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, [add_case(tmp_path, "a")])
     result = run_manifest(
         manifest,
@@ -349,7 +349,7 @@ def test_formats_of_a_run_may_be_named_with_blanks_and_twice(tmp_path: Path) -> 
     assert all((out / "masks" / name).is_file() for name in TABLES)
 
 
-def test_the_scan_of_a_finished_case_is_of_the_models_first_channel(tmp_path: Path) -> None:
+def test_the_scan_of_a_finished_case_is_the_first_channel_of_the_model(tmp_path: Path) -> None:
     add_case(tmp_path, "a")
     row = {"case_id": "x", "image_pet": "a_pet.nii.gz", "image_ct": "a.nii.gz"}
     (tmp_path / "a_pet.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes())
@@ -377,7 +377,7 @@ def test_a_mask_that_was_changed_is_not_exported(run_folder: Path) -> None:
     assert other.reason is None
 
 
-def test_a_mask_that_was_only_scored_is_not_exported_as_the_runs(run_folder: Path) -> None:
+def test_a_mask_that_was_only_scored_is_not_exported(run_folder: Path) -> None:
     record = run_folder / "cases/a.json"
     record.write_text(record.read_text().replace('"masks/a.nii.gz"', '"a.nii.gz"'))
     one, _ = export_run(run_folder, ["binary"])
@@ -385,7 +385,7 @@ def test_a_mask_that_was_only_scored_is_not_exported_as_the_runs(run_folder: Pat
     assert one.reason.code == "mask_changed"
 
 
-def test_what_cannot_be_asked_for_is_said(run_folder: Path, tmp_path: Path) -> None:
+def test_unknown_formats_and_folders_are_refused(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'obj' is not one of seg\.nrrd"):
         check_formats(["obj"])
     with pytest.raises(ValueError, match="only while a model runs"):
@@ -397,7 +397,7 @@ def test_what_cannot_be_asked_for_is_said(run_folder: Path, tmp_path: Path) -> N
         export_run(run_folder, ["stl"], cases=["c"])
 
 
-def test_the_command_says_what_became_of_each(run_folder: Path) -> None:
+def test_the_command_reports_the_result_of_each_case(run_folder: Path) -> None:
     done = runner.invoke(app, ["export", str(run_folder), "--to", "stl,dicom-seg", "--cases", "a"])
     assert done.exit_code == 3
     assert "a  stl  done" in done.output
@@ -406,7 +406,7 @@ def test_the_command_says_what_became_of_each(run_folder: Path) -> None:
     assert runner.invoke(app, ["export", "nowhere", "--to", "stl"]).exit_code == 4
 
 
-def test_exports_of_an_earlier_run_go_with_the_mask_that_they_were_made_from(
+def test_exports_of_an_earlier_run_are_removed_with_their_mask(
     tmp_path: Path,
 ) -> None:
     def files(case_id: str) -> list[str]:
@@ -433,7 +433,7 @@ def test_exports_of_an_earlier_run_go_with_the_mask_that_they_were_made_from(
     assert files("q1") == kept
 
 
-def test_label_tables_go_when_masks_get_other_labels(tmp_path: Path) -> None:
+def test_label_tables_are_removed_when_masks_get_other_labels(tmp_path: Path) -> None:
     tables = [tmp_path / "out/masks" / name for name in TABLES]
     manifest = write_manifest(tmp_path, [add_case(tmp_path, "p1")])
 
@@ -451,7 +451,7 @@ def test_label_tables_go_when_masks_get_other_labels(tmp_path: Path) -> None:
     assert not any(path.exists() for path in tables)
 
 
-def test_exports_of_a_run_name_every_model_that_decided(tmp_path: Path) -> None:
+def test_exports_of_a_run_name_every_model_of_an_ensemble(tmp_path: Path) -> None:
     one, other = make_bundle(name="one"), make_bundle(name="other", overlap=0.25)
     both = replace(one, others=(other,))
     plans = tuple(make_plan(member.spec) for member in both.members)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from patients import add_series
 from phantoms import ball
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.manifest.build import BuildOptions, Outputs, build_manifest, detect
 from voxtile.manifest.names import case_id, case_ids
+from voxtile.manifest.rows import read_manifest
 from voxtile.manifest.table import defused, relative, table_of
 from voxtile.reading.channels import read_channels
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -76,7 +77,7 @@ def test_a_tree_of_dicom_becomes_a_row_for_each_series(tmp_path: Path) -> None:
     assert "Secret" not in (tmp_path / "m.csv").read_text() + notices
 
 
-def test_several_series_in_one_folder_are_told_apart_and_can_be_read(tmp_path: Path) -> None:
+def test_several_series_in_one_folder_are_distinguished_and_can_be_read(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     for name in "ab":
         add_series(tmp_path / name, PatientID=name)
@@ -90,7 +91,7 @@ def test_several_series_in_one_folder_are_told_apart_and_can_be_read(tmp_path: P
         assert read_channels(case, ["image"]).volume.shape == (6, 5, 3)
 
 
-def test_a_series_in_two_folders_is_one_case_and_a_copy_of_it_another(tmp_path: Path) -> None:
+def test_a_series_in_two_folders_is_one_case_and_its_copy_another(tmp_path: Path) -> None:
     split, copied = tmp_path / "tree/split", tmp_path / "tree/copied"
     add_series(split / "a")
     (split / "b").mkdir()
@@ -106,13 +107,11 @@ def test_a_series_in_two_folders_is_one_case_and_a_copy_of_it_another(tmp_path: 
         Path("split"),
     ]
     assert dict(cases[2].extras)["slices"] == "3"
-    assert "1 rows are copies" in notices
+    assert "gave 1 more row, in the same group" in notices
 
 
 @pytest.mark.parametrize("copied", ["abc", "b"])
-def test_a_series_in_parts_of_which_some_are_copied_stays_one_volume(
-    tmp_path: Path, copied: str
-) -> None:
+def test_a_series_in_parts_with_some_copies_stays_one_volume(tmp_path: Path, copied: str) -> None:
     tree = tmp_path / "tree"
     add_series(tree / "whole")
     for part, path in zip("abc", sorted((tree / "whole").iterdir()), strict=True):
@@ -126,7 +125,7 @@ def test_a_series_in_parts_of_which_some_are_copied_stays_one_volume(
     assert read_channels(case, ["image"]).volume.shape == (6, 5, 3)
 
 
-def test_some_images_of_a_series_that_is_whole_elsewhere_are_no_volume(tmp_path: Path) -> None:
+def test_a_part_of_a_series_that_is_complete_elsewhere_is_left_out(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     add_series(tree / "whole")
     (tree / "some").mkdir()
@@ -134,10 +133,10 @@ def test_some_images_of_a_series_that_is_whole_elsewhere_are_no_volume(tmp_path:
         (tree / "some" / path.name).write_bytes(path.read_bytes())
     (case,), notices = build(tree, tmp_path, "dicom")
     assert dict(case.images)["image"] == tree / "whole"
-    assert "1 folders with some images alone of a series that another holds whole" in notices
+    assert "1 folder with only a part of a series that another folder holds completely" in notices
 
 
-def test_the_key_is_written_on_request_alone_and_for_its_owner(tmp_path: Path) -> None:
+def test_the_key_is_written_only_on_request_and_readable_only_by_its_owner(tmp_path: Path) -> None:
     add_series(tmp_path / "tree", PatientID="=SECRET", StudyInstanceUID="1.2.3")
     outputs = Outputs(tmp_path / "m.csv", key=tmp_path / "key.csv")
     found = build_manifest(tmp_path / "tree", outputs, kind="dicom")
@@ -151,7 +150,7 @@ def test_the_key_is_written_on_request_alone_and_for_its_owner(tmp_path: Path) -
         build_manifest(tmp_path / "tree", Outputs(tmp_path / "n.csv", outputs.key), kind="dicom")
 
 
-def test_without_patient_ids_a_study_is_a_group_and_that_is_said(tmp_path: Path) -> None:
+def test_without_patient_ids_a_study_is_a_group_with_a_notice(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     add_series(tree / "a", PatientID="", StudyInstanceUID="1.1")
     add_series(tree / "b", PatientID="", StudyInstanceUID="1.1")
@@ -161,7 +160,7 @@ def test_without_patient_ids_a_study_is_a_group_and_that_is_said(tmp_path: Path)
     assert "no patient id" in notices
 
 
-def test_an_image_without_an_id_is_of_the_patient_of_its_study(tmp_path: Path) -> None:
+def test_an_image_without_an_id_belongs_to_the_patient_of_its_study(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     add_series(tree / "a", PatientID="", StudyInstanceUID="1.1")
     add_series(tree / "b", PatientID="Zoe", StudyInstanceUID="1.1")
@@ -180,7 +179,7 @@ def test_equal_ids_of_different_issuers_are_different_patients(tmp_path: Path) -
     assert "issuer" not in notices
 
 
-def test_blanks_around_an_id_mean_nothing(tmp_path: Path) -> None:
+def test_blanks_around_an_id_are_ignored(tmp_path: Path) -> None:
     for number, name in enumerate(("A", " A", "A ", "B")):
         add_series(tmp_path / "tree" / str(number), PatientID=name, StudyInstanceUID=f"1.{number}")
     cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
@@ -188,15 +187,15 @@ def test_blanks_around_an_id_mean_nothing(tmp_path: Path) -> None:
     assert "several patient ids" not in notices
 
 
-def test_a_study_with_several_ids_is_said(tmp_path: Path) -> None:
+def test_a_study_with_several_ids_gives_a_notice(tmp_path: Path) -> None:
     for name in ("A", "B"):
         add_series(tmp_path / "tree" / name, PatientID=name, StudyInstanceUID="1.1")
     cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
     assert [case.group for case in cases] == ["patient001", "patient002"]
-    assert "1 studies have images of several patient ids" in notices
+    assert "images of several patient ids are in 1 study" in notices
 
 
-def test_a_series_of_several_ids_is_said_whatever_the_first_image_says(tmp_path: Path) -> None:
+def test_a_series_with_several_ids_gives_a_notice(tmp_path: Path) -> None:
     add_series(tmp_path / "tree")
     for path, name in zip(sorted((tmp_path / "tree").glob("*.dcm")), ("", "A", "B"), strict=True):
         dataset = pydicom.dcmread(path)
@@ -204,7 +203,7 @@ def test_a_series_of_several_ids_is_said_whatever_the_first_image_says(tmp_path:
         dataset.save_as(path)
     cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
     assert len(cases) == 1
-    assert "1 series have images of several patient ids" in notices
+    assert "images of several patient ids are in 1 series" in notices
 
 
 def test_an_id_without_an_issuer_may_be_any_of_that_id(tmp_path: Path) -> None:
@@ -214,7 +213,7 @@ def test_an_id_without_an_issuer_may_be_any_of_that_id(tmp_path: Path) -> None:
     add_series(tree / "d", PatientID="2", IssuerOfPatientID="north")
     cases, notices = build(tree, tmp_path, "dicom")
     assert [case.group for case in cases] == ["patient001"] * 3 + ["patient002"]
-    assert "name its issuer and some with the same id do not" in notices
+    assert "name its issuer and others with the same id do not" in notices
 
 
 def test_a_damaged_dicom_file_does_not_hide_the_others(tmp_path: Path) -> None:
@@ -222,7 +221,7 @@ def test_a_damaged_dicom_file_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "tree/bad.dcm").write_bytes(b"nothing")
     cases, notices = build(tmp_path / "tree", tmp_path, "dicom")
     assert len(cases) == 1
-    assert "1 files that are damaged" in notices
+    assert "1 file that is damaged" in notices
     touch(tmp_path / "empty", "a.txt")
     assert "holds no series" in problems(tmp_path / "empty", tmp_path / "out", "dicom")
 
@@ -241,7 +240,7 @@ def test_labels_belong_to_images_of_their_name(tmp_path: Path) -> None:
     assert "no image for label c" in notices
 
 
-def test_numbers_of_channels_are_no_part_of_the_name(tmp_path: Path) -> None:
+def test_numbers_of_channels_are_not_part_of_the_name(tmp_path: Path) -> None:
     touch(tmp_path, *(f"i/{case}_000{channel}.nii.gz" for case in "ab" for channel in (0, 1)))
     touch(tmp_path, "l/a.nii.gz", "l/b.nii.gz")
     (a, b), _ = build(tmp_path / "i", tmp_path, labels=tmp_path / "l")
@@ -249,7 +248,7 @@ def test_numbers_of_channels_are_no_part_of_the_name(tmp_path: Path) -> None:
     assert (a.label, b.label) == (tmp_path / "l/a.nii.gz", tmp_path / "l/b.nii.gz")
 
 
-def test_numbers_of_cases_stay_where_labels_have_them_too(tmp_path: Path) -> None:
+def test_numbers_of_cases_stay_if_labels_have_them_too(tmp_path: Path) -> None:
     names = [f"case_000{number}.nii.gz" for number in range(3)]
     touch(tmp_path, *(f"{folder}/{name}" for folder in "il" for name in names))
     cases, notices = build(tmp_path / "i", tmp_path, labels=tmp_path / "l")
@@ -258,14 +257,14 @@ def test_numbers_of_cases_stay_where_labels_have_them_too(tmp_path: Path) -> Non
     assert notices == ""
 
 
-def test_a_lone_case_with_channels_is_said(tmp_path: Path) -> None:
+def test_a_single_case_with_channels_gives_a_notice(tmp_path: Path) -> None:
     touch(tmp_path, "i/x_0000.nii.gz", "i/x_0001.nii.gz")
     cases, notices = build(tmp_path / "i", tmp_path)
     assert [case.case_id for case in cases] == ["x"]
     assert "read as channels of one case" in notices
 
 
-def test_labels_beside_images_by_pattern_and_files_called_alike(tmp_path: Path) -> None:
+def test_labels_beside_images_are_found_by_pattern_even_with_equal_names(tmp_path: Path) -> None:
     touch(tmp_path, *(f"i/{case}/{name}.nii.gz" for case in "ab" for name in ("ct", "ct_seg")))
     cases, _ = build(tmp_path / "i", tmp_path, label_pattern="{case}_seg")
     assert [(case.case_id, case.label) for case in cases] == [
@@ -274,7 +273,7 @@ def test_labels_beside_images_by_pattern_and_files_called_alike(tmp_path: Path) 
     ]
 
 
-def test_a_label_of_one_patient_is_given_to_no_other(tmp_path: Path) -> None:
+def test_a_label_of_one_patient_is_not_given_to_another(tmp_path: Path) -> None:
     touch(tmp_path, "i/p1/t1_seg.nii.gz", *(f"i/p{n}/t1.nii.gz" for n in (1, 2, 3)))
     cases, notices = build(tmp_path / "i", tmp_path, label_pattern="{case}_seg")
     assert [case.label for case in cases] == [tmp_path / "i/p1/t1_seg.nii.gz", None, None]
@@ -288,17 +287,17 @@ def test_a_label_without_the_folders_of_its_image_needs_a_name_of_its_own(tmp_pa
     assert "no image for label t1" in notices
 
 
-def test_a_folder_without_images_or_with_twins_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_images_or_with_two_of_one_name_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "none/a.txt", "twins/a.nii", "twins/a.nii.gz", "case/a b.nii", "case/a_b.nii")
-    assert "holds no NIfTI image" in problems(tmp_path / "none", tmp_path, "nifti")
-    assert "differ only in ending" in problems(tmp_path / "twins", tmp_path)
+    assert "holds no image (.nii.gz, .nii, " in problems(tmp_path / "none", tmp_path, "nifti")
+    assert "differ only in suffix" in problems(tmp_path / "twins", tmp_path)
     assert "become case_id 'a_b'" in problems(tmp_path / "case", tmp_path)
     assert "neither NIfTI nor DICOM" in problems(tmp_path / "none", tmp_path)
     assert "does not exist" in problems(tmp_path / "nothing", tmp_path)
-    assert "is no folder" in problems(tmp_path / "nothing", tmp_path, "nifti")
+    assert "is not a folder" in problems(tmp_path / "nothing", tmp_path, "nifti")
 
 
-def test_both_kinds_in_one_folder_need_a_word(tmp_path: Path) -> None:
+def test_a_folder_with_both_kinds_of_files_needs_the_option_from(tmp_path: Path) -> None:
     add_series(tmp_path / "tree/d")
     touch(tmp_path, "tree/a.nii.gz")
     assert "both NIfTI and DICOM" in problems(tmp_path / "tree", tmp_path)
@@ -306,9 +305,9 @@ def test_both_kinds_in_one_folder_need_a_word(tmp_path: Path) -> None:
 
 def test_options_of_another_source_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "i/a.nii")
-    with pytest.raises(ValueError, match="suffixes is for --from bids"):
+    with pytest.raises(ValueError, match="suffixes is an option of --from bids"):
         build(tmp_path / "i", tmp_path, suffixes=("T1w",))
-    with pytest.raises(ValueError, match="a key is for --from dicom"):
+    with pytest.raises(ValueError, match="a key is written only for --from dicom"):
         build_manifest(tmp_path / "i", Outputs(tmp_path / "m", tmp_path / "k"), kind="nifti")
 
 
@@ -355,8 +354,8 @@ def test_nnunet_channels_become_columns(tmp_path: Path) -> None:
     assert (c.label, notices) == (None, "")
 
 
-def test_names_of_labels_are_written_as_training_reads_them(tmp_path: Path) -> None:
-    from voxtile.run.evaluation import read_labels
+def test_label_names_are_written_in_a_form_that_training_reads(tmp_path: Path) -> None:
+    from voxtile.manifest.label_list import read_labels
 
     outputs = Outputs(tmp_path / "m.csv", label_names=tmp_path / "names.json")
     build_manifest(nnunet(tmp_path / "d"), outputs, kind="nnunet")
@@ -364,7 +363,7 @@ def test_names_of_labels_are_written_as_training_reads_them(tmp_path: Path) -> N
     assert names == [(1, "PZ"), (2, "TZ")]
 
 
-def test_an_ignored_label_of_nnunet_is_no_class_and_that_is_said(tmp_path: Path) -> None:
+def test_an_ignored_label_of_nnunet_is_not_a_class_and_gives_a_notice(tmp_path: Path) -> None:
     labels = {"background": 0, "edema": 1, "ignore": 2}
     source = nnunet(tmp_path / "d", labels=labels)
     found = build_manifest(source, Outputs(tmp_path / "m.csv"), kind="nnunet")
@@ -372,7 +371,7 @@ def test_an_ignored_label_of_nnunet_is_no_class_and_that_is_said(tmp_path: Path)
     assert "marks label value 2 as 'ignore'" in "\n".join(found.notices)
 
 
-def test_a_region_of_nnunet_names_no_value_and_that_is_said(tmp_path: Path) -> None:
+def test_a_region_of_nnunet_names_no_value_and_gives_a_notice(tmp_path: Path) -> None:
     labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3]}
     source = nnunet(tmp_path / "d", labels=labels)
     found = build_manifest(source, Outputs(tmp_path / "m.csv"), kind="nnunet")
@@ -391,7 +390,7 @@ def test_a_region_of_nnunet_names_no_value_and_that_is_said(tmp_path: Path) -> N
     assert build_manifest(source, outputs, kind="nnunet").labels == ((3, "enhancing"),)
 
 
-def test_everything_wrong_with_an_nnunet_set_is_said_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_an_nnunet_data_set_are_reported_at_once(tmp_path: Path) -> None:
     source = nnunet(tmp_path / "d", numTraining=5)
     touch(source, "imagesTr/odd.nii.gz", "imagesTr/d_0000.nii.gz")
     (source / "labelsTr/b.nii.gz").unlink()
@@ -404,14 +403,16 @@ def test_everything_wrong_with_an_nnunet_set_is_said_at_once(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file_ending": ".png"}, "'.png' is not read"),
+        ({"file_ending": ".png"}, "'.png' is not supported"),
         ({"channel_names": ["T2"]}, "must look like"),
         ({"channel_names": {"1": "T2"}}, "must look like"),
         ({"dataset": {"a": {"images": ["none.nii.gz"]}}}, "must have a list"),
         ({"dataset": {"a": {"images": ["x.nii.gz"], "label": "y.nii.gz"}}}, "does not exist"),
     ],
 )
-def test_a_bad_nnunet_description_says_why(tmp_path: Path, change, message) -> None:
+def test_an_invalid_nnunet_description_is_refused_with_the_reason(
+    tmp_path: Path, change, message
+) -> None:
     assert message in problems(nnunet(tmp_path / "d", **change), tmp_path, "nnunet")
 
 
@@ -451,10 +452,10 @@ def test_decathlon_lists_become_splits(tmp_path: Path) -> None:
     )
 
 
-def test_decathlon_modalities_in_one_file_are_said(tmp_path: Path) -> None:
+def test_several_decathlon_modalities_in_one_file_give_a_notice(tmp_path: Path) -> None:
     source = decathlon(tmp_path / "d", modality={"0": "FLAIR", "1": "T1w"})
     _, notices = build(source, tmp_path)
-    assert "2 modalities (FLAIR, T1w) lie in each file as volumes" in notices
+    assert "2 modalities (FLAIR, T1w) are in each file as volumes" in notices
 
 
 def test_nnunet_1_lists_names_without_their_channels(tmp_path: Path) -> None:
@@ -484,7 +485,13 @@ def test_a_monai_datalist_keeps_folds_ids_and_groups(tmp_path: Path) -> None:
     assert [channel for channel, _ in y.images] == ["0", "1"]
 
 
-def test_a_list_of_files_called_alike_is_named_by_folders(tmp_path: Path) -> None:
+def test_a_key_with_the_name_of_a_column_of_the_report_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz")
+    path = write_json(tmp_path / "l.json", [{"image": "a.nii.gz", "dice": 0.9}])
+    assert "'dice', has the name of a column of report.csv" in problems(path, tmp_path / "out")
+
+
+def test_listed_files_with_equal_names_are_named_by_their_folders(tmp_path: Path) -> None:
     touch(tmp_path, "a/ct.nii.gz", "b/ct.nii.gz")
     path = write_json(tmp_path / "l.json", [{"image": "a/ct.nii.gz"}, "b/ct.nii.gz"])
     cases, _ = build(path, tmp_path)
@@ -494,10 +501,10 @@ def test_a_list_of_files_called_alike_is_named_by_folders(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("{", "is not JSON"),
-        ("[" * 100000, "is not JSON"),
-        ("7", "none of the lists"),
-        ("{}", "none of the lists"),
+        ("{", "is not valid JSON"),
+        ("[" * 100000, "is not valid JSON"),
+        ("7", "must have one of the lists"),
+        ("{}", "must have one of the lists"),
         ('{"training": {}}', "training is a dict, but a list is needed"),
         ('{"training": []}', "lists no case"),
         ('{"training": [3]}', "training[0] is a int"),
@@ -514,7 +521,7 @@ def test_a_list_of_files_called_alike_is_named_by_folders(tmp_path: Path) -> Non
 def test_a_malformed_list_is_refused(tmp_path: Path, document, message, kind) -> None:
     path = write_json(tmp_path / "m.json", document)
     said = problems(path, tmp_path, kind)
-    assert message in said or (kind == "msd" and "an object is needed" in said)
+    assert message in said or (kind == "msd" and "must hold a JSON object" in said)
 
 
 @given(
@@ -569,7 +576,7 @@ def bids(folder: Path) -> Path:
 PATTERN = "derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz"
 
 
-def test_bids_subjects_are_groups_and_labels_come_by_pattern(tmp_path: Path) -> None:
+def test_bids_subjects_are_groups_and_labels_are_found_by_pattern(tmp_path: Path) -> None:
     source = bids(tmp_path / "b")
     assert detect(source) == "bids"
     cases, notices = build(source, tmp_path, suffixes=("A",), label_pattern=PATTERN)
@@ -589,7 +596,7 @@ def test_several_bids_suffixes_are_channels(tmp_path: Path) -> None:
     assert "left out sub-03/anat/sub-03: it has no B" in notices
 
 
-def test_a_choice_in_bids_is_never_guessed(tmp_path: Path) -> None:
+def test_an_ambiguous_suffix_or_label_in_bids_is_refused(tmp_path: Path) -> None:
     source = bids(tmp_path / "b")
     assert "A (3), B (2); choose with --suffix" in problems(source, tmp_path)
     assert "no case with T1w" in problems(source, tmp_path, suffixes=("T1w",))
@@ -602,23 +609,23 @@ def test_a_choice_in_bids_is_never_guessed(tmp_path: Path) -> None:
     assert "no folder sub-" in problems(touch(tmp_path / "n", "a"), tmp_path, "bids")
 
 
-def test_files_without_a_name_of_bids_are_told(tmp_path: Path) -> None:
+def test_files_whose_names_do_not_follow_bids_are_listed(tmp_path: Path) -> None:
     source = bids(tmp_path / "b")
     names = ("sub-04.1/sub-04.1_A.nii.gz", "sub-CON_03/anat/sub-CON_03_A.nii.gz")
     touch(source, *names, "sub-CON_03/anat/sub-CON_03_A.json")
     cases, notices = build(source, tmp_path, suffixes=("A",))
     assert len(cases) == 3
-    assert notices.startswith("left out 2 NIfTI files whose names are none of BIDS")
+    assert notices.startswith("left out 2 image files whose names do not follow BIDS")
     assert notices.endswith(", ".join(names))
     assert "left out 2" in problems(source, tmp_path / "out", suffixes=("T1w",))
     assert names[0] in problems(touch(tmp_path / "n", *names), tmp_path / "out", "bids")
 
 
-def test_two_files_of_one_bids_name_are_refused(tmp_path: Path) -> None:
+def test_two_files_with_one_bids_name_are_refused(tmp_path: Path) -> None:
     source = touch(bids(tmp_path / "b"), "sub-03/anat/sub-03_A.nii")
     said = problems(source, tmp_path, suffixes=("A",))
     files = [str(source / "sub-03/anat/sub-03_A") + ending for ending in (".nii", ".nii.gz")]
-    assert f"{files[0]} and {files[1]} differ only in ending; keep one" in said
+    assert f"{files[0]} and {files[1]} differ only in suffix; keep one" in said
     assert len(build(source, tmp_path, suffixes=("B",))[0]) == 2
 
 
@@ -626,7 +633,7 @@ def test_two_files_of_one_bids_name_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6))
-def test_any_names_become_ids_that_a_case_accepts(names) -> None:
+def test_any_names_become_valid_case_ids(names) -> None:
     assert Case(case_id(names[0]), (("image", Path("a")),))
     try:
         ids = case_ids([(name,) for name in names])
@@ -635,7 +642,7 @@ def test_any_names_become_ids_that_a_case_accepts(names) -> None:
     assert len({name.casefold() for name in ids}) == len(names)
 
 
-def test_paths_are_relative_where_that_leads_to_the_file(tmp_path: Path) -> None:
+def test_paths_are_relative_if_that_leads_to_the_file(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.nii", "data/-b.nii", "m/x", "far/deep/y")
     assert relative(tmp_path / "data/a.nii", tmp_path) == "data/a.nii"
     assert relative(tmp_path / "data/a.nii", tmp_path / "m") == "../data/a.nii"
@@ -660,7 +667,7 @@ def test_names_that_csv_would_change_are_refused(tmp_path: Path) -> None:
 # Real data
 
 
-def test_real_folders_are_listed_whole(data_dir: Path, tmp_path: Path) -> None:
+def test_real_folders_are_listed_completely(data_dir: Path, tmp_path: Path) -> None:
     cases, _ = build(
         data_dir / "hippocampus/images", tmp_path, labels=data_dir / "hippocampus/labels"
     )
@@ -668,13 +675,13 @@ def test_real_folders_are_listed_whole(data_dir: Path, tmp_path: Path) -> None:
     assert all(case.label for case in cases)
 
 
-def test_the_corpus_of_dicom_is_one_row_for_each_series(data_dir: Path, tmp_path: Path) -> None:
+def test_the_dicom_corpus_gives_one_row_for_each_series(data_dir: Path, tmp_path: Path) -> None:
     cases, notices = build(data_dir / "dicom_to_nifti", tmp_path, "dicom")
     folders = sorted(path.resolve() for path in (data_dir / "dicom_to_nifti").glob("*/dicom"))
     assert len(folders) == 31
     # Two slices of the four in generic_uncompressed.
     folders = [folder for folder in folders if folder.parent.name != "mr_two_slices"]
-    assert "1 folders with some images alone" in notices
+    assert "1 folder with only a part of a series" in notices
     assert sorted(dict(case.images)["image"].resolve() for case in cases) == folders
 
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from voxtile.errors import ManifestError
 from voxtile.manifest.check import CheckResult, CheckSettings, check_manifest
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_scan, survey_scan
-from voxtile.reading.nifti import survey_nifti, write_mask, write_volume
+from voxtile.reading.nifti import survey_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 runner = CliRunner()
 
@@ -44,7 +44,7 @@ def codes(result: CheckResult) -> list[tuple[str, str]]:
     return [(finding.code, finding.severity) for finding in result.findings]
 
 
-def test_a_sound_manifest_has_no_findings_and_its_facts(tmp_path: Path) -> None:
+def test_a_valid_manifest_has_facts_and_no_findings(tmp_path: Path) -> None:
     result = check(tmp_path, [add_case(tmp_path, "a"), add_case(tmp_path, "b", axes="LPS")])
     assert codes(result) == []
     first = result.cases[0]
@@ -55,7 +55,7 @@ def test_a_sound_manifest_has_no_findings_and_its_facts(tmp_path: Path) -> None:
     assert deep.cases[0].label_values == (1,)
 
 
-def test_everything_is_found_at_once_and_sound_rows_are_still_checked(tmp_path: Path) -> None:
+def test_all_problems_are_found_at_once_and_valid_rows_are_still_checked(tmp_path: Path) -> None:
     good = add_case(tmp_path, "a")
     (tmp_path / "bad.nii.gz").write_bytes(b"")
     (tmp_path / "none.dcm").write_bytes(b"x" * 200)
@@ -88,7 +88,7 @@ def test_a_label_on_another_grid_is_found_without_reading_voxels(tmp_path: Path)
     ]
 
 
-def test_channels_are_held_against_the_model_and_each_other(tmp_path: Path) -> None:
+def test_channels_are_compared_with_the_model_and_each_other(tmp_path: Path) -> None:
     a, b = add_case(tmp_path, "a"), add_case(tmp_path, "b", spacing_mm=(1.2, 1.5, 2.0))
     row = {"case_id": "x", "image_t1": a["image"], "image_t2": b["image"]}
     assert codes(check(tmp_path, [row])) == [("channel_grid", "error")]
@@ -99,7 +99,7 @@ def test_channels_are_held_against_the_model_and_each_other(tmp_path: Path) -> N
     assert codes(check(tmp_path, [row], spec=other)) == [("missing_channel", "error")]
 
 
-def test_one_channel_is_not_taken_for_another(tmp_path: Path) -> None:
+def test_a_channel_of_another_name_is_refused(tmp_path: Path) -> None:
     image = add_case(tmp_path, "a")["image"]
     t1, plain = {"case_id": "x", "image_t1": image}, {"case_id": "x", "image": image}
     (finding,) = check(tmp_path, [t1], spec=make_spec(channels=("flair",))).errors
@@ -159,14 +159,14 @@ def test_deep_reads_label_values_and_checksums(tmp_path: Path) -> None:
     assert codes(check(tmp_path, [two], deep=True)) == [("corrupt", "error")]
 
 
-def test_probabilities_are_no_labels(tmp_path: Path) -> None:
+def test_probabilities_are_refused_as_labels(tmp_path: Path) -> None:
     row = add_case(tmp_path, "a")
     _, truth = ball()
     write_volume(tmp_path / row["label"], truth.with_array(truth.array * np.float32(0.5)))
     assert codes(check(tmp_path, [row], deep=True)) == [("label_not_integral", "error")]
 
 
-def test_training_cases_without_a_label_are_warned_of(tmp_path: Path) -> None:
+def test_training_cases_without_a_label_give_a_warning(tmp_path: Path) -> None:
     row = {**add_case(tmp_path, "a"), "label": "", "split": "val"}
     assert codes(check(tmp_path, [row])) == [("no_label", "warning")]
     assert codes(check(tmp_path, [{**row, "split": "test"}])) == []
@@ -187,7 +187,7 @@ def test_a_header_that_promises_too_much_and_4d_are_found(tmp_path: Path) -> Non
     assert codes(check(tmp_path, [{**rows[0], "volume": "2"}])) == [("no_such_volume", "error")]
 
 
-def test_a_survey_agrees_with_reading(data_dir: Path) -> None:
+def test_reading_headers_alone_agrees_with_reading_voxels(data_dir: Path) -> None:
     paths = [
         *sorted((data_dir / "real_labelled").glob("*/image.nii.gz")),
         *sorted((data_dir / "edge_cases/nifti").iterdir()),
@@ -212,7 +212,7 @@ def test_a_survey_agrees_with_reading(data_dir: Path) -> None:
     assert compared > 30
 
 
-def test_a_survey_allocates_nothing(tmp_path: Path) -> None:
+def test_reading_headers_alone_allocates_no_voxels(tmp_path: Path) -> None:
     header = bytearray(352)
     image, _ = ball()
     write_volume(tmp_path / "a.nii", image)
@@ -237,25 +237,24 @@ def test_dicom_is_checked_by_its_headers(tmp_path: Path) -> None:
     assert "slice0" not in json.dumps(result.as_json())
 
 
-def test_a_hundred_cases_take_less_than_ten_seconds(tmp_path: Path) -> None:
+def test_a_hundred_cases_are_checked_without_reading_voxels(tmp_path: Path, monkeypatch) -> None:
     rows = [add_case(tmp_path, f"c{number}", shape=(20, 16, 8)) for number in range(80)]
     add_series(tmp_path / "s")
     for number in range(20):
         folder = tmp_path / f"d{number}"
         folder.symlink_to(tmp_path / "s")
         rows.append({"case_id": f"d{number}", "image": folder.name, "label": ""})
-    begin = time.perf_counter()
+    monkeypatch.setattr(
+        "voxtile.reading.nifti._read_voxels", lambda *_: pytest.fail("voxels were read")
+    )
     result = check(tmp_path, rows)
-    assert time.perf_counter() - begin < 10
     assert len(result.cases) == 100
     assert not result.errors
 
 
-def test_the_real_manifest_is_sound(data_dir: Path) -> None:
+def test_the_real_manifest_is_valid(data_dir: Path) -> None:
     manifest = data_dir / "hippocampus/cases.csv"
-    begin = time.perf_counter()
     result = check_manifest(manifest)
-    assert time.perf_counter() - begin < 10
     assert (len(result.cases), result.findings) == (217, ())
 
 
@@ -274,7 +273,7 @@ def test_the_derived_edge_cases_are_found(data_dir: Path, tmp_path: Path) -> Non
 # The command
 
 
-def test_the_command_ends_with_4_only_for_errors(tmp_path: Path) -> None:
+def test_the_command_has_exit_code_4_only_for_errors(tmp_path: Path) -> None:
     good = {**add_case(tmp_path, "a"), "split": "train"}
     path = write_manifest(tmp_path, [{**good, "label": ""}])
     done = runner.invoke(app, ["manifest", "check", str(path)])
@@ -292,12 +291,12 @@ def test_the_command_ends_with_4_only_for_errors(tmp_path: Path) -> None:
     assert done.exit_code == 5
 
 
-def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
         check_manifest(tmp_path / "none.csv")
 
 
-def test_a_damaged_gzip_header_is_found_by_headers_alone(tmp_path: Path) -> None:
+def test_a_damaged_gzip_header_is_found_without_reading_voxels(tmp_path: Path) -> None:
     row = add_case(tmp_path, "a")
     (tmp_path / row["image"]).write_bytes(gzip.compress(b"not a scan" * 100))
     assert codes(check(tmp_path, [row])) == [("not_nifti", "error")]

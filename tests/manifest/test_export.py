@@ -10,14 +10,15 @@ from phantoms import ball
 from runs import write_manifest
 from typer.testing import CliRunner
 
-from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.build import BuildOptions, Outputs, build_manifest
 from voxtile.manifest.export import ExportSettings, export_manifest
-from voxtile.reading.nifti import read_nifti, write_mask, write_volume
+from voxtile.manifest.rows import read_manifest
+from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 runner = CliRunner()
 
@@ -82,7 +83,7 @@ def test_a_label_lies_on_the_grid_of_its_image(tmp_path: Path, rows) -> None:
     np.testing.assert_array_equal(label.array == 1, image.array == 100)
 
 
-def test_dicom_becomes_nifti_without_a_word_of_it(tmp_path: Path, rows) -> None:
+def test_dicom_becomes_nifti_without_any_text_of_its_headers(tmp_path: Path, rows) -> None:
     out = export(tmp_path, rows)
     assert read_nifti(out / "imagesTs/c_0000.nii.gz").volume.shape == (6, 5, 3)
     for path in out.rglob("*"):
@@ -90,7 +91,7 @@ def test_dicom_becomes_nifti_without_a_word_of_it(tmp_path: Path, rows) -> None:
             assert b"Secret" not in path.read_bytes()
 
 
-def test_what_is_exported_is_built_back(tmp_path: Path, rows) -> None:
+def test_a_manifest_built_from_an_export_is_the_same(tmp_path: Path, rows) -> None:
     original = read_manifest(write_manifest(tmp_path, rows))
     for kind, out in (
         ("nnunet", export(tmp_path, rows)),
@@ -108,7 +109,7 @@ def test_what_is_exported_is_built_back(tmp_path: Path, rows) -> None:
             np.testing.assert_array_equal(*labels)
 
 
-def test_monai_lists_say_folds_or_splits(tmp_path: Path, rows) -> None:
+def test_monai_lists_have_folds_or_splits(tmp_path: Path, rows) -> None:
     out = export(tmp_path, rows, "monai", "m")
     document = json.loads((out / "datalist.json").read_text())
     assert document["training"] == [
@@ -126,7 +127,7 @@ def test_monai_lists_say_folds_or_splits(tmp_path: Path, rows) -> None:
     assert [entry["case_id"] for entry in document["validation"]] == ["b"]
 
 
-def test_a_test_case_with_a_fold_is_no_training_case_of_monai(tmp_path: Path, rows) -> None:
+def test_a_test_case_with_a_fold_is_not_a_training_case_of_monai(tmp_path: Path, rows) -> None:
     rows[2]["fold"] = "1"
     document = json.loads((export(tmp_path, rows, "monai", "m") / "datalist.json").read_text())
     assert [entry["case_id"] for entry in document["training"]] == ["a", "b"]
@@ -146,7 +147,7 @@ def test_channels_are_numbered_in_the_order_of_columns(tmp_path: Path) -> None:
     monai = export(tmp_path, [row], "monai", "m")
     entry = json.loads((monai / "datalist.json").read_text())["training"][0]
     assert entry["image"] == ["images/x_T2.nii.gz", "images/x_ADC.nii.gz"]
-    with pytest.raises(ValueError, match="--channels names 1, but the manifest has 2"):
+    with pytest.raises(ValueError, match="--channels has 1 name, but the manifest has 2"):
         export(tmp_path, [row], name="y", channels=("CT",))
 
 
@@ -170,13 +171,15 @@ def test_images_that_would_be_one_file_of_monai_are_refused(tmp_path: Path) -> N
         ({1: "background"}, "label values 0, 1 are all called 'background'"),
     ],
 )
-def test_two_values_of_one_name_are_refused_for_nnunet(tmp_path: Path, rows, labels, said) -> None:
+def test_two_label_values_with_one_name_are_refused_for_nnunet(
+    tmp_path: Path, rows, labels, said
+) -> None:
     with pytest.raises(ManifestError, match=said):
         export(tmp_path, rows, labels=labels)
     assert not (tmp_path / "Dataset001_Ball").exists()
 
 
-def test_links_lead_to_sound_files_and_the_rest_is_written(tmp_path: Path, rows) -> None:
+def test_valid_files_are_linked_and_others_are_written(tmp_path: Path, rows) -> None:
     out = export(tmp_path, rows, link=True)
     links = [str(path.relative_to(out)) for path in out.rglob("*") if path.is_symlink()]
     assert sorted(links) == ["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"]
@@ -184,12 +187,12 @@ def test_links_lead_to_sound_files_and_the_rest_is_written(tmp_path: Path, rows)
     assert read_nifti(out / "labelsTr/b.nii.gz").volume.array.any()
 
 
-def test_a_link_never_leads_to_damage_or_to_what_was_put_right(tmp_path: Path, rows) -> None:
+def test_damaged_or_repaired_files_are_never_linked(tmp_path: Path, rows) -> None:
     image, _ = ball()
     array = image.array.astype(np.float32)
     array[0, 0, 0] = np.nan
     write_volume(tmp_path / "a.nii.gz", image.with_array(array))
-    with pytest.raises(ManifestError, match="1 voxels are NaN or infinite"):
+    with pytest.raises(ManifestError, match="1 NaN or infinite voxel found"):
         export(tmp_path, rows, link=True)
     out = export(tmp_path, rows, link=True, policy=ReadPolicy(nan="fill"))
     assert not (out / "imagesTr/a_0000.nii.gz").is_symlink()
@@ -201,7 +204,7 @@ def test_a_link_never_leads_to_damage_or_to_what_was_put_right(tmp_path: Path, r
         export(tmp_path, rows, name="d", link=True, policy=ReadPolicy(nan="fill"))
 
 
-def test_nothing_is_left_where_something_is_wrong(tmp_path: Path, rows) -> None:
+def test_a_refused_export_leaves_no_file(tmp_path: Path, rows) -> None:
     def problems(**settings) -> str:
         with pytest.raises(ManifestError) as caught:
             export(tmp_path, rows, **settings)
@@ -222,10 +225,10 @@ def test_nothing_is_left_where_something_is_wrong(tmp_path: Path, rows) -> None:
     assert "no label for a" in problems()
     _, small = ball(shape=(20, 20, 12))
     write_mask(tmp_path / "lb.nii.gz", small)
-    assert "case b: the label has shape (20, 20, 12)" in problems()
+    assert "case b: the reference has shape (20, 20, 12)" in problems()
 
 
-def test_a_folder_with_something_in_it_is_refused(tmp_path: Path, rows) -> None:
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path, rows) -> None:
     (tmp_path / "Dataset001_Ball").mkdir()
     export(tmp_path, rows)  # an empty one is filled
     with pytest.raises(ManifestError, match="exists and is not empty"):
@@ -237,7 +240,7 @@ def test_the_command_says_what_nnunet_needs(tmp_path: Path, rows) -> None:
     words = ["manifest", "export", manifest, "--to", "nnunet", "--out", str(tmp_path / "odd")]
     done = runner.invoke(app, words)
     assert done.exit_code == 0, done.output
-    assert "nnU-Net finds data sets called Dataset001_Name" in done.output
-    assert "pass --channels CT if it is one" in done.output
+    assert "nnU-Net needs a name like Dataset001_Name" in done.output
+    assert "pass --channels CT if it is CT" in done.output
     assert "splits_final.json" in done.output
     assert runner.invoke(app, words).exit_code == 4

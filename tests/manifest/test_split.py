@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from voxtile.case import read_manifest
 from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.dealing import equal_shares
+from voxtile.manifest.rows import read_manifest
 from voxtile.manifest.split import Division, Wish, split_manifest, write_split
 from voxtile.manifest.table import Table, read_table
 
@@ -113,7 +113,7 @@ def test_each_stratum_is_divided_like_the_whole(tmp_path: Path) -> None:
     assert counts["common", "train"] + counts["rare", "train"] == 140
 
 
-def test_a_seed_is_a_division_for_ever(tmp_path: Path) -> None:
+def test_a_seed_always_gives_the_same_division(tmp_path: Path) -> None:
     rows = make_rows([1] * 12)
     first = divide(tmp_path / "m.csv", rows, equal_shares(3), column="fold").column("fold")
     # Written down: the same on every machine, in every version.
@@ -134,7 +134,7 @@ def test_other_columns_are_untouched_and_quoted_cells_survive(tmp_path: Path) ->
     assert read_table(tmp_path / "n.csv") == table
 
 
-def test_kept_rows_stay_and_are_not_counted(tmp_path: Path) -> None:
+def test_rows_of_kept_splits_stay_and_are_not_counted(tmp_path: Path) -> None:
     rows = [(f"c{n}", "a.nii", f"g{n}", "A", "test" if n < 5 else "train") for n in range(15)]
     halves = {"train": 0.5, "val": 0.5}
     table = divide(tmp_path / "m.csv", rows, halves, keep=("test",))
@@ -145,7 +145,7 @@ def test_kept_rows_stay_and_are_not_counted(tmp_path: Path) -> None:
         divide(tmp_path / "m.csv", rows, halves, keep=("test",))
 
 
-def test_folds_with_one_to_validate_on_are_ready_to_train(tmp_path: Path) -> None:
+def test_folds_with_a_validation_fold_are_ready_for_training(tmp_path: Path) -> None:
     source = write(tmp_path / "m.csv", make_rows([1, 2, 1, 3, 1, 2]))
     for fold in range(3):
         out = tmp_path / f"fold{fold}.csv"
@@ -160,10 +160,10 @@ def test_folds_with_one_to_validate_on_are_ready_to_train(tmp_path: Path) -> Non
         )
 
 
-def test_folds_say_how_many_test_cases_they_take(tmp_path: Path) -> None:
+def test_a_note_says_how_many_test_cases_are_in_folds(tmp_path: Path) -> None:
     rows = [(f"c{n}", "a.nii", "", "", "test" if n < 3 else "train") for n in range(9)]
     source = write(tmp_path / "m.csv", rows)
-    said = "note: 3 cases of split test were dealt into folds as well"
+    said = "note: the folds include 3 cases of split test"
     lines = write_split(source, tmp_path / "all.csv", Wish(folds=3, validate=0))
     assert said in "\n".join(lines)
     lines = write_split(source, tmp_path / "kept.csv", Wish(folds=3, keep=("test",)))
@@ -183,20 +183,20 @@ def test_folds_say_how_many_test_cases_they_take(tmp_path: Path) -> None:
         ({"fractions": {"train": 1.5, "val": -0.5}}, "must be positive"),
         ({"fractions": {"train": 0.5, "dev": 0.5}}, "'dev' is not one of"),
         ({"fractions": {"train": float("nan")}}, "must be positive"),
-        ({"fractions": SHARES, "validate": 0}, "--validate is for --folds"),
-        ({"folds": 2, "validate": 2}, "fold 2 is none of 0, 1"),
+        ({"fractions": SHARES, "validate": 0}, "--validate needs --folds"),
+        ({"folds": 2, "validate": 2}, "fold 2 is not one of 0, 1"),
         ({"folds": 2, "keep": ("dev",)}, "'dev' is not one of"),
     ],
 )
-def test_a_wish_that_makes_no_sense_says_why(tmp_path: Path, wish, message) -> None:
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, wish, message) -> None:
     source = write(tmp_path / "m.csv", make_rows([1] * 10))
     with pytest.raises(ValueError, match=message):
         write_split(source, tmp_path / "n.csv", Wish(**wish))
     assert not (tmp_path / "n.csv").exists()
 
 
-def test_what_cannot_be_divided_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="has 2 groups to divide, too few for a share of"):
+def test_a_manifest_that_cannot_be_divided_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="has 2 groups to divide, so that"):
         divide(tmp_path / "m.csv", make_rows([3, 3]))
     with pytest.raises(ManifestError, match="has no column 'age'"):
         divide(tmp_path / "m.csv", make_rows([1] * 10), stratify="age")
@@ -204,6 +204,10 @@ def test_what_cannot_be_divided_says_why(tmp_path: Path) -> None:
         divide(tmp_path / "m.csv", make_rows([1] * 10), by="patient")
     with pytest.raises(ManifestError, match="is already on line 2"):
         divide(tmp_path / "m.csv", [make_rows([1])[0]] * 2)
+    path = write(tmp_path / "m.csv", make_rows([1] * 10))
+    path.write_text(path.read_text().replace("site", "dice"))
+    with pytest.raises(ManifestError, match=r"'dice', has the name of a column of report\.csv"):
+        split_manifest(path, Division(SHARES))
 
 
 def test_the_command_writes_a_new_manifest(tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ def test_the_command_writes_a_new_manifest(tmp_path: Path) -> None:
     done = runner.invoke(app, [*words, "--out", str(tmp_path / "out/n.csv")])
     assert done.exit_code == 0, done.output
     assert "split train: 14 cases, 7 groups" in done.output
-    assert "name that with --root" in done.output
+    assert "pass that folder as --root" in done.output
     again = runner.invoke(app, [*words, "--out", str(tmp_path / "out/n.csv")])
     assert (again.exit_code, "exists" in again.output) == (4, True)
     for wrong in ("train", "train=a", "train=0.5,train=0.5"):

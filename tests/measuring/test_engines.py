@@ -25,7 +25,7 @@ from voxtile.errors import ModelError
 from voxtile.measuring import engines as verification
 from voxtile.measuring.engines import save_evidence, verify_model
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.reading.nifti import write_mask, write_volume
+from voxtile.writing.nifti import write_mask, write_volume
 
 
 @pytest.fixture

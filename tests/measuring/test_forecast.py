@@ -25,10 +25,10 @@ from voxtile.models.bundle import SHIPPED
 from voxtile.models.spec import Network
 from voxtile.phantoms.dicom import write_series
 from voxtile.preparation.plan import PlanWish, make_plan
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run.job import RunSettings
 from voxtile.volume import canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 KERAS = RunSettings(engine=Wish(engine="keras"), plan=PlanWish(batch=4))
 

@@ -12,7 +12,7 @@ from voxtile.reading.channels import read_scan
 from voxtile.volume import grid_difference
 
 
-def test_the_cohort_has_every_kind_of_case_with_its_truth(tmp_path: Path) -> None:
+def test_the_cohort_has_every_kind_of_case_with_its_reference(tmp_path: Path) -> None:
     make_cohort(tmp_path)
     rows = {
         row["case_id"]: row
@@ -21,7 +21,7 @@ def test_the_cohort_has_every_kind_of_case_with_its_truth(tmp_path: Path) -> Non
     assert list(rows) == ["axial", "oblique", "reversed", "dicom", "unlabelled", "damaged"]
     for name, row in rows.items():
         if name == "damaged":
-            with pytest.raises(CaseError, match="cut short"):
+            with pytest.raises(CaseError, match="ends too early"):
                 read_scan(tmp_path / row["image"])
             continue
         image = read_scan(tmp_path / row["image"]).volume
@@ -36,15 +36,15 @@ def test_the_cohort_has_every_kind_of_case_with_its_truth(tmp_path: Path) -> Non
     assert read_scan(tmp_path / "reversed.nii.gz").volume.orientation == "LPI"
 
 
-def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_demo_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(ValueError, match="no demo made"):
+    with pytest.raises(ValueError, match="which is not of a demo"):
         run_demo(tmp_path)
     assert (tmp_path / "thesis.docx").exists()
 
 
 @pytest.mark.slow
-def test_the_demo_ends_well(tmp_path: Path) -> None:
+def test_the_demo_trains_and_runs(tmp_path: Path) -> None:
     said: list[str] = []
     done = run_demo(tmp_path / "demo", minutes=0.05, say=said.append)
     assert [report.case_id for report in done.result.failed] == ["damaged"]

@@ -14,7 +14,7 @@ from voxtile.errors import CaseError, Notice
 from voxtile.reading.isolation import run_isolated
 
 
-def test_a_result_comes_back_whole_and_read_only() -> None:
+def test_a_result_comes_back_complete_and_read_only() -> None:
     scan = run_isolated("isolated:ramp", (3, 4, 5))
     np.testing.assert_array_equal(scan.volume.array, np.arange(60).reshape(3, 4, 5).T)
     assert scan.volume.array.dtype == np.int32
@@ -28,7 +28,7 @@ def test_one_child_serves_many_scans_and_it_is_not_this_process() -> None:
     assert first == second != os.getpid()
 
 
-def test_results_stay_when_the_next_one_is_read() -> None:
+def test_results_stay_valid_when_the_next_scan_is_read() -> None:
     first = run_isolated("isolated:ramp", (1, 2, 3))
     run_isolated("isolated:ramp", (5, 5, 5))
     assert first.volume.array.sum() == 15
@@ -39,12 +39,12 @@ def test_results_stay_when_the_next_one_is_read() -> None:
     [
         ("die", "decoder_crashed", "at file 2 of 3 .SIGSEGV."),
         ("refuse", "truncated", "file 2 of 3 ends early"),
-        ("eat", "too_large", "more memory than its reader may have"),
-        ("eat_heap", "too_large", "more memory than its reader may have"),
+        ("eat", "too_large", "more memory than the limit of its reader"),
+        ("eat_heap", "too_large", "more memory than the limit of its reader"),
         ("fail", "decoder_failed", "RuntimeError, isolated.py line"),
     ],
 )
-def test_a_failure_is_an_error_of_the_case_and_the_next_one_is_read(
+def test_a_failure_is_an_error_of_the_case_and_the_next_scan_is_read(
     function: str, code: str, words: str
 ) -> None:
     with pytest.raises(CaseError, match=words) as caught:
@@ -54,13 +54,13 @@ def test_a_failure_is_an_error_of_the_case_and_the_next_one_is_read(
     assert run_isolated("isolated:ramp", (1, 2, 3)).volume.array.sum() == 15
 
 
-def test_a_child_that_falls_silent_is_ended() -> None:
+def test_a_child_without_a_sign_of_life_is_ended() -> None:
     with pytest.raises(CaseError, match=r"no sign of life for 0\.5 s at file 1 of 3") as caught:
         run_isolated("isolated:fall_silent", quiet_s=0.5)
     assert caught.value.code == "decoder_hung"
 
 
-def test_nothing_that_a_library_prints_is_seen(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_libraries_is_discarded(capfd: pytest.CaptureFixture[str]) -> None:
     run_isolated("isolated:chatter")
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

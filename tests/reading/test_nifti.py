@@ -6,13 +6,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from phantoms import ball
 
 from voxtile.errors import CaseError
-from voxtile.reading.nifti import read_nifti, survey_nifti, write_mask, write_volume
+from voxtile.reading.nifti import read_nifti, survey_nifti
 from voxtile.reading.scan import ReadPolicy
-from voxtile.volume import Volume
-from voxtile.writing.read_back import check_written
 
 RNG = np.random.default_rng(0)
 VOXELS = RNG.integers(-500, 500, (4, 5, 6)).astype(np.int16)
@@ -81,7 +78,7 @@ def test_scaled_voxels_are_what_nibabel_says(tmp_path: Path, slope, inter) -> No
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
-def test_a_slope_that_is_none_leaves_the_stored_values(tmp_path: Path, slope) -> None:
+def test_an_invalid_slope_leaves_the_stored_values(tmp_path: Path, slope) -> None:
     path = saved(tmp_path / "a.nii")
     content = bytearray(path.read_bytes())
     content[112:120] = np.array([slope, 0], "<f4").tobytes()
@@ -129,7 +126,9 @@ def test_a_single_slice_may_have_two_axes(tmp_path: Path) -> None:
         ((348).to_bytes(4, "little") + bytes(400), "not_nifti", "Analyze 7.5"),
     ],
 )
-def test_what_is_no_nifti_says_what_it_is(tmp_path: Path, content, code, words) -> None:
+def test_files_that_are_not_nifti_are_refused_with_their_kind(
+    tmp_path: Path, content, code, words
+) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
     error = refused(path)
@@ -172,7 +171,7 @@ def test_an_impossible_header_is_refused_before_anything_is_allocated(
     [(nibabel.Nifti1Image, 252, "<i2", 88, "<f4"), (nibabel.Nifti2Image, 344, "<i4", 128, "<f8")],
 )
 @pytest.mark.parametrize("qform_code", [0, 1])
-def test_a_voxel_size_of_0_is_refused_where_it_decides(
+def test_a_voxel_size_of_0_is_refused_without_an_sform(
     tmp_path: Path, kind, codes_at, code, pixdim_at, size, qform_code
 ) -> None:
     path = saved(tmp_path / "a.nii", kind=kind)
@@ -184,15 +183,15 @@ def test_a_voxel_size_of_0_is_refused_where_it_decides(
     path.write_bytes(content)
     error = refused(path)
     assert error.code == "bad_affine"
-    assert "(pixdim) is [1.5, 2.0, 0.0] mm: write the true one there" in error.sentence
+    assert "(pixdim) is [1.5, 2.0, 0.0] mm: write the true size there" in error.sentence
 
 
-def test_a_voxel_size_of_0_is_no_matter_where_the_sform_decides(tmp_path: Path) -> None:
+def test_a_voxel_size_of_0_is_accepted_with_an_sform(tmp_path: Path) -> None:
     path = patched(tmp_path / "a.nii", 88, np.zeros(1, "<f4"))
     np.testing.assert_allclose(read_nifti(path).volume.affine, AFFINE)
 
 
-def test_a_gzip_bomb_is_stopped_at_what_its_header_promises(tmp_path: Path) -> None:
+def test_a_gzip_bomb_is_stopped_at_the_size_that_its_header_promises(tmp_path: Path) -> None:
     content = saved(tmp_path / "a.nii").read_bytes()
     path = tmp_path / "bomb.nii.gz"
     path.write_bytes(gzip.compress(content + bytes(50_000_000)))
@@ -205,7 +204,7 @@ def test_a_gzip_bomb_is_stopped_at_what_its_header_promises(tmp_path: Path) -> N
     assert refused(path).code == "truncated"
 
 
-def test_a_missing_half_of_a_pair_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_of_a_pair_is_reported(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.hdr", kind=nibabel.Nifti1Pair)
     (tmp_path / "a.img").unlink()
     assert refused(path).code == "missing_pair"
@@ -214,7 +213,7 @@ def test_a_missing_half_of_a_pair_is_said(tmp_path: Path) -> None:
     assert refused(tmp_path).code == "not_nifti"
 
 
-def test_conflicting_forms_and_missing_codes_and_strange_units_are_said(tmp_path: Path) -> None:
+def test_conflicting_forms_missing_codes_and_other_units_give_notices(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, AFFINE)
     image.set_sform(AFFINE, 1)
     image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
@@ -232,58 +231,6 @@ def test_conflicting_forms_and_missing_codes_and_strange_units_are_said(tmp_path
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "micron.nii")
     assert [n.code for n in read_nifti(tmp_path / "micron.nii").notices] == ["unit"]
-
-
-def test_a_sheared_grid_gets_its_sform_only(tmp_path: Path) -> None:
-    affine = np.diag([1.0, 1.0, 5.0, 1.0])
-    affine[1, 2] = 1.5
-    mask = Volume(np.ones((4, 5, 6), np.uint8), affine)
-    write_mask(tmp_path / "m.nii.gz", mask)
-    header = nibabel.load(tmp_path / "m.nii.gz").header
-    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
-    np.testing.assert_allclose(header.get_sform(), affine)
-    np.testing.assert_allclose(header.get_zooms(), mask.spacing_mm, rtol=1e-6)
-    scan = read_nifti(tmp_path / "m.nii.gz")
-    np.testing.assert_allclose(scan.volume.affine, affine)
-    assert not scan.notices
-
-
-def test_what_a_quaternion_rounds_away_is_said_by_the_sform_only(tmp_path: Path) -> None:
-    # Half a turn less 0.0008: 1 - b*b - c*c - d*d is 1.6e-7, less than float32 can tell from 0.
-    turned = np.diag([-0.8, -0.8, 2.0, 1.0])
-    turned[:2, :2] = 0.8 * np.array([[-np.cos(8e-4), np.sin(8e-4)], [-np.sin(8e-4), -np.cos(8e-4)]])
-    mask = Volume(np.zeros((512, 512, 3), np.uint8), turned)
-    write_mask(tmp_path / "m.nii.gz", mask)
-    scan = read_nifti(tmp_path / "m.nii.gz")
-    np.testing.assert_allclose(scan.volume.affine, turned, rtol=1e-6)
-    assert scan.volume.codes == (1, 0)
-    assert not scan.notices
-    np.testing.assert_allclose(
-        nibabel.load(tmp_path / "m.nii.gz").header.get_zooms(), (0.8, 0.8, 2)
-    )
-    assert check_written(tmp_path / "m.nii.gz", mask)["check"]["voxels_equal"]
-
-
-def test_nothing_of_a_source_reaches_a_mask(tmp_path: Path) -> None:
-    image, truth = ball()
-    write_mask(tmp_path / "m.nii", truth)
-    header = nibabel.load(tmp_path / "m.nii").header
-    fresh = nibabel.Nifti1Header()
-    for name in ("descrip", "aux_file", "db_name"):
-        text = bytes(header[name].item() if hasattr(header[name], "item") else header[name])
-        assert text.rstrip(b"\0") in (b"", b"voxtile")
-        assert not bytes(fresh[name].item())
-    assert len(header.extensions) == 0
-    write_volume(tmp_path / "v.nii.gz", image)
-    np.testing.assert_array_equal(read_nifti(tmp_path / "v.nii.gz").volume.array, image.array)
-    with pytest.raises(ValueError, match="one channel at a time"):
-        write_volume(tmp_path / "v.nii.gz", Volume(np.zeros((2, 2, 2, 2)), np.eye(4)))
-
-
-def test_an_axis_longer_than_nifti_1_can_say_makes_nifti_2(tmp_path: Path) -> None:
-    mask = Volume(np.ones((1, 1, 40000), np.uint8), np.eye(4))
-    write_mask(tmp_path / "m.nii.gz", mask)
-    assert read_nifti(tmp_path / "m.nii.gz").volume.shape == mask.shape
 
 
 def test_the_real_edge_files_are_read_as_nibabel_reads_them(data_dir: Path) -> None:

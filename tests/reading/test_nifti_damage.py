@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from voxtile.errors import CaseError
-from voxtile.reading.nifti import read_nifti, write_mask
+from voxtile.reading.nifti import read_nifti
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from phantoms import LABELS, ball
 
 from voxtile.errors import CaseError
 from voxtile.reading.channels import read_scan
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.reference import integral, read_label_map, read_reference
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Axes, Volume, reorient
+from voxtile.writing.nifti import write_volume
 
 IMAGE, TRUTH = ball(axes="LPS", tilt_degrees=20)
 TWO = plain_labels({1: "one", 2: "two"})
@@ -28,7 +28,7 @@ def reference(tmp_path: Path, mask: Volume, labels=LABELS, label_map=None):
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("flips", list(product((False, True), repeat=3)))
-def test_any_storage_order_of_one_grid_is_undone(tmp_path: Path, order, flips) -> None:
+def test_any_storage_order_of_one_grid_is_reordered(tmp_path: Path, order, flips) -> None:
     mask, notices = reference(tmp_path, reorient(TRUTH, Axes(order, flips)))
     np.testing.assert_array_equal(mask.array, TRUTH.array)
     np.testing.assert_array_equal(mask.affine, IMAGE.affine)
@@ -39,11 +39,11 @@ def test_any_storage_order_of_one_grid_is_undone(tmp_path: Path, order, flips) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (np.array([10.0, 0, 0]), "lies up to 10 mm from the image"),
-        (np.array([0, 0.002, 0]), "lies up to 0.002 mm"),
+        (np.array([10.0, 0, 0]), "is up to 10 mm away from the image"),
+        (np.array([0, 0.002, 0]), "is up to 0.002 mm away"),
     ],
 )
-def test_another_place_in_the_world_is_refused(tmp_path: Path, change, message) -> None:
+def test_another_position_in_the_world_is_refused(tmp_path: Path, change, message) -> None:
     affine = TRUTH.affine.copy()
     affine[:3, 3] += change
     with pytest.raises(CaseError, match=message):
@@ -51,13 +51,13 @@ def test_another_place_in_the_world_is_refused(tmp_path: Path, change, message) 
 
 
 def test_another_shape_or_spacing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match=r"shape \(24, 20, 11\) .* resample the label"):
+    with pytest.raises(CaseError, match=r"shape \(24, 20, 11\) .* resample the reference"):
         reference(tmp_path, Volume(TRUTH.array[:, :, :11], TRUTH.affine))
     with pytest.raises(CaseError, match="spacing"):
         reference(tmp_path, Volume(TRUTH.array, TRUTH.affine @ np.diag([1.01, 1, 1, 1])))
 
 
-def test_values_near_integers_are_rounded_and_said(tmp_path: Path) -> None:
+def test_values_near_integers_are_rounded_with_a_notice(tmp_path: Path) -> None:
     noisy = TRUTH.array.astype(np.float32) * np.float32(0.9999)
     mask, notices = reference(tmp_path, TRUTH.with_array(noisy))
     np.testing.assert_array_equal(mask.array, TRUTH.array)
@@ -72,16 +72,16 @@ def test_values_near_integers_are_rounded_and_said(tmp_path: Path) -> None:
     [
         (lambda a: a * 0.5, "not_integral|0.5 from an integer"),
         (lambda a: -a.astype(np.int16), "from -1 to 0"),
-        (lambda a: a * 7, r"values 7, but the model knows only 0, 1; .* 7:1"),
+        (lambda a: a * 7, r"values 7, but the model has only 0, 1; .* 7:1"),
         (lambda a: a.astype(np.int32) * 70000, "70000"),
     ],
 )
-def test_values_that_are_no_labels_are_refused(tmp_path: Path, change, message) -> None:
+def test_values_that_are_not_labels_are_refused(tmp_path: Path, change, message) -> None:
     with pytest.raises(CaseError, match=message):
         reference(tmp_path, TRUTH.with_array(change(TRUTH.array)))
 
 
-def test_a_label_that_cannot_be_read_is_named_with_what_can_be_done_to_it(tmp_path: Path) -> None:
+def test_an_unreadable_reference_is_refused_without_options_for_scans(tmp_path: Path) -> None:
     path = tmp_path / "l.nii.gz"
     with_nan = TRUTH.array.astype(np.float32)
     with_nan[0, 0, 0] = np.nan
@@ -90,7 +90,7 @@ def test_a_label_that_cannot_be_read_is_named_with_what_can_be_done_to_it(tmp_pa
         read_reference(path, IMAGE, LABELS)
     assert caught.value.code == "not_finite"
     assert caught.value.sentence == (
-        "the label cannot be used: 1 voxels are NaN or infinite; repair them"
+        "the reference cannot be used: 1 NaN or infinite voxel found; repair the file"
     )
     nibabel.Nifti1Image(np.stack([TRUTH.array] * 2, axis=-1), TRUTH.affine).to_filename(path)
     for survey in (False, True):
@@ -103,18 +103,20 @@ def test_a_label_that_cannot_be_read_is_named_with_what_can_be_done_to_it(tmp_pa
     assert "--" not in caught.value.sentence
 
 
-def test_a_dicom_label_is_not_advised_what_only_scans_can_be_told(tmp_path: Path) -> None:
+def test_an_unreadable_dicom_reference_is_refused_without_options_for_scans(tmp_path: Path) -> None:
     for number in "12":
         write_series(tmp_path / number, voxels(), SeriesInstanceUID=f"1.2.3.{number}")
     with pytest.raises(CaseError, match="choose one with --series"):
         read_scan(tmp_path)
-    with pytest.raises(CaseError, match="the label cannot be used: there are 2 series") as caught:
+    with pytest.raises(
+        CaseError, match="the reference cannot be used: there are 2 series"
+    ) as caught:
         read_reference(tmp_path, IMAGE, LABELS)
     assert "--" not in caught.value.sentence
     assert caught.value.sentence.endswith("put the files of one into a folder of their own")
 
 
-def test_an_error_travels_between_processes_whole() -> None:
+def test_an_error_is_complete_after_pickling() -> None:
     error = CaseError("code", "what came; what to do", "pass --this")
     other = pickle.loads(pickle.dumps(error))
     assert str(other) == other.sentence == "what came; what to do, or pass --this"
@@ -131,15 +133,8 @@ def test_a_label_map_renames_all_at_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask.array, TRUTH.array)
 
 
-def test_write_mask_refuses_what_is_no_label_map(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unsigned integer"):
-        write_mask(tmp_path / "m.nii.gz", IMAGE)
-    with pytest.raises(ValueError, match=r"must end in .nii"):
-        write_mask(tmp_path / "m.nrrd", TRUTH)
-
-
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_bytes_stay_bytes_and_nothing_is_copied(kind) -> None:
+def test_uint8_stays_uint8_without_a_copy(kind) -> None:
     array = np.zeros((3, 4, 5), kind)
     whole, notices = integral(array, "label")
     assert whole is array

@@ -12,8 +12,8 @@ from PIL import Image
 
 import voxtile
 from voxtile.errors import CaseError
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.volume import Axes, reorient
+from voxtile.writing.nifti import write_mask, write_volume
 
 IMAGE, TRUTH = ball(axes="LPS", tilt_degrees=20)
 

@@ -11,7 +11,6 @@ from runs import add_case, run, write_manifest
 
 from voxtile.case import Case
 from voxtile.errors import Notice
-from voxtile.reading.nifti import write_volume
 from voxtile.report.qc import flag_cases, inspect_case
 from voxtile.report.tables import report_table
 from voxtile.run.job import RunSettings
@@ -20,6 +19,7 @@ from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.rows import LabelRow, label_rows
 from voxtile.scoring.score import Measures
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_volume
 
 LABELS = plain_labels({1: "one", 2: "two"})
 

@@ -17,12 +17,13 @@ from voxtile.inference.infer import infer
 from voxtile.models.spec import Label, Network
 from voxtile.phantoms.dicom import write_series
 from voxtile.preparation.plan import PlanWish, make_plan
-from voxtile.reading.nifti import read_nifti, write_mask, write_volume
+from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import write_reports
 from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import read_case_report
 from voxtile.volume import Volume, canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 GRIDS = {
     "plain": {},
@@ -292,7 +293,7 @@ def test_nan_is_refused_unless_filled(tmp_path: Path) -> None:
     array[0, 0, 0], array[1, 1, 1] = np.nan, np.inf
     write_volume(tmp_path / "a.nii", image.with_array(array))
     rows = [{"case_id": "a", "image": "a.nii"}]
-    assert "not_finite: 2 voxels" in failure(tmp_path, rows)
+    assert "not_finite: 2 NaN or infinite voxels" in failure(tmp_path, rows)
     settings = RunSettings(policy=ReadPolicy(nan="fill"))
     result = run(write_manifest(tmp_path, rows), tmp_path / "filled", settings=settings)
     assert [notice.code for notice in result.reports[0].warnings] == ["nan_filled"]

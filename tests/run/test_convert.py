@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from voxtile.cli import app
 from voxtile.reading.channels import read_scan
-from voxtile.reading.nifti import read_nifti, write_volume
+from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
+from voxtile.writing.nifti import write_volume
 
 runner = CliRunner()
 

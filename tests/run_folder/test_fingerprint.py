@@ -11,9 +11,9 @@ from runs import add_case, run, write_manifest
 
 from voxtile.errors import CaseError
 from voxtile.preparation.plan import PlanWish
-from voxtile.reading.nifti import write_volume
 from voxtile.run.job import RunSettings
 from voxtile.run_folder.fingerprint import content_hash
+from voxtile.writing.nifti import write_volume
 
 
 def test_a_fingerprint_changes_only_with_what_decides_the_result(tmp_path: Path) -> None:

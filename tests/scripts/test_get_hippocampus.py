@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from file_server import serving
 
-from voxtile.case import read_manifest
 from voxtile.errors import SourceError
-from voxtile.reading.nifti import nifti_bytes
+from voxtile.manifest.rows import read_manifest
 from voxtile.volume import Volume
+from voxtile.writing.nifti import nifti_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "get_hippocampus.py"

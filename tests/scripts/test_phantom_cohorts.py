@@ -14,8 +14,8 @@ from cohorts.solids import Grid
 from skimage.measure import label as components
 from typer.testing import CliRunner
 
-from voxtile.case import read_manifest
 from voxtile.errors import EnvironmentFault
+from voxtile.manifest.rows import read_manifest
 from voxtile.reading.channels import read_scan
 from voxtile.volume import Volume
 

@@ -17,7 +17,7 @@ from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.models.spec import Label, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
-from voxtile.reading.nifti import read_nifti, write_mask
+from voxtile.reading.nifti import read_nifti
 from voxtile.training.drive import plan_training
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.loss import make_loss
@@ -25,6 +25,7 @@ from voxtile.training.fitting.networks import build_network as first_network
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
 from voxtile.training.recipe.warm_start import continued
+from voxtile.writing.nifti import write_mask
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from voxtile.errors import CaseError
-from voxtile.reading.nifti import compare_nifti, write_mask
+from voxtile.reading.nifti import compare_nifti
 from voxtile.volume import Volume
+from voxtile.writing.nifti import write_mask
 from voxtile.writing.read_back import check_written
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -28,7 +29,7 @@ shapes = st.tuples(*[st.integers(1, 5)] * 3)
     order=st.sampled_from(["C", "F"]),
     ending=st.sampled_from([".nii", ".nii.gz"]),
 )
-def test_one_voxel_that_differs_is_seen(
+def test_one_different_voxel_is_found(
     tmp_path_factory: pytest.TempPathFactory,
     data: st.DataObject,
     kind: str,
@@ -49,24 +50,24 @@ def test_one_voxel_that_differs_is_seen(
     assert not compare_nifti(path, array[..., np.newaxis])[1]
 
 
-def test_a_mask_that_is_not_what_was_computed_is_refused(tmp_path: Path) -> None:
+def test_a_written_mask_that_differs_from_the_computed_one_is_refused(tmp_path: Path) -> None:
     mask = Volume(np.ones((3, 4, 5), np.uint8), AFFINE, (1, 1))
     path = tmp_path / "m.nii.gz"
     write_mask(path, mask)
     facts = check_written(path, mask)
     assert facts["check"] == {"position_mm": 0.0, "direction": 0.0, "voxels_equal": True}
-    with pytest.raises(CaseError, match="differs from the one computed"):
+    with pytest.raises(CaseError, match="differs from the computed one"):
         check_written(path, mask.with_array(mask.array * 2))
-    with pytest.raises(CaseError, match="differs from the one computed"):
+    with pytest.raises(CaseError, match="differs from the computed one"):
         check_written(path, Volume(mask.array[:2], AFFINE, (1, 1)))
     with pytest.raises(CaseError, match="2 mm apart"):
         check_written(path, Volume(mask.array, AFFINE + np.eye(4, k=3) * 2, (1, 1)))
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CaseError, match="cut short"):
+    with pytest.raises(CaseError, match="ends too early"):
         check_written(path, mask)
 
 
-def test_voxels_that_a_slope_changes_are_not_the_masks(tmp_path: Path) -> None:
+def test_voxels_that_a_slope_changes_are_not_equal(tmp_path: Path) -> None:
     array = np.ones((2, 2, 2), np.uint8)
     image = nibabel.Nifti1Image(array, AFFINE)
     image.header.set_slope_inter(2, 0)

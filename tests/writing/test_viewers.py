@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from phantoms import ball
 
-from voxtile.reading.nifti import write_mask
+from voxtile.writing.nifti import write_mask
 
 # Asks NiiVue where the corner voxels of a file lie, from the matrix that it draws with.
 _ASK = """

@@ -1,20 +1,21 @@
-"""DICOM series: read exactly, or refused with the reason. Nobody else reads with pydicom.
+"""Read DICOM series exactly, or refuse them with the reason. No other room reads with pydicom.
 
-kinds.py      what a path is: a DICOMDIR, a SEG or RTSTRUCT
+kinds.py      whether a path is a DICOMDIR, a SEG or RTSTRUCT
 folder.py     a folder, file or DICOMDIR -> the files, in name order
-header.py     a file -> its images: where they lie, how they are stored
-mosaic.py     a picture tiled with slices -> where each slice lies
-selection.py  images -> the one series that is meant
+header.py     a file -> its slices: their geometry, and how they are stored
+mosaic.py     an image tiled with slices -> the position of each slice
+selection.py  images -> the series to read
 stack.py      the images of a series -> one volume's slices, in order, with the affine
 pixels.py     slices -> voxels, rescaled
-repair.py     gaps filled and tilt undone, where the policy says so
-series.py     all of it, in the child process
+repair.py     fill gaps and undo tilt, if the policy says so
+series.py     all of these steps, in the child process
 catalogue.py  which series and patient each file of a tree belongs to
-sources.py    the file and frame of each slice, for those who refer to them
+sources.py    the file and frame of each slice, for objects that refer to them
 
 annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map
-segmentation.py   SEG: frames laid on the scan's grid
-structure_set.py  RTSTRUCT: contours filled on the scan's slices
+segmentation.py   SEG: frames placed on the scan's grid
+structure_set.py  RTSTRUCT: contours on the scan's slices
+polygons.py       polygons -> voxels, by the even-odd rule
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,23 +55,22 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     Parameters
     ----------
     path : Path
-        A folder, searched with all below it; one DICOM file; or a DICOMDIR.
+        A folder with all folders below it; one DICOM file; or a DICOMDIR.
     policy : ReadPolicy, optional
-        What to do where the series leaves a choice; refuses by default.
+        What to do if the series leaves a choice; refuses by default.
 
     Returns
     -------
     Scan
-        Array of shape (columns, rows, slices) in storage order: int16 where
+        Array of shape (columns, rows, slices) in storage order: int16 if
         every rescaled value is an integer and fits, else int32, else float32.
-        The affine is in RAS+ millimetres, exactly as the slices' positions
-        say.
+        The affine is in RAS+ millimetres, exactly by the slices' positions.
 
     Raises
     ------
     CaseError
         With the reason; ``docs/ingest.md`` has the table of codes. Files are
-        named by their place in name order.
+        named by their number in name order.
     """
     return run_isolated(
         "voxtile.reading.dicom.series:read_here", path.absolute(), policy or ReadPolicy()
@@ -80,8 +80,7 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def survey_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Return what `read_series` would, from headers alone: its voxels are zeros.
 
-    Parameters and errors are those of `read_series`, but for what only the
-    pixels can tell.
+    Parameters and errors are those of `read_series`, except errors in pixels.
     """
     return run_isolated(
         "voxtile.reading.dicom.series:survey_here", path.absolute(), policy or ReadPolicy()
@@ -89,36 +88,35 @@ def survey_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
 
 
 def dicomdir_files(path: Path) -> list[Path]:
-    """Return the files that `read_series` reads where a DICOMDIR is named, in its order.
+    """Return the files that `read_series` reads for a DICOMDIR, in its order.
 
     Raises
     ------
     CaseError
-        As `read_series`: the DICOMDIR is damaged, or names files that are not there.
+        As `read_series`: the DICOMDIR is damaged, or names missing files.
     """
     names = ask_isolated("voxtile.reading.dicom.folder:named_here", path.absolute())
     return [path.parent / name for name in names]
 
 
 def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str, Any] | None]:
-    """Return what each file is a part of; None for one that is not DICOM.
+    """Return the series and patient of each file; None for a file that is not DICOM.
 
     Parameters
     ----------
-    files : sequence of Path
     identify : bool, default False
-        Whether identifiers of patient and study are returned as they are,
-        which is for a key file alone.
+        Whether to return identifiers of patient and study unchanged, for a
+        key file only.
 
     Returns
     -------
     list of dict
-        ``kind``: "image", "scout", "picture" (an image that lies nowhere),
+        ``kind``: "image", "scout", "picture" (an image without a position),
         "other" or "damaged"; ``series`` and ``instance``: UIDs; ``label``:
         the series' pseudonym; ``modality``; ``slices``; ``patient``, ``issuer``
         and ``study``: hashes of PatientID, of its issuer and of the study's UID,
-        empty where there is none; and ``identity``: (PatientID,
-        StudyInstanceUID) where asked for.
+        empty if missing; and ``identity``: (PatientID, StudyInstanceUID), if
+        requested.
     """
     paths = [str(path.absolute()) for path in files]
     found: list[dict[str, Any] | None] = ask_isolated(
@@ -129,14 +127,14 @@ def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str
 
 @dataclass(frozen=True, slots=True)
 class SourceSlice:
-    """Where a plane of a volume came from.
+    """The file and frame of a slice of a volume.
 
     Parameters
     ----------
     file : Path
-        Never to be shown.
+        Never shown, because its name may identify a patient.
     frame : int
-        Of the file, from 0.
+        Index of the frame in the file, from 0.
     """
 
     file: Path
@@ -146,21 +144,20 @@ class SourceSlice:
 def read_sources(
     path: Path, policy: ReadPolicy | None = None
 ) -> tuple[Volume, tuple[SourceSlice | None, ...], tuple[Notice, ...]]:
-    """Find the file and frame behind each plane of the volume that `read_series` gives.
+    """Find the file and frame of each slice of the volume that `read_series` gives.
 
     Returns
     -------
     grid : Volume
-        On the grid of the series as it lies, all voxels 0, without memory of
-        their own.
+        The grid of the series as acquired; all voxels are 0 and take no memory.
     slices : tuple of SourceSlice or None
-        For each plane along k; None where a slice is missing.
+        For each plane along k; None if the slice is missing.
     notices : tuple of Notice
 
     Raises
     ------
     CaseError
-        As `read_series`; ``mosaic_source`` where slices are parts of a picture.
+        As `read_series`; ``mosaic_source`` if slices are tiles of one image.
     """
     from .folder import list_files
 
@@ -190,14 +187,13 @@ def read_annotation(
 
     Parameters
     ----------
-    path : Path
     image : Volume
-        The scan; its voxels do not matter.
+        The scan; its voxels are not used.
     labels : sequence of Label
-        What segments are matched to, by name or code.
+        The labels to match segments to, by name or code.
     numbers : mapping of int to int, optional
-        Numbers of segments or ROIs to label values, before names and codes; 0
-        leaves one out.
+        Label values by number of segment or ROI, before names and codes; 0
+        leaves a segment out.
 
     Returns
     -------
@@ -206,8 +202,8 @@ def read_annotation(
     Raises
     ------
     CaseError
-        If it does not lie on the image's voxels, its segments cannot be
-        matched, or they overlap in a way that a label map cannot hold.
+        If it is not on the image's voxels, its segments cannot be matched, or
+        a label map cannot hold their overlap.
     """
     from .drawing import Grid
 

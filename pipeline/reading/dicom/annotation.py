@@ -1,10 +1,10 @@
-"""A DICOM segmentation or structure set as a reference: what it draws, as a label map.
+"""Read a DICOM segmentation or structure set as a label map, for use as a reference.
 
     segmentation.py    a SEG      -> segments, each a mask on the scan's grid
     structure_set.py   an RTSTRUCT -> regions of interest, each a mask on the scan's grid
-    here               segments -> the labels they mean -> one label map
+    here               segments -> their labels -> one label map
 
-Segments are matched to labels, never guessed, and what one label map cannot
+The label of a segment is never guessed, and an overlap that a label map cannot
 hold is refused. Runs in the child process.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.sr.coding import Code
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.models.spec import Label
 from voxtile.reading.isolation import Workspace
 from voxtile.reading.scan import Scan
@@ -33,15 +33,16 @@ _Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True)
 class _Meant:
-    """What a segment is in a label map.
+    """A segment with its value in the label map.
 
     Parameters
     ----------
     value : int
-        What its voxels get.
+        The value to draw.
     meanings : tuple of tuple of int
-        Values that its voxels may have in the end, those of a region's parts;
-        several where it may be the region or the part that has its value.
+        The values that its voxels may have in the end, such as those of the
+        parts of a region; several if it may be a region or its part of the
+        same value.
     """
 
     segment: Segment
@@ -64,13 +65,13 @@ def annotation_here(
     except Exception as error:  # pydicom and highdicom raise anything on a damaged file
         raise CaseError(
             "label_damaged",
-            f"the label is a DICOM object that cannot be read ({type(error).__name__}); export it "
-            "again",
+            f"the reference is a DICOM object that cannot be read ({type(error).__name__}); "
+            "export it again",
         ) from error
 
 
 def _open(path: Path, grid: Grid) -> Drawing:
-    """Return what a file draws."""
+    """Return the drawing of a file."""
     dataset = dcmread(path, stop_before_pixels=True)
     if dataset.get("SOPClassUID") == _RTSTRUCT:
         return StructureSet(dataset, grid)
@@ -84,7 +85,7 @@ def _label_map(
     labels: Sequence[Label],
     numbers: Mapping[int, int],
 ) -> Scan:
-    """Return the label map that a drawing is."""
+    """Return the label map of a drawing."""
     meant, notices = match(drawing.segments, labels, numbers, drawing.what)
     top = max(label.value for label in labels)
     kind = np.dtype(np.int16 if top < 2**15 else np.int32)
@@ -106,28 +107,20 @@ def _label_map(
 def match(
     segments: Sequence[Segment], labels: Sequence[Label], numbers: Mapping[int, int], what: str
 ) -> tuple[list[_Meant], list[Notice]]:
-    """Return which label each segment means.
+    """Match segments to labels: by number if `numbers` has it, else by name, else by code.
 
     Parameters
     ----------
-    segments : sequence of Segment
-    labels : sequence of Label
     numbers : mapping of int to int
-        Numbers of segments to label values; 0 leaves a segment out.
+        Label values by number of segment; 0 leaves a segment out.
     what : str
-        How messages call a segment.
-
-    Returns
-    -------
-    meant : list
-        By number where `numbers` names it, else by name, else by code.
-    notices : list of Notice
+        The name of a segment in messages.
 
     Raises
     ------
     CaseError
-        If nothing matches, two segments match one label, or segments and
-        labels are both left over, so that one may be the other.
+        If nothing matches, two segments match one label, or both segments and
+        labels are left without a match, so that they may belong together.
     """
     meant: list[_Meant] = []
     left: list[Segment] = []
@@ -135,7 +128,7 @@ def match(
         if segment.number in numbers:
             value = numbers[segment.number]
             if value:
-                # A number names a value, which a region shares with one of its parts.
+                # A region and one of its parts may have the same value.
                 own = [label.values for label in labels if label.value == value]
                 meanings = tuple(dict.fromkeys([(value,), *own]))
                 meant.append(_Meant(segment, value, meanings))
@@ -148,12 +141,12 @@ def match(
         else:
             left.append(segment)
     values = {label.value for label in labels}
-    strange = sorted({one.value for one in meant} - values)
-    if strange:
+    unknown = sorted({one.value for one in meant} - values)
+    if unknown:
         raise CaseError(
             "label_values",
-            f"--label-map gives a {what} the value {strange[0]}, but the model knows only "
-            f"{', '.join(map(str, sorted(values)))}",
+            f"--label-map gives a {what} the value {unknown[0]}, but the model has only "
+            f"{', '.join(map(str, sorted(values)))}; use one of these",
         )
     return meant, _judged(meant, left, labels, numbers, what)
 
@@ -165,7 +158,7 @@ def _judged(
     numbers: Mapping[int, int],
     what: str,
 ) -> list[Notice]:
-    """Return notices about what is left over, or refuse it."""
+    """Return notices about segments and labels without a match, or refuse them."""
     for label in labels:
         same = [
             one.segment.number
@@ -176,10 +169,10 @@ def _judged(
             raise CaseError(
                 "label_ambiguous",
                 f"{what}s {', '.join(map(str, same))} all match label {label.value} ({label.name}) "
-                f"by name or code; leave one that does",
-                f"say which with --label-map, such as {same[0]}:{label.value},{same[1]}:0",
+                "by name or code; keep one of them in the file",
+                f"choose with --label-map, such as {same[0]}:{label.value},{same[1]}:0",
             )
-    # By the segment of the label itself: a region says nothing about where its parts are.
+    # Only a segment of the label itself counts: a region does not show where its parts are.
     drawn = {one.value for one in meant}
     absent = [label for label in labels if label.value not in drawn]
     if left and (absent or not meant):
@@ -188,24 +181,29 @@ def _judged(
             "label_unmatched",
             f"no {what} has the name or code of label {label.value} ({label.name}), and "
             f"{len(left)} of the {what}s match no label (numbers "
-            f"{', '.join(str(segment.number) for segment in left[:10])}); give them the "
+            f"{first_few([segment.number for segment in left])}); give {what}s and labels the "
             "same names",
-            f"name them with --label-map, such as {left[0].number}:{label.value}, or "
+            f"match them with --label-map, such as {left[0].number}:{label.value}, or "
             f"{left[0].number}:0 to leave one out",
         )
     notices = []
     if left:
         notices.append(
-            Notice("label_left_out", f"{len(left)} {what}s match no label and were left out")
+            Notice(
+                "label_left_out",
+                f"{counted(len(left), what)} of the reference left out: no label has the name or "
+                "code",
+            )
         )
     empty = [label for label in absent if drawn.isdisjoint(label.values)]
     partial = [label for label in absent if not drawn.isdisjoint(label.values)]
-    for some, taken in ((empty, "empty"), (partial, "no more than the labels within")):
+    for some, taken in ((empty, "empty"), (partial, "only the labels inside it")):
         if some:
             names = ", ".join(f"{label.value} ({label.name})" for label in some)
             notices.append(
                 Notice(
-                    "label_absent", f"no {what} is label {names}; taken as {taken} in the reference"
+                    "label_absent",
+                    f"no {what} of the reference is label {names}; taken as {taken}",
                 )
             )
     return notices
@@ -225,7 +223,7 @@ def _is(label: Label, code: Code) -> bool:
 
 
 def bounding_box(mask: np.ndarray) -> _Box | None:
-    """Return the smallest box with all true voxels; None without any."""
+    """Return the smallest box with all true voxels; None if there is no true voxel."""
     sides = []
     for axis in range(3):
         (found,) = np.nonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
@@ -239,12 +237,12 @@ def bounding_box(mask: np.ndarray) -> _Box | None:
 def _require_whole(
     array: np.ndarray, kept: Sequence[tuple[_Meant, _Box, np.ndarray]], what: str
 ) -> None:
-    """Refuse segments that overlap in a way one label map cannot hold."""
+    """Refuse segments whose overlap a label map cannot hold."""
     counts = dict(
         zip(*(found.tolist() for found in np.unique(array, return_counts=True)), strict=True)
     )
     for one, box, mask in kept:
-        # A label with several segments, by --label-map, is their union.
+        # A label to which --label-map gives several segments is their union.
         alike = [other for other in kept if other[0].value == one.value]
         drawn = np.count_nonzero(mask if len(alike) == 1 else _union(array.shape, alike))
         wrong = []
@@ -255,8 +253,8 @@ def _require_whole(
         if min(wrong) > 0:
             raise CaseError(
                 "label_overlap",
-                f"{what} {one.segment.number} overlaps others in {min(wrong)} voxels, but a "
-                "voxel of a label map has one value; use labels that are regions",
+                f"{what} {one.segment.number} overlaps others in {counted(min(wrong), 'voxel')}, "
+                "but a voxel of a label map has one value; use labels that are regions",
                 f"leave one out with --label-map {one.segment.number}:0",
             )
 
@@ -264,7 +262,7 @@ def _require_whole(
 def _union(
     shape: tuple[int, ...], several: Sequence[tuple[_Meant, _Box, np.ndarray]]
 ) -> np.ndarray:
-    """Return the voxels of any of some segments."""
+    """Return the voxels that are in at least one of some segments."""
     union = np.zeros(shape, bool)
     for _, box, mask in several:
         union[box] |= mask

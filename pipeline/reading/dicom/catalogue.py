@@ -1,4 +1,4 @@
-"""Which series and patient each file of a tree belongs to. Runs in the child process."""
+"""Find the series and patient of each file of a tree. Runs in the child process."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from .folder import Place, is_dicom
 from .header import read_header
 from .selection import NO_VOLUME, Series
 
-# Blanks around them mean nothing (PS3.5 6.2, LO).
+# Blanks around them have no meaning (PS3.5 6.2, LO).
 _IDENTIFIERS = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
 
 
 def catalogue_here(
     workspace: Workspace, paths: Sequence[str], identify: bool
 ) -> list[dict[str, Any] | None]:
-    """Return what each file is a part of; as `voxtile.reading.dicom.catalogue`, in this process."""
+    """Do the work of `voxtile.reading.dicom.catalogue` in this process."""
     found = []
     for number, path in enumerate(paths, start=1):
         place = Place(Path(path), number, len(paths))
@@ -34,7 +34,7 @@ def catalogue_here(
 
 
 def _entry(place: Place, identify: bool) -> dict[str, Any]:
-    """Return what one DICOM file is a part of."""
+    """Return the entry of one DICOM file."""
     instance = read_header(place)
     kind = instance.kind
     if kind == "image" and instance.problem is not None and instance.problem.code in NO_VOLUME:
@@ -43,7 +43,7 @@ def _entry(place: Place, identify: bool) -> dict[str, Any]:
         named = dcmread(place.path, specific_tags=_IDENTIFIERS, stop_before_pixels=True)
         patient, issuer, study = (str(named.get(name) or "").strip() for name in _IDENTIFIERS)
     except Exception as error:  # pydicom raises anything on a damaged file
-        raise CaseError("damaged", f"{place} has a damaged header") from error
+        raise CaseError("damaged", f"{place} has a damaged header; copy it again") from error
     entry: dict[str, Any] = {
         "kind": kind,
         "series": instance.series,
@@ -61,5 +61,5 @@ def _entry(place: Place, identify: bool) -> dict[str, Any]:
 
 
 def _hash(text: str) -> str:
-    """Return the SHA-256 of what a tag says, as hex digits; nothing of nothing."""
+    """Return the SHA-256 of a tag's value in hexadecimal; empty if the value is empty."""
     return hashlib.sha256(text.encode(errors="replace")).hexdigest() if text else ""

@@ -1,4 +1,4 @@
-"""What a DICOM object draws on the grid of a scan, whichever kind of object it is."""
+"""What SEG and RTSTRUCT have in common: segments drawn on the grid of a scan."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ from voxtile.volume import Shape3D
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Where a mask is to lie: the scan's voxels without their values."""
+    """The grid of a mask: that of the scan."""
 
     shape: Shape3D
     affine: np.ndarray
@@ -27,16 +27,16 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One thing that an object draws.
+    """A segment or region of interest.
 
     Parameters
     ----------
     number : int
         SegmentNumber or ROINumber.
     name : str
-        Compared with the labels' names, never shown.
+        Compared with the names of labels, never shown.
     code : Code or None
-        What it is (PS3.3 C.8.20.4, Segmented Property Type; C.8.8.8, RT ROI
+        What the segment is (PS3.3 C.8.20.4, Segmented Property Type; C.8.8.8, RT ROI
         Identification Code).
     """
 
@@ -46,7 +46,7 @@ class Segment:
 
 
 class Drawing(Protocol):
-    """What a SEG and an RTSTRUCT have in common."""
+    """The segments of a SEG or RTSTRUCT; `what` is their name in messages."""
 
     what: str
     segments: tuple[Segment, ...]
@@ -56,5 +56,5 @@ class Drawing(Protocol):
         ...
 
     def notices(self) -> list[Notice]:
-        """Return what was odd so far."""
+        """Return notices about the masks drawn so far."""
         ...

@@ -1,4 +1,4 @@
-"""The DICOM files of a folder, in name order: a file is known by its place, never by its name."""
+"""List the DICOM files of a folder in name order. Messages give a file's number, not its name."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, counted
 from voxtile.machine.folders import files_below
 from voxtile.reading.isolation import Workspace
 
 from .kinds import is_dicomdir
 
-# Files with such names are meant to be DICOM, whatever they hold.
+# Files with such names must be DICOM.
 _DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One file, named so that nobody is identified.
+    """One file with the name that messages give it, which identifies nobody.
 
     Parameters
     ----------
     number, count : int
-        Its place among all files of the scan, in name order, from 1.
+        Its number among all files of the scan, in name order, from 1.
     """
 
     path: Path
@@ -36,13 +36,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What there is to read.
+    """The files to read.
 
     Parameters
     ----------
-    files : tuple of Place
     ignored : int
-        How many files by the way are not DICOM and do not pretend to be.
+        Number of other files that are clearly not DICOM.
     """
 
     files: tuple[Place, ...]
@@ -55,15 +54,15 @@ def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
     Parameters
     ----------
     path : Path
-        A folder with everything below it, one file, or a DICOMDIR, which
+        A folder with all folders below it, one file, or a DICOMDIR, which
         stands for the files that it names (PS3.10 section 8).
     looking_at : callable
-        Told each file's place before it is opened.
+        Called with each file's name for messages before the file is opened.
 
     Raises
     ------
     CaseError
-        If there are none, or a file that should be DICOM is not.
+        If no file is DICOM, or a file that should be DICOM is not.
     """
     try:
         if not path.is_dir():
@@ -81,13 +80,13 @@ def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
 
 
 def named_here(workspace: Workspace, path: Path) -> list[str]:
-    """Return the files that are read where a DICOMDIR is named, from its folder on."""
+    """Return the files that a DICOMDIR stands for, relative to its folder."""
     listing = list_files(path, workspace.at)
     return [str(place.path.relative_to(path.parent)) for place in listing.files]
 
 
 def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
-    """Return the files that are DICOM, with their places among all."""
+    """Return the files that are DICOM, numbered among all files."""
     places = [Place(path, number, len(paths)) for number, path in enumerate(paths, start=1)]
     found = []
     for place in places:
@@ -97,7 +96,8 @@ def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
     if not found:
         raise CaseError(
             "not_dicom",
-            f"the folder holds no DICOM file ({len(paths)} others); name the folder of a series",
+            f"none of the {counted(len(paths), 'file')} in the folder is DICOM; name the folder of "
+            "a series",
         )
     return Listing(tuple(found), len(paths) - len(found))
 
@@ -109,7 +109,7 @@ def _below(folder: Path) -> Iterator[Path]:
         raise error
 
     for path in files_below(folder, refuse):
-        # A pipe or socket would never end; a link to nothing is judged as a file.
+        # A pipe or socket would never end; a broken link is judged as a file.
         special = path.exists() and not path.is_file()
         if path.name.upper() != "DICOMDIR" and not special:
             yield path
@@ -127,7 +127,7 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
             "damaged", f"the DICOMDIR cannot be read ({type(error).__name__}); name the folder"
         ) from error
     for components in parts:
-        # A component is one name (PS3.10 section 8.2), so that nothing outside is reached.
+        # A component is a single name (PS3.10 section 8.2), so files outside are never read.
         file = path.parent.joinpath(*components)
         if any(part in ("", ".", "..") or set(part) & set("/\\\0") for part in components):
             missing += 1
@@ -138,25 +138,25 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
     if missing:
         raise CaseError(
             "missing_files",
-            f"the DICOMDIR names {len(parts)} files, but {missing} of them are not there; copy "
-            "the medium again, or name the folder to read what is there",
+            f"the DICOMDIR names {counted(len(parts), 'file')}, but {missing} of them cannot be "
+            "found; copy the medium again, or name the folder to read the other files",
         )
 
 
 def is_dicom(place: Place) -> bool:
-    """Whether a file of a folder is DICOM; refuses one that only looks like it."""
+    """Whether a file of a folder is DICOM; refuses one that should be DICOM and is not."""
     if not place.path.exists():
         raise CaseError(
             "unreadable",
-            f"{place} is a link to a file that is not there; fetch it, for instance with "
+            f"{place} is a link to a missing file; fetch that file, for instance with "
             "`git annex get` or `dvc pull`",
         )
     with place.path.open("rb") as file:
         head = file.read(4096)
     if head[128:132] == b"DICM":
         return True
-    # A damaged slice must not be passed over, so a file is only ignored when it is plainly
-    # something else: by a suffix of letters (.txt, .json, .nii.gz) or by being text.
+    # A damaged slice must not be ignored, so only files that are clearly something else are:
+    # those with a suffix of letters (.txt, .json, .nii.gz), and text.
     suffix = place.path.suffix.lower()
     if suffix not in _DICOM_SUFFIXES and suffix[1:2].isalpha():
         return False
@@ -167,7 +167,7 @@ def is_dicom(place: Place) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the beginning of a file is text: ASCII without control characters."""
+    """Whether the beginning of a file is ASCII text without control characters."""
     return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
 
 
@@ -182,5 +182,5 @@ def _require_dicom(place: Place) -> None:
     raise CaseError(
         "not_dicom",
         f"{place} is not a DICOM file (bytes 129 to 132 are not DICM); copy it again if it should "
-        "be, convert it with a DICOM tool if it is DICOM without file header, else move it away",
+        "be one, convert it if it is DICOM without a file header, else move it away",
     )

@@ -1,11 +1,12 @@
-"""One DICOM file's header: the images in it, where they lie, and how their pixels are stored.
+"""Read a DICOM file's header: its slices, their geometry, and how their pixels are stored.
 
-Only what an image needs is looked at, and every value is checked where it is
-read. No text of a tag leaves this file but CS code strings and UIDs, which
-are compared and never shown (Modality is, where it is a known one).
+Only the values that an image needs are read, and each is checked where it is
+read. Of the text of tags only CS code strings and UIDs leave this module. They
+are compared and never shown, except a known Modality.
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite, nan
@@ -14,13 +15,13 @@ from typing import Any
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from voxtile.errors import CaseError
+from voxtile.errors import CaseError, counted
 
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
 
-# Pixel data that are not a scan: Segmentation, Surface Segmentation, Label Map Segmentation, RT
-# Dose (PS3.4 B.5).
+# Objects with pixel data that are not scans: Segmentation, Surface Segmentation, Label Map
+# Segmentation, RT Dose (PS3.4 B.5).
 _NOT_SCANS = (
     "1.2.840.10008.5.1.4.1.1.66.4",
     "1.2.840.10008.5.1.4.1.1.66.5",
@@ -29,7 +30,7 @@ _NOT_SCANS = (
 )
 _PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
 _UNDEFINED = 0xFFFFFFFF
-# Modalities that are shown (PS3.3 C.7.3.1.1.1). Anything else may be a name in the wrong place.
+# Modalities that are shown (PS3.3 C.7.3.1.1.1). Any other value may be a name in the wrong tag.
 _MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "RF", "CR", "DX", "MG", "SC")
 
 
@@ -42,15 +43,13 @@ class PixelStore:
     syntax : UID
         Transfer syntax.
     offset : int
-        Byte of the file where the pixel data begin; of the inflated data set
-        in a deflated file.
+        Byte of the file where the pixel data begin; 0 for a deflated file.
     length : int or None
-        Bytes of pixel data; None where they are encapsulated.
+        Bytes of pixel data; None if they are encapsulated.
     kind : {"integer", "float32", "float64"}
     words : bool
-        Whether the pixel data are a string of 16-bit words (OW), whose bytes
-        are swapped in a big-endian file (PS3.5 section 7.3), even where each
-        is a pixel.
+        Whether the pixel data are 16-bit words (OW), whose bytes are swapped
+        in a big-endian file (PS3.5 section 7.3), even if each byte is a pixel.
     """
 
     place: Place
@@ -71,34 +70,34 @@ class PixelStore:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One slice: a frame of a file, or a window of one.
+    """One slice: a frame of a file, or a tile of a mosaic.
 
     Parameters
     ----------
     frame : int
-        Of the file, from 0.
+        Index in the file, from 0.
     corner : (row, column)
-        Where its window begins in the frame; (0, 0) but for a mosaic.
+        First pixel of the tile in the frame; (0, 0) except in a mosaic.
     rows, columns : int
         Size, in pixels.
     position : (x, y, z)
         Centre of its first pixel, LPS, in mm (PS3.3 C.7.6.2.1.1).
     orientation : (x, y, z, x, y, z)
-        Direction in which columns count on, then rows, LPS.
+        Direction of increasing columns, then of increasing rows, LPS.
     spacing : (rows, columns)
         Distance between neighbouring rows, and columns, in mm.
     thickness_mm : float
-        SliceThickness, 0 where it is not said. Not the distance of slices.
+        SliceThickness, 0 if missing. This is not the distance of slices.
     slope, intercept : float
         Value = stored * slope + intercept (PS3.3 C.11.1).
     component, echo : str, float
-        What all slices of one volume share: what they show, as far as it is
-        said, and the echo time in ms, NaN where it is not.
+        Kind of value, such as magnitude (empty if missing), and echo time in
+        ms (NaN if missing); the same for all slices of one volume.
     rescaled : bool
-        Whether the file says slope and intercept.
+        Whether the file gives slope and intercept.
     order : tuple of float
-        What brings slices at one position, each of its own volume, in order;
-        NaN for what the file does not say.
+        Sorts the slices of several volumes at one position; NaN for values
+        that the file does not give.
     """
 
     store: PixelStore
@@ -125,20 +124,20 @@ class Instance:
     Parameters
     ----------
     modality : str
-        A code such as CT; "OT" where it is none that is known.
+        A code such as CT; "OT" if it is not a known one.
     kind : {"image", "scout", "other"}
-        A scout (localiser) is an image, but never the volume.
+        A scout (localiser) is an image that never counts as the volume.
     frame_of_reference : str
-        UID of the world that its positions are in; empty without one.
+        UID of the coordinate system of its positions; empty if missing.
     slices : tuple of Slice
-        Empty where it is not an image, or `problem` says why it is unusable.
+        Empty if it is not an image, or if it has a `problem`.
     problem : CaseError or None
     plain_ct : bool
-        Whether it is a CT that does not say how stored values become HU.
+        Whether it is a CT without the values that give HU.
     tilt_deg : float
         GantryDetectorTilt.
     inverted : bool
-        Whether low values are meant to look bright (MONOCHROME1).
+        Whether low values are to be displayed bright (MONOCHROME1).
     """
 
     place: Place
@@ -155,18 +154,16 @@ class Instance:
 
 
 def read_header(place: Place) -> Instance:
-    """Return what one file holds.
+    """Return the contents of one file.
 
     Raises
     ------
     CaseError
-        If the file is so damaged that not even its series is known.
+        If the file is so damaged that its series is unknown.
     """
     try:
         return _read_header(place)
-    except CaseError:
-        raise
-    except MemoryError:
+    except (CaseError, MemoryError):
         raise
     except OSError as error:
         raise CaseError("unreadable", f"{place} cannot be read ({error.strerror})") from error
@@ -179,14 +176,14 @@ def read_header(place: Place) -> Instance:
 
 
 def _read_header(place: Place) -> Instance:
-    """Return what one file holds; any exception may come of a damaged one."""
+    """Return the contents of one file; a damaged one may raise any exception."""
     with place.path.open("rb") as file:
         dataset = dcmread(file, stop_before_pixels=True)
         pixel_offset = file.tell()
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         if not syntax:
             raise CaseError(
-                "damaged", f"{place} does not name its transfer syntax; copy or export it again"
+                "damaged", f"{place} has no transfer syntax in its header; copy or export it again"
             )
         syntax = UID(syntax)
         if syntax == DeflatedExplicitVRLittleEndian:
@@ -224,18 +221,18 @@ def _read_header(place: Place) -> Instance:
 
 
 def _require_ascending(dataset: Dataset, place: Place) -> None:
-    """Refuse tags out of order (PS3.5 section 7.1): a length or tag before them is wrong."""
+    """Refuse tags out of order (PS3.5 section 7.1), which show that a length or tag is wrong."""
     tags = list(dataset.keys())
     if any(after <= before for before, after in pairwise(tags)):
         raise CaseError(
             "damaged",
-            f"{place} has elements out of order, as no sound file does; copy it again, or rewrite "
-            "it with a DICOM tool",
+            f"{place} has elements out of order, so it is damaged; copy it again, or rewrite it "
+            "with a DICOM tool",
         )
 
 
 def _should_be_image(dataset: Dataset, sop_class: UID) -> bool:
-    """Whether an object without pixel data ought to have some."""
+    """Whether an object without pixel data should have pixel data."""
     meta_class = UID(str(dataset.file_meta.get("MediaStorageSOPClassUID", "")))
     named = any("Image Storage" in uid.name for uid in (sop_class, meta_class))
     return named or "Rows" in dataset or "BitsAllocated" in dataset
@@ -249,7 +246,7 @@ def _is_scout(dataset: Dataset) -> bool:
 
 
 def _is_plain_ct(dataset: Dataset, sop_class: UID) -> bool:
-    """Whether a CT image lacks its rescale values, so that its numbers may not be HU."""
+    """Whether a CT image has no rescale values, so that its values may not be HU."""
     return sop_class.name == "CT Image Storage" and "RescaleSlope" not in dataset
 
 
@@ -284,21 +281,21 @@ def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | Non
 
 
 def _deflated_pixels(place: Place) -> _Element | None:
-    """Return the same for a deflated data set, where there is no position to speak of."""
+    """Return the same for a deflated data set, with 0 as position."""
     dataset = dcmread(place.path)
     return ("integer", 0, len(dataset.PixelData), False) if "PixelData" in dataset else None
 
 
 def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element) -> PixelStore:
-    """Return how the pixels are stored, checked."""
+    """Return how the pixels are stored, if that is supported."""
     kind, offset, length, words = element
     if int(dataset.get("SamplesPerPixel") or 0) != 1 or str(
         dataset.get("PhotometricInterpretation")
     ) not in ("MONOCHROME1", "MONOCHROME2"):
         raise CaseError(
             "colour",
-            f"{place} has coloured pixels, or does not say that they are grey; one grey value per "
-            "pixel is needed (MONOCHROME1 or MONOCHROME2)",
+            f"{place} has coloured pixels or does not state that they are grey, but one grey value "
+            "per pixel is needed (MONOCHROME1 or MONOCHROME2); convert it to grey values",
         )
     names = ["Rows", "Columns", "BitsAllocated"]
     if kind == "integer":
@@ -323,21 +320,21 @@ def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element)
         words=words,
     )
     allowed = {"integer": (8, 16, 32), "float32": (32,), "float64": (64,)}[kind]
-    sound = store.allocated in allowed and 1 <= store.stored <= store.allocated
+    supported = store.allocated in allowed and 1 <= store.stored <= store.allocated
     if kind == "integer":
-        sound &= dataset.HighBit == store.stored - 1 and dataset.PixelRepresentation in (0, 1)
-    if not sound or min(store.rows, store.columns, store.frames) < 1:
+        supported &= dataset.HighBit == store.stored - 1 and dataset.PixelRepresentation in (0, 1)
+    if not supported or min(store.rows, store.columns, store.frames) < 1:
         raise CaseError(
             "pixel_layout",
-            f"{place} stores pixels in a way that is not read: {store.rows} x {store.columns}, "
-            f"{store.frames} frames, {store.stored} of {store.allocated} bits; 8, 16 or 32 bits "
-            "with the highest last are",
+            f"{place} has {store.rows} x {store.columns} pixels, "
+            f"{counted(store.frames, 'frame')}, {store.stored} of {store.allocated} bits used; "
+            "only 8, 16 or 32 bits with HighBit = BitsStored - 1 are supported, so convert it",
         )
     if "ModalityLUTSequence" in dataset:
         raise CaseError(
             "modality_lut",
-            f"{place} maps stored values by a table (Modality LUT), which is not read; rescale "
-            "slope and intercept are",
+            f"{place} maps stored values by a table (Modality LUT), which is not supported; only "
+            "rescale slope and intercept are, so convert it",
         )
     return store
 
@@ -349,50 +346,24 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     if store.frames > 1:
         raise CaseError(
             "no_geometry",
-            f"{store.place} holds {store.frames} frames but not where each lies (no per-frame "
+            f"{store.place} holds {store.frames} frames without their positions (per-frame "
             "functional groups); export it as enhanced multi-frame or as single slices",
         )
-    slope, intercept = _rescale(dataset, store.place)
-    orientation = _orientation(dataset, store.place)
-    spacing = _spacing(dataset, store.place)
-    thickness = _optional(dataset, "SliceThickness", 0.0)
-    tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     component = _component(dataset.get("ImageType"), None)
-    echo = _optional(dataset, "EchoTime", nan)
-    order = (
-        _rank(component),
-        echo,
+    times = (
+        _optional(dataset, "EchoTime", nan),
         _optional(dataset, "TemporalPositionIdentifier", nan),
-        _optional(dataset, "AcquisitionNumber", nan),
-        _optional(dataset, "InstanceNumber", nan),
-        0,
     )
-
-    def make(
-        corner: tuple[int, int], rows: int, columns: int, position: tuple[float, float, float]
-    ) -> Slice:
-        return Slice(
-            store=store,
-            frame=0,
-            corner=corner,
-            rows=rows,
-            columns=columns,
-            position=position,
-            orientation=orientation,
-            spacing=spacing,
-            thickness_mm=thickness,
-            slope=slope,
-            intercept=intercept,
-            rescaled="RescaleSlope" in dataset,
-            component=component,
-            echo=echo,
-            order=order,
-        )
-
+    whole = _slice(dataset, store, 0, lambda _: dataset, component, times)
+    tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     if tiles is None:
-        position = _position(dataset, store.place)
-        return (make((0, 0), store.rows, store.columns, position),)
-    return tuple(make(tile.corner, tile.rows, tile.columns, tile.position) for tile in tiles)
+        return (replace(whole, position=_position(dataset, store.place)),)
+    return tuple(
+        replace(
+            whole, corner=tile.corner, rows=tile.rows, columns=tile.columns, position=tile.position
+        )
+        for tile in tiles
+    )
 
 
 def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
@@ -401,19 +372,19 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     if len(frames) != store.frames or "NumberOfFrames" not in dataset:
         raise CaseError(
             "damaged",
-            f"{store.place} says {store.frames} frames but describes {len(frames)}; copy it again",
+            f"{store.place} states {counted(store.frames, 'frame')} but describes {len(frames)}; "
+            "copy it again",
         )
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    place = store.place
     slices = []
     for index, groups in enumerate(frames):
-        _require_ascending(groups, place)
+        _require_ascending(groups, store.place)
 
         def group(name: str, groups: Dataset = groups) -> Dataset:
-            """Return a functional group of this frame, its own or the shared one, or an empty."""
+            """Return a functional group of this frame: its own, the shared one, or an empty one."""
             items = groups.get(name) or shared.get(name)
             found: Dataset = items[0] if items else Dataset()
-            _require_ascending(found, place)
+            _require_ascending(found, store.place)
             return found
 
         content = group("FrameContentSequence")
@@ -422,43 +393,64 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
             frame_type.get("ComplexImageComponent"),
         )
-        echo = _optional(group("MREchoSequence"), "EffectiveEchoTime", nan)
-        transformation = group("PixelValueTransformationSequence")
-        slope, intercept = _rescale(transformation, place)
-        slices.append(
-            Slice(
-                store=store,
-                frame=index,
-                corner=(0, 0),
-                rows=store.rows,
-                columns=store.columns,
-                position=_position(group("PlanePositionSequence"), place),
-                orientation=_orientation(group("PlaneOrientationSequence"), place),
-                spacing=_spacing(group("PixelMeasuresSequence"), place),
-                thickness_mm=_optional(group("PixelMeasuresSequence"), "SliceThickness", 0.0),
-                slope=slope,
-                intercept=intercept,
-                rescaled="RescaleSlope" in transformation,
-                component=component,
-                echo=echo,
-                order=(
-                    _rank(component),
-                    echo,
-                    _optional(content, "TemporalPositionIndex", nan),
-                    _optional(dataset, "AcquisitionNumber", nan),
-                    _optional(dataset, "InstanceNumber", nan),
-                    index,
-                ),
-            )
+        times = (
+            _optional(group("MREchoSequence"), "EffectiveEchoTime", nan),
+            _optional(content, "TemporalPositionIndex", nan),
         )
+        piece = _slice(dataset, store, index, group, component, times)
+        position = _position(group("PlanePositionSequence"), store.place)
+        slices.append(replace(piece, position=position))
     return tuple(slices)
 
 
-def _component(image_type: Any, named: Any) -> str:
-    """Return what kind of value an image shows, as far as it says: M, P, R, I, a map, or "".
+def _slice(
+    dataset: Dataset,
+    store: PixelStore,
+    frame: int,
+    group: Callable[[str], Dataset],
+    component: str,
+    times: tuple[float, float],
+) -> Slice:
+    """Return a frame as a slice that has no position yet.
 
-    From the fourth value of an enhanced image's FrameType with its complex
-    component, or the third of a classic MR's ImageType.
+    `group` gives its functional groups; a classic image is its own group.
+    `times` are echo time and temporal position.
+    """
+    transformation = group("PixelValueTransformationSequence")
+    slope, intercept = _rescale(transformation, store.place)
+    measures = group("PixelMeasuresSequence")
+    echo, moment = times
+    return Slice(
+        store=store,
+        frame=frame,
+        corner=(0, 0),
+        rows=store.rows,
+        columns=store.columns,
+        position=(nan, nan, nan),
+        orientation=_orientation(group("PlaneOrientationSequence"), store.place),
+        spacing=_spacing(measures, store.place),
+        thickness_mm=_optional(measures, "SliceThickness", 0.0),
+        slope=slope,
+        intercept=intercept,
+        rescaled="RescaleSlope" in transformation,
+        component=component,
+        echo=echo,
+        order=(
+            _rank(component),
+            echo,
+            moment,
+            _optional(dataset, "AcquisitionNumber", nan),
+            _optional(dataset, "InstanceNumber", nan),
+            frame,
+        ),
+    )
+
+
+def _component(image_type: Any, named: Any) -> str:
+    """Return the kind of value of an image, such as M, P, R, I or a map; empty if unknown.
+
+    For enhanced images from the complex component and the fourth value of
+    FrameType, for classic MR from the third value of ImageType.
     """
     words = [str(word) for word in image_type] if image_type else []
     if named is not None:
@@ -467,7 +459,7 @@ def _component(image_type: Any, named: Any) -> str:
 
 
 def _rank(component: str) -> float:
-    """Return 0 for magnitude, which is the first volume, and a stable number for the rest."""
+    """Return 0 for magnitude, which is the first volume, and a fixed number for other kinds."""
     if not component:
         return nan
     if component.startswith("M"):
@@ -490,8 +482,8 @@ def _orientation(dataset: Dataset, place: Place) -> tuple[float, ...]:
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(dot)) > 2e-3:
         raise CaseError(
             "no_geometry",
-            f"{place} has an ImageOrientationPatient that is not two unit vectors at right angles; "
-            "export the series again",
+            f"{place} needs two unit vectors at right angles in ImageOrientationPatient but has "
+            "others; export the series again",
         )
     return values
 
@@ -500,14 +492,12 @@ def _spacing(dataset: Dataset, place: Place) -> tuple[float, float]:
     """Return PixelSpacing: between rows, between columns (PS3.3 10.7.1.3)."""
     rows, columns = _needed(dataset, "PixelSpacing", 2, place)
     if min(rows, columns) <= 0:
-        raise CaseError(
-            "no_geometry", f"{place} has a PixelSpacing that is not positive; export it again"
-        )
+        raise CaseError("no_geometry", f"{place} needs a positive PixelSpacing; export it again")
     return rows, columns
 
 
 def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
-    """Return slope and intercept; (1, 0) where there is neither."""
+    """Return slope and intercept; (1, 0) if both are missing."""
     present = [name for name in ("RescaleSlope", "RescaleIntercept") if name in dataset]
     if not present:
         return 1.0, 0.0
@@ -518,27 +508,27 @@ def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
     if slope == 0 or not isfinite(slope) or not isfinite(intercept):
         raise CaseError(
             "bad_rescale",
-            f"{place} needs both RescaleSlope and RescaleIntercept, finite and the slope not 0, "
-            "but has not; export the series again",
+            f"{place} needs both RescaleSlope (not 0) and RescaleIntercept as finite numbers; "
+            "export the series again",
         )
     return slope, intercept
 
 
 def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[float, ...]:
-    """Return the numbers of an element that an image cannot lie anywhere without."""
+    """Return the numbers of an element that gives the position of an image."""
     values = _numbers(dataset, name)
     if len(values) != count or not all(map(isfinite, values)):
-        came = f"{len(values)} numbers" if values else "none"
         raise CaseError(
             "no_geometry",
-            f"{place} needs {count} finite numbers in {name} but has {came}, so it is not known "
-            "where it lies; export the original series again, or leave the case out",
+            f"{place} needs {count} finite numbers in {name} but has {len(values) or 'no'} valid "
+            "ones, so its position is unknown; export the original series again, or leave the "
+            "case out",
         )
     return values
 
 
 def _numbers(dataset: Dataset, name: str) -> tuple[float, ...]:
-    """Return the numbers of an element; none where it is missing, empty or no numbers."""
+    """Return the numbers of an element; empty if it is missing, empty or not numbers."""
     try:
         value = dataset.get(name)
         if value is None or value == "":

@@ -1,4 +1,4 @@
-"""What a path of DICOM is, by its name and its first bytes: nothing of it is decoded."""
+"""Recognise a DICOMDIR, SEG or RTSTRUCT by its name and first bytes, without decoding it."""
 
 import struct
 from pathlib import Path
@@ -17,9 +17,9 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def annotation_file(path: Path) -> Path | None:
-    """Return the DICOM SEG or RTSTRUCT that a path stands for, if so.
+    """Return the DICOM SEG or RTSTRUCT that a path stands for; None for other paths.
 
-    The file itself, or the only file in a folder, as a PACS exports a series.
+    It is the file itself, or the only file in a folder, as a PACS exports it.
     """
     if path.is_dir():
         files = [file for file in path.iterdir() if not file.name.startswith(".")]

@@ -1,9 +1,9 @@
-"""Pictures tiled with the slices of a volume, as Siemens (mosaic) and UIH (grid) write them.
+"""Find the slices in tiled images, as Siemens (mosaic) and UIH (grid) write them.
 
 +---+---+---+
 | 0 | 1 | 2 |      slices row by row; a Siemens mosaic is square and
-+---+---+---+      padded with empty tiles, its position that of the
-| 3 | 4 | - |      corner of a picture so large around slice 0's centre
++---+---+---+      padded with empty tiles; its position is the corner
+| 3 | 4 | - |      of an image of this size around the centre of slice 0
 +---+---+---+
 """
 
@@ -23,13 +23,12 @@ from .folder import Place
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One slice in a tiled picture.
+    """One slice in a tiled image.
 
     Parameters
     ----------
     corner : (row, column)
-        Its first pixel in the picture.
-    rows, columns : int
+        Its first pixel in the image.
     position : (x, y, z)
         Centre of its first pixel, LPS, in mm.
     """
@@ -41,7 +40,7 @@ class Tile:
 
 
 def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
-    """Return the slices of a Siemens mosaic, or None where an image is none.
+    """Return the slices of a Siemens mosaic; None for other images.
 
     The number of slices and their normal come from the private CSA header
     (0029,xx10); distances from SpacingBetweenSlices.
@@ -49,7 +48,7 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     Raises
     ------
     CaseError
-        If the image is a mosaic but does not say enough to unfold it.
+        If the image is a mosaic without the values needed to unfold it.
     """
     words = dataset.get("ImageType") or ()
     says_mosaic = any("MOSAIC" in str(word) for word in words)
@@ -63,8 +62,8 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     if not count or normal.shape != (3,) or not spacing:
         raise CaseError(
             "mosaic",
-            f"{place} is a Siemens mosaic without the private header (0029,1010) that says how "
-            "many slices it holds and which way they run; export it with private tags",
+            f"{place} is a Siemens mosaic without the private header (0029,1010) that gives the "
+            "number and direction of its slices; export it with private tags",
         )
     side = ceil(count**0.5) if isqrt(count) ** 2 != count else isqrt(count)
     rows, columns = _tile_size(dataset, (side, side), place)
@@ -73,7 +72,7 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     if abs(abs(normal @ np.cross(across, down)) - 1) > 1e-3:
         raise CaseError(
             "mosaic",
-            f"{place} is a Siemens mosaic whose slices do not run at right angles to their rows "
+            f"{place} is a Siemens mosaic whose slice direction is not at right angles to rows "
             "and columns; export the series as single slices",
         )
     first = (
@@ -88,14 +87,14 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
 
 
 def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
-    """Return the slices of a UIH grid (VFRAME), or None where an image is none.
+    """Return the slices of a UIH grid (VFRAME); None for other images.
 
     The private sequence (0065,xx51) holds each slice's position.
 
     Raises
     ------
     CaseError
-        If the image is a grid but does not say enough to unfold it.
+        If the image is a grid without the values needed to unfold it.
     """
     words = dataset.get("ImageType") or ()
     items = _private(dataset, 0x0065, "Image Private Header", 0x51)
@@ -106,8 +105,8 @@ def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     if not count or (stated is not None and int(stated) != count):
         raise CaseError(
             "mosaic",
-            f"{place} is a UIH grid without the private sequence (0065,1051) that says where its "
-            "slices lie; export it with private tags",
+            f"{place} is a UIH grid without the private sequence (0065,1051) that gives the "
+            "positions of its slices; export it with private tags",
         )
     across = ceil(count**0.5)
     rows, columns = _tile_size(dataset, (ceil(count / across), across), place)
@@ -129,8 +128,8 @@ def _tile_size(dataset: Dataset, grid: tuple[int, int], place: Place) -> tuple[i
     if dataset.Rows % grid[0] or dataset.Columns % grid[1]:
         raise CaseError(
             "mosaic",
-            f"{place} has {dataset.Rows} x {dataset.Columns} pixels, which {grid[0]} x {grid[1]} "
-            "tiles do not divide; export the series as single slices",
+            f"{place} has {dataset.Rows} x {dataset.Columns} pixels, which cannot be divided into "
+            f"{grid[0]} x {grid[1]} equal tiles; export the series as single slices",
         )
     return dataset.Rows // grid[0], dataset.Columns // grid[1]
 
@@ -144,7 +143,7 @@ def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
 
 
 def _csa(content: Any) -> dict[str, list[str]]:
-    """Return the elements of a Siemens CSA2 header ("SV10"), empty without one.
+    """Return the elements of a Siemens CSA2 header ("SV10"); empty for other content.
 
     Layout as nibabel documents it (nibabel.nicom, "Siemens format DICOM with
     CSA header"): 8 bytes, the number of elements, then for each a name of 64
@@ -160,7 +159,7 @@ def _csa(content: Any) -> dict[str, list[str]]:
 
 
 def _csa_elements(content: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Yield name and texts of each element."""
+    """Yield the name and texts of each element."""
     (count,) = struct.unpack_from("<I", content, 8)
     at = 16
     for _ in range(min(count, 1000)):

@@ -1,8 +1,8 @@
-"""Slices to voxels: decoded, and rescaled to what they mean. Runs in the child process only."""
+"""Decode slices and rescale their values to voxels. Runs in the child process only."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted
 from voxtile.reading.isolation import Workspace
 
 from .header import PixelStore, Slice
 
-# The decoder for each kind of compression, the strictest first. Pillow is not among them: it
-# passes over damage, and reads 8 bits only.
+# The decoders for each kind of compression, the strictest first. Pillow is not one of them: it
+# ignores damage, and reads only 8 bits.
 _PLUGINS = {
     "JPEG 2000": ("pylibjpeg", "gdcm"),
     "High-Throughput JPEG 2000": ("pylibjpeg",),
@@ -29,30 +29,17 @@ _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 
 
 @dataclass(slots=True, eq=False)
-class _Oddities:
-    """What was strange about pixels and did not matter, counted by slice."""
-
-    unused_bits: int = 0
-    padding: int = 0
-
-
-@dataclass(slots=True, eq=False)
 class Decoder:
-    """Decodes the slices of one scan, and keeps count of what was odd.
-
-    Parameters
-    ----------
-    workspace : Workspace
-        Told which file is decoded.
-    """
+    """Decodes the slices of one scan, and counts what its notices report."""
 
     workspace: Workspace
-    _odd: _Oddities = field(default_factory=_Oddities)
+    _unused_bits: int = 0
+    _padding: int = 0
 
     def stored(self, slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the index and the stored values, shape (rows, columns), of each slice.
 
-        File by file, each frame decoded once, so not in the order of `slices`.
+        Each frame is decoded once, file by file, so not in the order of `slices`.
         """
         by_file: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         stores = {}
@@ -80,21 +67,21 @@ class Decoder:
         return bool(np.array_equal(first, second))
 
     def notices(self) -> list[Notice]:
-        """Return what was odd."""
+        """Return notices about the slices decoded so far."""
         notices = []
-        if self._odd.unused_bits:
+        if self._unused_bits:
             notices.append(
                 Notice(
                     "unused_bits",
-                    f"{self._odd.unused_bits} frames hold something in bits that are not part of "
-                    "the pixel value; those bits were left out (PS3.5 section 8.1.1)",
+                    f"bits beyond the pixel value are not 0 in "
+                    f"{counted(self._unused_bits, 'frame')}; ignored (PS3.5 section 8.1.1)",
                 )
             )
-        if self._odd.padding:
+        if self._padding:
             notices.append(
                 Notice(
                     "pixel_padding",
-                    f"{self._odd.padding} files have bytes after their last pixel; ignored",
+                    f"bytes after the last pixel in {counted(self._padding, 'file')}; ignored",
                 )
             )
         return notices
@@ -103,16 +90,16 @@ class Decoder:
         """Yield frames of a file, shape (rows, columns), as stored."""
         self.workspace.at(str(store.place))
         if wanted[-1] >= store.frames:
-            raise _undecodable(store, "a frame that it should have is not there")
+            raise _undecodable(store, "a frame is missing")
         try:
             if store.length is None:
                 frames = _encapsulated(store, wanted)
             else:
                 frames = self._native(store, wanted)
             for frame in frames:
-                self.workspace.at(str(store.place))  # so that a long file is not taken for a hang
+                self.workspace.at(str(store.place))  # a sign of life within a long file
                 if frame.shape != (store.rows, store.columns):
-                    raise _undecodable(store, f"a frame came out as {frame.shape}")
+                    raise _undecodable(store, f"a frame has shape {frame.shape}")
                 yield frame
         except (CaseError, MemoryError):
             raise
@@ -124,7 +111,7 @@ class Decoder:
             raise _undecodable(store, type(error).__name__) from error
 
     def _native(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
-        """Yield frames that are not compressed (PS3.5 section 8.2)."""
+        """Yield frames without compression (PS3.5 section 8.2)."""
         kind = {"integer": "i" if store.signed else "u"}.get(store.kind, "f")
         dtype = np.dtype(f"{'<' if store.little_endian else '>'}{kind}{store.allocated // 8}")
         count = store.rows * store.columns
@@ -134,10 +121,10 @@ class Decoder:
             raise CaseError(
                 "truncated" if excess < 0 else "damaged",
                 f"{store.place} has {store.length} bytes of pixel data, but its header promises "
-                f"{each * store.frames} ({store.frames} frames of {store.rows} x {store.columns}); "
-                "copy it again, or leave it out",
+                f"{each * store.frames} ({counted(store.frames, 'frame')} of {store.rows} x "
+                f"{store.columns}); copy it again, or leave it out",
             )
-        self._odd.padding += excess > 1
+        self._padding += excess > 1
         if store.syntax == DeflatedExplicitVRLittleEndian:
             content = dcmread(store.place.path).PixelData
             for frame in wanted:
@@ -149,7 +136,7 @@ class Decoder:
             for frame in wanted:
                 begin = frame * each
                 if swapped:
-                    # The whole words that hold the frame: one of odd size shares a word.
+                    # Read whole words: a frame with an odd number of bytes shares a word.
                     file.seek(store.offset + begin // 2 * 2)
                     pairs = np.fromfile(file, np.uint16, -(-(begin + each) // 2) - begin // 2)
                     flat = pairs.byteswap().view(dtype)[begin % 2 :][:count]
@@ -164,19 +151,19 @@ class Decoder:
                 yield self._used_bits(flat.reshape(store.rows, store.columns), store)
 
     def _used_bits(self, stored: np.ndarray, store: PixelStore) -> np.ndarray:
-        """Return the values of the bits that count, in the machine's byte order."""
+        """Return the values of the stored bits, in the machine's byte order."""
         native: np.ndarray = stored.astype(stored.dtype.newbyteorder("="), copy=False)
         unused = store.allocated - store.stored
         if store.kind != "integer" or not unused:
             return native
         used: np.ndarray = np.left_shift(native, unused)
         np.right_shift(used, unused, out=used)
-        self._odd.unused_bits += not np.array_equal(used, native)
+        self._unused_bits += not np.array_equal(used, native)
         return used
 
 
 def _encapsulated(store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
-    """Yield frames that are compressed (PS3.5 annex A.4)."""
+    """Yield compressed frames (PS3.5 annex A.4)."""
     plugin = _plugin(store.syntax, store)
     content = _fragments(store)
     decoded = get_decoder(store.syntax).iter_array(
@@ -205,8 +192,8 @@ def _plugin(syntax: UID, store: PixelStore) -> str:
     except NotImplementedError as error:
         raise CaseError(
             "unsupported_syntax",
-            f"{store.place} has a transfer syntax that is not read; convert it, for instance with "
-            "gdcmconv --raw",
+            f"{store.place} has a transfer syntax that is not supported; convert it, for instance "
+            "with gdcmconv --raw",
         ) from error
     name = syntax.name
     wanted = next((plugins for start, plugins in _PLUGINS.items() if name.startswith(start)), ())
@@ -221,7 +208,7 @@ def _plugin(syntax: UID, store: PixelStore) -> str:
 
 
 def _fragments(store: PixelStore) -> bytes:
-    """Return the items of encapsulated pixel data, found whole to their delimiter."""
+    """Return the items of encapsulated pixel data, if they are complete."""
     with store.place.path.open("rb") as file:
         file.seek(store.offset)
         content = file.read()
@@ -239,11 +226,13 @@ def _fragments(store: PixelStore) -> bytes:
                 "out",
             )
         if tag != _ITEM:
-            raise _undecodable(store, "its fragments do not follow each other")
+            raise _undecodable(store, "its fragments are out of order")
         at += 8 + length
         items += 1
     if items - 1 < store.frames:  # the first item is the table of offsets
-        raise _undecodable(store, f"{store.frames} frames but {max(items - 1, 0)} fragments")
+        raise _undecodable(
+            store, f"{counted(store.frames, 'frame')} but {counted(max(items - 1, 0), 'fragment')}"
+        )
     if store.frames == 1 and items - 1 > 1 and store.syntax.name.startswith("RLE"):
         raise _undecodable(store, f"1 frame but {items - 1} fragments")
     return content[:at]
@@ -263,17 +252,16 @@ def voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> 
 
     Parameters
     ----------
-    slices : sequence of Slice
     planes : sequence of int
-        Where each goes; planes that are left out stay 0.
+        The plane of each slice; other planes stay 0.
 
     Returns
     -------
     ndarray of int16, int32, int64, float32 or float64
-        ``stored * slope + intercept`` for each slice: the narrowest integers
-        that hold it where all slopes and intercepts are whole (int16 at
-        least), else float32, of the result in float64, rounded once. float64
-        for pixels stored so.
+        ``stored * slope + intercept`` for each slice. If all slopes and
+        intercepts are whole numbers, the narrowest integers that hold the
+        result (at least int16); else float32, rounded once from float64.
+        float64 for pixels that are stored as float64.
     """
     shape = (max(planes) + 1, slices[0].rows, slices[0].columns)
     kinds = {piece.store.kind for piece in slices}
@@ -295,7 +283,7 @@ def _integers(
     decoder: Decoder,
     shape: tuple[int, int, int],
 ) -> np.ndarray:
-    """Return whole values; the array grows to wider integers at the first that does not fit."""
+    """Return whole values; the array becomes wider when a value does not fit."""
     out = decoder.workspace.allocate(shape, np.dtype(np.int16))
     for index, stored in decoder.stored(slices):
         slope, intercept = int(slices[index].slope), int(slices[index].intercept)
@@ -307,7 +295,7 @@ def _integers(
             out = wider
         plane = out[planes[index]]
         if slope == 1 and -(2**15) <= intercept < 2**15:
-            # Modular arithmetic in the result's type is exact, because the result fits.
+            # Modular arithmetic in this type is exact, because the result fits.
             np.copyto(plane, stored, casting="unsafe")
             plane += plane.dtype.type(intercept)
         else:
@@ -316,12 +304,12 @@ def _integers(
 
 
 def _narrowest(lowest: int, highest: int, piece: Slice) -> np.dtype[Any]:
-    """Return the narrowest integer type from int16 on that holds a range."""
+    """Return the narrowest integer type, at least int16, that holds a range."""
     for name in ("int16", "int32", "int64"):
         info = np.iinfo(name)
         if info.min <= lowest and highest <= info.max:
             return np.dtype(name)
     raise CaseError(
         "bad_rescale",
-        f"{piece.store.place} has rescaled values of more than 64 bits; export it again",
+        f"{piece.store.place} has rescaled values that need more than 64 bits; export it again",
     )

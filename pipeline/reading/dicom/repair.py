@@ -1,4 +1,4 @@
-"""Two repairs that a policy may ask for: gaps filled, tilt undone."""
+"""Two repairs that a policy may choose: fill gaps, undo tilt."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,14 +10,14 @@ from voxtile.reading.isolation import Workspace
 
 
 def fill_gaps(array: np.ndarray, planes: Sequence[int]) -> None:
-    """Fill the planes that are not in `planes`, in place, linearly from those around them.
+    """Fill the planes that are not in `planes`, in place, linearly from their neighbours.
 
     Parameters
     ----------
     array : ndarray, shape (slices, rows, columns)
         Integers are rounded to the nearest, halves to even.
     planes : sequence of int
-        Planes with voxels, ascending; the first and last are among them.
+        Planes with voxels, ascending, with the first and the last plane.
     """
     for before, after in pairwise(planes):
         for plane in range(before + 1, after):
@@ -29,9 +29,9 @@ def fill_gaps(array: np.ndarray, planes: Sequence[int]) -> None:
 def rectangular(
     array: np.ndarray, affine: np.ndarray, workspace: Workspace
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shift each slice within its plane so that the stack stands upright.
+    """Shift each slice within its plane so that the grid becomes rectangular.
 
-        as acquired     upright, with margins of the lowest value
+        as acquired     rectangular, with margins of the lowest value
          ____             ______
            ____           ____--
              ____         --____
@@ -43,7 +43,7 @@ def rectangular(
     ----------
     array : ndarray, shape (slices, rows, columns)
     affine : ndarray, shape (4, 4)
-        (column, row, slice) to world, its third axis leaning.
+        (column, row, slice) to world; its third axis is tilted.
 
     Returns
     -------
@@ -57,11 +57,11 @@ def rectangular(
     step = affine[:3, 2]
     normal = np.cross(across, down)
     normal /= np.linalg.norm(normal)
-    # Pixels, in (columns, rows), by which each slice lies beside the one before.
+    # Shift of each slice from the one before, in pixels (columns, rows).
     lean = np.array([step @ across, step @ down]) / spacing
     reach = lean * (count - 1)
     margin = [ceil(abs(value) - 1e-6) for value in reach]
-    # The new grid begins where the slice that lies furthest back along each axis does.
+    # The new grid begins at the first slice along each axis.
     begin = [min(0, floor(value + 1e-6)) for value in reach]
     lowest = array.min()
     shape = (count, array.shape[1] + margin[1], array.shape[2] + margin[0])
@@ -78,9 +78,9 @@ def rectangular(
 
 
 def _shifted(plane: np.ndarray, shift: float, size: int, axis: int, outside: float) -> np.ndarray:
-    """Return a plane moved by `shift` pixels along an axis, `size` long, linear between centres."""
+    """Return a plane shifted by `shift` pixels along an axis to length `size`, linearly."""
     source = np.arange(size) - shift
-    # What is only rounding off a centre is on it, so that a slice that does not move stays exact.
+    # Undo rounding near a centre, so that a slice without a shift stays exact.
     source = np.where(np.abs(source - np.rint(source)) < 1e-6, np.rint(source), source)
     last = plane.shape[axis] - 1
     inside = (source >= 0) & (source <= last)

@@ -1,8 +1,8 @@
-"""A DICOM segmentation (SEG): its frames laid on a scan's grid by their positions.
+"""Read a DICOM segmentation (SEG): place its frames on a scan's grid by their positions.
 
-PS3.3 A.51 and C.8.20. A frame is one plane of one segment; frames without a
-voxel are left out of most files, so that frames are no stack and each is
-placed by its own position and orientation.
+PS3.3 A.51 and C.8.20. A frame is one plane of one segment. Most files leave
+out frames without a voxel, so frames are not a stack, and each is placed by
+its own position and orientation.
 """
 
 from pathlib import Path
@@ -12,12 +12,12 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted
 
 from .drawing import Grid, Segment
 
 _SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-# In voxels. Scanners round positions, and a frame has its slice's; a grid has an even step.
+# In voxels. A frame has the rounded position of its slice, but a grid has an even step.
 _OFF_GRID = 0.1
 
 
@@ -26,16 +26,15 @@ class Segmentation:
 
     Parameters
     ----------
-    path : Path
     dataset : Dataset
         Its header.
     grid : Grid
-        Where masks are to lie.
+        The grid of the masks.
 
     Raises
     ------
     CaseError
-        If the file is no segmentation.
+        If the file is not a segmentation.
     """
 
     what = "segment"
@@ -43,10 +42,11 @@ class Segmentation:
     def __init__(self, path: Path, dataset: Dataset, grid: Grid) -> None:
         if dataset.get("SOPClassUID") not in _SOP_CLASSES:
             raise CaseError(
-                "label_kind", "the label is a DICOM object that is neither SEG nor RTSTRUCT"
+                "label_kind",
+                "the reference is a DICOM object, but neither SEG nor RTSTRUCT; export it as one",
             )
         self._grid = grid
-        # Not segread, which refuses segmentations over details that do not matter here.
+        # Not segread, which refuses segmentations for details that are not used here.
         self._frames = highdicom.imread(path)
         self._type = str(dataset.SegmentationType)
         self._uncertain = 0
@@ -93,36 +93,36 @@ class Segmentation:
         return mask
 
     def notices(self) -> list[Notice]:
-        """Return what was odd so far."""
+        """Return notices about the masks drawn so far."""
         if not self._uncertain:
             return []
         return [
             Notice(
                 "label_fractional",
-                f"the label is fractional: {self._uncertain} voxels between 0 and 1 were taken as "
-                "inside from 0.5 on",
+                f"the reference is fractional, with {counted(self._uncertain, 'voxel')} between 0 "
+                "and 1; values of at least 0.5 were taken as inside",
             )
         ]
 
     def _lay(self, values: np.ndarray, inside: np.ndarray, index: int, out: np.ndarray) -> None:
-        """Write the values of a frame's inner pixels where they lie in the grid."""
+        """Write the values of a frame's inside pixels to their voxels of the grid."""
         rows, columns = np.nonzero(inside)
         if not rows.size:
             return
-        # Pixel (column, row) to voxel: three points fix it, because it must be whole numbers.
+        # Three points fix the map from pixel (column, row) to voxel, which must be whole numbers.
         corner, along, down = self._grid.indices(
             (self._geometry[index] @ [[0, 1, 0], [0, 0, 1], [1, 1, 1]])[:3].T
         )
         steps = np.array([corner, along - corner, down - corner])
         whole = np.rint(steps)
-        # What a small error of a step comes to at the far end of the frame.
+        # The largest effect of a small error of a step, at the far end of the frame.
         reach = np.array([[1], [inside.shape[1]], [inside.shape[0]]])
         off = float((np.abs(steps - whole) * reach).max())
         if off > _OFF_GRID or (np.abs(whole[1:]).sum(axis=1) != 1).any():
             raise CaseError(
                 "label_grid",
-                f"the label's frames do not lie on the image's voxels (off by {off:.3g} voxels); "
-                "resample the label to the image first, or name the series it was drawn on",
+                f"frames of the reference are {off:.3g} voxels away from the image's voxels; "
+                "resample the reference to the image first, or name the series it was drawn on",
             )
         start, right, below = whole.astype(int)
         voxels = start + np.outer(columns, right) + np.outer(rows, below)
@@ -130,8 +130,8 @@ class Segmentation:
         if outside.any():
             raise CaseError(
                 "label_grid",
-                f"{int(outside.sum())} pixels of a frame of the label lie outside the image; name "
-                "the series it was drawn on",
+                f"a frame of the reference has {counted(int(outside.sum()), 'pixel')} outside the "
+                "image; name the series it was drawn on",
             )
         i, j, k = voxels.T
         out[i, j, k] = values[rows, columns]
@@ -144,7 +144,8 @@ def _frame_affine(groups: Dataset, shared: Dataset) -> np.ndarray:
         items = groups.get(name) or shared.get(name)
         if not items:
             raise CaseError(
-                "label_geometry", f"a frame of the label has no {name}, so it lies nowhere"
+                "label_geometry",
+                f"a frame of the reference has no {name}, so it has no position; export it again",
             )
         found: Dataset = items[0]
         return found

@@ -1,7 +1,7 @@
-"""The one series that is meant, among everything that a folder holds.
+"""Choose the series to read among everything that a folder holds.
 
-Scouts, objects without pixels and pictures that lie nowhere in the patient
-never count as a volume. Where several series are left, nothing is guessed.
+Scouts, objects without pixels and images without a position in the patient
+never count as a volume. If several series are left, none is guessed.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ from operator import ge, le
 
 import numpy as np
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted, first_few
 
 from .header import Instance, Slice
 from .stack import clusters
 
-# A picture with such a problem is no slice of a volume: a report page, a projection image.
+# An image with such a problem is not a slice of a volume, but a report page or a projection.
 NO_VOLUME = ("colour", "no_geometry")
-# Unit vectors that differ by more lie half a degree and more apart, as planes of a scout do. A
-# stack bears less: what lies between still competes, and is refused there where it is chosen.
+# Unit vectors that differ by more are at least half a degree apart, as planes of a scout are. A
+# stack needs less: a series between the two limits may be chosen here and is refused there.
 _SEVERAL_ORIENTATIONS = 0.01
 _HOW = (
     "choose one with --series (or a column `series`): its id, a SeriesInstanceUID, or rules such "
-    "as modality=CT, slices>=20, largest, joined by commas"
+    "as modality=CT, slices>=20, largest, separated by commas"
 )
 
 
@@ -38,7 +38,6 @@ class Series:
         SeriesInstanceUID; never shown.
     images : tuple of Instance
         In name order, scouts left out.
-    scouts : int
     """
 
     uid: str
@@ -47,7 +46,7 @@ class Series:
 
     @property
     def label(self) -> str:
-        """A pseudonym: the same for the same series, telling nothing about it."""
+        """A pseudonym: always the same for one series, without information about it."""
         return hashlib.sha256(self.uid.encode()).hexdigest()[:8]
 
     @property
@@ -62,40 +61,41 @@ class Series:
 
     @property
     def may_be_volume(self) -> bool:
-        """Whether some image lies somewhere, or is too damaged to tell."""
+        """Whether an image has a position, or is too damaged to find out."""
         return any(
             image.problem is None or image.problem.code not in NO_VOLUME for image in self.images
         )
 
     @property
     def orientations(self) -> int:
-        """How many orientations; scouts in three planes often do not say what they are."""
+        """Number of orientations; scouts in three planes are often not marked as scouts."""
         vectors = [piece.orientation for piece in self.slices]
         return len(clusters(vectors, _SEVERAL_ORIENTATIONS))
 
     def __str__(self) -> str:
         slices = self.slices
         if not slices:
-            return f"id={self.label} ({self.modality}, {len(self.images)} unusable files)"
+            return (
+                f"id={self.label} ({self.modality}, {counted(len(self.images), 'unusable file')})"
+            )
         rows, columns = slices[0].spacing
         normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
         along = np.unique(np.round([normal @ piece.position for piece in slices], 3))
         spacing = f"{columns:.3g} x {rows:.3g}"
         if len(along) > 1:
             spacing += f" x {np.median(np.diff(along)):.3g}"
-        word = "slice" if len(slices) == 1 else "slices"
-        return f"id={self.label} ({self.modality}, {len(slices)} {word}, {spacing} mm)"
+        return f"id={self.label} ({self.modality}, {counted(len(slices), 'slice')}, {spacing} mm)"
 
 
 def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Series, list[Notice]]:
-    """Return the series that is meant, and what was left aside.
+    """Return the series to read, and notices about other objects.
 
     Parameters
     ----------
     instances : sequence of Instance
         Every DICOM file, in name order.
     rule : str or None
-        A SeriesInstanceUID, or terms joined by commas: ``id=3f2a90c1``,
+        A SeriesInstanceUID, or terms separated by commas: ``id=3f2a90c1``,
         ``modality=CT``, ``slices>=20``, ``slices<=300``, ``largest``.
 
     Raises
@@ -109,18 +109,18 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
     found = [series for series in every if series.may_be_volume]
     if not found:
         raise _nothing(instances, every)
-    # A series of several orientations is no volume, so it never competes with one that may be.
+    # A series of several orientations is not a volume, so it never competes with one that may be.
     found = [series for series in found if series.orientations <= 1] or found
     chosen = found if rule is None else _apply(rule, found)
     if not chosen:
         raise CaseError(
             "no_such_series",
-            f"no series is as asked for, but there are {_listed(found)}; {_HOW}",
+            f"no series matches the rule; the folder has {first_few(found, 20)}; {_HOW}",
         )
     if len(chosen) > 1:
         raise CaseError(
             "several_series",
-            f"there are {len(chosen)} series: {_listed(chosen)}; put the files of one into a "
+            f"there are {len(chosen)} series: {first_few(chosen, 20)}; put the files of one into a "
             "folder of their own",
             _HOW,
         )
@@ -132,14 +132,14 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
     if worlds > 1:
         raise CaseError(
             "mixed_frame_of_reference",
-            f"the images of the series lie in {worlds} frames of reference, so that their places "
+            f"the images of the series have {worlds} frames of reference, so that their positions "
             "cannot be compared; put those of one into a folder of their own",
         )
     return series, _left_aside(instances, every, found, series)
 
 
 def _group(instances: Sequence[Instance]) -> list[Series]:
-    """Return the series with images, scouts apart, in the order of their first file."""
+    """Return the series in the order of their first file, with their scouts counted."""
     grouped: dict[str, list[Instance]] = {}
     for instance in instances:
         if instance.kind != "other":
@@ -155,10 +155,10 @@ def _group(instances: Sequence[Instance]) -> list[Series]:
 
 
 def _require_known(series: Series) -> None:
-    """Refuse damaged files of which it is not known to which series they belong.
+    """Refuse damaged files whose series is unknown.
 
-    A file that is cut short within its header has no SeriesInstanceUID, or a
-    part of one: it may be the slice that another series lacks.
+    A file that ends within its header has no SeriesInstanceUID, or only a part
+    of it: it may be the missing slice of another series.
     """
     damaged = [
         image.problem
@@ -170,7 +170,7 @@ def _require_known(series: Series) -> None:
 
 
 def _nothing(instances: Sequence[Instance], every: Sequence[Series]) -> CaseError:
-    """Return why no series is a volume."""
+    """Return the error that says why no series is a volume."""
     problems = [
         image.problem for series in every for image in series.images if image.problem is not None
     ]
@@ -179,13 +179,13 @@ def _nothing(instances: Sequence[Instance], every: Sequence[Series]) -> CaseErro
     if any(series.scouts for series in every):
         return CaseError(
             "only_scouts",
-            "there are only scouts (localisers), which never count as the volume; name the folder "
-            "of the series itself",
+            "the folder has only scouts (localisers), which never count as the volume; name the "
+            "folder of the series itself",
         )
     return CaseError(
         "not_an_image",
-        f"there is no image of a scan among {len(instances)} DICOM objects (reports, plans, "
-        "segmentations and the like are none); name the folder of the series itself",
+        f"no scan is among {counted(len(instances), 'DICOM object')} (reports, plans and "
+        "segmentations are not scans); name the folder of the series itself",
     )
 
 
@@ -195,13 +195,13 @@ def _left_aside(
     found: Sequence[Series],
     chosen: Series,
 ) -> list[Notice]:
-    """Return notices about what was not read."""
+    """Return notices about objects that were not read."""
     notices = []
     if len(found) > 1:
-        notices.append(Notice("series_chosen", f"{chosen} was chosen among {len(found)} series"))
+        notices.append(Notice("series_chosen", f"{chosen} was chosen from {len(found)} series"))
     aside = {
         "scouts": sum(series.scouts for series in every),
-        "pictures without a place in the patient": sum(
+        "images without a position in the patient": sum(
             len(series.images) for series in every if not series.may_be_volume
         ),
         "slices of a series with several orientations": sum(
@@ -215,30 +215,24 @@ def _left_aside(
     return notices
 
 
-def _listed(found: Sequence[Series]) -> str:
-    """Return series for a message, the first 20."""
-    words = [str(series) for series in found[:20]]
-    if len(found) > 20:
-        words.append(f"{len(found) - 20} more")
-    return ", ".join(words)
-
-
 def _apply(rule: str, found: Sequence[Series]) -> list[Series]:
-    """Return the series that a rule leaves."""
+    """Return the series that match a rule."""
     chosen = list(found)
     terms = [term.strip() for term in rule.split(",") if term.strip()]
     for term in terms:
         if term != "largest":
             test = _test(term)
             chosen = [series for series in chosen if test(series)]
-    if "largest" in terms and chosen:  # whatever its place: the largest of what the rest leave
+    if (
+        "largest" in terms and chosen
+    ):  # wherever it is in the rule: the largest of the others' matches
         most = max(len(series.slices) for series in chosen)
         chosen = [series for series in chosen if len(series.slices) == most]
     return chosen
 
 
 def _test(term: str) -> Callable[[Series], bool]:
-    """Return the test that one term of a rule stands for."""
+    """Return the test of one term of a rule."""
     if match := re.fullmatch(r"modality\s*=\s*([A-Za-z]{2,10})", term):
         modality = match[1].upper()
         return lambda series: series.modality == modality
@@ -252,6 +246,6 @@ def _test(term: str) -> Callable[[Series], bool]:
         return lambda series: series.uid == term
     raise CaseError(
         "bad_series_rule",
-        "the rule for the series is none of id=..., modality=..., slices>=..., slices<=..., "
+        "the rule for the series must consist of id=..., modality=..., slices>=..., slices<=..., "
         "largest, or a SeriesInstanceUID; correct it",
     )

@@ -1,7 +1,7 @@
-"""Where each plane of a volume came from: the file and frame of every slice.
+"""Find the file and frame of every slice of a volume.
 
-For those who write about a series, such as a DICOM segmentation that refers
-to the slices it was drawn on. Runs in the child process, as reading does.
+A DICOM segmentation refers to the slices it was drawn on. Runs in the child
+process, as reading does.
 """
 
 from pathlib import Path
@@ -17,20 +17,18 @@ from .series import find_stack
 
 
 def sources_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
-    """Return a column of voxels along the slices, each telling where its slice lies.
+    """Return the sources of the slices as a scan, whose voxels travel between processes.
 
     Returns
     -------
     Scan of int32, shape (1, 1, slices, 4)
         Number of the file in name order, frame from 0, rows and columns of
-        each slice; file 0 for a slice that is missing. The affine is the
-        volume's.
+        each slice; file 0 for a missing slice. The affine is the volume's.
 
     Raises
     ------
     CaseError
-        As reading the series does; ``mosaic_source`` where a slice is only a part of
-        a picture.
+        As reading the series does; ``mosaic_source`` if slices are tiles of one image.
     """
     found = find_stack(workspace, path, policy)
     stack = found.stack
@@ -40,8 +38,8 @@ def sources_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     ):
         raise CaseError(
             "mosaic_source",
-            "the series is a mosaic: one picture holds all slices, and DICOM cannot refer to a "
-            "part of a picture",
+            "the series is a mosaic: one image holds all slices, and DICOM cannot refer to a "
+            "part of an image; export the series as single slices",
         )
     table = workspace.allocate((4, stack.planes[-1] + 1, 1, 1), np.dtype(np.int32))
     table[2], table[3] = stack.slices[0].rows, stack.slices[0].columns

@@ -1,13 +1,13 @@
-"""The slices of a series as one volume: their order, their step, and what is wrong with them.
+"""Make one volume of the slices of a series: their order, their step, and their problems.
 
-    . . . . .    even                     one affine says it all
+    . . . . .    even                     one affine describes them
     . . .   .    a slice is missing       a whole number of steps
     . .  .   .   uneven                   refused
-    .:. . . .    two at one place         duplicates, or several volumes
-    '. '. '. '.  steps lean               gantry tilt, a sheared grid
+    .:. . . .    two at one position      duplicates, or several volumes
+    '. '. '. '.  steps are tilted         gantry tilt, a sheared grid
 
-Positions decide alone: not InstanceNumber, not SliceLocation, not the order
-of files, all of which are wrong in some archive.
+Only positions decide. InstanceNumber, SliceLocation and the order of files are
+wrong in some archives.
 """
 
 from collections import Counter
@@ -18,15 +18,15 @@ from math import atan2, degrees
 
 import numpy as np
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.reading.scan import ReadPolicy
 
 from .header import Slice
 
-# Scanners write unit vectors and positions with 4 to 14 digits: less than this is rounding.
+# Scanners write unit vectors and positions with 4 to 14 digits: smaller differences are rounding.
 _ORIENTATION_TOLERANCE = 1e-4
 _SPACING_TOLERANCE = 1e-4
-# A step that leans more than this, tan of the angle, is tilt; highdicom's limit too.
+# A step with a larger tangent of its angle is tilted; this is highdicom's limit too.
 _TILT_TOLERANCE = 1e-3
 
 SameContent = Callable[[Slice, Slice], bool]
@@ -34,18 +34,18 @@ SameContent = Callable[[Slice, Slice], bool]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """One volume's slices in order.
+    """The slices of one volume in order.
 
     Parameters
     ----------
     slices : tuple of Slice
-        Along the normal, which is across x down.
+        Ordered along the normal, the cross product of row and column direction.
     planes : tuple of int
-        Index of each slice in the volume; a gap is a slice that is missing.
+        Index of each slice in the volume; a gap is a missing slice.
     step : ndarray of float64, shape (3,)
         From one slice to the next, LPS, in mm.
     tilt_deg : float
-        Angle between step and normal; 0 where it is only rounding.
+        Angle between step and normal; 0 if it is only rounding.
     """
 
     slices: tuple[Slice, ...]
@@ -80,15 +80,14 @@ def stack_slices(
     Parameters
     ----------
     slices : sequence of Slice
-        Of one series, in name order.
-    policy : ReadPolicy
+        Slices of one series, in name order.
     same : callable
         Whether two slices have equal voxels.
 
     Raises
     ------
     CaseError
-        If they are not exactly one volume, evenly spaced.
+        If they are not exactly one evenly spaced volume.
     """
     _require_alike(slices)
     notices: list[Notice] = []
@@ -102,7 +101,7 @@ def stack_slices(
 
 
 def _axes(piece: Slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return unit vectors along columns, rows, and across x down, LPS."""
+    """Return unit vectors of increasing columns, of increasing rows, and of the normal, LPS."""
     across, down = np.array(piece.orientation, np.float64).reshape(2, 3)
     across = across / np.linalg.norm(across)
     down = down / np.linalg.norm(down)
@@ -114,11 +113,13 @@ def _require_alike(slices: Sequence[Slice]) -> None:
     """Refuse slices of several sizes, spacings or orientations."""
     sizes = Counter((piece.rows, piece.columns) for piece in slices)
     if len(sizes) > 1:
+        each = [
+            f"{rows} x {columns} ({counted(n, 'slice')})" for (rows, columns), n in sizes.items()
+        ]
         raise CaseError(
             "mixed_size",
-            "the slices have several sizes: "
-            f"{_counted({f'{rows} x {columns}': n for (rows, columns), n in sizes.items()})}; "
-            "put those of one size into a folder of their own",
+            f"the slices have several sizes: {', '.join(each)}; put those of one size into a "
+            "folder of their own",
         )
     orientations = clusters([piece.orientation for piece in slices], _ORIENTATION_TOLERANCE)
     if len(orientations) > 1:
@@ -131,8 +132,8 @@ def _require_alike(slices: Sequence[Slice]) -> None:
     if len({piece.rescaled for piece in slices}) > 1:
         raise CaseError(
             "bad_rescale",
-            f"{sum(not piece.rescaled for piece in slices)} of {len(slices)} slices have no "
-            "RescaleSlope but the others have; export the series again",
+            f"only {sum(piece.rescaled for piece in slices)} of {len(slices)} slices have a "
+            "RescaleSlope; export the series again",
         )
     first = slices[0].spacing
     relative = [
@@ -149,20 +150,14 @@ def _require_alike(slices: Sequence[Slice]) -> None:
         )
 
 
-def _counted(counts: dict[str, int]) -> str:
-    """Return things with how often each is there."""
-    return ", ".join(f"{name} ({count} slices)" for name, count in counts.items())
-
-
 def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
-    """Return the sizes of groups of vectors that lie close to each group's first.
+    """Return the sizes of groups of vectors that are close to the first of their group.
 
     Parameters
     ----------
     vectors : sequence of float, shape (n, length)
     tolerance : float
-        Most that a component may differ from that of the group's first. What
-        is one group at some tolerance is one at every larger one.
+        Largest difference of a component from that of the group's first vector.
     """
     left = np.array(vectors, np.float64)
     sizes = []
@@ -174,10 +169,10 @@ def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
 
 
 def _by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Return the slices grouped by place along the normal, in order; each group in name order."""
+    """Return the slices grouped by position along the normal; each group in name order."""
     normal = _axes(slices[0])[2]
     along = np.array([normal @ piece.position for piece in slices])
-    # Less than a hundredth of a pixel apart is one place.
+    # Slices less than a hundredth of a pixel apart are at one position.
     close = min(slices[0].spacing) * 1e-2
     groups: list[list[int]] = []
     previous = -np.inf
@@ -192,10 +187,10 @@ def _by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
 def _without_copies(
     positions: list[list[Slice]], same: SameContent, notices: list[Notice]
 ) -> list[list[Slice]]:
-    """Return the positions, without the copies where every slice is there several times over.
+    """Return the positions without copies, if every slice is there equally often.
 
-    Several volumes look alike here, so copies are only those that nothing
-    tells apart: not the instance number either.
+    Several volumes look the same here, so slices are copies only if nothing
+    distinguishes them, not even the instance number.
     """
     if len(positions[0]) == 1:
         return positions
@@ -213,15 +208,17 @@ def _without_copies(
 
 
 def _dropped(count: int) -> Notice:
-    """Return the notice about copies."""
-    slices = "slice was a copy" if count == 1 else "slices were copies"
-    return Notice("duplicates_dropped", f"{count} {slices} of another and left out")
+    """Return the notice about copies that were left out."""
+    return Notice(
+        "duplicates_dropped",
+        f"{counted(count, 'identical copy', 'identical copies')} of slices left out",
+    )
 
 
 def _without_duplicates(
     positions: list[list[Slice]], policy: ReadPolicy, same: SameContent, notices: list[Notice]
 ) -> list[list[Slice]]:
-    """Return the positions, each as often as the others: copies dropped, conflicts decided."""
+    """Return the positions with equally many slices: copies left out, conflicts decided."""
     single = []
     dropped = 0
     for group in positions:
@@ -241,12 +238,13 @@ def _without_duplicates(
     counts = Counter(len(group) for group in single)
     usual = counts.most_common(1)[0][0]
     if len(counts) > 1 and usual > 1:
-        odd = [len(group) for group in single if len(group) != usual]
+        others = [len(group) for group in single if len(group) != usual]
         raise CaseError(
             "incomplete_volumes",
             f"most of the {len(single)} positions have {usual} slices, one for each volume, but "
-            f"{len(odd)} have {min(odd)}{f' to {max(odd)}' if max(odd) > min(odd) else ''}; find "
-            "the missing files, or put the files of one volume into a folder of their own",
+            f"{counted(len(others), 'position has', 'positions have')} {min(others)}"
+            f"{f' to {max(others)}' if max(others) > min(others) else ''}; find the missing files, "
+            "or put the files of one volume into a folder of their own",
         )
     if dropped:
         notices.append(_dropped(dropped))
@@ -256,14 +254,14 @@ def _without_duplicates(
     if policy.duplicates == "refuse":
         raise CaseError(
             "duplicate_slices",
-            f"{len(conflicts)} of {len(single)} positions have several slices that differ "
-            f"({_places(single[conflicts[0]])} at the first of them); leave out the wrong ones",
+            f"{len(conflicts)} of {len(single)} positions have several different slices (the "
+            f"first of them: {_places(single[conflicts[0]])}); remove the wrong files",
             "pass --duplicates first to take the first in name order",
         )
     notices.append(
         Notice(
             "duplicates_first",
-            f"{len(conflicts)} of {len(single)} positions have several slices that differ; the "
+            f"{len(conflicts)} of {len(single)} positions have several different slices; the "
             "first in name order was taken",
         )
     )
@@ -271,12 +269,12 @@ def _without_duplicates(
 
 
 def _places(slices: Sequence[Slice]) -> str:
-    """Return the places of the files of some slices."""
+    """Return the names of the files of some slices, for messages."""
     return " and ".join(str(piece.store.place) for piece in slices[:4])
 
 
 def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]:
-    """Return the slices of the one volume, or of the one that was asked for."""
+    """Return the slices of the only volume, or of the one that the policy chooses."""
     volumes = [
         list(volume)
         for volume in zip(
@@ -285,24 +283,24 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
         )
     ]
     count = len(volumes)
-    said = np.isfinite([piece.order for group in positions for piece in group])
-    if count > 1 and (said.any(axis=0) != said.all(axis=0)).any():
+    given = np.isfinite([piece.order for group in positions for piece in group])
+    if count > 1 and (given.any(axis=0) != given.all(axis=0)).any():
         raise CaseError(
             "mixed_volumes",
-            f"the series holds {count} volumes, but only some of its slices say their echo time, "
-            "temporal position, acquisition or instance number, so that volumes cannot be told "
-            "apart; put the files of one into a folder of their own",
+            f"the series holds {count} volumes, but only some of its slices give their echo time, "
+            "temporal position, acquisition or instance number, so that the volumes cannot be "
+            "separated; put the files of one into a folder of their own",
         )
     for volume in volumes:
         if len({(piece.component, f"{piece.echo:.3f}") for piece in volume}) > 1:
             raise CaseError(
                 "mixed_volumes",
-                f"the {len(positions)} slices of a volume differ in echo or in what they show "
-                "(such as magnitude and phase), so that volumes cannot be told apart; put the "
-                "files of one into a folder of their own",
+                f"the {len(positions)} slices of a volume differ in echo or in kind of value (such "
+                "as magnitude and phase), so that the volumes cannot be separated; put the files "
+                "of one into a folder of their own",
             )
     if policy.volume is None and count > 1:
-        each = "1 slice" if len(positions) == 1 else f"{len(positions)} slices"
+        each = counted(len(positions), "slice")
         where = ", all at one position" if len(positions) == 1 else ""
         raise CaseError(
             "several_volumes",
@@ -313,19 +311,21 @@ def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]
     chosen = policy.volume or 0
     if not 0 <= chosen < count:
         raise CaseError(
-            "no_such_volume", f"volume {chosen} was asked for, but the series holds {count}"
+            "no_such_volume",
+            f"volume {chosen} was chosen, but the series holds {counted(count, 'volume')}, "
+            "numbered from 0; choose another",
         )
     return volumes[chosen]
 
 
 def _in_order(piece: Slice) -> list[float]:
-    """Return what sorts slices at one position; NaN would not compare."""
+    """Return the key that sorts slices at one position; NaN cannot be compared."""
     ordered: list[float] = np.nan_to_num(piece.order).tolist()
     return ordered
 
 
 def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice]) -> Stack:
-    """Return the stack of slices that lie a whole number of equal steps apart."""
+    """Return the stack of slices whose distances are whole numbers of equal steps."""
     across, down, normal = _axes(slices[0])
     if len(slices) == 1:
         thickness = slices[0].thickness_mm
@@ -334,7 +334,7 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
             notices.append(
                 Notice(
                     "no_thickness",
-                    "a single slice that does not say how thick it is; 1 mm was assumed",
+                    "a single slice without a slice thickness; 1 mm was assumed",
                 )
             )
         return Stack(tuple(slices), (0,), normal * thickness, 0.0)
@@ -346,14 +346,14 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
     step = (places[-1] - places[0]) / planes[-1]
     spacing = float(step @ normal)
     off = places - places[0] - planes[:, np.newaxis] * step
-    # A hundredth of the spacing, or what rounding to hundredths of a millimetre does.
+    # A hundredth of the spacing, or the error of rounding to hundredths of a millimetre.
     tolerance = max(0.01 * spacing, min(0.01, 0.1 * spacing))
     worst = float(np.abs(off @ normal).max())
-    # Some scanners write tenths of a millimetre; more than that is no rounding.
+    # Some scanners write tenths of a millimetre; a larger error is not rounding.
     if worst > max(tolerance, min(0.06, 0.1 * spacing)) or (steps > 1).sum() * 2 > len(steps):
         raise CaseError(
             "uneven_spacing",
-            f"the {len(slices)} slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart "
+            f"the {len(slices)} slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart "
             f"(most often {usual:.4g} mm), but a volume is evenly spaced; put the slices of one "
             "spacing into a folder of their own, or resample the series",
         )
@@ -361,16 +361,16 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
         notices.append(
             Notice(
                 "rounded_positions",
-                f"slices lie up to {worst:.2g} mm beside even spacing, as positions that were "
-                f"rounded do; read as {spacing:.4g} mm apart",
+                f"positions of slices are up to {worst:.2g} mm off even spacing, which is probably "
+                f"rounding; read as {spacing:.4g} mm apart",
             )
         )
     shift = float(np.hypot(off @ across, off @ down).max())
     if shift > max(0.02, 0.05 * min(slices[0].spacing)):
         raise CaseError(
             "shifted_slices",
-            f"slices lie up to {shift:.3g} mm beside the line through the others, so that they "
-            "are no straight stack; put those of one acquisition into a folder of their own",
+            f"slices are up to {shift:.3g} mm off the line through the others, so that they are "
+            "not a straight stack; put those of one acquisition into a folder of their own",
         )
     lean = float(np.hypot(step @ across, step @ down))
     tilted = lean / spacing > _TILT_TOLERANCE and lean * planes[-1] > 0.02
@@ -388,15 +388,14 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
 def _judge_gaps(
     stack: Stack, gaps: np.ndarray, spacing: float, policy: ReadPolicy, notices: list[Notice]
 ) -> None:
-    """Refuse gaps, or note them."""
+    """Refuse gaps, or add a notice, as the policy says."""
     if not stack.missing:
         return
     wide = [k for k, (here, there) in enumerate(pairwise(stack.planes)) if there > here + 1]
-    listed = ", ".join(f"after slice {k + 1} ({gaps[k]:.4g} mm)" for k in wide[:5])
-    more = f" and {len(wide) - 5} more" if len(wide) > 5 else ""
+    where = first_few([f"after slice {k + 1} ({gaps[k]:.4g} mm)" for k in wide], 5)
     what = (
-        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices missing: {listed}{more}, "
-        f"counted along the stack, where {spacing:.4g} mm is the spacing"
+        f"{len(stack.missing)} of {stack.planes[-1] + 1} slices missing: {where}, counted along "
+        f"the stack, with a spacing of {spacing:.4g} mm"
     )
     if policy.missing_slices == "refuse":
         raise CaseError(
@@ -408,12 +407,12 @@ def _judge_gaps(
 
 
 def _judge_tilt(stack: Stack, lean: float, policy: ReadPolicy, notices: list[Notice]) -> None:
-    """Refuse tilt, or note it."""
+    """Refuse tilt, or add a notice, as the policy says."""
     if not stack.tilt_deg:
         return
     what = (
-        f"the stack is sheared by {stack.tilt_deg:.1f} degrees (gantry tilt): each slice lies "
-        f"{lean:.3g} mm beside the one before"
+        f"the stack is sheared by {stack.tilt_deg:.1f} degrees (gantry tilt): each slice is "
+        f"shifted by {lean:.3g} mm from the one before"
     )
     if policy.tilt == "refuse":
         raise CaseError(
@@ -423,7 +422,7 @@ def _judge_tilt(stack: Stack, lean: float, policy: ReadPolicy, notices: list[Not
             "or --tilt resample to shift them onto a rectangular grid",
         )
     done = {
-        "native": "kept as acquired, on a sheared grid",
+        "native": "read as acquired, on a sheared grid",
         "resample": "slices were shifted onto a rectangular grid",
     }
     notices.append(Notice("gantry_tilt", f"{what}; {done[policy.tilt]}"))

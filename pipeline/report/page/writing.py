@@ -20,18 +20,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from voxtile.case import Case, read_manifest
+from voxtile.case import Case
 from voxtile.errors import CaseError, UsageError
 from voxtile.machine.files import write_text
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
-from voxtile.reading.nifti import nifti_bytes
 from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import RunFacts, read_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
-from voxtile.scoring.columns import is_column
 from voxtile.scoring.overlap import plain_labels
+from voxtile.writing.nifti import nifti_bytes
 
 from .cohort import cohort_data, worst_first
 from .page import VIEWER, build_page, json_text, viewer_script
@@ -318,8 +318,8 @@ def _labels(facts: RunFacts, reports: Iterable[CaseReport]) -> tuple[Label, ...]
 
 
 def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:
-    """Return the cases of a manifest by id; images may be missing, which costs only pictures."""
-    cases = read_manifest(manifest, root=root, reserved=is_column, need_images=False)
+    """Return the cases of a manifest by id; a missing image costs only its own pictures."""
+    cases = read_manifest(manifest, root=root, need_images=False)
     return {case.case_id: case for case in cases}
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from voxtile.case import Case, examine_manifest, read_manifest
+from voxtile.case import Case
 from voxtile.errors import EnvironmentFault, ManifestError, ModelError
 from voxtile.machine.files import write_json, write_text
 from voxtile.machine.progress import show_progress
+from voxtile.manifest.rows import examine_manifest, read_manifest
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.training.bundle.selection_card import counted

@@ -117,7 +117,7 @@ def require_same_places(ours: Volume, reference: Volume) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in REFUSED])
-def test_a_volume_becomes_its_reference(
+def test_a_volume_equals_its_reference(
     case: str, data_dir: Path, rows: dict[str, dict[str, str]]
 ) -> None:
     scan = read_series(data_dir / "dicom_to_nifti" / rows[case]["dicom_dir"])
@@ -126,7 +126,7 @@ def test_a_volume_becomes_its_reference(
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_not_one_volume_is_refused(
+def test_series_of_several_volumes_are_refused(
     case: str, data_dir: Path, rows: dict[str, dict[str, str]]
 ) -> None:
     with pytest.raises(CaseError) as caught:
@@ -143,18 +143,18 @@ def test_what_is_not_one_volume_is_refused(
         and case not in ("ct_not_a_volume", "philips_enhanced_dual_echo")
     ],
 )
-def test_each_volume_becomes_its_own_reference(
+def test_each_volume_equals_its_own_reference(
     case: str, data_dir: Path, rows: dict[str, dict[str, str]]
 ) -> None:
     folder = data_dir / "dicom_to_nifti" / rows[case]["dicom_dir"]
     expected = references(data_dir, rows[case])
     for number, reference in enumerate(expected):
         require_equal(read_series(folder, ReadPolicy(volume=number)).volume, reference)
-    with pytest.raises(CaseError, match=f"volume {len(expected)} was asked for"):
+    with pytest.raises(CaseError, match=f"volume {len(expected)} was chosen"):
         read_series(folder, ReadPolicy(volume=len(expected)))
 
 
-def test_the_two_volumes_of_one_enhanced_file_are_kept_apart(
+def test_the_two_volumes_of_one_enhanced_file_are_separated(
     data_dir: Path, rows: dict[str, dict[str, str]]
 ) -> None:
     row = rows["philips_enhanced_dual_echo"]
@@ -269,7 +269,7 @@ def test_an_edge_case_is_refused(name: str, code: str, data_dir: Path) -> None:
     assert caught.value.code == code
 
 
-def test_one_image_in_eight_encodings_is_one_image(data_dir: Path) -> None:
+def test_one_image_in_eight_encodings_has_the_same_voxels(data_dir: Path) -> None:
     folder = data_dir / "edge_cases/dicom/mr_small_same_pixels"
     scans = [read_series(path) for path in sorted(folder.iterdir())]
     assert len(scans) == 8
@@ -279,7 +279,7 @@ def test_one_image_in_eight_encodings_is_one_image(data_dir: Path) -> None:
         assert scan.volume.array.sum() == 2125338
 
 
-def test_a_ct_of_17_slices_is_its_conversion(data_dir: Path) -> None:
+def test_a_ct_of_17_slices_equals_its_conversion(data_dir: Path) -> None:
     reference = read_nifti(data_dir / "edge_cases/dicom/ct_crop_17slices_dcm2niix.nii.gz")
     scan = read(data_dir, "dicom/ct_crop_17slices")
     require_equal(scan.volume, reference.volume)
@@ -289,7 +289,7 @@ def test_a_ct_of_17_slices_is_its_conversion(data_dir: Path) -> None:
     assert [notice.code for notice in doubled.notices] == ["duplicates_dropped"]
 
 
-def test_a_gap_is_filled_when_asked(data_dir: Path) -> None:
+def test_a_gap_is_filled_on_request(data_dir: Path) -> None:
     whole = read(data_dir, "dicom/ct_crop_17slices").volume
     filled = read(
         data_dir, "derived/dicom_missing_slice", ReadPolicy(missing_slices="interpolate")

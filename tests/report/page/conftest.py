@@ -8,7 +8,7 @@ from phantoms import ball, make_bundle, threshold_model
 from runs import add_case, write_manifest
 
 from voxtile.batch.drive import run_manifest
-from voxtile.reading.nifti import write_mask
+from voxtile.writing.nifti import write_mask
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from voxtile.batch.drive import run_manifest
 from voxtile.errors import Notice
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page import write_page
 from voxtile.report.page.page import VIEWER, viewer_script
 from voxtile.report.tables import write_reports
 from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.scoring.rows import LabelRow
+from voxtile.writing.nifti import write_mask, write_volume
 
 BALL, CORE = "#e69f00", "#56b4e9"
 LABELS = (Label(value=1, name="ball", color=BALL), Label(value=2, name="core", color=CORE))

@@ -13,10 +13,10 @@ from voxtile.case import Case
 from voxtile.errors import CaseError
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import centred_affine, draw
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.page.pictures import make_picture, read_picture
 from voxtile.volume import Volume, canonical
+from voxtile.writing.nifti import write_mask, write_volume
 
 
 def centre_mm(volume: Volume, chosen: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.batch.drive import run_manifest
 from voxtile.errors import ManifestError
-from voxtile.reading.nifti import write_mask, write_volume
 from voxtile.report.page import parse_cases, write_page
 from voxtile.run.evaluation import evaluate
 from voxtile.run_folder.case_report import read_case_reports
+from voxtile.writing.nifti import write_mask, write_volume
 
 
 def write(folder: Path, **choices):

@@ -14,12 +14,12 @@ from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.preparation.intensity import measure
 from voxtile.preparation.planes import in_plane, to_planes
 from voxtile.preparation.resampling import resamplers
-from voxtile.reading.nifti import write_mask
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.plane_stacks import store_planes
 from voxtile.training.data.stored_cases import StoredCase, notice_lines, store_cases
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Axes, Volume, canonical, reorient
+from voxtile.writing.nifti import write_mask
 
 SHAPE, SPACING_MM = (14, 12, 9), (1.0, 1.4, 2.3)
 VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
@@ -108,10 +108,12 @@ def test_every_unusable_case_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_value_beside_the_given_labels_is_refused(tmp_path: Path) -> None:
     store(tmp_path)
     case = Case("c", (("image", tmp_path / "c.nii"),), tmp_path / "c_label.nii", line=2)
-    with pytest.raises(ManifestError, match="the label has values 3") as caught:
+    with pytest.raises(ManifestError, match="the reference has values 3") as caught:
         store_cases([case], tmp_path, labels=plain_labels({1: "a"}), manifest=Path("m.csv"))
     # A run has an option to rename values, a training has none.
-    assert caught.value.problems[0].endswith("the model knows only 0, 1; give it those")
+    assert caught.value.problems[0].endswith(
+        "the model has only 0, 1; change the values in the file"
+    )
 
 
 def test_each_kind_of_warning_is_shown_once_for_all_cases(tmp_path: Path) -> None:
@@ -127,7 +129,9 @@ def test_each_kind_of_warning_is_shown_once_for_all_cases(tmp_path: Path) -> Non
     for _ in range(2):  # the second time from what was kept
         stored = store_cases(cases, tmp_path / "work", labels=(), manifest=Path("m.csv"))
         (line,) = notice_lines(stored)
-        assert line.startswith("label_reoriented: 2 of 3 cases; in b the label is stored as LPI")
+        assert line.startswith(
+            "label_reoriented: 2 of 3 cases; in b the reference is stored as LPI"
+        )
 
 
 def test_complete_arrays_are_used_again_and_changed_ones_are_made_again(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from voxtile.inference.infer import infer
 from voxtile.machine.files import write_text
 from voxtile.models.spec import Cleaning, Label, Network
 from voxtile.preparation.plan import make_plan
-from voxtile.reading.nifti import read_nifti, write_mask
+from voxtile.reading.nifti import read_nifti
 from voxtile.report.summary import COLUMNS
 from voxtile.report.tables import csv_text
 from voxtile.training.folds.cross_validation import cross_validate
@@ -30,6 +30,7 @@ from voxtile.training.folds.finished_folds import check_alike
 from voxtile.training.folds.held_out import HELD_OUT, read_held_out
 from voxtile.training.recipe.warm_start import warm_start_facts
 from voxtile.volume import Axes, reorient
+from voxtile.writing.nifti import write_mask
 
 runner = CliRunner()
 

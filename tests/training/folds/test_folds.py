@@ -153,5 +153,5 @@ def test_too_few_groups_are_refused(sizes, count, number, words) -> None:
 def test_a_fold_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="fold 3 does not exist; choose 0 to 2"):
         fold_of(make_cases([1] * 9), 3, 3)
-    with pytest.raises(ValueError, match="1 folds; at least 2 are needed"):
+    with pytest.raises(ValueError, match="1 fold given; at least 2 are needed"):
         fold_of(make_cases([1] * 9), 1, 0)

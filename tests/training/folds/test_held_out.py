@@ -9,7 +9,7 @@ import pytest
 from phantoms import make_bundle, threshold_model
 from runs import add_case, write_manifest
 
-from voxtile.case import read_manifest
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Network
 from voxtile.preparation.plan import make_plan
 from voxtile.training.folds import held_out

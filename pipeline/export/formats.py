@@ -1,0 +1,69 @@
+"""The formats of exports: who writes each, and where it keeps a case."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format.
+
+    Parameters
+    ----------
+    writer : str
+        ``module:function`` in this package, imported when needed, because
+        highdicom takes a second.
+    place : str
+        File or folder of a case below ``exports/<format>/``, with ``{}`` for
+        the case id; empty if cases are not kept by their id.
+    """
+
+    writer: str
+    place: str = ""
+
+
+FORMATS = {
+    "seg.nrrd": Format("slicer:write_seg_nrrd", "{}.seg.nrrd"),
+    "tables": Format("tables:write_tables"),
+    "dicom-seg": Format("dicom_seg:write_binary_seg", "{}.dcm"),
+    "dicom-seg-labelmap": Format("dicom_seg:write_labelmap_seg", "{}.dcm"),
+    "bids": Format("bids:write_bids"),
+    "binary": Format("binary:write_binary", "{}"),
+    "stl": Format("surfaces:write_stl", "{}"),
+    "glb": Format("surfaces:write_glb", "{}.glb"),
+}
+# Written while the network runs, because probabilities are not stored otherwise.
+PROBABILITIES: dict[str, type[np.unsignedinteger]] = {
+    "probabilities": np.uint8,
+    "probabilities16": np.uint16,
+}
+PLACES = {name: found.place for name, found in FORMATS.items()} | dict.fromkeys(PROBABILITIES, "{}")
+
+
+def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, ...]:
+    """Return the names, each once.
+
+    Parameters
+    ----------
+    running : bool, default False
+        Whether a run is about to begin; only a run can write probabilities.
+
+    Raises
+    ------
+    ValueError
+        If a name is not that of a format, or no name is given.
+    """
+    wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    known = tuple(PLACES) if running else tuple(FORMATS)
+    for name in wanted:
+        if name in PROBABILITIES and not running:
+            raise ValueError(
+                f"{name} exist only while a model runs; use `voxtile run ... --export {name}`"
+            )
+        if name not in known:
+            raise ValueError(f"format {name!r} is not one of {', '.join(known)}")
+    if not wanted:
+        raise ValueError(f"name at least one format of {', '.join(known)}")
+    return wanted

@@ -1,0 +1,61 @@
+"""Read a list of labels that people write: which values there are, and their names."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from voxtile.errors import ManifestError
+from voxtile.models.spec import Label
+from voxtile.scoring.overlap import plain_labels
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """Read labels from JSON such as ``{"1": "liver"}``, or from CSV with columns value and name.
+
+    A bundle's ``spec.json``, or a CSV with a column `color`, gives colours too.
+
+    Raises
+    ------
+    ManifestError
+        If the file cannot be read, is neither, or has an invalid colour.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            content = json.loads(text)
+            if "labels" in content:
+                return tuple(Label.model_validate(label) for label in content["labels"])
+            return plain_labels({int(value): str(name) for value, name in content.items()})
+        rows = list(csv.DictReader(StringIO(text, newline="")))
+        plain = plain_labels({int(row["value"]): row["name"] for row in rows})
+        return tuple(
+            _coloured(label, (row.get("color") or "").strip(), path)
+            for label, row in zip(plain, rows, strict=True)
+        )
+    except OSError as error:
+        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ManifestError(
+            [
+                f"{path} is not a list of labels ({error}); write JSON such as "
+                '{"1": "liver"}, or CSV with columns value and name'
+            ]
+        ) from error
+
+
+def _coloured(label: Label, color: str, path: Path) -> Label:
+    """Return a label with the colour in its row, or unchanged if the cell is empty."""
+    if not color:
+        return label
+    try:
+        return Label.model_validate({**label.model_dump(), "color": color.lower()})
+    except ValidationError as error:
+        raise ManifestError(
+            [
+                f"{path}: label {label.value} ({label.name}) has color {color!r}, but #rrggbb is "
+                f"needed; write one such as {label.color}, or leave it empty"
+            ]
+        ) from error

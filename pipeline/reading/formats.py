@@ -1,0 +1,133 @@
+"""The formats that scans and masks are read from: which file belongs to which reader.
+
+To read another format, write a module with two functions like `read_nifti`
+and `survey_nifti`, and add a row to `FILES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from .scan import ReadPolicy, Scan
+
+Reader = Callable[[Path, ReadPolicy], Scan]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format, its suffixes and its reader.
+
+    Parameters
+    ----------
+    module : str
+        Of the reader, below `voxtile.reading`; imported when a file needs it.
+    read, survey : str
+        Functions of the module: the first reads a scan, the second its
+        headers alone, with zeros for voxels.
+    suffixes : tuple of str
+        In lower case, the usual one first.
+    seconds : tuple of str
+        For each suffix, that of the second file of a pair; empty if a volume
+        is one file.
+    """
+
+    name: str
+    module: str
+    read: str
+    survey: str
+    suffixes: tuple[str, ...]
+    seconds: tuple[str, ...] = ()
+
+    def reader(self, function: str) -> Reader:
+        """Return a function of the module, imported now."""
+        found: Reader = getattr(import_module(f"voxtile.reading.{self.module}"), function)
+        return found
+
+
+# A folder, or files that hold one slice or many each; also recognised by content.
+DICOM = Format("DICOM", "dicom", "read_series", "survey_series", (".dcm", ".ima"))
+
+# Formats in which a file, or a pair, is a volume.
+FILES = (
+    Format(
+        "NIfTI",
+        "nifti",
+        "read_nifti",
+        "survey_nifti",
+        (".nii.gz", ".nii", ".hdr.gz", ".hdr"),
+        ("", "", ".img.gz", ".img"),
+    ),
+)
+SUFFIXES = tuple(suffix for each in FILES for suffix in each.suffixes)
+_SECONDS = tuple(second for each in FILES for second in each.seconds if second)
+
+
+def format_of(path: Path) -> Format:
+    """Return the format that a path is read as: DICOM, that of its suffix, or the first.
+
+    A reader says what a file is instead, so an unknown suffix needs no error here.
+    """
+    if is_dicom(path):
+        return DICOM
+    suffix = split_suffix(path.name)[1]
+    named = (each for each in FILES if suffix and suffix in (*each.suffixes, *each.seconds))
+    return next(named, FILES[0])
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a path is read as DICOM: a folder, or a file by its preamble or its name.
+
+    The preamble is that of PS3.10 section 7.1.
+    """
+    if path.is_dir() or path.suffix.lower() in DICOM.suffixes:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return a file's name without the suffix of a volume, and that suffix in lower case.
+
+    Examples
+    --------
+    >>> split_suffix("c1.NII.gz"), split_suffix("c1.txt")
+    (('c1', '.nii.gz'), ('c1.txt', ''))
+    """
+    for suffix in (*SUFFIXES, *_SECONDS):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)], suffix
+    return name, ""
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file is a volume by its name; the first file of a pair stands for both."""
+    return split_suffix(path.name)[1] in SUFFIXES
+
+
+def find_volume(folder: Path, name: str) -> Path | None:
+    """Return the file of a folder with a name and any suffix of a volume, if there is one."""
+    candidates = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a volume's file stands for: itself, or both of a pair, in order.
+
+    Either file of a pair may be compressed, whichever is named.
+    """
+    stem, suffix = split_suffix(path.name.lower())
+    plain = suffix.removesuffix(".gz")
+    for each in FILES:
+        for pair in zip(each.suffixes, each.seconds, strict=False):
+            if pair[1] and plain in pair:
+                names = [stem + end for end in pair]
+                return sorted(
+                    file
+                    for file in path.parent.iterdir()
+                    if file.name.lower().removesuffix(".gz") in names
+                )
+    return [path]
