@@ -64,7 +64,14 @@ class FittedNetwork:
         }
 
 
-def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None) -> Any:
+def build_network(
+    spec: ModelSpec,
+    recipe: Recipe,
+    number: int,
+    start: Bundle | None,
+    *,
+    skip_first: bool = False,
+) -> Any:
     """Return network `number` before its first step; the same one every time.
 
     Parameters
@@ -75,7 +82,9 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
     number : int
         Of the spec's networks.
     start : Bundle, optional
-        To begin with its weights.
+        To begin with its weights, in a network of the file's own layers.
+    skip_first : bool, default False
+        Of a new network, as in `Standing`.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
@@ -90,6 +99,7 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
         normalisation=recipe.normalisation,
         dropout=recipe.dropout,
         activation=spec.activation,
+        skip_first=skip_first,
     )
 
 
@@ -163,7 +173,9 @@ def fit_network(
             augmentation=recipe.augmentation,
         ),
     )
-    network = build_network(spec, recipe, this.number, this.start)
+    found = read_checkpoint(this.checkpoint)
+    skip_first = found is not None and found[0].skip_first
+    network = build_network(spec, recipe, this.number, this.start, skip_first=skip_first)
     fit(
         Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision)),
         batches.__getitem__,
@@ -184,7 +196,9 @@ def fitted_network(this: NetworkFit) -> FittedNetwork:
     standing, arrays = found or (Standing(), {})
     if standing.best is None:
         raise RuntimeError(f"{this.name} was not fitted, so there is nothing to keep")
-    network = build_network(this.spec, this.recipe, this.number, this.start)
+    network = build_network(
+        this.spec, this.recipe, this.number, this.start, skip_first=standing.skip_first
+    )
     network.set_weights(rounded(kept_weights(arrays)))
     file = this.checkpoint.with_name("network.keras")
     save_network(network, file)
