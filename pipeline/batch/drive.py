@@ -18,6 +18,7 @@ from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
 from voxtile.machine.files import write_json
 from voxtile.machine.memory import free_memory_mb
+from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.preparation.plan import PLANNED_SHARE, PlanWish
 from voxtile.report.tables import check_columns
@@ -36,7 +37,7 @@ from .crew import Crew, Limits, Loss
 from .events import Event, EventLog, Listener, News
 from .interrupt import Interrupted, Stop, listening
 from .merge import forget_shards, refuse_mixed
-from .settings import BatchSettings, machine_cores
+from .settings import BatchSettings
 from .tables import Tables
 from .worker import MENDABLE, do_case
 
@@ -308,7 +309,7 @@ class _Drive:
                 tell=self._tell,
             )
         limits = Limits(
-            threads=max(1, machine_cores() // max(1, batch.workers or 1)),
+            threads=max(1, processor_count() // max(1, batch.workers or 1)),
             memory_mb=batch.memory_of_one(count),
             timeout_s=batch.timeout_s,
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.errors import ManifestError
+from voxtile.machine.clock import duration
 from voxtile.run_folder.facts import KEY, current_settings
 from voxtile.run_folder.lock import holders
 
@@ -101,7 +102,7 @@ def status_lines(status: Status) -> Iterator[str]:
     if status.runs:
         yield from (f"batch: {run}" for run in status.runs)
         if status.eta_s is not None:
-            yield f"ends in about {_duration(status.eta_s)}"
+            yield f"ends in about {duration(status.eta_s)}"
     elif status.missing:
         yield "no batch runs here; the same command again does what is missing"
 
@@ -133,11 +134,3 @@ def _named(case_ids: Sequence[str]) -> str:
     """Return the first few ids."""
     more = f", and {len(case_ids) - _MOST_NAMED} more" if len(case_ids) > _MOST_NAMED else ""
     return ", ".join(case_ids[:_MOST_NAMED]) + more
-
-
-def _duration(seconds: float) -> str:
-    """Return seconds for people."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -7,7 +7,7 @@
       |<--------------- "stage", name --|   a few of them
       |<------------- "report", report -|   mask and JSON are written
 
-It is a child as `voxtile.machine.child` starts them, so that one that is killed at any
+It is a child as `voxtile.machine.processes` starts them, so that one that is killed at any
 moment harms no other.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault, Notice
 from voxtile.inference.segmenter import Segmenter
-from voxtile.machine.child import serve_line
+from voxtile.machine.processes import serve_line
 from voxtile.run.case import Job, attempt_case
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport

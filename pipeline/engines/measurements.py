@@ -6,7 +6,6 @@ spec.json, training.verified    the same, for those who get the bundle (--save)
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.cache import cache_folder
 from voxtile.machine.files import write_json
+from voxtile.machine.processors import processor_model
 from voxtile.models.bundle import Bundle
 
 from .engine import EngineName, Precision
@@ -224,18 +224,8 @@ def keep_evidence(evidence: Evidence) -> Path | None:
 
 
 def processor_kind() -> str:
-    """Return the model of the processor and the units that matter here."""
-    name, flags = platform.machine(), set()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                flags = set(value.split())
-                break
-    except OSError:
-        name = platform.processor() or name
+    """Return the name of the processor and those of its units that decide speed and kernels."""
+    name, flags = processor_model()
     return " ".join([name, *(unit for unit in _UNITS if unit in flags)])
 
 

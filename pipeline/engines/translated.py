@@ -23,7 +23,7 @@ from typing import Any
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_folder
-from voxtile.machine.lifeline import command
+from voxtile.machine.processes import command
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 

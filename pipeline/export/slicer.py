@@ -12,6 +12,7 @@ import numpy as np
 from isal import igzip
 
 from voxtile.errors import Notice
+from voxtile.label_values import label_type
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.volume import Volume
@@ -23,7 +24,7 @@ from .terminology import coded, rgb
 def write_seg_nrrd(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/seg.nrrd/<case_id>.seg.nrrd``."""
     layers = layered(case.labels)
-    small = mask.array.astype(np.uint8 if mask.array.max() <= 255 else np.uint16, copy=False)
+    small = mask.array.astype(label_type([int(mask.array.max())]), copy=False)
     path = case.target("seg.nrrd") / f"{case.case_id}.seg.nrrd"
     with replacing(path) as file:
         file.write("\n".join(_header(mask, small.dtype.name, case.labels, layers)).encode())

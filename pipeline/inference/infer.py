@@ -19,6 +19,7 @@ import numpy as np
 
 from voxtile.engines import Model
 from voxtile.errors import CaseError
+from voxtile.label_values import label_type
 from voxtile.models.spec import Background, ModelSpec, View
 from voxtile.preparation.intensity import Scaling, measure
 from voxtile.preparation.plan import Plan
@@ -33,7 +34,7 @@ from voxtile.preparation.planes import (
 from voxtile.preparation.resampling import Resampler, resamplers
 from voxtile.volume import Volume, canonical, canonical_axes
 
-from .decision import decide, label_type
+from .decision import decide
 from .postprocess import clean
 from .tiles import Panel, predict_planes
 from .view_sums import Accumulator
@@ -135,7 +136,8 @@ def infer_together(
             f"the scan has {array.shape[3]} channels, but the model needs {len(spec.channels)} "
             f"({', '.join(spec.channels)})",
         )
-    labels = np.zeros(volume.shape, label_type(spec), order="F")
+    kind = label_type(label.value for label in spec.labels)
+    labels = np.zeros(volume.shape, kind, order="F")
     # A view with the canonical axes: what is written through it lands in storage order.
     target = canonical_axes(volume.affine).apply(labels)
     views = views_of(members)

@@ -16,7 +16,8 @@ import numpy as np
 from voxtile.engines import Model
 from voxtile.errors import CaseError
 from voxtile.preparation.plan import Tiling
-from voxtile.preparation.tiling import Padding, Shape2D, cut, stitch, tile_weight, trust
+from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
+from voxtile.volume import Shape2D
 
 # Tiles that are known to be empty and wait for their turn, in batches.
 _PATIENCE = 64

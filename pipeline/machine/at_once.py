@@ -1,9 +1,10 @@
 """Several files read at once: headers take time to parse and, on a network, to arrive."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from .processors import processor_count
 
 # More do not read faster: each has a child process for DICOM.
 _MOST = 8
@@ -25,7 +26,7 @@ def in_order(
     at_once : int, optional
         One for each processor unless given, 8 at most.
     """
-    count = at_once or min(_MOST, _processors())
+    count = at_once or min(_MOST, processor_count())
     if count == 1:
         yield from map(function, items)
         return
@@ -34,10 +35,3 @@ def in_order(
         yield from pool.map(function, items)
     finally:  # also where nobody waits for the rest, as after Ctrl-C
         pool.shutdown(cancel_futures=True)
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

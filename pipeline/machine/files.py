@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -171,3 +171,24 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield every visible file below a folder; follow links, and enter each folder once.
+
+    Parameters
+    ----------
+    folder : Path
+    on_error : callable
+        Called with the error of a folder that cannot be listed; if it returns,
+        the walk goes on without that folder.
+    """
+    seen = set()
+    for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
+        real = Path(root).resolve()
+        if real in seen:  # a link back up, or a second path to the same folder
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in files if not name.startswith("."))

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from voxtile.case import Case, read_manifest
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError
-from voxtile.label_values import label_values
+from voxtile.label_values import label_type, label_values
 from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
 from voxtile.reading.nifti import write_mask, write_volume
@@ -182,8 +180,7 @@ def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> se
     if link and sound and source.name.lower().endswith(".nii.gz"):
         _link(source, target)
     else:
-        small = max(values, default=0) <= 255
-        write_mask(target, placed.with_array(array.astype(np.uint8 if small else np.uint16)))
+        write_mask(target, placed.with_array(array.astype(label_type(values))))
     return values
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxtile.errors import ManifestError
-from voxtile.machine.folders import files_below
+from voxtile.machine.files import files_below
 
 _ENDINGS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 # nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).

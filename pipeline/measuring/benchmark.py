@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from voxtile.batch.drive import chosen_cases, with_memory
-from voxtile.batch.settings import BatchSettings, machine_cores
+from voxtile.batch.settings import BatchSettings
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine
 from voxtile.engines.engine import Precision
 from voxtile.errors import CaseError
 from voxtile.inference.segmenter import Segmenter, make_plans
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
+from voxtile.machine.processors import processor_count, processor_model
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import ModelSpec
@@ -372,8 +373,8 @@ def matrix_precision(engine: Engine) -> Precision:
 def machine_facts() -> dict[str, Any]:
     """Return what a figure means nothing without."""
     return {
-        "processor": _processor(),
-        "cores": machine_cores(),
+        "processor": processor_model()[0],
+        "cores": processor_count(),
         "load": os.getloadavg()[0],
         "memory_mb": round(total_memory_mb()),
         "free_memory_mb": round(free_memory_mb()),
@@ -429,17 +430,6 @@ def _phantom(folder: Path, spec: ModelSpec) -> Case:
         write_volume(path, image)
         images.append((channel, path))
     return Case("phantom", tuple(images), folder / "truth.nii.gz")
-
-
-def _processor() -> str:
-    """Return the name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _spread(values: Spread) -> str:

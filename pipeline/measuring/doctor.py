@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from voxtile.machine.memory import free_memory_mb, total_memory_mb
+from voxtile.machine.processors import processor_count, processor_model
 from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
@@ -112,14 +114,9 @@ def _gpu() -> Finding:
 
 def _units() -> Finding:
     """Return what the processor computes fast."""
-    from voxtile.batch.settings import machine_cores
-
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split())
-    except OSError:
-        flags = set()
+    flags = processor_model()[1]
     units = [name for flag, name in _UNITS.items() if flag in flags]
-    return Finding(True, f"{machine_cores()} cores" + (f", {', '.join(units)}" if units else ""))
+    return Finding(True, ", ".join([f"{processor_count()} cores", *units]))
 
 
 def _codecs() -> Iterator[Finding]:
@@ -155,16 +152,7 @@ def _extras() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     """Return the memory that is there."""
-    from voxtile.machine.memory import total_memory_mb
-
-    total = total_memory_mb() / 1e3
-    free = total
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = min(total, float(line.split()[1]) * 1024 / 1e9)
-    except OSError:
-        pass
+    free, total = free_memory_mb() / 1e3, total_memory_mb() / 1e3
     words = f"{free:.1f} of {total:.1f} GB memory free"
     if free < _LEAST_MEMORY_GB:
         return Finding(False, words, f"end other programs: {_LEAST_MEMORY_GB:g} GB are needed")

@@ -14,14 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from voxtile.batch.drive import chosen_cases, with_memory
-from voxtile.batch.settings import BatchSettings, machine_cores
+from voxtile.batch.settings import BatchSettings
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
 from voxtile.errors import CaseError, Notice
 from voxtile.inference.segmenter import make_plans
+from voxtile.label_values import label_type
 from voxtile.machine.at_once import in_order
+from voxtile.machine.clock import duration
 from voxtile.machine.memory import resident_memory_mb
+from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.case import Job, RunSettings
 
@@ -273,7 +278,7 @@ def make_forecast(
     )
     sizes = _sizes(steps, bundle, rates)
     first_s = rates.first_seconds([step for found in steps.values() for step in found])
-    cores = machine_cores()
+    cores = processor_count()
     at_once = max(1, min(workers, len(forecasts)))
     # Workers share the processors, so that only what uses one of them alone runs side by side.
     beside = sum(case.rest_s or 0.0 for case in forecasts) / min(at_once, cores)
@@ -296,22 +301,6 @@ def make_forecast(
         seconds=starting + beside + sum(case.network_s for case in forecasts),
         gflop=sum(known) if len(known) == len(sizes) else None,
     )
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them.
-
-    Examples
-    --------
-    >>> duration(0.52), duration(95), duration(7260)
-    ('0.52 s', '1 min 35 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{figure(seconds)} s"
-    minutes = round(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min {round(seconds) % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _workers(count: int) -> str:
@@ -362,7 +351,8 @@ def _memory_mb(
 ) -> float:
     """Return what a case takes beside the process: image, mask, planes, sums of views, a batch."""
     spec = bundle.spec
-    mask = grid.voxels * (1 if max(label.value for label in spec.labels) <= 255 else 2) / 1e6
+    kind = label_type(label.value for label in spec.labels)
+    mask = grid.voxels * np.dtype(kind).itemsize / 1e6
     views = {step.view for step in steps}
     sums = grid.voxels * spec.output_channels * 2 / 1e6 if len(views) > 1 else 0.0
     planes = max(

@@ -13,10 +13,9 @@ from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.plan import Plan, Tiling
 from voxtile.preparation.planes import in_plane, in_plane_axes, slice_axis
 from voxtile.preparation.resampling import resampled_size
-from voxtile.preparation.tiling import Shape2D
 from voxtile.reading.channels import survey_channels
 from voxtile.reading.scan import ReadPolicy
-from voxtile.volume import Shape3D, canonical
+from voxtile.volume import Shape2D, Shape3D, canonical
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from voxtile.machine.memory import free_memory_mb
 from voxtile.models.bundle import Bundle
 from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import Axis, ModelSpec, View, Weighting
+from voxtile.volume import Shape2D
 
-from .tiling import Shape2D, TileGrid, overlap_pixels
+from .tiling import TileGrid, overlap_pixels
 
 # Pixels in a batch unless told otherwise: 16 tiles of 128 x 128, about 1 GB of activations in the
 # 31-million-parameter U-Net.

@@ -17,7 +17,8 @@ from math import ceil
 import numpy as np
 from scipy import sparse
 
-Shape2D = tuple[int, int]
+from voxtile.volume import Shape2D
+
 # Channels that are resampled at once.
 _CHANNELS = 8
 

@@ -18,8 +18,7 @@ from itertools import product
 import numpy as np
 
 from voxtile.models.spec import Weighting
-
-Shape2D = tuple[int, int]
+from voxtile.volume import Shape2D
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.errors import CaseError, Notice
-from voxtile.label_values import label_values
+from voxtile.label_values import label_type, label_values
 from voxtile.models.spec import Label
 from voxtile.volume import Axes, Volume, grid_difference, reorient
 
@@ -51,10 +51,11 @@ def read_reference(
     CaseError
         If the mask lies on another grid, or has values that are no labels.
     """
+    kind = label_type(max(label.values) for label in labels)
     annotation = annotation_file(path)
     if annotation is not None:
         drawn = read_annotation(annotation, image, labels, label_map)
-        return image.with_array(drawn.volume.array.astype(_kind(labels))), drawn.notices
+        return image.with_array(drawn.volume.array.astype(kind)), drawn.notices
     scan = read_label_map(path, "label")
     placed, notices = on_grid_of(scan.volume, image, "label")
     array, more = integral(placed.array, "label")
@@ -69,7 +70,7 @@ def read_reference(
             f"{_listed(sorted(allowed))}; give it those",
             f"rename them with --label-map, such as {strange[0]}:{max(allowed)}",
         )
-    return image.with_array(array.astype(_kind(labels))), (*scan.notices, *notices, *more)
+    return image.with_array(array.astype(kind)), (*scan.notices, *notices, *more)
 
 
 def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
@@ -94,11 +95,6 @@ def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
         return survey_scan(path) if survey else read_scan(path)
     except CaseError as error:
         raise CaseError(error.code, f"the {what} cannot be used: {error.bare}") from error
-
-
-def _kind(labels: Sequence[Label]) -> type[np.unsignedinteger]:
-    """Return the smallest type that holds every value."""
-    return np.uint8 if max(max(label.values) for label in labels) <= 255 else np.uint16
 
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:

@@ -19,8 +19,6 @@ from voxtile.engines.fitting import adapted
 from voxtile.engines.trial_tiles import trial_tiles
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.inference.segmenter import load_segmenter, make_plans
-from voxtile.machine.cache import cache_folder
-from voxtile.machine.processors import thread_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.unet import build_unet
 from voxtile.preparation.plan import PlanWish
@@ -260,37 +258,6 @@ def test_an_export_that_failed_in_passing_is_tried_again(
         exported.ensure(BUNDLE, BUNDLE.spec.networks[0])
     monkeypatch.setattr(exported, "ask_child", fake_export([]))
     assert exported.ensure(BUNDLE, BUNDLE.spec.networks[0]).is_file()
-
-
-def test_the_cache_is_where_it_should_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path / "mine"))
-    assert cache_folder() == tmp_path / "mine"
-    monkeypatch.delenv("VOXTILE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg/voxtile"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_folder() == tmp_path / "home/.cache/voxtile"
-    # Where it cannot be made: a private folder, the same for every process.
-    monkeypatch.setenv("HOME", str(tmp_path / "not mounted"))
-    shared = cache_folder()
-    assert shared == tmp_path / f"temporary/voxtile-{os.getuid()}"
-    assert not (tmp_path / "not mounted").exists()
-    assert shared.stat().st_mode & 0o777 == 0o700
-    assert cache_folder() == shared
-    shared.chmod(0o777)  # somebody else may have put something there
-    assert cache_folder() not in (shared, cache_folder())
-
-
-def test_threads_are_those_that_a_run_gives_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert thread_count() == 3
-    for nonsense in ("", "0", "-1", "many"):
-        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
-        assert thread_count() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])

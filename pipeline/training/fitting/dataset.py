@@ -12,6 +12,7 @@ import numpy as np
 from voxtile.models.spec import Label
 from voxtile.preparation.planes import neighbours, slice_axis
 from voxtile.training.data.plane_stacks import PlaneStack
+from voxtile.volume import Shape2D
 
 from .augmentation import (
     Augmentation,
@@ -23,7 +24,6 @@ from .augmentation import (
     vary_intensity,
 )
 
-Shape2D = tuple[int, int]
 _AXES = ("R", "A", "S")
 
 

@@ -5,7 +5,7 @@ from multiprocessing.connection import Connection
 from time import monotonic
 
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.child import serve_line
+from voxtile.machine.processes import serve_line
 
 # How often a process says how far it is, in seconds.
 _TELL_EVERY_S = 0.5

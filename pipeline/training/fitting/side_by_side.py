@@ -24,8 +24,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.child import Child
 from voxtile.machine.memory import free_memory_mb
+from voxtile.machine.processes import Child
 from voxtile.machine.processors import thread_count
 from voxtile.machine.progress import Progress
 from voxtile.models.bundle import Bundle

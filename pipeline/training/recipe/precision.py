@@ -1,11 +1,11 @@
 """Which arithmetic is the fastest here: measured with the network and batch of the training."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from time import monotonic
 
 import numpy as np
 
+from voxtile.machine.processors import processor_model
 from voxtile.models.backend import keras
 from voxtile.training.fitting.learner import Learner, has_gpu
 
@@ -60,11 +60,7 @@ def half_precisions() -> tuple[Precision, ...]:
     """Return the shorter precisions that this machine computes in."""
     if has_gpu():
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
-    try:
-        words = Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split()
-    except OSError:
-        return ()
-    return ("mixed_bfloat16",) if "amx_bf16" in words else ()
+    return ("mixed_bfloat16",) if "amx_bf16" in processor_model()[1] else ()
 
 
 def _gpu_has_bfloat16() -> bool:

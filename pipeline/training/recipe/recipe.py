@@ -6,8 +6,8 @@ from typing import Literal, TypeVar, get_args
 
 from voxtile.models.spec import Axis, Intensity, Label, Normalisation, View
 from voxtile.training.fitting.augmentation import Augmentation
+from voxtile.volume import Shape2D
 
-Shape2D = tuple[int, int]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Choice = TypeVar("Choice")
 
