@@ -6,7 +6,7 @@ scaled, how large a tile is, and what the output channels mean.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,29 +29,59 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NoScaling(_Frozen):
+class IntensityMethod(_Frozen):
+    """How intensities are scaled; `voxtile.preparation.intensity.measure` computes it.
+
+    A new method is a subclass here, one more in `Intensity`, and a case there.
+
+    Attributes
+    ----------
+    output_range : (low, high) or None
+        Values that no scaled voxel is outside of; None for a method that does
+        not bound them, whose values are about 0 with a standard deviation
+        about 1.
+    """
+
+    output_range: ClassVar[tuple[float, float] | None]
+
+    @property
+    def input_range(self) -> tuple[float, float] | None:
+        """Intensities as scanned that become `output_range`; None if each volume has its own."""
+        return None
+
+
+class NoScaling(IntensityMethod):
     """Leave intensities as they are."""
 
+    output_range = None
     method: Literal["none"] = "none"
 
 
-class Window(_Frozen):
+class Window(IntensityMethod):
     """A fixed window, as for CT in Hounsfield units: its lower edge becomes 0, its upper 1."""
 
+    output_range = (0, 1)
     method: Literal["window"] = "window"
     center: float
     width: Positive
 
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """Lower and upper edge of the window."""
+        return self.center - self.width / 2, self.center + self.width / 2
 
-class MinMax(_Frozen):
-    """Least and greatest voxel of the volume become 0 and 1."""
 
+class MinMax(IntensityMethod):
+    """The smallest and the largest voxel of the volume become 0 and 1."""
+
+    output_range = (0, 1)
     method: Literal["minmax"] = "minmax"
 
 
-class Percentile(_Frozen):
-    """Two percentiles of the volume become 0 and 1; what lies outside is clipped."""
+class Percentile(IntensityMethod):
+    """Two percentiles of the volume become 0 and 1; voxels beyond them are clipped."""
 
+    output_range = (0, 1)
     method: Literal["percentile"] = "percentile"
     lower: Percent = 0.5
     upper: Percent = 99.5
@@ -63,13 +93,15 @@ class Percentile(_Frozen):
         return self
 
 
-class ZScore(_Frozen):
+class ZScore(IntensityMethod):
     """Zero mean and unit standard deviation over the volume.
 
-    `nonzero` counts only voxels other than 0 (skull-stripped brains). `clip`
-    names two percentiles to clip at first, which tames single bright voxels.
+    `nonzero` measures only voxels other than 0 (skull-stripped brains).
+    `clip` names two percentiles at which voxels are clipped before mean and
+    deviation are measured, so that single bright voxels do not decide them.
     """
 
+    output_range = None
     method: Literal["zscore"] = "zscore"
     nonzero: bool = False
     clip: tuple[Percent, Percent] | None = None

@@ -15,7 +15,7 @@ from voxtile.inference.decision import decide
 from voxtile.inference.infer import prepare_planes, resampling
 from voxtile.inference.tiles import Panel, predict_planes
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelSpec, View, Window
+from voxtile.models.spec import ModelSpec, View
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.preparation.intensity import measure
 from voxtile.preparation.plan import make_plan
@@ -165,9 +165,9 @@ def _phantom(spec: ModelSpec) -> Volume:
     ]
     image, _ = draw(sized, centred_affine(sized, spacing), solids, noise=40.0)
     array = image.array
-    if isinstance(spec.intensity, Window):  # what was drawn from 0 to 1000 fills the window
-        low = spec.intensity.center - spec.intensity.width / 2
-        array = (low + array * (spec.intensity.width / 1000)).astype(np.float32)
+    if spec.intensity.input_range is not None:  # drawn from 0 to 1000: made to fill the range
+        low, high = spec.intensity.input_range
+        array = (low + array * ((high - low) / 1000)).astype(np.float32)
     if len(spec.channels) > 1:
         array = np.repeat(array[..., np.newaxis], len(spec.channels), axis=-1)
     return image.with_array(array)

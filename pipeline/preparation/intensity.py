@@ -59,8 +59,8 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
     match intensity:
         case NoScaling():
             return Scaling(0, 1)
-        case Window(center=center, width=width):
-            return _between(center - width / 2, center + width / 2)
+        case Window(input_range=(low, high)):
+            return _between(low, high)
         case MinMax():
             return _between(float(array.min()), float(array.max()))
         case Percentile(lower=lower, upper=upper):
