@@ -16,12 +16,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from voxtile.engines import Engine, load_models
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec, Network, parse_spec
 
+from .engine import ENGINES, Engine, reference_engine
+from .loading import load_models
 from .translated import ask_child, ensure
 from .trial_tiles import trial_tiles
 
@@ -168,9 +169,10 @@ def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
 def _try(bundle: Bundle, name: str) -> None:
     """Refuse a network that does not do what its spec says, on trial tiles."""
     (network,) = bundle.spec.networks
-    if network.file.endswith(".onnx") and find_spec("onnxruntime") is None:
-        raise EnvironmentFault('onnxruntime is not installed; pip install "voxtile[onnx]"')
-    engine = Engine("onnx" if network.file.endswith(".onnx") else "keras")
+    engine = Engine(reference_engine(network))
+    kind = ENGINES[reference_engine(network)]
+    if not kind.installed:
+        raise EnvironmentFault(f"{kind.package} is not installed; {kind.install_command}")
     (model,) = load_models(bundle, engine)
     tiles = trial_tiles(bundle.spec, 2)
     try:

@@ -13,7 +13,7 @@ from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .engine import Engine, Model
+from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -78,6 +78,11 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
         raise ModelError(f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each")
     check_shapes(*shapes, network, bundle.spec, name)
     return model if precision == "float32" else _at_precision(model, precision)
+
+
+def precisions() -> tuple[Precision, ...]:
+    """Return the precisions that are worth a measurement on a processor."""
+    return "float32", "bfloat16"
 
 
 def multiplier(size: int, engine: Engine) -> Callable[[], None]:

@@ -1,12 +1,8 @@
-"""A bundle and an engine -> one model for each of its networks."""
-
-import importlib
+"""A bundle and an engine -> one model for each network."""
 
 from voxtile.models.bundle import Bundle
 
-from .engine import Engine, Model
-
-_MODULES = {"keras": "keras_engine", "openvino": "openvino_engine", "onnx": "onnx_engine"}
+from .engine import ENGINES, Engine, Model
 
 
 def load_models(bundle: Bundle, engine: Engine) -> tuple[Model, ...]:
@@ -21,16 +17,17 @@ def load_models(bundle: Bundle, engine: Engine) -> tuple[Model, ...]:
     Returns
     -------
     tuple of Model
-        Each takes batches of any size and tiles of any size that the network
-        allows; what it compiles for a size, it keeps.
+        Each takes any number of tiles, of any size that the network allows,
+        and compiles itself once for each size.
 
     Raises
     ------
     ModelError
         If a network does not fit the spec, or the engine cannot build it.
     EnvironmentFault
-        If the engine or the device is not there.
+        If the engine is not installed, or the device is missing.
     """
-    # Each is heavy, and only one is wanted.
-    module = importlib.import_module(f".{_MODULES[engine.name]}", __package__)
+    if engine.name == "callable":
+        raise ValueError("functions of the caller are not loaded from a bundle")
+    module = ENGINES[engine.name].load_module()
     return tuple(module.load(bundle, network, engine) for network in bundle.spec.networks)

@@ -19,7 +19,7 @@ from voxtile.machine.files import write_json
 from voxtile.machine.processors import processor_model
 from voxtile.models.bundle import Bundle
 
-from .engine import EngineName, Precision
+from .engine import ENGINES, EngineName, Precision
 from .quantised import quantised_digest
 
 # What a reduced precision may change, and what it must gain, to be chosen by itself.
@@ -29,11 +29,6 @@ LEAST_GAIN = 1.1
 
 # What measurements without a manifest are of: they show speed, and prove nothing.
 PHANTOM = "phantom"
-PACKAGES: dict[EngineName, str] = {
-    "keras": "keras",
-    "openvino": "openvino",
-    "onnx": "onnxruntime",
-}
 # Units that decide how fast, and by which kernels, numbers are multiplied.
 _UNITS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
@@ -237,7 +232,7 @@ def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Preci
     if not evidence.on_scans:
         return None
     try:
-        here = version(PACKAGES[engine])
+        here = version(ENGINES[engine].package)
     except PackageNotFoundError:
         return None
     mine = [one for one in evidence.measurements if (one.engine, one.version) == (engine, here)]

@@ -10,7 +10,7 @@ from voxtile.machine.processors import thread_count
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .engine import Engine, Model
+from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
 onnxruntime.disable_telemetry_events()  # patient data lie here: nobody is told anything
@@ -39,6 +39,11 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     model = OnnxModel(bundle.read_network(network), engine, name)
     check_shapes(*model.shapes, network, bundle.spec, name)
     return adapted(model, network, bundle.spec)
+
+
+def precisions() -> tuple[Precision, ...]:
+    """Return the precisions that ONNX Runtime is used in."""
+    return ("float32",)
 
 
 class OnnxModel:

@@ -27,6 +27,7 @@ from voxtile.machine.processes import command
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
+from .engine import reference_engine
 from .kept_networks import alone, keep, sound
 
 # Most difference of a probability from Keras' in float32, for an export to be used.
@@ -75,8 +76,9 @@ def ensure(bundle: Bundle, network: Network) -> Path:
                     place, lambda work: ask_child("openvino", bundle, network, work)
                 )
             except EnvironmentFault as error:
-                other = "onnx" if network.file.endswith(".onnx") else "keras"
-                raise EnvironmentFault(f"{error}; use --engine {other}") from error
+                raise EnvironmentFault(
+                    f"{error}; use --engine {reference_engine(network)}"
+                ) from error
     if "refused" in entry:
         raise ModelError(str(entry["refused"]))
     return place / MODEL

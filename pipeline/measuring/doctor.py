@@ -88,15 +88,14 @@ def _packages() -> Iterator[Finding]:
 
 def _backend() -> Finding:
     """Return what runs the networks."""
-    from voxtile.engines.choice import keras_backend
+    from voxtile.engines.choice import keras_backend  # after numpy was looked for
 
     backend = keras_backend()
-    package = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}.get(backend, backend)
-    if find_spec(package) is None:
+    if find_spec(backend) is None:
         return Finding(
             False,
             f"Keras is set to the backend {backend}, which is not installed",
-            f"pip install {package}, or unset KERAS_BACKEND",
+            f"pip install {backend}, or unset KERAS_BACKEND",
         )
     return Finding(True, f"Keras backend {backend}")
 
@@ -133,21 +132,20 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    """Yield what is optional and not there."""
+    """Yield the optional packages, with what they are for if they are missing."""
+    from voxtile.engines.engine import ENGINES
+
     if find_spec("distributed") is None:
         yield Finding(
             True, "no Dask: cases run on this machine only", 'pip install "voxtile[distributed]"'
         )
     else:
         yield Finding(True, f"Dask {_version('distributed')}")
-    for package, extra, without in (
-        ("openvino", "openvino", "networks run in Keras, which is slower on a processor"),
-        ("onnxruntime", "onnx", "models are neither exported to ONNX nor imported"),
-    ):
-        if find_spec(package) is None:
-            yield Finding(True, f"no {package}: {without}", f'pip install "voxtile[{extra}]"')
-        else:
-            yield Finding(True, f"{package} {_version(package)}")
+    for kind in ENGINES.values():
+        if kind.extra and not kind.installed:
+            yield Finding(True, f"no {kind.package}: {kind.without}", kind.install_command)
+        elif kind.extra:
+            yield Finding(True, f"{kind.package} {_version(kind.package)}")
 
 
 def _memory() -> Finding:

@@ -18,9 +18,8 @@ import numpy as np
 
 from voxtile.case import read_manifest
 from voxtile.engines import Engine, Model, load_models
-from voxtile.engines.engine import EngineName
+from voxtile.engines.engine import ENGINES, EngineName, engines_for
 from voxtile.engines.measurements import (
-    PACKAGES,
     PHANTOM,
     Evidence,
     Measurement,
@@ -120,7 +119,7 @@ def verify_model(
             Measurement(
                 engine=_name(engine),
                 precision=engine.precision,
-                version=version(PACKAGES[_name(engine)]),
+                version=version(ENGINES[_name(engine)].package),
                 agreement=_agreement(found, reference),
                 dice_change=_changes(bundle.spec, samples, found, reference),
                 tiles_per_s=round(tiles / seconds, 2),
@@ -227,18 +226,12 @@ class _Recorded:
 
 def _engines(bundle: Bundle) -> Iterator[Engine]:
     """Yield the engines of this machine that can run a bundle on the processor, reference first."""
-    foreign = all(network.file.endswith(".onnx") for network in bundle.spec.networks)
-    if foreign:
-        yield Engine("onnx")
-    else:
-        yield Engine("keras")
-        yield Engine("keras", "bfloat16")
-    if find_spec("openvino") is not None:
-        from voxtile.engines.openvino_engine import precisions
-
-        for precision in precisions():
-            if precision != "int8":  # which has to be made first
-                yield Engine("openvino", precision)
+    able = engines_for({Path(network.file).suffix for network in bundle.spec.networks})
+    for name in sorted(able, key=lambda name: ENGINES[name].translates):
+        if ENGINES[name].installed:
+            for precision in ENGINES[name].load_module().precisions():
+                if precision != "int8":  # which has to be made first
+                    yield Engine(name, precision)
 
 
 def _can_quantise() -> bool:
