@@ -183,7 +183,7 @@ class Cleaning(_Frozen):
 
 
 class Division(_Frozen):
-    """Labels of which no plane across an axis has two, see `voxtile.inference.division.divide`.
+    """Labels of which no plane across an axis has two, see `voxtile.inference.postprocess.divide`.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Mask -> cleaner mask: labels share no plane, small parts go, holes close.
+"""Mask -> cleaner mask: each plane gets one label of a division, small parts go, holes close.
 
-What is done to which label stands in the spec (`voxtile.models.spec.Division`
-and `Cleaning`); a spec that names nothing leaves every mask as it is.
+The spec says which of these applies to which label (`voxtile.models.spec.Division`
+and `Cleaning`); a spec without any leaves every mask as it is.
 
-    mask  ->  divided by planes (`voxtile.inference.division`)
+    mask  ->  divided by planes
       |
       v
     parts of each label's region  ->  small ones become 0
@@ -11,15 +11,21 @@ and `Cleaning`); a spec that names nothing leaves every mask as it is.
       +--  holes take the value around them --+     until nothing changes
       |
       v
-    divided again: a hole across a border took one value; what that changes is cleaned again
+    divided again: a hole across a border took one value; then cleaned again if that
+    changed anything
 
-All of it happens in 3D, on the mask's own grid, on the finished label map: with
+Some structures are divided by planes: the hippocampus into anterior and
+posterior by a coronal one, a vessel or a muscle into thirds along its length.
+Their references have one label in each plane, and a network that decides voxel
+by voxel leaves a ragged border there.
+
+All of it happens in 3D, on the mask's own grid, on the finished label map. With
 overlapping regions that is after every label was written, so a removed voxel
 becomes 0, whatever was written under it.
 
-One region at a time, cropped to the box that holds it: nothing is made that is
-larger than the mask, beside one number for each voxel of a box where holes are
-looked for.
+Regions are handled one at a time, cropped to their box, so memory stays below
+that of a second mask, plus one number for each voxel of a box in which holes
+are looked for.
 """
 
 from collections.abc import Sequence
@@ -31,8 +37,6 @@ from voxtile.label_values import label_values, region_box
 from voxtile.models.spec import Cleaning, Division, ModelSpec
 from voxtile.scoring.components import find_components
 from voxtile.volume import Volume, canonical_axes
-
-from .division import divide
 
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 # Volumes are sums of voxels: a part of exactly the least volume must not fall to a rounding error.
@@ -107,6 +111,37 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
         if not _divide_again(canonical, spec.divisions):
             break
     return mask.with_array(array)
+
+
+def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
+    """Give each plane one label of each division, in place.
+
+    Of the labels of a division that a plane has, all take the value that the
+    most of its voxels have; the one that is named first where two have as
+    many.
+
+    Parameters
+    ----------
+    array : ndarray of uint8 or uint16, shape (R, A, S)
+        In canonical order, a view or not.
+    divisions : sequence of Division
+        Applied in order.
+
+    Examples
+    --------
+    >>> array = np.array([[[1, 1, 2]], [[2, 1, 2]], [[0, 0, 0]]], np.uint8)
+    >>> divide(array, [Division(axis="R", labels=(1, 2))])
+    >>> array.tolist()
+    [[[1, 1, 1]], [[2, 2, 2]], [[0, 0, 0]]]
+    """
+    for division in divisions:
+        box = region_box(array, division.labels)
+        if box is None:
+            continue
+        for plane in np.moveaxis(array[box], "RAS".index(division.axis), 0):
+            voxels = [np.count_nonzero(plane == value) for value in division.labels]
+            if np.count_nonzero(voxels) > 1:
+                plane[np.isin(plane, division.labels)] = division.labels[int(np.argmax(voxels))]
 
 
 def _divide_again(array: np.ndarray, divisions: Sequence[Division]) -> bool:

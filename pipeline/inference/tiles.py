@@ -116,13 +116,10 @@ def predict_planes(
     grid = tiling.grid(shape)
     weight = tile_weight(tiling.tile, tiling.weighting)
     trusted = trust(grid, weight)
-    count = 0
 
     def tiles() -> Iterator[np.ndarray | None]:
-        nonlocal count
         worth = iter(occupied) if occupied is not None else None
         for plane in planes:
-            count += 1
             found = cut(padding.apply(plane), grid)
             if worth is None:
                 yield from found

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from voxtile.case import Case
-from voxtile.inference.infer import new_spacing
 from voxtile.inference.tiles import batch_for
 from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.plan import Plan, Tiling
 from voxtile.preparation.planes import in_plane, in_plane_axes, slice_axis
+from voxtile.preparation.prepared import new_spacing
 from voxtile.preparation.resampling import resampled_size
 from voxtile.reading.channels import survey_channels
 from voxtile.reading.scan import ReadPolicy

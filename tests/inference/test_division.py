@@ -10,8 +10,7 @@ from hypothesis.extra.numpy import arrays
 from phantoms import make_bundle, make_spec
 from pydantic import ValidationError
 
-from voxtile.inference.division import divide
-from voxtile.inference.postprocess import clean
+from voxtile.inference.postprocess import clean, divide
 from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
 from voxtile.training.choosing.candidates import FEWEST
 from voxtile.training.choosing.likely_divisions import likely_divisions
