@@ -27,8 +27,8 @@ from voxtile.machine.processes import command
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
+from .cached_networks import alone, read_entry, write_entry
 from .engine import reference_engine
-from .kept_networks import alone, keep, sound
 
 # Most difference of a probability from Keras' in float32, for an export to be used.
 TOLERANCE = 1e-4
@@ -66,14 +66,14 @@ def ensure(bundle: Bundle, network: Network) -> Path:
         If the process that translates cannot run, or there is no room.
     """
     folder = cache_folder() / "networks"
-    place = folder / _key(network)
-    entry = sound(place)
+    path = folder / _key(network)
+    entry = read_entry(path)
     if entry is None:
         with alone(folder, 2 * _EXPORT_S):
             # Another process may have made it while we waited.
             try:
-                entry = sound(place) or keep(
-                    place, lambda work: ask_child("openvino", bundle, network, work)
+                entry = read_entry(path) or write_entry(
+                    path, lambda work: ask_child("openvino", bundle, network, work)
                 )
             except EnvironmentFault as error:
                 raise EnvironmentFault(
@@ -81,7 +81,7 @@ def ensure(bundle: Bundle, network: Network) -> Path:
                 ) from error
     if "refused" in entry:
         raise ModelError(str(entry["refused"]))
-    return place / MODEL
+    return path / MODEL
 
 
 def _key(network: Network) -> str:

@@ -28,7 +28,7 @@ from voxtile.engines.measurements import (
     published_evidence,
     read_evidence,
 )
-from voxtile.engines.quantised import quantised_digest
+from voxtile.engines.quantised import quantise, quantised_digest
 from voxtile.errors import ManifestError, ModelError
 from voxtile.machine.files import write_text
 from voxtile.machine.processors import thread_count
@@ -245,8 +245,6 @@ def _can_quantise() -> bool:
 
 def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
     """Make a bundle's networks in integers, from the tiles that some planes give."""
-    from voxtile.engines.quantising import quantise
-
     float32 = load_models(bundle, Engine("openvino"))
     gathered: list[list[np.ndarray]] = [[] for _ in float32]
     # A network is given the planes of its own views alone.

@@ -12,8 +12,7 @@ import pytest
 from bundles import write_bundle
 from phantoms import ball, make_bundle
 
-from voxtile.engines import Engine, Wish, choose_engine, load_models
-from voxtile.engines import kept_networks as kept
+from voxtile.engines import Engine, Wish, cached_networks, choose_engine, load_models
 from voxtile.engines import translated as exported
 from voxtile.engines.fitting import adapted
 from voxtile.engines.trial_tiles import trial_tiles
@@ -170,7 +169,7 @@ def test_many_at_once_make_one_export(empty_cache: Path, monkeypatch: pytest.Mon
 
 def test_the_oldest_exports_go_first(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exported, "ask_child", fake_export([]))
-    monkeypatch.setattr(kept, "_MOST_BYTES", 2800)  # the new one has a little over 1000
+    monkeypatch.setattr(cached_networks, "_MOST_BYTES", 2800)  # the new one has a little over 1000
     for name, age_s in (("old", 9000), ("older", 9999), ("in use", 60)):
         (empty_cache / "networks" / name).mkdir(parents=True)
         (empty_cache / "networks" / name / "model.bin").write_bytes(bytes(700))

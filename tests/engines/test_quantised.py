@@ -119,7 +119,7 @@ def test_a_network_that_cannot_be_quantised_costs_its_own_row_only(
     def fail(*_: object) -> None:
         raise RuntimeError("an operation nobody knows")
 
-    monkeypatch.setattr("voxtile.engines.quantising._write", fail)
+    monkeypatch.setattr("voxtile.engines.quantised._write", fail)
     said: list[str] = []
     found = verify_model(bundle.folder, manifest, cases=2, planes=3, say=said.append)
     assert {one.precision for one in found.measurements} >= {"float32"}
@@ -143,7 +143,7 @@ def test_each_network_is_scaled_by_as_many_tiles_of_its_own_views(
     monkeypatch.setattr(verification, "_CALIBRATION_TILES", 8)
     monkeypatch.setattr(verification, "load_models", lambda *_: (threshold_model,) * 3)
     monkeypatch.setattr(
-        "voxtile.engines.quantising.quantise",
+        "voxtile.measuring.engines.quantise",
         lambda _, network, tiles: given.update({network.file: len(tiles)}),
     )
     samples = [
