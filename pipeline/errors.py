@@ -11,7 +11,7 @@
 """
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +103,26 @@ def place_of(error: BaseException) -> str:
     """Return the file and line where an exception was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "unknown"
+
+
+def first_few(items: Sequence[object], shown: int = 10) -> str:
+    """Return the first items for a message, and how many more there are.
+
+    Examples
+    --------
+    >>> first_few(["p1", "p2", "p3"], shown=2)
+    'p1, p2 and 1 more'
+    """
+    text = ", ".join(map(str, items[:shown]))
+    return text if len(items) <= shown else f"{text} and {len(items) - shown} more"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as "1 case" or "2 cases".
+
+    Examples
+    --------
+    >>> counted(1, "case"), counted(0, "study", "studies")
+    ('1 case', '0 studies')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

@@ -12,12 +12,6 @@ def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
     wide slopes. The tiles have mean 0 and standard deviation 1, or values in
     the `output_range` of the spec's intensity method.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-    count : int, default 1
-    seed : int, default 0
-
     Returns
     -------
     ndarray of float32, shape (count, *spec.tile, spec.input_channels)

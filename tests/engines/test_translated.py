@@ -98,13 +98,13 @@ def test_a_refusal_is_cached_and_auto_chooses_keras(
 ) -> None:
     pytest.importorskip("openvino")
     made: list[str] = []
-    refusal = {"refused": "none.keras says something else; use --engine keras"}
+    refusal = {"refused": "none.keras gives other values; use --engine keras"}
     monkeypatch.setattr(translated, "ask_child", fake_export(made, refusal))
     for _ in range(2):
         engine = choose_engine(BUNDLE, Wish(device="cpu"))
         assert (engine.name, engine.precision) == ("keras", "float32")
-        assert engine.reason.startswith("none.keras says something else; float32")
-        with pytest.raises(ModelError, match="says something else; use --engine keras"):
+        assert engine.reason.startswith("none.keras gives other values; float32")
+        with pytest.raises(ModelError, match="gives other values; use --engine keras"):
             choose_engine(BUNDLE, Wish(engine="openvino"))
     assert made == ["none.keras"]
 
