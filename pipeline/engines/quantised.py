@@ -26,6 +26,7 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .cached_networks import alone, read_entry, write_entry
+from .engine import ENGINES
 from .translated import MODEL, ensure
 
 # Increased whenever the way of making them changes.
@@ -51,8 +52,6 @@ def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> N
     EnvironmentFault
         If the disk refuses.
     """
-    from .openvino_engine import read
-
     source: Path | bytes = ensure(bundle, network)
     if network.file.endswith(".onnx"):
         source = bundle.read_network(network)
@@ -63,7 +62,8 @@ def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> N
     def make(folder: Path) -> dict[str, Any]:
         """Write the network."""
         try:
-            _write(read(source), calibration, folder / MODEL)
+            model = ENGINES["openvino"].load_module().read(source)
+            _write(model, calibration, folder / MODEL)
         except Exception as error:  # the library raises anything
             raise ModelError(
                 f"{network.file} cannot be made int8 ({type(error).__name__}); use another "

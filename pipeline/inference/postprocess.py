@@ -39,24 +39,24 @@ from voxtile.scoring.components import find_components
 from voxtile.volume import Volume, canonical_axes
 
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
-# Volumes are sums of voxels: a part of exactly the least volume must not fall to a rounding error.
+# Relative tolerance, so that no part of exactly the least volume is removed by a rounding error.
 _ROUNDING = 1e-9
-# How often a cleaned mask is divided again at most. Two do for all masks that were tried, but a
-# removed part may be a hole that is filled, divided and removed again without end.
+# Most times that a cleaned mask is divided again. Two were enough for every mask that was tried,
+# but a removed part may be a hole that is filled, divided and removed again without end.
 _DIVISIONS = 4
 
 
 def clean(mask: Volume, spec: ModelSpec) -> Volume:
-    """Return a mask without the parts and holes that the spec removes, divided as it says.
+    """Return a mask divided, and without the parts and holes, as its spec says.
 
     Parts are connected over faces, edges and corners (26-neighbourhood, as
     `components_pred` of a report counts them), and belong to a label's region:
     to its value, or for overlapping regions to any of its values. Parts as
-    large as the last one that is kept are kept, too.
+    large as the last one that stays also stay.
 
-    A hole is a stretch of background, connected over faces, that touches
-    neither the border of the scan nor any value that is not of the region. It
-    takes the commonest value around it (the smaller of two as common).
+    A hole is a piece of background, connected over faces, that touches neither
+    the border of the scan nor any value outside the region. It takes the most
+    common value around it (the smaller of two that are equally common).
 
     Parameters
     ----------
@@ -68,9 +68,9 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     Returns
     -------
     Volume
-        On the same grid, in the same storage order. No value that `mask` does
-        not have; cleaning it again changes nothing. `mask` itself where there
-        is nothing to do.
+        On the same grid, in the same storage order, with no new value.
+        Cleaning it again changes nothing. `mask` itself if the spec asks for
+        nothing.
 
     Examples
     --------
@@ -91,11 +91,11 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     array = np.array(mask.array, order="K")
     canonical = canonical_axes(mask.affine).apply(array)
     divide(canonical, spec.divisions)
-    # The last axis contiguous, which finding parts is fastest along.
+    # Finding parts is fastest with a contiguous last axis.
     turned = array.transpose(np.argsort(np.abs(array.strides), stable=True)[::-1])
     voxel_mm3 = 1000 * mask.voxel_volume_ml
-    # Removing a part of one region may open a hole, or divide what another region is made of.
-    # It ends: every removal leaves fewer stretches of equal value, and filling adds none.
+    # Removing a part of one region may open a hole, or split a part of another region. The loop
+    # ends: every removal leaves fewer pieces of equal value, and filling adds none.
     for _ in range(_DIVISIONS):
         while any(
             [
@@ -116,14 +116,13 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
 def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
     """Give each plane one label of each division, in place.
 
-    Of the labels of a division that a plane has, all take the value that the
-    most of its voxels have; the one that is named first where two have as
-    many.
+    All voxels of a plane that have a label of the division take the label that
+    most of them have; of two with as many voxels, the one that is named first.
 
     Parameters
     ----------
     array : ndarray of uint8 or uint16, shape (R, A, S)
-        In canonical order, a view or not.
+        In canonical order; it may be a view.
     divisions : sequence of Division
         Applied in order.
 
@@ -156,7 +155,7 @@ def _divide_again(array: np.ndarray, divisions: Sequence[Division]) -> bool:
 def _remove_parts(
     array: np.ndarray, region: Sequence[int], step: Cleaning, voxel_mm3: float
 ) -> bool:
-    """Set the parts of a region that are not to stay to 0; return whether there were any."""
+    """Set the parts of a region that do not stay to 0; return whether there were any."""
     if step.largest is None and not step.smallest_mm3:
         return False
     box = region_box(array, region)
@@ -172,7 +171,7 @@ def _remove_parts(
     if stays.all():
         return False
     goes = ~stays[parts.component]
-    # A run is +1 where it starts and -1 where it stops, which is still on its line.
+    # A run of voxels is +1 where it starts and -1 where it stops, always on the same line.
     edges = np.zeros((*crop.shape[:2], crop.shape[2] + 1), np.int8)
     edges.reshape(-1)[parts.runs.starts[goes]] = 1
     edges.reshape(-1)[parts.runs.stops[goes]] = -1
@@ -181,32 +180,32 @@ def _remove_parts(
 
 
 def _fill_holes(array: np.ndarray, region: Sequence[int]) -> bool:
-    """Close the holes of a region; return whether there were any."""
+    """Fill the holes of a region; return whether there were any."""
     box = region_box(array, region)
     if box is None:
         return False
     crop = array[box]
-    # A background that reaches a face of the region's box leads out of it: no hole.
-    stretches, count = ndimage.label(crop == 0)
+    # Background that reaches a face of the region's box is connected to the outside: no hole.
+    pieces, count = ndimage.label(crop == 0)
     inside = np.ones(count + 1, bool)
     inside[0] = False
     for axis in range(3):
         for face in (0, -1):
-            inside[np.unique(stretches.take(face, axis))] = False
+            inside[np.unique(pieces.take(face, axis))] = False
     if not inside.any():
         return False
-    places = np.argwhere(inside[stretches])
-    # A row for each stretch that is inside, a column for each value that occurs.
+    background = np.argwhere(inside[pieces])
+    # A row for each piece of background inside, a column for each value that occurs.
     row = np.cumsum(inside) - 1
     values = np.array(label_values(crop), crop.dtype)
     column = np.zeros(int(values[-1]) + 1, np.intp)
     column[values] = np.arange(values.size)
-    of = row[stretches[tuple(places.T)]]
+    of = row[pieces[tuple(background.T)]]
     around = np.zeros((np.count_nonzero(inside), values.size), np.int64)
     for step in _FACES:
-        np.add.at(around, (of, column[crop[tuple((places + step).T)]]), 1)
+        np.add.at(around, (of, column[crop[tuple((background + step).T)]]), 1)
     around[:, 0] = 0  # background
     holes = around[:, ~np.isin(values, region)].sum(axis=1) == 0
     filled = holes[of]
-    crop[tuple(places[filled].T)] = values[around.argmax(axis=1)][of[filled]]
+    crop[tuple(background[filled].T)] = values[around.argmax(axis=1)][of[filled]]
     return bool(filled.any())

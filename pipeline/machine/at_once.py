@@ -1,4 +1,4 @@
-"""Several files read at once: headers take time to parse and, on a network, to arrive."""
+"""Several files read at the same time: headers take time to parse and, on a network, to arrive."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from .processors import processor_count
 
-# More do not read faster: each has a child process for DICOM.
+# More threads do not read faster, because each has a child process for DICOM.
 _MOST = 8
 
 Item = TypeVar("Item")
@@ -16,15 +16,14 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[Item], Result], items: Sequence[Item], *, at_once: int | None = None
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` of each item in order, several worked on at once.
+    """Yield ``function(item)`` of each item in order, with several calls at the same time.
 
     Parameters
     ----------
     function : callable
         Called in threads.
-    items : sequence
     at_once : int, optional
-        One for each processor unless given, 8 at most.
+        Number of threads; one for each processor unless given, 8 at most.
     """
     count = at_once or min(_MOST, processor_count())
     if count == 1:
@@ -33,5 +32,5 @@ def in_order(
     pool = ThreadPoolExecutor(count)
     try:
         yield from pool.map(function, items)
-    finally:  # also where nobody waits for the rest, as after Ctrl-C
+    finally:  # also if nobody waits for the rest, as after Ctrl-C
         pool.shutdown(cancel_futures=True)

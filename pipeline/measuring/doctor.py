@@ -1,4 +1,4 @@
-"""What this machine has and lacks, one line each, with the command that mends it."""
+"""Check what this machine has and lacks, one line each, with the command that fixes it."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from voxtile.machine.processors import processor_count, processor_model
 from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
-# Import name, and the transfer syntaxes that it decodes.
+# Packages, and what they decode.
 _CODECS = {
     "openjpeg": "JPEG 2000",
     "jpeg_ls": "JPEG-LS",
@@ -23,21 +23,22 @@ _CODECS = {
 }
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
-# How /proc/cpuinfo calls the units that make bfloat16 and int8 fast.
+# Processor flags of the units that make bfloat16 and int8 fast.
 _UNITS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination.
+    """One line of the report.
 
     Parameters
     ----------
     good : bool
-        False only for what stops voxtile from working.
+        False only if voxtile cannot work.
     words : str
+        What was found.
     remedy : str
-        A command, or what else to do; empty where nothing is lacking.
+        A command, or what else to do; empty if nothing is missing.
     """
 
     good: bool
@@ -50,12 +51,12 @@ class Finding:
 
 
 def examine(out: Path) -> Iterator[Finding]:
-    """Yield what is found, one line each.
+    """Yield the findings, one line each.
 
     Parameters
     ----------
     out : Path
-        Where results would go.
+        Folder of the results.
     """
     yield Finding(True, f"voxtile {__version__}, Python {sys.version.split()[0]}")
     yield from _packages()
@@ -71,7 +72,7 @@ def examine(out: Path) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Yield versions."""
+    """Yield the versions of the packages that voxtile needs, and which are missing."""
     found = {name: _version(name) for name in _NEEDED}
     missing = [name for name, installed in found.items() if installed is None]
     yield Finding(True, ", ".join(f"{name} {got}" for name, got in found.items() if got))
@@ -81,13 +82,13 @@ def _packages() -> Iterator[Finding]:
     if keras and tuple(int(part) for part in keras.split(".")[:2]) < _LEAST_KERAS:
         yield Finding(
             False,
-            f"keras {keras} has known ways to run code from a model file",
+            f"keras {keras} has published vulnerabilities: a model file can run code",
             'pip install "keras>=3.14"',
         )
 
 
 def _backend() -> Finding:
-    """Return what runs the networks."""
+    """Return the backend of Keras."""
     from voxtile.engines.choice import keras_backend  # after numpy was looked for
 
     backend = keras_backend()
@@ -101,7 +102,7 @@ def _backend() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Return whether a graphics processor can be used; the driver answers, no network is built."""
+    """Return whether a GPU can be used, from its driver alone."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
     if find_spec("nvidia") is None:
@@ -112,14 +113,14 @@ def _gpu() -> Finding:
 
 
 def _units() -> Finding:
-    """Return what the processor computes fast."""
+    """Return the processors and their units for fast arithmetic."""
     flags = processor_model()[1]
     units = [name for flag, name in _UNITS.items() if flag in flags]
     return Finding(True, ", ".join([f"{processor_count()} cores", *units]))
 
 
 def _codecs() -> Iterator[Finding]:
-    """Yield which compressed DICOM can be read."""
+    """Yield which kinds of compressed DICOM can be read."""
     missing = [what for name, what in _CODECS.items() if find_spec(name) is None]
     if missing:
         yield Finding(
@@ -149,16 +150,16 @@ def _extras() -> Iterator[Finding]:
 
 
 def _memory() -> Finding:
-    """Return the memory that is there."""
+    """Return how much memory is free."""
     free, total = free_memory_mb() / 1e3, total_memory_mb() / 1e3
     words = f"{free:.1f} of {total:.1f} GB memory free"
     if free < _LEAST_MEMORY_GB:
-        return Finding(False, words, f"end other programs: {_LEAST_MEMORY_GB:g} GB are needed")
+        return Finding(False, words, f"end other programs; {_LEAST_MEMORY_GB:g} GB are needed")
     return Finding(True, words)
 
 
 def _writable(out: Path) -> Finding:
-    """Return whether results can be written, by writing."""
+    """Return whether results can be written, by a trial."""
     from voxtile.errors import EnvironmentFault
     from voxtile.machine.files import remove, write_text
 
@@ -174,23 +175,25 @@ def _writable(out: Path) -> Finding:
 
 
 def _disk(out: Path) -> Finding:
-    """Return the room on the disk."""
-    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free / 1e9
-    words = f"{free:.1f} GB free on the disk of {place}"
+    """Return how much space is free on the disk."""
+    folder = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    words = f"{free:.1f} GB free on the disk of {folder}"
     if free < _LEAST_FREE_GB:
-        return Finding(False, words, "make room, or name another folder with --out")
+        return Finding(False, words, "free some space, or name another folder with --out")
     return Finding(True, words)
 
 
 def _temporary() -> Finding:
-    """Return whether there is a place for temporary files: networks are loaded through one."""
+    """Return whether temporary files can be written, through which networks are loaded."""
     try:
         with tempfile.TemporaryFile():
             return Finding(True, f"temporary files in {tempfile.gettempdir()}")
     except OSError as error:
         return Finding(
-            False, f"no place for temporary files ({error.strerror})", "set TMPDIR to a folder"
+            False,
+            f"temporary files cannot be written ({error.strerror})",
+            "set TMPDIR to a folder with free space",
         )
 
 

@@ -63,7 +63,7 @@ def samples_of(
 
 
 def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
-    """Return planes of a drawn scan."""
+    """Return planes of a phantom."""
     image = _phantom(spec)
     return [_sample("phantom", image, None, view, planes) for view in spec.views]
 
@@ -115,7 +115,7 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
 def _sample(
     case_id: str, image: Volume, label: np.ndarray | None, view: View, planes: int
 ) -> Sample:
-    """Return evenly chosen planes of a view."""
+    """Return planes of a view, chosen evenly."""
     ras = canonical(image)
     if ras.array.ndim == 3:
         ras = ras.with_array(ras.array[..., np.newaxis])
@@ -123,7 +123,7 @@ def _sample(
 
 
 def _phantom(spec: ModelSpec) -> Volume:
-    """Return a scan with solids in noise that a spec's first view cuts into tile-sized planes."""
+    """Return ellipsoids in noise; planes of the spec's first view have the size of a tile."""
     rows, columns = spec.tile
     through = slice_axis(spec.views[0])
     shape = [rows, columns]
