@@ -1,8 +1,7 @@
 """What runs the networks of a bundle, behind one plain callable.
 
-engine.py            the table of engines; the `Engine` of a run; what a model is
+engine.py            the table of engines; the `Engine` of a run; a bundle and it -> models
 choice.py            options, "auto" among them -> an Engine, once for each run
-loading.py           a bundle and an Engine -> one model for each network
 
 keras_engine.py      the reference for .keras networks; imports Keras
 openvino_engine.py   networks that were translated once, run by OpenVINO; imports it
@@ -21,7 +20,6 @@ fallback.py          what happens when memory runs out
 """
 
 from .choice import Wish, choose_engine
-from .engine import CALLABLE, Engine, Model
-from .loading import load_models
+from .engine import CALLABLE, Engine, Model, load_models
 
 __all__ = ["CALLABLE", "Engine", "Model", "Wish", "choose_engine", "load_models"]

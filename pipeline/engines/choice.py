@@ -74,7 +74,6 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
 
     Parameters
     ----------
-    bundle : Bundle
     wish : Wish, optional
         "auto" everywhere unless given.
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 # From tiles, float32 of shape (n, rows, columns, channels), to predictions, float32 of shape
@@ -166,3 +167,30 @@ class Engine:
 
 
 CALLABLE = Engine("callable")
+
+
+def load_models(bundle: Bundle, engine: Engine) -> tuple[Model, ...]:
+    """Return one model for each network of a bundle, in the spec's order.
+
+    Parameters
+    ----------
+    engine : Engine
+        From `choose_engine`.
+
+    Returns
+    -------
+    tuple of Model
+        Each takes any number of tiles, of any size that the network allows,
+        and compiles itself once for each size.
+
+    Raises
+    ------
+    ModelError
+        If a network does not fit the spec, or the engine cannot build it.
+    EnvironmentFault
+        If the engine is not installed, or the device is missing.
+    """
+    if engine.name == "callable":
+        raise ValueError("functions of the caller are not loaded from a bundle")
+    module = ENGINES[engine.name].load_module()
+    return tuple(module.load(bundle, network, engine) for network in bundle.spec.networks)

@@ -21,8 +21,7 @@ from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec, Network, parse_spec
 
-from .engine import ENGINES, Engine, reference_engine
-from .loading import load_models
+from .engine import ENGINES, Engine, load_models, reference_engine
 from .translated import ask_child, ensure
 from .trial_tiles import trial_tiles
 

@@ -1,15 +1,14 @@
 """When memory runs out: fewer tiles at once, and finally the processor instead of the GPU."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from voxtile.errors import CaseError, Notice
 from voxtile.models.bundle import Bundle
 
-from .engine import Engine, Model
-from .loading import load_models
+from .engine import Engine, Model, load_models
 
 # Words of such errors: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
 _SIGNS = (
@@ -68,25 +67,17 @@ def resilient(
     )
 
 
+@dataclass(slots=True)
 class _Resilient:
     """One model that goes on when memory runs out."""
 
-    def __init__(
-        self,
-        model: Model,
-        index: int,
-        bundle: Bundle,
-        engine: Engine,
-        fallbacks: Fallbacks,
-        load: Callable[[Bundle, Engine], tuple[Model, ...]],
-    ) -> None:
-        self._model = model
-        self._index = index
-        self._bundle = bundle
-        self._engine = engine
-        self._fallbacks = fallbacks
-        self._load = load
-        self._pixels: int | None = None  # most pixels of a batch that is known to be too large
+    _model: Model
+    _index: int
+    _bundle: Bundle
+    _engine: Engine
+    _fallbacks: Fallbacks
+    _load: Callable[[Bundle, Engine], tuple[Model, ...]]
+    _pixels: int | None = None  # fewest pixels at once that are known to be too many
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """Return the predictions for a batch of tiles."""

@@ -46,7 +46,6 @@ class OnnxModel:
     ----------
     content : bytes
         Checked by `voxtile.models.onnx_network.check_onnx`.
-    engine : Engine
     name : str
         For messages.
     """

@@ -144,7 +144,6 @@ class _Compiled:
 
     Parameters
     ----------
-    queue : openvino.AsyncInferQueue
     streams : int
         Tiles at once.
     shape : tuple of int
@@ -161,8 +160,6 @@ class OpenVinoModel:
 
     Parameters
     ----------
-    core : openvino.Core
-    model : openvino.Model
     weights_bytes : int
         Size of its weights.
     """

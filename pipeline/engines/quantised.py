@@ -39,7 +39,6 @@ def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> N
 
     Parameters
     ----------
-    bundle : Bundle
     network : Network
         One of the bundle's.
     tiles : sequence of ndarray of float32, shape (rows, columns, channels)

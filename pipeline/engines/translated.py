@@ -49,7 +49,6 @@ def ensure(bundle: Bundle, network: Network) -> Path:
 
     Parameters
     ----------
-    bundle : Bundle
     network : Network
         One of the bundle's. An ``.onnx`` network is only checked.
 

@@ -70,8 +70,6 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     ----------
     form : {"openvino", "onnx", "savedmodel"}
         An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime.
-    bundle : Bundle
-    network : Network
     folder : Path
         Gets ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel
         ``<name>``.

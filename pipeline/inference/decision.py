@@ -12,7 +12,6 @@ def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     Parameters
     ----------
     probabilities : ndarray of float32, shape (rows, columns, classes)
-    spec : ModelSpec
 
     Returns
     -------

@@ -64,29 +64,9 @@ def infer(
     plan: Plan,
     watch: Watch = iter,
 ) -> Volume:
-    """Segment one volume with models that are already loaded.
+    """Segment one volume with loaded models, one for each of ``spec.networks``.
 
-    Parameters
-    ----------
-    volume : Volume
-        Finite voxels, shape (i, j, k) or (i, j, k, channels).
-    spec : ModelSpec
-    models : sequence of Model
-        One for each of ``spec.networks``.
-    plan : Plan
-    watch : callable, optional
-        Takes the planes' probabilities and yields them unchanged, such as a
-        `voxtile.inference.entropy.EntropyWatch`.
-
-    Returns
-    -------
-    Volume
-        Label map on the grid of `volume`.
-
-    Raises
-    ------
-    CaseError
-        If the channels are not the spec's, or a model gives NaN.
+    As `infer_together` with one member.
     """
     return infer_together(volume, [Member(spec, tuple(models), plan)], watch)
 
@@ -102,12 +82,14 @@ def infer_together(
     Parameters
     ----------
     volume : Volume
+        Finite voxels, shape (i, j, k) or (i, j, k, channels).
     members : sequence of Member
         They take the same channels and give the same labels, as
         `voxtile.models.bundle.load_bundle` checks; each scales, resamples
         and slices in its own way.
     watch : callable, optional
-        As in `infer`.
+        Takes the planes' probabilities and yields them unchanged, such as a
+        `voxtile.inference.entropy.EntropyWatch`.
     scratch : Path, optional
         Folder for sums of views that do not fit into memory.
 
@@ -207,7 +189,6 @@ def view_probabilities(
         Closest-canonical, shape (R, A, S, channels).
     view : View
         One of the member's.
-    member : Member
     indices : sequence of int, optional
         Planes to judge; all unless given.
     pool : Executor, optional

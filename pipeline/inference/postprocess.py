@@ -63,7 +63,6 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     mask : Volume of uint8 or uint16, shape (i, j, k)
         In any orientation; an oblique or sheared grid has voxels of
         ``|det affine|`` mm3.
-    spec : ModelSpec
 
     Returns
     -------

@@ -29,7 +29,6 @@ class Panel:
 
     Parameters
     ----------
-    networks : tuple of (Model, weight)
     classes : int
         Channels of a prediction.
     flips : tuple of int
@@ -95,8 +94,6 @@ def predict_planes(
     ----------
     planes : iterable of ndarray of float32, shape (rows, columns, channels)
     shape : (rows, columns)
-    tiling : Tiling
-    panel : Panel
     occupied : iterable of ndarray of bool, shape (rows, columns), optional
         For each plane, where there is more than background; the networks do
         not compute tiles without any.

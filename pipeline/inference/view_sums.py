@@ -59,11 +59,6 @@ class Accumulator:
             ) from error
         self._sums = self._file.array
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether the sums are in a file."""
-        return self._file is not None
-
     def add(self, view: View, share: float, planes: Iterable[np.ndarray]) -> None:
         """Add a view's probabilities, float32 in [0, 1]; the shares of all views sum to 1."""
         for sums, plane in zip(to_planes(self._sums, view), planes, strict=True):

@@ -177,7 +177,6 @@ def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator
 
     Parameters
     ----------
-    folder : Path
     on_error : callable
         Called with the error of a folder that cannot be listed; if it returns,
         the walk goes on without that folder.

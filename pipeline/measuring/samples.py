@@ -45,12 +45,7 @@ class Sample:
 def samples_of(
     spec: ModelSpec, cases: Sequence[Case], planes: int, *, labelled: bool = True
 ) -> list[Sample]:
-    """Return planes of cases, with their references if `labelled` and every case has one.
-
-    Raises
-    ------
-    CaseError
-    """
+    """Return planes of cases, with their references if `labelled` and every case has one."""
     labelled = labelled and all(case.label is not None for case in cases)
     samples = []
     for case in cases:
@@ -75,10 +70,8 @@ def judge_samples(
 
     Parameters
     ----------
-    bundle : Bundle
     models : sequence of Model
         One for each of its networks.
-    samples : sequence of Sample
 
     Returns
     -------

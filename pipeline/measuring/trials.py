@@ -90,7 +90,6 @@ class Rates:
 
     Parameters
     ----------
-    segmenter : Segmenter
     costs : sequence of sequence of Cost
         Of each network of each member; None if its graph is not known.
         Networks of equal cost are tried once.

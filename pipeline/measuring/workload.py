@@ -125,7 +125,6 @@ def passes(
     ----------
     shape, spacing_mm : (R, A, S)
         Of the canonical volume.
-    members : sequence of (ModelSpec, Plan)
     """
     for member, (spec, plan) in enumerate(members):
         for view in spec.views:

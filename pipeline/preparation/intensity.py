@@ -74,11 +74,6 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
             return Scaling(mean, deviation if deviation > 0 else 1, low, high)
 
 
-def normalise(array: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """Return a normalised copy of one channel of a volume, float32, same shape."""
-    return measure(array, intensity).apply(array)
-
-
 def _between(low: float, high: float) -> Scaling:
     """Return the scaling that takes `low` to 0 and `high` to 1, and clips there."""
     return Scaling(low, high - low if high > low else 1, low, high)

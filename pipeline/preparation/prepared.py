@@ -79,7 +79,6 @@ def occupied_planes(
     ----------
     planes : ndarray, shape (planes, rows, columns, channels)
         Intensities as scanned.
-    background : Background
     resampler, context_slices, indices
         As in `prepare_planes`.
 
@@ -104,10 +103,8 @@ def resampling(
     ----------
     ras : Volume
         Closest-canonical.
-    view : View
     shape : (rows, columns)
         Of its planes.
-    spec : ModelSpec
     """
     wants = new_spacing(view, ras.spacing_mm, spec)
     if wants is None:
@@ -122,10 +119,8 @@ def new_spacing(
 
     Parameters
     ----------
-    view : View
     spacing_mm : (R, A, S)
         Of the canonical volume.
-    spec : ModelSpec
     """
     if spec.spacing_mm is None:
         return None

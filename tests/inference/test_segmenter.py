@@ -242,18 +242,18 @@ def test_models_that_mean_different_things_are_refused(tmp_path, content) -> Non
     named = (Label(value=1, name="cube", color="#e6194b"),)
     two = write(tmp_path / "two", content, labels=named)
     three = write(tmp_path / "three", content, channels=("flair",))
-    with pytest.raises(ModelError, match=r"one and .*two cannot decide together: their labels are"):
+    with pytest.raises(ModelError, match=r"one and .*two cannot be averaged: their labels are"):
         load_bundle(f"{one},{two}")
-    with pytest.raises(ModelError, match=r"three cannot decide together: their channels are"):
+    with pytest.raises(ModelError, match=r"three cannot be averaged: their channels are"):
         load_bundle(f"{one},{three}")
 
 
 def test_a_model_named_twice_is_refused(tmp_path, content) -> None:
     one = write(tmp_path / "one", content)
-    with pytest.raises(ModelError, match=r"one is named twice; each model counts once"):
+    with pytest.raises(ModelError, match=r"one is named twice; name each model once"):
         load_bundle(f"{one},{one}")
     other = tmp_path / "one" / ".." / "one"
-    with pytest.raises(ModelError, match=r"is named twice \(as .*one\); each model counts once"):
+    with pytest.raises(ModelError, match=r"is named twice \(also as .*one\); name each model once"):
         load_bundle(f"{one},{other}")
 
 
