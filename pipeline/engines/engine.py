@@ -6,16 +6,17 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:  # options are made from these names, and `voxtile --help` must answer at once
+    import numpy as np
 
-from voxtile.models.bundle import Bundle
-from voxtile.models.spec import Network
+    from voxtile.models.bundle import Bundle
+    from voxtile.models.spec import Network
 
 # From tiles, float32 of shape (n, rows, columns, channels), to predictions, float32 of shape
 # (n, rows, columns, classes). The rest of the pipeline knows nothing else of a network.
-Model = Callable[[np.ndarray], np.ndarray]
+Model = Callable[["np.ndarray"], "np.ndarray"]
 
 EngineName = Literal["keras", "openvino", "onnx"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
@@ -118,7 +119,7 @@ def engines_for(suffixes: Collection[str]) -> list[EngineName]:
     return [name for name, kind in ENGINES.items() if kind.reads.issuperset(suffixes)]
 
 
-def reference_engine(network: Network) -> EngineName:
+def reference_engine(network: "Network") -> EngineName:
     """Return the engine that runs a network's own file."""
     suffix = Path(network.file).suffix
     return next(name for name in engines_for({suffix}) if not ENGINES[name].translates)
@@ -169,7 +170,7 @@ class Engine:
 CALLABLE = Engine("callable")
 
 
-def load_models(bundle: Bundle, engine: Engine) -> tuple[Model, ...]:
+def load_models(bundle: "Bundle", engine: Engine) -> tuple[Model, ...]:
     """Return one model for each network of a bundle, in the spec's order.
 
     Parameters
