@@ -1,7 +1,7 @@
 """Keras, imported without the start-up messages of TensorFlow.
 
-They come from C++ before any setting is read, straight to the process's
-standard error, and would drown what voxtile says itself.
+Its C++ code writes them to the process's standard error before any setting is
+read. They would hide the messages of voxtile.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Send the process's standard error nowhere while the block runs; Python errors still rise."""
+    """Discard the process's standard error while the block runs; exceptions are not affected."""
     saved = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -23,7 +23,7 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a caller who wants more sets it first
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # unless the user has set it
 with _quiet():
     import keras
 

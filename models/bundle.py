@@ -7,10 +7,10 @@
       LICENSE        licence of the weights
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
-Loading is the dangerous moment: a network file can carry code. Everything is
-checked here before Keras sees the file: its checksum, that it is a sound zip
-archive of the three members Keras writes, that each layer is on a short list
-of stock layers, and that its size is sane. No network is built here.
+A network file can contain code that runs when it is loaded. So the file is
+checked here before Keras sees it: its checksum, that it is a valid zip archive
+of the three members that Keras writes, that each layer is on a short list of
+stock layers, and that its size is plausible. No network is built here.
 """
 
 import hashlib
@@ -33,42 +33,19 @@ SHIPPED = Path(__file__).parent
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 _LARGEST_CONFIG = 16 * 2**20
 _MOST_PARAMETERS = 2 * 10**9
-# Layers that only compute: none of them runs code from its configuration.
+# Layers that only compute, and run no code from their configuration.
+# fmt: off
 _LAYERS = {
-    "Activation",
-    "Add",
-    "Average",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Concatenate",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Cropping2D",
-    "DepthwiseConv2D",
-    "Dropout",
-    "ELU",
-    "Functional",
-    "GroupNormalization",
-    "InputLayer",
-    "LayerNormalization",
-    "LeakyReLU",
-    "MaxPooling2D",
-    "Multiply",
-    "PReLU",
-    "ReLU",
-    "Rescaling",
-    "SeparableConv2D",
-    "Softmax",
-    "SpatialDropout2D",
-    "UpSampling2D",
-    "ZeroPadding2D",
+    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate",
+    "Conv2D", "Conv2DTranspose", "Cropping2D", "DepthwiseConv2D", "Dropout", "ELU", "Functional",
+    "GroupNormalization", "InputLayer", "LayerNormalization", "LeakyReLU", "MaxPooling2D",
+    "Multiply", "PReLU", "ReLU", "Rescaling", "SeparableConv2D", "Softmax", "SpatialDropout2D",
+    "UpSampling2D", "ZeroPadding2D",
 }
-# What a layer's configuration may hold beside other layers.
+# fmt: on
+# Modules of other objects that a layer's configuration may have.
 _PARTS = {
-    "keras.initializers",
-    "keras.regularizers",
-    "keras.constraints",
-    "keras.activations",
+    f"keras.{part}" for part in ("initializers", "regularizers", "constraints", "activations")
 }
 _VALUES = {("keras", "DTypePolicy"), ("builtins", "slice")}
 
@@ -79,10 +56,8 @@ class Bundle:
 
     Parameters
     ----------
-    folder : Path
-    spec : ModelSpec
     others : tuple of Bundle
-        Further bundles that decide together with this one (an ensemble); their
+        Further bundles whose mean with this one decides (an ensemble); their
         labels and channels are the same.
     """
 
@@ -92,7 +67,7 @@ class Bundle:
 
     @property
     def members(self) -> tuple["Bundle", ...]:
-        """Every bundle that decides, each by itself; this one first."""
+        """Every bundle of the ensemble, each alone; this one first."""
         return (replace(self, others=()), *self.others)
 
     @property
@@ -102,7 +77,7 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
-        """Identity of all that decides a result: the spec, which names each network's SHA-256."""
+        """Hash of everything that may change a mask: the spec, with each network's SHA-256."""
         if self.others:
             each = [member.sha256 for member in self.members]
             return hashlib.sha256(" ".join(each).encode()).hexdigest()
@@ -112,13 +87,13 @@ class Bundle:
     def read_network(self, network: Network) -> bytes:
         """Return the verified bytes of one network.
 
-        The bytes that were checked are the bytes that are loaded: nothing can
-        change the file in between.
+        The checked bytes are the bytes that are loaded, so nobody can change
+        the file in between.
 
         Raises
         ------
         ModelError
-            If the file is missing, altered, or holds what a network need not.
+            If the file is missing or altered, or has more than a network needs.
         """
         path = self.folder / network.file
         try:
@@ -131,7 +106,7 @@ class Bundle:
         if digest != network.sha256:
             raise ModelError(
                 f"{path} has SHA-256 {digest}, but its spec.json says {network.sha256}: the file "
-                "was altered or cut short; copy the bundle again from its source"
+                "was altered or is incomplete; copy the bundle again from its source"
             )
         if network.file.endswith(".keras"):
             check_keras_archive(content, str(path))
@@ -141,24 +116,20 @@ class Bundle:
 
 
 def load_bundle(name: str | Path) -> Bundle:
-    """Read and verify a bundle, or several that decide together; no network is built.
+    """Read and verify a bundle, or several as an ensemble; no network is built.
 
     Parameters
     ----------
     name : str or Path
-        A folder, or the bare name of a bundle that voxtile ships. A bare name
-        that is also a folder here means the folder. Several have commas
-        between them (a comma in a folder's own name is taken as that).
-
-    Returns
-    -------
-    Bundle
+        A folder, or the name of a bundle that voxtile ships. A name that is
+        also a folder here means the folder. Several have commas between them,
+        unless there is a folder with the commas in its name.
 
     Raises
     ------
     ModelError
-        If there is no such bundle, or its spec or a network is refused, or
-        several do not give the same labels from the same channels.
+        If the bundle does not exist, its spec or a network is refused, or
+        several do not have the same channels and labels.
     """
     if isinstance(name, str) and "," in name and not Path(name).is_dir():
         return _together([load_bundle(part.strip()) for part in name.split(",")])
@@ -177,7 +148,7 @@ def load_bundle(name: str | Path) -> Bundle:
 
 
 def _together(bundles: Sequence[Bundle]) -> Bundle:
-    """Return one bundle of several that agree on what goes in and what comes out."""
+    """Return one bundle of several with the same channels, activation and labels."""
     first = bundles[0]
     for other in bundles[1:]:
         for what, one, another in (
@@ -187,7 +158,7 @@ def _together(bundles: Sequence[Bundle]) -> Bundle:
         ):
             if one != another:
                 raise ModelError(
-                    f"{first.folder} and {other.folder} cannot decide together: their {what} are "
+                    f"{first.folder} and {other.folder} cannot be averaged: their {what} are "
                     f"{one} and {another}"
                 )
     known: dict[str, Path] = {}
@@ -196,37 +167,37 @@ def _together(bundles: Sequence[Bundle]) -> Bundle:
         if (earlier := known.setdefault(bundle.sha256, bundle.folder)) is not bundle.folder:
             raise ModelError(
                 f"{bundle.folder} is named twice"
-                + (f" (as {earlier})" if earlier != bundle.folder else "")
-                + "; each model counts once"
+                + (f" (also as {earlier})" if earlier != bundle.folder else "")
+                + "; name each model once"
             )
     return replace(first, others=tuple(bundles[1:]))
 
 
 def _meaning(spec: ModelSpec) -> list[tuple[int, str, tuple[int, ...]]]:
-    """Return what the outputs of a network mean."""
+    """Return the meaning of a network's outputs."""
     return [(label.value, label.name, label.values) for label in spec.labels]
 
 
 def bundle_name(folder: Path) -> str:
-    """Return the name of the bundle that is to be made in a folder: that of the folder.
+    """Return the name of a new bundle, which is that of its folder.
 
     Raises
     ------
     ValueError
-        If no bundle can have it.
+        If a bundle cannot have this name.
 
     Examples
     --------
     >>> bundle_name(Path("models/liver-cv"))
     'liver-cv'
     """
-    name = folder.absolute().name  # a folder given as . has its name all the same
+    name = folder.absolute().name  # also of a folder that is given as "."
     if not re.fullmatch(NAME, name):
         instead = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("._-")[:100] or "model"
         raise UsageError(
-            f"the model would be called {name!r} like its folder, but a name has only letters A to "
-            "Z and a to z, digits, '.', '_' and '-', at most 100, and begins with a letter or a "
-            f"digit; call the folder {instead!r}, for example"
+            f"the model would have the name {name!r} of its folder, but a name has at most 100 "
+            "letters A to Z and a to z, digits, '.', '_' and '-', and begins with a letter or a "
+            f"digit; name the folder {instead!r}, for example"
         )
     return name
 
@@ -241,48 +212,46 @@ def check_keras_archive(content: bytes, name: str) -> None:
 
     Parameters
     ----------
-    content : bytes
     name : str
-        How messages call it.
-
-    Raises
-    ------
-    ModelError
+        Of the file, for messages.
     """
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             members = {item.filename: item for item in archive.infolist()}
-            strange = sorted(set(members) - _MEMBERS)
-            if strange or len(members) != len(archive.infolist()):
+            unknown = sorted(set(members) - _MEMBERS)
+            if unknown or len(members) != len(archive.infolist()):
                 raise ModelError(
-                    f"{name} holds {strange or 'a member twice'}, which no network file needs"
+                    f"{name} contains {unknown or 'a member twice'}, which no network file needs"
                 )
             if set(members) != _MEMBERS:
                 missing = sorted(_MEMBERS - set(members))
-                raise ModelError(f"{name} lacks {missing}; it is not a Keras 3 network")
+                raise ModelError(f"{name} has no {missing}, so it is not a Keras 3 network")
             if members["config.json"].file_size > _LARGEST_CONFIG:
                 raise ModelError(f"{name} has a config.json of more than 16 MiB")
             if members["model.weights.h5"].file_size > max(4 * len(content), 2**20):
-                # Trained weights hardly compress; what grows fourfold is a bomb.
-                raise ModelError(f"{name} inflates to far more than its size")
+                # Trained weights hardly compress, so this archive is a decompression bomb.
+                raise ModelError(f"{name} decompresses to more than four times its size")
             broken = archive.testzip()
             if broken is not None:
                 raise ModelError(f"{name} is damaged: {broken} fails its checksum")
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(
-            f"{name} is not a sound Keras 3 archive ({error}); pickles, .h5 and SavedModel are "
+            f"{name} is not a valid Keras 3 archive ({error}); pickles, .h5 and SavedModel are "
             "refused because loading them can run code"
         ) from error
     for part in _objects(config):
         _check_object(part, name)
     parameters = _parameters(config)
     if parameters > _MOST_PARAMETERS:
-        raise ModelError(f"{name} would have about {parameters:.2g} parameters; refused as absurd")
+        raise ModelError(
+            f"{name} would have about {parameters:.2g} parameters; at most {_MOST_PARAMETERS:.2g} "
+            "are allowed"
+        )
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every serialised object in a Keras config, however deep."""
+    """Yield every serialised object in a Keras config, at any depth."""
     if isinstance(value, dict):
         if "class_name" in value:
             yield value
@@ -306,13 +275,13 @@ def _check_object(part: dict[str, Any], name: str) -> None:
     )
     if not stock or part.get("registered_name") not in (None, kind, "Functional"):
         raise ModelError(
-            f"{name} holds {module}.{kind}, which is not one of the stock layers a network may "
-            "have; loading it could run code"
+            f"{name} contains {module}.{kind}, which is not one of the allowed stock layers; "
+            "loading it could run code"
         )
 
 
 def _parameters(config: dict[str, Any]) -> float:
-    """Return an upper guess of the parameters, from widths alone, before anything is built."""
+    """Return an upper bound of the parameters, from the widths of the layers alone."""
     widths = [1]
     largest = 0.0
     for part in _objects(config):

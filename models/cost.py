@@ -1,8 +1,8 @@
-"""What a network costs, read from the configuration in its archive; nothing is built.
+"""The cost of a network, computed from the configuration in its archive; nothing is built.
 
 Every layer of a U-Net works at the tile's resolution divided by a stride, so
 arithmetic and memory are proportional to the pixels of a tile: a few numbers
-per pixel tell both for a tile of any size.
+per pixel give both for a tile of any size.
 """
 
 import json
@@ -18,13 +18,13 @@ from .spec import Network
 
 # Layers whose output at one pixel depends on the whole tile.
 _STATISTICS = {"GroupNormalization", "LayerNormalization"}
-# Layers that a compiler folds into their neighbour, or that only rename.
+# Layers that a compiler merges with their neighbour, or that only rename.
 _FREE = {"InputLayer", "Dropout", "SpatialDropout2D", "BatchNormalization", "Activation", "ReLU"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one network costs.
+    """The cost of one network.
 
     Parameters
     ----------
@@ -32,13 +32,12 @@ class Cost:
         Operations for each pixel of a tile; a multiplication and an addition
         count as two.
     values : float
-        Numbers that are alive at once at the worst moment, for each pixel.
+        Most numbers in memory at one moment, for each pixel of a tile.
     tile_bound : bool
         Whether a layer has statistics over the tile, so that the size of a
-        tile changes what the network says.
+        tile changes the output.
     fixed : (rows, columns) or None
-        The only size it takes, if it takes one only.
-    parameters : int
+        The only size that it takes; None if it takes several.
     """
 
     flops: float
@@ -49,7 +48,7 @@ class Cost:
 
 
 def network_cost(bundle: Bundle, network: Network) -> Cost | None:
-    """Return what a network costs; None for networks that are not Keras', whose graph is unread.
+    """Return the cost of a network; None for an .onnx one, whose graph is not read.
 
     Raises
     ------
@@ -66,8 +65,8 @@ def network_cost(bundle: Bundle, network: Network) -> Cost | None:
 def cost_of(config: dict[str, Any]) -> Cost:
     """Return the cost of a functional Keras network, from its ``config.json``.
 
-    Layers that are not convolutions count as free arithmetic: they are below
-    one in a hundred.
+    Only convolutions count: all other layers have less than a hundredth of the
+    arithmetic.
     """
     layers = config["config"]["layers"]
     shape = next(layer for layer in layers if layer["class_name"] == "InputLayer")["config"]
@@ -94,7 +93,7 @@ def cost_of(config: dict[str, Any]) -> Cost:
 def unet_flops(channels: int, num_classes: int, *, filters: int, depth: int) -> float:
     """Return the operations for each pixel of a tile of `voxtile.models.unet.build_unet`.
 
-    The same as `cost_of` that network, before there is one.
+    The same as `cost_of` of that network, without building it.
 
     Examples
     --------
@@ -116,7 +115,7 @@ def unet_flops(channels: int, num_classes: int, *, filters: int, depth: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """What a layer gives: channels, and pixels for each pixel of the tile."""
+    """The output of a layer: its channels, and its pixels for each pixel of the tile."""
 
     channels: int
     density: float
@@ -161,7 +160,7 @@ def _layer(
 
 
 def _most_alive(layers: list[dict[str, Any]], outputs: dict[str, _Output]) -> float:
-    """Return how many numbers per pixel are alive while the most demanding layer runs."""
+    """Return how many numbers per pixel are in memory while the largest layer runs."""
     last_use = {source: place for place, layer in enumerate(layers) for source in _sources(layer)}
     alive = most = 0.0
     for place, layer in enumerate(layers):
@@ -197,7 +196,7 @@ def _tensors(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """Return rows and columns of a number that may stand for both."""
+    """Return (rows, columns) of a pair, or of one number for both."""
     if isinstance(value, list | tuple):
         rows, columns = value
         return rows, columns

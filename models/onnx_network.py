@@ -1,8 +1,8 @@
-"""What an ``.onnx`` file may hold: a plain 2D network, and nothing that reaches beyond it.
+"""Check that an ``.onnx`` file is a plain 2D network, and nothing else.
 
-ONNX carries no code, but a runtime loads what a graph asks for: operators of
-other domains come from plug-ins, and external data from any path beside the
-file. Everything is checked here before a runtime sees the bytes.
+ONNX contains no code, but a graph can make a runtime load other files:
+operators of other domains come from plug-ins, and external data from any path
+beside the file. The bytes are checked here before a runtime sees them.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from typing import Any
 
 from voxtile.errors import ModelError
 
-# Of the domain ai.onnx: what convolutional networks are exported to. No control flow, no random
-# numbers, no strings, nothing that makes a large array from a small one.
+# Operators of the domain ai.onnx that convolutional networks are exported to. No control flow, no
+# random numbers, no strings, no operator that makes a large array from a small one.
 # fmt: off
 OPERATORS = {
     "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat",
@@ -31,18 +31,17 @@ _MOST_NODES = 20_000
 
 
 def check_onnx(content: bytes, name: str) -> None:
-    """Refuse an ``.onnx`` file that is damaged or holds more than a plain network.
+    """Refuse an ``.onnx`` file that is damaged or has more than a plain network.
 
     Parameters
     ----------
-    content : bytes
     name : str
-        How messages call it.
+        Of the file, for messages.
 
     Raises
     ------
     ModelError
-        Also if the package that reads such files is not there.
+        Also if the package onnx is not installed.
     """
     try:
         import onnx
@@ -55,14 +54,16 @@ def check_onnx(content: bytes, name: str) -> None:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protocol buffers raise their own
-        raise ModelError(f"{name} is not a sound ONNX file ({type(error).__name__})") from error
+        raise ModelError(f"{name} is not a valid ONNX file ({type(error).__name__})") from error
     if len(model.graph.node) > _MOST_NODES:
-        raise ModelError(f"{name} has {len(model.graph.node)} nodes; refused as absurd")
-    domains = {entry.domain or "ai.onnx" for entry in model.opset_import}
-    strange = sorted(domains - {"ai.onnx"})
-    if strange or model.functions:
         raise ModelError(
-            f"{name} wants operators of {', '.join(strange) or 'its own'}; only the standard ones "
+            f"{name} has {len(model.graph.node)} nodes; at most {_MOST_NODES} are allowed"
+        )
+    domains = {entry.domain or "ai.onnx" for entry in model.opset_import}
+    others = sorted(domains - {"ai.onnx"})
+    if others or model.functions:
+        raise ModelError(
+            f"{name} has operators of {', '.join(others) or 'its own'}; only the standard ones "
             "(ai.onnx) are allowed, because others come from plug-ins"
         )
     versions = [entry.version for entry in model.opset_import]
@@ -74,16 +75,16 @@ def check_onnx(content: bytes, name: str) -> None:
         if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
             kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ModelError(
-                f"{name} holds the operator {kind}, which is not one of those a 2D network may "
-                "have; export it without control flow and custom operators"
+                f"{name} has the operator {kind}, which is not allowed in a 2D network; export it "
+                "without control flow and custom operators"
             )
     if model.graph.sparse_initializer:
-        raise ModelError(f"{name} has sparse weights, which are not read")
+        raise ModelError(f"{name} has sparse weights, which are not supported; save dense ones")
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(
-                f"{name} keeps weights in another file, which its checksum would not cover; save "
-                "them inside (torch.onnx.export with dynamo=False or external_data=False, or "
+                f"{name} has weights in another file, which its checksum does not cover; save them "
+                "inside (torch.onnx.export with dynamo=False or external_data=False, or "
                 "onnx.save without save_as_external_data)"
             )
     try:
@@ -94,7 +95,7 @@ def check_onnx(content: bytes, name: str) -> None:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Yield every array that a graph holds."""
+    """Yield every array of a graph."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

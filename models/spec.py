@@ -1,16 +1,16 @@
-"""What a network expects and emits, as JSON that people can read.
+"""What a network takes and gives, as JSON that people can read.
 
 `ModelSpec` is the content of ``spec.json``, the plain file beside the weights
-of a bundle. It feeds every stage: which planes are cut, how intensities are
-scaled, how large a tile is, and what the output channels mean.
+of a bundle. Every stage uses it: the views, how intensities are scaled, the
+size of a tile, and the meaning of the output channels.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from voxtile.errors import ModelError
+from voxtile.errors import ModelError, counted
 
 View = Literal["axial", "coronal", "sagittal"]
 Axis = Literal["R", "A", "S"]
@@ -19,39 +19,69 @@ Normalisation = Literal["none", "batch", "group", "instance"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 TileSize = tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
 Percent = Annotated[float, Field(ge=0, le=100)]
-# What a bundle may be called: also a folder everywhere, and one of several with commas between.
+# Names of bundles: also valid as a folder everywhere, and in a list with commas.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class _Frozen(BaseModel):
-    """Immutable, and unknown keys are refused: a misspelt key must not be a silent default."""
+    """Immutable. Unknown keys are refused, so that no misspelt key becomes a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NoScaling(_Frozen):
+class IntensityMethod(_Frozen):
+    """How intensities are scaled; `voxtile.preparation.intensity.measure` computes it.
+
+    A new method is a subclass here, one more in `Intensity`, and a case there.
+
+    Attributes
+    ----------
+    output_range : (low, high) or None
+        Values that no scaled voxel is outside of; None for a method that does
+        not bound them, whose values are about 0 with a standard deviation
+        about 1.
+    """
+
+    output_range: ClassVar[tuple[float, float] | None]
+
+    @property
+    def input_range(self) -> tuple[float, float] | None:
+        """Intensities as scanned that become `output_range`; None if each volume has its own."""
+        return None
+
+
+class NoScaling(IntensityMethod):
     """Leave intensities as they are."""
 
+    output_range = None
     method: Literal["none"] = "none"
 
 
-class Window(_Frozen):
+class Window(IntensityMethod):
     """A fixed window, as for CT in Hounsfield units: its lower edge becomes 0, its upper 1."""
 
+    output_range = (0, 1)
     method: Literal["window"] = "window"
     center: float
     width: Positive
 
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """Lower and upper edge of the window."""
+        return self.center - self.width / 2, self.center + self.width / 2
 
-class MinMax(_Frozen):
-    """Least and greatest voxel of the volume become 0 and 1."""
 
+class MinMax(IntensityMethod):
+    """The smallest and the largest voxel of the volume become 0 and 1."""
+
+    output_range = (0, 1)
     method: Literal["minmax"] = "minmax"
 
 
-class Percentile(_Frozen):
-    """Two percentiles of the volume become 0 and 1; what lies outside is clipped."""
+class Percentile(IntensityMethod):
+    """Two percentiles of the volume become 0 and 1; voxels beyond them are clipped."""
 
+    output_range = (0, 1)
     method: Literal["percentile"] = "percentile"
     lower: Percent = 0.5
     upper: Percent = 99.5
@@ -63,13 +93,15 @@ class Percentile(_Frozen):
         return self
 
 
-class ZScore(_Frozen):
+class ZScore(IntensityMethod):
     """Zero mean and unit standard deviation over the volume.
 
-    `nonzero` counts only voxels other than 0 (skull-stripped brains). `clip`
-    names two percentiles to clip at first, which tames single bright voxels.
+    `nonzero` measures only voxels other than 0 (skull-stripped brains).
+    `clip` names two percentiles at which voxels are clipped before mean and
+    deviation are measured, so that single bright voxels do not decide them.
     """
 
+    output_range = None
     method: Literal["zscore"] = "zscore"
     nonzero: bool = False
     clip: tuple[Percent, Percent] | None = None
@@ -87,11 +119,11 @@ Intensity = Annotated[
 
 
 class Background(_Frozen):
-    """Voxels that nothing can be in, such as air in CT: tiles of nothing else are not judged.
+    """Voxels that cannot belong to a label, such as air in CT.
 
     `at_most` is the largest intensity, as scanned, that every channel of such
-    a voxel may have. What it saves and that it costs nothing is for whoever
-    makes the bundle to know; without one every tile is judged.
+    a voxel may have. The networks do not compute tiles that have only
+    background; without this entry they compute every tile.
     """
 
     at_most: float
@@ -113,8 +145,8 @@ class Label(_Frozen):
     sigmoid outputs written into the mask in the order of the spec: a later
     one overwrites. Each is scored against the union of its values.
 
-    `concept` says what it is (DICOM's segmented property type), `category`
-    what kind of thing that is; without one a concept is anatomy.
+    `concept` is the coded structure (DICOM's segmented property type), and
+    `category` its coded category, which is anatomy unless given.
     """
 
     value: Annotated[int, Field(ge=1, le=65535)]
@@ -131,17 +163,16 @@ class Label(_Frozen):
 
 
 class Cleaning(_Frozen):
-    """What is done to one label of a finished mask, see `voxtile.inference.postprocess.clean`.
+    """How one label of a finished mask is cleaned, see `voxtile.inference.postprocess.clean`.
 
     Parameters
     ----------
     label : int
         Its value; the parts are those of its region.
     largest : int or None
-        How many parts stay, the largest first; None keeps all.
+        How many parts stay, the largest first; None means all.
     smallest_mm3 : float
-        Parts of less volume go.
-    fill_holes : bool
+        Parts of less volume are removed.
     """
 
     label: Annotated[int, Field(ge=1, le=65535)]
@@ -151,12 +182,12 @@ class Cleaning(_Frozen):
 
 
 class Division(_Frozen):
-    """Labels of which no plane across an axis has two, see `voxtile.inference.division.divide`.
+    """Labels of which each plane gets only one, see `voxtile.inference.postprocess.divide`.
 
     Parameters
     ----------
     axis : {"R", "A", "S"}
-        World axis that the planes are counted along: A for coronal planes.
+        World axis across the planes: A for coronal planes.
     labels : tuple of int
         Values; at least two.
     """
@@ -166,12 +197,12 @@ class Division(_Frozen):
 
 
 class Network(_Frozen):
-    """One trained file of a bundle and the views it serves.
+    """One trained file of a bundle, and its views.
 
-    `tile` is the one that it was trained with, where that is not the spec's.
+    `tile` is the tile that it was trained with, if it is not the spec's.
     `layout` and `output` are for networks of other programs: "channels_first"
-    takes and gives (tiles, channels, rows, columns), and "logits" lack the
-    activation that the spec names.
+    takes and gives (tiles, channels, rows, columns), and "logits" has no final
+    activation.
     """
 
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(keras|onnx)$")]
@@ -184,37 +215,37 @@ class Network(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """Everything a bundle's networks expect and emit.
+    """Everything that a bundle's networks take and give.
 
     Parameters
     ----------
-    name, description : str
     channels : tuple of str
         Input channels in order. One channel is the manifest's `image` column;
         several are its `image_<channel>` columns.
     context_slices : int
-        Planes that the network sees at once, odd: the judged one in the
-        middle. It has ``len(channels) * context_slices`` input channels, for
+        Planes that the network sees at once, odd; it segments the middle one.
+        It has ``len(channels) * context_slices`` input channels, for
         each channel its planes in order.
     spacing_mm : (R, A, S) or None
-        Pixel spacing to bring planes to. Each view uses its two in-plane
-        entries; the through-plane one is never resampled. None: native.
+        Pixel spacing to which planes are resampled. Each view uses its two
+        in-plane entries; the through-plane one is never resampled. None means
+        the scan's own spacing.
     intensity : Intensity
         One method for all channels, measured on each.
     tile : (rows, columns)
         In pixels; a multiple of `multiple`.
     multiple : int
-        What a tile must be a multiple of: ``2**depth``.
+        A tile must be a multiple of it: ``2**depth``.
     overlap : float
         Least fraction of a tile that neighbours share.
     weighting : {"gaussian", "constant"}
         Trust in the pixels of a tile when overlaps are blended.
     background : Background or None
-        Tiles that need not be judged.
+        Voxels that cannot belong to a label.
     flips : tuple of {"R", "A", "S"}
-        World axes along which planes are judged mirrored as well, unless a
-        run says otherwise (test-time augmentation). Only for networks that
-        were trained on mirrored planes.
+        World axes along which planes are also segmented mirrored, unless a run
+        has other options (test-time augmentation). Only for networks that were
+        trained on mirrored planes.
     labels : tuple of Label
         Outputs in order, background not among them. A softmax network has
         one channel more, the first, for background.
@@ -223,14 +254,14 @@ class ModelSpec(_Frozen):
     thresholds : tuple of float
         Least probability for each sigmoid label; empty means 0.5.
     divisions : tuple of Division
-        Labels of which each plane of the finished mask gets one; empty does nothing.
+        Labels of which each plane of the finished mask gets only one.
     postprocess : tuple of Cleaning
-        What is done to the mask after that, label by label; empty does nothing.
+        How the mask is cleaned after that, label by label.
     networks : tuple of Network
-        A file that serves several views with different weights is named once
-        for each view.
+        A file with a different weight for each of its views is named once for
+        each view.
     training : dict
-        How it was trained: manifest hash, cases, scores, versions. For people.
+        How it was trained, for people: manifest hash, cases, scores, versions.
     """
 
     format: Literal["voxtile-bundle"] = "voxtile-bundle"
@@ -261,8 +292,8 @@ class ModelSpec(_Frozen):
     def _consistent(self) -> Self:
         if self.context_slices % 2 == 0:
             raise ValueError(
-                f"context_slices {self.context_slices} must be odd: the judged plane is in the "
-                "middle"
+                f"context_slices {self.context_slices} must be odd, because the network segments "
+                "the middle plane"
             )
         for tile in (self.tile, *(network.tile for network in self.networks if network.tile)):
             if any(size % self.multiple for size in tile):
@@ -282,11 +313,14 @@ class ModelSpec(_Frozen):
                 raise ValueError(f"{what} {', '.join(twice)} appears twice")
         if self.activation == "softmax":
             if self.thresholds:
-                raise ValueError("thresholds belong to sigmoid outputs; softmax takes the largest")
+                raise ValueError("thresholds are for sigmoid outputs; softmax takes the largest")
             if any(label.region for label in self.labels):
                 raise ValueError("regions may overlap, so they need sigmoid outputs, not softmax")
         if self.thresholds and len(self.thresholds) != len(self.labels):
-            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
+            raise ValueError(
+                f"there must be as many thresholds as labels, not {len(self.thresholds)} for "
+                f"{counted(len(self.labels), 'label')}"
+            )
         files = {(network.file, network.sha256) for network in self.networks}
         if len(files) != len({file for file, _ in files}):
             raise ValueError("a network file is named twice with different sha256")
@@ -294,35 +328,35 @@ class ModelSpec(_Frozen):
         unknown = sorted({step.label for step in self.postprocess} - written)
         if unknown:
             raise ValueError(
-                f"postprocess names label {unknown[0]}, but there are only {sorted(written)}"
+                f"postprocess names label {unknown[0]}, but the labels are {sorted(written)}"
             )
         own = {label.value for label in self.labels if label.values == (label.value,)}
         for division in self.divisions:
-            strange = sorted(set(division.labels) - own)
-            if strange or len(set(division.labels)) < len(division.labels):
+            unknown = sorted(set(division.labels) - own)
+            if unknown or len(set(division.labels)) < len(division.labels):
                 raise ValueError(
-                    f"a division names labels {list(division.labels)}; it needs different ones of "
-                    f"{sorted(own)}, without regions"
+                    f"a division has labels {list(division.labels)}; it needs different labels "
+                    f"without regions, from {sorted(own)}"
                 )
         for label in self.labels:
             unwritten = sorted(set(label.values) - written)
             if unwritten or label.value not in label.values:
                 raise ValueError(
-                    f"region {list(label.values)} of label {label.value} must hold its own value "
-                    f"and only values of labels {sorted(written)}"
+                    f"region {list(label.values)} of label {label.value} must include its own "
+                    f"value, and only values of labels {sorted(written)}"
                 )
         return self
 
     @property
     def views(self) -> tuple[View, ...]:
-        """Views that any network serves, each once, in order."""
+        """Views that any network has, each once, in order."""
         return tuple(dict.fromkeys(view for network in self.networks for view in network.views))
 
     def tile_of(self, view: View) -> tuple[int, int]:
         """Return the (rows, columns) of a tile for planes of a view, in pixels.
 
-        The largest that a network of the view was trained with: no network
-        then sees less around a pixel than it is used to.
+        The largest that a network of the view was trained with, so that no
+        network sees less around a pixel than in its training.
         """
         serving = [network for network in self.networks if view in network.views]
         tiles = [network.tile or self.tile for network in serving] or [self.tile]
@@ -349,8 +383,8 @@ def read_spec(path: Path) -> ModelSpec:
     Raises
     ------
     ModelError
-        If the file is missing, not JSON, or not a spec; names every key that
-        is wrong.
+        If the file is missing, not JSON, or not a valid spec; it names every
+        wrong key.
     """
     try:
         text = path.read_bytes()
@@ -369,12 +403,7 @@ def parse_spec(text: bytes | str, name: str) -> ModelSpec:
     text : bytes or str
         JSON.
     name : str
-        How messages call it.
-
-    Raises
-    ------
-    ModelError
-        If it is not JSON, or not a spec; names every key that is wrong.
+        Of the file, for messages.
     """
     try:
         return ModelSpec.model_validate_json(text)

@@ -14,11 +14,14 @@ Convolutional Networks for Biomedical Image Segmentation", figure 1), with
                | pool        up |
                +---> [C C] -----+        C: 3x3 convolution (+ norm), ReLU
 
+On the way up, the channels from below come first and the skipped ones second,
+``concatenate([up, skip])``, as in the usual Keras tutorials.
+
 Built from stock Keras layers, so that a saved network needs no code of ours.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .backend import keras
 from .spec import Normalisation
@@ -37,6 +40,7 @@ def build_unet(
     normalisation: Normalisation = "none",
     dropout: float = 0.0,
     activation: Activation | None = None,
+    skip_first: bool = False,
     name: str = "unet",
 ) -> keras.Model:
     """Return an uncompiled U-Net.
@@ -61,7 +65,11 @@ def build_unet(
         to it; 0 adds no layer.
     activation : {"sigmoid", "softmax", "linear"} or None
         Last activation. None means sigmoid for one class and softmax for
-        more; overlapping regions want "sigmoid".
+        more; overlapping regions need "sigmoid".
+    skip_first : bool, default False
+        Concatenate the skipped channels before the upsampled ones, as voxtile
+        0.1.0 did. Only for weights of a network that was built so: they load
+        into the other order without an error, but give another output.
     name : str, default "unet"
         Name of the network.
 
@@ -75,9 +83,47 @@ def build_unet(
     Raises
     ------
     ValueError
-        If rows or columns are not a multiple of ``2**depth``, or a number is
-        out of range.
+        If rows or columns are not a multiple of ``2**depth``, or another
+        argument is out of range.
     """
+    _check(input_shape, num_classes, filters, depth, dropout)
+    if normalisation not in get_args(Normalisation):
+        raise ValueError(
+            f"normalisation {normalisation!r} is not known; use none, batch, group or instance"
+        )
+    if activation == "softmax" and num_classes == 1:
+        raise ValueError("softmax over one class is always 1; use sigmoid or num_classes=2")
+    if activation is None:
+        activation = "sigmoid" if num_classes == 1 else "softmax"
+    x = inputs = keras.Input(tuple(input_shape), name="tiles")
+    skips = []
+    for level in range(depth):
+        x = _convolutions(x, filters * 2**level, normalisation, f"down{level + 1}")
+        if dropout and level == depth - 1:
+            x = layers.SpatialDropout2D(dropout, name=f"down{level + 1}_dropout")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"pool{level + 1}")(x)
+    x = _convolutions(x, filters * 2**depth, normalisation, "bottom")
+    if dropout:
+        x = layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
+    for level in reversed(range(depth)):
+        width = filters * 2**level
+        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", name=f"up{level + 1}")(x)
+        both = [skips[level], x] if skip_first else [x, skips[level]]
+        x = layers.Concatenate(name=f"skip{level + 1}")(both)
+        x = _convolutions(x, width, normalisation, f"merge{level + 1}")
+        if dropout and level == depth - 1:
+            x = layers.SpatialDropout2D(dropout, name=f"merge{level + 1}_dropout")(x)
+    # float32 whatever the precision of the rest: probabilities are compared with thresholds.
+    x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    outputs = layers.Activation(activation, dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _check(
+    input_shape: Sequence[int | None], num_classes: int, filters: int, depth: int, dropout: float
+) -> None:
+    """Refuse sizes of which no network can be built."""
     if len(input_shape) != 3 or not input_shape[2] or input_shape[2] < 1:
         raise ValueError(
             f"input_shape {tuple(input_shape)} must be (rows, columns, channels), "
@@ -89,8 +135,6 @@ def build_unet(
         )
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout {dropout} must be at least 0 and below 1")
-    if activation == "softmax" and num_classes == 1:
-        raise ValueError("softmax over one class is always 1; use sigmoid or num_classes=2")
     multiple = 2**depth
     for axis, size in zip(("rows", "columns"), input_shape, strict=False):
         if size is not None and (size < multiple or size % multiple):
@@ -98,70 +142,34 @@ def build_unet(
                 f"{axis} {size} must be a multiple of {multiple} (2**depth, depth={depth}); "
                 f"the next one is {max(1, -(-size // multiple)) * multiple}"
             )
-    if activation is None:
-        activation = "sigmoid" if num_classes == 1 else "softmax"
 
-    def convolutions(x: Any, width: int, level: str) -> Any:
-        """Two 3x3 convolutions, each with its normalisation and ReLU."""
-        for part in ("a", "b"):
-            if normalisation == "none":
-                x = layers.Conv2D(
-                    width,
-                    3,
-                    padding="same",
-                    activation="relu",
-                    kernel_initializer="he_normal",
-                    name=f"{level}_conv_{part}",
-                )(x)
-                continue
-            x = layers.Conv2D(
-                width,
-                3,
-                padding="same",
-                use_bias=False,  # the normalisation has its own offset
-                kernel_initializer="he_normal",
-                name=f"{level}_conv_{part}",
-            )(x)
+
+def _convolutions(x: Any, width: int, normalisation: Normalisation, level: str) -> Any:
+    """Apply two 3x3 convolutions, each followed by its normalisation and ReLU."""
+    plain = normalisation == "none"
+    for part in ("a", "b"):
+        x = layers.Conv2D(
+            width,
+            3,
+            padding="same",
+            activation="relu" if plain else None,
+            use_bias=plain,  # a normalisation has its own offset
+            kernel_initializer="he_normal",
+            name=f"{level}_conv_{part}",
+        )(x)
+        if not plain:
             x = _normaliser(normalisation, width, f"{level}_norm_{part}")(x)
             x = layers.Activation("relu", name=f"{level}_relu_{part}")(x)
-        return x
-
-    inputs = keras.Input(tuple(input_shape), name="tiles")
-    x = inputs
-    skips = []
-    for level in range(depth):
-        x = convolutions(x, filters * 2**level, f"down{level + 1}")
-        if dropout and level == depth - 1:
-            x = layers.SpatialDropout2D(dropout, name=f"down{level + 1}_dropout")(x)
-        skips.append(x)
-        x = layers.MaxPooling2D(2, name=f"pool{level + 1}")(x)
-    x = convolutions(x, filters * 2**depth, "bottom")
-    if dropout:
-        x = layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
-    for level in reversed(range(depth)):
-        width = filters * 2**level
-        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", name=f"up{level + 1}")(x)
-        x = layers.Concatenate(name=f"skip{level + 1}")([skips[level], x])
-        x = convolutions(x, width, f"merge{level + 1}")
-        if dropout and level == depth - 1:
-            x = layers.SpatialDropout2D(dropout, name=f"merge{level + 1}_dropout")(x)
-    # float32 whatever the precision of the rest: probabilities are compared with thresholds.
-    x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    outputs = layers.Activation(activation, dtype="float32", name="probabilities")(x)
-    return keras.Model(inputs, outputs, name=name)
+    return x
 
 
 def _normaliser(normalisation: Normalisation, width: int, name: str) -> keras.layers.Layer:
     """Return the layer that follows a convolution of `width` filters."""
     if normalisation == "batch":
-        # Keras' own 0.99 still remembers the first weights after hundreds of steps, and a training
-        # of a minute has no more. A batch has thousands of pixels, so little memory is enough.
+        # Keras' default of 0.99 still remembers the first weights after hundreds of steps, and a
+        # training of a minute has no more. A batch has thousands of pixels: 0.95 is enough.
         return layers.BatchNormalization(momentum=0.95, name=name)
     if normalisation == "instance":
         return layers.GroupNormalization(groups=-1, name=name)
-    if normalisation == "group":
-        groups = next(n for n in range(min(8, width), 0, -1) if width % n == 0)
-        return layers.GroupNormalization(groups=groups, name=name)
-    raise ValueError(
-        f"normalisation {normalisation!r} is not known; use none, batch, group or instance"
-    )
+    groups = next(n for n in range(min(8, width), 0, -1) if width % n == 0)
+    return layers.GroupNormalization(groups=groups, name=name)

@@ -1,4 +1,4 @@
-"""The values of a label map: which occur, where, and what type holds them."""
+"""The values of a label map: which type holds them, which occur, and where."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +9,17 @@ Box = tuple[slice, ...]
 
 # Voxels counted at once: few enough to stay in the processor's cache.
 _SLAB = 2**16
+
+
+def label_type(values: Iterable[int]) -> type[np.unsignedinteger]:
+    """Return the smaller of uint8 and uint16 that holds all values.
+
+    Examples
+    --------
+    >>> label_type([1, 255]).__name__, label_type([1, 256]).__name__
+    ('uint8', 'uint16')
+    """
+    return np.uint8 if max(values, default=0) <= 255 else np.uint16
 
 
 def label_values(array: np.ndarray) -> list[int]:
@@ -32,11 +43,6 @@ def label_values(array: np.ndarray) -> list[int]:
         occurs[: counts.size] |= counts > 0
     found: list[int] = np.flatnonzero(occurs).tolist()
     return found
-
-
-def mask_type(largest: int) -> type[np.unsignedinteger]:
-    """Return the type of a mask whose largest value is given: uint8, or uint16 above 255."""
-    return np.uint8 if largest <= 255 else np.uint16
 
 
 def region_box(array: np.ndarray, values: Sequence[int]) -> Box | None:

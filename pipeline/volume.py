@@ -11,6 +11,7 @@ from itertools import permutations
 import numpy as np
 
 Array = np.ndarray
+Shape2D = tuple[int, int]
 Shape3D = tuple[int, int, int]
 
 

@@ -18,6 +18,7 @@ from voxtile.engines import CALLABLE, Model, choose_engine
 from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
+from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.report.tables import write_reports
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
@@ -33,7 +34,7 @@ from .cluster import DaskPool, connected
 from .events import Event, Listener, ProgressFile, log_event
 from .interrupt import Interrupted, Stop, listening
 from .pool import Assignment, Limits, Lost, WorkerPool
-from .settings import BatchSettings, machine_cores
+from .settings import BatchSettings
 from .worker import do_case, may_succeed_later
 
 _PACKAGES = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "isal", "keras", "tensorflow")
@@ -307,7 +308,7 @@ class _Drive:
                 tell=self._notify,
             )
         limits = Limits(
-            threads=max(1, machine_cores() // max(1, batch.workers or 1)),
+            threads=max(1, processor_count() // max(1, batch.workers or 1)),
             memory_mb=batch.memory_of_one(count),
             timeout_s=batch.timeout_s,
         )

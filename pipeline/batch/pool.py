@@ -17,7 +17,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault, ModelError, Notice
-from voxtile.machine.child import Child
+from voxtile.machine.processes import Child
 from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
 

@@ -1,6 +1,5 @@
 """How a batch runs. Nothing here changes a result."""
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,10 +76,3 @@ class BatchSettings:
     def memory_of_one(self, workers: int) -> float:
         """Return the most memory of one of so many workers, in MB (10^6 bytes)."""
         return self.memory_mb or 0.9 * total_memory_mb() / workers
-
-
-def machine_cores() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType
 
 from voxtile.errors import ManifestError, counted, first_few
+from voxtile.machine.clock import duration
 from voxtile.machine.json_objects import ANY_KEY, read_object
 from voxtile.run_folder.facts import KEY, newest_settings, readable_facts
 from voxtile.run_folder.layout import RunFolder
@@ -112,7 +113,7 @@ def status_lines(status: Status) -> Iterator[str]:
     if status.runs:
         yield from (f"batch: {run}" for run in status.runs)
         if status.eta_s is not None:
-            yield f"ends in about {_duration(status.eta_s)}"
+            yield f"ends in about {duration(status.eta_s)}"
     elif status.missing:
         yield "no batch is running; run the same command again to do the missing cases"
 
@@ -126,11 +127,3 @@ def _verdict(path: Path, settings: str | None) -> tuple[str, str]:
     if settings not in (None, record.get(KEY)) or record["status"] not in ("done", "failed"):
         return "missing", ""
     return record["status"], str((record.get("reason") or {}).get("code", ""))
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration for people."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -7,7 +7,7 @@
       |<--------------- "stage", name --|   a few of them
       |<------------- "report", report -|   mask and record are written
 
-It is a child process of `voxtile.machine.child`: one that is killed at any
+It is a child process of `voxtile.machine.processes`: one that is killed at any
 moment harms no other.
 """
 
@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.inference.segmenter import Segmenter
-from voxtile.machine.child import serve_line
+from voxtile.machine.processes import serve_line
 from voxtile.run.case import attempt_case
 from voxtile.run.job import Job
 from voxtile.run.journal import Journal

@@ -1,21 +1,22 @@
 """What runs the networks of a bundle, behind one plain callable.
 
-engine.py           `Engine`: which program, precision and device; what a model is
-choice.py           what was asked for, "auto" among it -> an Engine, once per run
-loading.py          a bundle and an Engine -> one model for each network
+engine.py            the table of engines; the `Engine` of a run; a bundle and it -> models
+choice.py            options, "auto" among them -> an Engine, once for each run
 
-keras_engine.py     the reference. The only importer of Keras at run time
-openvino_engine.py  networks exported once and run by OpenVINO. Its only importer
-onnx_engine.py      imported networks, run by ONNX Runtime. Its only importer
-exported.py         the cache of exported networks, by the SHA-256 of their source
-exporting.py        from Keras to OpenVINO, checked; in a process of its own
-cache.py            the user's cache folder
-fitting.py          shapes held against the spec; channels-first and logits made to fit
-trial.py            tiles to try a network on
-threads.py          how many processors an engine may use
+keras_engine.py      the reference for .keras networks; imports Keras
+openvino_engine.py   networks that were translated once, run by OpenVINO; imports it
+onnx_engine.py       .onnx networks, run by ONNX Runtime; imports it
+fitting.py           input and output shapes checked; other layouts and logits adapted
 
-evidence.py         what `voxtile models verify` measured, by model and kind of CPU
-fallback.py         what happens where memory runs out
+translated.py        the cache of translated networks, by the SHA-256 of their source
+translating.py       from Keras to other formats, checked; in a process of its own
+quantised.py         networks in 8-bit integers, made and cached
+cached_networks.py   networks in folders of the cache, verified when read
+exchange.py          models exported for other programs, and imported from them
+
+trial_tiles.py       tiles to try a network on
+measurements.py      what `voxtile models verify` measured, by model and kind of processor
+fallback.py          what happens when memory runs out
 """
 
 from importlib import import_module
@@ -23,13 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .choice import choose_engine
-    from .engine import CALLABLE, Engine, Model
-    from .loading import load_models
+    from .engine import CALLABLE, Engine, Model, load_models
     from .options import Wish
 
 __all__ = ["CALLABLE", "Engine", "Model", "Wish", "choose_engine", "load_models"]
 
-_HOMES = {"Wish": "options", "choose_engine": "choice", "load_models": "loading"}
+_HOMES = {"Wish": "options", "choose_engine": "choice", "load_models": "engine"}
 
 
 def __getattr__(name: str) -> Any:

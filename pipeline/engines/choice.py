@@ -1,24 +1,22 @@
-"""From what was asked for, "auto" among it, to one engine for a whole run.
+"""From options such as ``--engine auto`` to one engine for a whole run.
 
-It is decided before the first case, by the process that drives the batch:
-nothing heavy is imported here.
+The process that drives a batch chooses it before the first case, so nothing
+heavy is imported here.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import Network
 
-from .engine import Engine, EngineName
-from .measurements import PACKAGES, accepted_precision
+from .engine import ENGINES, Engine, EngineName, Precision, engines_for, reference_engine
+from .measurements import accepted_precision
 from .options import Wish as Wish
 from .quantised import digest_name, quantised_digest
 from .translated import SOURCES, ensure
@@ -29,65 +27,50 @@ _PROBE_S = 120.0
 def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
     """Return the engine that a run uses, by written rules.
 
-    - device: a GPU where Keras finds one, else the processor.
-    - engine: on a GPU Keras. On a processor OpenVINO where it is installed
-      and says what Keras says (looked at when a network is exported, which is
-      done here, once), else Keras;
-      ONNX Runtime for ``.onnx`` networks where OpenVINO is not there.
-    - precision: float32, unless `voxtile models verify` has shown for this
-      model on this kind of processor that a reduced one is faster and changes
+    - device: a GPU if Keras finds one, else the processor.
+    - engine: Keras on a GPU. OpenVINO on a processor, if it is installed and
+      its translation of each network gives what Keras gives (compared once,
+      here, when a network is translated), else Keras. ONNX Runtime for
+      ``.onnx`` networks without OpenVINO.
+    - precision: float32, unless `voxtile models verify` has shown that for this
+      model and this kind of processor a reduced one is faster, and changes
       the mean Dice by less than 0.001 and fewer than 1 in 1000 labels.
 
     Parameters
     ----------
-    bundle : Bundle
     wish : Wish, optional
-        Everything "auto" unless given.
+        "auto" everywhere unless given.
 
     Returns
     -------
     Engine
-        Also says why.
+        With the reason for the choice.
 
     Raises
     ------
     ModelError
         If the engine cannot run such networks.
     EnvironmentFault
-        If the engine or the device is not there.
+        If the engine is not installed, or the device is missing.
     """
     wish = wish or Wish()
     networks = [(one, network) for one in bundle.members for network in one.spec.networks]
-    foreign = any(network.file.endswith(".onnx") for _, network in networks)
-    device, why = _device(wish, foreign=foreign)
-    name = wish.engine
-    if name == "auto":
-        name, reason = _engine(device, foreign=foreign)
+    suffixes = {Path(network.file).suffix for _, network in networks}
+    device, why = _device(wish, suffixes)
+    if wish.engine == "auto":
+        name, reason = _preferred(bundle, suffixes, device)
         why.append(reason)
-    if name == "keras" and foreign:
-        raise ModelError(f"{bundle.folder}: Keras cannot run .onnx; use --engine openvino or onnx")
-    mixed = foreign and not all(network.file.endswith(".onnx") for _, network in networks)
-    if name == "onnx" and (mixed or not foreign):
-        raise ModelError(
-            f"{bundle.folder}: --engine onnx runs .onnx networks; this bundle has .keras (make one "
-            "with voxtile models export and models import), which keras and openvino run"
-        )
-    if name == "openvino" and device != "cpu":
-        raise EnvironmentFault("OpenVINO is used on processors only; use --engine keras on a GPU")
-    package = PACKAGES[name]
-    if find_spec(package) is None:
-        raise EnvironmentFault(
-            f"{package} is not installed; pip install "
-            + (f'"voxtile[{name}]"' if name != "keras" else "--upgrade voxtile")
-        )
-    if name == "openvino":
+    else:
+        name = wish.engine
+    _check(bundle, name, suffixes, device)
+    if ENGINES[name].translates:
         try:
-            _export(networks)
+            for one, network in networks:
+                ensure(one, network)
         except (ModelError, EnvironmentFault) as error:
             if wish.engine != "auto":
                 raise
-            name = "onnx" if foreign else "keras"
-            package = PACKAGES[name]
+            name = reference_engine(networks[0][1])
             why = [str(error).partition("; use --engine")[0]]
     precision = wish.precision
     if precision == "auto":
@@ -96,23 +79,14 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         why.append(
             f"{precision}: verified for this model here"
             if found
-            else "float32: nothing else is verified for this model here"
+            else "float32: no other precision is verified for this model here"
         )
-    versions = [(package, version(package))]
-    if precision == "int8":
-        versions += _int8(bundle, name)
-    if name == "openvino" and not foreign:  # these wrote what OpenVINO reads
-        versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
-    if name == "keras":
-        backend = keras_backend()
-        versions.append(("backend", backend))
-        if find_spec(backend) is not None:
-            versions.append((backend, _installed(backend)))
-    return Engine(name, precision, device, tuple(versions), "; ".join(why))
+    versions = _versions(bundle, name, precision, suffixes)
+    return Engine(name, precision, device, versions, "; ".join(why))
 
 
 def keras_backend() -> str:
-    """Return the backend that Keras will choose: the environment's, its settings file's, its own.
+    """Return the backend that Keras will choose: from the environment, its settings, its default.
 
     As in keras/src/backend/config.py of Keras 3.
     """
@@ -127,15 +101,71 @@ def keras_backend() -> str:
         return "tensorflow"
 
 
-def _export(networks: Iterable[tuple[Bundle, Network]]) -> None:
-    """Export and check each network for OpenVINO, unless it was before."""
-    for bundle, network in networks:
-        ensure(bundle, network)
+def _preferred(bundle: Bundle, suffixes: set[str], device: str) -> tuple[EngineName, str]:
+    """Return the engine that ``auto`` takes for some networks on a device, and why."""
+    able = [
+        name for name in engines_for(suffixes) if device.partition(":")[0] in ENGINES[name].devices
+    ]
+    if not able:
+        raise ModelError(
+            f"{bundle.folder} has {' and '.join(sorted(suffixes))} networks, which no engine runs "
+            f"together on {device}; use --device cpu, or models of one kind"
+        )
+    missing = [name for name in able if not ENGINES[name].installed]
+    name = next((name for name in able if name not in missing), able[-1])
+    better = able[: able.index(name)]
+    return name, f"{ENGINES[name].title} {ENGINES[name].merit}" + "".join(
+        f", and {ENGINES[other].title} is not installed" for other in better
+    )
+
+
+def _check(bundle: Bundle, name: EngineName, suffixes: set[str], device: str) -> None:
+    """Refuse an engine that cannot run such networks, or not on this device, or is missing."""
+    kind = ENGINES[name]
+    if not kind.reads.issuperset(suffixes):
+        others = " or ".join(sorted(engines_for(suffixes)))
+        raise ModelError(
+            f"{bundle.folder}: {kind.title} cannot run {', '.join(sorted(suffixes - kind.reads))} "
+            f"networks; use --engine {others}"
+            + (
+                ", or make a bundle of .onnx networks with voxtile models export --format onnx"
+                if kind.reads == {".onnx"}
+                else ""
+            )
+        )
+    if device.partition(":")[0] not in kind.devices:
+        others = " or ".join(
+            other for other in engines_for(suffixes) if "gpu" in ENGINES[other].devices
+        )
+        raise EnvironmentFault(
+            f"{kind.title} runs on processors only, not on --device {device}; use "
+            + (f"--engine {others}" if others else "--device cpu")
+        )
+    if not kind.installed:
+        raise EnvironmentFault(f"{kind.package} is not installed; {kind.install_command}")
+
+
+def _versions(
+    bundle: Bundle, name: EngineName, precision: Precision, suffixes: set[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return the version of everything that may change a result."""
+    package = ENGINES[name].package
+    versions = [(package, version(package))]
+    if precision == "int8":
+        versions += _int8(bundle, name)
+    if ENGINES[name].translates and suffixes == {".keras"}:  # these wrote what the engine reads
+        versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
+    if name == "keras":
+        backend = keras_backend()
+        versions.append(("backend", backend))
+        if find_spec(backend) is not None:
+            versions.append((backend, _installed(backend)))
+    return tuple(versions)
 
 
 def _int8(bundle: Bundle, name: EngineName) -> list[tuple[str, str]]:
-    """Return what identifies the networks in integers; they are made with tiles of scans."""
-    if name != "openvino":
+    """Return what identifies the int8 networks, which are made with tiles of scans."""
+    if not ENGINES[name].translates:
         raise EnvironmentFault(f"{name} does not compute in int8; use --engine openvino")
     found = []
     for member in bundle.members:
@@ -149,31 +179,22 @@ def _int8(bundle: Bundle, name: EngineName) -> list[tuple[str, str]]:
     return found
 
 
-def _engine(device: str, *, foreign: bool) -> tuple[EngineName, str]:
-    """Return the engine for a device, and why."""
-    if device != "cpu":
-        return ("onnx", "ONNX networks") if foreign else ("keras", "Keras runs on the GPU")
-    if find_spec("openvino") is not None:
-        return "openvino", "OpenVINO is the fastest on a processor"
-    if foreign:
-        return "onnx", "ONNX networks, and OpenVINO is not installed"
-    return "keras", "OpenVINO is not installed"
-
-
-def _device(wish: Wish, *, foreign: bool) -> tuple[str, list[str]]:
+def _device(wish: Wish, suffixes: set[str]) -> tuple[str, list[str]]:
     """Return the device, and why."""
     if wish.device != "auto":
         return wish.device, []
-    if wish.engine in ("openvino", "onnx") or foreign or not Path("/dev/nvidiactl").exists():
+    names = engines_for(suffixes) if wish.engine == "auto" else [wish.engine]
+    seeking = [name for name in names if ENGINES[name].seeks_gpu]
+    if not seeking or not Path("/dev/nvidiactl").exists():
         return "cpu", []
-    if _sees_gpu():
+    if _sees_gpu(seeking[0]):
         return "gpu", []
-    return "cpu", [f"Keras with {keras_backend()} sees no GPU, though the machine has one"]
+    return "cpu", [f"Keras with {keras_backend()} finds no GPU, though the machine has one"]
 
 
-def _sees_gpu() -> bool:
-    """Whether Keras' backend finds a GPU; asked in a process of its own, to keep this one small."""
-    program = "from voxtile.engines.keras_engine import gpu_count; print(gpu_count())"
+def _sees_gpu(name: EngineName) -> bool:
+    """Whether an engine finds a GPU; asked in another process, to keep this one small."""
+    program = f"from voxtile.engines.{ENGINES[name].module} import gpu_count; print(gpu_count())"
     try:
         answer = subprocess.run(
             [sys.executable, "-c", program],
@@ -188,7 +209,7 @@ def _sees_gpu() -> bool:
 
 
 def _installed(package: str) -> str:
-    """Return a version; a package that is there without metadata is "unknown"."""
+    """Return the version of a package, "unknown" if it is installed without metadata."""
     try:
         return version(package)
     except ModuleNotFoundError:

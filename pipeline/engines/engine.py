@@ -1,18 +1,128 @@
-"""An engine: the program, precision and device that run a network."""
+"""The engines that voxtile knows, and the one that a run has chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # options are made from these names, and `voxtile --help` must answer at once
     import numpy as np
 
-# From a batch of tiles, float32 of shape (n, rows, columns, channels), to predictions, float32 of
-# shape (n, rows, columns, classes). The rest of the pipeline knows no more of a network.
+    from voxtile.models.bundle import Bundle
+    from voxtile.models.spec import Network
+
+# From tiles, float32 of shape (n, rows, columns, channels), to predictions, float32 of shape
+# (n, rows, columns, classes). The rest of the pipeline knows nothing else of a network.
 Model = Callable[["np.ndarray"], "np.ndarray"]
 
 EngineName = Literal["keras", "openvino", "onnx"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """What is known of an engine before its module is imported.
+
+    Parameters
+    ----------
+    title : str
+        Its name for people.
+    module : str
+        Of this package, with ``load(bundle, network, engine)`` and
+        ``precisions()``: those of the processor at hand, float32 first.
+    package : str
+        Its Python package, whose version may change a result.
+    extra : str
+        The extra of voxtile that installs the package; empty if voxtile needs it anyway.
+    reads : frozenset of str
+        Suffixes of the network files that it runs.
+    devices : tuple of {"cpu", "gpu"}
+    merit : str
+        Why ``auto`` chooses it: the rest of a sentence that begins with the title.
+    without : str
+        What voxtile does without it.
+    seeks_gpu : bool
+        Whether it uses a GPU without being asked to; its module then has ``gpu_count()``.
+    translates : bool
+        Whether it runs files that were made from a network, see `translated`
+        and `quantised`. An engine that runs the network's own file is the
+        reference for it.
+    """
+
+    title: str
+    module: str
+    package: str
+    extra: str
+    reads: frozenset[str]
+    devices: tuple[str, ...]
+    merit: str
+    without: str = ""
+    seeks_gpu: bool = False
+    translates: bool = False
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is installed."""
+        return find_spec(self.package) is not None
+
+    @property
+    def install_command(self) -> str:
+        """The command that installs it."""
+        return f'pip install "voxtile[{self.extra}]"' if self.extra else "pip install -U voxtile"
+
+    def load_module(self) -> ModuleType:
+        """Return its module, which is slow to import."""
+        return import_module(f".{self.module}", __package__)
+
+
+# ``auto`` takes the first that is installed, reads the networks and has the device.
+ENGINES: dict[EngineName, EngineKind] = {
+    "openvino": EngineKind(
+        title="OpenVINO",
+        module="openvino_engine",
+        package="openvino",
+        extra="openvino",
+        reads=frozenset({".keras", ".onnx"}),
+        devices=("cpu",),
+        merit="is the fastest on a processor",
+        without="networks run in Keras, which is slower on a processor",
+        translates=True,
+    ),
+    "keras": EngineKind(
+        title="Keras",
+        module="keras_engine",
+        package="keras",
+        extra="",
+        reads=frozenset({".keras"}),
+        devices=("cpu", "gpu"),
+        merit="runs .keras networks on every device",
+        seeks_gpu=True,
+    ),
+    "onnx": EngineKind(
+        title="ONNX Runtime",
+        module="onnx_engine",
+        package="onnxruntime",
+        extra="onnx",
+        reads=frozenset({".onnx"}),
+        devices=("cpu", "gpu"),
+        merit="runs .onnx networks on every device",
+        without="models are neither exported to ONNX nor imported",
+    ),
+}
+
+
+def engines_for(suffixes: Collection[str]) -> list[EngineName]:
+    """Return the engines that run networks of all these suffixes, as ``auto`` prefers them."""
+    return [name for name, kind in ENGINES.items() if kind.reads.issuperset(suffixes)]
+
+
+def reference_engine(network: "Network") -> EngineName:
+    """Return the engine that runs a network's own file."""
+    suffix = Path(network.file).suffix
+    return next(name for name in engines_for({suffix}) if not ENGINES[name].translates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +138,9 @@ class Engine:
     device : str
         "cpu", "gpu", or "gpu:N" for the N-th from 0.
     versions : tuple of (package, version)
-        Of what computes: another version may round otherwise.
+        Of the packages that compute: another version may round differently.
     reason : str
-        Why it was chosen, for people; decides nothing.
+        Why it was chosen, for people; it changes no result.
     """
 
     name: EngineName | Literal["callable"]
@@ -40,7 +150,7 @@ class Engine:
     reason: str = field(default="", compare=False)
 
     def decisive(self) -> dict[str, str]:
-        """Return what decides a result: all but the reason; which of several GPUs does not."""
+        """Return what may change a result: not the reason, nor which of several GPUs it is."""
         return {
             "engine": self.name,
             "precision": self.precision,
@@ -49,7 +159,7 @@ class Engine:
         }
 
     def facts(self) -> dict[str, str]:
-        """Return what ``run.json`` says of it."""
+        """Return its entry in ``run.json``."""
         return {**self.decisive(), "device": self.device, "reason": self.reason}
 
     def __str__(self) -> str:
@@ -58,3 +168,30 @@ class Engine:
 
 
 CALLABLE = Engine("callable")
+
+
+def load_models(bundle: "Bundle", engine: Engine) -> tuple[Model, ...]:
+    """Return one model for each network of a bundle, in the spec's order.
+
+    Parameters
+    ----------
+    engine : Engine
+        From `choose_engine`.
+
+    Returns
+    -------
+    tuple of Model
+        Each takes any number of tiles, of any size that the network allows,
+        and compiles itself once for each size.
+
+    Raises
+    ------
+    ModelError
+        If a network does not fit the spec, or the engine cannot build it.
+    EnvironmentFault
+        If the engine is not installed, or the device is missing.
+    """
+    if engine.name == "callable":
+        raise ValueError("functions of the caller are not loaded from a bundle")
+    module = ENGINES[engine.name].load_module()
+    return tuple(module.load(bundle, network, engine) for network in bundle.spec.networks)

@@ -1,7 +1,7 @@
-"""Networks to other programs and from them: ONNX, OpenVINO and SavedModel out, ONNX and Keras in.
+"""Export models as ONNX, OpenVINO or SavedModel, and import ONNX and Keras networks.
 
-What comes in is checked more than what is already here: its bytes as every
-bundle's, and then that it does what its spec says, on trial tiles.
+An imported network is checked like that of every bundle, and then run on
+trial tiles to see that its output is what its spec says.
 """
 
 import hashlib
@@ -15,24 +15,24 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from voxtile.engines import Engine, load_models
 from voxtile.errors import EnvironmentFault, ModelError, UsageError
 from voxtile.machine.files import replacing_folder, write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec, Network, parse_spec
 
+from .engine import ENGINES, Engine, load_models, reference_engine
 from .translated import ask_child, ensure
 from .trial_tiles import trial_tiles
 
 Format = Literal["onnx", "openvino", "savedmodel"]
 
 _NEEDS = {"onnx": ("tf2onnx", "onnxruntime"), "openvino": ("openvino",), "savedmodel": ()}
-# How far the probabilities of a pixel may be from 1, in all.
+# How far the sum of a pixel's probabilities may be from 1.
 _SUM_TOLERANCE = 1e-3
 
 
 def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
-    """Write the networks of a bundle for other programs, compared with Keras.
+    """Write the networks of a bundle for other programs, and compare their output with Keras'.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        What was written for each network.
+        The file or folder of each network.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
         raise UsageError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
     bundle = load_bundle(name)
     if bundle.others:
-        raise ModelError(f"{bundle.name} are several models; export one after the other")
+        raise ModelError(f"{bundle.name} names several models; export them one at a time")
     for package in _NEEDS[form]:
         if find_spec(package) is None:
             raise EnvironmentFault(f'{package} is not installed; pip install "voxtile[{form}]"')
@@ -83,29 +83,25 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
 
 
 def import_model(file: Path, spec: Path, out: Path) -> Bundle:
-    """Make a bundle of a 2D network that was trained elsewhere.
+    """Make a bundle of a 2D network that another program trained.
 
     Parameters
     ----------
     file : Path
         ``.onnx`` or ``.keras``.
     spec : Path
-        ``spec.json``. Its `networks` may be left out, or have one entry
+        ``spec.json``. Its `networks` may be missing, or have one entry
         without `file` and `sha256`: views (default axial), layout, output.
     out : Path
-        New folder. The bundle has its name, whatever the spec says: a spec
-        that was copied from another model would name that one.
-
-    Returns
-    -------
-    Bundle
+        New folder. The bundle gets its name, whatever the spec says: a spec
+        may be a copy of another model's.
 
     Raises
     ------
     ModelError
-        If the network is refused, or does not do what the spec says.
+        If the network is refused, or its output is not what the spec says.
     ValueError
-        If no bundle can be called like the folder.
+        If the folder's name cannot be that of a bundle.
     """
     called = bundle_name(out)
     if file.suffix not in (".onnx", ".keras"):
@@ -135,7 +131,10 @@ def _export(bundle: Bundle, network: Network, form: str, work: Path) -> Path:
     stem = Path(network.file).stem
     if network.file.endswith(".onnx"):
         if form != "onnx":
-            raise ModelError(f"{network.file} is ONNX already, which other programs read as it is")
+            raise ModelError(
+                f"{network.file} is an ONNX network, which cannot be exported as {form}; other "
+                "programs read it as it is"
+            )
         (work / network.file).write_bytes(bundle.read_network(network))
         return work / network.file
     if form == "openvino":
@@ -150,7 +149,7 @@ def _export(bundle: Bundle, network: Network, form: str, work: Path) -> Path:
 
 
 def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
-    """Return a spec of another name, whose one network is the file at hand."""
+    """Return the spec with the name of the bundle, and its one network's file and SHA-256."""
     try:
         content: Any = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -165,19 +164,20 @@ def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
 
 
 def _try(bundle: Bundle, name: str) -> None:
-    """Refuse a network that does not do what its spec says, on trial tiles."""
+    """Refuse a network whose output for trial tiles is not what its spec says."""
     (network,) = bundle.spec.networks
-    if network.file.endswith(".onnx") and find_spec("onnxruntime") is None:
-        raise EnvironmentFault('onnxruntime is not installed; pip install "voxtile[onnx]"')
-    engine = Engine("onnx" if network.file.endswith(".onnx") else "keras")
+    engine = Engine(reference_engine(network))
+    kind = ENGINES[reference_engine(network)]
+    if not kind.installed:
+        raise EnvironmentFault(f"{kind.package} is not installed; {kind.install_command}")
     (model,) = load_models(bundle, engine)
     tiles = trial_tiles(bundle.spec, 2)
     try:
         answer = model(tiles)
-    except Exception as error:  # of a runtime
+    except Exception as error:  # of any runtime
         raise ModelError(
-            f"{name} cannot judge tiles of {bundle.spec.tile} ({type(error).__name__}); is the "
-            "spec's tile or layout right?"
+            f"{name} failed on tiles of {bundle.spec.tile} ({type(error).__name__}); check the "
+            "tile and the layout in the spec"
         ) from error
     wanted = (*tiles.shape[:3], bundle.spec.output_channels)
     if answer.shape != wanted:
@@ -191,8 +191,8 @@ def _try(bundle: Bundle, name: str) -> None:
         raise ModelError(
             f"{name} gave values from {low:.3g} to {high:.3g}"
             + (f", whose sum over the classes is up to {off:.2g} from 1" if soft else "")
-            + f": no {bundle.spec.activation} probabilities. If they are logits, give the network "
-            'in the spec "output": "logits"'
+            + f"; {bundle.spec.activation} probabilities were needed. If they are logits, add "
+            '"output": "logits" to the network in the spec'
         )
 
 
@@ -205,10 +205,10 @@ def _card(spec: ModelSpec, source: str) -> str:
 
     voxtile run MANIFEST {spec.name} --out DIR
 
-(a shipped bundle goes by its name, any other by the path of its folder)
+(a shipped model has a name; for any other, give the path of its folder)
 
-Imported from `{source}` by `voxtile models import`; nothing of its training is known here. Say \
-where it comes from and how it was tested, and add its LICENSE, before you pass this bundle on.
+Imported from `{source}` by `voxtile models import`, which knows nothing about its training. Say \
+where it comes from and how it was tested, and add its LICENSE, before you pass this model on.
 
 | value | label |
 |---|---|

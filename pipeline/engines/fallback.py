@@ -1,17 +1,16 @@
-"""When memory runs out: half the batch, and at last the processor instead of the GPU."""
+"""When memory runs out: fewer tiles at once, and finally the processor instead of the GPU."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from voxtile.errors import CaseError, Notice
 from voxtile.models.bundle import Bundle
 
-from .engine import Engine, Model
-from .loading import load_models
+from .engine import Engine, Model, load_models
 
-# How backends say it: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
+# Words of such errors: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
 _SIGNS = (
     "resourceexhausted",
     "resource_exhausted",
@@ -23,13 +22,13 @@ _SIGNS = (
 
 
 class Fallbacks:
-    """What was done where memory ran out, until a report has taken it."""
+    """Notices about what was done when memory ran out, until a report takes them."""
 
     def __init__(self) -> None:
         self._notices: dict[str, Notice] = {}
 
     def add(self, notice: Notice) -> None:
-        """Keep a notice; one for each kind."""
+        """Add a notice; a later one of the same code replaces it."""
         self._notices[notice.code] = notice
 
     def taken(self) -> tuple[Notice, ...]:
@@ -46,21 +45,19 @@ def resilient(
     fallbacks: Fallbacks,
     load: Callable[[Bundle, Engine], tuple[Model, ...]] = load_models,
 ) -> tuple[Model, ...]:
-    """Return models that go on where memory runs out.
+    """Return models that go on when memory runs out.
 
-    A batch that does not fit is halved, and stays halved. Where a single
-    tile does not fit a GPU, the processor takes over for the rest of the
-    process. Both are recorded; the first changes probabilities by at most
+    If the tiles at once do not fit, half of them are tried, from then on. If
+    a single tile does not fit a GPU, the processor takes over for the rest of
+    the process. Both are recorded; the first changes probabilities by at most
     1e-5 in float32.
 
     Parameters
     ----------
-    models : sequence of Model
     bundle : Bundle
-        To load again for the processor.
-    engine : Engine
+        Loaded again for the processor.
     fallbacks : Fallbacks
-        Gets what was done.
+        Gets a notice of what was done.
     load : callable
         As `voxtile.engines.load_models`.
     """
@@ -70,25 +67,17 @@ def resilient(
     )
 
 
+@dataclass(slots=True)
 class _Resilient:
-    """One model that goes on where memory runs out."""
+    """One model that goes on when memory runs out."""
 
-    def __init__(
-        self,
-        model: Model,
-        index: int,
-        bundle: Bundle,
-        engine: Engine,
-        fallbacks: Fallbacks,
-        load: Callable[[Bundle, Engine], tuple[Model, ...]],
-    ) -> None:
-        self._model = model
-        self._index = index
-        self._bundle = bundle
-        self._engine = engine
-        self._fallbacks = fallbacks
-        self._load = load
-        self._pixels: int | None = None  # most pixels of a batch that is known to be too large
+    _model: Model
+    _index: int
+    _bundle: Bundle
+    _engine: Engine
+    _fallbacks: Fallbacks
+    _load: Callable[[Bundle, Engine], tuple[Model, ...]]
+    _pixels: int | None = None  # fewest pixels at once that are known to be too many
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """Return the predictions for a batch of tiles."""
@@ -100,14 +89,14 @@ class _Resilient:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: the error holds on to what was computed so far.
+        # Outside the handler: the error keeps in memory what was computed so far.
         if count > 1:
             self._pixels = count * rows * columns
             self._fallbacks.add(
                 Notice(
                     "batch_halved",
-                    f"memory ran out with {count} tiles of {rows}x{columns} at once, so fewer were "
-                    f"judged at a time; give a smaller --batch, or --max-memory",
+                    f"memory ran out with {count} tiles of {rows}x{columns} at once, so half as "
+                    "many were tried; give a smaller --batch, or --max-memory",
                 )
             )
             return self._halves(tiles)
@@ -120,8 +109,8 @@ class _Resilient:
         self._fallbacks.add(
             Notice(
                 "moved_to_cpu",
-                f"a tile of {rows}x{columns} does not fit the GPU, so the processor judged it and "
-                "the rest; give a smaller --tile",
+                f"a tile of {rows}x{columns} does not fit into the GPU's memory, so the processor "
+                "took over; give a smaller --tile",
             )
         )
         self._engine = replace(self._engine, device="cpu")
@@ -136,7 +125,7 @@ class _Resilient:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any backend means that memory ran out."""
+    """Whether an exception of any backend says that memory ran out."""
     if isinstance(error, MemoryError):
         return True
     words = f"{type(error).__name__} {error}".lower()

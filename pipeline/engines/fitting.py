@@ -1,7 +1,7 @@
-"""What a network takes and gives, held against its spec; and foreign ones made to look like ours.
+"""Check what a network takes and gives against its spec, and adapt those of other programs.
 
-Ours take (n, rows, columns, channels) and give probabilities of that layout.
-Those of other programs may have channels first, or give logits.
+Networks of voxtile take (n, rows, columns, channels) and give probabilities in
+that layout. Those of other programs may have channels first, or give logits.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,9 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
     Parameters
     ----------
     takes, gives : sequence of int or None
-        Shapes of input and output, in the network's own layout; None is any size.
-    network : Network
-    spec : ModelSpec
+        Shapes of input and output, in the network's own layout; None means any size.
     name : str
-        How messages call it.
-
-    Raises
-    ------
-    ModelError
+        Of the network, for messages.
     """
     if len(takes) != 4 or len(gives) != 4:
         raise ModelError(
@@ -59,7 +53,9 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
         )
     fixed = [size for size in (rows, columns) if size is not None]
     if fixed and (rows, columns) != spec.tile:
-        raise ModelError(f"{name} takes tiles of {(rows, columns)} only, but the spec {spec.tile}")
+        raise ModelError(
+            f"{name} takes only tiles of {(rows, columns)}, but the spec has tile {spec.tile}"
+        )
 
 
 def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
@@ -68,10 +64,7 @@ def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
     Parameters
     ----------
     model : Model
-        In the network's own layout.
-    network : Network
-        Says what that is.
-    spec : ModelSpec
+        Takes and gives the layout and output that `network` names.
     """
     first, logits = network.layout == "channels_first", network.output == "logits"
     if not first and not logits:
@@ -87,7 +80,7 @@ def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
 
 
 def _activated(logits: np.ndarray, axis: int, activation: str) -> np.ndarray:
-    """Return probabilities; in place where that may be."""
+    """Return probabilities; they may replace the logits in memory."""
     values = logits if logits.flags.writeable else logits.copy()
     if activation == "sigmoid":
         # 1 / (1 + exp(-x)) overflows for very negative x; this does not, and is the same.

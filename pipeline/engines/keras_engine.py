@@ -13,37 +13,30 @@ from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .engine import Engine, Model
+from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one ``.keras`` network as a callable.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    network : Network
-        One of the bundle's.
-    engine : Engine
+    """Return one ``.keras`` network of a bundle as a callable.
 
     Raises
     ------
     ModelError
         If it does not fit the spec, or Keras cannot build it.
     EnvironmentFault
-        If there is no such device.
+        If the device does not exist.
     """
-    place = _placed_on(engine.device)
-    with place:
+    device = _on_device(engine.device)
+    with device:
         model = build(bundle, network, engine.precision)
     # XLA compiles for seconds and gains nothing over oneDNN on a CPU (docs/performance.md).
     model.jit_compile = engine.device != "cpu" and keras.config.backend() == "jax"
 
     def predict(tiles: np.ndarray) -> np.ndarray:
-        with place:
+        with device:
             # One compiled function; `model.predict` builds a data pipeline each time.
             return np.asarray(model.predict_on_batch(tiles))
 
@@ -51,18 +44,13 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
 
 
 def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
-    """Return one network as a Keras model, verified and fitting its spec.
-
-    Raises
-    ------
-    ModelError
-    """
+    """Return one network as a Keras model; its file and shapes are checked."""
     name = str(bundle.folder / network.file)
     if not network.file.endswith(".keras"):
         raise ModelError(f"{name} cannot be run by Keras; use --engine openvino or onnx")
     content = bundle.read_network(network)
-    # Keras wants a path. The bytes that were checked go into a private file, so that what is
-    # loaded is what was checked.
+    # Keras needs a path. The checked bytes go into a private file, so that nobody can change
+    # them before they are loaded.
     with tempfile.TemporaryDirectory(prefix="voxtile-") as folder:
         path = Path(folder, "network.keras")
         path.write_bytes(content)
@@ -71,35 +59,43 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
         except Exception as error:
             raise ModelError(
                 f"{name} cannot be built by Keras {keras.__version__} "
-                f"({type(error).__name__}); was it made by a newer one?"
+                f"({type(error).__name__}); if a newer version made it, update Keras"
             ) from error
     shapes = model.input_shape, model.output_shape
     if any(not isinstance(shape, tuple) for shape in shapes):
-        raise ModelError(f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each")
+        raise ModelError(
+            f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each was needed"
+        )
     check_shapes(*shapes, network, bundle.spec, name)
     return model if precision == "float32" else _at_precision(model, precision)
 
 
-def multiplier(size: int, engine: Engine) -> Callable[[], None]:
-    """Return a function that multiplies two square matrices on an engine's device, and waits.
+def precisions() -> tuple[Precision, ...]:
+    """Return the precisions that are worth a measurement on a processor."""
+    return "float32", "bfloat16"
 
-    What it reaches is the most that a network can hope for there.
+
+def multiplier(size: int, engine: Engine) -> Callable[[], None]:
+    """Return a function that multiplies two square matrices on an engine's device.
+
+    It returns when the product is known. No network computes faster.
 
     Parameters
     ----------
     size : int
         Rows and columns.
     engine : Engine
+        Its device and precision.
     """
-    place = _placed_on(engine.device)
+    device = _on_device(engine.device)
     numbers = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-    with place:
+    with device:
         one, other = (keras.ops.convert_to_tensor(part, engine.precision) for part in numbers)
 
     def multiply() -> None:
-        with place:
+        with device:
             product = keras.ops.matmul(one, other)
-            # A GPU answers before it is done; a number of the result must wait for it.
+            # A GPU returns before it has finished; reading a number of the result waits for it.
             keras.ops.convert_to_numpy(keras.ops.cast(product[0, 0], "float32"))
 
     return multiply
@@ -123,14 +119,14 @@ def _gpus() -> list[Any]:
     return []
 
 
-def _placed_on(device: str) -> AbstractContextManager[Any]:
-    """Return the context in which a device is used; a backend's own choice where it is the same."""
+def _on_device(device: str) -> AbstractContextManager[Any]:
+    """Return the context in which a device is used; without a GPU it changes nothing."""
     kind, _, number = device.partition(":")
     found = _gpus()
     if kind == "gpu" and int(number or 0) >= len(found):
         raise EnvironmentFault(
-            f"--device {device}: Keras with {keras.config.backend()} finds {len(found)} GPUs; "
-            "voxtile doctor says what is missing"
+            f"--device {device}: Keras with {keras.config.backend()} finds "
+            f"{len(found)} GPU{'' if len(found) == 1 else 's'}; voxtile doctor says what is missing"
         )
     if kind == "cpu" and not found:
         return nullcontext()
@@ -138,9 +134,9 @@ def _placed_on(device: str) -> AbstractContextManager[Any]:
 
 
 def _at_precision(model: Any, precision: str) -> Any:
-    """Return the same network computing in another precision; what was float32 by design stays.
+    """Return the same network in another precision, but for its last two layers.
 
-    The last two layers of our own networks are: probabilities meet thresholds.
+    They stay float32, because probabilities are compared with thresholds.
     """
     policy = _POLICIES[precision]
     last = {layer.name for layer in model.layers[-2:]}

@@ -1,12 +1,11 @@
 """What `voxtile models verify` measured, by model and kind of processor, and what follows from it.
 
 <cache>/evidence/<SHA-256 of bundle, kind of processor>.json
-spec.json, training.verified    the same, for those who get the bundle (--save)
+spec.json, training.verified    the same, for everybody who gets the bundle (--save)
 """
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -14,27 +13,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, counted
 from voxtile.machine.cache import cache_folder
 from voxtile.machine.files import write_json
+from voxtile.machine.processors import processor_model
 from voxtile.models.bundle import Bundle
 
-from .engine import EngineName, Precision
+from .engine import ENGINES, EngineName, Precision
 from .quantised import quantised_digest
 
-# What a reduced precision may change, and what it must gain, to be chosen by itself.
+# ``--precision auto`` chooses a reduced precision only within these limits.
 LARGEST_DICE_CHANGE = 1e-3
 LEAST_AGREEMENT = 0.999
 LEAST_GAIN = 1.1
 
-# What measurements without a manifest are of: they show speed, and prove nothing.
+# The source of measurements without a manifest, which show speed but do not count as evidence.
 PHANTOM = "phantom"
-PACKAGES: dict[EngineName, str] = {
-    "keras": "keras",
-    "openvino": "openvino",
-    "onnx": "onnxruntime",
-}
-# Units that decide how fast, and by which kernels, numbers are multiplied.
+# Processor flags that decide how fast, and by which kernels, numbers are multiplied.
 _UNITS = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "sve"),
@@ -43,23 +38,21 @@ _UNITS = (
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One engine at one precision, against the reference.
+    """One engine at one precision, compared with the reference engine.
 
     Parameters
     ----------
-    engine : {"keras", "openvino", "onnx"}
-    precision : {"float32", "bfloat16", "float16", "int8"}
     version : str
         Of the engine's package.
     agreement : float
-        Share of voxels with the reference's label.
+        Fraction of voxels with the same label as by the reference engine.
     dice_change : mapping of str to float
-        For each label, the mean over cases of its Dice against the case's
-        reference label less that of the reference engine; where cases have no
-        label, Dice between both less 1. Labels that occur nowhere are not in it.
-    tiles_per_s : float
+        For each label, the mean over cases of its Dice minus the Dice of the
+        reference engine, both against the case's reference. For cases without
+        a reference, the Dice between both engines minus 1. Labels that occur
+        nowhere are left out.
     made : str
-        Of int8, what identifies the networks that were measured.
+        For int8, identifies the networks that were measured.
     """
 
     engine: EngineName
@@ -72,13 +65,13 @@ class Measurement:
 
     @property
     def mean_change(self) -> float:
-        """Mean over labels of how far Dice moved, up or down; NaN where no label occurs."""
+        """Mean over labels of the absolute change of Dice; NaN if no label occurs."""
         moved = [abs(change) for change in self.dice_change.values()]
         return sum(moved) / len(moved) if moved else float("nan")
 
     @property
     def change(self) -> str:
-        """The mean change in words; "-" where no label occurs."""
+        """The mean change for people; "-" if no label occurs."""
         return f"{self.mean_change:.5f}" if self.dice_change else "-"
 
 
@@ -92,13 +85,12 @@ class Evidence:
         Of the bundle.
     processor : str
         Kind of processor, from `processor_kind`.
-    threads : int
     source : str
-        Name of the manifest; `PHANTOM` where there was none.
+        Name of the manifest; `PHANTOM` without one.
     cases, planes : int
-        How many were judged.
+        How many were compared.
     labelled : bool
-        Whether Dice is against the cases' own labels.
+        Whether Dice is against the cases' references.
     date : str
         ISO 8601.
     measurements : tuple of Measurement
@@ -116,32 +108,31 @@ class Evidence:
     measurements: tuple[Measurement, ...] = field(default=())
 
     @property
+    def amount(self) -> str:
+        """How much was compared, for people."""
+        return f"{counted(self.planes, 'plane')} of {counted(self.cases, 'case')}"
+
+    @property
     def on_scans(self) -> bool:
-        """Whether it was measured on scans, not on a phantom."""
+        """Whether scans were measured, not a phantom."""
         return self.source != PHANTOM
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return a JSON object."""
         return asdict(self)
 
     @classmethod
     def of_json(cls, value: Any) -> "Evidence":
-        """Return what `as_json` gave.
-
-        Raises
-        ------
-        TypeError, KeyError
-            If it is something else.
-        """
+        """Return the evidence of an object from `as_json`; TypeError or KeyError for another."""
         measured = tuple(Measurement(**one) for one in value["measurements"])
         return cls(**{**value, "measurements": measured})
 
     def lines(self) -> Iterator[str]:
         """Yield the table for a terminal."""
-        of = "their labels" if self.labelled else "the reference's mask"
         yield (
-            f"{self.planes} planes of {self.cases} cases of {self.source}, {self.threads} threads "
-            f"of {self.processor}; Dice against {of}"
+            f"{self.amount} of {self.source}, {counted(self.threads, 'thread')} of "
+            f"{self.processor}; Dice against "
+            + ("the cases' references" if self.labelled else "the mask of the first row")
         )
         yield f"{'engine':<10}{'precision':<11}{'agreement':>11}{'Dice change':>13}{'tiles/s':>9}"
         for one in self.measurements:
@@ -152,25 +143,25 @@ class Evidence:
         for engine in dict.fromkeys(one.engine for one in self.measurements):
             made = next((one.made for one in self.measurements if one.made), None)
             yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
-                "" if self.on_scans else " by this (a phantom proves nothing: give a MANIFEST)"
+                "" if self.on_scans else " (a phantom is no evidence; give a MANIFEST)"
             )
 
 
 def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Precision | None:
     """Return the fastest reduced precision that the evidence allows, or None.
 
-    Mean Dice must change by less than 0.001 and more than 99.9 % of voxels
-    keep their label, on real planes, with the engine's version and kind of
-    processor that are here; and it must be at least 1.1 times as fast as the
-    same engine in float32.
+    On planes of scans, with this version of the engine and this kind of
+    processor, the mean Dice must have changed by less than 0.001, more than
+    99.9 % of voxels must have kept their label, and the precision must be at
+    least 1.1 times as fast as the same engine in float32.
 
     Parameters
     ----------
     bundle : Bundle
-        Each of several members must have the same.
+        If it has several members, all must allow the same precision.
     engine : {"keras", "openvino", "onnx"}
     device : str
-        Only "cpu" has evidence.
+        There is evidence only for "cpu".
     """
     if device != "cpu":
         return None
@@ -186,10 +177,10 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
 def read_evidence(bundle: Bundle) -> Evidence | None:
     """Return what was measured for a bundle on this kind of processor.
 
-    What was measured here comes before what its maker published; but what was
-    measured on a phantom, wherever, only where there is nothing else.
+    Measurements of this machine come before those that the bundle's maker
+    published, and measurements on scans before those on a phantom.
     """
-    found = [_kept(bundle.sha256), *published_evidence(bundle)]
+    found = [_cached(bundle.sha256), *published_evidence(bundle)]
     fitting = [
         one
         for one in found
@@ -199,7 +190,7 @@ def read_evidence(bundle: Bundle) -> Evidence | None:
 
 
 def published_evidence(bundle: Bundle) -> Iterator[Evidence]:
-    """Yield what a bundle's maker measured, on whatever processors."""
+    """Yield what a bundle's maker measured, on any kind of processor."""
     published = bundle.spec.training.get("verified", [])
     for value in published if isinstance(published, list) else []:
         with suppress(TypeError, KeyError):
@@ -207,12 +198,12 @@ def published_evidence(bundle: Bundle) -> Iterator[Evidence]:
 
 
 def keep_evidence(evidence: Evidence) -> Path | None:
-    """Keep what was measured in the user's cache; None where that cannot be written.
+    """Write evidence to the user's cache; return None if it was not written.
 
-    What was measured on a phantom never replaces what was measured on scans;
-    None then, too.
+    It is not written if the cache is read-only, or if it was measured on a
+    phantom and there is evidence that was measured on scans.
     """
-    earlier = _kept(evidence.sha256)
+    earlier = _cached(evidence.sha256)
     if earlier is not None and earlier.on_scans and not evidence.on_scans:
         return None
     path = _path(evidence.sha256)
@@ -224,30 +215,20 @@ def keep_evidence(evidence: Evidence) -> Path | None:
 
 
 def processor_kind() -> str:
-    """Return the model of the processor and the units that matter here."""
-    name, flags = platform.machine(), set()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                flags = set(value.split())
-                break
-    except OSError:
-        name = platform.processor() or name
+    """Return the name of the processor and those of its units that decide speed and kernels."""
+    name, flags = processor_model()
     return " ".join([name, *(unit for unit in _UNITS if unit in flags)])
 
 
 def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Precision | None:
     """Return the fastest reduced precision of an engine that the evidence allows.
 
-    `made` identifies the int8 networks that are here; others prove nothing for them.
+    `made` identifies the int8 networks of this machine; evidence of others does not count.
     """
     if not evidence.on_scans:
         return None
     try:
-        here = version(PACKAGES[engine])
+        here = version(ENGINES[engine].package)
     except PackageNotFoundError:
         return None
     mine = [one for one in evidence.measurements if (one.engine, one.version) == (engine, here)]
@@ -258,15 +239,15 @@ def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Preci
         if one.precision != "float32"
         and (one.precision != "int8" or one.made == made)
         and one.agreement > LEAST_AGREEMENT
-        and one.mean_change < LARGEST_DICE_CHANGE  # False for NaN: no label was seen
+        and one.mean_change < LARGEST_DICE_CHANGE  # False for NaN: no label occurred
         and full
         and one.tiles_per_s >= LEAST_GAIN * full[0]
     ]
     return max(good, key=lambda one: one.tiles_per_s).precision if good else None
 
 
-def _kept(sha256: str) -> Evidence | None:
-    """Return what the cache has for a bundle on this kind of processor; None if that is nothing."""
+def _cached(sha256: str) -> Evidence | None:
+    """Return the cached evidence for a bundle on this kind of processor; None without any."""
     try:
         return Evidence.of_json(json.loads(_path(sha256).read_bytes()))
     except (OSError, ValueError, TypeError, KeyError):
@@ -274,6 +255,6 @@ def _kept(sha256: str) -> Evidence | None:
 
 
 def _path(sha256: str) -> Path:
-    """Return where evidence for a bundle on this kind of processor is kept."""
+    """Return the file of the evidence for a bundle on this kind of processor."""
     key = hashlib.sha256(f"{sha256} {processor_kind()}".encode()).hexdigest()
     return cache_folder() / "evidence" / f"{key}.json"

@@ -1,4 +1,4 @@
-"""Networks in the ONNX format, run by ONNX Runtime in float32: their reference."""
+"""Networks in the ONNX format, run by ONNX Runtime in float32, which is their reference."""
 
 from typing import Any
 
@@ -10,28 +10,21 @@ from voxtile.machine.processors import thread_count
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .engine import Engine, Model
+from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
-onnxruntime.disable_telemetry_events()  # patient data lie here: nobody is told anything
+onnxruntime.disable_telemetry_events()  # voxtile reads patient data, so nothing is sent
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one ``.onnx`` network as a callable.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    network : Network
-        One of the bundle's.
-    engine : Engine
+    """Return one ``.onnx`` network of a bundle as a callable.
 
     Raises
     ------
     ModelError
         If it does not fit the spec, or ONNX Runtime cannot build it.
     EnvironmentFault
-        If there is no such device or precision.
+        If the device does not exist, or the precision is not float32.
     """
     name = str(bundle.folder / network.file)
     if not network.file.endswith(".onnx"):
@@ -41,6 +34,11 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     return adapted(model, network, bundle.spec)
 
 
+def precisions() -> tuple[Precision, ...]:
+    """Return the precisions that ONNX Runtime is used in."""
+    return ("float32",)
+
+
 class OnnxModel:
     """An ONNX network that is ready to run.
 
@@ -48,9 +46,8 @@ class OnnxModel:
     ----------
     content : bytes
         Checked by `voxtile.models.onnx_network.check_onnx`.
-    engine : Engine
     name : str
-        How messages call it.
+        For messages.
     """
 
     def __init__(self, content: bytes, engine: Engine, name: str = "the network") -> None:
@@ -62,7 +59,7 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = thread_count()
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what fails is raised
+        options.log_severity_level = 4  # errors are raised, not printed
         try:
             self._session = onnxruntime.InferenceSession(
                 content, options, providers=_providers(engine.device)
@@ -83,8 +80,8 @@ class OnnxModel:
         self.shapes = _sizes(takes[0].shape), _sizes(gives[0].shape)
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the answers for a batch of tiles, float32, in the network's own layout."""
-        most = self.shapes[0][0] or len(tiles)  # some were saved for one tile at a time
+        """Return the output for some tiles, float32, in the network's own layout."""
+        most = self.shapes[0][0] or len(tiles)  # some networks take only one tile at a time
         parts = [
             self._session.run(None, {self._input: tiles[start : start + most]})[0]
             for start in range(0, len(tiles), most)
@@ -94,19 +91,19 @@ class OnnxModel:
 
 
 def _providers(device: str) -> list[Any]:
-    """Return what ONNX Runtime shall compute with."""
+    """Return ONNX Runtime's names for a device."""
     kind, _, number = device.partition(":")
     if kind == "cpu":
         return ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise EnvironmentFault(
-            f"--device {device}: this ONNX Runtime knows no GPU; pip install onnxruntime-gpu "
+            f"--device {device}: this ONNX Runtime cannot use a GPU; pip install onnxruntime-gpu "
             "instead of onnxruntime, or use --device cpu"
         )
-    # Without use_tf32=0 products would be rounded to 10 bits, and nobody would be told.
+    # Without use_tf32=0 products would be rounded to 10 bits without a word.
     return [("CUDAExecutionProvider", {"device_id": int(number or 0), "use_tf32": 0})]
 
 
 def _sizes(shape: Any) -> tuple[int | None, ...]:
-    """Return a shape; what has a name instead of a size may be any."""
+    """Return a shape; an axis with a name instead of a size may have any size."""
     return tuple(size if isinstance(size, int) else None for size in shape)

@@ -1,8 +1,8 @@
 """Networks run by OpenVINO on a processor.
 
-The tiles of a batch are judged one by one, several at a time: as many streams
-as there are processors, one for each. On two cores that was 1.25 times as fast
-as one stream that divides each tile among them (docs/engines.md).
+Each tile is computed alone, on one processor, and as many tiles at once as
+there are processors. On two cores that was 1.25 times as fast as one tile after
+the other on both (docs/engines.md).
 """
 
 import sys
@@ -23,7 +23,8 @@ from .fitting import adapted, check_shapes
 from .quantised import digest_name, quantised, quantised_digest
 from .translated import ensure
 
-# `import openvino` would tell its makers of it. Patient data lie here: nobody is told anything.
+# `import openvino` would report itself to its makers. voxtile reads patient data, so nothing is
+# sent.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
 
@@ -31,37 +32,30 @@ _HINTS: dict[Precision, str] = {
     "float32": "f32",
     "bfloat16": "bf16",
     "float16": "f16",
-    "int8": "f32",  # of what is not integers
+    "int8": "f32",  # for the layers that are not in integers
 }
-# How OpenVINO calls what a processor computes.
+# OpenVINO's names for what a processor computes.
 _CAPABILITIES: dict[Precision, str] = {
     "float32": "FP32",
     "bfloat16": "BF16",
     "float16": "FP16",
     "int8": "INT8",
 }
-# Tile shapes that stay compiled; each has its own copy of the weights.
+# Most tile shapes that stay compiled; each has its own copy of the weights.
 _MOST_SHAPES = 8
 _MOST_BYTES = 512 * 2**20
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one network as a callable; a ``.keras`` one is exported at its first use.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    network : Network
-        One of the bundle's.
-    engine : Engine
+    """Return one network of a bundle as a callable; a ``.keras`` one is exported at its first use.
 
     Raises
     ------
     ModelError
         If it does not fit the spec, or OpenVINO cannot read it.
     EnvironmentFault
-        If the processor has no such precision, or no network of integers was
-        made here.
+        If the processor does not compute in the precision, or an int8 network
+        is not in the cache.
     """
     name = str(bundle.folder / network.file)
     source = _source(bundle, network, engine)
@@ -77,14 +71,15 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
 
 
 def _source(bundle: Bundle, network: Network, engine: Engine) -> Path | bytes:
-    """Return what OpenVINO reads: a file, or the bytes of an ``.onnx`` network."""
+    """Return the file that OpenVINO reads, or the bytes of an ``.onnx`` network."""
     if engine.precision == "int8":
         found = quantised(network)
         known = dict(engine.versions).get(digest_name(bundle))
         if found is None or known not in (None, quantised_digest(bundle)):
             raise EnvironmentFault(
-                f"{bundle.name}: the int8 networks of this run are not in the cache here; "
-                "voxtile models verify MODEL MANIFEST makes some, or use --precision float32"
+                f"{bundle.name}: the int8 networks of this run are not in the cache of this "
+                "machine; make new ones with voxtile models verify MODEL MANIFEST, or use "
+                "--precision float32"
             )
         return found
     exported = ensure(bundle, network)
@@ -92,13 +87,13 @@ def _source(bundle: Bundle, network: Network, engine: Engine) -> Path | bytes:
 
 
 def precisions() -> tuple[Precision, ...]:
-    """Return what this processor computes in, float32 first."""
+    """Return the precisions that this processor computes in, float32 first."""
     able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(precision for precision, unit in _CAPABILITIES.items() if unit in able)
 
 
 def write(function: Any, path: Path) -> None:
-    """Write a TensorFlow function as OpenVINO reads it, in float32.
+    """Write a TensorFlow function for OpenVINO, in float32.
 
     Raises
     ------
@@ -106,7 +101,7 @@ def write(function: Any, path: Path) -> None:
         If it does not give one array of four axes.
     """
     found = ov.convert_model(function)
-    # Where sizes are computed in the graph, the converter makes outputs of them too.
+    # The converter makes outputs of sizes that are computed in the graph, too.
     results = [
         result
         for result in found.get_results()
@@ -125,12 +120,12 @@ def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
     Raises
     ------
     EnvironmentFault
-        If the processor has no such precision.
+        If the processor does not compute in the precision.
     RuntimeError
         If OpenVINO cannot read it.
     """
     if engine.precision not in precisions():
-        # It would compute in float32 and not say so.
+        # OpenVINO would compute in float32 without a word.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
         )
@@ -139,7 +134,7 @@ def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
 
 
 def read(source: Path | bytes) -> Any:
-    """Return an OpenVINO model; the weights of a file are mapped, so that workers share them."""
+    """Return an OpenVINO model; workers share the memory of weights that come from a file."""
     return ov.Core().read_model(source)
 
 
@@ -149,11 +144,10 @@ class _Compiled:
 
     Parameters
     ----------
-    queue : openvino.AsyncInferQueue
     streams : int
         Tiles at once.
     shape : tuple of int
-        Of the answer for one tile.
+        Of the output for one tile.
     """
 
     queue: Any
@@ -162,13 +156,10 @@ class _Compiled:
 
 
 class OpenVinoModel:
-    """A network that takes tiles of any size, and compiles itself for each.
+    """A network that takes tiles of any size, and compiles itself once for each.
 
     Parameters
     ----------
-    core : openvino.Core
-    model : openvino.Model
-    precision : {"float32", "bfloat16", "float16", "int8"}
     weights_bytes : int
         Size of its weights.
     """
@@ -183,7 +174,7 @@ class OpenVinoModel:
         self.shapes = self._shapes()
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the answers for a batch of tiles, float32, in the network's own layout."""
+        """Return the output for some tiles, float32, in the network's own layout."""
         compiled = self._for(tiles.shape[1:], len(tiles))
         tiles = np.ascontiguousarray(tiles, np.float32)
         answers = np.empty((len(tiles), *compiled.shape), np.float32)
@@ -191,24 +182,24 @@ class OpenVinoModel:
         try:
             for index in range(len(tiles)):
                 request = queue[queue.get_idle_request_id()]
-                # Both are seen, not copied: the answer is written where it shall be.
+                # Shared, not copied: the output is written directly into its array.
                 request.set_input_tensor(ov.Tensor(tiles[index : index + 1], shared_memory=True))
                 request.set_output_tensor(ov.Tensor(answers[index : index + 1], shared_memory=True))
                 queue.start_async()
         finally:
-            queue.wait_all()  # nothing may still be writing when the arrays are let go
+            queue.wait_all()  # nothing may still write when the arrays are freed
         return answers
 
     def _for(self, shape: tuple[int, ...], count: int) -> _Compiled:
         """Return the network compiled for tiles of a shape, `count` of them at once or fewer.
 
-        A stream has its own activations, so there are never more streams than
-        tiles in the largest batch so far, for which the plan has made room.
+        Each stream has its own activations, so there are never more streams
+        than the most tiles at once so far, for which the plan has memory.
         """
         streams = min(self._threads, count)
         found = self._compiled.pop(shape, None)
         if found is None or found.streams < streams:
-            found = None  # before the new one is made: it holds a copy of the weights
+            found = None  # frees its copy of the weights before the new one is made
             while len(self._compiled) >= self._most:
                 self._compiled.popitem(last=False)
             found = self._compile(shape, streams)
@@ -222,7 +213,7 @@ class OpenVinoModel:
             "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": self._threads,
-            # Workers would all bind themselves to the same first cores.
+            # Otherwise all workers would bind themselves to the same first cores.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = self._core.compile_model(self._model, "CPU", settings)
@@ -233,8 +224,8 @@ class OpenVinoModel:
         """Return the shapes of input and output; None is any size."""
         if len(self._model.inputs) != 1 or len(self._model.outputs) != 1:
             raise ModelError(
-                f"a network has {len(self._model.inputs)} inputs and {len(self._model.outputs)} "
-                "outputs; one of each was needed"
+                f"the network has {len(self._model.inputs)} inputs and "
+                f"{len(self._model.outputs)} outputs; one of each was needed"
             )
         takes, gives = self._model.input(0).partial_shape, self._model.output(0).partial_shape
         return _sizes(takes), _sizes(gives)

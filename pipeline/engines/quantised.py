@@ -1,38 +1,87 @@
-"""Networks in 8-bit integers: made when a model is verified, kept in the cache.
+"""Networks in 8-bit integers, cached: made when a model is verified.
 
     <cache>/quantised/<key>/
       model.xml, model.bin    the network as OpenVINO reads it
 
-Weights and activations become integers of 8 bits with a scale each, by what
-the activations are on real tiles (post-training quantisation; Jacob et al.
+Weights and activations become integers of 8 bits with a scale each, chosen
+from the activations on real tiles (post-training quantisation; Jacob et al.
 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", section 2.1). Processors multiply such
 numbers about four times as fast as float32 (AVX-512 VNNI, AVX-VNNI, AMX).
 """
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from voxtile.errors import ModelError
 from voxtile.machine.cache import cache_folder
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .kept_networks import sound
-from .translated import MODEL
+from .cached_networks import alone, read_entry, write_entry
+from .engine import ENGINES
+from .translated import MODEL, ensure
 
-# Another number whenever the way of making them changes.
+# Increased whenever the way of making them changes.
 _FORMAT = 1
+_LONGEST_S = 3600.0
+
+
+def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> None:
+    """Make a network of integers, and replace an earlier one.
+
+    Parameters
+    ----------
+    network : Network
+        One of the bundle's.
+    tiles : sequence of ndarray of float32, shape (rows, columns, channels)
+        As the network gets them in a run; of any sizes that it takes.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be made.
+    EnvironmentFault
+        If the disk refuses.
+    """
+    source: Path | bytes = ensure(bundle, network)
+    if network.file.endswith(".onnx"):
+        source = bundle.read_network(network)
+    order = (2, 0, 1) if network.layout == "channels_first" else (0, 1, 2)
+    calibration = [np.ascontiguousarray(tile.transpose(order))[np.newaxis] for tile in tiles]
+    path = _path(network)
+
+    def make(folder: Path) -> dict[str, Any]:
+        """Write the network."""
+        try:
+            model = ENGINES["openvino"].load_module().read(source)
+            _write(model, calibration, folder / MODEL)
+        except Exception as error:  # the library raises anything
+            raise ModelError(
+                f"{network.file} cannot be made int8 ({type(error).__name__}); use another "
+                "--precision"
+            ) from error
+        return {"tiles": len(calibration)}
+
+    with alone(path.parent, _LONGEST_S):
+        write_entry(path, make)
 
 
 def quantised(network: Network) -> Path | None:
-    """Return the ``model.xml`` of a network in integers; None where none was made here."""
-    place = quantised_place(network)
-    return None if sound(place) is None else place / MODEL
+    """Return the ``model.xml`` of a network in integers; None if it was not made here."""
+    path = _path(network)
+    return None if read_entry(path) is None else path / MODEL
 
 
 def quantised_digest(bundle: Bundle) -> str | None:
-    """Return what identifies a bundle's networks in integers; None where one is missing.
+    """Return what identifies a bundle's networks in integers; None if one is missing.
 
     They depend on the tiles that they were made with, so the bundle's own
     SHA-256 does not tell them apart. Other members of an ensemble are not
@@ -40,7 +89,7 @@ def quantised_digest(bundle: Bundle) -> str | None:
     """
     parts = []
     for network in bundle.spec.networks:
-        entry = sound(quantised_place(network))
+        entry = read_entry(_path(network))
         if entry is None:
             return None
         parts += [f"{name} {digest}" for name, digest in sorted(entry["sha256"].items())]
@@ -52,8 +101,8 @@ def digest_name(bundle: Bundle) -> str:
     return f"int8 of {bundle.sha256[:12]}"
 
 
-def quantised_place(network: Network) -> Path:
-    """Return the folder in which a network in integers is kept, or would be."""
+def _path(network: Network) -> Path:
+    """Return the folder of a network in integers, whether it was made or not."""
     try:
         program = version("openvino")
     except PackageNotFoundError:
@@ -61,3 +110,14 @@ def quantised_place(network: Network) -> Path:
     parts = [str(_FORMAT), network.sha256, program]
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return cache_folder() / "quantised" / key
+
+
+def _write(model: Any, calibration: Sequence[np.ndarray], path: Path) -> None:
+    """Quantise an OpenVINO model and write it."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it draws bars
+        import nncf
+        import openvino as ov
+
+        nncf.set_log_level(40)
+        made = nncf.quantize(model, nncf.Dataset(calibration), subset_size=len(calibration))
+        ov.save_model(made, path, compress_to_fp16=False)

@@ -1,14 +1,14 @@
-"""The cache of exported networks: each ``.keras`` file is translated once, checked, and kept.
+"""The cache of translated networks: each ``.keras`` file is translated and checked once.
 
     <cache>/networks/<key>/
       model.xml, model.bin    the network as OpenVINO reads it
-      entry.json              SHA-256 of both, how far it is from Keras; or why it was refused
+      entry.json              SHA-256 of both, largest difference from Keras; or why it was refused
 
-The key is made of all that decides the translation: the network's bytes, and
-the versions of what reads and writes. An ``.onnx`` network needs none, but is
-checked as well, against ONNX Runtime. Translating needs TensorFlow, which
-takes 600 MB and seconds to start, so a process of its own does it: one that
-runs OpenVINO never imports it.
+The key is a hash of everything that changes the translation: the network's
+bytes, and the versions of the programs that read and write it. An ``.onnx``
+network is not translated, but checked as well, against ONNX Runtime.
+Translating needs TensorFlow, which takes 600 MB and seconds to start, so
+another process does it: one that runs OpenVINO never imports it.
 """
 
 import hashlib
@@ -23,34 +23,34 @@ from typing import Any
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_folder
-from voxtile.machine.lifeline import command
+from voxtile.machine.processes import command
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .kept_networks import alone, keep, sound
+from .cached_networks import alone, read_entry, write_entry
+from .engine import reference_engine
 
-# Most difference of a probability from Keras' in float32, for an export to be used.
+# Largest difference of a probability from Keras' in float32 for which an export is used.
 TOLERANCE = 1e-4
 MODEL = "model.xml"
-# What an export is made and checked with, by the kind of network.
+# Packages that make and check an export, by the suffix of the network.
 SOURCES = {
     ".keras": ("openvino", "keras", "tensorflow"),
     ".onnx": ("openvino", "onnxruntime"),
 }
 
-# Another number whenever the way of exporting changes.
+# Increased whenever the way of exporting changes.
 _FORMAT = 1
 _EXPORT_S = 600.0
 
 
 def ensure(bundle: Bundle, network: Network) -> Path:
-    """Return the exported network, made and checked now unless it is there and sound.
+    """Return the exported network; it is made and checked unless the cache has it.
 
     Parameters
     ----------
-    bundle : Bundle
     network : Network
-        One of the bundle's. An ``.onnx`` one is only checked.
+        One of the bundle's. An ``.onnx`` network is only checked.
 
     Returns
     -------
@@ -60,30 +60,31 @@ def ensure(bundle: Bundle, network: Network) -> Path:
     Raises
     ------
     ModelError
-        If it cannot be translated, or says something else than Keras does.
+        If it cannot be translated, or its output differs from Keras'.
     EnvironmentFault
-        If the process that translates cannot run, or there is no room.
+        If the process that translates cannot run, or the disk is full.
     """
     folder = cache_folder() / "networks"
-    place = folder / _key(network)
-    entry = sound(place)
+    path = folder / _key(network)
+    entry = read_entry(path)
     if entry is None:
         with alone(folder, 2 * _EXPORT_S):
-            # Another process may have made it while we waited.
+            # Another process may have made it while this one waited.
             try:
-                entry = sound(place) or keep(
-                    place, lambda work: ask_child("openvino", bundle, network, work)
+                entry = read_entry(path) or write_entry(
+                    path, lambda work: ask_child("openvino", bundle, network, work)
                 )
             except EnvironmentFault as error:
-                other = "onnx" if network.file.endswith(".onnx") else "keras"
-                raise EnvironmentFault(f"{error}; use --engine {other}") from error
+                raise EnvironmentFault(
+                    f"{error}; use --engine {reference_engine(network)}"
+                ) from error
     if "refused" in entry:
         raise ModelError(str(entry["refused"]))
-    return place / MODEL
+    return path / MODEL
 
 
 def _key(network: Network) -> str:
-    """Return the name under which an export is kept."""
+    """Return the name of an export in the cache."""
     parts = [str(_FORMAT), network.sha256]
     for package in SOURCES[Path(network.file).suffix]:
         try:
@@ -94,31 +95,29 @@ def _key(network: Network) -> str:
 
 
 def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
-    """Let a process of its own translate a network.
+    """Translate a network in another process.
 
     Parameters
     ----------
     form : {"openvino", "onnx", "savedmodel"}
-    bundle : Bundle
-    network : Network
     folder : Path
         Gets the files.
 
     Returns
     -------
     dict
-        "difference", how far it is from its reference; or "refused", why.
+        "difference", the largest from its reference; or "refused", the reason.
 
     Raises
     ------
     EnvironmentFault
-        If the process cannot run, dies, or has not enough memory: nothing that
-        says something of the network, so it is never kept as a refusal.
+        If the process cannot run, dies, or lacks memory. None of these is a
+        fault of the network, so they are never cached as a refusal.
     """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        # The one backend whose graph OpenVINO reads; another is no reason to go without.
+        # The only backend whose graph OpenVINO reads, whichever the user has chosen.
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",

@@ -1,7 +1,7 @@
-"""From one program's format to another's, and proof that both say the same.
+"""Translate a network to the format of another program, and compare the output of both.
 
-The work of a child process: it needs Keras on TensorFlow, whose graph every
-converter reads, whatever backend the user has chosen.
+A child process does this. It needs Keras on TensorFlow, whose graph every
+converter reads, whichever backend the user has chosen.
 """
 
 import json
@@ -23,13 +23,13 @@ from .fallback import is_out_of_memory
 from .translated import MODEL, TOLERANCE
 from .trial_tiles import trial_tiles
 
-# Read by ONNX Runtime, OpenVINO, TensorRT and DirectML of the last years alike.
+# ONNX Runtime, OpenVINO, TensorRT and DirectML of the last years all read it.
 _OPSET = 17
 
 
 def serve() -> None:
-    """Live as the child: a request on standard input, an answer on standard output."""
-    # What libraries print must not meet the answer.
+    """Run as the child: a request on standard input, an answer on standard output."""
+    # Libraries print to standard output, so the answer gets a descriptor of its own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = pickle.load(sys.stdin.buffer)  # from the parent: trusted
@@ -38,14 +38,14 @@ def serve() -> None:
 
 
 def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
-    """Return what `export` came to, for the parent.
+    """Return the outcome of `export`, for the parent.
 
     Returns
     -------
     dict
-        "difference"; or "refused", why this network is not translated; or
-        "fault", why it could not be tried: memory ran out, which another time
-        may not.
+        "difference"; or "refused", why this network cannot be translated; or
+        "fault", why it was not tried to the end: memory ran out, and may be
+        enough another time.
     """
     try:
         return {"difference": export(form, bundle, network, folder)}
@@ -56,7 +56,7 @@ def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[st
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, what caused it, and so on."""
+    """Yield an error and the chain of its causes."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -64,14 +64,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
-    """Write a ``.keras`` network in another format, and compare what both say.
+    """Write a ``.keras`` network in another format, and compare the output of both.
 
     Parameters
     ----------
     form : {"openvino", "onnx", "savedmodel"}
         An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime.
-    bundle : Bundle
-    network : Network
     folder : Path
         Gets ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel
         ``<name>``.
@@ -79,7 +77,7 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     Returns
     -------
     float
-        Largest difference of a probability from the reference's, on a trial
+        Largest difference of a probability from the reference's, for a trial
         tile of the spec's size.
 
     Raises
@@ -88,7 +86,7 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
         If the network cannot be built or translated, or both differ by more
         than `TOLERANCE`.
     """
-    name = network.file  # not its folder: a refusal is kept, and holds for every copy
+    name = network.file  # not its folder: a refusal is cached, and is valid for every copy
     if name.endswith(".onnx"):
         from . import onnx_engine
 
@@ -119,7 +117,7 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     difference = float(np.abs(translated(tiles) - reference(tiles)).max())
     if not difference <= TOLERANCE:  # NaN too
         raise ModelError(
-            f"{name} says something else as {form} than in {other} (values differ by up to "
+            f"{name} gives other values as {form} than in {other} (they differ by up to "
             f"{difference:.2g}, at most {TOLERANCE:g} is allowed); use --engine "
             f"{'keras' if other == 'Keras' else 'onnx'}"
         )
@@ -147,7 +145,7 @@ def _as_onnx(model: Any, folder: Path, name: str) -> Model:
     proto, _ = tf2onnx.convert.from_function(
         _function(model), input_signature=_signature(model), opset=_OPSET
     )
-    # The converter declares a second set of operators that it does not use.
+    # The converter declares a second operator set that it does not use.
     used = [entry for entry in proto.opset_import if not entry.domain]
     del proto.opset_import[:]
     proto.opset_import.extend(used)
@@ -188,7 +186,7 @@ def _function(model: Any) -> Any:
 
 
 def _signature(model: Any) -> list[Any]:
-    """Return what a model takes."""
+    """Return the type of a model's input."""
     import tensorflow as tf
 
     return [tf.TensorSpec(model.input_shape, tf.float32, name="tiles")]

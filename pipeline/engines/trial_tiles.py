@@ -6,17 +6,11 @@ from voxtile.models.spec import ModelSpec
 
 
 def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
-    """Return tiles with structure at every scale, in the range that a network of a spec sees.
+    """Return tiles with structure at every scale, in the range of a spec's scaled intensities.
 
-    Noise of 1, 2, 4, ... pixels is added up, as an image has edges and wide
-    slopes. What is z-scored has mean 0 and standard deviation 1; what a
-    window or the like scales lies between 0 and 1.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-    count : int, default 1
-    seed : int, default 0
+    Noise of 1, 2, 4, ... pixels is added up, because an image has edges and
+    wide slopes. The tiles have mean 0 and standard deviation 1, or values in
+    the `output_range` of the spec's intensity method.
 
     Returns
     -------
@@ -34,6 +28,8 @@ def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
         step *= 2
     tiles -= tiles.mean()
     tiles /= tiles.std()
-    if spec.intensity.method in ("window", "minmax", "percentile"):
-        return np.clip(tiles / 6 + 0.5, 0, 1)  # three standard deviations to either side
-    return tiles
+    if spec.intensity.output_range is None:
+        return tiles
+    low, high = spec.intensity.output_range
+    # Three standard deviations to either side of the middle.
+    return np.clip(tiles / 6 + 0.5, 0, 1) * np.float32(high - low) + np.float32(low)

@@ -20,7 +20,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from voxtile.errors import CaseError, Notice, counted
-from voxtile.label_values import mask_type
+from voxtile.label_values import label_type
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.reading.dicom import SourceSlice, read_sources
@@ -162,7 +162,7 @@ def _segmentation(
         for number, each in enumerate(values, start=1):
             table[list(each)] = number
         pixels = table[planes]
-        pixels = pixels.astype(mask_type(len(values)))
+        pixels = pixels.astype(label_type([len(values)]))
     made: Dataset = highdicom.seg.Segmentation(
         source_images=images,
         pixel_array=pixels,

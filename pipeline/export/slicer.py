@@ -12,7 +12,7 @@ import numpy as np
 from isal import igzip
 
 from voxtile.errors import Notice
-from voxtile.label_values import mask_type
+from voxtile.label_values import label_type
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Concept, Label
 from voxtile.volume import Volume
@@ -24,7 +24,7 @@ from .terminology import coded, rgb
 def write_seg_nrrd(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/seg.nrrd/<case_id>.seg.nrrd``."""
     layers = layered(case.labels)
-    small = mask.array.astype(mask_type(int(mask.array.max())), copy=False)
+    small = mask.array.astype(label_type([int(mask.array.max())]), copy=False)
     with replacing(case.target("seg.nrrd")) as file:
         file.write("\n".join(_header(mask, small.dtype.name, case.labels, layers)).encode())
         file.write(b"\n\n")

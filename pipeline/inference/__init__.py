@@ -1,11 +1,10 @@
 """Tiles -> probabilities -> mask.
 
-segmenter.py    one scan, one bundle -> a mask
+segmenter.py    one scan and one bundle -> a mask
 infer.py        a volume through the networks of a bundle
-tiles.py        tiles through a network, mirrored ones too
+tiles.py        tiles through networks, mirrored ones too, and stitched
 view_sums.py    the sums of several views on the native grid
 decision.py     probabilities of a plane -> label values
-entropy.py      how sure the networks were
-postprocess.py  holes, small parts and divisions of a finished mask
-division.py     labels that a plane divides
+entropy.py      how certain the networks were
+postprocess.py  divisions, small parts and holes of a finished mask
 """

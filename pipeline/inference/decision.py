@@ -2,12 +2,8 @@
 
 import numpy as np
 
+from voxtile.label_values import label_type
 from voxtile.models.spec import ModelSpec
-
-
-def label_type(spec: ModelSpec) -> type[np.unsignedinteger]:
-    """Return the smallest type that holds every label value."""
-    return np.uint8 if max(label.value for label in spec.labels) <= 255 else np.uint16
 
 
 def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
@@ -16,7 +12,6 @@ def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     Parameters
     ----------
     probabilities : ndarray of float32, shape (rows, columns, classes)
-    spec : ModelSpec
 
     Returns
     -------
@@ -24,7 +19,7 @@ def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
         Softmax: the value of the largest (background wins a tie). Sigmoid:
         each label at or above its threshold, written in the spec's order.
     """
-    kind = label_type(spec)
+    kind = label_type(label.value for label in spec.labels)
     if spec.activation == "softmax":
         values = np.array([0, *(label.value for label in spec.labels)], kind)
         chosen: np.ndarray = values[probabilities.argmax(axis=-1)]

@@ -1,9 +1,9 @@
-"""How sure a network was of a case: the mean entropy of what it decided.
+"""How certain a network was of a case: the mean entropy of its probabilities.
 
 Blended probabilities are near 0 and 1 where tiles and views agree, and in
-between where they contradict each other or where the network itself wavers.
-Background that nobody doubts is left out: in a large scan it would drown the
-rest.
+between where they contradict each other or where the network itself is
+uncertain. Background with a probability above 0.9 is left out: in a large scan
+it would hide the rest.
 """
 
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from typing import Literal
 
 import numpy as np
 
-# Foreground at least this probable is doubted, or decided for.
+# Pixels count if their foreground is at least this probable.
 _DOUBT = 0.1
-# Probabilities that are looked at at once.
+# Probabilities that are summed at once.
 _BLOCK = 2**16
-# Stands for 0 in logarithms.
+# Replaces 0 in logarithms.
 _LEAST = np.float32(1e-30)
 
 
 class EntropyWatch:
-    """Looks at the probabilities of each plane as it passes, and keeps two sums.
+    """Sums the entropy of each plane's probabilities as the planes pass.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class EntropyWatch:
             self._add(plane)
             return plane
 
-        # Not a loop: its variable would keep a plane alive while the next one is made.
+        # Not a loop: its variable would keep a plane in memory while the next one is made.
         return map(seen, planes)
 
     @property

@@ -1,9 +1,9 @@
-"""Mask -> cleaner mask: labels share no plane, small parts go, holes close.
+"""Mask -> cleaner mask: each plane gets one label of a division, small parts go, holes close.
 
-What is done to which label stands in the spec (`voxtile.models.spec.Division`
-and `Cleaning`); a spec that names nothing leaves every mask as it is.
+The spec says which of these applies to which label (`voxtile.models.spec.Division`
+and `Cleaning`); a spec without any leaves every mask as it is.
 
-    mask  ->  divided by planes (`voxtile.inference.division`)
+    mask  ->  divided by planes
       |
       v
     parts of each label's region  ->  small ones become 0
@@ -11,15 +11,21 @@ and `Cleaning`); a spec that names nothing leaves every mask as it is.
       +--  holes take the value around them --+     until nothing changes
       |
       v
-    divided again: a hole across a border took one value; what that changes is cleaned again
+    divided again: a hole across a border took one value; then cleaned again if that
+    changed anything
 
-All of it happens in 3D, on the mask's own grid, on the finished label map: with
+Some structures are divided by planes: the hippocampus into anterior and
+posterior by a coronal one, a vessel or a muscle into thirds along its length.
+Their references have one label in each plane, and a network that decides voxel
+by voxel leaves a ragged border there.
+
+All of it happens in 3D, on the mask's own grid, on the finished label map. With
 overlapping regions that is after every label was written, so a removed voxel
 becomes 0, whatever was written under it.
 
-One region at a time, cropped to the box that holds it: nothing is made that is
-larger than the mask, beside one number for each voxel of a box where holes are
-looked for.
+Regions are handled one at a time, cropped to their box, so memory stays below
+that of a second mask, plus one number for each voxel of a box in which holes
+are looked for.
 """
 
 from collections.abc import Sequence
@@ -32,41 +38,38 @@ from voxtile.models.spec import Cleaning, Division, ModelSpec
 from voxtile.scoring.components import find_components
 from voxtile.volume import Volume, canonical_axes
 
-from .division import divide
-
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
-# Volumes are sums of voxels: a part of exactly the least volume must not fall to a rounding error.
+# Relative tolerance, so that no part of exactly the least volume is removed by a rounding error.
 _ROUNDING = 1e-9
-# How often a cleaned mask is divided again at most. Two do for all masks that were tried, but a
-# removed part may be a hole that is filled, divided and removed again without end.
+# Most times that a cleaned mask is divided again. Two were enough for every mask that was tried,
+# but a removed part may be a hole that is filled, divided and removed again without end.
 _DIVISIONS = 4
 
 
 def clean(mask: Volume, spec: ModelSpec) -> Volume:
-    """Return a mask without the parts and holes that the spec removes, divided as it says.
+    """Return a mask divided, and without the parts and holes, as its spec says.
 
     Parts are connected over faces, edges and corners (26-neighbourhood, as
     `components_pred` of a report counts them), and belong to a label's region:
     to its value, or for overlapping regions to any of its values. Parts as
-    large as the last one that is kept are kept, too.
+    large as the last one that stays also stay.
 
-    A hole is a stretch of background, connected over faces, that touches
-    neither the border of the scan nor any value that is not of the region. It
-    takes the commonest value around it (the smaller of two as common).
+    A hole is a piece of background, connected over faces, that touches neither
+    the border of the scan nor any value outside the region. It takes the most
+    common value around it (the smaller of two that are equally common).
 
     Parameters
     ----------
     mask : Volume of uint8 or uint16, shape (i, j, k)
         In any orientation; an oblique or sheared grid has voxels of
         ``|det affine|`` mm3.
-    spec : ModelSpec
 
     Returns
     -------
     Volume
-        On the same grid, in the same storage order. No value that `mask` does
-        not have; cleaning it again changes nothing. `mask` itself where there
-        is nothing to do.
+        On the same grid, in the same storage order, with no new value.
+        Cleaning it again changes nothing. `mask` itself if the spec asks for
+        nothing.
 
     Examples
     --------
@@ -87,11 +90,11 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     array = np.array(mask.array, order="K")
     canonical = canonical_axes(mask.affine).apply(array)
     divide(canonical, spec.divisions)
-    # The last axis contiguous, which finding parts is fastest along.
+    # Finding parts is fastest with a contiguous last axis.
     turned = array.transpose(np.argsort(np.abs(array.strides), stable=True)[::-1])
     voxel_mm3 = 1000 * mask.voxel_volume_ml
-    # Removing a part of one region may open a hole, or divide what another region is made of.
-    # It ends: every removal leaves fewer stretches of equal value, and filling adds none.
+    # Removing a part of one region may open a hole, or split a part of another region. The loop
+    # ends: every removal leaves fewer pieces of equal value, and filling adds none.
     for _ in range(_DIVISIONS):
         while any(
             [
@@ -109,6 +112,36 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     return mask.with_array(array)
 
 
+def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
+    """Give each plane one label of each division, in place.
+
+    All voxels of a plane that have a label of the division take the label that
+    most of them have; of two with as many voxels, the one that is named first.
+
+    Parameters
+    ----------
+    array : ndarray of uint8 or uint16, shape (R, A, S)
+        In canonical order; it may be a view.
+    divisions : sequence of Division
+        Applied in order.
+
+    Examples
+    --------
+    >>> array = np.array([[[1, 1, 2]], [[2, 1, 2]], [[0, 0, 0]]], np.uint8)
+    >>> divide(array, [Division(axis="R", labels=(1, 2))])
+    >>> array.tolist()
+    [[[1, 1, 1]], [[2, 2, 2]], [[0, 0, 0]]]
+    """
+    for division in divisions:
+        box = region_box(array, division.labels)
+        if box is None:
+            continue
+        for plane in np.moveaxis(array[box], "RAS".index(division.axis), 0):
+            voxels = [np.count_nonzero(plane == value) for value in division.labels]
+            if np.count_nonzero(voxels) > 1:
+                plane[np.isin(plane, division.labels)] = division.labels[int(np.argmax(voxels))]
+
+
 def _divide_again(array: np.ndarray, divisions: Sequence[Division]) -> bool:
     """Divide a cleaned mask by planes; return whether that changed it."""
     if not divisions:
@@ -121,7 +154,7 @@ def _divide_again(array: np.ndarray, divisions: Sequence[Division]) -> bool:
 def _remove_parts(
     array: np.ndarray, region: Sequence[int], step: Cleaning, voxel_mm3: float
 ) -> bool:
-    """Set the parts of a region that are not to stay to 0; return whether there were any."""
+    """Set the parts of a region that do not stay to 0; return whether there were any."""
     if step.largest is None and not step.smallest_mm3:
         return False
     box = region_box(array, region)
@@ -137,7 +170,7 @@ def _remove_parts(
     if stays.all():
         return False
     goes = ~stays[parts.component]
-    # A run is +1 where it starts and -1 where it stops, which is still on its line.
+    # A run of voxels is +1 where it starts and -1 where it stops, always on the same line.
     edges = np.zeros((*crop.shape[:2], crop.shape[2] + 1), np.int8)
     edges.reshape(-1)[parts.runs.starts[goes]] = 1
     edges.reshape(-1)[parts.runs.stops[goes]] = -1
@@ -146,32 +179,32 @@ def _remove_parts(
 
 
 def _fill_holes(array: np.ndarray, region: Sequence[int]) -> bool:
-    """Close the holes of a region; return whether there were any."""
+    """Fill the holes of a region; return whether there were any."""
     box = region_box(array, region)
     if box is None:
         return False
     crop = array[box]
-    # A background that reaches a face of the region's box leads out of it: no hole.
-    stretches, count = ndimage.label(crop == 0)
+    # Background that reaches a face of the region's box is connected to the outside: no hole.
+    pieces, count = ndimage.label(crop == 0)
     inside = np.ones(count + 1, bool)
     inside[0] = False
     for axis in range(3):
         for face in (0, -1):
-            inside[np.unique(stretches.take(face, axis))] = False
+            inside[np.unique(pieces.take(face, axis))] = False
     if not inside.any():
         return False
-    places = np.argwhere(inside[stretches])
-    # A row for each stretch that is inside, a column for each value that occurs.
+    background = np.argwhere(inside[pieces])
+    # A row for each piece of background inside, a column for each value that occurs.
     row = np.cumsum(inside) - 1
     values = np.array(label_values(crop), crop.dtype)
     column = np.zeros(int(values[-1]) + 1, np.intp)
     column[values] = np.arange(values.size)
-    of = row[stretches[tuple(places.T)]]
+    of = row[pieces[tuple(background.T)]]
     around = np.zeros((np.count_nonzero(inside), values.size), np.int64)
     for step in _FACES:
-        np.add.at(around, (of, column[crop[tuple((places + step).T)]]), 1)
+        np.add.at(around, (of, column[crop[tuple((background + step).T)]]), 1)
     around[:, 0] = 0  # background
     holes = around[:, ~np.isin(values, region)].sum(axis=1) == 0
     filled = holes[of]
-    crop[tuple(places[filled].T)] = values[around.argmax(axis=1)][of[filled]]
+    crop[tuple(background[filled].T)] = values[around.argmax(axis=1)][of[filled]]
     return bool(filled.any())

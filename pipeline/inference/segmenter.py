@@ -17,16 +17,16 @@ from .infer import Member, Watch, deciding_view, infer_together
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """Networks that are loaded, and how they are used.
+    """Loaded networks and their plans.
 
     Parameters
     ----------
     members : tuple of Member
         One for each of ``bundle.members``.
     scratch : Path or None
-        Folder for what does not fit into memory.
+        Folder for sums of views that do not fit into memory.
     fallbacks : Fallbacks
-        Where memory ran out, and what was done.
+        What was done when memory ran out.
     """
 
     members: tuple[Member, ...]
@@ -39,11 +39,11 @@ class Segmenter:
 
     @property
     def view(self) -> View:
-        """The view of the planes that a watch sees."""
+        """The view of the planes that a watch gets."""
         return deciding_view(self.members)
 
     def notices(self) -> tuple[Notice, ...]:
-        """Return what the last volumes' reports must say; each only once."""
+        """Return the notices for the report of the last volume, each only once."""
         return self.fallbacks.taken()
 
 
@@ -59,20 +59,17 @@ def load_segmenter(
 
     Parameters
     ----------
-    bundle : Bundle
     plans : sequence of Plan
         One for each of ``bundle.members``.
-    engine : Engine
     models : sequence of callables, optional
-        To run instead of the bundle's networks, one for each.
-    scratch : Path, optional
+        One for each of the bundle's networks, to run instead of it.
 
     Raises
     ------
     ModelError
         If a network cannot be built or does not fit its spec.
     EnvironmentFault
-        If the engine or the device is not there.
+        If the engine is not installed, or the device is missing.
     """
     fallbacks = Fallbacks()
     if models is not None:
@@ -90,10 +87,8 @@ def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[P
 
     Parameters
     ----------
-    bundle : Bundle
-    wish : PlanWish
     known : bool
-        Whether its networks are what will run: only then may tiles follow from them.
+        Whether the bundle's own networks will run: only then may tiles follow from them.
 
     Raises
     ------
@@ -109,23 +104,24 @@ def segment(volume: Volume, bundle: Bundle | str) -> Volume:
     Parameters
     ----------
     volume : Volume
-        Shape (i, j, k), or (i, j, k, channels) where the bundle has several.
+        Shape (i, j, k), or (i, j, k, channels) if the bundle has several channels.
     bundle : Bundle or str
-        A loaded bundle, or its name or folder; several, with commas between,
-        decide together.
+        A loaded bundle, or its name or folder; the mean of several, with
+        commas between, decides.
 
     Returns
     -------
     Volume
-        Label map on the grid of `volume`: uint8, or uint16 where a label
-        value needs it.
+        Label map on the grid of `volume`: uint8, or uint16 if a label value
+        needs it.
 
     Raises
     ------
     ModelError
         If the bundle is refused.
     CaseError
-        If the volume does not suit it.
+        If the volume has other channels than the bundle, or the network
+        gives NaN.
 
     Examples
     --------

@@ -2,8 +2,8 @@
 
     plane -> padded -> tiles -> [batches] -> networks, mirrored too -> mean -> stitched -> plane
 
-Batches run across planes, all of one size, so that nothing compiles twice. One is judged while
-the answers of the one before it are stitched and decided.
+The networks are called with the same number of tiles every time, across planes, so that they
+are compiled once. While they compute some tiles, the earlier ones are stitched and decided.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,26 +16,26 @@ import numpy as np
 from voxtile.engines import Model
 from voxtile.errors import CaseError
 from voxtile.preparation.plan import Tiling
-from voxtile.preparation.tiling import Padding, Shape2D, cut, stitch, tile_weight, trust
+from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
+from voxtile.volume import Shape2D
 
-# Tiles that are known to be empty and wait for their turn, in batches.
+# Most tiles that wait for their turn, as a multiple of the tiles at once; most are empty then.
 _PATIENCE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Networks that judge the same tiles; their weighted mean is the answer.
+    """Networks that compute the same tiles; their weighted mean is the prediction.
 
     Parameters
     ----------
-    networks : tuple of (Model, weight)
     classes : int
-        Channels of an answer.
+        Channels of a prediction.
     flips : tuple of int
         Axes of a tile (0 rows, 1 columns) along which each tile is mirrored
-        as well, and its answer mirrored back (test-time augmentation).
+        as well, and its prediction mirrored back (test-time augmentation).
     empty : tuple of float
-        The answer for tiles that are known to hold only background.
+        The prediction for a pixel of a tile that holds only background.
     """
 
     networks: tuple[tuple[Model, float], ...]
@@ -44,12 +44,12 @@ class Panel:
     empty: tuple[float, ...] = ()
 
     def judge(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the mean answer for a batch of tiles, float32.
+        """Return the mean prediction for some tiles, float32.
 
         Raises
         ------
         ValueError
-            If a network's answer has another shape.
+            If a network's prediction has another shape.
         """
         weights = sum(weight for _, weight in self.networks)
         mirrorings = [
@@ -94,13 +94,11 @@ def predict_planes(
     ----------
     planes : iterable of ndarray of float32, shape (rows, columns, channels)
     shape : (rows, columns)
-    tiling : Tiling
-    panel : Panel
     occupied : iterable of ndarray of bool, shape (rows, columns), optional
-        For each plane, where there is more than background; tiles without
-        any are not judged.
+        For each plane, where there is more than background; the networks do
+        not compute tiles without any.
     pool : Executor, optional
-        Of one thread, to judge a batch ahead where the tiling allows it.
+        Of one thread, in which networks compute ahead if the tiling allows it.
 
     Yields
     ------
@@ -115,13 +113,10 @@ def predict_planes(
     grid = tiling.grid(shape)
     weight = tile_weight(tiling.tile, tiling.weighting)
     trusted = trust(grid, weight)
-    count = 0
 
     def tiles() -> Iterator[np.ndarray | None]:
-        nonlocal count
         worth = iter(occupied) if occupied is not None else None
         for plane in planes:
-            count += 1
             found = cut(padding.apply(plane), grid)
             if worth is None:
                 yield from found
@@ -134,7 +129,7 @@ def predict_planes(
     while first := list(islice(predictions, 1)):
         rest = islice(predictions, len(grid) - 1)
         plane = padding.undo(stitch(chain(first, rest), grid, weight, trusted))
-        # A sum has no scratch space, and shows what any of its terms is.
+        # A sum needs no memory, and is not finite if any of its terms is not.
         if not np.isfinite(plane.sum(dtype=np.float64)):
             raise CaseError(
                 "not_finite_output",
@@ -142,10 +137,10 @@ def predict_planes(
                 "check its intensities against those of the training cases",
             )
         yield plane
-        del plane, first, rest  # or they would be alive while the next ones are made
+        del plane, first, rest  # frees their memory before the next ones are made
 
 
-# Tiles of a batch, in order; None is an empty one.
+# Tiles in order; None stands for an empty one.
 _Batch = Sequence[np.ndarray | None]
 
 
@@ -168,7 +163,7 @@ def _predict(
 
 
 def _batches(tiles: Iterator[np.ndarray | None], tiling: Tiling) -> Iterator[_Batch]:
-    """Yield tiles until as many are busy as a batch holds."""
+    """Yield tiles in groups with at most as many busy ones as the networks compute at once."""
     waiting: list[np.ndarray | None] = []
     busy = 0
     for tile in tiles:
@@ -182,7 +177,7 @@ def _batches(tiles: Iterator[np.ndarray | None], tiling: Tiling) -> Iterator[_Ba
 
 
 def _judge(batch: _Batch, tiling: Tiling, panel: Panel) -> Sequence[np.ndarray]:
-    """Return the answers for the busy tiles of a batch, and more where it was filled up."""
+    """Return the predictions for the busy tiles, and for zeros that fill up the last call."""
     busy = [tile for tile in batch if tile is not None]
     if not busy:
         return ()
@@ -194,7 +189,7 @@ def _judge(batch: _Batch, tiling: Tiling, panel: Panel) -> Sequence[np.ndarray]:
 def _in_order(
     batch: _Batch, answers: Sequence[np.ndarray], tiling: Tiling, panel: Panel
 ) -> Iterator[np.ndarray]:
-    """Yield the prediction for each tile of one batch."""
+    """Yield the prediction for each tile, those of empty ones included."""
     judged = iter(answers)
     for tile in batch:
         if tile is None:
@@ -205,7 +200,7 @@ def _in_order(
 
 
 def batch_for(tiles: int, most: int) -> int:
-    """Return the size to fill a batch up to: one of few, so that few are compiled.
+    """Round a number of tiles up to a fixed size, so that few shapes are compiled.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Add up what several views say of one volume, in bounded memory.
+"""Add up the probabilities of several views of one volume, in bounded memory.
 
-Each view judges planes of its own, so their mean is known only when all have
-been heard, voxel by voxel. The sums are kept in 16 bits, and in a file where
-memory is short: neither depends on what is free, so masks do not either.
+Each view has its own planes, so the mean at a voxel is known only after the
+last view. The sums have 16 bits, and are in a file if memory is short. Both
+give the same numbers, so the free memory does not change a mask.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ from voxtile.models.spec import View
 from voxtile.preparation.planes import to_planes
 from voxtile.volume import Shape3D
 
-# A probability of 1; the room above it is for what rounding adds, half a step for each view.
+# A probability of 1; the numbers above it are for rounding, half a step for each view.
 _ONE = 65000
 # The view in which sums are read; any would do.
 _READ: View = "axial"
@@ -30,17 +30,16 @@ class Accumulator:
     ----------
     shape : (i, j, k)
         Of the canonical volume.
-    classes : int
     room_mb : float
-        Most memory that it may take, in MB (10^6 bytes); beyond that it is a
-        file that is never seen in its folder.
+        Most memory that it may take, in MB (10^6 bytes); larger sums are in a
+        file without a name.
     scratch : Path, optional
-        Where that file is; the system's folder for temporary files unless given.
+        Folder of that file; the system's folder for temporary files unless given.
 
     Raises
     ------
     EnvironmentFault
-        If the disk has no room for it.
+        If the disk is full.
     """
 
     def __init__(
@@ -60,11 +59,6 @@ class Accumulator:
             ) from error
         self._sums = self._file.array
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether the sums are in a file."""
-        return self._file is not None
-
     def add(self, view: View, share: float, planes: Iterable[np.ndarray]) -> None:
         """Add a view's probabilities, float32 in [0, 1]; the shares of all views sum to 1."""
         for sums, plane in zip(to_planes(self._sums, view), planes, strict=True):
@@ -78,6 +72,6 @@ class Accumulator:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Keep no more of a file in memory than the plane at hand."""
+        """Keep only the current plane of a file in memory."""
         if self._file is not None:
             self._file.let_go()

@@ -1,16 +1,13 @@
 """What the machine gives: files, processes, memory, processors, clocks.
 
-files.py       whole files or none: written aside, synced, renamed
+files.py       files that are written whole or not at all; every file below a folder
 json_objects.py  JSON of an expected shape, or one clear error
-folders.py     every file below a folder
 scratch.py     large arrays in files that disappear
 cache.py       the user's cache folder
 memory.py      how much memory there is, in containers too
-processors.py  how many processors may be used
-child.py       child processes that answer or are ended
-lifeline.py    a child ends when its parent does
+processors.py  how many processors may be used, and of which kind
+processes.py   child processes that answer, and end when their parent does
 at_once.py     several files read at the same time
-clock.py       the time, as records give it
-words.py       counts and lists in messages
-progress.py    how far something is
+clock.py       the time, as records give it, and durations for people
+progress.py    a progress bar, or plain lines
 """

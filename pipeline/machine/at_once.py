@@ -1,11 +1,12 @@
-"""Several files read at once: headers take time to parse and, on a network, to arrive."""
+"""Several files read at the same time: headers take time to parse and, on a network, to arrive."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-# More do not read faster: each has a child process for DICOM.
+from .processors import processor_count
+
+# More threads do not read faster, because each has a child process for DICOM.
 _MOST = 8
 
 Item = TypeVar("Item")
@@ -15,29 +16,21 @@ Result = TypeVar("Result")
 def in_order(
     function: Callable[[Item], Result], items: Sequence[Item], *, at_once: int | None = None
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` of each item in order, several worked on at once.
+    """Yield ``function(item)`` of each item in order, with several calls at the same time.
 
     Parameters
     ----------
     function : callable
         Called in threads.
-    items : sequence
     at_once : int, optional
-        One for each processor unless given, 8 at most.
+        Number of threads; one for each processor unless given, 8 at most.
     """
-    count = at_once or min(_MOST, _processors())
+    count = at_once or min(_MOST, processor_count())
     if count == 1:
         yield from map(function, items)
         return
     pool = ThreadPoolExecutor(count)
     try:
         yield from pool.map(function, items)
-    finally:  # also where nobody waits for the rest, as after Ctrl-C
+    finally:  # also if nobody waits for the rest, as after Ctrl-C
         pool.shutdown(cancel_futures=True)
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

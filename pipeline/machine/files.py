@@ -1,8 +1,8 @@
-"""Write a file whole or not at all: every write of voxtile goes through here.
+"""Files that are written whole or not at all; every file of voxtile is written here.
 
 A temporary name in the same folder, fsync, rename, fsync of the folder: after
-a crash at any moment there is the old file or the new one, never a torn one.
-What a crash may leave is a temporary file, which `clear_temporary` removes.
+a crash at any moment there is the old file or the new one, never part of one.
+A crash may leave a temporary file, which `clear_temporary` removes.
 """
 
 import errno
@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,18 +18,18 @@ from typing import Any, BinaryIO
 from voxtile.errors import EnvironmentFault, UsageError
 
 _TEMPORARY = ".tmp"
-# What a file system answers that cannot sync a folder, and need not.
+# Errors of file systems that cannot sync a folder, and need not.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when the block ends well.
+    """Open a file that replaces `path` if the block ends without an error.
 
     Parameters
     ----------
     path : Path
-        Its folder is made where it is missing.
+        Its folder is created if it is missing.
     private : bool, default False
         Whether only the user may read it, whatever the umask.
 
@@ -55,13 +55,13 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         raise _fault(path, error) from error
     finally:
         if temporary is not None:
-            # On a broken disk this fails too, and the first error is the one to tell.
+            # On a broken disk this fails too, and the first error is the one to report.
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` as UTF-8, whole or not at all; for the user's eyes only where `private`."""
+    """Write `text` as UTF-8, whole or not at all; if `private`, only the user may read it."""
     with replacing(path, private=private) as file:
         file.write(text.encode())
 
@@ -107,8 +107,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def append_line(path: Path, line: str) -> None:
     """Add one line to a file of lines, in one write.
 
-    After a crash the last line may be torn; the next one begins a new line
-    all the same.
+    After a crash the last line may be incomplete; the next one begins on a new
+    line anyway.
 
     Raises
     ------
@@ -117,13 +117,13 @@ def append_line(path: Path, line: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A link that somebody planted under the name is not followed.
+        # A link that somebody has put under this name is not followed.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(path, flags, 0o666)
         try:
             size = os.fstat(handle).st_size
-            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            content = (("\n" if torn else "") + line + "\n").encode()
+            incomplete = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            content = (("\n" if incomplete else "") + line + "\n").encode()
             if os.write(handle, content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
@@ -133,7 +133,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file where there is one.
+    """Remove a file, if it exists.
 
     Raises
     ------
@@ -149,27 +149,26 @@ def remove(path: Path) -> None:
 
 
 def refuse_source(source: Path, out: Path) -> None:
-    """Refuse to write over what is read, under whatever name.
+    """Refuse to write over the file that is read, under any of its names.
 
     Raises
     ------
     ValueError
         If `out` is the same file as `source`.
     """
-    # Through links of either kind; a path that leads nowhere is no source's.
+    # Through links of both kinds; a broken link is not the source.
     if source.exists() and out.exists() and out.samefile(source):
-        raise UsageError(f"{out} is the scan itself, which would be lost; name another file")
+        raise UsageError(f"{out} is the scan itself and would be overwritten; name another file")
 
 
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
-    """Remove what writers that were killed left in a folder.
+    """Remove the temporary files of writers that were killed.
 
     Parameters
     ----------
-    folder : Path
     names : container of str, optional
-        Only what was to become one of these files; all unless given. Nobody
-        may be writing them.
+        Only temporary files for these names; all unless given. No process may
+        be writing them.
     """
     for path in folder.glob(f".*{_TEMPORARY}"):
         # .<name>.<random>.tmp, and the random part has no dot.
@@ -178,7 +177,7 @@ def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
 
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:
-    """Return what a write that failed means."""
+    """Return the error for a file that could not be written."""
     return EnvironmentFault(
         f"{path} cannot be written ({error.strerror or error}); "
         "check free space and permissions, then run the same command again"
@@ -193,7 +192,7 @@ def _umask() -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the file system lets a folder be synced."""
+    """Make a rename durable, if the file system can sync a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:  # it may be written but not read
@@ -205,3 +204,23 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield every visible file below a folder; follow links, and enter each folder once.
+
+    Parameters
+    ----------
+    on_error : callable
+        Called with the error of a folder that cannot be listed; if it returns,
+        the walk goes on without that folder.
+    """
+    seen = set()
+    for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):
+        real = Path(root).resolve()
+        if real in seen:  # a link back up, or a second path to the same folder
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in files if not name.startswith("."))

@@ -1,4 +1,4 @@
-"""How much memory there is to plan with: the machine's, or its container's."""
+"""Total, free and used memory: the machine's, or its container's."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def total_memory_mb() -> float:
 
 
 def free_memory_mb() -> float:
-    """Return the memory that could be had now without swapping, in MB (10^6 bytes)."""
+    """Return the memory that can be used now without swapping, in MB (10^6 bytes)."""
     free = total_memory_mb()
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -25,13 +25,13 @@ def free_memory_mb() -> float:
         pass  # not Linux
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and used is not None:
-        # What files have left in the cache is given back when it is wanted.
+        # The system frees its cache of files when memory is needed.
         free = min(free, limit - used + (_cached_mb() or 0.0))
     return max(free, 0.0)
 
 
 def resident_memory_mb() -> float:
-    """Return the resident memory of this process, in MB (10^6 bytes); 0 where nothing tells."""
+    """Return the resident memory of this process, in MB (10^6 bytes); 0 if not reported."""
     try:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmRSS:"):
@@ -42,7 +42,7 @@ def resident_memory_mb() -> float:
 
 
 def _cgroup(name: str) -> float | None:
-    """Return a limit or count of the control group, in MB; None without one."""
+    """Return a limit or counter of the control group, in MB; None if there is none."""
     try:
         return int((_CGROUP / name).read_text()) / 1e6
     except (OSError, ValueError):  # no control group, or "max"
@@ -50,7 +50,7 @@ def _cgroup(name: str) -> float | None:
 
 
 def _cached_mb() -> float | None:
-    """Return what the control group has cached of files and could drop, in MB."""
+    """Return the cached files of the control group that it can free, in MB."""
     try:
         for line in (_CGROUP / "memory.stat").read_text().splitlines():
             name, _, value = line.partition(" ")

@@ -1,4 +1,4 @@
-"""What a long job shows of itself on standard error: a bar on a terminal, else plain lines."""
+"""Progress of a long job on standard error: a bar on a terminal, else plain lines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +9,10 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """One stage after another, each with how far it is.
+    """The progress of one stage after another.
 
     Parameters
     ----------
-    console : Console
     bar : rich.progress.Progress or None
         None shows lines only.
     """
@@ -23,7 +22,7 @@ class Progress:
         self._bar = bar
 
     def begin(self, stage: str, total: float) -> None:
-        """Begin a stage; the one before is done."""
+        """Begin a stage; the earlier one is done."""
         if self._bar is None:
             return
         for task in self._bar.task_ids:
@@ -31,17 +30,17 @@ class Progress:
         self._bar.add_task(stage, total=total, words="")
 
     def advance(self) -> None:
-        """Count one more of the stage's total."""
+        """Add one to the completed part of the stage."""
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[-1])
 
     def at(self, completed: float, words: str) -> None:
-        """Say how much of the stage's total is done, and how it goes."""
+        """Set the completed part of the stage, and a few words beside the bar."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[-1], completed=completed, words=words)
 
     def line(self, words: str) -> None:
-        """Leave a line that stays."""
+        """Print a line that stays."""
         self._console.print(words, highlight=False, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""Arrays larger than the memory there is to keep them in: a file that nobody sees."""
+"""Arrays that are larger than the memory, in a file without a name."""
 
 import mmap
 import os
@@ -10,20 +10,18 @@ from numpy.typing import DTypeLike
 
 
 class ScratchArray:
-    """An array of zeros in a file without a name, gone when nobody holds it.
+    """An array of zeros in a file without a name, which disappears with the array.
 
     Parameters
     ----------
-    shape : tuple of int
-    dtype : dtype
     folder : Path, optional
-        Where the file is; the system's folder for temporary files unless given.
+        Of the file; the system's folder for temporary files unless given.
 
     Raises
     ------
     OSError
-        If the file cannot be made, or the disk has no room for all of it:
-        a page that finds none later would end the process.
+        If the file cannot be created, or the disk has no space for all of it.
+        Later, a page without space would end the process.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> None:
@@ -37,8 +35,8 @@ class ScratchArray:
         self.array = np.frombuffer(self._map, dtype).reshape(shape)
 
     def let_go(self) -> None:
-        """Leave what is in the file to the system's cache, which shrinks when it must.
+        """Leave the contents to the system's cache, which shrinks if memory is needed.
 
-        What was touched since counts as memory of this process until then.
+        Until then, pages that were used count as memory of this process.
         """
         self._map.madvise(mmap.MADV_DONTNEED)

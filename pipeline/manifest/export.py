@@ -14,7 +14,7 @@ from typing import Literal
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, UsageError, counted
-from voxtile.label_values import label_values, mask_type
+from voxtile.label_values import label_type, label_values
 from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
@@ -178,7 +178,7 @@ def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> se
     if link and unchanged and source.name.lower().endswith(".nii.gz"):
         _link(source, target)
     else:
-        write_mask(target, placed.with_array(array.astype(mask_type(max(values, default=0)))))
+        write_mask(target, placed.with_array(array.astype(label_type(values))))
     return values
 
 

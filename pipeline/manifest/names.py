@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxtile.errors import ManifestError
-from voxtile.machine.folders import files_below
+from voxtile.machine.files import files_below
 from voxtile.reading.formats import is_volume, split_suffix
 
 # nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).

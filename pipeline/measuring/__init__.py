@@ -1,10 +1,10 @@
-"""How fast and how large: plans, forecasts, benchmarks, checks of a machine.
+"""Time and memory of models and runs, measured on this machine.
 
 forecast.py   time and memory of a run before it starts
-trials.py     the speed of a few tiles here
+trials.py     the speed of a few tiles here, and of a case without networks
 workload.py   how many tiles a scan takes
-benchmark.py  stage by stage
+benchmark.py  a model, stage by stage
 doctor.py     versions, devices, memory, disk
-engines.py    engines and precisions held against float32
-samples.py    real planes to measure with
+engines.py    engines and precisions compared with float32
+samples.py    planes to compare engines on
 """

@@ -1,8 +1,8 @@
-"""How fast a model runs on this machine: measured now, never looked up.
+"""Measure how fast a model runs on this machine.
 
-Three things side by side: the network alone on tiles of the planned size,
-whole cases stage by stage, and the machine's own matrix multiplication, which
-says what the network could reach at best.
+Three things are measured: the network alone on tiles of the planned size,
+whole cases stage by stage, and a matrix multiplication, whose speed no network
+exceeds.
 """
 
 import os
@@ -21,12 +21,12 @@ import numpy as np
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine
 from voxtile.engines.engine import Precision
-from voxtile.errors import CaseError, UsageError
+from voxtile.errors import CaseError, UsageError, counted
 from voxtile.inference.segmenter import Segmenter, make_plans
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
-from voxtile.machine.processors import machine_cores
+from voxtile.machine.processors import processor_count, processor_model
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.cost import Cost, network_cost
+from voxtile.models.cost import network_cost
 from voxtile.models.spec import ModelSpec
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.run.case import attempt_case
@@ -38,10 +38,10 @@ from voxtile.writing.nifti import write_mask, write_volume
 
 from .workload import Grid, Pass, passes, survey_grid
 
-# Of a measurement of batches, in seconds, and how many there are at least and at most.
+# Seconds for the calls of one measurement, and their least and most number.
 _BUDGET_S = 2.0
 _LEAST, _MOST = 3, 50
-# Rows and columns of the matrices that are multiplied; a GPU is not filled by the smaller ones.
+# Rows and columns of the matrices that are multiplied; the smaller ones do not keep a GPU busy.
 _MATRIX, _GPU_MATRIX = 2048, 8192
 _PHANTOM_SHAPE: Shape3D = (128, 128, 64)
 _PHANTOM_SPACING_MM = (1.0, 1.0, 1.0)
@@ -49,13 +49,7 @@ _PHANTOM_SPACING_MM = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Repeated measurements of one thing.
-
-    Parameters
-    ----------
-    median, least, most : float
-    count : int
-    """
+    """Median, smallest and largest of repeated measurements, and their number."""
 
     median: float
     least: float
@@ -70,16 +64,18 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpeed:
-    """One network on batches of one shape.
+    """One network on tiles of one size.
 
     Parameters
     ----------
     tile : (rows, columns)
+        In pixels.
     batch : int
+        Tiles at once.
     first_s : float
-        Seconds of the first batch, in which the engine prepares for the shape.
+        Seconds of the first call, in which the engine prepares for the shape.
     batch_s : Spread
-        Seconds of each further one.
+        Seconds of each later call.
     """
 
     tile: tuple[int, int]
@@ -101,26 +97,24 @@ class NetworkSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What was measured.
+    """The measurements of one model.
 
     Parameters
     ----------
-    model : str
     scans : str
-        Which scans, for people.
-    engine : Engine
+        The scans, for people.
     machine : dict
         Processor, cores, memory, load before the measurement, versions.
     load_s : float
         Seconds to load the networks.
     network : NetworkSpeed
-        The first network on the tiles that most of the work is done with.
+        The first network, on the tiles that have the most work.
     network_gflops : float or None
-        Its arithmetic in a second, in 10^9 operations; None where the
-        network's graph is not known.
+        Its arithmetic in a second, in 10^9 operations; None if the network's
+        graph is not known.
     matrix_gflops : Spread
-        The same of a matrix multiplication in the same precision (float32
-        where the networks are int8), on the same device and threads.
+        The same for a matrix multiplication in the same precision (float32
+        for int8 networks), on the same device and threads.
     stages_s : dict of str to Spread
         Seconds of each stage of a case.
     case_s : Spread
@@ -130,7 +124,7 @@ class Benchmark:
     peak_memory_mb : float or None
         Largest resident memory of this process during a case, in MB.
     failed : tuple of str
-        Cases that could not be done, with the reason.
+        Cases that failed, with the reason.
     """
 
     model: str
@@ -150,7 +144,7 @@ class Benchmark:
 
     @property
     def share(self) -> float | None:
-        """The network's arithmetic as a share of what a matrix multiplication reaches."""
+        """The network's arithmetic as a fraction of a matrix multiplication's."""
         if self.network_gflops is None:
             return None
         return self.network_gflops / self.matrix_gflops.median
@@ -169,17 +163,18 @@ class Benchmark:
         machine = self.machine
         yield f"{self.model} on {self.scans}"
         yield (
-            f"{machine['processor']}, {machine['cores']} cores, load {machine['load']:.1f}; "
+            f"{machine['processor']}, {counted(machine['cores'], 'core')}, "
+            f"load {machine['load']:.1f}; "
             f"{self.engine} ({self.engine.reason})"
         )
         if machine["load"] > 0.5 * machine["cores"]:
-            yield "warning: the machine is busy with other things; these figures are too low"
+            yield "warning: other programs keep this machine busy, so these figures are too low"
         speed = self.network
         rows, columns = speed.tile
         yield f"loading     {self.load_s:.2f} s"
         yield (
             f"network     {_spread(speed.tiles_per_s)} tiles/s ({rows}x{columns}, "
-            f"{speed.batch} at once; the first batch {speed.first_s:.2f} s)"
+            f"{speed.batch} at once; the first time {speed.first_s:.2f} s)"
         )
         if self.network_gflops is not None and self.share is not None:
             yield (
@@ -211,28 +206,22 @@ def run_benchmark(
 
     Parameters
     ----------
-    model : str, Path or Bundle
     manifest : str or Path, optional
         Cases to measure with; a phantom of 128 x 128 x 64 voxels of 1 mm unless
         given.
     root : str or Path, optional
-        Where the manifest's relative paths begin.
-    settings : RunSettings, optional
+        Folder of the manifest's relative paths.
     most_cases : int
-        So many of the manifest's cases, spread over it.
+        Most cases, spread over the manifest.
     repeats : int
         How often each case is done, after one warm-up.
 
     Raises
     ------
-    ManifestError
-        If the manifest has problems.
     CaseError
         If no case could be done.
-    ModelError
-        If the bundle is refused.
-    EnvironmentFault
-        If the engine or the device is not there.
+    ManifestError, ModelError, EnvironmentFault
+        If the manifest, the bundle, or the engine or device cannot be used.
     """
     if most_cases < 1 or repeats < 1:
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")
@@ -246,11 +235,12 @@ def run_benchmark(
         if manifest is None:
             cases: tuple[Case, ...] = (_phantom(Path(folder), bundle.spec),)
             shown = " x ".join(map(str, _PHANTOM_SHAPE))
-            scans = f"a phantom of {shown} voxels, {repeats} times"
+            scans = f"a phantom of {shown} voxels, {counted(repeats, 'time')}"
         else:
             found = chosen_cases(manifest, root, settings)
             cases = tuple(found[:: -(-len(found) // most_cases)])
-            scans = f"{len(cases)} of {len(found)} cases, {repeats} times each"
+            scans = f"{len(cases)} of {counted(len(found), 'case')}, "
+            scans += f"{counted(repeats, 'time')} each"
         begin = time.perf_counter()
         segmenter = job.load()
         load_s = time.perf_counter() - begin
@@ -258,13 +248,8 @@ def run_benchmark(
     if not done:
         raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
     work = [(report, grid, _passes(grid, job)) for report, grid in done]
-    heaviest = max((one for _, _, steps in work for one in steps), key=lambda step: step.pixels)
-    index = heaviest.networks[0]
-    member = segmenter.members[heaviest.member]
-    speed = time_network(
-        member.models[index], heaviest.tiling.tile, heaviest.tiling.batch, member.spec
-    )
-    cost = cost_of_network(bundle, heaviest.member, index)
+    speed, gflops = _heaviest([one for _, _, steps in work for one in steps], bundle, segmenter)
+    peaks = [report.peak_memory_mb for report, _ in done if report.peak_memory_mb is not None]
     return Benchmark(
         model=bundle.name,
         scans=scans,
@@ -272,23 +257,33 @@ def run_benchmark(
         machine=machine,
         load_s=load_s,
         network=speed,
-        network_gflops=None if cost is None else cost.flops / speed.pixel_s / 1e9,
+        network_gflops=gflops,
         matrix_gflops=matrix_gflops(engine),
         stages_s={
-            name: Spread.of([report.timings_s[name] for report, _, _ in work])
-            for name in work[0][0].timings_s
+            name: Spread.of([report.timings_s[name] for report, _ in done])
+            for name in done[0][0].timings_s
         },
-        case_s=Spread.of([report.seconds for report, _, _ in work]),
+        case_s=Spread.of([report.seconds for report, _ in done]),
         tiles_per_s=Spread.of(
             [sum(step.tiles for step in steps) / report.seconds for report, _, steps in work]
         ),
-        voxels_per_s=Spread.of([grid.voxels / report.seconds for report, grid, _ in work]),
-        peak_memory_mb=max(
-            (report.peak_memory_mb for report, _, _ in work if report.peak_memory_mb is not None),
-            default=None,
-        ),
+        voxels_per_s=Spread.of([grid.voxels / report.seconds for report, grid in done]),
+        peak_memory_mb=max(peaks, default=None),
         failed=tuple(failed),
     )
+
+
+def _heaviest(
+    steps: Sequence[Pass], bundle: Bundle, segmenter: Segmenter
+) -> tuple[NetworkSpeed, float | None]:
+    """Return the speed and GFLOP/s of the network and tiles with the most work."""
+    heaviest = max(steps, key=lambda step: step.pixels)
+    index = heaviest.networks[0]
+    member, one = segmenter.members[heaviest.member], bundle.members[heaviest.member]
+    tiling = heaviest.tiling
+    speed = time_network(member.models[index], tiling.tile, tiling.batch, member.spec)
+    cost = network_cost(one, one.spec.networks[index])
+    return speed, None if cost is None else cost.flops / speed.pixel_s / 1e9
 
 
 def time_network(
@@ -299,16 +294,16 @@ def time_network(
     *,
     budget_s: float = _BUDGET_S,
 ) -> NetworkSpeed:
-    """Return how fast a network judges batches of one shape; they hold noise.
+    """Return how fast a network is on tiles of noise.
 
     Parameters
     ----------
-    model : Model
     tile : (rows, columns)
+        In pixels.
     batch : int
-    spec : ModelSpec
+        Tiles at once.
     budget_s : float
-        About how long to measure, after the first batch.
+        About how long to measure, after the first call.
     """
     tiles = np.random.default_rng(0).standard_normal(
         (batch, *tile, spec.input_channels), np.float32
@@ -322,7 +317,7 @@ def time_network(
 
 
 def time_calls(call: Callable[[], None], budget_s: float = _BUDGET_S) -> tuple[float, Spread]:
-    """Return the seconds of the first call, and those of further ones for about `budget_s`."""
+    """Return the seconds of the first call, and of later ones for about `budget_s` in all."""
     begin = time.perf_counter()
     call()
     first_s = time.perf_counter() - begin
@@ -336,15 +331,15 @@ def time_calls(call: Callable[[], None], budget_s: float = _BUDGET_S) -> tuple[f
 
 
 def matrix_gflops(engine: Engine) -> Spread:
-    """Return what a matrix multiplication reaches, in 10^9 operations a second.
+    """Return the speed of a matrix multiplication, in 10^9 operations a second.
 
-    On a processor in float32 it is NumPy's (BLAS), else that of Keras' backend.
-    No library of ours multiplies matrices of int8, so for these it is float32's.
+    On a processor in float32 NumPy multiplies (BLAS), else Keras' backend. No
+    library here multiplies matrices of int8, so float32 stands for it.
 
     Parameters
     ----------
     engine : Engine
-        Its precision and device count.
+        Only its precision and device matter.
     """
     size = _MATRIX if engine.device == "cpu" else _GPU_MATRIX
     call: Callable[[], None]
@@ -365,15 +360,15 @@ def matrix_gflops(engine: Engine) -> Spread:
 
 
 def matrix_precision(engine: Engine) -> Precision:
-    """Return the precision of the matrix multiplication that an engine is held against."""
+    """Return the precision of the matrix multiplication that an engine is compared with."""
     return "float32" if engine.precision == "int8" else engine.precision
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return what a figure means nothing without."""
+    """Return facts of the machine, without which no figure has a meaning."""
     return {
-        "processor": _processor(),
-        "cores": machine_cores(),
+        "processor": processor_model()[0],
+        "cores": processor_count(),
         "load": os.getloadavg()[0],
         "memory_mb": round(total_memory_mb()),
         "free_memory_mb": round(free_memory_mb()),
@@ -383,20 +378,14 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def cost_of_network(bundle: Bundle, member: int, index: int) -> Cost | None:
-    """Return what a network of a member of a bundle costs; None where its graph is not known."""
-    one = bundle.members[member]
-    return network_cost(one, one.spec.networks[index])
-
-
 def _whole_cases(
     cases: Sequence[Case], job: Job, segmenter: Segmenter, repeats: int
 ) -> tuple[list[tuple[CaseReport, Grid]], list[str]]:
-    """Return the report of each case and repeat with its grid, and why others failed."""
+    """Return the report of each case and repeat with its grid, and why the others failed."""
     done: list[tuple[CaseReport, Grid]] = []
     failed: list[str] = []
     for case in cases:
-        # The first time compiles for the sizes of this case, so it does not count.
+        # The engine compiles for the sizes of this case the first time, so it does not count.
         reports = [attempt_case(case, job, segmenter, Journal()) for _ in range(1 + repeats)]
         reason = next((report.reason for report in reports if report.reason is not None), None)
         if reason is not None:
@@ -408,7 +397,7 @@ def _whole_cases(
 
 
 def _passes(grid: Grid, job: Job) -> list[Pass]:
-    """Return what a case asks of the model."""
+    """Return the passes of a case."""
     specs = [one.spec for one in job.bundle.members]
     return list(passes(grid.shape, grid.spacing_mm, list(zip(specs, job.plans, strict=True))))
 
@@ -419,7 +408,7 @@ def _phantom(folder: Path, spec: ModelSpec) -> Case:
     solids = [
         Ellipsoid((0, 0, 0), (60 / (1 + place), 50 / (1 + place), 30 / (1 + place)), 400, label)
         for place, label in enumerate(label.value for label in spec.labels)
-        if label <= 255  # a phantom's truth is uint8
+        if label <= 255  # a phantom's label map is uint8
     ]
     image, truth = draw(_PHANTOM_SHAPE, affine, solids, noise=40)
     write_mask(folder / "truth.nii.gz", truth)
@@ -429,17 +418,6 @@ def _phantom(folder: Path, spec: ModelSpec) -> Case:
         write_volume(path, image)
         images.append((channel, path))
     return Case("phantom", tuple(images), folder / "truth.nii.gz")
-
-
-def _processor() -> str:
-    """Return the name of the processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _spread(values: Spread) -> str:

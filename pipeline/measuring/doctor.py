@@ -1,4 +1,4 @@
-"""What this machine has and lacks, one line each, with the command that mends it."""
+"""Check what this machine has and lacks, one line each, with the command that fixes it."""
 
 import os
 import shutil
@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from voxtile.machine.memory import free_memory_mb, total_memory_mb
+from voxtile.machine.processors import processor_count, processor_model
 from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
-# Import name, and the transfer syntaxes that it decodes.
+# Packages, and what they decode.
 _CODECS = {
     "openjpeg": "JPEG 2000",
     "jpeg_ls": "JPEG-LS",
@@ -21,21 +23,22 @@ _CODECS = {
 }
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
-# How /proc/cpuinfo calls the units that make bfloat16 and int8 fast.
+# Processor flags of the units that make bfloat16 and int8 fast.
 _UNITS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the examination.
+    """One line of the report.
 
     Parameters
     ----------
     good : bool
-        False only for what stops voxtile from working.
+        False only if voxtile cannot work.
     words : str
+        What was found.
     remedy : str
-        A command, or what else to do; empty where nothing is lacking.
+        A command, or what else to do; empty if nothing is missing.
     """
 
     good: bool
@@ -48,12 +51,12 @@ class Finding:
 
 
 def examine(out: Path) -> Iterator[Finding]:
-    """Yield what is found, one line each.
+    """Yield the findings, one line each.
 
     Parameters
     ----------
     out : Path
-        Where results would go.
+        Folder of the results.
     """
     yield Finding(True, f"voxtile {__version__}, Python {sys.version.split()[0]}")
     yield from _packages()
@@ -69,7 +72,7 @@ def examine(out: Path) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Yield versions."""
+    """Yield the versions of the packages that voxtile needs, and which are missing."""
     found = {name: _version(name) for name in _NEEDED}
     missing = [name for name, installed in found.items() if installed is None]
     yield Finding(True, ", ".join(f"{name} {got}" for name, got in found.items() if got))
@@ -79,28 +82,27 @@ def _packages() -> Iterator[Finding]:
     if keras and tuple(int(part) for part in keras.split(".")[:2]) < _LEAST_KERAS:
         yield Finding(
             False,
-            f"keras {keras} has known ways to run code from a model file",
+            f"keras {keras} has published vulnerabilities: a model file can run code",
             'pip install "keras>=3.14"',
         )
 
 
 def _backend() -> Finding:
-    """Return what runs the networks."""
-    from voxtile.engines.choice import keras_backend
+    """Return the backend of Keras."""
+    from voxtile.engines.choice import keras_backend  # after numpy was looked for
 
     backend = keras_backend()
-    package = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}.get(backend, backend)
-    if find_spec(package) is None:
+    if find_spec(backend) is None:
         return Finding(
             False,
             f"Keras is set to the backend {backend}, which is not installed",
-            f"pip install {package}, or unset KERAS_BACKEND",
+            f"pip install {backend}, or unset KERAS_BACKEND",
         )
     return Finding(True, f"Keras backend {backend}")
 
 
 def _gpu() -> Finding:
-    """Return whether a graphics processor can be used; the driver answers, no network is built."""
+    """Return whether a GPU can be used, from its driver alone."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
     if find_spec("nvidia") is None:
@@ -111,19 +113,14 @@ def _gpu() -> Finding:
 
 
 def _units() -> Finding:
-    """Return what the processor computes fast."""
-    from voxtile.machine.processors import machine_cores
-
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].split("\n")[0].split())
-    except OSError:
-        flags = set()
+    """Return the processors and their units for fast arithmetic."""
+    flags = processor_model()[1]
     units = [name for flag, name in _UNITS.items() if flag in flags]
-    return Finding(True, f"{machine_cores()} cores" + (f", {', '.join(units)}" if units else ""))
+    return Finding(True, ", ".join([f"{processor_count()} cores", *units]))
 
 
 def _codecs() -> Iterator[Finding]:
-    """Yield which compressed DICOM can be read."""
+    """Yield which kinds of compressed DICOM can be read."""
     missing = [what for name, what in _CODECS.items() if find_spec(name) is None]
     if missing:
         yield Finding(
@@ -136,43 +133,33 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    """Yield what is optional and not there."""
+    """Yield the optional packages, with what they are for if they are missing."""
+    from voxtile.engines.engine import ENGINES
+
     if find_spec("distributed") is None:
         yield Finding(
             True, "no Dask: cases run on this machine only", 'pip install "voxtile[distributed]"'
         )
     else:
         yield Finding(True, f"Dask {_version('distributed')}")
-    for package, extra, without in (
-        ("openvino", "openvino", "networks run in Keras, which is slower on a processor"),
-        ("onnxruntime", "onnx", "models are neither exported to ONNX nor imported"),
-    ):
-        if find_spec(package) is None:
-            yield Finding(True, f"no {package}: {without}", f'pip install "voxtile[{extra}]"')
-        else:
-            yield Finding(True, f"{package} {_version(package)}")
+    for kind in ENGINES.values():
+        if kind.extra and not kind.installed:
+            yield Finding(True, f"no {kind.package}: {kind.without}", kind.install_command)
+        elif kind.extra:
+            yield Finding(True, f"{kind.package} {_version(kind.package)}")
 
 
 def _memory() -> Finding:
-    """Return the memory that is there."""
-    from voxtile.machine.memory import total_memory_mb
-
-    total = total_memory_mb() / 1e3
-    free = total
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = min(total, float(line.split()[1]) * 1024 / 1e9)
-    except OSError:
-        pass
+    """Return how much memory is free."""
+    free, total = free_memory_mb() / 1e3, total_memory_mb() / 1e3
     words = f"{free:.1f} of {total:.1f} GB memory free"
     if free < _LEAST_MEMORY_GB:
-        return Finding(False, words, f"end other programs: {_LEAST_MEMORY_GB:g} GB are needed")
+        return Finding(False, words, f"end other programs; {_LEAST_MEMORY_GB:g} GB are needed")
     return Finding(True, words)
 
 
 def _writable(out: Path) -> Finding:
-    """Return whether results can be written, by writing."""
+    """Return whether results can be written, by a trial."""
     from voxtile.errors import EnvironmentFault
     from voxtile.machine.files import remove, write_text
 
@@ -188,23 +175,25 @@ def _writable(out: Path) -> Finding:
 
 
 def _disk(out: Path) -> Finding:
-    """Return the room on the disk."""
-    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free / 1e9
-    words = f"{free:.1f} GB free on the disk of {place}"
+    """Return how much space is free on the disk."""
+    folder = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    words = f"{free:.1f} GB free on the disk of {folder}"
     if free < _LEAST_FREE_GB:
-        return Finding(False, words, "make room, or name another folder with --out")
+        return Finding(False, words, "free some space, or name another folder with --out")
     return Finding(True, words)
 
 
 def _temporary() -> Finding:
-    """Return whether there is a place for temporary files: networks are loaded through one."""
+    """Return whether temporary files can be written, through which networks are loaded."""
     try:
         with tempfile.TemporaryFile():
             return Finding(True, f"temporary files in {tempfile.gettempdir()}")
     except OSError as error:
         return Finding(
-            False, f"no place for temporary files ({error.strerror})", "set TMPDIR to a folder"
+            False,
+            f"temporary files cannot be written ({error.strerror})",
+            "set TMPDIR to a folder with free space",
         )
 
 

@@ -1,25 +1,24 @@
-"""Measure every engine and precision of this machine against float32, on planes as a run has them.
+"""Compare every engine and precision of this machine with float32, on planes of scans.
 
-cases -> volumes -> canonical -> some planes of each view -> prepared -> tiles
-|  reference engine  -> labels, float32
-|  every other        -> labels, compared
+cases -> volumes -> some planes of each view -> probabilities
+reference engine in float32  ->  labels
+every other                  ->  labels, compared
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from voxtile.case import Case
 from voxtile.engines import Engine, Model, load_models
-from voxtile.engines.engine import EngineName
+from voxtile.engines.engine import ENGINES, engines_for
 from voxtile.engines.measurements import (
-    PACKAGES,
     PHANTOM,
     Evidence,
     Measurement,
@@ -28,8 +27,9 @@ from voxtile.engines.measurements import (
     published_evidence,
     read_evidence,
 )
-from voxtile.engines.quantised import quantised_digest
-from voxtile.errors import ManifestError, ModelError
+from voxtile.engines.quantised import quantise, quantised_digest
+from voxtile.errors import ManifestError, ModelError, counted
+from voxtile.machine.clock import now
 from voxtile.machine.files import write_text
 from voxtile.machine.processors import thread_count
 from voxtile.manifest.rows import read_manifest
@@ -41,7 +41,7 @@ from voxtile.scoring.overlap import Overlap
 from .samples import Sample, evenly, judge_samples, phantom_samples, samples_of
 
 _HEADING = "## Engines, verified"
-# Tiles that show what numbers a network has to do with; NNCF's own default is 300, of photographs.
+# Tiles from which the scales of integers are chosen; NNCF's default is 300 photographs.
 _CALIBRATION_TILES = 100
 
 
@@ -54,42 +54,36 @@ def verify_model(
     planes: int = 16,
     say: Callable[[str], None] = lambda line: None,
 ) -> Evidence:
-    """Measure the engines for one bundle on this machine's processor, and keep what was found.
+    """Measure the engines for one bundle on this machine's processor, and cache the evidence.
+
+    If NNCF is installed and there is a manifest, networks in 8-bit integers
+    are made and measured as well. Their scales are chosen from as many other
+    cases of the manifest, or from the same ones if there are no others.
 
     Parameters
     ----------
     name : str or Path
         Name of a shipped bundle, or a folder.
     manifest : Path, optional
-        Of cases like those to come; a phantom unless given, which shows
-        speed, but allows no reduced precision.
+        Of cases like those to come. Without one a phantom is measured, which
+        shows speed, but allows no reduced precision.
     root : Path, optional
-        Where the manifest's relative paths begin.
+        Folder of the manifest's relative paths.
     cases, planes : int
-        At most so many cases, evenly chosen, and planes of each view.
+        Most cases, evenly chosen, and most planes of each view.
     say : callable
-        Takes a line about what could not be measured, or counts no more than
-        what is known.
-
-    Notes
-    -----
-    Where NNCF is installed and there is a manifest, networks in 8-bit integers
-    are made and measured as well. As many cases that are not judged show what
-    numbers to expect, or the same ones where there are no others.
+        Takes a line about a precision that could not be measured, or evidence
+        that is not used.
 
     Returns
     -------
     Evidence
         The first measurement is the reference: Keras in float32, or ONNX
         Runtime for ``.onnx`` networks.
-
-    Raises
-    ------
-    ManifestError, CaseError, ModelError
     """
     bundle = load_bundle(name)
     if bundle.others:
-        raise ModelError(f"{bundle.name} are several models; verify one after the other")
+        raise ModelError(f"{bundle.name} names several models; verify them one at a time")
     engines = list(_engines(bundle))
     if manifest is None:
         samples = phantom_samples(bundle.spec, planes)
@@ -97,36 +91,12 @@ def verify_model(
         listed = read_manifest(manifest, root=root)
         if not listed:
             raise ManifestError([f"{manifest} has no cases"])
-        judged = evenly(len(listed), cases)
-        samples = samples_of(bundle.spec, [listed[place] for place in judged], planes)
-        if _can_quantise():
-            # What numbers were made to fit is no proof of how well they fit.
-            others = [case for place, case in enumerate(listed) if place not in judged] or listed
-            some = [others[place] for place in evenly(len(others), cases)]
-            try:
-                _quantise(bundle, samples_of(bundle.spec, some, planes, labelled=False))
-                engines.append(Engine("openvino", "int8"))
-            except ModelError as error:  # it costs its own row
-                say(f"warning: {error}")
-    labelled = all(sample.label is not None for sample in samples)
-    measurements: list[Measurement] = []
-    reference: list[np.ndarray] = []
-    for engine in engines:
-        models = [_Timed(model) for model in load_models(bundle, engine)]
-        found = judge_samples(bundle, models, samples)
-        reference = reference or found
-        tiles, seconds = sum(one.tiles for one in models), sum(one.seconds for one in models)
-        measurements.append(
-            Measurement(
-                engine=_name(engine),
-                precision=engine.precision,
-                version=version(PACKAGES[_name(engine)]),
-                agreement=_agreement(found, reference),
-                dice_change=_changes(bundle.spec, samples, found, reference),
-                tiles_per_s=round(tiles / seconds, 2),
-                made=(quantised_digest(bundle) or "") if engine.precision == "int8" else "",
-            )
-        )
+        compared = [listed[index] for index in evenly(len(listed), cases)]
+        samples = samples_of(bundle.spec, compared, planes)
+        # Tiles that the integers were fitted to would not show how well they fit others.
+        others = [case for case in listed if case not in compared] or listed
+        some = [others[index] for index in evenly(len(others), cases)]
+        engines += _int8_engines(bundle, some, planes, say)
     evidence = Evidence(
         sha256=bundle.sha256,
         processor=processor_kind(),
@@ -134,22 +104,57 @@ def verify_model(
         source=PHANTOM if manifest is None else manifest.name,
         cases=len({sample.case_id for sample in samples}),
         planes=sum(len(sample.indices) for sample in samples),
-        labelled=labelled,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        measurements=tuple(measurements),
+        labelled=all(sample.label is not None for sample in samples),
+        date=now(),
+        measurements=tuple(_measure(bundle, engines, samples)),
     )
     keep_evidence(evidence)
     known = read_evidence(bundle)
     if not evidence.on_scans and known is not None and known.on_scans:
         say(
-            f"note: --precision auto goes by what was measured on {known.source} "
+            f"note: --precision auto uses what was measured on {known.source} "
             f"({known.date[:10]}), which a phantom does not replace"
         )
     return evidence
 
 
+def _int8_engines(
+    bundle: Bundle, cases: Sequence[Case], planes: int, say: Callable[[str], None]
+) -> Iterator[Engine]:
+    """Make a bundle's int8 networks from some cases, if possible here; yield their engine."""
+    if not _can_quantise():
+        return
+    try:
+        _quantise(bundle, samples_of(bundle.spec, cases, planes, labelled=False))
+        yield Engine("openvino", "int8")
+    except ModelError as error:  # only this row is lost
+        say(f"warning: {error}")
+
+
+def _measure(
+    bundle: Bundle, engines: Sequence[Engine], samples: Sequence[Sample]
+) -> Iterator[Measurement]:
+    """Yield the measurement of each engine; the first is the reference of the others."""
+    reference: list[np.ndarray] = []
+    for engine in engines:
+        assert engine.name != "callable"
+        models = [_Timed(model) for model in load_models(bundle, engine)]
+        found = judge_samples(bundle, models, samples)
+        reference = reference or found
+        tiles, seconds = sum(one.tiles for one in models), sum(one.seconds for one in models)
+        yield Measurement(
+            engine=engine.name,
+            precision=engine.precision,
+            version=version(ENGINES[engine.name].package),
+            agreement=_agreement(found, reference),
+            dice_change=_changes(bundle.spec, samples, found, reference),
+            tiles_per_s=round(tiles / seconds, 2),
+            made=(quantised_digest(bundle) or "") if engine.precision == "int8" else "",
+        )
+
+
 def save_evidence(name: str | Path, evidence: Evidence) -> Path:
-    """Publish evidence in a bundle's README.md and spec.json; its identity stays the same.
+    """Publish evidence in a bundle's README.md and spec.json; its SHA-256 stays the same.
 
     Returns
     -------
@@ -159,8 +164,8 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
     Raises
     ------
     ModelError
-        If it was measured on a phantom, and would replace what was measured
-        on scans.
+        If it was measured on a phantom, and would replace evidence that was
+        measured on scans.
     EnvironmentFault
         If the bundle cannot be written.
     """
@@ -170,7 +175,7 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
             same = (known.sha256, known.processor) == (evidence.sha256, evidence.processor)
             if same and known.on_scans:
                 raise ModelError(
-                    f"{bundle.folder} has a table measured on {known.source}, which one of a "
+                    f"{bundle.folder} has a table measured on {known.source}, which a table of a "
                     "phantom would replace; give a MANIFEST, or leave --save out"
                 )
     published = bundle.spec.training.get("verified", [])
@@ -179,7 +184,7 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
         for one in (published if isinstance(published, list) else [])
         if isinstance(one, dict) and one.get("processor") != evidence.processor
     ]
-    # Through JSON, so that what is kept is what is read.
+    # Through JSON, so that the bundle in memory has the values that will be read.
     entries = json.loads(json.dumps([*others, evidence.as_json()]))
     spec = bundle.spec.model_copy(
         update={"training": {**bundle.spec.training, "verified": entries}}
@@ -193,7 +198,7 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
 
 @dataclass(slots=True)
 class _Timed:
-    """A model that counts its tiles and seconds; what a first call compiles is not counted."""
+    """A model that counts its tiles and seconds, without the first call for each shape."""
 
     model: Model
     seconds: float = 0.0
@@ -214,7 +219,7 @@ class _Timed:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """A model that keeps the tiles that it is given."""
+    """A model that records its tiles."""
 
     model: Model
     tiles: list[np.ndarray] = field(default_factory=list)
@@ -227,18 +232,12 @@ class _Recorded:
 
 def _engines(bundle: Bundle) -> Iterator[Engine]:
     """Yield the engines of this machine that can run a bundle on the processor, reference first."""
-    foreign = all(network.file.endswith(".onnx") for network in bundle.spec.networks)
-    if foreign:
-        yield Engine("onnx")
-    else:
-        yield Engine("keras")
-        yield Engine("keras", "bfloat16")
-    if find_spec("openvino") is not None:
-        from voxtile.engines.openvino_engine import precisions
-
-        for precision in precisions():
-            if precision != "int8":  # which has to be made first
-                yield Engine("openvino", precision)
+    able = engines_for({Path(network.file).suffix for network in bundle.spec.networks})
+    for name in sorted(able, key=lambda name: ENGINES[name].translates):
+        if ENGINES[name].installed:
+            for precision in ENGINES[name].load_module().precisions():
+                if precision != "int8":  # int8 networks have to be made first
+                    yield Engine(name, precision)
 
 
 def _can_quantise() -> bool:
@@ -251,12 +250,10 @@ def _can_quantise() -> bool:
 
 
 def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
-    """Make a bundle's networks in integers, from the tiles that some planes give."""
-    from voxtile.engines.quantising import quantise
-
+    """Make a bundle's int8 networks, from the tiles of some planes."""
     float32 = load_models(bundle, Engine("openvino"))
     gathered: list[list[np.ndarray]] = [[] for _ in float32]
-    # A network is given the planes of its own views alone.
+    # A network gets only the planes of its own views.
     shares = [
         -(-_CALIBRATION_TILES // sum(sample.view in network.views for sample in samples))
         for network in bundle.spec.networks
@@ -265,19 +262,13 @@ def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
         models = [_Recorded(model) for model in float32]
         judge_samples(bundle, models, [sample])
         for tiles, model, share in zip(gathered, models, shares, strict=True):
-            tiles += [model.tiles[place] for place in evenly(len(model.tiles), share)]
+            tiles += [model.tiles[index] for index in evenly(len(model.tiles), share)]
     for network, tiles in zip(bundle.spec.networks, gathered, strict=True):
         quantise(bundle, network, tiles)
 
 
-def _name(engine: Engine) -> EngineName:
-    """Return the name of an engine that is no callable."""
-    assert engine.name != "callable"
-    return engine.name
-
-
 def _agreement(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:
-    """Return the share of voxels with the same label."""
+    """Return the fraction of voxels with the same label."""
     same = sum(int(np.count_nonzero(a == b)) for a, b in zip(found, reference, strict=True))
     return same / sum(masks.size for masks in reference)
 
@@ -292,12 +283,12 @@ def _changes(
     changes = {}
     for label in spec.labels:
         moved = []
-        for sample, mine, theirs in zip(samples, found, reference, strict=True):
+        for sample, mask, float32 in zip(samples, found, reference, strict=True):
             if sample.label is None:
-                moved.append(_dice(mine, theirs, label.values) - 1)
+                moved.append(_dice(mask, float32, label.values) - 1)
             else:
                 truth = to_planes(sample.label, sample.view)[list(sample.indices)]
-                moved.append(_dice(mine, truth, label.values) - _dice(theirs, truth, label.values))
+                moved.append(_dice(mask, truth, label.values) - _dice(float32, truth, label.values))
         known = [change for change in moved if not np.isnan(change)]
         if known:
             changes[label.name] = float(np.mean(known))
@@ -305,13 +296,13 @@ def _changes(
 
 
 def _dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> float:
-    """Return the Dice of one label; NaN where neither has it."""
-    mine, theirs = np.isin(mask, values), np.isin(truth, values)
-    both = int(np.count_nonzero(mine & theirs))
+    """Return the Dice of one label; NaN if neither mask has it."""
+    predicted, expected = np.isin(mask, values), np.isin(truth, values)
+    both = int(np.count_nonzero(predicted & expected))
     return Overlap(
         tp=both,
-        fp=int(np.count_nonzero(mine)) - both,
-        fn=int(np.count_nonzero(theirs)) - both,
+        fp=int(np.count_nonzero(predicted)) - both,
+        fn=int(np.count_nonzero(expected)) - both,
     ).dice
 
 
@@ -327,12 +318,12 @@ def _markdown(entries: Sequence[dict[str, object]]) -> Iterator[str]:
     """Yield the published tables."""
     for entry in entries:
         evidence = Evidence.of_json(entry)
-        against = "the cases' labels" if evidence.labelled else "the mask of the first row"
+        against = "the cases' references" if evidence.labelled else "the mask of the first row"
         yield (
-            f"By `voxtile models verify`, {evidence.date[:10]}: {evidence.planes} planes of "
-            f"{evidence.cases} cases of `{evidence.source}`, {evidence.threads} threads of "
-            f"{evidence.processor}. Agreement with the labels of the first row; change of the mean "
-            f"Dice against {against}."
+            f"By `voxtile models verify`, {evidence.date[:10]}: {evidence.amount} of "
+            f"`{evidence.source}`, {counted(evidence.threads, 'thread')} of "
+            f"{evidence.processor}. Agreement is with the labels of the first row; the change of "
+            f"the mean Dice is against {against}."
         )
         yield ""
         yield "| engine | precision | agreement | Dice change | tiles/s |"

@@ -1,8 +1,8 @@
-"""What a run would do and cost, before it is done.
+"""Forecast what a run would do, and its time and memory.
 
-Which planes, tiles and how much arithmetic follow from headers alone. Seconds
-and memory follow from trials on this machine: some batches of tiles through
-the networks, and one case with everything but the networks (a rehearsal).
+Planes, tiles and arithmetic follow from headers alone. Seconds and memory
+follow from trials on this machine: some tiles through the networks, and one
+case with everything but the networks (a rehearsal).
 """
 
 import subprocess
@@ -14,13 +14,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, counted
 from voxtile.inference.segmenter import make_plans
+from voxtile.label_values import label_type
 from voxtile.machine.at_once import in_order
+from voxtile.machine.clock import duration
 from voxtile.machine.memory import resident_memory_mb
-from voxtile.machine.processors import machine_cores
+from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 
@@ -28,7 +32,7 @@ from .benchmark import NetworkSpeed, figure
 from .trials import Rates, network_costs, rehearse
 from .workload import Grid, Pass, passes, survey_grid
 
-# Sizes of planes that a screen has room for.
+# Most sizes of planes in the table.
 _ROWS = 20
 
 
@@ -40,18 +44,20 @@ class PlaneSize:
     ----------
     model : str
         Name of the member.
-    view : View
     plane : (least, most)
         Sizes as scanned, (rows, columns).
     spacing_mm : (least, most)
         As scanned, (rows, columns).
     resampled : (rows, columns)
-        What is tiled, in pixels.
-    tile, grid, overlap : (rows, columns)
+        Size of the planes that are tiled, in pixels.
+    tile, overlap : (rows, columns)
+        In pixels.
+    grid : (rows, columns)
+        Tiles along each axis.
     batch : int
-    cases, planes, tiles : int
+        Tiles at once.
     gflop : float or None
-        Arithmetic of all of them, in 10^9 operations.
+        Arithmetic of all planes, in 10^9 operations; None if not known.
     seconds : float
         Of the networks, predicted.
     """
@@ -74,15 +80,14 @@ class PlaneSize:
 
 @dataclass(frozen=True, slots=True)
 class CaseForecast:
-    """What one case would cost.
+    """Time and memory of one case.
 
     Parameters
     ----------
-    case_id : str
     network_s : float
         Seconds in the networks.
     rest_s : float or None
-        Seconds of all else; None where no case could be rehearsed.
+        Seconds of all other stages; None if no case could be rehearsed.
     memory_mb : float
         Peak resident memory of the process, in MB (10^6 bytes).
     """
@@ -94,27 +99,24 @@ class CaseForecast:
 
     @property
     def seconds(self) -> float:
-        """Seconds of the case, the worker's start not among them."""
+        """Seconds of the case, without the start of its worker."""
         return self.network_s + (self.rest_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do and cost.
+    """What a run would do, and its time and memory.
 
     Parameters
     ----------
-    model : str
-    engine : Engine
     planned_mb : float
-        Memory that one process plans with, in MB (10^6 bytes).
-    workers : int
+        Memory that each process plans with, in MB (10^6 bytes).
     sizes : tuple of PlaneSize
         Those with the most work first.
     cases : tuple of CaseForecast
         In the manifest's order.
     unreadable : tuple of (case_id, Notice)
-        Cases that would fail, as far as headers tell.
+        Cases that would fail, judging by their headers.
     start_s : float
         Seconds until a worker has started and loaded the networks.
     first_s : float
@@ -122,12 +124,13 @@ class Forecast:
     base_mb : float
         Resident memory before the first case.
     trials : tuple of NetworkSpeed
-        What the seconds follow from.
+        The measurements that seconds are computed from.
     rehearsed : str or None
         The case whose reading, writing and scoring was timed.
     seconds : float
         Of the whole run.
     gflop : float or None
+        Arithmetic of the whole run, in 10^9 operations; None if not known.
     """
 
     model: str
@@ -165,15 +168,19 @@ class Forecast:
     def lines(self) -> Iterator[str]:
         """Yield it for people."""
         yield f"model: {self.model}"
-        yield f"engine: {self.engine} ({self.engine.reason or 'as asked for'})"
-        yield f"memory: {self.planned_mb:,.0f} MB planned for each of {_workers(self.workers)}"
+        yield f"engine: {self.engine} ({self.engine.reason or 'as the options say'})"
+        workers = counted(self.workers, "worker")
+        yield f"memory: {self.planned_mb:,.0f} MB planned for each of {workers}"
         yield from _table(self.sizes[:_ROWS])
         if len(self.sizes) > _ROWS:
-            yield f"and {len(self.sizes) - _ROWS} more sizes (all with --json)"
+            yield f"and {counted(len(self.sizes) - _ROWS, 'more size')} (all with --json)"
         planes = sum(size.planes for size in self.sizes)
         tiles = sum(size.tiles for size in self.sizes)
         work = "arithmetic not known" if self.gflop is None else f"{figure(self.gflop)} GFLOP"
-        yield f"{len(self.cases)} cases, {planes} planes, {tiles} tiles, {work}"
+        yield (
+            f"{counted(len(self.cases), 'case')}, {counted(planes, 'plane')}, "
+            f"{counted(tiles, 'tile')}, {work}"
+        )
         for case_id, reason in self.unreadable:
             yield f"would fail: {case_id}: {reason}"
         if not self.cases:
@@ -181,9 +188,9 @@ class Forecast:
         slowest = max(self.cases, key=lambda case: case.seconds)
         largest = max(self.cases, key=lambda case: case.memory_mb)
         rest = (
-            "reading, writing and scoring not counted: no case could be rehearsed"
+            "reading, writing and scoring are not included: no case could be rehearsed"
             if slowest.rest_s is None
-            else f"{figure(slowest.rest_s)} s beside them, as {self.rehearsed} takes by its voxels"
+            else f"{figure(slowest.rest_s)} s for all else, scaled from {self.rehearsed} by voxels"
         )
         yield (
             f"slowest case: {slowest.case_id}, {duration(slowest.seconds)} "
@@ -194,10 +201,7 @@ class Forecast:
             "first batch of each shape"
         )
         yield f"most memory: {largest.case_id}, {largest.memory_mb:,.0f} MB"
-        yield (
-            f"whole run with {_workers(self.workers)}: {duration(self.seconds)}, "
-            f"{self.memory_mb:,.0f} MB"
-        )
+        yield (f"whole run with {workers}: {duration(self.seconds)}, {self.memory_mb:,.0f} MB")
 
 
 def make_forecast(
@@ -209,35 +213,24 @@ def make_forecast(
     workers: int = 1,
     on_case: Callable[[int, int], None] | None = None,
 ) -> Forecast:
-    """Say what a run would do and cost.
+    """Return what a run would do, and its time and memory.
+
+    Sizes, tiles and arithmetic are exact, except for tiles that a bundle's
+    `background` leaves out. Seconds and memory are predictions.
 
     Parameters
     ----------
-    manifest : str or Path
-    model : str, Path or Bundle
     root : str or Path, optional
-        Where the manifest's relative paths begin.
-    settings : RunSettings, optional
-        As the run will have them.
+        Folder of the manifest's relative paths.
     workers : int
         Worker processes of the run.
     on_case : callable, optional
         Called with (headers read, all cases).
 
-    Returns
-    -------
-    Forecast
-        Sizes, tiles and arithmetic are what a run does, but for tiles that a
-        bundle's `background` leaves out. Seconds and memory are predictions.
-
     Raises
     ------
-    ManifestError
-        If the manifest has problems.
-    ModelError
-        If the bundle is refused.
-    EnvironmentFault
-        If the engine or the device is not there.
+    ManifestError, ModelError, EnvironmentFault
+        If the manifest, the bundle, or the engine or device cannot be used.
     """
     settings = settings or RunSettings()
     workers = max(1, workers)
@@ -256,33 +249,28 @@ def make_forecast(
         begin = time.perf_counter()
         segmenter = job.load()
         load_s = time.perf_counter() - begin
-        rehearsed = rehearse(grids, job, segmenter)
-    base_mb = resident_memory_mb()
+        rehearsed, voxel_s = rehearse(grids, job, segmenter) or (None, None)
+    base_mb, room_mb = resident_memory_mb(), plans[0].room_mb()
     rates = Rates(segmenter, network_costs(bundle))
-    rates.measure([step for found in steps.values() for step in found])
+    every_step = [step for found in steps.values() for step in found]
+    rates.measure(every_step)
     forecasts = tuple(
         CaseForecast(
             case.case_id,
             network_s=sum(map(rates.seconds, steps[case.case_id])),
-            rest_s=None if rehearsed is None else rehearsed[1] * grid.voxels,
-            memory_mb=base_mb
-            + _memory_mb(grid, steps[case.case_id], bundle, rates, plans[0].room_mb()),
+            rest_s=None if voxel_s is None else voxel_s * grid.voxels,
+            memory_mb=base_mb + _memory_mb(grid, steps[case.case_id], bundle, rates, room_mb),
         )
         for case, grid in grids
     )
     sizes = _sizes(steps, bundle, rates)
-    first_s = rates.first_seconds([step for found in steps.values() for step in found])
-    cores = machine_cores()
-    at_once = max(1, min(workers, len(forecasts)))
-    # Workers share the processors, so that only what uses one of them alone runs side by side.
-    beside = sum(case.rest_s or 0.0 for case in forecasts) / min(at_once, cores)
+    first_s = rates.first_seconds(every_step)
     python_s = _python_s()
-    starting = python_s + (python_s + load_s + first_s) * max(1.0, at_once / cores)
     known = [size.gflop for size in sizes if size.gflop is not None]
     return Forecast(
         model=bundle.name,
         engine=engine,
-        planned_mb=plans[0].room_mb(),
+        planned_mb=room_mb,
         workers=workers,
         sizes=sizes,
         cases=forecasts,
@@ -291,35 +279,26 @@ def make_forecast(
         first_s=first_s,
         base_mb=base_mb,
         trials=tuple(rates.trials),
-        rehearsed=None if rehearsed is None else rehearsed[0],
-        seconds=starting + beside + sum(case.network_s for case in forecasts),
+        rehearsed=rehearsed,
+        seconds=_run_seconds(forecasts, workers, python_s, load_s + first_s),
         gflop=sum(known) if len(known) == len(sizes) else None,
     )
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as people say them.
-
-    Examples
-    --------
-    >>> duration(0.52), duration(95), duration(7260)
-    ('0.52 s', '1 min 35 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{figure(seconds)} s"
-    minutes = round(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min {round(seconds) % 60} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _workers(count: int) -> str:
-    """Return how many workers there are."""
-    return f"{count} worker" + ("s" if count != 1 else "")
+def _run_seconds(
+    cases: Sequence[CaseForecast], workers: int, python_s: float, load_s: float
+) -> float:
+    """Return the seconds of a whole run, from its cases and the start of each worker."""
+    cores = processor_count()
+    at_once = max(1, min(workers, len(cases)))
+    # Workers share the processors, so that only work of a single thread runs side by side.
+    beside = sum(case.rest_s or 0.0 for case in cases) / min(at_once, cores)
+    starting = python_s + (python_s + load_s) * max(1.0, at_once / cores)
+    return starting + beside + sum(case.network_s for case in cases)
 
 
 def _python_s() -> float:
-    """Return the seconds in which a process of a run starts, without networks."""
+    """Return the seconds that a worker takes to start, without its networks."""
     begin = time.perf_counter()
     subprocess.run(
         [sys.executable, "-P", "-c", "import voxtile.batch.worker"],
@@ -335,7 +314,7 @@ def _survey(
     settings: RunSettings,
     on_case: Callable[[int, int], None] | None,
 ) -> tuple[list[tuple[Case, Grid]], tuple[tuple[str, Notice], ...]]:
-    """Return the grid of each case that can be read, and why others cannot."""
+    """Return the grid of each case that can be read, and why the others cannot."""
 
     def grid_of(case: Case) -> Grid | Notice:
         try:
@@ -359,13 +338,14 @@ def _survey(
 def _memory_mb(
     grid: Grid, steps: Sequence[Pass], bundle: Bundle, rates: Rates, room_mb: float
 ) -> float:
-    """Return what a case takes beside the process: image, mask, planes, sums of views, a batch."""
+    """Return the memory of a case: scan, mask, planes, sums of views, and tiles at once."""
     spec = bundle.spec
-    mask = grid.voxels * (1 if max(label.value for label in spec.labels) <= 255 else 2) / 1e6
+    kind = label_type(label.value for label in spec.labels)
+    mask = grid.voxels * np.dtype(kind).itemsize / 1e6
     views = {step.view for step in steps}
     sums = grid.voxels * spec.output_channels * 2 / 1e6 if len(views) > 1 else 0.0
     planes = max(
-        # Stitched, resampled, and as decided.
+        # Stitched, resampled, and decided.
         (2 * _area(step.resampled) + _area(step.plane)) * spec.output_channels * 4 / 1e6
         for step in steps
     )
@@ -379,7 +359,7 @@ def _memory_mb(
 
 
 def _ahead_mb(step: Pass, bundle: Bundle) -> float:
-    """Return what a second batch takes that waits, judged, while the first one is stitched."""
+    """Return the memory of the tiles that are computed while earlier ones are stitched."""
     if not step.tiling.ahead:
         return 0.0
     spec = bundle.members[step.member].spec
@@ -393,7 +373,7 @@ def _area(size: tuple[int, int]) -> int:
 
 
 def _sizes(steps: dict[str, list[Pass]], bundle: Bundle, rates: Rates) -> tuple[PlaneSize, ...]:
-    """Return the passes of all cases, those of one size together."""
+    """Return the passes of all cases, grouped by size."""
     together: dict[Any, list[Pass]] = {}
     for step in (step for found in steps.values() for step in found):
         together.setdefault((step.member, step.view, step.resampled), []).append(step)

@@ -1,25 +1,19 @@
-"""Planes to judge engines on: taken evenly from scans, and put through the stages of a run.
-
-cases -> volumes -> canonical -> some planes of each view -> prepared -> tiles -> labels
-"""
+"""Planes to compare engines on: taken evenly from scans, and segmented as a run does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
 from voxtile.case import Case
 from voxtile.engines import Model
 from voxtile.inference.decision import decide
-from voxtile.inference.infer import prepare_planes, resampling
-from voxtile.inference.tiles import Panel, predict_planes
+from voxtile.inference.infer import Member, view_probabilities
 from voxtile.models.bundle import Bundle
-from voxtile.models.spec import ModelSpec, View, Window
+from voxtile.models.spec import ModelSpec, View
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
-from voxtile.preparation.intensity import measure
 from voxtile.preparation.plan import make_plan
-from voxtile.preparation.planes import neighbours, slice_axis, to_planes
+from voxtile.preparation.planes import slice_axis
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.volume import Volume, canonical
@@ -33,14 +27,12 @@ class Sample:
 
     Parameters
     ----------
-    case_id : str
     volume : Volume
-        Canonical, with channels last.
+        Closest-canonical, shape (R, A, S, channels).
     label : ndarray or None
-        Canonical label map.
-    view : View
+        Reference label map, closest-canonical.
     indices : tuple of int
-        Which planes.
+        The planes.
     """
 
     case_id: str
@@ -53,12 +45,7 @@ class Sample:
 def samples_of(
     spec: ModelSpec, cases: Sequence[Case], planes: int, *, labelled: bool = True
 ) -> list[Sample]:
-    """Return planes of cases, with their reference labels where these are wanted and all have them.
-
-    Raises
-    ------
-    CaseError
-    """
+    """Return planes of cases, with their references if `labelled` and every case has one."""
     labelled = labelled and all(case.label is not None for case in cases)
     samples = []
     for case in cases:
@@ -71,7 +58,7 @@ def samples_of(
 
 
 def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
-    """Return planes of a drawn scan."""
+    """Return planes of a phantom."""
     image = _phantom(spec)
     return [_sample("phantom", image, None, view, planes) for view in spec.views]
 
@@ -79,56 +66,35 @@ def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
 def judge_samples(
     bundle: Bundle, models: Sequence[Model], samples: Sequence[Sample]
 ) -> list[np.ndarray]:
-    """Return the label maps of each sample's planes; each view is judged by itself.
+    """Return the label maps of each sample's planes; each view is decided alone.
 
     Parameters
     ----------
-    bundle : Bundle
     models : sequence of Model
         One for each of its networks.
-    samples : sequence of Sample
 
     Returns
     -------
     list of ndarray of uint8 or uint16, shape (planes, rows, columns)
     """
     spec = bundle.spec
-    plan = replace(make_plan(bundle), flips=())  # mirrored tiles would say nothing else
-    found = []
-    for sample in samples:
-        array = sample.volume.array
-        scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
-        planes = to_planes(array, sample.view)
-        shape = planes.shape[1], planes.shape[2]
-        there, back = resampling(sample.volume, sample.view, shape, spec)
-        size = shape if there is None else there.shape
-
-        def prepared(sample: Sample = sample, planes=planes, scalings=scalings, there=there):  # type: ignore[no-untyped-def]
-            for index in sample.indices:
-                near = planes[neighbours(index, len(planes), spec.context_slices)]
-                stack = prepare_planes(near, scalings, there, spec.context_slices)
-                yield next(islice(stack, spec.context_slices // 2, None))
-
-        panel = Panel(
-            networks=tuple(
-                (model, network.weight)
-                for model, network in zip(models, spec.networks, strict=True)
-                if sample.view in network.views
-            ),
-            classes=spec.output_channels,
+    # Mirrored tiles would compare nothing else.
+    member = Member(spec, tuple(models), replace(make_plan(bundle), flips=()))
+    return [
+        np.stack(
+            [
+                decide(plane, spec)
+                for plane in view_probabilities(
+                    sample.volume, sample.view, member, indices=sample.indices
+                )
+            ]
         )
-        tiling = plan.for_view(sample.view).for_plane(size)
-        judged = predict_planes(prepared(), size, tiling, panel)
-        found.append(
-            np.stack(
-                [decide(plane if back is None else back.apply(plane), spec) for plane in judged]
-            )
-        )
-    return found
+        for sample in samples
+    ]
 
 
 def evenly(count: int, most: int) -> tuple[int, ...]:
-    """Return at most so many of `count` places, in the middle of equal parts.
+    """Return at most `most` of `count` indices, in the middle of equal parts.
 
     Examples
     --------
@@ -142,7 +108,7 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
 def _sample(
     case_id: str, image: Volume, label: np.ndarray | None, view: View, planes: int
 ) -> Sample:
-    """Return evenly chosen planes of a view."""
+    """Return planes of a view, chosen evenly."""
     ras = canonical(image)
     if ras.array.ndim == 3:
         ras = ras.with_array(ras.array[..., np.newaxis])
@@ -150,7 +116,7 @@ def _sample(
 
 
 def _phantom(spec: ModelSpec) -> Volume:
-    """Return a scan with solids in noise that a spec's first view cuts into tile-sized planes."""
+    """Return ellipsoids in noise; planes of the spec's first view have the size of a tile."""
     rows, columns = spec.tile
     through = slice_axis(spec.views[0])
     shape = [rows, columns]
@@ -165,9 +131,9 @@ def _phantom(spec: ModelSpec) -> Volume:
     ]
     image, _ = draw(sized, centred_affine(sized, spacing), solids, noise=40.0)
     array = image.array
-    if isinstance(spec.intensity, Window):  # what was drawn from 0 to 1000 fills the window
-        low = spec.intensity.center - spec.intensity.width / 2
-        array = (low + array * (spec.intensity.width / 1000)).astype(np.float32)
+    if spec.intensity.input_range is not None:  # drawn from 0 to 1000: made to fill the range
+        low, high = spec.intensity.input_range
+        array = (low + array * ((high - low) / 1000)).astype(np.float32)
     if len(spec.channels) > 1:
         array = np.repeat(array[..., np.newaxis], len(spec.channels), axis=-1)
     return image.with_array(array)

@@ -19,19 +19,19 @@ from voxtile.run.journal import Journal, peak_memory_mb
 from .benchmark import NetworkSpeed, time_network
 from .workload import Grid, Pass
 
-# Shapes of batches that are tried for each network; others are scaled by their pixels.
+# Most shapes that are tried for each network; the speed of others is scaled by their pixels.
 _MOST_TRIALS = 3
 _TRIAL_S = 1.5
-# The rehearsal takes a case of usual size, but none of more voxels where there is a smaller one.
+# The rehearsal takes a case of usual size, if possible with at most so many voxels.
 _REHEARSED_VOXELS = 2**25
-# Cases that a rehearsal tries before it gives up: files may be damaged.
+# Cases that a rehearsal tries before it gives up, because files may be damaged.
 _REHEARSALS = 3
-# A rehearsal shorter than this is done again: the first one loads libraries.
+# A shorter rehearsal is done again, because the first one loads libraries.
 _SHORT_S = 10.0
 
 
 def network_costs(bundle: Bundle) -> list[list[Cost | None]]:
-    """Return what each network of each member costs."""
+    """Return the cost of each network of each member."""
     return [[network_cost(one, network) for network in one.spec.networks] for one in bundle.members]
 
 
@@ -43,15 +43,14 @@ def rehearse(
     Parameters
     ----------
     grids : sequence of (Case, Grid)
-        To choose from.
+        The cases to choose from.
     job : Job
         Its folder gets the case's files.
-    segmenter : Segmenter
 
     Returns
     -------
     (case_id, seconds for each voxel) or None
-        None where no case could be done.
+        None if no case could be done.
     """
     usual = sorted(grids, key=lambda pair: pair[1].voxels)
     usual = [pair for pair in usual if pair[1].voxels <= _REHEARSED_VOXELS] or usual[:1]
@@ -71,7 +70,7 @@ def rehearse(
 
 
 def _stand_in(member: Member) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what costs nothing and finds each label: one inside the other, in mid tile."""
+    """Return a model that takes no time and gives each label, one inside the other."""
     classes = member.spec.output_channels
 
     def answer(tiles: np.ndarray) -> np.ndarray:
@@ -92,10 +91,9 @@ class Rates:
 
     Parameters
     ----------
-    segmenter : Segmenter
     costs : sequence of sequence of Cost
-        Of each network of each member; None where a graph is not known.
-        Networks that cost the same are tried once.
+        Of each network of each member; None if its graph is not known.
+        Networks of equal cost are tried once.
     """
 
     def __init__(self, segmenter: Segmenter, costs: Sequence[Sequence[Cost | None]]) -> None:
@@ -105,11 +103,11 @@ class Rates:
 
     @property
     def trials(self) -> list[NetworkSpeed]:
-        """What was measured."""
+        """All measurements."""
         return [speed for trials in self._found.values() for speed, _ in trials]
 
     def measure(self, steps: Sequence[Pass]) -> None:
-        """Try each network on the shapes that most of its work has."""
+        """Try each network on the shapes with the most work."""
         pixels: dict[Any, dict[tuple[tuple[int, int], int], int]] = {}
         where: dict[Any, tuple[int, int]] = {}
         for step in steps:
@@ -125,7 +123,7 @@ class Rates:
             most = sorted(shapes, key=lambda shape: -shapes[shape])[:_MOST_TRIALS]
             for tile, batch in most:
                 before = resident_memory_mb()
-                Journal()  # which lets the system forget the peak so far
+                Journal()  # resets the system's record of the peak
                 speed = time_network(model, tile, batch, member.spec, budget_s=_TRIAL_S)
                 peak = peak_memory_mb() or before
                 self._found.setdefault(kind, []).append((speed, max(0.0, peak - before)))
@@ -145,13 +143,13 @@ class Rates:
         return sum(max(0.0, speed.first_s - speed.batch_s.median) for speed in shapes.values())
 
     def gflop(self, step: Pass) -> float | None:
-        """Return the arithmetic of a pass, in 10^9 operations."""
+        """Return the arithmetic of a pass, in 10^9 operations; None if not known."""
         costs = [self._costs[step.member][index] for index in step.networks]
         known = [cost.flops for cost in costs if cost is not None]
         return sum(known) * step.pixels / 1e9 if len(known) == len(costs) else None
 
     def memory_mb(self, step: Pass) -> float:
-        """Return what a batch takes: the network's own numbers, or what a trial took if more."""
+        """Return the memory of tiles at once: the network's numbers, or more if a trial took it."""
         tile, batch = step.tiling.tile, step.tiling.batch
         pixels = tile[0] * tile[1] * batch
         most = 0.0
@@ -172,7 +170,7 @@ class Rates:
         )
 
     def _kind(self, member: int, index: int) -> Any:
-        """Return what networks of one architecture share; each is its own where it is not known."""
+        """Return a key that networks of one architecture share, if it is known."""
         cost = self._costs[member][index]
         channels = self._segmenter.members[member].spec.input_channels
         return (member, index) if cost is None else (cost, channels)

@@ -1,35 +1,33 @@
-"""What a volume asks of a model: planes, tiles and arithmetic; from its grid alone.
+"""Planes and tiles of a volume, computed from its grid alone.
 
-It follows `voxtile.inference.infer` step by step, and moves no voxel.
+The steps are those of `voxtile.inference.infer`, without any voxel.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from voxtile.case import Case
-from voxtile.inference.infer import new_spacing
 from voxtile.inference.tiles import batch_for
 from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.plan import Plan, Tiling
 from voxtile.preparation.planes import in_plane, in_plane_axes, slice_axis
+from voxtile.preparation.prepared import new_spacing
 from voxtile.preparation.resampling import resampled_size
-from voxtile.preparation.tiling import Shape2D
 from voxtile.reading.channels import survey_channels
 from voxtile.reading.scan import ReadPolicy
-from voxtile.volume import Shape3D, canonical
+from voxtile.volume import Shape2D, Shape3D, canonical
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The grid of a scan, and what its voxels take.
+    """The grid of a scan, and the memory of its voxels.
 
     Parameters
     ----------
-    shape : (R, A, S)
+    shape, spacing_mm : (R, A, S)
         Of the canonical volume.
-    spacing_mm : (R, A, S)
     image_mb : float
-        All channels in memory as they are stored, in MB (10^6 bytes).
+        Memory of all channels in the type of the file, in MB (10^6 bytes).
     """
 
     shape: Shape3D
@@ -58,27 +56,22 @@ def survey_grid(case: Case, channels: Sequence[str], policy: ReadPolicy) -> Grid
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One view of one volume, judged by one member of an ensemble.
+    """One view of one volume, for one member of an ensemble.
 
     Parameters
     ----------
     member : int
-        Which of the bundle's members, from 0.
-    view : View
-    plane : (rows, columns)
-        As scanned, in pixels.
-    spacing_mm : (rows, columns)
+        Index among the bundle's members.
+    plane, spacing_mm : (rows, columns)
         As scanned.
     resampled : (rows, columns)
         Size of the plane that is tiled, in pixels.
-    tiling : Tiling
     grid : (rows, columns)
         Tiles along each axis of a plane.
-    planes : int
     networks : tuple of int
-        Which of the member's networks have this view.
+        Indices of the member's networks that have this view.
     mirrorings : int
-        How often each tile is judged: once, or once for each way to mirror it.
+        How often each tile is computed: once, and once for each way to mirror it.
     """
 
     member: int
@@ -99,7 +92,7 @@ class Pass:
 
     @property
     def batches(self) -> dict[int, int]:
-        """How many batches there are of each size; the last one is filled up to one of few."""
+        """How often the networks are called with each number of tiles at once."""
         full, rest = divmod(self.tiles, self.tiling.batch)
         found = {self.tiling.batch: full} if full else {}
         if rest:
@@ -109,12 +102,12 @@ class Pass:
 
     @property
     def judged(self) -> int:
-        """Tiles that each network sees, with those that fill a batch up and the mirrored ones."""
+        """Tiles that each network computes, mirrored ones and those of a filled call included."""
         return self.mirrorings * sum(size * count for size, count in self.batches.items())
 
     @property
     def pixels(self) -> int:
-        """Pixels that each network sees."""
+        """Pixels that each network computes."""
         return self.judged * self.tiling.tile[0] * self.tiling.tile[1]
 
 
@@ -125,18 +118,13 @@ def passes(
 ) -> Iterator[Pass]:
     """Yield every pass over a volume.
 
+    All tiles are counted, even those that a bundle's `background` leaves out,
+    which only the voxels show.
+
     Parameters
     ----------
-    shape : (R, A, S)
+    shape, spacing_mm : (R, A, S)
         Of the canonical volume.
-    spacing_mm : (R, A, S)
-    members : sequence of (ModelSpec, Plan)
-
-    Yields
-    ------
-    Pass
-        All tiles count, also those that a bundle's `background` would leave
-        out: that is known only from the voxels.
     """
     for member, (spec, plan) in enumerate(members):
         for view in spec.views:

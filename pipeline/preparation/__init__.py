@@ -3,6 +3,7 @@
 planes.py      a volume <-> its planes along one anatomical axis
 intensity.py   intensities scaled as the model expects
 resampling.py  planes between pixel spacings
+prepared.py    planes scaled, resampled, with their neighbours as channels
 tiling.py      a plane <-> overlapping tiles
 plan.py        tile, overlap and how many tiles at once, for any plane
 """

@@ -20,7 +20,7 @@ class Scaling:
     shift, scale : float
         In units of the input. `scale` is positive.
     low, high : float
-        In units of the input; infinite where nothing is clipped.
+        In units of the input; infinite without clipping.
     """
 
     shift: float
@@ -30,7 +30,7 @@ class Scaling:
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """Return the scaled array, float32, same shape."""
-        # float64 only where float32 would lose what distinguishes the values (large offsets).
+        # float64 only if float32 would round away the differences between values (large offsets).
         wide = array.dtype.itemsize > 4 or max(abs(self.shift), abs(self.scale)) > 2**20
         scaled = array.astype(np.float64 if wide else np.float32)
         if self.low > -np.inf or self.high < np.inf:
@@ -53,30 +53,25 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
     Returns
     -------
     Scaling
-        A constant image (or one without any voxel that counts) gets scale 1:
+        A constant channel, or one without any measured voxel, gets scale 1:
         it becomes zeros, not NaN.
     """
     match intensity:
         case NoScaling():
             return Scaling(0, 1)
-        case Window(center=center, width=width):
-            return _between(center - width / 2, center + width / 2)
+        case Window(input_range=(low, high)):
+            return _between(low, high)
         case MinMax():
             return _between(float(array.min()), float(array.max()))
         case Percentile(lower=lower, upper=upper):
             return _between(*_percentiles(array, lower, upper))
         case ZScore(nonzero=nonzero, clip=clip):
-            counted = array[array != 0] if nonzero else array
-            if counted.size == 0:
+            measured = array[array != 0] if nonzero else array
+            if measured.size == 0:
                 return Scaling(0, 1)
-            low, high = (-np.inf, np.inf) if clip is None else _percentiles(counted, *clip)
-            mean, deviation = _moments(counted, low, high)
+            low, high = (-np.inf, np.inf) if clip is None else _percentiles(measured, *clip)
+            mean, deviation = _moments(measured, low, high)
             return Scaling(mean, deviation if deviation > 0 else 1, low, high)
-
-
-def normalise(array: np.ndarray, intensity: Intensity) -> np.ndarray:
-    """Return a normalised copy of one channel of a volume, float32, same shape."""
-    return measure(array, intensity).apply(array)
 
 
 def _between(low: float, high: float) -> Scaling:
@@ -85,19 +80,19 @@ def _between(low: float, high: float) -> Scaling:
 
 
 def _percentiles(array: np.ndarray, lower: float, upper: float) -> tuple[float, float]:
-    """Return two percentiles over all voxels, between voxels as `numpy.percentile` does."""
+    """Return two percentiles over all voxels, interpolated as `numpy.percentile` does."""
     if array.dtype.kind == "f":
         low, high = np.percentile(array, (lower, upper))
         return float(low), float(high)
-    # NumPy takes the difference of two neighbours in their own type, where int16 may wrap.
-    places = (array.size - 1) * (np.array((lower, upper)) / 100)
-    before = np.floor(places).astype(np.intp)
+    # NumPy subtracts two neighbours in their own type, in which int16 may overflow.
+    positions = (array.size - 1) * (np.array((lower, upper)) / 100)
+    before = np.floor(positions).astype(np.intp)
     after = np.minimum(before + 1, array.size - 1)
     ordered = array.flatten(order="K")
     ordered.partition(np.union1d(before, after))
     least, most = ordered[before].astype(np.float64), ordered[after].astype(np.float64)
-    share = places - before
-    # From the nearer neighbour.
+    share = positions - before
+    # Interpolated from the nearer neighbour.
     low, high = np.where(
         share < 0.5, least + (most - least) * share, most - (most - least) * (1 - share)
     )
@@ -105,10 +100,11 @@ def _percentiles(array: np.ndarray, lower: float, upper: float) -> tuple[float, 
 
 
 def _moments(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Return mean and standard deviation of the clipped voxels, in float64 but never copied so.
+    """Return mean and standard deviation of the clipped voxels, in float64.
 
-    Slab by slab in memory order, and the deviation in a second pass about the
-    mean: no cancellation, whatever the offset.
+    Slab by slab in memory order, so that no float64 copy of all voxels is made.
+    The deviation is computed about the mean in a second pass, so that a large
+    offset costs no digits.
     """
     flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
     slabs = [flat[start : start + 2**20] for start in range(0, flat.size, 2**20)]
@@ -117,5 +113,5 @@ def _moments(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
         np.square(np.clip(slab.astype(np.float64), low, high) - mean).sum() for slab in slabs
     )
     deviation = float(np.sqrt(squares / flat.size))
-    # Rounding of a constant image must not pass for contrast.
+    # The rounding error of a constant image is no contrast.
     return float(mean), deviation if deviation > 1e-12 * max(1.0, abs(float(mean))) else 0.0

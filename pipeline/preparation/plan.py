@@ -1,8 +1,8 @@
-"""How a run tiles its planes: rules decided once, and the tiles they give for each size of plane.
+"""How a run tiles its planes: rules chosen once, and the tiles they give for each size of plane.
 
-What changes a mask (tile, overlap, weighting) follows from the bundle, the
-size of a plane and what the caller asked for, never from the machine, and is
-part of a case's fingerprint. The batch only governs memory and speed.
+Tile, overlap and weighting change a mask. They follow from the bundle, the
+size of a plane and the options, never from the machine, and are part of a
+case's fingerprint. The number of tiles at once changes only memory and speed.
 """
 
 from collections.abc import Sequence
@@ -15,25 +15,26 @@ from voxtile.machine.memory import free_memory_mb
 from voxtile.models.bundle import Bundle
 from voxtile.models.cost import Cost, network_cost
 from voxtile.models.spec import Axis, ModelSpec, View, Weighting
+from voxtile.volume import Shape2D
 
 from .options import PlanWish as PlanWish
-from .tiling import Shape2D, TileGrid, overlap_pixels
+from .tiling import TileGrid, overlap_pixels
 
-# Pixels in a batch unless told otherwise: 16 tiles of 128 x 128, about 1 GB of activations in the
-# 31-million-parameter U-Net.
+# Default for the pixels of the tiles at once: 16 tiles of 128 x 128, about 1 GB of activations in
+# the 31-million-parameter U-Net.
 _BATCH_PIXELS = 16 * 128 * 128
 _LARGEST_BATCH = 16
 # Two tiles at once keep two cores busy with one each, which is faster than both at one.
 _LEAST_BATCH = 2
-# Of the free memory that is planned with; the rest is for what nobody foresees.
+# Part of the free memory that a plan uses; the rest is a reserve.
 PLANNED_SHARE = 0.7
-# Bytes of activations in the largest tile that a plan chooses by itself. Not the machine's memory:
-# the same bundle gives the same tiles everywhere.
+# Bytes of activations in the largest tile that a plan chooses. It does not depend on the machine's
+# memory, so that the same bundle gives the same tiles everywhere.
 _TILE_BYTES = 512 * 2**20
-# Bytes of answers that are held: with a hundred classes the answer for a large plane weighs more
-# than what the network computes it from.
+# Most bytes of predictions in memory: with a hundred classes, the prediction for a large plane may
+# be larger than the network's activations.
 _ANSWER_BYTES = 128 * 2**20
-# Tiles along one axis that are tried; more would mean planes of more than 8192 pixels.
+# Most tiles along one axis; more would mean planes of more than 8192 pixels.
 _MOST_TILES = 16
 # Numbers are float32.
 _BYTES = 4
@@ -53,8 +54,8 @@ class Tiling:
     batch : int
         Tiles that go through the network at once.
     ahead : bool
-        Whether the answers of two batches may be held, so that one is judged
-        while the other is used.
+        Whether two predictions fit in memory, so that the networks compute
+        the next tiles while the last ones are stitched.
     """
 
     tile: Shape2D
@@ -64,7 +65,7 @@ class Tiling:
     ahead: bool = True
 
     def grid(self, plane: Shape2D) -> TileGrid:
-        """Return where the tiles lie on a plane, grown to at least one tile."""
+        """Return the tiles of a plane, padded to at least one tile."""
         rows, columns = (max(size, tile) for size, tile in zip(plane, self.tile, strict=True))
         return TileGrid((rows, columns), self.tile, self.overlap)
 
@@ -81,23 +82,24 @@ class Plan:
         Least pixels that neighbouring tiles share.
     weighting : {"gaussian", "constant"}
     multiple : int
-        What a tile must be a multiple of.
+        A tile must be a multiple of it.
     largest : int
-        Most pixels of a tile that is fitted to its plane; 0 keeps `tile`.
+        Most pixels of a tile that is fitted to its plane; 0 uses `tile` for
+        every plane.
     flips : tuple of {"R", "A", "S"}
         World axes along which planes are judged mirrored as well.
     batch : int or None
-        Tiles that go through the network at once; None leaves it to `bytes_per_pixel`
-        and `memory_mb`.
+        Tiles that go through the network at once; None computes it from
+        `bytes_per_pixel` and `memory_mb`.
     bytes_per_pixel : float
-        What one pixel of a tile needs inside the network; 0 if unknown.
+        Memory for one pixel of a tile inside the network; 0 if unknown.
     answer_bytes : int
-        What the answer for one pixel of a tile takes.
+        Memory for the prediction of one pixel of a tile.
     memory_mb : float or None
-        What one process may use beside the scan and its mask, in MB (10^6
-        bytes); None means what is free.
+        Memory that one process may use beside the scan and its mask, in MB
+        (10^6 bytes); None means the free memory.
     halvings : int
-        How often the batch was halved because a worker was lost.
+        How often the tiles at once were halved because a worker was lost.
     views : tuple of (View, tile, overlap)
         Views whose networks have another tile.
     """
@@ -116,7 +118,7 @@ class Plan:
     views: tuple[tuple[View, Shape2D, Shape2D], ...] = ()
 
     def decisive(self) -> dict[str, Any]:
-        """Return what decides a result: nothing about memory."""
+        """Return everything that may change a mask; memory does not."""
         return {
             "tile": list(self.tile),
             "overlap": list(self.overlap),
@@ -135,19 +137,19 @@ class Plan:
         return replace(self, views=())
 
     def room_mb(self) -> float:
-        """Return what one process may use, in MB (10^6 bytes); half is for a batch."""
+        """Return the memory of one process, in MB (10^6 bytes); half is for the tiles at once."""
         return PLANNED_SHARE * free_memory_mb() if self.memory_mb is None else self.memory_mb
 
     def with_half_the_batch(self) -> "Plan":
-        """Return the plan for another try after memory ran out."""
+        """Return the plan for another attempt after memory ran out."""
         return replace(self, halvings=self.halvings + 1)
 
     def for_plane(self, plane: Shape2D) -> Tiling:
         """Return how planes of a size are tiled.
 
-        Where tiles may be fitted, the one (or few) that cover the plane with
-        the least arithmetic; sizes are rounded up, by less than a sixteenth, so
-        that planes of nearly one size share one compiled network.
+        If tiles may be fitted, those that cover the plane with the least
+        arithmetic. Sizes are rounded up by less than a sixteenth, so that planes
+        of nearly the same size share one compiled network.
         """
         tile = self._fitted(plane) if self.largest else self.tile
         rows, columns = (min(o, t - 1) for o, t in zip(self.overlap, tile, strict=True))
@@ -156,9 +158,9 @@ class Plan:
         return Tiling(tile, (rows, columns), self.weighting, batch, ahead)
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
-        """Return the whole plane where it fits, else the tile whose grid has the fewest pixels.
+        """Return the whole plane if it fits, else the tile whose grid has the fewest pixels.
 
-        Of equals the one with fewest tiles.
+        Of tiles with equally many, the one with the fewest tiles.
         """
         choices = [
             [
@@ -168,14 +170,14 @@ class Plan:
             for size, least, shared in zip(plane, self.tile, self.overlap, strict=True)
         ]
         (_, tall), (_, wide) = choices[0][0], choices[1][0]
-        if tall * wide <= self.largest:  # no seam is worth what rounding up costs
+        if tall * wide <= self.largest:  # a single tile has no seams, which is worth the rounding
             return tall, wide
         fitting = [
             (rows[0] * columns[0] * rows[1] * columns[1], rows[0] * columns[0], rows[1], columns[1])
             for rows, columns in product(*choices)
             if rows[1] * columns[1] <= self.largest
         ]
-        if not fitting:  # a plane beyond any size that was thought of
+        if not fitting:  # a plane that is larger than any scanner makes
             return self.tile
         *_, tall, wide = min(fitting)
         return tall, wide
@@ -183,7 +185,7 @@ class Plan:
     def _batch(self, tile: Shape2D) -> int:
         """Return how many tiles go through the network at once."""
         pixels = tile[0] * tile[1]
-        # The last batch of a case is filled up, so that small tiles want no large batch.
+        # The last call of a case is filled up, so a large number of small tiles would be wasted.
         batch = self.batch or min(_LARGEST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels))
         if self.batch is None and self.memory_mb and self.bytes_per_pixel:
             fitting = self.memory_mb * 1e6 / 2 / (self.bytes_per_pixel * pixels)
@@ -196,23 +198,23 @@ class Plan:
 def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
     """Return the rules by which a bundle's planes are tiled.
 
-    A network that judges a pixel from its surroundings alone may see a whole
-    plane at once, which needs the least arithmetic: tiles of half overlap
-    need four times as much. One with statistics over the tile (instance or
-    group normalisation) keeps the tile it was trained with, and so does one
-    whose graph is not known.
+    A network whose output at a pixel depends only on the pixel's surroundings
+    may see a whole plane at once, which needs the least arithmetic: tiles of
+    half overlap need four times as much. A network with statistics over the
+    tile (instance or group normalisation) uses the tile that it was trained
+    with, and so does one whose graph is not known.
 
     Parameters
     ----------
     model : Bundle or ModelSpec
-        A spec alone keeps its tile.
+        A spec alone uses its own tile.
     wish : PlanWish, optional
 
     Raises
     ------
     ValueError
         If the network cannot take such tiles, or was not trained on planes
-        that are mirrored so.
+        that are mirrored along these axes.
     """
     wish = wish or PlanWish()
     spec = model.spec if isinstance(model, Bundle) else model
@@ -223,9 +225,9 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
         raise UsageError(f"tile {tile} must be a multiple of {spec.multiple} for this model")
     fixed = [cost.fixed for cost in costs or () if cost.fixed is not None]
     if fixed and tile != fixed[0]:
-        raise UsageError(f"tile {tile} must be {fixed[0]}: this model takes no other")
+        raise UsageError(f"tile {tile} must be {fixed[0]}: this model takes only that size")
     if not 0 <= overlap < 1:
-        raise UsageError(f"overlap {overlap} is a fraction: at least 0 and below 1")
+        raise UsageError(f"overlap {overlap} must be a fraction of at least 0 and below 1")
     if wish.batch is not None and wish.batch < 1:
         raise UsageError(f"batch {wish.batch} must be at least 1")
     if wish.memory_mb is not None and not wish.memory_mb > 0:
@@ -256,30 +258,30 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
 
 
 def _check_flips(spec: ModelSpec, flips: Sequence[Axis]) -> None:
-    """Refuse axes that the bundle's recipe did not mirror; one without a recipe may know any."""
-    told = spec.training.get("recipe")
-    if not isinstance(told, dict):
+    """Refuse axes that were not mirrored in training; without a recipe every axis is allowed."""
+    recipe = spec.training.get("recipe")
+    if not isinstance(recipe, dict):
         return
-    learnt = tuple(told.get("flips", ()))
-    strange = [axis for axis in flips if axis not in learnt]
-    if strange:
+    trained = tuple(recipe.get("flips", ()))
+    untrained = [axis for axis in flips if axis not in trained]
+    if untrained:
         raise UsageError(
             f"model {spec.name} was trained on planes mirrored along "
-            f"{', '.join(learnt) or 'no axis'}, so its answers for planes mirrored along "
-            f"{', '.join(strange)} mean nothing; use --tta {','.join(learnt) or 'none'}, or train "
-            "with --flips"
+            f"{', '.join(trained) or 'no axis'}, so its predictions for planes mirrored along "
+            f"{', '.join(untrained)} cannot be trusted; use --tta {','.join(trained) or 'none'}, "
+            "or train with --flips"
         )
 
 
 def _costs(bundle: Bundle) -> Sequence[Cost] | None:
-    """Return the cost of each network; None where one is not known."""
+    """Return the cost of each network; None if one is not known."""
     costs = [network_cost(bundle, network) for network in bundle.spec.networks]
     known = [cost for cost in costs if cost is not None]
     return known if len(known) == len(costs) else None
 
 
 def _rounded(size: int, least: int, multiple: int) -> int:
-    """Return a multiple that is at least `size` and `least`: one of few, less than 1/16 larger."""
+    """Return a multiple that is at least `size` and `least`; few occur, at most 1/16 larger."""
     size = max(size, least)
     step = multiple
     while step * 16 <= size:

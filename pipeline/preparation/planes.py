@@ -65,7 +65,7 @@ def neighbours(index: int, count: int, context_slices: int) -> list[int]:
     index, count : int
         Which plane of how many.
     context_slices : int
-        How many it sees in all, itself in the middle; odd.
+        Planes that it sees in all, `index` in the middle; odd.
 
     Returns
     -------

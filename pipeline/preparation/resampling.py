@@ -17,8 +17,9 @@ from math import ceil
 import numpy as np
 from scipy import sparse
 
-Shape2D = tuple[int, int]
-# Channels that are resampled at once.
+from voxtile.volume import Shape2D
+
+# Channels resampled at once.
 _CHANNELS = 8
 
 
@@ -43,7 +44,7 @@ class Resampler:
     def apply(self, plane: np.ndarray) -> np.ndarray:
         """Return the plane on the new grid, float32, shape (rows, columns, channels)."""
         resampled = np.empty((*self.shape, plane.shape[2]), np.float32)
-        # A few channels at a time: a hundred classes need no scratch space of their own.
+        # A few channels at a time, so that a hundred classes need little memory.
         for start in range(0, plane.shape[2], _CHANNELS):
             part = slice(start, start + _CHANNELS)
             resampled[..., part] = self._apply(plane[..., part])
@@ -73,7 +74,7 @@ def resampled_size(size: int, spacing_mm: float, new_spacing_mm: float) -> int:
 def resamplers(
     shape: Shape2D, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
 ) -> tuple[Resampler, Resampler]:
-    """Return the way to the new spacing and the way back.
+    """Return the resamplers to the new spacing and back.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
     half-width `step` does (equal variance): ``width**2 = 2 (step**2 - 1)``.
     """
     centres = (np.arange(new_size) - (new_size - 1) / 2) * step + (size - 1) / 2
-    # Beyond the outermost pixels the line goes on level: as if the edge pixels were repeated.
+    # Beyond the outermost pixels the line is level, as if the edge pixels were repeated.
     width = np.sqrt(2 * max(0.0, step**2 - 1))
     reach = int(np.ceil(width / 2)) + 1
     candidates = np.floor(centres).astype(int)[:, np.newaxis] + np.arange(-reach, reach + 2)
@@ -112,7 +113,7 @@ def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
     rows = np.repeat(np.arange(new_size), candidates.shape[1])
     matrix = sparse.coo_array(
         (weights.ravel(), (rows, np.clip(candidates, 0, size - 1).ravel())), (new_size, size)
-    ).tocsr()  # entries of one place add up: the repeated edge
+    ).tocsr()  # entries at one position add up: the repeated edge
     matrix.eliminate_zeros()
     return matrix.astype(np.float32)
 

@@ -18,8 +18,7 @@ from itertools import product
 import numpy as np
 
 from voxtile.models.spec import Weighting
-
-Shape2D = tuple[int, int]
+from voxtile.volume import Shape2D
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Padding:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Where the plane lies in the padded one."""
+        """Position of the plane in the padded one."""
         first = [(after - size) // 2 for size, after in zip(self.plane, self.padded, strict=True)]
         return (
             slice(first[0], first[0] + self.plane[0]),
@@ -112,7 +111,7 @@ class Padding:
         )
 
     def apply(self, plane: np.ndarray) -> np.ndarray:
-        """Return the padded plane: its outermost pixels continue outwards."""
+        """Return the padded plane; its outermost pixels are repeated outwards."""
         if plane.shape[:2] != self.plane:
             raise ValueError(
                 f"plane has shape {plane.shape}, but the padding was made for {self.plane}"
@@ -195,7 +194,7 @@ def stitch(
         Trust in each pixel of a tile. Strictly positive, so that every pixel
         of the plane has a mean.
     trusted : ndarray of float32, optional
-        ``trust(grid, weight)``, for callers who have many planes.
+        ``trust(grid, weight)``, if it is already known.
 
     Returns
     -------

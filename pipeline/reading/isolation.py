@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.errors import CaseError, EnvironmentFault, Notice
-from voxtile.machine.child import ending, settle_child, spawn
+from voxtile.machine.processes import ending, settle_child, spawn
 from voxtile.volume import Volume
 
 from .scan import Scan

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.errors import CaseError, Notice, first_few
-from voxtile.label_values import label_values, mask_type
+from voxtile.label_values import label_type, label_values
 from voxtile.models.spec import Label
 from voxtile.volume import Axes, Volume, grid_difference, reorient
 
@@ -52,7 +52,7 @@ def read_reference(
     CaseError
         If the mask is on another grid, or has values that are not labels.
     """
-    kind = mask_type(max(max(label.values) for label in labels))
+    kind = label_type(max(label.values) for label in labels)
     annotation = annotation_file(path)
     if annotation is not None:
         drawn = read_annotation(annotation, image, labels, label_map)
@@ -96,11 +96,6 @@ def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
         return survey_scan(path) if survey else read_scan(path)
     except CaseError as error:
         raise CaseError(error.code, f"the {_name(what)} cannot be used: {error.bare}") from error
-
-
-def _name(what: str) -> str:
-    """Return the name of a mask in messages; codes of references begin with ``label``."""
-    return "reference" if what == "label" else what
 
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:
@@ -207,3 +202,8 @@ def _renamed(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
         table[before] = after
     renamed: np.ndarray = table[array]
     return renamed
+
+
+def _name(what: str) -> str:
+    """Return the name of a mask in messages; codes of references begin with ``label``."""
+    return "reference" if what == "label" else what

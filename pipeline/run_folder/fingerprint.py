@@ -8,7 +8,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError
-from voxtile.machine.folders import files_below
+from voxtile.machine.files import files_below
 from voxtile.reading.dicom import dicomdir_files, is_dicomdir
 from voxtile.reading.formats import files_of
 from voxtile.version import __version__

@@ -58,7 +58,7 @@ class UNet(nn.Module):
             x = nn.functional.max_pool2d(x, 2)
         x = self.bottom(x)
         for index, (up, merge) in enumerate(zip(self.up, self.merge, strict=True)):
-            x = merge(torch.cat([skips[-1 - index], up(x)], 1))
+            x = merge(torch.cat([up(x), skips[-1 - index]], 1))
         x = self.logits(x)
         return torch.softmax(x, 1) if self.softmax else x
 

@@ -170,7 +170,7 @@ def test_an_imported_model_is_called_like_its_folder(tmp_path: Path) -> None:
     assert bundle.name == "mine"
     assert "hippocampus" not in (bundle.folder / "README.md").read_text()
     assert "voxtile run MANIFEST mine --out DIR" in (bundle.folder / "README.md").read_text()
-    with pytest.raises(ValueError, match="called 'my model' like its folder"):
+    with pytest.raises(ValueError, match="the name 'my model' of its folder"):
         import_model(tmp_path / "n.onnx", spec, tmp_path / "my model")
 
 
@@ -247,12 +247,12 @@ def dangling(model) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\x80\x04 a pickle", "not a sound ONNX file"),
-        (lambda: pointwise()[:-40], "not a sound ONNX file|not valid ONNX"),
+        (b"\x80\x04 a pickle", "not a valid ONNX file"),
+        (lambda: pointwise()[:-40], "not a valid ONNX file|not valid ONNX"),
         (lambda: changed(outside), r"another file.*; save them inside \(torch\.onnx\.export"),
-        (lambda: changed(looping), "holds the operator Loop"),
-        (lambda: changed(from_a_plugin), "wants operators of com.evil"),
-        (lambda: changed(unlisted_domain), r"holds the operator com\.evil\.Conv"),
+        (lambda: changed(looping), "has the operator Loop"),
+        (lambda: changed(from_a_plugin), "has operators of com.evil"),
+        (lambda: changed(unlisted_domain), r"has the operator com\.evil\.Conv"),
         (lambda: changed(old), r"operator set \[7\]; one of 9 or later"),
         (lambda: changed(dangling), "not valid ONNX"),
     ],

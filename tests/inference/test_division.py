@@ -10,8 +10,7 @@ from hypothesis.extra.numpy import arrays
 from phantoms import make_bundle, make_spec
 from pydantic import ValidationError
 
-from voxtile.inference.division import divide
-from voxtile.inference.postprocess import clean
+from voxtile.inference.postprocess import clean, divide
 from voxtile.models.spec import Cleaning, Division, Label, ModelSpec
 from voxtile.training.choosing.candidates import FEWEST
 from voxtile.training.choosing.mask_choices import (
@@ -116,8 +115,11 @@ def test_a_bundle_with_a_division_is_another_bundle() -> None:
     [
         ({"axis": "A", "labels": [1]}, "at least 2"),
         ({"axis": "X", "labels": [1, 2]}, "axis"),
-        ({"axis": "A", "labels": [1, 7]}, r"labels \[1, 7\]; it needs different ones of \[1, 2, 3"),
-        ({"axis": "A", "labels": [1, 1]}, r"labels \[1, 1\]; it needs different ones"),
+        (
+            {"axis": "A", "labels": [1, 7]},
+            r"labels \[1, 7\]; it needs different labels without regions, from \[1, 2, 3",
+        ),
+        ({"axis": "A", "labels": [1, 1]}, r"labels \[1, 1\]; it needs different labels"),
     ],
 )
 def test_a_division_that_cannot_be_is_refused(division, message) -> None:
@@ -127,7 +129,7 @@ def test_a_division_that_cannot_be_is_refused(division, message) -> None:
 
 def test_regions_cannot_be_divided() -> None:
     nested = (LABELS[0].model_copy(update={"region": (1, 2)}), LABELS[1])
-    with pytest.raises(ValidationError, match=r"different ones of \[2\], without regions"):
+    with pytest.raises(ValidationError, match=r"different labels without regions, from \[2\]"):
         make_spec(labels=nested, activation="sigmoid", divisions=(HALVES,))
 
 

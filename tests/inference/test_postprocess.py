@@ -230,7 +230,7 @@ def test_it_is_part_of_a_bundles_identity() -> None:
 @pytest.mark.parametrize(
     ("steps", "words"),
     [
-        ([{"label": 7, "largest": 1}], r"postprocess names label 7, but there are only \[1\]"),
+        ([{"label": 7, "largest": 1}], r"postprocess names label 7, but the labels are \[1\]"),
         ([{"label": 1}, {"label": 1}], "postprocess of label 1 appears twice"),
         ([{"label": 1, "largest": 0}], "greater than or equal to 1"),
         ([{"label": 1, "smallest": 3}], "Extra inputs"),

@@ -9,8 +9,8 @@ from phantoms import ball, make_spec, threshold_model
 
 from voxtile.errors import ModelError
 from voxtile.export import Finished, keeping_probabilities
-from voxtile.inference.decision import decide, label_type
-from voxtile.inference.infer import Member, infer, infer_together
+from voxtile.inference.decision import decide
+from voxtile.inference.infer import Member, infer, infer_together, view_probabilities
 from voxtile.inference.segmenter import Segmenter
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import Background, Label, Network
@@ -161,6 +161,29 @@ def test_background_spares_tiles_and_changes_no_mask() -> None:
     assert given == []
 
 
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+def test_some_planes_alone_have_the_probabilities_that_they_have_in_the_whole(view) -> None:
+    image, _ = ball(shape=(20, 24, 16), axes="RAS")
+    ras = image.with_array(image.array[..., np.newaxis])
+
+    def neighbourly(tiles: np.ndarray) -> np.ndarray:
+        """Label 1 by the mean of a pixel's neighbours along all axes."""
+        odds = (tiles.mean(axis=3) + np.roll(tiles[..., 0], 1, axis=1)) / 400
+        return np.stack([1 - odds, odds], axis=-1)
+
+    judging = member(
+        neighbourly,
+        networks=(network(view),),
+        context_slices=3,
+        spacing_mm=(0.8, 1.2, 0.9),
+        background=Background(at_most=0.0),
+    )
+    whole = list(view_probabilities(ras, view, judging))
+    indices = (0, 1, 5, 6, 12, len(whole) - 1)
+    some = list(view_probabilities(ras, view, judging, indices=indices))
+    np.testing.assert_array_equal(some, [whole[index] for index in indices])
+
+
 LABELS = (
     Label(value=2, name="whole", color="#00ff00", region=(2, 300)),
     Label(value=300, name="core", color="#ff0000"),
@@ -172,8 +195,8 @@ def test_the_largest_probability_decides_and_background_wins_a_tie() -> None:
     odds = np.float32([[[0.4, 0.4, 0.2], [0.1, 0.5, 0.4], [0.2, 0.3, 0.5]]])
     plane = decide(odds, spec)
     assert plane.tolist() == [[0, 300, 7]]
-    assert plane.dtype == label_type(spec) == np.uint16
-    assert label_type(make_spec()) == np.uint8
+    assert plane.dtype == np.uint16
+    assert decide(odds[..., :2], make_spec()).dtype == np.uint8
 
 
 def test_thresholds_decide_regions_and_later_ones_overwrite() -> None:
@@ -198,18 +221,18 @@ def test_models_that_mean_different_things_are_refused(tmp_path, network) -> Non
     named = (Label(value=1, name="cube", color="#e6194b"),)
     two = write_bundle(tmp_path / "two", network, labels=named)
     three = write_bundle(tmp_path / "three", network, channels=("flair",))
-    with pytest.raises(ModelError, match=r"one and .*two cannot decide together: their labels are"):
+    with pytest.raises(ModelError, match=r"one and .*two cannot be averaged: their labels are"):
         load_bundle(f"{one},{two}")
-    with pytest.raises(ModelError, match=r"three cannot decide together: their channels are"):
+    with pytest.raises(ModelError, match=r"three cannot be averaged: their channels are"):
         load_bundle(f"{one},{three}")
 
 
 def test_a_model_named_twice_is_refused(tmp_path, network) -> None:
     one = write_bundle(tmp_path / "one", network)
-    with pytest.raises(ModelError, match=r"one is named twice; each model counts once"):
+    with pytest.raises(ModelError, match=r"one is named twice; name each model once"):
         load_bundle(f"{one},{one}")
     other = tmp_path / "one" / ".." / "one"
-    with pytest.raises(ModelError, match=r"is named twice \(as .*one\); each model counts once"):
+    with pytest.raises(ModelError, match=r"is named twice \(also as .*one\); name each model once"):
         load_bundle(f"{one},{other}")
 
 

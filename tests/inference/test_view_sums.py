@@ -48,8 +48,8 @@ def test_shares_weigh_the_views(said) -> None:
 
 def test_on_disk_is_in_memory_byte_for_byte_and_leaves_no_file(said, tmp_path) -> None:
     total = Accumulator(SHAPE, CLASSES, room_mb=0.0, scratch=tmp_path)
-    assert total.on_disk
-    assert not Accumulator(SHAPE, CLASSES, room_mb=1.0).on_disk
+    assert total._file is not None
+    assert Accumulator(SHAPE, CLASSES, room_mb=1.0)._file is None
     on_disk = fused(said, room_mb=0.0, scratch=tmp_path)
     assert on_disk.tobytes() == fused(said).tobytes()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A reduced precision is used only where it was measured to be right and faster, here."""
+"""A reduced precision is used only if it was measured here to be accurate and faster."""
 
 import json
 from dataclasses import replace
@@ -64,13 +64,15 @@ def evidence_for(bundle: Bundle, *measurements: Measurement, **changes) -> Evide
         ((measured(change=0.00099),), "bfloat16"),
         ((measured(change=-0.001),), None),
         ((measured(dice_change={"a": 0.0019, "b": -0.0019}),), None),  # must not cancel
-        ((measured(dice_change={}),), None),  # no label was seen: it proves nothing
+        ((measured(dice_change={}),), None),  # no label occurred, so it is no evidence
         ((measured(version="0.9"),), None),
         ((measured(engine="openvino"),), None),
         ((measured(), measured("float16", 3.0)), "float16"),
     ],
 )
-def test_what_is_accepted(bundle: Bundle, measurements, precision) -> None:
+def test_a_reduced_precision_is_accepted_within_its_limits(
+    bundle: Bundle, measurements, precision
+) -> None:
     assert accepted_precision(bundle, "keras", "cpu") is None
     keep_evidence(evidence_for(bundle, *measurements))
     assert accepted_precision(bundle, "keras", "cpu") == precision
@@ -80,7 +82,9 @@ def test_what_is_accepted(bundle: Bundle, measurements, precision) -> None:
     )
 
 
-def test_a_phantom_or_another_processor_or_model_proves_nothing(bundle: Bundle) -> None:
+def test_evidence_of_a_phantom_another_processor_or_another_model_does_not_count(
+    bundle: Bundle,
+) -> None:
     keep_evidence(evidence_for(bundle, measured(), source="phantom"))
     assert read_evidence(bundle) is not None
     assert accepted_precision(bundle, "keras", "cpu") is None
@@ -107,7 +111,7 @@ def test_a_phantom_neither_replaces_nor_hides_what_was_measured_on_scans(
     lines: list[str] = []
     verify_model(bundle.folder, planes=1, say=lines.append)
     assert lines == [
-        "note: --precision auto goes by what was measured on m.csv (2026-01-01), which a phantom "
+        "note: --precision auto uses what was measured on m.csv (2026-01-01), which a phantom "
         "does not replace"
     ]
     assert accepted_precision(bundle, "keras", "cpu") == "bfloat16"
@@ -130,7 +134,7 @@ def test_models_that_decide_together_need_the_same_evidence(bundle: Bundle) -> N
     assert accepted_precision(both, "keras", "cpu") == "bfloat16"
 
 
-def test_what_is_published_counts_and_keeps_the_identity(bundle: Bundle) -> None:
+def test_published_evidence_counts_and_leaves_the_bundles_sha256_as_it_was(bundle: Bundle) -> None:
     readme = bundle.folder / "README.md"
     readme.write_text("# A model\n\n## Licence\n\nMIT\n")
     for speed in (2.0, 3.0):
@@ -165,7 +169,7 @@ def fake_engines(monkeypatch: pytest.MonkeyPatch, **thresholds: float) -> None:
     monkeypatch.setattr(verification, "_can_quantise", lambda: False)
 
 
-def test_agreement_and_dice_are_those_of_a_pencil(
+def test_agreement_and_dice_are_those_computed_by_hand(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_engines(monkeypatch, float32=50, bfloat16=150, float16=-1)  # right, nothing, everything
@@ -189,15 +193,17 @@ def test_agreement_and_dice_are_those_of_a_pencil(
     assert (evidence.labelled, evidence.measurements[1].dice_change) == (False, {"ball": -1.0})
 
 
-def test_the_command_prints_a_table_of_what_is_here(tmp_path: Path, network: bytes) -> None:
+def test_the_command_prints_a_row_for_each_engine_and_precision(
+    tmp_path: Path, network: bytes
+) -> None:
     folder = write_bundle(tmp_path / "b", network, intensity={"method": "zscore"})
     done = CliRunner().invoke(app, ["models", "verify", str(folder), "--planes", "2", "--save"])
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
-    assert lines[0].startswith("2 planes of 1 cases of phantom")
+    assert lines[0].startswith("2 planes of 1 case of phantom")
     assert lines[2].split()[:3] == ["keras", "float32", "100.0000%"]
     assert lines[3].split()[:2] == ["keras", "bfloat16"]
-    assert "a phantom proves nothing" in lines[-2]
+    assert "a phantom is no evidence" in lines[-2]
     entries = json.loads((folder / "spec.json").read_text())["training"]["verified"]
     assert entries[0]["measurements"][0]["engine"] == "keras"
     try:

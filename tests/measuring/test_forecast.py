@@ -228,7 +228,7 @@ def test_a_benchmark_measures_network_stages_and_machine(cohort, sagittal, quick
     assert measured.share == measured.network_gflops / measured.matrix_gflops.median
     assert measured.machine["cores"] >= 1
     text = "\n".join(measured.lines())
-    assert "3 of" not in text and "4 of 4 cases, 1 times each" in text
+    assert "3 of" not in text and "4 of 4 cases, 1 time each" in text
     assert "failed: d: " in text
     assert json.loads(json.dumps(measured.as_json()))["network"]["tiles_per_s"]["median"] > 0
 
@@ -241,7 +241,7 @@ def test_the_bench_command_writes_what_it_prints(tmp_path, monkeypatch) -> None:
         app, ["bench", "--engine", "keras", "--repeats", "1", "--json", str(path)]
     )
     assert told.exit_code == 0, told.output
-    assert "hippocampus on a phantom of 16 x 40 x 30 voxels, 1 times" in told.stdout
+    assert "hippocampus on a phantom of 16 x 40 x 30 voxels, 1 time" in told.stdout
     assert json.loads(path.read_text())["case_s"]["count"] == 1
 
 

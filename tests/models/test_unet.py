@@ -27,6 +27,63 @@ def test_default_network_is_the_classic_one() -> None:
     assert network.layers[-1].activation.__name__ == "sigmoid"
 
 
+def tutorial_unet(shape: tuple[int, int, int], num_classes: int, filters: int) -> keras.Model:
+    """The U-Net as Keras tutorials write it, without any code of ours."""
+    layers = keras.layers
+
+    def double_conv(x, width):
+        x = layers.Conv2D(width, (3, 3), activation="relu", padding="same")(x)
+        return layers.Conv2D(width, (3, 3), activation="relu", padding="same")(x)
+
+    inputs = layers.Input(shape)
+    conv1 = double_conv(inputs, filters)
+    conv2 = double_conv(layers.MaxPooling2D((2, 2))(conv1), filters * 2)
+    conv3 = double_conv(layers.MaxPooling2D((2, 2))(conv2), filters * 4)
+    conv4 = double_conv(layers.MaxPooling2D((2, 2))(conv3), filters * 8)
+    x = double_conv(layers.MaxPooling2D((2, 2))(conv4), filters * 16)
+    for conv, width in ((conv4, 8), (conv3, 4), (conv2, 2), (conv1, 1)):
+        up = layers.Conv2DTranspose(filters * width, (2, 2), strides=(2, 2), padding="same")(x)
+        x = double_conv(layers.concatenate([up, conv]), filters * width)
+    activation = "sigmoid" if num_classes == 1 else "softmax"
+    return keras.Model(inputs, layers.Conv2D(num_classes, (1, 1), activation=activation)(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_classes", "filters"), [((128, 128, 3), 1, 64), ((32, 48, 1), 4, 4)]
+)
+def test_weights_of_the_tutorials_network_give_its_output(shape, num_classes, filters) -> None:
+    keras.utils.set_random_seed(0)
+    tutorial = tutorial_unet(shape, num_classes, filters)
+    network = build_unet(shape, num_classes, filters=filters)
+    with_weights = [[layer for layer in one.layers if layer.weights] for one in (network, tutorial)]
+    for layer, source in zip(*with_weights, strict=True):
+        # Random biases as well, which Keras begins with 0.
+        values = [v + np.float32(0.01) * np.random.randn(*v.shape) for v in source.get_weights()]
+        source.set_weights(values)
+        layer.set_weights(source.get_weights())
+    tiles = np.random.default_rng(0).random((1, *shape), np.float32)
+    expected = np.asarray(tutorial(tiles))
+    assert expected.std() > 1e-4
+    np.testing.assert_allclose(np.asarray(network(tiles)), expected, rtol=0, atol=1e-6)
+
+
+def test_the_order_of_version_0_1_0_can_still_be_built() -> None:
+    weights = build_unet((16, 16, 1), 2, filters=2, depth=2).get_weights()
+    tiles = np.random.default_rng(0).random((1, 16, 16, 1), np.float32)
+    outputs = []
+    for skip_first in (False, True):
+        network = build_unet((16, 16, 1), 2, filters=2, depth=2, skip_first=skip_first)
+        network.set_weights(weights)
+        # The skip is the output of down1; "up1" gives the upsampled features.
+        first, second = (network.get_layer(name).output for name in ("down1_conv_b", "up1"))
+        joined = network.get_layer("skip1").input
+        assert [id(tensor) for tensor in joined] == [
+            id(tensor) for tensor in ((first, second) if skip_first else (second, first))
+        ]
+        outputs.append(np.asarray(network(tiles)))
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-6
+
+
 def test_several_classes_compete() -> None:
     network = build_unet((None, None, 2), 3, filters=4, depth=2, normalisation="batch")
     tiles = np.random.default_rng(0).random((2, 16, 24, 2), np.float32)

@@ -1,13 +1,25 @@
 """Intensities are scaled as the spec says, and a constant image is no accident."""
 
+from typing import Literal, get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from phantoms import make_spec
 
-from voxtile.models.spec import MinMax, NoScaling, Percentile, Window, ZScore
-from voxtile.preparation.intensity import measure, normalise
+from voxtile.engines.trial_tiles import trial_tiles
+from voxtile.models.spec import (
+    Intensity,
+    IntensityMethod,
+    MinMax,
+    NoScaling,
+    Percentile,
+    Window,
+    ZScore,
+)
+from voxtile.preparation.intensity import measure
 
 METHODS = [
     NoScaling(),
@@ -22,6 +34,11 @@ arrays = hnp.arrays(
     st.sampled_from((np.int16, np.uint8, np.float32, np.int32)),
     hnp.array_shapes(min_dims=3, max_dims=3, max_side=5),
 )
+
+
+def normalise(array: np.ndarray, method: IntensityMethod) -> np.ndarray:
+    """A channel scaled by its own statistics."""
+    return measure(array, method).apply(array)  # type: ignore[arg-type]
 
 
 @given(arrays.filter(lambda array: np.isfinite(array).all()), st.sampled_from(METHODS))
@@ -47,6 +64,40 @@ def test_zscore_has_mean_zero_deviation_one_and_forgets_an_offset(array, offset)
     assert scaled.mean() == pytest.approx(0, abs=1e-4)
     assert scaled.std() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(normalise(wide + offset, ZScore()), scaled, atol=1e-3)
+
+
+@given(arrays.filter(lambda array: np.isfinite(array).all()), st.sampled_from(METHODS))
+def test_scaled_intensities_stay_in_the_range_that_their_method_names(array, method) -> None:
+    if method.output_range is None:
+        return
+    if array.dtype == np.float32:
+        array = np.clip(array, -1e30, 1e30)
+    low, high = method.output_range
+    scaled = normalise(array, method)
+    assert low - 1e-6 <= scaled.min() <= scaled.max() <= high + 1e-6
+
+
+def test_every_method_of_a_spec_is_tested_here() -> None:
+    (union, _) = get_args(Intensity)
+    assert {type(method) for method in METHODS} == set(get_args(union))
+
+
+def test_trial_tiles_are_in_the_range_that_a_method_names() -> None:
+    for method in METHODS:
+        tiles = trial_tiles(make_spec(intensity=method, tile=(32, 32)))
+        if method.output_range is None:
+            assert tiles.mean() == pytest.approx(0, abs=1e-4)
+            assert tiles.std() == pytest.approx(1, abs=1e-4)
+        else:
+            assert (tiles.min(), tiles.max()) == pytest.approx(method.output_range, abs=0.2)
+
+
+def test_a_method_that_does_not_say_its_range_is_an_error() -> None:
+    class Halved(IntensityMethod):
+        method: Literal["halved"] = "halved"
+
+    with pytest.raises(AttributeError, match="output_range"):
+        Halved().output_range  # noqa: B018
 
 
 def test_window_by_hand() -> None:

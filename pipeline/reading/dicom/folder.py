@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from voxtile.errors import CaseError, counted
-from voxtile.machine.folders import files_below
+from voxtile.machine.files import files_below
 from voxtile.reading.isolation import Workspace
 
 from .kinds import is_dicomdir

@@ -12,6 +12,7 @@ import numpy as np
 
 from voxtile.case import Case
 from voxtile.errors import CaseError
+from voxtile.label_values import label_type
 from voxtile.models.spec import Label
 from voxtile.reading.channels import policy_of, read_scan, scan_paths
 from voxtile.reading.dicom import annotation_file
@@ -161,7 +162,7 @@ def _label_positions(
 def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]) -> Volume:
     """Return a label map whose values are positions of labels."""
     values = mask.array
-    positions = np.zeros(values.shape, np.uint8 if len(labels) <= 255 else np.uint16)
+    positions = np.zeros(values.shape, label_type([len(labels)]))
     for position, label in enumerate(labels, start=1):
         # Only the own value of a region: masks are label maps, and its other values are labels too.
         own = [] if label.value in renamed else [label.value]

@@ -20,7 +20,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-Shape2D = tuple[int, int]
+from voxtile.volume import Shape2D
+
 Range = tuple[float, float]
 
 

@@ -53,6 +53,9 @@ class Standing:
         Validations since the last improvement.
     history : tuple of dict
         A row for each epoch.
+    skip_first : bool
+        Whether the network concatenates skipped channels before upsampled
+        ones, as `voxtile.models.unet.build_unet` did in voxtile 0.1.0.
     """
 
     step: int = 0
@@ -68,6 +71,7 @@ class Standing:
     stale: int = 0
     history: tuple[Row, ...] = ()
     done: bool = False
+    skip_first: bool = False
 
 
 def best_weights(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -94,6 +98,7 @@ def read_checkpoint(path: Path) -> tuple[Standing, dict[str, np.ndarray]] | None
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC is checked
             arrays = {name: archive[name] for name in archive.files}
         words: Any = json.loads(arrays.pop(_STANDING).tobytes())
+        words.setdefault("skip_first", True)  # voxtile 0.1.0 did not write it, and had that order
         return TypeAdapter(Standing).validate_python(words), arrays
     except FileNotFoundError:
         return None

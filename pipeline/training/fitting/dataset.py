@@ -17,6 +17,7 @@ from voxtile.machine.processors import thread_count
 from voxtile.models.spec import Label
 from voxtile.preparation.planes import neighbours, slice_axis
 from voxtile.training.data.plane_stacks import PlaneStack
+from voxtile.volume import Shape2D
 
 from .augmentation import (
     Augmentation,
@@ -29,7 +30,6 @@ from .augmentation import (
 )
 
 Item = TypeVar("Item")
-Shape2D = tuple[int, int]
 _AXES = ("R", "A", "S")
 # More threads than this only wait for Python's lock.
 _MOST_THREADS = 4

@@ -5,7 +5,7 @@ from multiprocessing.connection import Connection
 from time import monotonic
 
 from voxtile.errors import EnvironmentFault, UsageError
-from voxtile.machine.child import serve_line
+from voxtile.machine.processes import serve_line
 
 # Seconds between two messages about progress.
 _EVERY_S = 0.5

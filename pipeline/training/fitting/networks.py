@@ -58,7 +58,14 @@ class FittedNetwork:
         }
 
 
-def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None) -> Any:
+def build_network(
+    spec: ModelSpec,
+    recipe: Recipe,
+    number: int,
+    start: Bundle | None,
+    *,
+    skip_first: bool = False,
+) -> Any:
     """Return a network before its first step, the same one every time.
 
     Parameters
@@ -66,7 +73,9 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
     number : int
         Index in the spec's networks.
     start : Bundle, optional
-        Gives the first weights.
+        To begin with its weights, in a network of the file's own layers.
+    skip_first : bool, default False
+        Of a new network, as in `Standing`.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
@@ -81,6 +90,7 @@ def build_network(spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | 
         normalisation=recipe.normalisation,
         dropout=recipe.dropout,
         activation=spec.activation,
+        skip_first=skip_first,
     )
 
 
@@ -154,7 +164,9 @@ def fit_network(
             augmentation=recipe.augmentation,
         ),
     )
-    network = build_network(spec, recipe, this.number, this.start)
+    found = read_checkpoint(this.checkpoint)
+    skip_first = found is not None and found[0].skip_first
+    network = build_network(spec, recipe, this.number, this.start, skip_first=skip_first)
     task = FitTask(
         make_batch=batches.__getitem__,
         judge=lambda predict: judge(this.validation, alone, [predict]),
@@ -172,7 +184,9 @@ def fitted_network(this: NetworkFit) -> FittedNetwork:
     standing, arrays = read_checkpoint(this.checkpoint) or (Standing(), {})
     if standing.best is None:
         raise RuntimeError(f"{this.name} has no checkpoint with a validation")
-    network = build_network(this.spec, this.recipe, this.number, this.start)
+    network = build_network(
+        this.spec, this.recipe, this.number, this.start, skip_first=standing.skip_first
+    )
     network.set_weights(rounded(best_weights(arrays)))
     file = this.checkpoint.with_name("network.keras")
     save_network(network, file)

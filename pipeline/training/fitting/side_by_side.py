@@ -23,8 +23,8 @@ from math import inf
 from multiprocessing.connection import wait
 
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.child import Child
 from voxtile.machine.memory import free_memory_mb
+from voxtile.machine.processes import Child
 from voxtile.machine.processors import thread_count
 from voxtile.machine.progress import Progress
 from voxtile.training.recipe.recipe import Recipe

@@ -12,8 +12,8 @@ from voxtile.errors import UsageError
 if TYPE_CHECKING:
     from voxtile.models.spec import Axis, Intensity, Label, Normalisation, View
     from voxtile.training.fitting.augmentation import Augmentation
+    from voxtile.volume import Shape2D
 
-Shape2D = tuple[int, int]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Choice = TypeVar("Choice")
 

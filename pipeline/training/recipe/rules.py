@@ -15,8 +15,9 @@ from voxtile.models.spec import Intensity, Label, View, Window, ZScore
 from voxtile.preparation.planes import in_plane, slice_axis
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.fingerprint import Fingerprint
+from voxtile.volume import Shape2D
 
-from .recipe import BUDGETS, Recipe, Shape2D, check_tile, settled
+from .recipe import BUDGETS, Recipe, check_tile, settled
 
 _MINUTES = 18.0
 _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")

@@ -8,11 +8,11 @@ import pytest
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
-from voxtile.inference.infer import prepare_planes
 from voxtile.models.spec import View, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.preparation.intensity import measure
 from voxtile.preparation.planes import in_plane, to_planes
+from voxtile.preparation.prepared import prepare_planes
 from voxtile.preparation.resampling import resamplers
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.plane_stacks import store_planes

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voxtile.inference.infer import prepare_planes
 from voxtile.models.spec import Label, View
 from voxtile.preparation.intensity import Scaling
+from voxtile.preparation.prepared import prepare_planes
 from voxtile.preparation.tiling import Padding
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.plane_stacks import PlaneStack

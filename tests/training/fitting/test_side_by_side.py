@@ -15,7 +15,7 @@ from training_cohort import TINY, cohort
 from voxtile import Bundle, train
 from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.child import Child
+from voxtile.machine.processes import Child
 from voxtile.training.fitting import fit_child, side_by_side
 from voxtile.training.fitting.side_by_side import at_a_time, legs
 from voxtile.training.recipe.recipe import Recipe

@@ -1,26 +1,35 @@
-"""A child process that computes, and the line to it.
+"""Child processes: each has a line to its parent, and ends when its parent does.
 
-It is a plain subprocess: the caller's main script is not run again, and
-nothing is shared with other children, so that one that is killed at any
-moment harms no other. (Pools share a pipe and its locks: one killed while it
-holds them stops all.)
+A child is a plain subprocess: the caller's main script is not run again, and
+nothing is shared with other children, so that killing one at any moment harms
+no other. (The workers of a pool share a pipe and its locks: one that is killed
+while it holds a lock stops them all.)
+
+A child ends with its parent, however the parent died, in one of three ways,
+because each has a gap. The kernel's signal (Linux) works even while C code
+holds the interpreter, but follows the *thread* that started the child. A
+thread that watches for the parent works everywhere, but needs the interpreter.
+The end of the line to the parent wakes a child that waits for work.
 """
 
+import ctypes
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from .lifeline import command
-
-# How long the end of a child that closed its line may take, in seconds.
+# How long a child that closed its line may take to end, in seconds.
 _DYING_S = 1.0
+_LOOK_EVERY_S = 0.5
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Child:
@@ -36,7 +45,7 @@ class Child:
     Raises
     ------
     OSError
-        If the system refuses.
+        If the system cannot start a process.
     """
 
     def __init__(self, module: str, threads: int) -> None:
@@ -67,7 +76,7 @@ class Child:
     def how_it_died(self) -> str:
         """Return how it ended by itself, such as ``exit code 1``, after its line was closed."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_DYING_S)  # its own end says more than ours
+            self._process.wait(_DYING_S)  # before `end` kills it and hides its own exit code
         self.end()
         how = ending(self._process.returncode)
         return f"{how}; perhaps the system ran out of memory" if how == "SIGKILL" else how
@@ -76,19 +85,19 @@ class Child:
 def spawn(
     entry: str, environment: Mapping[str, str]
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a process that ends with this one, and return it with this end of a line to it.
+    """Start a process that ends with this one; return it and this end of the line to it.
 
     Parameters
     ----------
     entry : str
         ``module:function``, called with the descriptor of the other end.
     environment : dict of str to str
-        Beside this process' own.
+        Variables to add to this process's environment.
 
     Raises
     ------
     OSError
-        If the system refuses.
+        If the system cannot start a process.
     """
     module, function = entry.split(":")
     near, far = socket.socketpair()
@@ -112,24 +121,24 @@ def spawn(
 
 
 def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:
-    """Live as a child: answer what comes on the line until either side ends it.
+    """Run as a child: answer what comes on the line until either side ends it.
 
     Parameters
     ----------
     descriptor : int
         The child's end of the line.
     answer : callable
-        Gets the line; EOFError, which reading it raises when the parent is
-        gone, ends the child.
+        Gets the line. When the parent is gone, reading the line raises
+        EOFError, which ends the child.
     """
     settle_child(descriptor)
-    # A line that breaks while something is sent (EPIPE, ECONNRESET) is a parent that is gone, too.
+    # A line that breaks while something is sent (EPIPE, ECONNRESET) also means a parent is gone.
     with suppress(EOFError, ConnectionError), Connection(descriptor) as line:
         answer(line)
 
 
 def settle_child(descriptor: int) -> None:
-    """Make a fresh child quiet, deaf to signals that its parent decides on, and sole owner.
+    """Silence a new child, and leave signals such as Ctrl-C to its parent.
 
     Parameters
     ----------
@@ -151,3 +160,40 @@ def ending(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def command(statement: str) -> str:
+    """Return Python code that runs a statement in a child which ends with this process.
+
+    The child watches its parent before it imports anything else: imports take
+    a while, and the parent may die in the meantime.
+    """
+    # The kernel takes the end of the thread that started a child for the end of its parent; only
+    # the main thread lives as long as the process.
+    lasting = threading.current_thread() is threading.main_thread()
+    watch = f"from {__name__} import die_with; die_with({os.getpid()}, kernel={lasting})"
+    return f"{watch}; {statement}"
+
+
+def die_with(parent: int, *, kernel: bool) -> None:
+    """Let this process be killed when its parent is gone.
+
+    Parameters
+    ----------
+    parent : int
+        Its process number.
+    kernel : bool
+        Whether the kernel is asked too.
+    """
+    if kernel and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel was asked
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    """End this process as soon as its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY_S)
+    os._exit(1)

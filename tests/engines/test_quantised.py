@@ -66,7 +66,7 @@ def test_they_are_made_from_scans_and_say_nearly_the_same(bundle: Bundle, manife
     np.testing.assert_array_equal(short(tiles)[1:], short(tiles[1:]))
 
 
-def test_what_was_shown_of_others_is_no_proof(bundle: Bundle, manifest: Path) -> None:
+def test_evidence_of_other_int8_networks_does_not_count(bundle: Bundle, manifest: Path) -> None:
     found = verify_model(bundle.folder, manifest, cases=2, planes=3)
 
     def shown(made: str) -> Evidence:
@@ -88,7 +88,7 @@ def test_what_was_shown_of_others_is_no_proof(bundle: Bundle, manifest: Path) ->
     assert accepted_precision(bundle, "openvino", "cpu") == "int8"
     assert choose_engine(bundle, Wish(device="cpu")).precision == "int8"
     other = Engine("openvino", "int8", "cpu", ((f"int8 of {bundle.sha256[:12]}", "another"),))
-    with pytest.raises(EnvironmentFault, match="are not in the cache here"):
+    with pytest.raises(EnvironmentFault, match="are not in the cache of this machine"):
         load_models(bundle, other)
 
 
@@ -119,7 +119,7 @@ def test_a_network_that_cannot_be_quantised_costs_its_own_row_only(
     def fail(*_: object) -> None:
         raise RuntimeError("an operation nobody knows")
 
-    monkeypatch.setattr("voxtile.engines.quantising._write", fail)
+    monkeypatch.setattr("voxtile.engines.quantised._write", fail)
     said: list[str] = []
     found = verify_model(bundle.folder, manifest, cases=2, planes=3, say=said.append)
     assert {one.precision for one in found.measurements} >= {"float32"}
@@ -143,7 +143,7 @@ def test_each_network_is_scaled_by_as_many_tiles_of_its_own_views(
     monkeypatch.setattr(verification, "_CALIBRATION_TILES", 8)
     monkeypatch.setattr(verification, "load_models", lambda *_: (threshold_model,) * 3)
     monkeypatch.setattr(
-        "voxtile.engines.quantising.quantise",
+        "voxtile.measuring.engines.quantise",
         lambda _, network, tiles: given.update({network.file: len(tiles)}),
     )
     samples = [

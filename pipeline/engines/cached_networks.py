@@ -1,0 +1,121 @@
+"""Networks that were made here, cached in folders: written whole, verified when read.
+
+<folder>/<key>/
+...                 the files of the network
+entry.json          SHA-256 of each file, and what is known of the network
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from voxtile.errors import EnvironmentFault
+from voxtile.machine.files import write_json
+
+ENTRY = "entry.json"
+_MOST_BYTES = 2 * 10**9
+# Another process may be about to read an entry that was used so recently.
+_IN_USE_S = 3600.0
+
+
+def read_entry(path: Path) -> dict[str, Any] | None:
+    """Return what is known of a cached network; None if it is missing or was altered."""
+    try:
+        entry = json.loads((path / ENTRY).read_bytes())
+        for name, digest in entry["sha256"].items():
+            with (path / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return None
+        with suppress(OSError):
+            os.utime(path)  # the oldest are removed first
+        return dict(entry)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Cache a network, whole or not at all, and replace an earlier one.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the network.
+    make : callable
+        Writes files into the folder that it is given, and returns what is
+        known of the network.
+
+    Returns
+    -------
+    dict
+        What is known, and ``sha256`` with the digest of each file.
+
+    Raises
+    ------
+    EnvironmentFault
+        If the disk refuses.
+    """
+    try:
+        work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+        try:
+            entry = make(work)
+            entry["sha256"] = {
+                file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in work.iterdir()
+            }
+            write_json(work / ENTRY, entry)
+            shutil.rmtree(path, ignore_errors=True)  # a damaged or an older one
+            work.rename(path)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path.parent} cannot be written ({error.strerror or error}); free space there, or "
+            "set VOXTILE_CACHE to another folder"
+        ) from error
+    _trim(path.parent, path)
+    return entry
+
+
+@contextmanager
+def alone(folder: Path, timeout_s: float) -> Iterator[None]:
+    """Keep other processes from adding to a folder, which is created if it is missing.
+
+    Raises
+    ------
+    EnvironmentFault
+        If another process holds the folder for too long.
+    """
+    import filelock
+
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=timeout_s):
+            yield
+    except filelock.Timeout as error:
+        raise EnvironmentFault(
+            f"another process has held {folder / '.lock'} for longer than any export takes; "
+            "end it, or set VOXTILE_CACHE to another folder"
+        ) from error
+
+
+def _trim(folder: Path, newest: Path) -> None:
+    """Remove the entries that were not used for longest, until the rest is small enough."""
+    entries = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process may remove it
+            if path.is_dir():
+                size = sum(file.stat().st_size for file in path.iterdir())
+                entries.append((path.stat().st_mtime, size, path))
+    total = sum(size for _, size, _ in entries)
+    for used, size, path in sorted(entries):
+        if total <= _MOST_BYTES:
+            return
+        if path != newest and time.time() - used > _IN_USE_S:
+            shutil.rmtree(path, ignore_errors=True)
+            total -= size

@@ -1,0 +1,130 @@
+"""The planes of a view as a network sees them: scaled, resampled, with their neighbours.
+
+volume -> canonical -> planes -> scaled, resampled -> with neighbours as channels
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from voxtile.models.spec import Background, ModelSpec, View
+from voxtile.volume import Shape2D, Volume
+
+from .intensity import Scaling
+from .planes import in_plane, neighbours, with_context
+from .resampling import Resampler, resamplers
+
+# Spacings that differ by a smaller fraction count as equal: resampling would only blur.
+_SAME_SPACING = 1e-3
+
+
+def prepare_planes(
+    planes: np.ndarray,
+    scalings: Sequence[Scaling],
+    resampler: Resampler | None,
+    context_slices: int,
+    indices: Sequence[int] | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield each plane as a network sees it.
+
+    Parameters
+    ----------
+    planes : ndarray, shape (planes, rows, columns, channels)
+    scalings : sequence of Scaling
+        One for each channel.
+    resampler : Resampler or None
+        None keeps the spacing.
+    context_slices : int
+        Planes that a network sees at once; odd.
+    indices : sequence of int, optional
+        Planes to yield; all unless given.
+
+    Yields
+    ------
+    ndarray of float32, shape (rows, columns, channels * context_slices)
+    """
+    recent: dict[int, np.ndarray] = {}
+    for index in range(len(planes)) if indices is None else indices:
+        wanted = neighbours(index, len(planes), context_slices)
+        # Each plane is prepared once, and stays in memory only while a neighbour needs it.
+        recent = {
+            other: recent[other]
+            if other in recent
+            else _prepare(planes[other], scalings, resampler)
+            for other in wanted
+        }
+        yield with_context([recent[other] for other in wanted])
+
+
+def _prepare(
+    plane: np.ndarray, scalings: Sequence[Scaling], resampler: Resampler | None
+) -> np.ndarray:
+    """Return one plane scaled and resampled, float32, shape (rows, columns, channels)."""
+    scaled = np.stack(
+        [scaling.apply(plane[..., index]) for index, scaling in enumerate(scalings)], axis=-1
+    )
+    return scaled if resampler is None else resampler.apply(scaled)
+
+
+def occupied_planes(
+    planes: np.ndarray,
+    background: Background,
+    resampler: Resampler | None,
+    context_slices: int,
+    indices: Sequence[int] | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield where each plane, or a neighbour that is seen with it, has more than background.
+
+    Parameters
+    ----------
+    planes : ndarray, shape (planes, rows, columns, channels)
+        Intensities as scanned.
+    resampler, context_slices, indices
+        As in `prepare_planes`.
+
+    Yields
+    ------
+    ndarray of bool, shape (rows, columns)
+    """
+    for index in range(len(planes)) if indices is None else indices:
+        nearby = sorted(set(neighbours(index, len(planes), context_slices)))
+        busy = np.any(planes[nearby] > background.at_most, axis=(0, 3))
+        if resampler is not None:
+            busy = resampler.apply(busy[..., np.newaxis].astype(np.float32))[..., 0] > 0
+        yield busy
+
+
+def resampling(
+    ras: Volume, view: View, shape: Shape2D, spec: ModelSpec
+) -> tuple[Resampler, Resampler] | tuple[None, None]:
+    """Return the resamplers to the spec's in-plane spacing and back; None if the scan has it.
+
+    Parameters
+    ----------
+    ras : Volume
+        Closest-canonical.
+    shape : (rows, columns)
+        Of its planes.
+    """
+    wants = new_spacing(view, ras.spacing_mm, spec)
+    if wants is None:
+        return None, None
+    return resamplers(shape, in_plane(view, ras.spacing_mm), wants)
+
+
+def new_spacing(
+    view: View, spacing_mm: tuple[float, float, float], spec: ModelSpec
+) -> tuple[float, float] | None:
+    """Return the spacing (rows, columns) that planes are resampled to; None if they have it.
+
+    Parameters
+    ----------
+    spacing_mm : (R, A, S)
+        Of the canonical volume.
+    """
+    if spec.spacing_mm is None:
+        return None
+    wants = in_plane(view, spec.spacing_mm)
+    if np.allclose(in_plane(view, spacing_mm), wants, rtol=_SAME_SPACING):
+        return None
+    return wants
