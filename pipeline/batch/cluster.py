@@ -129,7 +129,6 @@ class DaskPool:
 
     Parameters
     ----------
-    client : distributed.Client
     most : int
         Cases at once.
     timeout_s, memory_mb : float, optional
@@ -287,7 +286,6 @@ def queue_cluster(system: QueueSystem, settings: JobSettings, shared: Path) -> A
     Parameters
     ----------
     system : {"slurm", "pbs", "sge"}
-    settings : JobSettings
     shared : Path
         Folder on a shared file system; it holds certificates during the run.
     """

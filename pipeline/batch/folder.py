@@ -24,10 +24,8 @@ def prepare(
 
     Parameters
     ----------
-    folder : RunFolder
     cases : sequence of Case
         Those of the shard.
-    shard : Shard or None
     channels : sequence of str
         Those of the model.
 

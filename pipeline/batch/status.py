@@ -30,7 +30,6 @@ class Status:
     ----------
     total : int
         Cases of the manifest.
-    done, failed : int
     reasons : dict of str to int
         Failed cases by reason.
     running : dict of str to str

@@ -32,7 +32,6 @@ def parse_object(
 
     Parameters
     ----------
-    text : bytes
     shape : mapping
         What the value of each key must be: a type, a tuple of allowed types,
         a mapping (an object of this shape) or a list with one shape (a list

@@ -87,7 +87,6 @@ def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity)
     ----------
     volume : Volume
         Shape (i, j, k), or (i, j, k, channels) if there are several.
-    channels : sequence of str
     intensity : Intensity
         The scaling of the spec. It is measured, as the percentiles are, on a
         regular sample of at most 2**20 voxels.

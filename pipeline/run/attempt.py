@@ -37,7 +37,6 @@ def attempt(
 
     Parameters
     ----------
-    case : Case
     labels : sequence of Label
         A failed case has a row for each.
     do : callable

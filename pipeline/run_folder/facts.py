@@ -68,7 +68,6 @@ class RunFacts:
 
     Parameters
     ----------
-    path : Path
     content : mapping
         Everything that was recorded.
     started : str
@@ -151,7 +150,6 @@ def read_facts(path: Path, advice: str) -> RunFacts:
 
     Parameters
     ----------
-    path : Path
     advice : str
         What to do if it cannot be used; ends the message of the error.
 

@@ -26,7 +26,6 @@ class Column:
         Name for people, without the unit.
     kind : {"text", "whole", "real"}
         Text, whole numbers or real numbers.
-    unit : str
     better : {"higher", "lower"} or None
         Which values are better; None if neither.
     decimals : int or None

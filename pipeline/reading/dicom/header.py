@@ -131,7 +131,6 @@ class Instance:
         UID of the coordinate system of its positions; empty if missing.
     slices : tuple of Slice
         Empty if it is not an image, or if it has a `problem`.
-    problem : CaseError or None
     plain_ct : bool
         Whether it is a CT without the values that give HU.
     tilt_deg : float
