@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from voxtile.machine.processors import processor_model, thread_count
-from voxtile.models.backend import keras
-from voxtile.training.fitting.learner import Learner, has_gpu
 
 from .recipe import Precision, Recipe
 
@@ -81,6 +79,8 @@ def choose_precision(
 
 def half_precisions() -> tuple[Precision, ...]:
     """Return the 16-bit precisions that the hardware supports."""
+    from voxtile.training.fitting.learner import has_gpu
+
     if has_gpu():
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
     return ("mixed_bfloat16",) if "amx_bf16" in processor_model()[1] else ()
@@ -88,6 +88,8 @@ def half_precisions() -> tuple[Precision, ...]:
 
 def _gpu_has_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 (NVIDIA: compute capability 8.0 and later)."""
+    from voxtile.models.backend import keras
+
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow
@@ -105,6 +107,8 @@ def _gpu_has_bfloat16() -> bool:
 
 def _steps_per_second(network: Any, recipe: Recipe, softmax: bool, precision: Precision) -> float:
     """Return how many steps per second a new copy of the network does, on batches of zeros."""
+    from voxtile.training.fitting.learner import Learner
+
     learner = Learner(network, recipe, softmax=softmax, precision=precision)
     rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)
