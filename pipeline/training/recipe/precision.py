@@ -46,22 +46,10 @@ def choose_precision(
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 
-    Parameters
-    ----------
-    network : keras.Model
-        Copied, not changed.
-    recipe : Recipe
-        Settled but for the precision.
-    softmax : bool
-        Whether the classes exclude each other.
-    candidates : sequence of str, optional
-        What to try beside float32; by default what the hardware supports.
-
-    Notes
-    -----
-    A network that fits in half the time sees twice as many tiles. bfloat16 is
-    faster on a GPU and on a CPU with AMX. A CPU with AVX-512 alone emulates it
-    or is limited by memory, so that it is not tried there.
+    The network is copied, not changed; the recipe is settled but for the
+    precision. `candidates` are tried beside float32, by default those that the
+    hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A CPU
+    with AVX-512 alone emulates it or is limited by memory.
     """
     candidates = half_precisions() if candidates is None else tuple(candidates)
     if not candidates:
