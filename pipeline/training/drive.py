@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case
-from voxtile.errors import UsageError
+from voxtile.errors import UsageError, counted
 from voxtile.machine.files import write_text
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
@@ -52,16 +52,9 @@ _TOGETHER = "networks at a time"
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What a training will do.
+    """What a training will do, with the reason of each choice that the user left open.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        Settled; its precision is measured at the start of the training.
-    reasons : dict of str to str
-        Why each choice was made that the user left open.
-    spec : ModelSpec
-        What the bundle will expect and return.
+    The recipe is settled; its precision is measured at the start of the training.
     """
 
     fingerprint: Fingerprint
@@ -82,8 +75,7 @@ class TrainingPlan:
 
     def _time(self) -> str:
         """Return how long the training will take, as far as that is known."""
-        count = len(self.recipe.networks)
-        networks = "1 network" if count == 1 else f"{count} networks"
+        networks = counted(len(self.recipe.networks), "network")
         if self.recipe.minutes is not None:
             return (
                 f"{self.recipe.minutes:g} minutes to fit {networks}; reading the cases and the "
@@ -286,13 +278,9 @@ class _Source:
     description: str
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
+    channels: tuple[str, ...]
     start: Bundle | None
     fold: Fold | None
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the input channels, in order."""
-        return channel_names(self.training)
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
         """Return what must be the same when the training continues."""
@@ -320,7 +308,8 @@ def _read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | 
     else:
         cases, sha256 = fold.cases, fold.manifest_sha256
     training, validation = map(tuple, split_cases(cases, manifest))
-    return _Source(manifest, sha256, name, options.description, training, validation, start, fold)
+    channels, described = channel_names(training), options.description
+    return _Source(manifest, sha256, name, described, training, validation, channels, start, fold)
 
 
 def _store(
@@ -342,15 +331,12 @@ def _store(
 def _work_plan(
     source: _Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
 ) -> TrainingPlan:
-    """Return the plan that this training chose before it was interrupted, or a new one.
-
-    The rules look at the machine too: another one might choose differently,
-    and the checkpoints would not fit.
-    """
+    """Return the plan that this training chose before it was interrupted, or a new one."""
     facts = [case.facts for case in training]
     fingerprint = take_fingerprint(facts, source.channels, recipe.labels)
     reasons: Reasons = {}
     if (work / _RECIPE).exists():
+        # On another machine the rules might choose differently, and the checkpoints would not fit.
         recipe = read_recipe(work / _RECIPE)
     else:
         recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
@@ -407,11 +393,7 @@ def _with_precision(
 
 
 def _cut_planes(
-    source: _Source,
-    training: Sequence[StoredCase],
-    plan: TrainingPlan,
-    work: Path,
-    shown: Progress,
+    source: _Source, training: Sequence[StoredCase], plan: TrainingPlan, work: Path, shown: Progress
 ) -> tuple[list[list[PlaneStack]], dict[str, Any]]:
     """Cut the training cases into planes; return these, and facts about the intensities."""
     shown.begin("cutting planes", len(training))
@@ -463,15 +445,7 @@ def _facts(
     planned: int,
     domain: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what the spec says about the training.
-
-    Parameters
-    ----------
-    beside_s : float
-        Seconds before the fit.
-    planned : int
-        Networks that are fitted at a time: their seconds count once.
-    """
+    """Return what the spec says about the training; networks side by side take time once."""
     from voxtile.training.bundle.packing import provenance
 
     fit_seconds = sum(one.standing.seconds for one in fitted) / planned
@@ -480,13 +454,9 @@ def _facts(
         "fit_seconds": round(fit_seconds, 1),
         "parameters": sum(one.parameters for one in fitted),
         "steps": sum(one.standing.step for one in fitted),
-        **provenance(
-            source.manifest,
-            source.manifest_sha256,
-            source.training,
-            source.validation,
-            plan.recipe,
-        ),
+        "manifest": source.manifest.name,
+        "manifest_sha256": source.manifest_sha256,
+        **provenance(source.training, source.validation, plan.recipe),
         "networks": [one.facts(plan.spec) for one in fitted],
         "domain": domain,
     }

@@ -33,21 +33,8 @@ _PUBLISHED = "published"
 def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
     """Hold the working folder of a training; remove it when the block ends without an error.
 
-    Parameters
-    ----------
-    out : Path
-        The new bundle; must not exist.
-    identity : mapping
-        JSON values. A training with other values cannot continue here.
-    resume : bool
-        Whether to continue an interrupted training. If there is none, a new
-        one starts.
-
-    Raises
-    ------
-    EnvironmentFault
-        If `out` exists, the folder cannot be written, another process uses it,
-        or it holds a different training.
+    The bundle `out` must not exist. A training whose identity, JSON values,
+    differs cannot continue here.
     """
     work = work_path(out)
     if out.exists():
@@ -68,9 +55,8 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
         clear_temporary(work)
         if found:
             _check_same(work, identity)
-            _write(work, {name: v for name, v in _read(work).items() if name != _PUBLISHED})
-        else:
-            _write(work, identity)
+            identity = {name: v for name, v in _read(work).items() if name != _PUBLISHED}
+        write_json(work / _IDENTITY, identity)
         try:
             yield work
         except (ManifestError, ValueError):
@@ -96,17 +82,8 @@ def publish(work: Path, out: Path) -> None:
 def remove_finished(out: Path, identity: Mapping[str, Any] | None = None) -> bool:
     """Remove a working folder that remains because a training was killed after `publish`.
 
-    Parameters
-    ----------
-    out : Path
-        The bundle.
-    identity : mapping, optional
-        Of the training to continue; any training by default.
-
-    Returns
-    -------
-    bool
-        Whether there was one, so that `out` is finished.
+    Return whether there was one, so that `out` is finished. An identity that
+    differs from the folder's is refused.
     """
     if not _has_ended(out):
         return False
@@ -128,7 +105,7 @@ def remembered(work: Path, name: str, value: Any) -> Any:
     identity = _read(work)
     if name not in identity:
         identity[name] = value
-        _write(work, identity)
+        write_json(work / _IDENTITY, identity)
     return identity[name]
 
 
@@ -146,11 +123,6 @@ def _read(work: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EnvironmentFault(f"{path} cannot be read; remove {work} to start again") from error
     return identity
-
-
-def _write(work: Path, identity: Mapping[str, Any]) -> None:
-    """Write ``training.json``."""
-    write_json(work / _IDENTITY, identity)
 
 
 def _has_ended(out: Path) -> bool:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from voxtile.errors import counted
 from voxtile.models.spec import ModelSpec
 from voxtile.training.recipe.recipe import BUDGETS
 from voxtile.training.recipe.warm_start import seen_words
 
-from .selection_card import counted, selection_section
+from .selection_card import selection_section
 
 LIMITS = """## Limits
 
@@ -20,12 +21,8 @@ pathology it may fail without a warning: look at the masks.
 def init_words(init: Mapping[str, Any] | None, scored: int | None) -> str:
     """Return sentences about the first weights, if they are those of another bundle.
 
-    Parameters
-    ----------
-    init : mapping or None
-        From `voxtile.training.recipe.warm_start.warm_start_facts`.
-    scored : int or None
-        Number of cases with scores, if the card shows them.
+    `init` comes from `voxtile.training.recipe.warm_start.warm_start_facts`;
+    `scored` is the number of cases with scores, if the card shows them.
     """
     if init is None:
         return ""

@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -37,13 +37,7 @@ def histories(fitted: "Sequence[FittedNetwork]") -> dict[str, Sequence[Row]]:
 
 
 def history_table(histories: Mapping[str, Sequence[Row]], labels: Sequence[Label]) -> str:
-    """Return the rows of every network as CSV; an epoch without validation has empty cells.
-
-    Parameters
-    ----------
-    histories : mapping of str to sequence of dict
-        By the name of the network.
-    """
+    """Return the rows of every network as CSV; an epoch without validation has empty cells."""
     columns = ["network", "epoch", "steps", "seconds", "learning_rate", "loss", "waiting"]
     columns += ["val_dice", *(f"val_dice_{label.value}" for label in labels)]
     text = StringIO(newline="")
@@ -52,13 +46,6 @@ def history_table(histories: Mapping[str, Sequence[Row]], labels: Sequence[Label
     for name, rows in histories.items():
         writer.writerows({"network": name, **row} for row in rows)
     return text.getvalue()
-
-
-def curves_png(histories: Mapping[str, Sequence[Row]]) -> bytes:
-    """Return the picture of `draw_curves` as PNG."""
-    content = BytesIO()
-    draw_curves(histories).save(content, "PNG", compress_level=9)
-    return content.getvalue()
 
 
 def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Image.Image:
@@ -70,27 +57,20 @@ def draw_curves(histories: Mapping[str, Sequence[Row]]) -> Image.Image:
     kinds = dict.fromkeys(name.partition(" ")[0] for name in histories)
     colors = dict(zip(kinds, cycle(_COLORS), strict=False))
     picture = Image.new("RGB", (_WIDTH, 2 * _HEIGHT + _LEGEND), _PAPER)
-    for place, (column, title) in enumerate(
-        (("loss", "training loss"), ("val_dice", "validation Dice"))
-    ):
-        lines = [
-            (
-                colors[name.partition(" ")[0]],
-                [
-                    (float(row["steps"]), float(row[column]))
-                    for row in rows
-                    if row.get(column, "") != ""
-                ],
-            )
-            for name, rows in histories.items()
-        ]
+    titles = {"loss": "training loss", "val_dice": "validation Dice"}
+    for place, (column, title) in enumerate(titles.items()):
+        lines = []
+        for name, rows in histories.items():
+            known = [row for row in rows if row.get(column, "") != ""]
+            points = [(float(row["steps"]), float(row[column])) for row in known]
+            lines.append((colors[name.partition(" ")[0]], points))
         _panel(picture, place * _HEIGHT, title, lines)
-    pen, x = ImageDraw.Draw(picture), _MARGIN
+    pen, x, font = ImageDraw.Draw(picture), _MARGIN, ImageFont.load_default(12)
     for name, color in colors.items():
         y = 2 * _HEIGHT + _LEGEND // 2
         pen.line([(x, y), (x + 24, y)], fill=color, width=3)
-        pen.text((x + 30, y), name, _INK, font=_font(), anchor="lm")
-        x += 60 + int(pen.textlength(name, font=_font()))
+        pen.text((x + 30, y), name, _INK, font=font, anchor="lm")
+        x += 60 + int(pen.textlength(name, font=font))
     return picture
 
 
@@ -98,10 +78,10 @@ def _panel(
     picture: Image.Image, top: int, title: str, lines: Sequence[tuple[str, Sequence[Point]]]
 ) -> None:
     """Draw one pair of axes with its coloured lines."""
-    pen = ImageDraw.Draw(picture)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     left, right = _MARGIN, _WIDTH - 16
     upper, lower = top + 28, top + _HEIGHT - 28
-    pen.text((left, top + 8), title, _INK, font=_font(), anchor="lt")
+    pen.text((left, top + 8), title, _INK, font=font, anchor="lt")
     points = [point for _, line in lines for point in line]
     if not points:
         return
@@ -112,9 +92,9 @@ def _panel(
         part = tick / _TICKS
         y = lower - part * (lower - upper)
         pen.line([(left, y), (right, y)], fill=_GRID)
-        pen.text((left - 6, y), f"{low + part * span:.3g}", _INK, font=_font(), anchor="rm")
+        pen.text((left - 6, y), f"{low + part * span:.3g}", _INK, font=font, anchor="rm")
         x = left + part * (right - left)
-        pen.text((x, lower + 6), f"{part * last:.0f}", _INK, font=_font(), anchor="mt")
+        pen.text((x, lower + 6), f"{part * last:.0f}", _INK, font=font, anchor="mt")
     for color, line in lines:
         places = [
             (
@@ -127,8 +107,3 @@ def _panel(
             pen.line(places, fill=color, width=2)
         for x, y in places if len(places) < 40 else ():
             pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=color)
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font of Pillow, which needs no system file."""
-    return ImageFont.load_default(12)

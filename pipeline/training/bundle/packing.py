@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +21,16 @@ from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import recipe_facts
 from voxtile.version import __version__
 
-from .history import curves_png, histories, history_table
+from .history import draw_curves, histories, history_table
 
 if TYPE_CHECKING:  # it loads Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork
 
 
 def provenance(
-    manifest: Path,
-    manifest_sha256: str,
-    training: Sequence[Case],
-    validation: Sequence[Case],
-    recipe: Recipe,
+    training: Sequence[Case], validation: Sequence[Case], recipe: Recipe
 ) -> dict[str, Any]:
-    """Return the data, choices and versions that a network was trained with.
-
-    The hash is that of the manifest when it was read; it may have changed
-    since.
-    """
+    """Return the cases, choices and versions that a network was trained with."""
     from voxtile.models.backend import keras
 
     backend = keras.config.backend()
@@ -46,8 +39,6 @@ def provenance(
     except PackageNotFoundError:
         backend += " unknown"
     return {
-        "manifest": manifest.name,
-        "manifest_sha256": manifest_sha256,
         "n_train": len(training),
         "n_val": len(validation),
         "train": [case.case_id for case in training],
@@ -76,19 +67,13 @@ def write_bundle(
 ) -> None:
     """Write a bundle of fitted networks, complete except for its card and scores.
 
-    Parameters
-    ----------
-    folder : Path
-        Replaced if an interrupted training left it.
-    spec : ModelSpec
-        Without checksums.
-    facts : dict
-        How it was trained.
-    licence : bytes, optional
-        Of the weights.
+    A folder that an interrupted training left is replaced. The spec gets its
+    checksums, and `facts` say how it was trained.
     """
     shutil.rmtree(folder, ignore_errors=True)
     networks, files, rows = [], {}, histories(fitted)
+    curves = BytesIO()
+    draw_curves(rows).save(curves, "PNG", compress_level=9)
     for entry, one in zip(spec.networks, fitted, strict=True):
         files[entry.file] = one.file.read_bytes()
         digest = hashlib.sha256(files[entry.file]).hexdigest()
@@ -98,7 +83,7 @@ def write_bundle(
         "fingerprint.json": json_text(fingerprint.dump()).encode(),
         "recipe.toml": recipe_text.encode(),
         "history.csv": history_table(rows, spec.labels).encode(),
-        "training.png": curves_png(rows),
+        "training.png": curves.getvalue(),
     }
     if licence is not None:
         files["LICENSE"] = licence

@@ -3,10 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: 1 case, 2 cases."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+from voxtile.errors import counted
 
 
 def selection_lines(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -6,20 +6,13 @@ from pathlib import Path
 
 from voxtile.training.fitting.checkpoint import Row
 
-# The name of TensorBoard's plugin for curves.
-_PLUGIN = "scalars"
-
 
 @contextmanager
 def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
     """Yield a function that writes a row of a network; without a folder it writes nothing.
 
-    Parameters
-    ----------
-    folder : Path or None
-        Gets a folder of events for each network, which ``tensorboard --logdir``
-        shows side by side. TensorFlow writes them with every backend of Keras;
-        TensorBoard itself need not be installed.
+    The folder gets a folder of events for each network. TensorFlow writes them
+    with every backend of Keras; TensorBoard itself need not be installed.
     """
     if folder is None:
         yield lambda network, row: None
@@ -28,7 +21,7 @@ def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
     import tensorflow
 
     metadata = tensorflow.compat.v1.SummaryMetadata(
-        plugin_data=tensorflow.compat.v1.SummaryMetadata.PluginData(plugin_name=_PLUGIN)
+        plugin_data=tensorflow.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
     )
     writers = {}
 

@@ -10,7 +10,7 @@ FEWEST = 5
 
 
 def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Return Dice from counts of voxels.
+    """Return Dice, shape (..., cases, labels): NaN if neither mask has the label.
 
     Parameters
     ----------
@@ -18,11 +18,6 @@ def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
         Voxels of the label in both masks, and in the prediction.
     totals : ndarray of int, shape (cases, labels)
         Voxels of the label in the reference.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., cases, labels)
-        NaN if neither mask has the label.
     """
     both, predicted = counts[..., 0], counts[..., 1]
     with np.errstate(invalid="ignore"):
@@ -31,12 +26,7 @@ def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 
 def mean_dice(dice: np.ndarray) -> np.ndarray:
-    """Return the mean over cases and labels, in which NaN (both masks empty) counts as 1.
-
-    Parameters
-    ----------
-    dice : ndarray of float64, shape (..., cases, labels)
-    """
+    """Return the mean over cases and labels (the last two axes); NaN (both masks empty) is 1."""
     mean: np.ndarray = np.nan_to_num(dice, nan=1.0).mean(axis=(-2, -1))
     return mean
 
@@ -44,18 +34,10 @@ def mean_dice(dice: np.ndarray) -> np.ndarray:
 def best_of(dice: np.ndarray, margin: float) -> int:
     """Return the index of the chosen candidate; the first is the present state.
 
-    Parameters
-    ----------
-    dice : ndarray of float64, shape (candidates, cases, labels)
-    margin : float
-        Mean Dice that must be gained.
-
-    Returns
-    -------
-    int
-        The candidate with the highest mean (the first of several), if it gains
-        more than the margin and more cases improve than get worse; otherwise,
-        and with fewer than five cases, 0.
+    The candidate with the highest mean (the first of several) is chosen if it
+    gains more than the margin and more cases improve than get worse; otherwise,
+    and with fewer than five cases, the first. `dice` has shape (candidates,
+    cases, labels).
     """
     if dice.shape[1] < FEWEST:
         return 0

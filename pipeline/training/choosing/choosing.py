@@ -31,41 +31,24 @@ def choose(
 ) -> list[str]:
     """Let validation cases choose view weights, thresholds and post-processing of a bundle.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the bundle. Its spec is written again, its card for the first time,
-        and a network without weight is removed.
-    cases : sequence of StoredCase
-        Validation cases.
-    groups : sequence of str
-        The group of each case, such as its patient.
-    work : Path
-        Folder for the probabilities of the views.
-
-    Returns
-    -------
-    list of str
-        A line for each view, and one for the choices.
+    Its spec is written again, its card for the first time, and a network without
+    weight is removed. `groups` has the group of each case, such as its patient;
+    `work` gets the probabilities of the views. Return the result in lines.
     """
     bundle = load_bundle(folder)
     spec = bundle.spec
     plan = make_plan(bundle)
     models = load_models(bundle, choose_engine(bundle))
-    least = (
-        min((*THRESHOLDS, *spec.thresholds))
-        if spec.activation == "sigmoid"
-        else 1 / spec.output_channels
-    )
+    sigmoid = spec.activation == "sigmoid"
+    least = min((*THRESHOLDS, *spec.thresholds)) if sigmoid else 1 / spec.output_channels
     evidence = gather(cases, spec, models, plan, work, least=least)
     selection = select(evidence, spec)
     chosen = apply_selection(spec, selection)
+    scores = _scores([case.case_id for case in cases], selection.dice)
     facts = {
         **chosen.training,
         "selection": _facts(selection, spec, cases),
-        "validation_dice": score_facts(
-            _scores([case.case_id for case in cases], selection.dice), spec.labels, groups
-        ),
+        "validation_dice": score_facts(scores, spec.labels, groups),
     }
     chosen = chosen.model_copy(update={"training": facts})
     write_text(folder / "spec.json", chosen.dump())
@@ -118,13 +101,12 @@ def _facts_of(training: dict[str, Any], networks: Sequence[Network]) -> dict[str
 def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -> dict[str, Any]:
     """Return a selection for the spec, as JSON values."""
     ids = [case.case_id for case in cases]
+    weights = [round(weight, 6) for weight in selection.weights]
+    alone = [_mean(ids, dice) for dice in selection.view_dice]
     return {
         "cases": len(cases),
         "margin": MARGIN,
-        "weights": {
-            view: round(weight, 6)
-            for view, weight in zip(spec.views, selection.weights, strict=True)
-        },
+        "weights": dict(zip(spec.views, weights, strict=True)),
         "weights_changed": not np.allclose(selection.weights, view_shares(spec)),
         "thresholds": list(selection.thresholds),
         "thresholds_changed": selection.thresholds != spec.thresholds,
@@ -133,10 +115,7 @@ def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -
             step.model_dump(mode="json", exclude_none=True) for step in selection.postprocess
         ],
         "dice": {
-            **{
-                view: _mean(ids, dice)
-                for view, dice in zip(spec.views, selection.view_dice, strict=True)
-            },
+            **dict(zip(spec.views, alone, strict=True)),
             "before": _mean(ids, selection.before),
             "chosen": _mean(ids, selection.dice),
         },

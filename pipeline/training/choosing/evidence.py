@@ -49,13 +49,7 @@ class Evidence:
     probabilities: Path
 
     def slabs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield parts of the stored voxels.
-
-        Yields
-        ------
-        where : ndarray of int64, shape (n,)
-        probabilities : ndarray of float32, shape (n, views, channels)
-        """
+        """Yield parts of `where`, and their probabilities as float32, at most 1."""
         where = np.load(self.where, mmap_mode="r")
         stored = np.load(self.probabilities, mmap_mode="r")
         for start in range(0, len(where), _SLAB):
@@ -74,12 +68,7 @@ def gather(
 ) -> list[Evidence]:
     """Segment every case with each view alone, and store the voxels where a label may win.
 
-    Parameters
-    ----------
-    models : sequence of Model
-        One for each of ``spec.networks``.
-    least : float
-        Probability below which a label cannot win, whatever is chosen.
+    With a probability below `least` a label cannot win, whatever is chosen.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -123,17 +112,12 @@ def _gather(
     # One step less, so that a value that was rounded down is not lost.
     floor = max(0, int(least * _STEPS) - 1)
     first = int(spec.activation == "softmax")
-    where = np.concatenate(
-        [
-            index * shape[1] * shape[2]
-            + np.flatnonzero(
-                np.logical_or.reduce(
-                    [(said[index, ..., first:] >= floor).any(-1) for said in whole]
-                )
-            )
-            for index in range(shape[0])
-        ]
-    )
+    found = []
+    for index in range(shape[0]):
+        may_win = [(said[index, ..., first:] >= floor).any(-1) for said in whole]
+        start = index * shape[1] * shape[2]
+        found.append(start + np.flatnonzero(np.logical_or.reduce(may_win)))
+    where = np.concatenate(found)
     stored_case = Evidence(
         canonical(case.reference),
         stem.with_name(f"{stem.name}_where.npy"),

@@ -45,13 +45,9 @@ def choose_divisions(
 ) -> tuple[Division, ...]:
     """Choose the divisions of labels that the references show and that do not lower the Dice.
 
-    Parameters
-    ----------
-    masks : sequence of DecidedMask
-        Fewer than five choose nothing.
-    references : sequence of ndarray of int, shape (R, A, S)
-        The whole references of the same cases in canonical order: those of the
-        masks are cropped and may lack the planes that contradict a division.
+    The references are whole and in canonical order: those of the masks are
+    cropped and may lack the planes that contradict a division. Fewer than five
+    masks choose nothing.
     """
     chosen: tuple[Division, ...] = ()
     if len(masks) < FEWEST:
@@ -71,15 +67,8 @@ def likely_divisions(
     """Yield each pair of labels that planes along an axis divide in the references.
 
     The labels touch along the axis, and at most one in fifty of the planes
-    with either label has both.
-
-    Parameters
-    ----------
-    references : sequence of ndarray of int, shape (R, A, S)
-        Whole label maps in canonical order: a crop may lack the planes that
-        have both.
-    labels : sequence of Label
-        Labels with regions overlap on purpose and are left out.
+    with either label has both. Labels with regions overlap on purpose and are
+    left out.
 
     Examples
     --------
@@ -102,10 +91,8 @@ def likely_divisions(
         for reference in labelled:
             along = np.moveaxis(reference, number, 0)
             has = np.zeros((len(along), len(values)), np.int64)
-            for index, plane in enumerate(along):
-                has[
-                    index, [index_of[value] for value in label_values(plane) if value in index_of]
-                ] = 1
+            for row, plane in zip(has, along, strict=True):
+                row[[index_of[value] for value in label_values(plane) if value in index_of]] = 1
             planes += has.sum(axis=0)
             shared += has.T @ has
             touching |= _touching(along)
@@ -145,50 +132,34 @@ def _best_step(
 ) -> Cleaning | None:
     """Return the best candidate, or `before` if no candidate is better."""
     steps = [before, *candidates]
-    tried = np.stack(
-        [
-            cleaned_dice(
-                masks,
-                spec.model_copy(
-                    update={"postprocess": chosen if step is None else (*chosen, step)}
-                ),
-            )
-            for step in steps
-        ]
-    )
-    return steps[best_of(tried, 0.0)]
+    tried = []
+    for step in steps:
+        done = chosen if step is None else (*chosen, step)
+        tried.append(cleaned_dice(masks, spec.model_copy(update={"postprocess": done})))
+    return steps[best_of(np.stack(tried), 0.0)]
 
 
 def _part_candidates(masks: Sequence[DecidedMask], label: Label) -> Iterator[Cleaning]:
     """Yield what may be done to the connected parts of a label, the simplest first."""
     yield Cleaning(label=label.value, largest=1)
     yield Cleaning(label=label.value, largest=2)
-    volumes = np.concatenate(
-        [
-            find_components(np.isin(mask.reference, label.values)).voxels
-            * (1000 * mask.mask.voxel_volume_ml)
-            for mask in masks
-        ]
-    )
+    voxels_mm3 = [1000 * mask.mask.voxel_volume_ml for mask in masks]
+    parts = [find_components(np.isin(mask.reference, label.values)).voxels for mask in masks]
+    volumes = np.concatenate([n * mm3 for n, mm3 in zip(parts, voxels_mm3, strict=True)])
     if not volumes.size:
         return
-    voxel = min(1000 * mask.mask.voxel_volume_ml for mask in masks)
     for share in _SHARES:
         least = float(f"{share * np.median(volumes):.3g}")
-        if least > voxel:
+        if least > min(voxels_mm3):
             yield Cleaning(label=label.value, smallest_mm3=least)
 
 
 def cleaned_dice(masks: Sequence[DecidedMask], spec: ModelSpec) -> np.ndarray:
     """Return the Dice of the masks after a spec's post-processing, shape (cases, labels)."""
-    counts = []
-    for one in masks:
+    counts = np.zeros((len(masks), len(spec.labels), 2), np.int64)
+    for rows, one in zip(counts, masks, strict=True):
         cleaned = clean(one.mask, spec).array
-        counts.append(
-            [
-                [np.count_nonzero(part & np.isin(one.reference, label.values)), part.sum()]
-                for label in spec.labels
-                for part in [np.isin(cleaned, label.values)]
-            ]
-        )
-    return dice_of(np.array(counts), np.array([one.totals for one in masks]))
+        for row, label in zip(rows, spec.labels, strict=True):
+            part = np.isin(cleaned, label.values)
+            row[:] = np.count_nonzero(part & np.isin(one.reference, label.values)), part.sum()
+    return dice_of(counts, np.array([one.totals for one in masks]))

@@ -64,12 +64,7 @@ class Selection:
 def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
     """Choose weights, thresholds and post-processing by the probabilities of the views.
 
-    Parameters
-    ----------
-    evidence : sequence of Evidence
-        Of the validation cases, at least one.
-    spec : ModelSpec
-        The present state; its divisions and post-processing are dropped.
+    `spec` is the present state; its divisions and post-processing are dropped.
     """
     spec = spec.model_copy(update={"divisions": (), "postprocess": ()})
     totals = np.array([_totals(case.reference.array, spec.labels) for case in evidence])
@@ -127,17 +122,7 @@ def weight_grid(views: int) -> np.ndarray:
 
 
 def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.ndarray:
-    """Count voxels of a case with each weighting of the views.
-
-    Parameters
-    ----------
-    candidates : ndarray of float, shape (candidates, views)
-
-    Returns
-    -------
-    ndarray of int64, shape (candidates, labels, 2)
-        Voxels of the label in both masks, and in the prediction.
-    """
+    """Count voxels as `_count` does with each weighting, shape (candidates, labels, 2)."""
     counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
     for said, truth in _slabs(case, spec.labels):
         alone = np.stack([_values(said[:, view], spec) for view in range(said.shape[1])], axis=1)
@@ -146,9 +131,8 @@ def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.n
         counts += _count(alone[agreed, 0], truth[:, agreed], spec.labels)
         disputed = said[~agreed]
         for index, weights in enumerate(candidates):
-            counts[index] += _count(
-                _values(_blend(disputed, weights), spec), truth[:, ~agreed], spec.labels
-            )
+            values = _values(_blend(disputed, weights), spec)
+            counts[index] += _count(values, truth[:, ~agreed], spec.labels)
     return counts
 
 
@@ -168,8 +152,13 @@ def try_thresholds(
 def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> DecidedMask:
     """Return the mask that weights and thresholds give, stored beside the evidence."""
     reference = case.reference
-    where, values = _decided(case, spec, weights)
-    places = np.unravel_index(where, reference.shape)
+    where, found = [np.zeros(0, np.int64)], [_values(np.zeros((0, spec.output_channels)), spec)]
+    for some, said in case.slabs():
+        decided = _values(_blend(said, weights), spec)
+        where.append(some[decided > 0])
+        found.append(decided[decided > 0])
+    values = np.concatenate(found)
+    places = np.unravel_index(np.concatenate(where), reference.shape)
     box = tuple(
         slice(int(axis.min()), int(axis.max()) + 1) if axis.size else slice(0, 1) for axis in places
     )
@@ -192,23 +181,11 @@ def _with_thresholds(
     now = spec.thresholds or (0.5,) * len(spec.labels)
     before = now
     for index in range(len(spec.labels)):
-        candidates = [
-            now,
-            *((*now[:index], threshold, *now[index + 1 :]) for threshold in THRESHOLDS),
-        ]
+        others = [(*now[:index], value, *now[index + 1 :]) for value in THRESHOLDS]
+        candidates = [now, *others]
         counts = [try_thresholds(case, spec, weights, candidates) for case in evidence]
         now = candidates[best_of(dice_of(np.stack(counts, axis=1), totals), MARGIN)]
     return spec if now == before else spec.model_copy(update={"thresholds": now})
-
-
-def _decided(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the flat indices of the voxels that get a label, and the label of each."""
-    places, values = [np.zeros(0, np.int64)], [_values(np.zeros((0, spec.output_channels)), spec)]
-    for where, said in case.slabs():
-        decided = _values(_blend(said, weights), spec)
-        places.append(where[decided > 0])
-        values.append(decided[decided > 0])
-    return np.concatenate(places), np.concatenate(values)
 
 
 def _slabs(case: Evidence, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -40,13 +40,7 @@ class ChannelFacts:
 
 @dataclass(frozen=True, slots=True)
 class LabelFacts:
-    """One label value of one case.
-
-    Parameters
-    ----------
-    component_ml : tuple of float
-        Volume of each connected part (26-neighbourhood), in ml, rising.
-    """
+    """One label value of one case, and the rising volumes of its parts (26-neighbourhood)."""
 
     value: int
     voxels: int = 1
@@ -61,7 +55,6 @@ class CaseFacts:
     ----------
     shape : (R, A, S)
         Voxels of the canonical volume.
-    spacing_mm : (R, A, S)
     labels : tuple of LabelFacts
         Values other than 0, rising.
     box_mm : (R, A, S)
@@ -87,15 +80,7 @@ class CaseFacts:
 
 
 def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFacts:
-    """Describe one case.
-
-    Parameters
-    ----------
-    image : Volume
-        Shape (i, j, k), or (i, j, k, channels).
-    label : Volume of integers
-        On the same grid.
-    """
+    """Describe one case: an image of shape (i, j, k) or (i, j, k, channels) and its label map."""
     ras, reference = canonical(image), canonical(label)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
     marked = reference.array != 0

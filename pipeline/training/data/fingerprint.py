@@ -8,6 +8,7 @@ A fingerprint has only sizes, counts and percentiles: no patient's text and no
 voxels. It is in every bundle as ``fingerprint.json``.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -68,8 +69,6 @@ class LabelSummary:
 
     Parameters
     ----------
-    cases : int
-        Number of cases with this label.
     share : float
         Of all voxels of all cases.
     components : Spread
@@ -91,8 +90,6 @@ class Fingerprint:
 
     Parameters
     ----------
-    cases : int
-        How many there are.
     shape : three of Spread
         Voxels along each axis.
     extent_mm : three of Spread
@@ -134,8 +131,10 @@ class Fingerprint:
         return bool(self.channels) and all(part.modality == "CT" for part in self.channels)
 
     def dump(self) -> dict[str, Any]:
-        """Return JSON values."""
-        values: dict[str, Any] = _rounded(asdict(self))
+        """Return JSON values, rounded to six significant digits."""
+        values: dict[str, Any] = json.loads(
+            json.dumps(asdict(self)), parse_float=lambda text: float(f"{float(text):.6g}")
+        )
         return values
 
     @classmethod
@@ -149,16 +148,11 @@ def take_fingerprint(
 ) -> Fingerprint:
     """Summarise the training cases; their order does not matter.
 
-    Parameters
-    ----------
-    cases : sequence of CaseFacts
-        At least one.
-    channels : sequence of str
-        Names, in the order of each case's channels.
-    labels : sequence of Label
-        Of the recipe; they decide whether regions overlap.
+    The channels are in the order of each case's; the labels of the recipe
+    decide whether regions overlap.
     """
     voxels = sum(int(np.prod(case.shape)) for case in cases)
+    r, a, s = map(sum, zip(*(case.shape for case in cases), strict=True))
     values = [value for label in labels for value in label.values]
     return Fingerprint(
         cases=len(cases),
@@ -170,11 +164,7 @@ def take_fingerprint(
                 for case in cases
             ]
         ),
-        planes=(
-            sum(case.shape[0] for case in cases),
-            sum(case.shape[1] for case in cases),
-            sum(case.shape[2] for case in cases),
-        ),
+        planes=(r, a, s),
         channels=tuple(
             _summarise_channel(name, [case.channels[index] for case in cases], cases)
             for index, name in enumerate(channels)
@@ -250,14 +240,3 @@ def _spreads(rows: Sequence[Sequence[float]]) -> tuple[Spread, Spread, Spread]:
     """Return a spread for each of three columns."""
     r, a, s = (_spread(column) for column in zip(*rows, strict=True))
     return r, a, s
-
-
-def _rounded(value: Any) -> Any:
-    """Return JSON values rounded to six significant digits."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
-    return value

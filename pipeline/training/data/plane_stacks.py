@@ -15,7 +15,7 @@ from voxtile.machine.files import write_json
 from voxtile.models.spec import Intensity, View
 from voxtile.preparation.intensity import measure
 from voxtile.preparation.planes import in_plane, to_planes
-from voxtile.preparation.resampling import resamplers
+from voxtile.preparation.resampling import Resampler, resamplers
 from voxtile.training.recipe.recipe import Recipe, settled
 from voxtile.volume import canonical
 
@@ -53,18 +53,15 @@ class PlaneStack:
 def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneStack]:
     """Normalise a stored case and store its planes along each view of a settled recipe.
 
-    Planes of the same case at the same spacing and intensities that are in
-    ``folder/planes`` already are used again.
+    Planes of the same case, spacing and intensities are used again.
     """
     intensity = recipe.scaling
     described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
     made_from = hashlib.sha256(json.dumps(described).encode()).hexdigest()
     views = settled(recipe.views)
     stem = f"{folder / 'planes' / case.case_id}_"
-    files = {
-        view: {kind: Path(f"{stem}{view}_{kind}.npy") for kind in ("image", "label")}
-        for view in views
-    }
+    kinds = ("image", "label")
+    files = {view: {kind: Path(f"{stem}{view}_{kind}.npy") for kind in kinds} for view in views}
     records = {view: Path(f"{stem}{view}.json") for view in views}
     found = [stored(PlaneStack, records[view], made_from, files[view]) for view in views]
     stacks = [stack for stack in found if stack is not None]
@@ -80,8 +77,9 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
         planes = to_planes(normalised, view)
         labels = to_planes(label.array, view)
         if new is not None:
-            planes = _resampled(planes, old, new)
-            labels = _resampled_labels(labels, old, new)
+            resampler, _ = resamplers(labels.shape[1:], old, new)
+            planes = np.stack([resampler.apply(plane) for plane in planes])
+            labels = _resampled_labels(labels, resampler)
         stack = PlaneStack(
             view=view,
             **files[view],
@@ -106,21 +104,8 @@ def _normalised(array: np.ndarray, intensity: Intensity) -> np.ndarray:
     return normalised
 
 
-def _resampled(
-    planes: np.ndarray, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
-) -> np.ndarray:
-    """Return all planes, shape (planes, rows, columns, channels), at another spacing."""
-    rows, columns = planes.shape[1:3]
-    resampler, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
-    return np.stack([resampler.apply(plane) for plane in planes])
-
-
-def _resampled_labels(
-    labels: np.ndarray, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
-) -> np.ndarray:
+def _resampled_labels(labels: np.ndarray, resampler: Resampler) -> np.ndarray:
     """Return all label planes at another spacing: each pixel gets the value with most weight."""
-    rows, columns = labels.shape[1:3]
-    resampler, _ = resamplers((rows, columns), spacing_mm, new_spacing_mm)
     resampled = np.zeros((len(labels), *resampler.shape), labels.dtype)
     for target, plane in zip(resampled, labels, strict=True):
         values = np.unique(plane)
@@ -134,10 +119,6 @@ def _resampled_labels(
 
 def _label_planes(labels: np.ndarray) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield each value other than 0 with the planes on which it occurs."""
-    planes: dict[int, list[int]] = {}
-    for index, plane in enumerate(labels):
-        for value in np.unique(plane).tolist():
-            if value:
-                planes.setdefault(value, []).append(index)
-    for value in sorted(planes):
-        yield value, tuple(planes[value])
+    found = [set(np.unique(plane).tolist()) for plane in labels]
+    for value in sorted(set().union(*found) - {0}):
+        yield value, tuple(index for index, values in enumerate(found) if value in values)

@@ -11,13 +11,7 @@ from .stored_cases import StoredCase
 
 
 def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list[Case]]:
-    """Return training and validation cases.
-
-    Raises
-    ------
-    ManifestError
-        With every problem of the split.
-    """
+    """Return training and validation cases, or raise one error with every problem."""
     training = [case for case in cases if case.split == "train"]
     validation = [case for case in cases if case.split == "val"]
     problems = [
@@ -29,18 +23,23 @@ def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list
         )
         if not chosen
     ]
-    problems += [
-        f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
-        "name its mask in column label, or leave its split empty"
-        for case in training + validation
-        if case.label is None
-    ]
+    problems += unlabelled(training + validation, manifest)
     # The scores of a patient who was trained on would be too good.
     problems += shared_groups(validation, training, manifest)
     problems += shared_groups(training + validation, tested(cases), manifest)
     if problems:
         raise ManifestError(problems)
     return training, validation
+
+
+def unlabelled(cases: Sequence[Case], manifest: Path) -> list[str]:
+    """Return a sentence for each case without a label."""
+    return [
+        f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
+        "name its mask in column label, or leave its split empty"
+        for case in cases
+        if case.label is None
+    ]
 
 
 def tested(cases: Sequence[Case]) -> list[Case]:
@@ -66,13 +65,7 @@ def check_values(
     cases: Sequence[Case],
     manifest: Path,
 ) -> None:
-    """Refuse label values of validation cases that no training case has.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-        Rows of the validation cases, for messages.
-    """
+    """Refuse label values that only validation cases have; `cases` are the rows of these."""
     known = {value for case in training for value in case.facts.values}
     problems = [
         f"{manifest} line {case.line}: case {case.case_id}: the label has values "

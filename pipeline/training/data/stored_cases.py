@@ -11,6 +11,7 @@ again.
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,23 +84,15 @@ def store_cases(
 ) -> list[StoredCase]:
     """Read every case with its label and store its arrays, unless they are stored already.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        Each with a label.
-    folder : Path
-        Gets a folder ``cases``.
-    labels : sequence of Label
-        Values that a label map may have beside 0; empty allows any.
+    Label maps may have the values of `labels` beside 0; empty allows any.
 
     Raises
     ------
     ManifestError
         With every case that cannot be used, and why.
     """
-    return _each(
-        cases, manifest, advance, lambda case, channels: _store(case, channels, folder, labels)
-    )
+    do = partial(_store, folder=folder, labels=labels)
+    return _each(cases, manifest, advance, do)
 
 
 def describe_cases(

@@ -132,12 +132,10 @@ def draw_warp(
 def coordinates(
     tile: Shape2D, centre: tuple[float, float], warp: Warp, spacing_mm: tuple[float, float]
 ) -> np.ndarray:
-    """Return where each pixel of a tile is read on its plane.
+    """Return where each pixel of a tile is read on its plane: (row, column), perhaps outside.
 
     Parameters
     ----------
-    tile : (rows, columns)
-        In pixels.
     centre : (row, column)
         Point of the plane that the middle of the tile shows, in pixels; the
         middle of a tile of 4 pixels is 1.5.
@@ -147,7 +145,6 @@ def coordinates(
     Returns
     -------
     ndarray of float32, shape (2, rows, columns)
-        Row and column on the plane, in pixels. They may be outside of it.
     """
     offsets = [np.arange(size) - (size - 1) / 2 for size in tile]
     moved = np.stack(np.meshgrid(*offsets, indexing="ij"))
@@ -179,7 +176,6 @@ def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (..., channels)
-        Exact at the centres of pixels.
     """
     rows, columns, channels = plane.shape
     corner, part = [], []
@@ -198,14 +194,7 @@ def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Return the values of the pixels nearest to `where`; outside, the value at the edge.
-
-    Parameters
-    ----------
-    plane : ndarray, shape (rows, columns)
-        Labels: the result has no new values.
-    where : ndarray of float32, shape (2, ...)
-    """
+    """Return the values of the pixels nearest to `where`; outside, the value at the edge."""
     rows, columns = (
         np.clip(np.rint(where[axis]).astype(np.intp), 0, size - 1)
         for axis, size in enumerate(plane.shape)
@@ -217,30 +206,15 @@ def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
 def flip(
     image: np.ndarray, label: np.ndarray, axes: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror a tile.
-
-    Parameters
-    ----------
-    image : ndarray, shape (rows, columns, context, channels)
-    label : ndarray, shape (rows, columns)
-    axes : sequence of {0, 1, 2}
-        Rows, columns, or the order of the neighbour slices.
-
-    Returns
-    -------
-    image, label : views of the input
-    """
+    """Return views of a tile, mirrored along rows (0), columns (1) or neighbour slices (2)."""
     return np.flip(image, tuple(axes)), np.flip(label, tuple(axis for axis in axes if axis < 2))
 
 
 def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
     """Return a tile with varied brightness, contrast, gamma, sharpness, noise and resolution.
 
-    Parameters
-    ----------
-    image : ndarray of float32, shape (rows, columns, context, channels)
-        Channels vary independently, because they are different contrasts of
-        one anatomy. Neighbour slices are of one scan and vary together.
+    Its channels (last axis) vary independently, because they are different
+    contrasts of one anatomy. Neighbour slices are of one scan and vary together.
     """
     varied = np.array(image, np.float32)
     for channel in range(varied.shape[-1]):
@@ -267,9 +241,9 @@ def blur(image: np.ndarray, sigma_pixels: float) -> np.ndarray:
     """Return the image smoothed by a Gaussian along rows and columns; 0 changes nothing."""
     if sigma_pixels <= 0:
         return image
-    smooth: np.ndarray = gaussian_filter1d(image, sigma_pixels, axis=0, mode="nearest", truncate=3)
-    smooth = gaussian_filter1d(smooth, sigma_pixels, axis=1, mode="nearest", truncate=3)
-    return smooth
+    for axis in (0, 1):
+        image = gaussian_filter1d(image, sigma_pixels, axis=axis, mode="nearest", truncate=3)
+    return image
 
 
 def contrast(image: np.ndarray, factor: float) -> np.ndarray:
@@ -302,23 +276,17 @@ def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.n
 def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
     """Return the image as a coarser scan would show it, in the same size; 1 changes nothing.
 
-    Pixels are left out and then interpolated (nnU-Net's SimulateLowResolution);
-    neighbour slices, along the last axis, are not mixed.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (rows, columns, context)
-    share : float
-        Share of the rows and columns that remain, at least one of each.
+    Pixels are left out, so that a share of the rows and columns remains, and
+    then interpolated (nnU-Net's SimulateLowResolution); neighbour slices, along
+    the last axis, are not mixed.
     """
     small = [max(1, round(size * share)) for size in image.shape[:2]]
     if small == list(image.shape[:2]):
         return image
     rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, small, strict=False))
     coarse = image[np.rint(rows).astype(np.intp)][:, np.rint(columns).astype(np.intp)]
-    where = np.meshgrid(
-        *(np.linspace(0, k - 1, n) for n, k in zip(image.shape, small, strict=False)), indexing="ij"
-    )
+    back = (np.linspace(0, k - 1, n) for n, k in zip(image.shape, small, strict=False))
+    where = np.meshgrid(*back, indexing="ij")
     return read_linear(coarse, np.stack(where).astype(np.float32))
 
 

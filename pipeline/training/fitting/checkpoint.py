@@ -33,10 +33,8 @@ class Standing:
 
     Parameters
     ----------
-    step : int
-        Finished steps; the next batch has this number.
-    epoch : int
-        Finished epochs.
+    step, epoch : int
+        Finished steps, which is the number of the next batch, and epochs.
     seconds : float
         Used part of the budget, over all starts.
     validation_s, last_validation_s : float
@@ -45,14 +43,10 @@ class Standing:
         Of the steps of the current epoch.
     wait_s, work_s : float
         Seconds of the current epoch: waiting for batches, and in steps.
-    best_epoch : int
-        Epoch of the best weights; 0 before the first validation.
-    best : Scores or None
-        Of the best weights.
+    best_epoch, best : int, Scores or None
+        Of the best weights; 0 and None before the first validation.
     stale : int
         Validations since the last improvement.
-    history : tuple of dict
-        A row for each epoch.
     skip_first : bool
         Whether the network concatenates skipped channels before upsampled
         ones, as `voxtile.models.unet.build_unet` did in voxtile 0.1.0.

@@ -37,22 +37,10 @@ _MOST_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tiles are taken from planes.
+    """How tiles are taken from planes: choices of a recipe, and what outputs they are for.
 
-    Parameters
-    ----------
-    tile : (rows, columns)
-        In pixels.
-    labels : tuple of Label
-        In the order of the outputs.
-    softmax : bool
-        Whether the first output is the background.
-    batch : int
-        Tiles in a batch.
-    foreground : float
-        Share of tiles that are centred on a label.
-    flips : tuple of {"R", "A", "S"}
-        World axes that may be mirrored.
+    Labels are in the order of the outputs; `softmax` says whether the first
+    output is the background.
     """
 
     tile: Shape2D
@@ -71,11 +59,6 @@ class TileBatches:
 
     Every case is drawn equally often, whatever the number of its planes: a
     long scan does not outweigh a short one.
-
-    Parameters
-    ----------
-    cases : sequence of sequence of PlaneStack
-        The views of each case.
     """
 
     def __init__(self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling) -> None:
@@ -124,16 +107,8 @@ class TileBatches:
 def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> np.ndarray:
     """Return the target of each output: 1 where one of its label values is, else 0.
 
-    Parameters
-    ----------
-    labels : ndarray of int, shape (n, rows, columns)
-        Label values.
-    softmax : bool
-        Whether a first channel is 1 where no label is.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rows, columns, classes)
+    Label values have shape (n, rows, columns), and targets (n, rows, columns,
+    classes). With `softmax` a first channel is 1 where no label is.
     """
     channels = [np.isin(labels, label.values) for label in outputs]
     if softmax:
@@ -144,12 +119,7 @@ def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> n
 def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None) -> Iterator[Item]:
     """Yield ``make(start)``, ``make(start + 1)``, ... without end, made ahead by threads.
 
-    Parameters
-    ----------
-    make : callable
-        Takes a number; called by several threads at once.
-    threads : int, optional
-        By default one less than the processors that may be used, 1 to 4.
+    By default there is one thread less than processors, 1 to 4.
 
     Examples
     --------
@@ -190,15 +160,11 @@ def _centre(
     shift: float,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the point of a plane that the middle of a tile shows.
-
-    Along an axis no longer than the tile it is the plane's middle, as in
-    inference, plus or minus a shift.
-    """
+    """Return the point of a plane that the middle of a tile shows."""
     centre = []
     for axis, (size, length) in enumerate(zip(plane, tile, strict=True)):
         if size <= length:
-            # As tiling.Padding: the odd pixel is added at the end.
+            # As in inference: the plane's middle, and tiling.Padding adds the odd pixel at the end.
             middle = (length - 1) / 2 - (length - size) // 2
             centre.append(middle + round(rng.uniform(-shift, shift) * length))
             continue

@@ -53,18 +53,9 @@ _LONGEST_UNSAVED_S = 60.0
 class FitTask:
     """What a network is fitted with.
 
-    Parameters
-    ----------
-    make_batch : callable
-        Takes the number of a step; returns images and targets.
-    judge : callable
-        Takes a network as a callable; returns its validation scores.
-    labels : sequence of Label
-        For the columns of the history.
-    checkpoint : Path
-        ``.npz``; written again and again.
-    seconds : float, optional
-        The network's part of a time budget.
+    `make_batch` takes the number of a step, and `judge` a network as a callable.
+    The labels name columns of the history. The checkpoint is an ``.npz`` file,
+    and `seconds` the network's part of a time budget.
     """
 
     make_batch: Callable[[int], Batch]
@@ -98,26 +89,9 @@ def fit(
 ) -> Standing:
     """Fit until the budget is used or it is time to stop, from the last checkpoint if there is one.
 
-    Parameters
-    ----------
-    learner : Learner
-        New; gets the state of the checkpoint.
-    until_s : float
-        Seconds of the fit after which it stops, to continue later.
-    on_row : callable
-        Called with each new row of the history.
-
-    Returns
-    -------
-    Standing
-        As in the checkpoint, which has the best weights too.
-
-    Raises
-    ------
-    ValueError
-        If the loss becomes NaN or infinite.
-    EnvironmentFault
-        If a checkpoint cannot be written or read.
+    A new learner gets the state of the checkpoint. After `until_s` seconds of
+    the fit it stops, to continue later. `on_row` gets each new row of the
+    history. The checkpoint has the returned standing and the best weights.
     """
     run = _Run(task, learner)
     batches = ahead(task.make_batch, run.standing.step)

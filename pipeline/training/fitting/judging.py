@@ -69,10 +69,7 @@ def judge(
 ) -> Scores:
     """Segment whole volumes exactly as a run does, and score them.
 
-    Parameters
-    ----------
-    predicts : sequence of callable
-        For each network of the spec: a batch of tiles to probabilities.
+    For each network of the spec, `predicts` has a callable: tiles to probabilities.
     """
     plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
     rows = []
@@ -104,11 +101,8 @@ def score_facts(
 ) -> dict[str, Any]:
     """Return scores for the spec and the card: overall mean, each label, each case.
 
-    Parameters
-    ----------
-    groups : sequence of str, optional
-        The group of each case, such as its patient; with groups each label gets
-        the 95 % interval of its mean.
+    With the group of each case, such as its patient, each label gets the 95 %
+    interval of its mean.
     """
     rows = [_summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)]
     if groups is not None:

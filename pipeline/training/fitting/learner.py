@@ -28,17 +28,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 class Learner:
-    """A copy of a network that can be fitted.
-
-    Parameters
-    ----------
-    network : keras.Model
-        Uncompiled, float32; the copy starts with its weights.
-    recipe : Recipe
-        Settled.
-    softmax : bool
-        Whether outputs exclude each other.
-    """
+    """A copy of an uncompiled float32 network that can be fitted, with a settled recipe."""
 
     def __init__(
         self, network: keras.Model, recipe: Recipe, *, softmax: bool, precision: Precision
@@ -59,15 +49,13 @@ class Learner:
         # the loss itself only if the model has the policy, but in a clone only the layers have it.
         # The inner optimiser clips gradients after they are scaled back.
         self._overflows = precision == "mixed_float16"
+        optimizer = self._optimizer
+        # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles.
+        own_kernels = keras.config.backend() == "tensorflow" and not has_gpu()
         self._model.compile(
-            keras.optimizers.LossScaleOptimizer(self._optimizer)
-            if self._overflows
-            else self._optimizer,
+            keras.optimizers.LossScaleOptimizer(optimizer) if self._overflows else optimizer,
             loss=make_loss(softmax=softmax, weights=recipe.class_weights),
-            # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles.
-            jit_compile=False
-            if keras.config.backend() == "tensorflow" and not has_gpu()
-            else "auto",
+            jit_compile=False if own_kernels else "auto",
         )
         self._model.optimizer.build(self._model.trainable_variables)
 
@@ -133,7 +121,6 @@ def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
     in_float32 = {layer.name for layer in network.layers[-_FLOAT32_LAYERS:]}
 
     def same(layer: keras.layers.Layer) -> keras.layers.Layer:
-        """Return the same layer, with a faster kernel for batch normalisation if there is one."""
         config = layer.get_config()
         if layer.name not in in_float32:
             config["dtype"] = precision

@@ -14,6 +14,9 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
     Dice is computed over the whole batch, so that a tile without a label only
     counts false positives, and never over the background.
 
+    It takes targets and probabilities, both of shape (n, rows, columns,
+    classes), and returns a scalar.
+
     Parameters
     ----------
     softmax : bool
@@ -22,12 +25,6 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
     weights : sequence of float, optional
         Weight of a pixel in the cross-entropy by its true class, or for
         sigmoid by output; equal by default.
-
-    Returns
-    -------
-    callable
-        Takes targets and probabilities, both of shape (n, rows, columns,
-        classes); returns a scalar.
     """
 
     def dice_and_cross_entropy(truth: Any, probability: Any) -> Any:

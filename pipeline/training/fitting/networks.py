@@ -68,14 +68,8 @@ def build_network(
 ) -> Any:
     """Return a network before its first step, the same one every time.
 
-    Parameters
-    ----------
-    number : int
-        Index in the spec's networks.
-    start : Bundle, optional
-        To begin with its weights, in a network of the file's own layers.
-    skip_first : bool, default False
-        Of a new network, as in `Standing`.
+    A bundle to start with gives its weights and layers; a network without one is
+    new, with `skip_first` as in `Standing`. `number` is its index in the spec.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
@@ -100,16 +94,12 @@ class NetworkFit:
 
     Parameters
     ----------
-    spec : ModelSpec
-        Of all networks.
     number : int
         Index in the spec's networks.
     recipe : Recipe
         Settled, with a precision.
     stacks : tuple of tuple of PlaneStack
         For each training case those views that this network learns from.
-    validation : tuple of StoredCase
-        To validate on.
     work : Path
         Gets a folder for the network.
     start : Bundle or None

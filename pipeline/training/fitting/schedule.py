@@ -21,14 +21,7 @@ class Budget:
             raise ValueError("a budget is either seconds or steps; give one of them")
 
     def used(self, seconds: float, steps: int, *, reserve_s: float = 0.0) -> float:
-        """Return the used fraction, 0 to 1.
-
-        Parameters
-        ----------
-        seconds, steps : float, int
-            Since the start.
-        reserve_s : float
-            Seconds to reserve for the last validation.
+        """Return the used fraction, 0 to 1, with a reserve for the last validation.
 
         Examples
         --------

@@ -17,7 +17,6 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from multiprocessing.connection import wait
@@ -52,15 +51,8 @@ def fit_networks(
 ) -> list[FittedNetwork]:
     """Fit every network of a spec; finished ones are taken from the working folder.
 
-    Parameters
-    ----------
-    fits : sequence of NetworkFit
-        One for each network, all with the same budget.
-    together : int
-        Networks at a time, from `at_a_time`; if more than one, each has a
-        process of its own.
-    on_row : callable
-        Called with the name of a network and each new row of its history.
+    Each has the same budget, and with several networks at a time (`together`) a
+    process of its own. `on_row` gets the name of a network and each new row.
     """
     count, seconds = len(fits), fits[0].seconds
     if together > 1:
@@ -95,17 +87,8 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
     3.1: work is laid end to end and cut where a process is full. The part that
     is cut off comes first in the next process, so that it ends in time.)
 
-    Parameters
-    ----------
-    count, together : int
-        Networks and processes; at least as many networks as processes.
-    seconds : float
-        Time of each process. Every network gets the same time.
-
-    Returns
-    -------
-    list of list of (int, float)
-        The legs of each process, in order.
+    There are at least as many networks (`count`) as processes (`together`). The
+    legs of each process are in order; `seconds` is the time of each process.
 
     Examples
     --------
@@ -124,14 +107,6 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
     return lines
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Fitting:
-    """A fit that runs in a process of its own."""
-
-    this: NetworkFit
-    child: Child
-
-
 def _fit_side_by_side(
     fits: Sequence[NetworkFit], lines: Sequence[Sequence[Leg]], shown: Progress, on_row: OnRow
 ) -> None:
@@ -139,7 +114,7 @@ def _fit_side_by_side(
     shown.line(f"{len(fits)} networks, {len(lines)} at a time")
     shown.begin("training", float(len(fits)))
     waiting = [deque(line) for line in lines]
-    running: dict[int, _Fitting] = {}
+    running: dict[int, tuple[NetworkFit, Child]] = {}
     parts = dict.fromkeys((this.name for this in fits), 0.0)
     threads = max(1, thread_count() // len(lines))
     try:
@@ -148,19 +123,23 @@ def _fit_side_by_side(
                 if place in running or not line:
                     continue
                 number, until_s = line[0]
-                if any(fitting.this.number == number for fitting in running.values()):
+                if any(this.number == number for this, _ in running.values()):
                     continue  # its other leg is still running
                 line.popleft()
-                running[place] = _begin(fits[number], until_s, threads)
-            heard = wait([fitting.child.line for fitting in running.values()])
-            for place, fitting in list(running.items()):
-                if fitting.child.line not in heard:
+                running[place] = fits[number], _begin(fits[number], until_s, threads)
+            heard = wait([child.line for _, child in running.values()])
+            for place, (this, child) in list(running.items()):
+                if child.line not in heard:
                     continue
-                name = fitting.this.name
+                name = this.name
                 try:
-                    kind, content = fitting.child.line.recv()
+                    kind, content = child.line.recv()
                 except (EOFError, OSError):
-                    raise _dead(running.pop(place)) from None
+                    del running[place]
+                    raise EnvironmentFault(
+                        f"the process that fitted {name} died ({child.how_it_died()}); the last "
+                        "checkpoint is saved: continue with --resume"
+                    ) from None
                 if kind == "at":
                     parts[name], words = content
                     shown.at(sum(parts.values()), f"{name}: {words}")
@@ -171,13 +150,13 @@ def _fit_side_by_side(
                 elif kind == "failed":
                     raise content
                 else:
-                    running.pop(place).child.end()
+                    running.pop(place)[1].end()
     finally:
-        for fitting in running.values():
-            fitting.child.end()
+        for _, child in running.values():
+            child.end()
 
 
-def _begin(this: NetworkFit, until_s: float, threads: int) -> _Fitting:
+def _begin(this: NetworkFit, until_s: float, threads: int) -> Child:
     """Start a process that fits a network."""
     try:
         child = Child("voxtile.training.fitting.fit_child", threads)
@@ -185,12 +164,4 @@ def _begin(this: NetworkFit, until_s: float, threads: int) -> _Fitting:
         raise EnvironmentFault(f"a network cannot be fitted ({error.strerror})") from error
     with suppress(OSError):  # a dead child is noticed when its line is read
         child.line.send_bytes(pickle.dumps((this, until_s)))
-    return _Fitting(this, child)
-
-
-def _dead(fitting: _Fitting) -> EnvironmentFault:
-    """Return the error for a child that ended by itself."""
-    return EnvironmentFault(
-        f"the process that fitted {fitting.this.name} died ({fitting.child.how_it_died()}); the "
-        "last checkpoint is saved: continue with --resume"
-    )
+    return child

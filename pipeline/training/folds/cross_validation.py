@@ -11,7 +11,7 @@ and copied together.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,12 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, ManifestError, ModelError
+from voxtile.errors import EnvironmentFault, ManifestError, ModelError, counted
 from voxtile.machine.files import write_json, write_text
 from voxtile.machine.progress import show_progress
 from voxtile.manifest.rows import examine_manifest, read_manifest
-from voxtile.models.bundle import Bundle, bundle_name, load_bundle
+from voxtile.models.bundle import bundle_name, load_bundle
 from voxtile.run_folder.fingerprint import content_hash
-from voxtile.training.bundle.selection_card import counted
 from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.differences import differences
 from voxtile.training.drive import TrainOptions, fingerprint_cases, train_bundle
@@ -108,7 +107,13 @@ def cross_validate(
         replace(make_fold(cases, count, number, recipe.seed, manifest), manifest_sha256=digest)
         for number in (range(count) if only is None else [only])
     ]
-    _check_folds(out, count, {"manifest_sha256": digest, "count": count, "seed": recipe.seed})
+    _check_trained(
+        out,
+        count,
+        {"manifest_sha256": digest, "count": count, "seed": recipe.seed},
+        words="is of a different cross-validation",
+        advice="move these folds away, or name another folder",
+    )
     if not join:
         _train_folds(manifest, out, cases, folds, replace(how, recipe=recipe), say)
     finished = finished_folds(out, count)
@@ -176,7 +181,14 @@ def _train_folds(
     if start is not None:
         recipe = continued(recipe, start, channel_names(cases))
     common = _common_recipe(out, cases, recipe, manifest, identity, progress=how.progress)
-    _check_recipes(out, folds[0].count, common, start)
+    _check_trained(
+        out,
+        folds[0].count,
+        {"recipe": recipe_facts(common), "init": start.sha256 if start else None},
+        words="cannot be joined with other folds here",
+        advice="move these folds away, or copy recipe.toml and cross_validation.json from the "
+        "folder in which they were trained",
+    )
     for fold in open_folds:
         folder = fold_folder(out, fold.number)
         remove_finished(folder)
@@ -247,43 +259,23 @@ def _check_same(out: Path, identity: dict[str, Any]) -> None:
         )
 
 
-def _trained(out: Path, count: int) -> Iterator[tuple[int, Path, dict[str, Any]]]:
-    """Yield number, folder and training facts of each trained fold."""
+def _check_trained(
+    out: Path, count: int, expected: dict[str, Any], *, words: str, advice: str
+) -> None:
+    """Refuse trained folds with other facts than expected, before the next ones are trained."""
+    problems = []
     for number in range(count):
         folder = fold_folder(out, number)
-        if (folder / "spec.json").exists():
-            yield number, folder, load_bundle(folder).spec.training
-
-
-def _check_folds(out: Path, count: int, expected: dict[str, Any]) -> None:
-    """Refuse folds of another manifest or division, before anything is trained."""
-    problems = []
-    for number, folder, training in _trained(out, count):
-        known = {"manifest_sha256": training.get("manifest_sha256"), **training.get("fold", {})}
-        if found := differences(known, {**expected, "number": number}):
-            problems.append(f"{folder} is of a different cross-validation: {'; '.join(found)}")
-    if problems:
-        raise ModelError("\n".join([*problems, "move these folds away, or name another folder"]))
-
-
-def _check_recipes(out: Path, count: int, common: Recipe, start: Bundle | None) -> None:
-    """Refuse folds that could not be joined with the next ones, before these are trained."""
-    expected = {"recipe": recipe_facts(common), "init": start.sha256 if start else None}
-    problems = []
-    for _, folder, training in _trained(out, count):
+        if not (folder / "spec.json").exists():
+            continue
+        training = load_bundle(folder).spec.training
         known = {
+            "manifest_sha256": training.get("manifest_sha256"),
+            **training.get("fold", {}),
             "recipe": training.get("recipe", {}),
             "init": training.get("init", {}).get("sha256"),
         }
-        if found := differences(known, expected, ignored=MACHINES_OWN):
-            problems.append(f"{folder} cannot be joined with other folds here: {'; '.join(found)}")
+        if found := differences(known, {**expected, "number": number}, ignored=MACHINES_OWN):
+            problems.append(f"{folder} {words}: {'; '.join(found)}")
     if problems:
-        raise ModelError(
-            "\n".join(
-                [
-                    *problems,
-                    "move these folds away, or copy recipe.toml and cross_validation.json from the "
-                    "folder in which they were trained",
-                ]
-            )
-        )
+        raise ModelError("\n".join([*problems, advice]))

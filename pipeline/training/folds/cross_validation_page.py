@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from voxtile.errors import counted
 from voxtile.report.summary import EMPTY, summary_table
 from voxtile.scoring.columns import decimals, metrics_of, title
-from voxtile.training.bundle.selection_card import chosen_words, counted
+from voxtile.training.bundle.selection_card import chosen_words
 from voxtile.training.recipe.warm_start import seen_words
 
 from .finished_folds import FinishedFold
@@ -19,19 +20,11 @@ SHOWN = ("dice", "iou", "hd95_mm")
 
 
 def cross_validation_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the held-out cases of all folds, each case once.
+    """Summarise the rows of every ``held_out.csv``, each case once.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of every ``held_out.csv``.
-
-    Returns
-    -------
-    DataFrame
-        `view`, then the columns of ``summary.csv`` for the whole cohort: over
-        cases, not over folds. If there are several labels, their mean in each
-        case follows as label 0, "mean of labels".
+    The table has `view`, then the columns of ``summary.csv`` for the whole
+    cohort: over cases, not over folds. If there are several labels, their mean
+    in each case follows as label 0, "mean of labels".
     """
     parts = []
     for view in dict.fromkeys(table["view"]):

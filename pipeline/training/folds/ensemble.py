@@ -18,20 +18,10 @@ from voxtile.training.bundle.packing import fill_bundle
 def ensemble_spec(specs: Sequence[ModelSpec], name: str, training: dict[str, Any]) -> ModelSpec:
     """Return the spec of all folds together.
 
-    Parameters
-    ----------
-    specs : sequence of ModelSpec
-        Of the folds, in order; they differ only in networks, thresholds,
-        divisions and post-processing.
-    training : dict
-        How it was trained.
-
-    Returns
-    -------
-    ModelSpec
-        Files are named ``fold<n>_<file>``. Thresholds are means over the folds.
-        A division or a step of post-processing is used if more than half of
-        the folds chose it; its numbers are the medians of those folds.
+    The folds differ only in networks, thresholds, divisions and post-processing.
+    Files are named ``fold<n>_<file>``. Thresholds are means over the folds. A
+    division or a step of post-processing is used if more than half of the folds
+    chose it; its numbers are the medians of those folds.
     """
     networks: list[Network] = []
     for number, spec in enumerate(specs):
@@ -70,14 +60,9 @@ def fold_file(number: int, file: str) -> str:
 def write_ensemble(
     out: Path, bundles: Sequence[Bundle], spec: ModelSpec, texts: Mapping[str, str]
 ) -> Bundle:
-    """Write the ensemble; an earlier one is replaced.
+    """Write the ensemble with other files by name; an earlier one is replaced.
 
-    Parameters
-    ----------
-    bundles : sequence of Bundle
-        The folds, in order. The LICENSE of the first is copied.
-    texts : mapping of str to str
-        Other files by name, README.md among them.
+    The LICENSE of the first fold is copied.
     """
     files = {
         fold_file(number, network.file): bundle.read_network(network)

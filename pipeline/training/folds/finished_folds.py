@@ -20,13 +20,7 @@ _OWN = ("name", "description", "networks", "thresholds", "divisions", "postproce
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedFold:
-    """A fold that was trained and scored.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From ``held_out.csv``.
-    """
+    """A fold that was trained and scored, with the table of its ``held_out.csv``."""
 
     number: int
     bundle: Bundle
@@ -43,8 +37,7 @@ def finished_folds(out: Path, count: int) -> list[FinishedFold]:
     found = []
     for number in range(count):
         folder = fold_folder(out, number)
-        table = read_held_out(folder)
-        if table is not None:
+        if (table := read_held_out(folder)) is not None:
             found.append(FinishedFold(number, load_bundle(folder), table))
     return found
 

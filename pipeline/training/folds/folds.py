@@ -18,26 +18,18 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import ManifestError, UsageError
 from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
-from voxtile.training.data.splits import shared_groups, tested
+from voxtile.training.data.splits import shared_groups, tested, unlabelled
 
-# Share of a fold's cases that choose and do not train.
-_CHOOSING = 0.1
-# If chance gives them more than this share, the smallest group alone chooses.
-_MOST_CHOOSING = 0.3
+# Share of a fold's cases that choose and do not train, and the most that chance may give them.
+_CHOOSING, _MOST_CHOOSING = 0.1, 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One fold of a cross-validation.
+    """One of `count` folds of a cross-validation, numbered from 0.
 
     Parameters
     ----------
-    number : int
-        From 0.
-    count : int
-        Number of folds.
-    seed : int
-        Of the division.
     cases : tuple of Case
         To train with, split ``train``, and to choose with, split ``val``.
     held_out : tuple of Case
@@ -66,12 +58,7 @@ class Fold:
 def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
     """Return the cases that are divided into folds."""
     chosen = tuple(case for case in cases if case.split in ("train", "val"))
-    problems = [
-        f"{manifest} line {case.line}: case {case.case_id} has split {case.split!r} but no label; "
-        "name its mask in column label, or leave its split empty"
-        for case in chosen
-        if case.label is None
-    ]
+    problems = unlabelled(chosen, manifest)
     if not chosen:
         problems.append(
             f"{manifest} has no case with split 'train' or 'val', which the folds consist of; "
@@ -84,15 +71,7 @@ def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
 
 
 def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -> dict[str, int]:
-    """Return the fold of each case; groups stay whole and sizes are as equal as they allow.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-        Their order does not matter.
-    count : int
-        At least 2.
-    """
+    """Return the fold of each case; groups stay whole and sizes are as equal as they allow."""
     units = _units(cases)
     parts = deal(units, equal_shares(count), seed)
     if len(set(parts.values())) < count:
@@ -106,26 +85,11 @@ def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -
 
 
 def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifest: Path) -> Fold:
-    """Return one fold of the cases of a manifest.
+    """Return one fold of all cases of a manifest.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        All cases of the manifest.
-
-    Returns
-    -------
-    Fold
-        A tenth of the cases outside the fold, by group, has split ``val``; the
-        others have ``train``. If this gives no case, or more than three
-        tenths, the smallest group alone has ``val``.
-
-    Raises
-    ------
-    ValueError
-        If there is no such fold.
-    ManifestError
-        If the cases cannot be divided.
+    A tenth of the cases outside the fold, by group, has split ``val``; the
+    others have ``train``. If this gives no case, or more than three tenths, the
+    smallest group alone has ``val``.
     """
     chosen = taking_part(cases, manifest)
     assigned = assign_folds(chosen, count, seed, manifest)

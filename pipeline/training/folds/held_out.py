@@ -42,20 +42,10 @@ def score_held_out(
 ) -> pd.DataFrame:
     """Segment and score the held-out cases, and write ``held_out.csv`` into the bundle.
 
-    Parameters
-    ----------
-    bundle : Bundle
-        Of the fold.
-    advance : callable
-        Called after each case.
-
-    Returns
-    -------
-    DataFrame
-        The content of the file: the columns of ``report.csv``, then `fold`
-        and `view`. View "fused" is the bundle as a run uses it; if it has
-        several views, each view alone follows, with the same thresholds and
-        post-processing. A case that failed in a view has failed rows there.
+    The table has the columns of ``report.csv``, then `fold` and `view`. View
+    "fused" is the bundle as a run uses it; if it has several views, each view
+    alone follows, with the same thresholds and post-processing. A case that
+    failed in a view has failed rows there.
     """
     plan = make_plan(bundle)
     models = load_models(bundle, choose_engine(bundle))
@@ -67,12 +57,8 @@ def score_held_out(
         for view, report in _reports(case, judges, plan):
             reports[view].append(report)
         advance()
-    parts = []
-    for view, of_view_reports in reports.items():
-        table = report_table(of_view_reports)
-        table["fold"] = fold.number
-        table["view"] = view
-        parts.append(table)
+    tables = {view: report_table(rows) for view, rows in reports.items()}
+    parts = [table.assign(fold=fold.number, view=view) for view, table in tables.items()]
     whole = pd.concat(parts, ignore_index=True)
     write_text(bundle.folder / HELD_OUT, csv_text(whole))
     return whole

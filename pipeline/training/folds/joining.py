@@ -1,10 +1,7 @@
 """Finished folds -> the tables of the cross-validation, and the ensemble.
 
-DIR/fold0 ... fold4     a bundle each, with held_out.csv
-    |
-    +-> cross_validation.csv   every number, one row per view, label and metric
-    +-> cross_validation.md    the main numbers, for people
-    +-> ensemble/              a bundle with the networks of all folds
+``cross_validation.csv`` has every number, one row per view, label and metric;
+``cross_validation.md`` has the main numbers, for people.
 """
 
 import json
@@ -38,15 +35,7 @@ TABLE, PAGE = "cross_validation.csv", "cross_validation.md"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossValidation:
-    """The result of a cross-validation.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        As in ``cross_validation.csv``.
-    page : str
-        As in ``cross_validation.md``.
-    """
+    """The result of a cross-validation: table and page as in its files, and the ensemble."""
 
     summary: pd.DataFrame
     page: str
@@ -66,13 +55,7 @@ class CrossValidation:
 
 
 def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
-    """Write the tables and the ensemble.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the cross-validation; the ensemble gets its name.
-    """
+    """Write the tables and the ensemble, which gets the name of the folder."""
     check_alike([fold.bundle for fold in folds])
     table = pd.concat([fold.table for fold in folds], ignore_index=True)
     summary = cross_validation_table(table)
@@ -106,13 +89,10 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
             {**facts["fold"], "seconds": facts["seconds"], "machine": facts["machine"]}
             for facts in every
         ],
-        "cross_validation": [
-            {
-                name: round(value, 4) if isinstance(value, float) else value
-                for name, value in row.items()
-            }
-            for row in json.loads(fused[list(columns)].to_json(orient="records"))
-        ],
+        "cross_validation": json.loads(
+            fused[list(columns)].to_json(orient="records"),
+            parse_float=lambda text: round(float(text), 4),
+        ),
         "domain": _domain([facts.get("domain") for facts in every], len(cases)),
         "versions": first["versions"],
         "machine": first["machine"],
@@ -123,18 +103,12 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
 def _common_init(inits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the facts of the bundle that all folds started with; its seen cases together."""
     lists = ("cases", "seen")
-    return {
-        **{name: value for name, value in inits[0].items() if name not in lists},
-        **{name: sorted({case for init in inits for case in init[name]}) for name in lists},
-    }
+    together = {name: sorted({case for init in inits for case in init[name]}) for name in lists}
+    return {**inits[0], **together}
 
 
 def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str, Any]:
-    """Return the facts about the training scans of all folds.
-
-    Extremes are over all folds. Quartiles are means over the folds, which
-    share most of their cases.
-    """
+    """Return the facts about the training scans of all folds."""
     known = [domain for domain in domains if domain]
     if not known:
         return {}
@@ -142,6 +116,7 @@ def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str
     intensity = {}
     for channel in known[0]["intensity"]:
         rows = np.array([domain["intensity"][channel] for domain in known])
+        # Quartiles are means over the folds, which share most cases; extremes are over all.
         mean = rows.mean(axis=0)
         mean[:, 0], mean[:, -1] = rows[..., 0].min(axis=0), rows[..., -1].max(axis=0)
         intensity[channel] = [[float(f"{value:.6g}") for value in row] for row in mean.tolist()]

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from voxtile.machine.processors import processor_model, thread_count
-from voxtile.models.backend import keras
-from voxtile.training.fitting.learner import Learner, has_gpu
 
 from .recipe import Precision, Recipe
 
@@ -48,22 +46,10 @@ def choose_precision(
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 
-    Parameters
-    ----------
-    network : keras.Model
-        Copied, not changed.
-    recipe : Recipe
-        Settled but for the precision.
-    softmax : bool
-        Whether the classes exclude each other.
-    candidates : sequence of str, optional
-        What to try beside float32; by default what the hardware supports.
-
-    Notes
-    -----
-    A network that fits in half the time sees twice as many tiles. bfloat16 is
-    faster on a GPU and on a CPU with AMX. A CPU with AVX-512 alone emulates it
-    or is limited by memory, so that it is not tried there.
+    The network is copied, not changed; the recipe is settled but for the
+    precision. `candidates` are tried beside float32, by default those that the
+    hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A CPU
+    with AVX-512 alone emulates it or is limited by memory.
     """
     candidates = half_precisions() if candidates is None else tuple(candidates)
     if not candidates:
@@ -81,6 +67,8 @@ def choose_precision(
 
 def half_precisions() -> tuple[Precision, ...]:
     """Return the 16-bit precisions that the hardware supports."""
+    from voxtile.training.fitting.learner import has_gpu
+
     if has_gpu():
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
     return ("mixed_bfloat16",) if "amx_bf16" in processor_model()[1] else ()
@@ -88,6 +76,8 @@ def half_precisions() -> tuple[Precision, ...]:
 
 def _gpu_has_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 (NVIDIA: compute capability 8.0 and later)."""
+    from voxtile.models.backend import keras
+
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow
@@ -105,6 +95,8 @@ def _gpu_has_bfloat16() -> bool:
 
 def _steps_per_second(network: Any, recipe: Recipe, softmax: bool, precision: Precision) -> float:
     """Return how many steps per second a new copy of the network does, on batches of zeros."""
+    from voxtile.training.fitting.learner import Learner
+
     learner = Learner(network, recipe, softmax=softmax, precision=precision)
     rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)

@@ -1,14 +1,6 @@
-"""A recipe as TOML: read instead of the rules, written with the reason of each choice.
+"""A recipe as TOML: read instead of the rules, written with the reason of each choice."""
 
-minutes = 60
-views = ["axial"]          # median spacings differ by 6.2: ...
-
-[intensity]
-method = "window"
-center = 40
-width = 400
-"""
-
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -33,8 +25,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises
     ------
     ManifestError
-        If the file cannot be read or is not TOML, or has an unknown key or a
-        wrong value.
+        If the file is not TOML, or has an unknown key or a wrong value.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -57,18 +48,7 @@ def read_recipe(path: Path) -> Recipe:
 def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
     """Return the recipe of a file, if there is one, with some choices replaced.
 
-    Parameters
-    ----------
-    given : mapping of str to value
-        By field; None keeps the file's choice. A budget replaces any other
-        budget.
-
-    Raises
-    ------
-    ManifestError
-        As `read_recipe`.
-    ValueError
-        If choices contradict each other, or one is wrong.
+    A choice that is None stays; a budget replaces any other budget.
     """
     recipe = Recipe() if path is None else read_recipe(path)
     changes = {name: value for name, value in given.items() if value is not None}
@@ -92,40 +72,24 @@ def _adapter() -> TypeAdapter[Recipe]:
 def dump_recipe(recipe: Recipe, reasons: Mapping[str, str] | None = None) -> str:
     """Return a recipe as TOML, each choice with its reason as a comment."""
     reasons = reasons or {}
-    values = {
-        name: _without_empty(value)
-        for name, value in to_jsonable_python(recipe).items()
-        if value is not None and value != []
-    }
     lines, tables = [], []
-    for name, value in values.items():
+    for name, value in _without_empty(to_jsonable_python(recipe)).items():
         why = f"  # {reasons[name]}" if name in reasons else ""
-        if isinstance(value, dict):
-            inner = [f"{key} = {_toml(part)}" for key, part in value.items()]
-            tables.append("\n".join([f"[{name}]{why}", *inner]))
-        elif isinstance(value, list) and isinstance(value[0], dict):
-            tables += [
-                "\n".join(
-                    [f"[[{name}]]{why}", *(f"{key} = {_toml(part)}" for key, part in row.items())]
-                )
-                for row in value
-            ]
-        else:
+        rows = value if isinstance(value, list) else [value]
+        if not isinstance(rows[0], dict):
             lines.append(f"{name} = {_toml(value)}{why}")
+            continue
+        head = f"[{name}]" if rows is not value else f"[[{name}]]"
+        for row in rows:
+            inner = [f"{key} = {_toml(part)}" for key, part in row.items()]
+            tables.append("\n".join([head + why, *inner]))
     return "\n\n".join(["\n".join(lines), *tables]) + "\n"
 
 
 def _toml(value: Any) -> str:
     """Return a value as TOML; strings are written as in JSON, which is valid TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return (
-            '"'
-            + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped)
-            + '"'
-        )
+    if isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
@@ -158,17 +122,11 @@ def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
 
 def _sentences(error: ValidationError) -> list[str]:
     """Return a sentence for each wrong value."""
-    return [
-        ": ".join(
-            part
-            for part in (
-                ".".join(map(str, problem["loc"])),
-                problem["msg"].removeprefix("Value error, "),
-            )
-            if part
-        )
+    found = [
+        (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
         for problem in error.errors(include_url=False, include_input=False)
     ]
+    return [f"{name}: {sentence}" if name else sentence for name, sentence in found]
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -7,7 +7,7 @@ the choices of the user, never a score.
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, floor, inf, log2, pi
-from typing import Any
+from typing import Any, NamedTuple
 
 from voxtile.errors import UsageError
 from voxtile.models.cost import unet_flops
@@ -69,23 +69,8 @@ def settle(
     """Make every open choice of a recipe except the precision, and give the reasons.
 
     Choices that the recipe has stay; settling the result again changes nothing.
-
-    Parameters
-    ----------
-    rate : float
-        Expected operations per second of the fit, from
-        `voxtile.training.recipe.precision.fitting_rate`.
-
-    Returns
-    -------
-    recipe : Recipe
-    reasons : dict of str to str
-        A sentence for each choice that a rule made.
-
-    Raises
-    ------
-    ValueError
-        If choices contradict each other or the cases.
+    `rate` is the expected number of operations per second of the fit, from
+    `voxtile.training.recipe.precision.fitting_rate`.
     """
     reasons: Reasons = {}
 
@@ -132,20 +117,16 @@ def settle(
         recipe = replace(recipe, labels=plain_labels(found))
         reasons["labels"] = "the values of the training labels"
     outputs = len(recipe.labels) + is_exclusive(recipe.labels)
-    load = (len(fingerprint.channels) or 1, outputs, pixels, rate)
-    choose("filters", *_filters(recipe, *load))
-    choose("members", *_members(recipe, *load))
-    _check_weights(recipe.class_weights, outputs)
-    return recipe, reasons
-
-
-def _check_weights(weights: tuple[float, ...], outputs: int) -> None:
-    """Refuse class weights that are not one for each output."""
-    if weights and len(weights) != outputs:
+    load = _Load(len(fingerprint.channels) or 1, outputs, pixels, rate)
+    choose("filters", *_filters(recipe, load))
+    choose("members", *_members(recipe, load))
+    weights = len(recipe.class_weights)
+    if weights not in (0, outputs):
         raise UsageError(
-            f"class_weights has {len(weights)} numbers, but there are {outputs} outputs (softmax: "
+            f"class_weights has {weights} numbers, but there are {outputs} outputs (softmax: "
             "background first)"
         )
+    return recipe, reasons
 
 
 def is_exclusive(labels: tuple[Label, ...]) -> bool:
@@ -178,11 +159,8 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
 
 def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, str]:
     """Return the median if spacings differ more than augmentation magnifies; else "native"."""
-    used = sorted({axis for view in views for axis in in_plane(view, (0, 1, 2))})
-    spread = max(
-        fingerprint.spacing_mm[int(axis)].most / fingerprint.spacing_mm[int(axis)].least
-        for axis in used
-    )
+    ratios = [spread.most / spread.least for spread in fingerprint.spacing_mm]
+    spread = max(max(in_plane(view, ratios)) for view in views)
     if spread <= _SAME_SPACING:
         return "native", (
             f"pixel spacings differ by a factor of {spread:.3g}, at most {_SAME_SPACING:g}: "
@@ -232,10 +210,8 @@ def _largest_planes(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[Vi
     """Return the (rows, columns) that hold every plane of some views of every case."""
     shape = [int(spread.most) for spread in fingerprint.shape]
     if recipe.pixel_mm is not None:
-        shape = [
-            max(1, round(extent.most / mm))
-            for extent, mm in zip(fingerprint.extent_mm, recipe.pixel_mm, strict=True)
-        ]
+        pairs = zip(fingerprint.extent_mm, recipe.pixel_mm, strict=True)
+        shape = [max(1, round(extent.most / mm)) for extent, mm in pairs]
     planes = [in_plane(view, shape) for view in views]
     return int(max(rows for rows, _ in planes)), int(max(columns for _, columns in planes))
 
@@ -275,7 +251,6 @@ def _tile(
     cap = max(1, _LARGEST_TILE // multiple)
 
     def fitted(views: Sequence[View]) -> tuple[Shape2D, str]:
-        """Return a tile, and the plane that it should cover."""
         size, words = _shown(fingerprint, recipe, views)
         rows, columns = (multiple * min(cap, ceil(length / multiple)) for length in size)
         return (rows, columns), words
@@ -289,36 +264,36 @@ def _tile(
     return {view: tile for view, (tile, _) in tiles.items()}, f"the largest planes: {planes}; {why}"
 
 
-def _filters(
-    recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
-) -> tuple[int, str]:
+class _Load(NamedTuple):
+    """The work of a step, and how fast it is done: pixels of a tile, operations per second."""
+
+    channels: int
+    outputs: int
+    pixels: int
+    rate: float
+
+
+def _filters(recipe: Recipe, load: _Load) -> tuple[int, str]:
     """Return the largest width that the budget allows enough steps for."""
     widest = _FILTERS[0]
-    if recipe.minutes is None or rate == inf:
+    if recipe.minutes is None or load.rate == inf:
         return widest, _UNCOUNTED.format("the widest network")
-    steps = {
-        filters: int(_steps(replace(recipe, filters=filters), channels, outputs, pixels, rate))
-        for filters in _FILTERS
-    }
-    chosen = next(
-        (filters for filters in _FILTERS if steps[filters] >= _ENOUGH_STEPS), _FILTERS[-1]
-    )
+    steps = {width: int(_steps(replace(recipe, filters=width), load)) for width in _FILTERS}
+    chosen = next((width for width in _FILTERS if steps[width] >= _ENOUGH_STEPS), _FILTERS[-1])
     why = (
         f"with {widest} filters there is time for about {steps[widest]} steps of each network at "
-        f"{rate / 1e9:.0f} GFLOP/s, "
+        f"{load.rate / 1e9:.0f} GFLOP/s, "
     )
     if chosen == widest:
         return chosen, f"{why}and {_ENOUGH_STEPS} are enough"
     return chosen, f"{why}fewer than {_ENOUGH_STEPS}; with {chosen} for {steps[chosen]}"
 
 
-def _members(
-    recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float
-) -> tuple[int, str]:
+def _members(recipe: Recipe, load: _Load) -> tuple[int, str]:
     """Return the number of networks of a kind that the budget allows enough steps for."""
-    if recipe.minutes is None or rate == inf:
+    if recipe.minutes is None or load.rate == inf:
         return 1, _UNCOUNTED.format("one network")
-    steps = _steps(replace(recipe, members=1), channels, outputs, pixels, rate)
+    steps = _steps(replace(recipe, members=1), load)
     members = min(_MOST_MEMBERS, max(1, floor(steps / _ENOUGH_STEPS)))
     return members, (
         f"there is time for about {steps:.2g} steps; one network per {_ENOUGH_STEPS} steps, at "
@@ -326,13 +301,13 @@ def _members(
     )
 
 
-def _steps(recipe: Recipe, channels: int, outputs: int, pixels: int, rate: float) -> float:
+def _steps(recipe: Recipe, load: _Load) -> float:
     """Return the number of steps that each network has time for."""
-    operations = 60 * settled(recipe.minutes) * rate / len(recipe.networks)
-    inputs = channels * settled(recipe.context_slices)
+    operations = 60 * settled(recipe.minutes) * load.rate / len(recipe.networks)
+    inputs = load.channels * settled(recipe.context_slices)
     filters, depth = settled(recipe.filters), settled(recipe.depth)
-    each = unet_flops(inputs, outputs, filters=filters, depth=depth)
-    return operations / (_PASSES * each * pixels * settled(recipe.batch))
+    each = unet_flops(inputs, load.outputs, filters=filters, depth=depth)
+    return operations / (_PASSES * each * load.pixels * settled(recipe.batch))
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:

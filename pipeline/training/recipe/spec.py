@@ -1,7 +1,5 @@
 """A settled recipe -> the spec of the bundle."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,17 +11,6 @@ from .recipe import Recipe, settled
 from .rules import is_exclusive
 
 
-@contextmanager
-def _consistent() -> Iterator[None]:
-    """Refuse a recipe whose choices no spec can hold, such as two labels with one value."""
-    try:
-        yield
-    except ValidationError as error:
-        problems = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
-        raise UsageError(f"recipe: {'; '.join(problems)}") from error
-
-
-@_consistent()
 def make_spec(
     name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
 ) -> ModelSpec:
@@ -33,28 +20,32 @@ def make_spec(
             [f"{manifest}: the labels of all training cases are empty; add cases with labels"]
         )
     whole = recipe.tile_of(settled(recipe.views))
-    return ModelSpec(
-        name=name,
-        description=description,
-        channels=channels,
-        context_slices=settled(recipe.context_slices),
-        spacing_mm=recipe.pixel_mm,
-        intensity=recipe.scaling,
-        tile=whole,
-        multiple=2 ** settled(recipe.depth),
-        overlap=recipe.overlap,
-        labels=recipe.labels,
-        activation="softmax" if is_exclusive(recipe.labels) else "sigmoid",
-        networks=tuple(
-            Network(
-                file=f"{stem}.keras",
-                sha256="0" * 64,
-                views=views,
-                tile=None if recipe.tile_of(views) == whole else recipe.tile_of(views),
-            )
-            for stem, views in zip(_names(recipe), recipe.networks, strict=True)
-        ),
-    )
+    try:
+        return ModelSpec(
+            name=name,
+            description=description,
+            channels=channels,
+            context_slices=settled(recipe.context_slices),
+            spacing_mm=recipe.pixel_mm,
+            intensity=recipe.scaling,
+            tile=whole,
+            multiple=2 ** settled(recipe.depth),
+            overlap=recipe.overlap,
+            labels=recipe.labels,
+            activation="softmax" if is_exclusive(recipe.labels) else "sigmoid",
+            networks=tuple(
+                Network(
+                    file=f"{stem}.keras",
+                    sha256="0" * 64,
+                    views=views,
+                    tile=None if recipe.tile_of(views) == whole else recipe.tile_of(views),
+                )
+                for stem, views in zip(_names(recipe), recipe.networks, strict=True)
+            ),
+        )
+    except ValidationError as error:  # such as two labels with one value
+        problems = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
+        raise UsageError(f"recipe: {'; '.join(problems)}") from error
 
 
 def _names(recipe: Recipe) -> list[str]:

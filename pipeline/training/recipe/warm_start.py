@@ -15,14 +15,7 @@ _RATE = 5e-4
 
 
 def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
-    """Return the recipe with all choices that the bundle's networks fix.
-
-    Raises
-    ------
-    ValueError
-        If channels, labels or a choice of the recipe differ from the bundle's,
-        or `start` is several bundles.
-    """
+    """Return the recipe with all choices that the bundle's networks fix, or refuse it."""
     spec = start.spec
     if start.others:
         raise UsageError(
@@ -121,18 +114,9 @@ def _words(labels: Sequence[Label]) -> str:
 def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
     """Return facts about the bundle to start with, and the scored cases that it has seen.
 
-    Parameters
-    ----------
-    scored : sequence of str
-        Ids of the cases that will give scores.
-
-    Returns
-    -------
-    dict
-        `name`, `sha256`; `cases`, the ids of its training and validation
-        cases, and of those of the bundle that it started with; `seen`, the
-        scored ones among them. A bundle has only ids: the cases of another
-        cohort may have the same.
+    `cases` are the ids of its training and validation cases, and of those of
+    the bundle that it started with; `seen` are the scored ones among them. A
+    bundle has only ids: the cases of another cohort may have the same.
     """
     training = start.spec.training
     before = training.get("init", {}).get("cases", ())
