@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -166,7 +166,7 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
         if isinstance(one, dict) and one.get("processor") != evidence.processor
     ]
     # Through JSON, so that the bundle in memory has the values that will be read.
-    entries = json.loads(json.dumps([*others, evidence.as_json()]))
+    entries = json.loads(json.dumps([*others, asdict(evidence)]))
     spec = bundle.spec.model_copy(
         update={"training": {**bundle.spec.training, "verified": entries}}
     )
