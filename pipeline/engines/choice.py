@@ -1,8 +1,4 @@
-"""From options such as ``--engine auto`` to one engine for a whole run.
-
-The process that drives a batch chooses it before the first case, so nothing
-heavy is imported here.
-"""
+"""From options such as ``--engine auto`` to one engine for a whole run, with light imports."""
 
 import json
 import os
@@ -36,22 +32,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
       model and this kind of processor a reduced one is faster, and changes
       the mean Dice by less than 0.001 and fewer than 1 in 1000 labels.
 
-    Parameters
-    ----------
-    wish : Wish, optional
-        "auto" everywhere unless given.
-
-    Returns
-    -------
-    Engine
-        With the reason for the choice.
-
-    Raises
-    ------
-    ModelError
-        If the engine cannot run such networks.
-    EnvironmentFault
-        If the engine is not installed, or the device is missing.
+    The engine has the reason for the choice. ModelError if it cannot run such
+    networks; EnvironmentFault if it is not installed, or the device is missing.
     """
     wish = wish or Wish()
     networks = [(one, network) for one in bundle.members for network in one.spec.networks]
@@ -141,8 +123,7 @@ def _check(bundle: Bundle, name: EngineName, suffixes: set[str], device: str) ->
             f"{kind.title} runs on processors only, not on --device {device}; use "
             + (f"--engine {others}" if others else "--device cpu")
         )
-    if not kind.installed:
-        raise EnvironmentFault(f"{kind.package} is not installed; {kind.install_command}")
+    kind.check_installed()
 
 
 def _versions(

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
+from voxtile.errors import EnvironmentFault
+
 if TYPE_CHECKING:  # options are made from these names, and `voxtile --help` must answer at once
     import numpy as np
 
@@ -28,8 +30,6 @@ class EngineKind:
 
     Parameters
     ----------
-    title : str
-        Its name for people.
     module : str
         Of this package, with ``load(bundle, network, engine)`` and
         ``precisions()``: those of the processor at hand, float32 first.
@@ -72,6 +72,11 @@ class EngineKind:
     def install_command(self) -> str:
         """The command that installs it."""
         return f'pip install "voxtile[{self.extra}]"' if self.extra else "pip install -U voxtile"
+
+    def check_installed(self) -> None:
+        """Refuse an engine whose package is missing, and say how to install it."""
+        if not self.installed:
+            raise EnvironmentFault(f"{self.package} is not installed; {self.install_command}")
 
     def load_module(self) -> ModuleType:
         """Return its module, which is slow to import."""
@@ -173,23 +178,15 @@ CALLABLE = Engine("callable")
 def load_models(bundle: "Bundle", engine: Engine) -> tuple[Model, ...]:
     """Return one model for each network of a bundle, in the spec's order.
 
-    Parameters
-    ----------
-    engine : Engine
-        From `choose_engine`.
-
-    Returns
-    -------
-    tuple of Model
-        Each takes any number of tiles, of any size that the network allows,
-        and compiles itself once for each size.
+    Each takes any number of tiles, of any size that the network allows, and
+    compiles itself once for each size.
 
     Raises
     ------
     ModelError
         If a network does not fit the spec, or the engine cannot build it.
     EnvironmentFault
-        If the engine is not installed, or the device is missing.
+        If the device is missing or cannot compute in the engine's precision.
     """
     if engine.name == "callable":
         raise ValueError("functions of the caller are not loaded from a bundle")

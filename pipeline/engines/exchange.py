@@ -1,8 +1,4 @@
-"""Export models as ONNX, OpenVINO or SavedModel, and import ONNX and Keras networks.
-
-An imported network is checked like that of every bundle, and then run on
-trial tiles to see that its output is what its spec says.
-"""
+"""Export models as ONNX, OpenVINO or SavedModel, and import ONNX and Keras networks."""
 
 import hashlib
 import json
@@ -36,8 +32,6 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
 
     Parameters
     ----------
-    name : str or Path
-        Name of a shipped bundle, or a folder.
     form : {"onnx", "openvino", "savedmodel"}
     out : Path
         New folder: ``<network>.onnx``, ``<network>.xml`` with ``.bin``, or a
@@ -48,13 +42,6 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
     -------
     list of Path
         The file or folder of each network.
-
-    Raises
-    ------
-    ModelError
-        If the bundle or a translation is refused.
-    EnvironmentFault
-        If a package is missing, or the disk refuses.
     """
     if form not in get_args(Format):
         raise UsageError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
@@ -95,13 +82,6 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
     out : Path
         New folder. The bundle gets its name, whatever the spec says: a spec
         may be a copy of another model's.
-
-    Raises
-    ------
-    ModelError
-        If the network is refused, or its output is not what the spec says.
-    ValueError
-        If the folder's name cannot be that of a bundle.
     """
     called = bundle_name(out)
     if file.suffix not in (".onnx", ".keras"):
@@ -166,11 +146,9 @@ def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
 def _try(bundle: Bundle, name: str) -> None:
     """Refuse a network whose output for trial tiles is not what its spec says."""
     (network,) = bundle.spec.networks
-    engine = Engine(reference_engine(network))
-    kind = ENGINES[reference_engine(network)]
-    if not kind.installed:
-        raise EnvironmentFault(f"{kind.package} is not installed; {kind.install_command}")
-    (model,) = load_models(bundle, engine)
+    name_of_engine = reference_engine(network)
+    ENGINES[name_of_engine].check_installed()
+    (model,) = load_models(bundle, Engine(name_of_engine))
     tiles = trial_tiles(bundle.spec, 2)
     try:
         answer = model(tiles)

@@ -21,21 +21,8 @@ _SIGNS = (
 )
 
 
-class Fallbacks:
-    """Notices about what was done when memory ran out, until a report takes them."""
-
-    def __init__(self) -> None:
-        self._notices: dict[str, Notice] = {}
-
-    def add(self, notice: Notice) -> None:
-        """Add a notice; a later one of the same code replaces it."""
-        self._notices[notice.code] = notice
-
-    def taken(self) -> tuple[Notice, ...]:
-        """Return the notices and forget them."""
-        notices = tuple(self._notices.values())
-        self._notices.clear()
-        return notices
+# By its code, the last notice of what was done when memory ran out.
+Fallbacks = dict[str, Notice]
 
 
 def resilient(
@@ -56,10 +43,8 @@ def resilient(
     ----------
     bundle : Bundle
         Loaded again for the processor.
-    fallbacks : Fallbacks
-        Gets a notice of what was done.
-    load : callable
-        As `voxtile.engines.load_models`.
+    fallbacks : dict of str to Notice
+        Gets a notice of what was done, by its code.
     """
     return tuple(
         _Resilient(model, index, bundle, engine, fallbacks, load)
@@ -92,12 +77,10 @@ class _Resilient:
         # Outside the handler: the error keeps in memory what was computed so far.
         if count > 1:
             self._pixels = count * rows * columns
-            self._fallbacks.add(
-                Notice(
-                    "batch_halved",
-                    f"memory ran out with {count} tiles of {rows}x{columns} at once, so half as "
-                    "many were tried; give a smaller --batch, or --max-memory",
-                )
+            self._fallbacks["batch_halved"] = Notice(
+                "batch_halved",
+                f"memory ran out with {count} tiles of {rows}x{columns} at once, so half as many "
+                "were tried; give a smaller --batch, or --max-memory",
             )
             return self._halves(tiles)
         if self._engine.device == "cpu":
@@ -106,12 +89,10 @@ class _Resilient:
                 f"memory ran out for a single tile of {rows}x{columns}; give a smaller --tile, "
                 "or more memory",
             )
-        self._fallbacks.add(
-            Notice(
-                "moved_to_cpu",
-                f"a tile of {rows}x{columns} does not fit into the GPU's memory, so the processor "
-                "took over; give a smaller --tile",
-            )
+        self._fallbacks["moved_to_cpu"] = Notice(
+            "moved_to_cpu",
+            f"a tile of {rows}x{columns} does not fit into the GPU's memory, so the processor "
+            "took over; give a smaller --tile",
         )
         self._engine = replace(self._engine, device="cpu")
         self._model = self._load(self._bundle, self._engine)[self._index]

@@ -1,8 +1,4 @@
-"""Check what a network takes and gives against its spec, and adapt those of other programs.
-
-Networks of voxtile take (n, rows, columns, channels) and give probabilities in
-that layout. Those of other programs may have channels first, or give logits.
-"""
+"""Check what a network takes and gives against its spec, and adapt those of other programs."""
 
 from collections.abc import Sequence
 
@@ -19,12 +15,7 @@ Shape = Sequence[int | None]
 def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, name: str) -> None:
     """Refuse a network that does not take the spec's tiles or give its labels.
 
-    Parameters
-    ----------
-    takes, gives : sequence of int or None
-        Shapes of input and output, in the network's own layout; None means any size.
-    name : str
-        Of the network, for messages.
+    Shapes of input and output are in the network's own layout; None means any size.
     """
     if len(takes) != 4 or len(gives) != 4:
         raise ModelError(
@@ -51,8 +42,7 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
             f"{name} gives {classes} classes, but the spec has {len(spec.labels)} labels and "
             f"{spec.activation}, which makes {spec.output_channels}{hint}"
         )
-    fixed = [size for size in (rows, columns) if size is not None]
-    if fixed and (rows, columns) != spec.tile:
+    if (rows, columns) not in ((None, None), spec.tile):
         raise ModelError(
             f"{name} takes only tiles of {(rows, columns)}, but the spec has tile {spec.tile}"
         )
@@ -61,10 +51,7 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
 def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
     """Return a model that takes tiles with channels last and gives probabilities.
 
-    Parameters
-    ----------
-    model : Model
-        Takes and gives the layout and output that `network` names.
+    `model` takes and gives the layout and output that `network` names.
     """
     first, logits = network.layout == "channels_first", network.output == "logits"
     if not first and not logits:

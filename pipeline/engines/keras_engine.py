@@ -16,19 +16,9 @@ from voxtile.models.spec import Network
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one ``.keras`` network of a bundle as a callable.
-
-    Raises
-    ------
-    ModelError
-        If it does not fit the spec, or Keras cannot build it.
-    EnvironmentFault
-        If the device does not exist.
-    """
+    """Return one ``.keras`` network of a bundle as a callable."""
     device = _on_device(engine.device)
     with device:
         model = build(bundle, network, engine.precision)
@@ -79,13 +69,6 @@ def multiplier(size: int, engine: Engine) -> Callable[[], None]:
     """Return a function that multiplies two square matrices on an engine's device.
 
     It returns when the product is known. No network computes faster.
-
-    Parameters
-    ----------
-    size : int
-        Rows and columns.
-    engine : Engine
-        Its device and precision.
     """
     device = _on_device(engine.device)
     numbers = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
@@ -138,12 +121,11 @@ def _at_precision(model: Any, precision: str) -> Any:
 
     They stay float32, because probabilities are compared with thresholds.
     """
-    policy = _POLICIES[precision]
     last = {layer.name for layer in model.layers[-2:]}
 
     def changed(layer: Any) -> Any:
         config = layer.get_config()
-        config["dtype"] = "float32" if layer.name in last else policy
+        config["dtype"] = "float32" if layer.name in last else f"mixed_{precision}"
         return layer.__class__.from_config(config)
 
     other = keras.models.clone_model(model, clone_function=changed)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,9 @@ class Evidence:
     sha256 : str
         Of the bundle.
     processor : str
-        Kind of processor, from `processor_kind`.
+        From `processor_kind`.
     source : str
         Name of the manifest; `PHANTOM` without one.
-    cases, planes : int
-        How many were compared.
     labelled : bool
         Whether Dice is against the cases' references.
     date : str
@@ -105,7 +103,7 @@ class Evidence:
     planes: int
     labelled: bool
     date: str
-    measurements: tuple[Measurement, ...] = field(default=())
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def amount(self) -> str:
@@ -117,13 +115,9 @@ class Evidence:
         """Whether scans were measured, not a phantom."""
         return self.source != PHANTOM
 
-    def as_json(self) -> dict[str, Any]:
-        """Return a JSON object."""
-        return asdict(self)
-
     @classmethod
     def of_json(cls, value: Any) -> "Evidence":
-        """Return the evidence of an object from `as_json`; TypeError or KeyError for another."""
+        """Return the evidence of its `asdict`; TypeError or KeyError for another object."""
         measured = tuple(Measurement(**one) for one in value["measurements"])
         return cls(**{**value, "measurements": measured})
 
@@ -153,24 +147,15 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
     On planes of scans, with this version of the engine and this kind of
     processor, the mean Dice must have changed by less than 0.001, more than
     99.9 % of voxels must have kept their label, and the precision must be at
-    least 1.1 times as fast as the same engine in float32.
-
-    Parameters
-    ----------
-    bundle : Bundle
-        If it has several members, all must allow the same precision.
-    engine : {"keras", "openvino", "onnx"}
-    device : str
-        There is evidence only for "cpu".
+    least 1.1 times as fast as the same engine in float32. If the bundle has
+    several members, all must allow it. There is evidence only for "cpu".
     """
     if device != "cpu":
         return None
-    found = set()
-    for member in bundle.members:
-        evidence = read_evidence(member)
-        found.add(
-            None if evidence is None else _accepted(evidence, engine, quantised_digest(member))
-        )
+    found = {
+        _accepted(read_evidence(member), engine, quantised_digest(member))
+        for member in bundle.members
+    }
     return found.pop() if len(found) == 1 else None
 
 
@@ -208,7 +193,7 @@ def keep_evidence(evidence: Evidence) -> Path | None:
         return None
     path = _path(evidence.sha256)
     try:
-        write_json(path, evidence.as_json())
+        write_json(path, asdict(evidence))
     except EnvironmentFault:
         return None
     return path
@@ -220,12 +205,9 @@ def processor_kind() -> str:
     return " ".join([name, *(unit for unit in _UNITS if unit in flags)])
 
 
-def _accepted(evidence: Evidence, engine: EngineName, made: str | None) -> Precision | None:
-    """Return the fastest reduced precision of an engine that the evidence allows.
-
-    `made` identifies the int8 networks of this machine; evidence of others does not count.
-    """
-    if not evidence.on_scans:
+def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -> Precision | None:
+    """Return the fastest precision that counts; `made` identifies this machine's int8 networks."""
+    if evidence is None or not evidence.on_scans:
         return None
     try:
         here = version(ENGINES[engine].package)

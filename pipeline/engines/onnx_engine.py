@@ -17,15 +17,7 @@ onnxruntime.disable_telemetry_events()  # voxtile reads patient data, so nothing
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one ``.onnx`` network of a bundle as a callable.
-
-    Raises
-    ------
-    ModelError
-        If it does not fit the spec, or ONNX Runtime cannot build it.
-    EnvironmentFault
-        If the device does not exist, or the precision is not float32.
-    """
+    """Return one ``.onnx`` network of a bundle as a callable."""
     name = str(bundle.folder / network.file)
     if not network.file.endswith(".onnx"):
         raise ModelError(f"{name} is not an .onnx network; use --engine keras or openvino")
@@ -40,15 +32,7 @@ def precisions() -> tuple[Precision, ...]:
 
 
 class OnnxModel:
-    """An ONNX network that is ready to run.
-
-    Parameters
-    ----------
-    content : bytes
-        Checked by `voxtile.models.onnx_network.check_onnx`.
-    name : str
-        For messages.
-    """
+    """A network that `voxtile.models.onnx_network.check_onnx` has checked, ready to run."""
 
     def __init__(self, content: bytes, engine: Engine, name: str = "the network") -> None:
         if engine.precision != "float32":

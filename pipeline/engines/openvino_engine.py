@@ -1,12 +1,9 @@
-"""Networks run by OpenVINO on a processor.
+"""Networks run by OpenVINO: each tile on one processor, as many at once as there are processors.
 
-Each tile is computed alone, on one processor, and as many tiles at once as
-there are processors. On two cores that was 1.25 times as fast as one tile after
-the other on both (docs/engines.md).
+On two cores that was 1.25 times as fast as one tile after the other on both (docs/engines.md).
 """
 
 import sys
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +25,6 @@ from .translated import ensure
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
 
-_HINTS: dict[Precision, str] = {
-    "float32": "f32",
-    "bfloat16": "bf16",
-    "float16": "f16",
-    "int8": "f32",  # for the layers that are not in integers
-}
 # OpenVINO's names for what a processor computes.
 _CAPABILITIES: dict[Precision, str] = {
     "float32": "FP32",
@@ -47,16 +38,7 @@ _MOST_BYTES = 512 * 2**20
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one network of a bundle as a callable; a ``.keras`` one is exported at its first use.
-
-    Raises
-    ------
-    ModelError
-        If it does not fit the spec, or OpenVINO cannot read it.
-    EnvironmentFault
-        If the processor does not compute in the precision, or an int8 network
-        is not in the cache.
-    """
+    """Return one network of a bundle as a callable; a ``.keras`` one is first exported."""
     name = str(bundle.folder / network.file)
     source = _source(bundle, network, engine)
     try:
@@ -93,13 +75,7 @@ def precisions() -> tuple[Precision, ...]:
 
 
 def write(function: Any, path: Path) -> None:
-    """Write a TensorFlow function for OpenVINO, in float32.
-
-    Raises
-    ------
-    ModelError
-        If it does not give one array of four axes.
-    """
+    """Write a TensorFlow function that gives one array of four axes for OpenVINO, in float32."""
     found = ov.convert_model(function)
     # The converter makes outputs of sizes that are computed in the graph, too.
     results = [
@@ -115,22 +91,14 @@ def write(function: Any, path: Path) -> None:
 
 
 def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
-    """Return a network from a file, or from the bytes of an ``.onnx`` one.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the processor does not compute in the precision.
-    RuntimeError
-        If OpenVINO cannot read it.
-    """
+    """Return a network from a file, or from the bytes of an ``.onnx`` one."""
     if engine.precision not in precisions():
         # OpenVINO would compute in float32 without a word.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
         )
     size = source.with_suffix(".bin").stat().st_size if isinstance(source, Path) else len(source)
-    return OpenVinoModel(ov.Core(), read(source), engine.precision, size)
+    return OpenVinoModel(read(source), engine.precision, size)
 
 
 def read(source: Path | bytes) -> Any:
@@ -140,38 +108,31 @@ def read(source: Path | bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A network compiled for one tile shape.
-
-    Parameters
-    ----------
-    streams : int
-        Tiles at once.
-    shape : tuple of int
-        Of the output for one tile.
-    """
+    """A network compiled for one tile shape."""
 
     queue: Any
-    streams: int
-    shape: tuple[int, ...]
+    streams: int  # tiles at once
+    shape: tuple[int, ...]  # of the output for one tile
 
 
 class OpenVinoModel:
-    """A network that takes tiles of any size, and compiles itself once for each.
+    """A network that takes tiles of any size, and compiles itself once for each."""
 
-    Parameters
-    ----------
-    weights_bytes : int
-        Size of its weights.
-    """
-
-    def __init__(self, core: Any, model: Any, precision: Precision, weights_bytes: int) -> None:
-        self._core = core
+    def __init__(self, model: Any, precision: Precision, weights_bytes: int) -> None:
+        self._core = ov.Core()
         self._model = model
-        self._precision = precision
+        # Layers that are not in integers compute in float32.
+        self._hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
         self._threads = thread_count()
         self._most = max(1, min(_MOST_SHAPES, _MOST_BYTES // max(1, weights_bytes)))
-        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
-        self.shapes = self._shapes()
+        self._compiled: dict[tuple[int, ...], _Compiled] = {}  # the last used one is the last
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise ModelError(
+                f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
+                "one of each was needed"
+            )
+        # Of input and output; None is any size.
+        self.shapes = _sizes(model.input(0)), _sizes(model.output(0))
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
         """Return the output for some tiles, float32, in the network's own layout."""
@@ -201,7 +162,7 @@ class OpenVinoModel:
         if found is None or found.streams < streams:
             found = None  # frees its copy of the weights before the new one is made
             while len(self._compiled) >= self._most:
-                self._compiled.popitem(last=False)
+                del self._compiled[next(iter(self._compiled))]
             found = self._compile(shape, streams)
         self._compiled[shape] = found
         return found
@@ -210,7 +171,7 @@ class OpenVinoModel:
         """Return the network compiled for single tiles of a shape."""
         self._model.reshape([1, *shape])
         settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_PRECISION_HINT": self._hint,
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": self._threads,
             # Otherwise all workers would bind themselves to the same first cores.
@@ -220,19 +181,10 @@ class OpenVinoModel:
         queue = ov.AsyncInferQueue(compiled, streams)
         return _Compiled(queue, streams, tuple(compiled.output(0).shape)[1:])
 
-    def _shapes(self) -> tuple[tuple[int | None, ...], tuple[int | None, ...]]:
-        """Return the shapes of input and output; None is any size."""
-        if len(self._model.inputs) != 1 or len(self._model.outputs) != 1:
-            raise ModelError(
-                f"the network has {len(self._model.inputs)} inputs and "
-                f"{len(self._model.outputs)} outputs; one of each was needed"
-            )
-        takes, gives = self._model.input(0).partial_shape, self._model.output(0).partial_shape
-        return _sizes(takes), _sizes(gives)
 
-
-def _sizes(shape: Any) -> tuple[int | None, ...]:
-    """Return a partial shape as numbers."""
+def _sizes(port: Any) -> tuple[int | None, ...]:
+    """Return the shape of an input or output as numbers."""
+    shape = port.partial_shape
     if shape.rank.is_dynamic:
         return ()
     return tuple(None if size.is_dynamic else size.get_length() for size in shape)

@@ -39,17 +39,8 @@ def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> N
 
     Parameters
     ----------
-    network : Network
-        One of the bundle's.
     tiles : sequence of ndarray of float32, shape (rows, columns, channels)
         As the network gets them in a run; of any sizes that it takes.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be made.
-    EnvironmentFault
-        If the disk refuses.
     """
     source: Path | bytes = ensure(bundle, network)
     if network.file.endswith(".onnx"):
@@ -107,8 +98,7 @@ def _path(network: Network) -> Path:
         program = version("openvino")
     except PackageNotFoundError:
         program = "none"
-    parts = [str(_FORMAT), network.sha256, program]
-    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    key = hashlib.sha256(f"{_FORMAT}\n{network.sha256}\n{program}".encode()).hexdigest()
     return cache_folder() / "quantised" / key
 
 

@@ -40,12 +40,8 @@ def serve() -> None:
 def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
     """Return the outcome of `export`, for the parent.
 
-    Returns
-    -------
-    dict
-        "difference"; or "refused", why this network cannot be translated; or
-        "fault", why it was not tried to the end: memory ran out, and may be
-        enough another time.
+    "difference"; or "refused", why this network cannot be translated; or "fault",
+    why it was not tried to the end: memory ran out, and may be enough another time.
     """
     try:
         return {"difference": export(form, bundle, network, folder)}
@@ -78,13 +74,7 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     -------
     float
         Largest difference of a probability from the reference's, for a trial
-        tile of the spec's size.
-
-    Raises
-    ------
-    ModelError
-        If the network cannot be built or translated, or both differ by more
-        than `TOLERANCE`.
+        tile of the spec's size; at most `TOLERANCE`.
     """
     name = network.file  # not its folder: a refusal is cached, and is valid for every copy
     if name.endswith(".onnx"):
@@ -149,12 +139,12 @@ def _as_onnx(model: Any, folder: Path, name: str) -> Model:
     used = [entry for entry in proto.opset_import if not entry.domain]
     del proto.opset_import[:]
     proto.opset_import.extend(used)
-    for given, wanted in ((proto.graph.input[0], "tiles"), (proto.graph.output[0], "answers")):
-        _rename(proto.graph, given.name, wanted)
-    for part, sizes in ((proto.graph.input[0], "n r c"), (proto.graph.output[0], "n r c")):
-        for size, letter in zip(part.type.tensor_type.shape.dim, sizes.split(), strict=False):
+    for part, wanted in ((proto.graph.input[0], "tiles"), (proto.graph.output[0], "answers")):
+        _rename(proto.graph, part.name, wanted)
+        sizes = part.type.tensor_type.shape.dim
+        for size, axis in zip(sizes, ("tiles", "rows", "columns"), strict=False):
             if not size.dim_value:
-                size.dim_param = {"n": "tiles", "r": "rows", "c": "columns"}[letter]
+                size.dim_param = axis
     path = folder / f"{name}.onnx"
     onnx.save(proto, path)
     return onnx_engine.OnnxModel(path.read_bytes(), Engine("onnx"))

@@ -1,9 +1,6 @@
 """How certain a network was of a case: the mean entropy of its probabilities.
 
-Blended probabilities are near 0 and 1 where tiles and views agree, and in
-between where they contradict each other or where the network itself is
-uncertain. Background with a probability above 0.9 is left out: in a large scan
-it would hide the rest.
+Background with a probability above 0.9 is left out: in a large scan it would hide the rest.
 """
 
 from collections.abc import Iterator

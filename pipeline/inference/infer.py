@@ -58,24 +58,14 @@ class Member:
 
 
 def infer(
-    volume: Volume,
-    spec: ModelSpec,
-    models: Sequence[Model],
-    plan: Plan,
-    watch: Watch = iter,
+    volume: Volume, spec: ModelSpec, models: Sequence[Model], plan: Plan, watch: Watch = iter
 ) -> Volume:
-    """Segment one volume with loaded models, one for each of ``spec.networks``.
-
-    As `infer_together` with one member.
-    """
+    """Segment one volume with a single member, as `infer_together` does."""
     return infer_together(volume, [Member(spec, tuple(models), plan)], watch)
 
 
 def infer_together(
-    volume: Volume,
-    members: Sequence[Member],
-    watch: Watch = iter,
-    scratch: Path | None = None,
+    volume: Volume, members: Sequence[Member], watch: Watch = iter, scratch: Path | None = None
 ) -> Volume:
     """Segment one volume with several models at once: the mean of their probabilities decides.
 
@@ -97,11 +87,6 @@ def infer_together(
     -------
     Volume
         Label map on the grid of `volume`.
-
-    Raises
-    ------
-    CaseError
-        If the channels are not the specs', or a model gives NaN.
     """
     spec = members[0].spec
     ras = canonical(volume)
@@ -181,22 +166,16 @@ def view_probabilities(
     indices: Sequence[int] | None = None,
     pool: Executor | None = None,
 ) -> Iterator[np.ndarray]:
-    """Return the probabilities of the planes of a view, on the native grid of the planes.
+    """Return the probabilities of a view's planes, float32, (rows, columns, classes), as scanned.
 
     Parameters
     ----------
     ras : Volume
         Closest-canonical, shape (R, A, S, channels).
-    view : View
-        One of the member's.
     indices : sequence of int, optional
         Planes to judge; all unless given.
     pool : Executor, optional
         Of one thread, to judge tiles ahead.
-
-    Returns
-    -------
-    iterator of ndarray of float32, shape (rows, columns, classes)
     """
     spec, plan, array = member.spec, member.plan, ras.array
     scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]

@@ -1,8 +1,5 @@
 """Mask -> cleaner mask: each plane gets one label of a division, small parts go, holes close.
 
-The spec says which of these applies to which label (`voxtile.models.spec.Division`
-and `Cleaning`); a spec without any leaves every mask as it is.
-
     mask  ->  divided by planes
       |
       v
@@ -19,13 +16,10 @@ posterior by a coronal one, a vessel or a muscle into thirds along its length.
 Their references have one label in each plane, and a network that decides voxel
 by voxel leaves a ragged border there.
 
-All of it happens in 3D, on the mask's own grid, on the finished label map. With
-overlapping regions that is after every label was written, so a removed voxel
-becomes 0, whatever was written under it.
-
-Regions are handled one at a time, cropped to their box, so memory stays below
-that of a second mask, plus one number for each voxel of a box in which holes
-are looked for.
+All of it happens in 3D, on the finished label map. With overlapping regions
+that is after every label was written, so a removed voxel becomes 0, whatever
+was written under it. Regions are handled one at a time, cropped to their box,
+so memory stays below that of a second mask.
 """
 
 from collections.abc import Sequence

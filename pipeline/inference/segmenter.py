@@ -25,13 +25,11 @@ class Segmenter:
         One for each of ``bundle.members``.
     scratch : Path or None
         Folder for sums of views that do not fit into memory.
-    fallbacks : Fallbacks
-        What was done when memory ran out.
     """
 
     members: tuple[Member, ...]
     scratch: Path | None = None
-    fallbacks: Fallbacks = field(default_factory=Fallbacks)
+    fallbacks: Fallbacks = field(default_factory=dict)
 
     def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
         """Return the label map of a volume, on its grid."""
@@ -43,8 +41,10 @@ class Segmenter:
         return deciding_view(self.members)
 
     def notices(self) -> tuple[Notice, ...]:
-        """Return the notices for the report of the last volume, each only once."""
-        return self.fallbacks.taken()
+        """Return what was done when memory ran out for the last volume; each notice only once."""
+        notices = tuple(self.fallbacks.values())
+        self.fallbacks.clear()
+        return notices
 
 
 def load_segmenter(
@@ -63,18 +63,11 @@ def load_segmenter(
         One for each of ``bundle.members``.
     models : sequence of callables, optional
         One for each of the bundle's networks, to run instead of it.
-
-    Raises
-    ------
-    ModelError
-        If a network cannot be built or does not fit its spec.
-    EnvironmentFault
-        If the engine is not installed, or the device is missing.
     """
-    fallbacks = Fallbacks()
     if models is not None:
         (plan,) = plans
-        return Segmenter((Member(bundle.spec, tuple(models), plan),), scratch, fallbacks)
+        return Segmenter((Member(bundle.spec, tuple(models), plan),), scratch)
+    fallbacks: Fallbacks = {}
     members = []
     for one, plan in zip(bundle.members, plans, strict=True):
         loaded = resilient(load_models(one, engine), one, engine, fallbacks)
@@ -89,11 +82,6 @@ def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[P
     ----------
     known : bool
         Whether the bundle's own networks will run: only then may tiles follow from them.
-
-    Raises
-    ------
-    ValueError
-        If a network cannot take such tiles.
     """
     return tuple(make_plan(one if known else one.spec, wish) for one in bundle.members)
 

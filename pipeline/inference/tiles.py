@@ -1,7 +1,5 @@
 """From prepared planes to their probabilities: tiles through networks, and back together.
 
-    plane -> padded -> tiles -> [batches] -> networks, mirrored too -> mean -> stitched -> plane
-
 The networks are called with the same number of tiles every time, across planes, so that they
 are compiled once. While they compute some tiles, the earlier ones are stitched and decided.
 """
@@ -44,19 +42,11 @@ class Panel:
     empty: tuple[float, ...] = ()
 
     def judge(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the mean prediction for some tiles, float32.
-
-        Raises
-        ------
-        ValueError
-            If a network's prediction has another shape.
-        """
+        """Return the mean prediction for some tiles, float32."""
         weights = sum(weight for _, weight in self.networks)
+        turns = [axis + 1 for axis in self.flips]
         mirrorings = [
-            tuple(axis + 1 for axis in axes)
-            for axes in chain.from_iterable(
-                combinations(self.flips, count) for count in range(len(self.flips) + 1)
-            )
+            axes for count in range(len(turns) + 1) for axes in combinations(turns, count)
         ]
         mean: np.ndarray | None = None
         for axes in mirrorings:
@@ -88,26 +78,16 @@ def predict_planes(
     occupied: Iterable[np.ndarray] | None = None,
     pool: Executor | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the probabilities of each plane.
+    """Yield the probabilities of each plane, float32, shape (rows, columns, classes).
 
     Parameters
     ----------
-    planes : iterable of ndarray of float32, shape (rows, columns, channels)
-    shape : (rows, columns)
+    planes : iterable of ndarray of float32, shape (*shape, channels)
     occupied : iterable of ndarray of bool, shape (rows, columns), optional
         For each plane, where there is more than background; the networks do
         not compute tiles without any.
     pool : Executor, optional
         Of one thread, in which networks compute ahead if the tiling allows it.
-
-    Yields
-    ------
-    ndarray of float32, shape (rows, columns, classes)
-
-    Raises
-    ------
-    CaseError
-        If a probability is NaN or infinite.
     """
     padding = Padding(shape, tiling.tile)
     grid = tiling.grid(shape)

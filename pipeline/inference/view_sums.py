@@ -19,8 +19,6 @@ from voxtile.volume import Shape3D
 
 # A probability of 1; the numbers above it are for rounding, half a step for each view.
 _ONE = 65000
-# The view in which sums are read; any would do.
-_READ: View = "axial"
 
 
 class Accumulator:
@@ -28,18 +26,11 @@ class Accumulator:
 
     Parameters
     ----------
-    shape : (i, j, k)
-        Of the canonical volume.
     room_mb : float
         Most memory that it may take, in MB (10^6 bytes); larger sums are in a
         file without a name.
     scratch : Path, optional
         Folder of that file; the system's folder for temporary files unless given.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk is full.
     """
 
     def __init__(
@@ -67,7 +58,7 @@ class Accumulator:
 
     def planes(self) -> Iterator[np.ndarray]:
         """Yield the sums of each axial plane, float32, shape (rows, columns, classes)."""
-        for sums in to_planes(self._sums, _READ):
+        for sums in to_planes(self._sums, "axial"):
             yield sums * np.float32(1 / _ONE)
             self._let_go()
 

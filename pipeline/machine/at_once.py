@@ -18,12 +18,7 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` of each item in order, with several calls at the same time.
 
-    Parameters
-    ----------
-    function : callable
-        Called in threads.
-    at_once : int, optional
-        Number of threads; one for each processor unless given, 8 at most.
+    They run in `at_once` threads; one for each processor unless given, 8 at most.
     """
     count = at_once or min(_MOST, processor_count())
     if count == 1:

@@ -26,17 +26,9 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` if the block ends without an error.
 
-    Parameters
-    ----------
-    path : Path
-        Its folder is created if it is missing.
-    private : bool, default False
-        Whether only the user may read it, whatever the umask.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses; `path` is then as it was.
+    Its folder is created if it is missing. If `private`, only the user may read
+    it, whatever the umask. EnvironmentFault if the disk refuses; `path` is then
+    as it was.
     """
     temporary: Path | None = None
     try:
@@ -80,12 +72,8 @@ def write_json(path: Path, value: Any) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that replaces `path` when the block ends without an error.
 
-    What an earlier call left after a kill is removed.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it cannot be written; `path` is then unchanged.
+    What an earlier call left after a kill is removed. EnvironmentFault if it
+    cannot be written; `path` is then unchanged.
     """
     new, old = (path.absolute().with_name(f".{path.name}.{kind}") for kind in ("new", "old"))
     try:
@@ -105,15 +93,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a file of lines, in one write.
+    """Add one line to a file of lines, in one write; EnvironmentFault if the disk refuses.
 
     After a crash the last line may be incomplete; the next one begins on a new
     line anyway.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,13 +116,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it exists.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it cannot be removed.
-    """
+    """Remove a file, if it exists; EnvironmentFault if it cannot be removed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -149,26 +126,16 @@ def remove(path: Path) -> None:
 
 
 def refuse_source(source: Path, out: Path) -> None:
-    """Refuse to write over the file that is read, under any of its names.
-
-    Raises
-    ------
-    ValueError
-        If `out` is the same file as `source`.
-    """
+    """Refuse to write over the file that is read, under any of its names."""
     # Through links of both kinds; a broken link is not the source.
     if source.exists() and out.exists() and out.samefile(source):
         raise UsageError(f"{out} is the scan itself and would be overwritten; name another file")
 
 
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
-    """Remove the temporary files of writers that were killed.
+    """Remove the temporary files for some names (or all) of writers that were killed.
 
-    Parameters
-    ----------
-    names : container of str, optional
-        Only temporary files for these names; all unless given. No process may
-        be writing them.
+    No process may be writing them.
     """
     for path in folder.glob(f".*{_TEMPORARY}"):
         # .<name>.<random>.tmp, and the random part has no dot.
@@ -209,11 +176,8 @@ def sync_folder(folder: Path) -> None:
 def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield every visible file below a folder; follow links, and enter each folder once.
 
-    Parameters
-    ----------
-    on_error : callable
-        Called with the error of a folder that cannot be listed; if it returns,
-        the walk goes on without that folder.
+    `on_error` gets the error of a folder that cannot be listed; if it returns,
+    the walk goes on without that folder.
     """
     seen = set()
     for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):

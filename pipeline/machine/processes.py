@@ -35,17 +35,8 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 class Child:
     """A child process, which ends with this one, and the line to it.
 
-    Parameters
-    ----------
-    module : str
-        Its ``serve`` is called with the descriptor of the child's end.
-    threads : int
-        Processors that it may use.
-
-    Raises
-    ------
-    OSError
-        If the system cannot start a process.
+    It calls ``serve`` of `module` with the descriptor of its end. OSError if the
+    system cannot start a process.
     """
 
     def __init__(self, module: str, threads: int) -> None:
@@ -87,17 +78,8 @@ def spawn(
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a process that ends with this one; return it and this end of the line to it.
 
-    Parameters
-    ----------
-    entry : str
-        ``module:function``, called with the descriptor of the other end.
-    environment : dict of str to str
-        Variables to add to this process's environment.
-
-    Raises
-    ------
-    OSError
-        If the system cannot start a process.
+    It calls `entry`, ``module:function``, with the descriptor of the other end.
+    `environment` is added to this process's. OSError if the system cannot start it.
     """
     module, function = entry.split(":")
     near, far = socket.socketpair()
@@ -123,13 +105,8 @@ def spawn(
 def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:
     """Run as a child: answer what comes on the line until either side ends it.
 
-    Parameters
-    ----------
-    descriptor : int
-        The child's end of the line.
-    answer : callable
-        Gets the line. When the parent is gone, reading the line raises
-        EOFError, which ends the child.
+    `answer` gets the line. When the parent is gone, reading the line raises
+    EOFError, which ends the child.
     """
     settle_child(descriptor)
     # A line that breaks while something is sent (EPIPE, ECONNRESET) also means a parent is gone.
@@ -140,10 +117,7 @@ def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:
 def settle_child(descriptor: int) -> None:
     """Silence a new child, and leave signals such as Ctrl-C to its parent.
 
-    Parameters
-    ----------
-    descriptor : int
-        Its end of the line, which its own children must not keep open.
+    `descriptor` is its end of the line, which its own children must not keep open.
     """
     os.set_inheritable(descriptor, False)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -176,15 +150,7 @@ def command(statement: str) -> str:
 
 
 def die_with(parent: int, *, kernel: bool) -> None:
-    """Let this process be killed when its parent is gone.
-
-    Parameters
-    ----------
-    parent : int
-        Its process number.
-    kernel : bool
-        Whether the kernel is asked too.
-    """
+    """Let this process be killed when its parent is gone, if `kernel` by the kernel too."""
     if kernel and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the kernel was asked

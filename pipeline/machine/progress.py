@@ -9,13 +9,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """The progress of one stage after another.
-
-    Parameters
-    ----------
-    bar : rich.progress.Progress or None
-        None shows lines only.
-    """
+    """The progress of one stage after another; without a bar, only lines are shown."""
 
     def __init__(self, console: Console, bar: Bar | None) -> None:
         self._console = console
@@ -46,13 +40,7 @@ class Progress:
 
 @contextmanager
 def show_progress(*, shown: bool) -> Iterator[Progress]:
-    """Show progress while the block runs.
-
-    Parameters
-    ----------
-    shown : bool
-        False shows nothing at all.
-    """
+    """Show progress while the block runs; if not `shown`, nothing at all."""
     console = Console(stderr=True, quiet=not shown, soft_wrap=True)
     if not console.is_terminal or not shown:
         yield Progress(console, None)

@@ -12,16 +12,8 @@ from numpy.typing import DTypeLike
 class ScratchArray:
     """An array of zeros in a file without a name, which disappears with the array.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        Of the file; the system's folder for temporary files unless given.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be created, or the disk has no space for all of it.
-        Later, a page without space would end the process.
+    OSError if the disk has no space for all of it: later, a page without space
+    would end the process. None as `folder` is the system's for temporary files.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> None:

@@ -1,9 +1,4 @@
-"""Measure how fast a model runs on this machine.
-
-Three things are measured: the network alone on tiles of the planned size,
-whole cases stage by stage, and a matrix multiplication, whose speed no network
-exceeds.
-"""
+"""Measure a model here: its network alone, whole cases, and a matrix multiplication as limit."""
 
 import os
 import platform
@@ -12,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +29,7 @@ from voxtile.run.case import attempt_case
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport
-from voxtile.volume import Shape3D
+from voxtile.volume import Shape2D, Shape3D
 from voxtile.writing.nifti import write_mask, write_volume
 
 from .workload import Grid, Pass, passes, survey_grid
@@ -60,6 +56,10 @@ class Spread:
     def of(cls, values: Sequence[float]) -> "Spread":
         """Return the spread of at least one value."""
         return cls(median(values), min(values), max(values), len(values))
+
+    def rate(self, work: float) -> "Spread":
+        """Return the work done in a second, for seconds in which `work` was done."""
+        return Spread(work / self.median, work / self.most, work / self.least, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,7 @@ class NetworkSpeed:
     @property
     def tiles_per_s(self) -> Spread:
         """Tiles in a second."""
-        slow, fast = self.batch / self.batch_s.most, self.batch / self.batch_s.least
-        return Spread(self.batch / self.batch_s.median, slow, fast, self.batch_s.count)
+        return self.batch_s.rate(self.batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +100,6 @@ class Benchmark:
 
     Parameters
     ----------
-    scans : str
-        The scans, for people.
-    machine : dict
-        Processor, cores, memory, load before the measurement, versions.
     load_s : float
         Seconds to load the networks.
     network : NetworkSpeed
@@ -115,10 +110,8 @@ class Benchmark:
     matrix_gflops : Spread
         The same for a matrix multiplication in the same precision (float32
         for int8 networks), on the same device and threads.
-    stages_s : dict of str to Spread
-        Seconds of each stage of a case.
-    case_s : Spread
-        Seconds of a whole case.
+    stages_s, case_s : dict of str to Spread, Spread
+        Seconds of each stage of a case, and of a whole case.
     tiles_per_s, voxels_per_s : Spread
         Of whole cases.
     peak_memory_mb : float or None
@@ -170,10 +163,9 @@ class Benchmark:
         if machine["load"] > 0.5 * machine["cores"]:
             yield "warning: other programs keep this machine busy, so these figures are too low"
         speed = self.network
-        rows, columns = speed.tile
         yield f"loading     {self.load_s:.2f} s"
         yield (
-            f"network     {_spread(speed.tiles_per_s)} tiles/s ({rows}x{columns}, "
+            f"network     {_spread(speed.tiles_per_s)} tiles/s ({speed.tile[0]}x{speed.tile[1]}, "
             f"{speed.batch} at once; the first time {speed.first_s:.2f} s)"
         )
         if self.network_gflops is not None and self.share is not None:
@@ -209,8 +201,6 @@ def run_benchmark(
     manifest : str or Path, optional
         Cases to measure with; a phantom of 128 x 128 x 64 voxels of 1 mm unless
         given.
-    root : str or Path, optional
-        Folder of the manifest's relative paths.
     most_cases : int
         Most cases, spread over the manifest.
     repeats : int
@@ -220,8 +210,6 @@ def run_benchmark(
     ------
     CaseError
         If no case could be done.
-    ManifestError, ModelError, EnvironmentFault
-        If the manifest, the bundle, or the engine or device cannot be used.
     """
     if most_cases < 1 or repeats < 1:
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")
@@ -247,7 +235,7 @@ def run_benchmark(
         done, failed = _whole_cases(cases, job, segmenter, repeats)
     if not done:
         raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
-    work = [(report, grid, _passes(grid, job)) for report, grid in done]
+    work = [(report, grid, list(passes(grid, segmenter.members))) for report, grid in done]
     speed, gflops = _heaviest([one for _, _, steps in work for one in steps], bundle, segmenter)
     peaks = [report.peak_memory_mb for report, _ in done if report.peak_memory_mb is not None]
     return Benchmark(
@@ -287,36 +275,16 @@ def _heaviest(
 
 
 def time_network(
-    model: Model,
-    tile: tuple[int, int],
-    batch: int,
-    spec: ModelSpec,
-    *,
-    budget_s: float = _BUDGET_S,
+    model: Model, tile: Shape2D, batch: int, spec: ModelSpec, *, budget_s: float = _BUDGET_S
 ) -> NetworkSpeed:
-    """Return how fast a network is on tiles of noise.
-
-    Parameters
-    ----------
-    tile : (rows, columns)
-        In pixels.
-    batch : int
-        Tiles at once.
-    budget_s : float
-        About how long to measure, after the first call.
-    """
-    tiles = np.random.default_rng(0).standard_normal(
-        (batch, *tile, spec.input_channels), np.float32
-    )
-
-    def once() -> None:
-        np.asarray(model(tiles))
-
-    first_s, batch_s = time_calls(once, budget_s)
+    """Return how fast a network is on tiles of noise, measured for about `budget_s`."""
+    shape = (batch, *tile, spec.input_channels)
+    tiles = np.random.default_rng(0).standard_normal(shape, np.float32)
+    first_s, batch_s = time_calls(lambda: np.asarray(model(tiles)), budget_s)
     return NetworkSpeed(tile, batch, first_s, batch_s)
 
 
-def time_calls(call: Callable[[], None], budget_s: float = _BUDGET_S) -> tuple[float, Spread]:
+def time_calls(call: Callable[[], object], budget_s: float = _BUDGET_S) -> tuple[float, Spread]:
     """Return the seconds of the first call, and of later ones for about `budget_s` in all."""
     begin = time.perf_counter()
     call()
@@ -335,28 +303,17 @@ def matrix_gflops(engine: Engine) -> Spread:
 
     On a processor in float32 NumPy multiplies (BLAS), else Keras' backend. No
     library here multiplies matrices of int8, so float32 stands for it.
-
-    Parameters
-    ----------
-    engine : Engine
-        Only its precision and device matter.
     """
     size = _MATRIX if engine.device == "cpu" else _GPU_MATRIX
-    call: Callable[[], None]
+    call: Callable[[], object]
     if engine.device == "cpu" and matrix_precision(engine) == "float32":
         one, other = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-        out = np.empty_like(one)
-
-        def call() -> None:
-            np.matmul(one, other, out=out)
-
+        call = partial(np.matmul, one, other, out=np.empty_like(one))
     else:
         from voxtile.engines.keras_engine import multiplier
 
         call = multiplier(size, engine)
-    _, seconds = time_calls(call)
-    work = 2 * size**3 / 1e9
-    return Spread(work / seconds.median, work / seconds.most, work / seconds.least, seconds.count)
+    return time_calls(call)[1].rate(2 * size**3 / 1e9)
 
 
 def matrix_precision(engine: Engine) -> Precision:
@@ -396,12 +353,6 @@ def _whole_cases(
     return done, failed
 
 
-def _passes(grid: Grid, job: Job) -> list[Pass]:
-    """Return the passes of a case."""
-    specs = [one.spec for one in job.bundle.members]
-    return list(passes(grid.shape, grid.spacing_mm, list(zip(specs, job.plans, strict=True))))
-
-
 def _phantom(folder: Path, spec: ModelSpec) -> Case:
     """Write a scan with an ellipsoid for each label, and return its case."""
     affine = centred_affine(_PHANTOM_SHAPE, _PHANTOM_SPACING_MM)
@@ -412,12 +363,10 @@ def _phantom(folder: Path, spec: ModelSpec) -> Case:
     ]
     image, truth = draw(_PHANTOM_SHAPE, affine, solids, noise=40)
     write_mask(folder / "truth.nii.gz", truth)
-    images = []
-    for channel in spec.channels:
-        path = folder / f"{channel}.nii.gz"
+    images = tuple((channel, folder / f"{channel}.nii.gz") for channel in spec.channels)
+    for _, path in images:
         write_volume(path, image)
-        images.append((channel, path))
-    return Case("phantom", tuple(images), folder / "truth.nii.gz")
+    return Case("phantom", images, folder / "truth.nii.gz")
 
 
 def _spread(values: Spread) -> str:

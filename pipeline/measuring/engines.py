@@ -1,14 +1,9 @@
-"""Compare every engine and precision of this machine with float32, on planes of scans.
-
-cases -> volumes -> some planes of each view -> probabilities
-reference engine in float32  ->  labels
-every other                  ->  labels, compared
-"""
+"""Compare the labels of every engine and precision here with float32, on planes of scans."""
 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +31,7 @@ from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.preparation.planes import to_planes
-from voxtile.scoring.overlap import Overlap
+from voxtile.scoring.overlap import count_overlaps
 
 from .samples import Sample, evenly, judge_samples, phantom_samples, samples_of
 
@@ -62,13 +57,9 @@ def verify_model(
 
     Parameters
     ----------
-    name : str or Path
-        Name of a shipped bundle, or a folder.
     manifest : Path, optional
         Of cases like those to come. Without one a phantom is measured, which
         shows speed, but allows no reduced precision.
-    root : Path, optional
-        Folder of the manifest's relative paths.
     cases, planes : int
         Most cases, evenly chosen, and most planes of each view.
     say : callable
@@ -154,20 +145,10 @@ def _measure(
 
 
 def save_evidence(name: str | Path, evidence: Evidence) -> Path:
-    """Publish evidence in a bundle's README.md and spec.json; its SHA-256 stays the same.
+    """Publish evidence in a bundle's README.md and spec.json, and return the path of the README.
 
-    Returns
-    -------
-    Path
-        The README.
-
-    Raises
-    ------
-    ModelError
-        If it was measured on a phantom, and would replace evidence that was
-        measured on scans.
-    EnvironmentFault
-        If the bundle cannot be written.
+    The bundle's SHA-256 stays the same. ModelError if the evidence was measured
+    on a phantom, and would replace evidence that was measured on scans.
     """
     bundle = load_bundle(name)
     if not evidence.on_scans:
@@ -185,7 +166,7 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
         if isinstance(one, dict) and one.get("processor") != evidence.processor
     ]
     # Through JSON, so that the bundle in memory has the values that will be read.
-    entries = json.loads(json.dumps([*others, evidence.as_json()]))
+    entries = json.loads(json.dumps([*others, asdict(evidence)]))
     spec = bundle.spec.model_copy(
         update={"training": {**bundle.spec.training, "verified": entries}}
     )
@@ -217,17 +198,14 @@ class _Timed:
         return answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    """A model that records its tiles."""
+def _recording(model: Model, seen: list[np.ndarray]) -> Model:
+    """Return a model that also adds its tiles to `seen`."""
 
-    model: Model
-    tiles: list[np.ndarray] = field(default_factory=list)
+    def predict(tiles: np.ndarray) -> np.ndarray:
+        seen.extend(np.array(tile) for tile in tiles)
+        return model(tiles)
 
-    def __call__(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the predictions for a batch of tiles."""
-        self.tiles.extend(np.array(tile) for tile in tiles)
-        return self.model(tiles)
+    return predict
 
 
 def _engines(bundle: Bundle) -> Iterator[Engine]:
@@ -242,11 +220,10 @@ def _engines(bundle: Bundle) -> Iterator[Engine]:
 
 def _can_quantise() -> bool:
     """Whether NNCF is installed, and the processor multiplies integers of 8 bits."""
-    if find_spec("openvino") is None or find_spec("nncf") is None:
+    engine = ENGINES["openvino"]
+    if not engine.installed or find_spec("nncf") is None:
         return False
-    from voxtile.engines.openvino_engine import precisions
-
-    return "int8" in precisions()
+    return "int8" in engine.load_module().precisions()
 
 
 def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
@@ -259,10 +236,10 @@ def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
         for network in bundle.spec.networks
     ]
     for sample in samples:
-        models = [_Recorded(model) for model in float32]
-        judge_samples(bundle, models, [sample])
-        for tiles, model, share in zip(gathered, models, shares, strict=True):
-            tiles += [model.tiles[index] for index in evenly(len(model.tiles), share)]
+        seen: list[list[np.ndarray]] = [[] for _ in float32]
+        judge_samples(bundle, list(map(_recording, float32, seen)), [sample])
+        for tiles, new, share in zip(gathered, seen, shares, strict=True):
+            tiles += [new[index] for index in evenly(len(new), share)]
     for network, tiles in zip(bundle.spec.networks, gathered, strict=True):
         quantise(bundle, network, tiles)
 
@@ -297,20 +274,15 @@ def _changes(
 
 def _dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> float:
     """Return the Dice of one label; NaN if neither mask has it."""
-    predicted, expected = np.isin(mask, values), np.isin(truth, values)
-    both = int(np.count_nonzero(predicted & expected))
-    return Overlap(
-        tp=both,
-        fp=int(np.count_nonzero(predicted)) - both,
-        fn=int(np.count_nonzero(expected)) - both,
-    ).dice
+    (overlap,) = count_overlaps(mask, truth, [values])
+    return overlap.dice
 
 
 def _with_section(text: str, section: str) -> str:
     """Return a README with its section of measurements replaced, or added."""
-    head, found, tail = text.partition(f"\n{_HEADING}\n")
-    after = tail.partition("\n## ") if found else ("", "", "")
-    rest = after[1] + after[2] if after[1] else "\n"
+    head, _, tail = text.partition(f"\n{_HEADING}\n")
+    _, mark, after = tail.partition("\n## ")
+    rest = mark + after or "\n"
     return f"{head.rstrip()}\n\n{_HEADING}\n\n{section}\n{rest}"
 
 

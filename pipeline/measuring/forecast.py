@@ -1,16 +1,14 @@
-"""Forecast what a run would do, and its time and memory.
-
-Planes, tiles and arithmetic follow from headers alone. Seconds and memory
-follow from trials on this machine: some tiles through the networks, and one
-case with everything but the networks (a rehearsal).
-"""
+"""Forecast what a run would do, and its time and memory, from headers and trials here."""
 
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 
 from .benchmark import NetworkSpeed, figure
-from .trials import Rates, network_costs, rehearse
+from .trials import Rates, known_sum, rehearse
 from .workload import Grid, Pass, passes, survey_grid
 
 # Most sizes of planes in the table.
@@ -42,16 +40,10 @@ class PlaneSize:
 
     Parameters
     ----------
-    model : str
-        Name of the member.
-    plane : (least, most)
-        Sizes as scanned, (rows, columns).
-    spacing_mm : (least, most)
+    plane, spacing_mm : (least, most)
         As scanned, (rows, columns).
-    resampled : (rows, columns)
-        Size of the planes that are tiled, in pixels.
-    tile, overlap : (rows, columns)
-        In pixels.
+    resampled, tile, overlap : (rows, columns)
+        In pixels; `resampled` is the size of the planes that are tiled.
     grid : (rows, columns)
         Tiles along each axis.
     batch : int
@@ -220,30 +212,18 @@ def make_forecast(
 
     Parameters
     ----------
-    root : str or Path, optional
-        Folder of the manifest's relative paths.
     workers : int
         Worker processes of the run.
     on_case : callable, optional
         Called with (headers read, all cases).
-
-    Raises
-    ------
-    ManifestError, ModelError, EnvironmentFault
-        If the manifest, the bundle, or the engine or device cannot be used.
     """
     settings = settings or RunSettings()
     workers = max(1, workers)
     cases = chosen_cases(manifest, root, settings)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    wish = with_memory(settings.plan, workers)
-    plans = make_plans(bundle, wish)
+    plans = make_plans(bundle, with_memory(settings.plan, workers))
     engine = choose_engine(bundle, settings.engine)
     grids, unreadable = _survey(cases, bundle, settings, on_case)
-    members = [(one.spec, plan) for one, plan in zip(bundle.members, plans, strict=True)]
-    steps = {
-        case.case_id: list(passes(grid.shape, grid.spacing_mm, members)) for case, grid in grids
-    }
     with tempfile.TemporaryDirectory(prefix="voxtile-plan-") as folder:
         job = Job(bundle, plans, settings, Path(folder), engine)
         begin = time.perf_counter()
@@ -251,8 +231,9 @@ def make_forecast(
         load_s = time.perf_counter() - begin
         rehearsed, voxel_s = rehearse(grids, job, segmenter) or (None, None)
     base_mb, room_mb = resident_memory_mb(), plans[0].room_mb()
-    rates = Rates(segmenter, network_costs(bundle))
-    every_step = [step for found in steps.values() for step in found]
+    steps = {case.case_id: list(passes(grid, segmenter.members)) for case, grid in grids}
+    rates = Rates(segmenter, bundle)
+    every_step = list(chain.from_iterable(steps.values()))
     rates.measure(every_step)
     forecasts = tuple(
         CaseForecast(
@@ -266,7 +247,6 @@ def make_forecast(
     sizes = _sizes(steps, bundle, rates)
     first_s = rates.first_seconds(every_step)
     python_s = _python_s()
-    known = [size.gflop for size in sizes if size.gflop is not None]
     return Forecast(
         model=bundle.name,
         engine=engine,
@@ -281,7 +261,7 @@ def make_forecast(
         trials=tuple(rates.trials),
         rehearsed=rehearsed,
         seconds=_run_seconds(forecasts, workers, python_s, load_s + first_s),
-        gflop=sum(known) if len(known) == len(sizes) else None,
+        gflop=known_sum(size.gflop for size in sizes),
     )
 
 
@@ -346,7 +326,7 @@ def _memory_mb(
     sums = grid.voxels * spec.output_channels * 2 / 1e6 if len(views) > 1 else 0.0
     planes = max(
         # Stitched, resampled, and decided.
-        (2 * _area(step.resampled) + _area(step.plane)) * spec.output_channels * 4 / 1e6
+        (2 * prod(step.resampled) + prod(step.plane)) * spec.output_channels * 4 / 1e6
         for step in steps
     )
     return (
@@ -364,33 +344,24 @@ def _ahead_mb(step: Pass, bundle: Bundle) -> float:
         return 0.0
     spec = bundle.members[step.member].spec
     values = spec.input_channels + spec.output_channels
-    return step.tiling.batch * _area(step.tiling.tile) * values * 4 / 1e6
-
-
-def _area(size: tuple[int, int]) -> int:
-    """Return the pixels of a plane."""
-    return size[0] * size[1]
+    return step.tiling.batch * prod(step.tiling.tile) * values * 4 / 1e6
 
 
 def _sizes(steps: dict[str, list[Pass]], bundle: Bundle, rates: Rates) -> tuple[PlaneSize, ...]:
     """Return the passes of all cases, grouped by size."""
-    together: dict[Any, list[Pass]] = {}
-    for step in (step for found in steps.values() for step in found):
-        together.setdefault((step.member, step.view, step.resampled), []).append(step)
+    together: dict[Any, list[Pass]] = defaultdict(list)
+    for step in chain.from_iterable(steps.values()):
+        together[step.member, step.view, step.resampled].append(step)
     sizes = []
     for (member, view, resampled), alike in together.items():
         first = alike[0]
-        works = [rates.gflop(step) for step in alike]
-        known = [work for work in works if work is not None]
+        spacings = [step.spacing_mm for step in alike]
         sizes.append(
             PlaneSize(
                 model=bundle.members[member].spec.name,
                 view=view,
                 plane=(min(step.plane for step in alike), max(step.plane for step in alike)),
-                spacing_mm=(
-                    min(step.spacing_mm for step in alike),
-                    max(step.spacing_mm for step in alike),
-                ),
+                spacing_mm=(min(spacings), max(spacings)),
                 resampled=resampled,
                 tile=first.tiling.tile,
                 grid=first.grid,
@@ -399,7 +370,7 @@ def _sizes(steps: dict[str, list[Pass]], bundle: Bundle, rates: Rates) -> tuple[
                 cases=len(alike),
                 planes=sum(step.planes for step in alike),
                 tiles=sum(step.tiles for step in alike),
-                gflop=sum(known) if len(known) == len(works) else None,
+                gflop=known_sum(map(rates.gflop, alike)),
                 seconds=sum(map(rates.seconds, alike)),
             )
         )
@@ -408,30 +379,23 @@ def _sizes(steps: dict[str, list[Pass]], bundle: Bundle, rates: Rates) -> tuple[
 
 def _table(sizes: Sequence[PlaneSize]) -> Iterator[str]:
     """Yield sizes as lines of equal columns."""
-    models = len({size.model for size in sizes}) > 1
-    names = ["model"] if models else []
-    names += ["view", "plane", "mm", "resampled", "tile", "grid", "overlap", "batch"]
-    names += ["cases", "planes", "tiles", "GFLOP", "s"]
-    rows = [tuple(names)]
+    names = ("model", "view", "plane", "mm", "resampled", "tile", "grid", "overlap", "batch")
+    rows: list[tuple[str, ...]] = [(*names, "cases", "planes", "tiles", "GFLOP", "s")]
     rows += [
         (
-            *([size.model] if models else []),
+            size.model,
             size.view,
             _between(*(f"{rows}x{columns}" for rows, columns in size.plane)),
             _between(*(f"{tall:.4g}x{wide:.4g}" for tall, wide in size.spacing_mm)),
-            f"{size.resampled[0]}x{size.resampled[1]}",
-            f"{size.tile[0]}x{size.tile[1]}",
-            f"{size.grid[0]}x{size.grid[1]}",
-            f"{size.overlap[0]}x{size.overlap[1]}",
-            str(size.batch),
-            str(size.cases),
-            str(size.planes),
-            str(size.tiles),
+            *(f"{a}x{b}" for a, b in (size.resampled, size.tile, size.grid, size.overlap)),
+            *map(str, (size.batch, size.cases, size.planes, size.tiles)),
             "?" if size.gflop is None else figure(size.gflop),
             figure(size.seconds),
         )
         for size in sizes
     ]
+    if len({size.model for size in sizes}) < 2:
+        rows = [row[1:] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()

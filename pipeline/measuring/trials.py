@@ -1,6 +1,7 @@
 """Short trials on this machine that a forecast scales: tiles, and a case without networks."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +12,11 @@ from voxtile.inference.infer import Member
 from voxtile.inference.segmenter import Segmenter
 from voxtile.machine.memory import resident_memory_mb
 from voxtile.models.bundle import Bundle
-from voxtile.models.cost import Cost, network_cost
+from voxtile.models.cost import network_cost
 from voxtile.run.case import attempt_case
 from voxtile.run.job import Job
 from voxtile.run.journal import Journal, peak_memory_mb
+from voxtile.volume import Shape2D
 
 from .benchmark import NetworkSpeed, time_network
 from .workload import Grid, Pass
@@ -30,22 +32,10 @@ _REHEARSALS = 3
 _SHORT_S = 10.0
 
 
-def network_costs(bundle: Bundle) -> list[list[Cost | None]]:
-    """Return the cost of each network of each member."""
-    return [[network_cost(one, network) for network in one.spec.networks] for one in bundle.members]
-
-
 def rehearse(
     grids: Sequence[tuple[Case, Grid]], job: Job, segmenter: Segmenter
 ) -> tuple[str, float] | None:
     """Time one case of usual size with everything but the networks.
-
-    Parameters
-    ----------
-    grids : sequence of (Case, Grid)
-        The cases to choose from.
-    job : Job
-        Its folder gets the case's files.
 
     Returns
     -------
@@ -86,19 +76,23 @@ def _stand_in(member: Member) -> Callable[[np.ndarray], np.ndarray]:
     return answer
 
 
+def known_sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum of some values; None if one is not known."""
+    values = list(values)
+    return None if None in values else sum(value for value in values if value is not None)
+
+
 class Rates:
     """Seconds and memory of networks, from trials of a few shapes.
 
-    Parameters
-    ----------
-    costs : sequence of sequence of Cost
-        Of each network of each member; None if its graph is not known.
-        Networks of equal cost are tried once.
+    Networks whose graphs cost the same are tried once.
     """
 
-    def __init__(self, segmenter: Segmenter, costs: Sequence[Sequence[Cost | None]]) -> None:
+    def __init__(self, segmenter: Segmenter, bundle: Bundle) -> None:
         self._segmenter = segmenter
-        self._costs = costs
+        self._costs = [
+            [network_cost(one, network) for network in one.spec.networks] for one in bundle.members
+        ]
         self._found: dict[Any, list[tuple[NetworkSpeed, float]]] = {}
 
     @property
@@ -108,22 +102,20 @@ class Rates:
 
     def measure(self, steps: Sequence[Pass]) -> None:
         """Try each network on the shapes with the most work."""
-        pixels: dict[Any, dict[tuple[tuple[int, int], int], int]] = {}
+        pixels: dict[Any, Counter[tuple[Shape2D, int]]] = defaultdict(Counter)
         where: dict[Any, tuple[int, int]] = {}
         for step in steps:
-            shape = step.tiling.tile, step.tiling.batch
             for index in step.networks:
                 kind = self._kind(step.member, index)
                 where.setdefault(kind, (step.member, index))
-                of_kind = pixels.setdefault(kind, {})
-                of_kind[shape] = of_kind.get(shape, 0) + step.pixels
+                pixels[kind][step.tiling.tile, step.tiling.batch] += step.pixels
         for kind, shapes in pixels.items():
-            member = self._segmenter.members[where[kind][0]]
-            model = member.models[where[kind][1]]
-            most = sorted(shapes, key=lambda shape: -shapes[shape])[:_MOST_TRIALS]
-            for tile, batch in most:
+            number, index = where[kind]
+            member = self._segmenter.members[number]
+            for (tile, batch), _ in shapes.most_common(_MOST_TRIALS):
                 before = resident_memory_mb()
                 Journal()  # resets the system's record of the peak
+                model = member.models[index]
                 speed = time_network(model, tile, batch, member.spec, budget_s=_TRIAL_S)
                 peak = peak_memory_mb() or before
                 self._found.setdefault(kind, []).append((speed, max(0.0, peak - before)))
@@ -145,8 +137,8 @@ class Rates:
     def gflop(self, step: Pass) -> float | None:
         """Return the arithmetic of a pass, in 10^9 operations; None if not known."""
         costs = [self._costs[step.member][index] for index in step.networks]
-        known = [cost.flops for cost in costs if cost is not None]
-        return sum(known) * step.pixels / 1e9 if len(known) == len(costs) else None
+        flops = known_sum(None if cost is None else cost.flops for cost in costs)
+        return None if flops is None else flops * step.pixels / 1e9
 
     def memory_mb(self, step: Pass) -> float:
         """Return the memory of tiles at once: the network's numbers, or more if a trial took it."""

@@ -1,15 +1,14 @@
-"""Planes and tiles of a volume, computed from its grid alone.
-
-The steps are those of `voxtile.inference.infer`, without any voxel.
-"""
+"""Planes and tiles of a volume, from its grid alone: `voxtile.inference.infer` without voxels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from voxtile.case import Case
+from voxtile.inference.infer import Member
 from voxtile.inference.tiles import batch_for
-from voxtile.models.spec import ModelSpec, View
-from voxtile.preparation.plan import Plan, Tiling
+from voxtile.models.spec import View
+from voxtile.preparation.plan import Tiling
 from voxtile.preparation.planes import in_plane, in_plane_axes, slice_axis
 from voxtile.preparation.prepared import new_spacing
 from voxtile.preparation.resampling import resampled_size
@@ -37,21 +36,14 @@ class Grid:
     @property
     def voxels(self) -> int:
         """Voxels of one channel."""
-        return self.shape[0] * self.shape[1] * self.shape[2]
+        return prod(self.shape)
 
 
 def survey_grid(case: Case, channels: Sequence[str], policy: ReadPolicy) -> Grid:
-    """Return the grid of a case, from headers alone.
-
-    Raises
-    ------
-    CaseError
-        If the headers show that the case cannot be read.
-    """
+    """Return the grid of a case, from headers alone; CaseError if they show that it is unusable."""
     volume = canonical(survey_channels(case, channels, policy).volume)
-    shape = volume.shape
-    size = shape[0] * shape[1] * shape[2] * volume.array.dtype.itemsize * len(channels)
-    return Grid(shape, volume.spacing_mm, size / 1e6)
+    size = prod(volume.shape) * volume.array.dtype.itemsize * len(channels)
+    return Grid(volume.shape, volume.spacing_mm, size / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,36 +103,28 @@ class Pass:
         return self.judged * self.tiling.tile[0] * self.tiling.tile[1]
 
 
-def passes(
-    shape: Shape3D,
-    spacing_mm: tuple[float, float, float],
-    members: Sequence[tuple[ModelSpec, Plan]],
-) -> Iterator[Pass]:
+def passes(grid: Grid, members: Sequence[Member]) -> Iterator[Pass]:
     """Yield every pass over a volume.
 
     All tiles are counted, even those that a bundle's `background` leaves out,
     which only the voxels show.
-
-    Parameters
-    ----------
-    shape, spacing_mm : (R, A, S)
-        Of the canonical volume.
     """
-    for member, (spec, plan) in enumerate(members):
+    shape, spacing_mm = grid.shape, grid.spacing_mm
+    for number, member in enumerate(members):
+        spec, plan = member.spec, member.plan
         for view in spec.views:
             rows, columns = (shape[axis] for axis in range(3) if axis != slice_axis(view))
-            plane = (rows, columns)
+            size = plane = (rows, columns)
             has, wants = in_plane(view, spacing_mm), new_spacing(view, spacing_mm, spec)
-            size = plane
             if wants is not None:
-                tall, wide = map(resampled_size, plane, has, wants)
-                size = (tall, wide)
+                rows, columns = map(resampled_size, plane, has, wants)
+                size = (rows, columns)
             tiling = plan.for_view(view).for_plane(size)
             origins = tiling.grid(size).origins
             down, across = (len({origin[axis] for origin in origins}) for axis in (0, 1))
             mirrored = sum(axis in plan.flips for axis in in_plane_axes(view))
             yield Pass(
-                member=member,
+                member=number,
                 view=view,
                 plane=plane,
                 spacing_mm=has,

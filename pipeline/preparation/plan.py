@@ -36,8 +36,7 @@ _TILE_BYTES = 512 * 2**20
 _ANSWER_BYTES = 128 * 2**20
 # Most tiles along one axis; more would mean planes of more than 8192 pixels.
 _MOST_TILES = 16
-# Numbers are float32.
-_BYTES = 4
+_BYTES = 4  # of float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,8 @@ class Tiling:
 
     Parameters
     ----------
-    tile : (rows, columns)
-        In pixels.
-    overlap : (rows, columns)
-        Least pixels that neighbouring tiles share.
-    weighting : {"gaussian", "constant"}
+    tile, overlap : (rows, columns)
+        In pixels; neighbouring tiles share at least `overlap`.
     batch : int
         Tiles that go through the network at once.
     ahead : bool
@@ -80,7 +76,6 @@ class Plan:
         In pixels: of every tile, or, with `largest`, of the smallest.
     overlap : (rows, columns)
         Least pixels that neighbouring tiles share.
-    weighting : {"gaussian", "constant"}
     multiple : int
         A tile must be a multiple of it.
     largest : int
@@ -131,10 +126,9 @@ class Plan:
 
     def for_view(self, view: View) -> "Plan":
         """Return the rules for planes of one view."""
-        for name, tile, overlap in self.views:
-            if name == view:
-                return replace(self, tile=tile, overlap=overlap, views=())
-        return replace(self, views=())
+        own = {name: sizes for name, *sizes in self.views}
+        tile, overlap = own.get(view, (self.tile, self.overlap))
+        return replace(self, tile=tile, overlap=overlap, views=())
 
     def room_mb(self) -> float:
         """Return the memory of one process, in MB (10^6 bytes); half is for the tiles at once."""
@@ -204,21 +198,10 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
     tile (instance or group normalisation) uses the tile that it was trained
     with, and so does one whose graph is not known.
 
-    Parameters
-    ----------
-    model : Bundle or ModelSpec
-        A spec alone uses its own tile.
-    wish : PlanWish, optional
-
-    Raises
-    ------
-    ValueError
-        If the network cannot take such tiles, or was not trained on planes
-        that are mirrored along these axes.
+    A spec alone uses its own tile.
     """
     wish = wish or PlanWish()
-    spec = model.spec if isinstance(model, Bundle) else model
-    costs = _costs(model) if isinstance(model, Bundle) else None
+    spec, costs = (model.spec, _costs(model)) if isinstance(model, Bundle) else (model, None)
     tile = spec.tile if wish.tile is None else wish.tile
     overlap = spec.overlap if wish.overlap is None else wish.overlap
     if any(size < 1 or size % spec.multiple for size in tile):

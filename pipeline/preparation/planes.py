@@ -46,31 +46,16 @@ def to_planes(array: np.ndarray, view: View) -> np.ndarray:
 
 
 def from_planes(planes: Iterable[np.ndarray], view: View, out: np.ndarray) -> None:
-    """Write planes, in order, into the canonical array `out`.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer or more planes than `out` has along the view.
-    """
+    """Write planes, in order and as many as it has, into the canonical array `out`."""
     for target, plane in zip(to_planes(out, view), planes, strict=True):
         target[...] = plane
 
 
 def neighbours(index: int, count: int, context_slices: int) -> list[int]:
-    """Return the planes that a network sees as channels to judge plane `index`.
+    """Return the planes that a network sees as channels to judge plane `index` of `count`.
 
-    Parameters
-    ----------
-    index, count : int
-        Which plane of how many.
-    context_slices : int
-        Planes that it sees in all, `index` in the middle; odd.
-
-    Returns
-    -------
-    list of int
-        Beyond the first or last plane, that plane again.
+    `context_slices` of them, an odd number, with `index` in the middle; beyond
+    the first or last plane, that plane again.
 
     Examples
     --------
@@ -82,17 +67,10 @@ def neighbours(index: int, count: int, context_slices: int) -> list[int]:
 
 
 def with_context(planes: Sequence[np.ndarray]) -> np.ndarray:
-    """Return neighbouring planes as the channels of one.
+    """Return the planes of `neighbours` as the channels of one.
 
-    Parameters
-    ----------
-    planes : sequence of ndarray, each of shape (rows, columns, channels)
-        In the order of `neighbours`.
-
-    Returns
-    -------
-    ndarray, shape (rows, columns, channels * len(planes))
-        For each channel its planes, in order.
+    From shape (rows, columns, channels) each to (rows, columns, channels *
+    len(planes)): for each channel its planes, in order.
     """
     if len(planes) == 1:
         return planes[0]

@@ -1,7 +1,4 @@
-"""The planes of a view as a network sees them: scaled, resampled, with their neighbours.
-
-volume -> canonical -> planes -> scaled, resampled -> with neighbours as channels
-"""
+"""The planes of a view as a network sees them: scaled, resampled, with their neighbours."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,7 +22,7 @@ def prepare_planes(
     context_slices: int,
     indices: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield each plane as a network sees it.
+    """Yield planes as a network sees them, float32, (rows, columns, channels * context_slices).
 
     Parameters
     ----------
@@ -34,14 +31,8 @@ def prepare_planes(
         One for each channel.
     resampler : Resampler or None
         None keeps the spacing.
-    context_slices : int
-        Planes that a network sees at once; odd.
     indices : sequence of int, optional
         Planes to yield; all unless given.
-
-    Yields
-    ------
-    ndarray of float32, shape (rows, columns, channels * context_slices)
     """
     recent: dict[int, np.ndarray] = {}
     for index in range(len(planes)) if indices is None else indices:
@@ -75,16 +66,7 @@ def occupied_planes(
 ) -> Iterator[np.ndarray]:
     """Yield where each plane, or a neighbour that is seen with it, has more than background.
 
-    Parameters
-    ----------
-    planes : ndarray, shape (planes, rows, columns, channels)
-        Intensities as scanned.
-    resampler, context_slices, indices
-        As in `prepare_planes`.
-
-    Yields
-    ------
-    ndarray of bool, shape (rows, columns)
+    Parameters as in `prepare_planes`; gives ndarrays of bool, shape (rows, columns).
     """
     for index in range(len(planes)) if indices is None else indices:
         nearby = sorted(set(neighbours(index, len(planes), context_slices)))
@@ -97,15 +79,7 @@ def occupied_planes(
 def resampling(
     ras: Volume, view: View, shape: Shape2D, spec: ModelSpec
 ) -> tuple[Resampler, Resampler] | tuple[None, None]:
-    """Return the resamplers to the spec's in-plane spacing and back; None if the scan has it.
-
-    Parameters
-    ----------
-    ras : Volume
-        Closest-canonical.
-    shape : (rows, columns)
-        Of its planes.
-    """
+    """Return the resamplers to the spec's in-plane spacing and back; None if the scan has it."""
     wants = new_spacing(view, ras.spacing_mm, spec)
     if wants is None:
         return None, None
@@ -117,14 +91,10 @@ def new_spacing(
 ) -> tuple[float, float] | None:
     """Return the spacing (rows, columns) that planes are resampled to; None if they have it.
 
-    Parameters
-    ----------
-    spacing_mm : (R, A, S)
-        Of the canonical volume.
+    `spacing_mm` is that of the canonical volume, (R, A, S).
     """
     if spec.spacing_mm is None:
         return None
     wants = in_plane(view, spec.spacing_mm)
-    if np.allclose(in_plane(view, spacing_mm), wants, rtol=_SAME_SPACING):
-        return None
-    return wants
+    alike = np.allclose(in_plane(view, spacing_mm), wants, rtol=_SAME_SPACING)
+    return None if alike else wants

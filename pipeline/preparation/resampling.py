@@ -74,17 +74,8 @@ def resampled_size(size: int, spacing_mm: float, new_spacing_mm: float) -> int:
 def resamplers(
     shape: Shape2D, spacing_mm: tuple[float, float], new_spacing_mm: tuple[float, float]
 ) -> tuple[Resampler, Resampler]:
-    """Return the resamplers to the new spacing and back.
-
-    Parameters
-    ----------
-    shape : (rows, columns)
-        Size of the plane, in pixels.
-    spacing_mm, new_spacing_mm : (rows, columns)
-        Distance between pixel centres, in mm.
-    """
-    there = []
-    back = []
+    """Return the resamplers from a spacing of pixel centres (rows, columns) to another and back."""
+    there, back = [], []
     for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True):
         after = resampled_size(size, old, new)
         there.append(_weights(size, after, new / old))

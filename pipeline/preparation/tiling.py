@@ -35,11 +35,6 @@ class TileGrid:
         Least number of pixels that neighbouring tiles share. Tiles are spread
         evenly, so they may share more.
 
-    Raises
-    ------
-    ValueError
-        If a tile does not fit in the plane or the overlap leaves no step.
-
     Examples
     --------
     A 110-pixel axis under 64-pixel tiles that share at least 32:
@@ -82,15 +77,7 @@ class TileGrid:
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Grow a plane to at least one tile, the plane in the middle.
-
-    Parameters
-    ----------
-    plane : (rows, columns)
-        Size of the plane, in pixels.
-    least : (rows, columns)
-        Size that it must have at least, in pixels.
-    """
+    """Grow a plane to at least one tile, the plane in the middle; sizes in pixels."""
 
     plane: Shape2D
     least: Shape2D
@@ -104,11 +91,9 @@ class Padding:
     @property
     def window(self) -> tuple[slice, slice]:
         """Position of the plane in the padded one."""
-        first = [(after - size) // 2 for size, after in zip(self.plane, self.padded, strict=True)]
-        return (
-            slice(first[0], first[0] + self.plane[0]),
-            slice(first[1], first[1] + self.plane[1]),
-        )
+        grown = zip(self.plane, self.padded, strict=True)
+        row, column = ((after - size) // 2 for size, after in grown)
+        return slice(row, row + self.plane[0]), slice(column, column + self.plane[1])
 
     def apply(self, plane: np.ndarray) -> np.ndarray:
         """Return the padded plane; its outermost pixels are repeated outwards."""
@@ -161,13 +146,7 @@ def cut(plane: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
 
 
 def trust(grid: TileGrid, weight: np.ndarray) -> np.ndarray:
-    """Return the sum of the tiles' weights at each pixel, float32, shape (*grid.plane, 1).
-
-    Raises
-    ------
-    ValueError
-        If a weight is not positive: some pixel might have no mean.
-    """
+    """Return the sum of the tiles' positive weights at each pixel, shape (*grid.plane, 1)."""
     if not (weight > 0).all():
         raise ValueError(f"weight must be positive everywhere, but its minimum is {weight.min()}")
     total = np.zeros((*grid.plane, 1), np.float32)
@@ -188,8 +167,6 @@ def stitch(
     ----------
     tiles : iterable of ndarray of float, each of shape (rows, columns, classes)
         Predictions in the order of ``grid.origins``.
-    grid : TileGrid
-        The grid that the tiles were cut with.
     weight : ndarray of float, shape grid.tile
         Trust in each pixel of a tile. Strictly positive, so that every pixel
         of the plane has a mean.
@@ -202,11 +179,6 @@ def stitch(
         A convex combination of the tiles at each pixel: values that sum to
         one over the classes still do. A single tile is its own mean, to the
         last bit, and is returned itself.
-
-    Raises
-    ------
-    ValueError
-        If a weight is not positive, or tiles are missing or left over.
     """
     if trusted is None:
         trusted = trust(grid, weight)

@@ -8,6 +8,7 @@ from voxtile.engines import Engine
 from voxtile.engines.fallback import Fallbacks, is_out_of_memory, resilient
 from voxtile.errors import CaseError
 from voxtile.inference.infer import Member, infer_together
+from voxtile.inference.segmenter import Segmenter
 from voxtile.preparation.plan import PlanWish, make_plan
 
 CPU, GPU = Engine("keras"), Engine("keras", device="gpu")
@@ -53,19 +54,20 @@ def tiles_of(count: int) -> np.ndarray:
 )
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_a_batch_that_does_not_fit_is_halved_and_stays_so(error, most) -> None:
-    fallbacks = Fallbacks()
+    fallbacks: Fallbacks = {}
     short = Short(most, error)
     (model,) = resilient([short], make_bundle(), CPU, fallbacks, never)
     tiles = tiles_of(7)
     np.testing.assert_array_equal(model(tiles), threshold_model(tiles))
-    (notice,) = fallbacks.taken()
+    segmenter = Segmenter((), fallbacks=fallbacks)
+    (notice,) = segmenter.notices()
     assert notice.code == "batch_halved"
     assert "8x8 at once" in notice.sentence
-    assert fallbacks.taken() == ()
+    assert segmenter.notices() == ()
     short.given.clear()
     np.testing.assert_array_equal(model(tiles), threshold_model(tiles))
     assert max(short.given) <= most  # what failed once is not tried again
-    assert fallbacks.taken() == ()
+    assert segmenter.notices() == ()
 
 
 def test_masks_are_equal_and_the_notice_comes_once() -> None:
@@ -74,16 +76,15 @@ def test_masks_are_equal_and_the_notice_comes_once() -> None:
     plan = make_plan(bundle.spec, PlanWish(batch=8))
     masks = []
     for most in (8, 3):
-        fallbacks = Fallbacks()
+        fallbacks: Fallbacks = {}
         models = resilient([Short(most, MemoryError())], bundle, CPU, fallbacks, never)
         masks.append(infer_together(image, [Member(bundle.spec, models, plan)]).array)
-        codes = [notice.code for notice in fallbacks.taken()]
-        assert codes == ([] if most == 8 else ["batch_halved"])
+        assert list(fallbacks) == ([] if most == 8 else ["batch_halved"])
     np.testing.assert_array_equal(*masks)
 
 
 def test_a_tile_too_large_for_the_gpu_moves_to_the_processor_for_good() -> None:
-    fallbacks = Fallbacks()
+    fallbacks: Fallbacks = {}
     loaded: list[Engine] = []
 
     def load(bundle, engine):
@@ -97,12 +98,12 @@ def test_a_tile_too_large_for_the_gpu_moves_to_the_processor_for_good() -> None:
         np.testing.assert_array_equal(model(tiles), threshold_model(tiles))
     assert [engine.device for engine in loaded] == ["cpu"]
     assert gpu.given == [4, 2, 1]
-    assert [notice.code for notice in fallbacks.taken()] == ["batch_halved", "moved_to_cpu"]
+    assert list(fallbacks) == ["batch_halved", "moved_to_cpu"]
 
 
 def test_a_single_tile_too_large_for_the_processor_fails_the_case() -> None:
     short = Short(0, MemoryError())
-    (model,) = resilient([short], make_bundle(), CPU, Fallbacks(), never)
+    (model,) = resilient([short], make_bundle(), CPU, {}, never)
     with pytest.raises(CaseError, match=r"a single tile of 8x8; give a smaller --tile") as caught:
         model(tiles_of(4))
     assert caught.value.code == "out_of_memory"
@@ -111,7 +112,7 @@ def test_a_single_tile_too_large_for_the_processor_fails_the_case() -> None:
 
 def test_other_errors_pass() -> None:
     error = ValueError("model gave shape (1,)")
-    (model,) = resilient([Short(0, error)], make_bundle(), CPU, Fallbacks(), never)
+    (model,) = resilient([Short(0, error)], make_bundle(), CPU, {}, never)
     with pytest.raises(ValueError, match="model gave shape"):
         model(tiles_of(2))
     assert not is_out_of_memory(error)

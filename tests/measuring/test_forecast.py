@@ -20,7 +20,7 @@ from voxtile.measuring import benchmark
 from voxtile.measuring import forecast as forecasting
 from voxtile.measuring.benchmark import Spread, run_benchmark, time_calls
 from voxtile.measuring.forecast import make_forecast
-from voxtile.measuring.workload import passes, survey_grid
+from voxtile.measuring.workload import Grid, passes, survey_grid
 from voxtile.models.bundle import SHIPPED
 from voxtile.models.spec import Network
 from voxtile.phantoms.dicom import write_series
@@ -59,9 +59,10 @@ def test_a_run_judges_the_tiles_that_were_told(
         networks=tuple(map(network, sorted(views))), spacing_mm=spacing_mm, context_slices=context
     )
     plan = make_plan(spec, PlanWish(batch=batch, flips=tuple(sorted(flips))))
-    infer_together(image, [Member(spec, (counting,) * len(views), plan)])
-    grid = canonical(image)
-    told = list(passes(grid.shape, grid.spacing_mm, [(spec, plan)]))
+    members = [Member(spec, (counting,) * len(views), plan)]
+    infer_together(image, members)
+    ras = canonical(image)
+    told = list(passes(Grid(ras.shape, ras.spacing_mm, 0.0), members))
     assert sum(step.judged for step in told) == sum(count for count, _, _ in given_batches)
     assert sum(step.pixels for step in told) == sum(
         count * rows * columns for count, rows, columns in given_batches
@@ -74,7 +75,8 @@ def test_a_run_judges_the_tiles_that_were_told(
 
 def test_a_pass_by_pencil() -> None:
     spec = make_spec(tile=(16, 16), spacing_mm=(1.0, 1.0, 1.0), overlap=0.5, flips=("R", "S"))
-    (step,) = passes((40, 31, 5), (0.5, 1.0, 3.0), [(spec, make_plan(spec, PlanWish(batch=8)))])
+    member = Member(spec, (), make_plan(spec, PlanWish(batch=8)))
+    (step,) = passes(Grid((40, 31, 5), (0.5, 1.0, 3.0), 0.0), [member])
     assert (step.plane, step.resampled, step.spacing_mm) == ((40, 31), (21, 31), (0.5, 1.0))
     assert step.grid == (2, 3)
     assert (step.planes, step.tiles, step.mirrorings) == (5, 30, 2)
