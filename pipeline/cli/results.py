@@ -148,7 +148,7 @@ def _comparison_lines(comparison: "Comparison") -> Iterator[str]:
             f"p {row['p']:.2g}, Holm {row['p_holm']:.2g}"
         )
     yield "changed most:"
-    for case in most_changed(comparison, rows[0]["metric"]):
+    for case in most_changed(comparison.cases, rows[0]["metric"]):
         yield (
             f"  {case['case_id']} {case['label_name']} {case['metric']}: "
             f"{case['value_a']:.4f} -> {case['value_b']:.4f} ({case['run_b']})"
