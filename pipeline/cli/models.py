@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import OneModel, Option, Root, with_options
+from .options import OneModel, Option, Root, SomeCases, argument, with_options
 from .output import echo_lines
 
 app = typer.Typer(
@@ -41,9 +41,7 @@ def list_models() -> None:
 def verify(
     *,
     model: OneModel,
-    manifest: Annotated[
-        Path | None, typer.Argument(help="CSV of cases (default: a phantom).", show_default=False)
-    ] = None,
+    manifest: SomeCases = None,
     root: Root,
     cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 4,
     planes: Annotated[int, Option("At most this many planes per case.", least=1)] = 16,
@@ -85,7 +83,7 @@ def export(
 @with_options
 def import_(
     *,
-    file: Annotated[Path, typer.Argument(help=".onnx or .keras file.", show_default=False)],
+    file: Annotated[Path, argument(".onnx or .keras file.")],
     spec: Annotated[Path, "spec.json: the network's inputs and outputs."],
     out: NewFolder,
 ) -> None:
