@@ -1,5 +1,6 @@
 """`voxtile models`: list models, measure engines, and exchange networks with other programs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,14 +51,8 @@ def verify(
     """Measure every engine and precision of this machine against float32."""
     from voxtile.measuring.engines import save_evidence, verify_model
 
-    evidence = verify_model(
-        model,
-        manifest,
-        root=root,
-        cases=cases,
-        planes=planes,
-        say=lambda line: typer.echo(line, err=True),
-    )
+    say = partial(typer.echo, err=True)
+    evidence = verify_model(model, manifest, root=root, cases=cases, planes=planes, say=say)
     echo_lines(evidence.lines())
     if save:
         typer.echo(f"saved: {save_evidence(model, evidence)}")

@@ -163,11 +163,7 @@ def plan(
     echo_lines([json.dumps(forecast.as_json(), indent=1)] if as_json else forecast.lines())
 
 
-def status(
-    *,
-    folder: Annotated[Path, argument("Run folder.")],
-    as_json: AsJson,
-) -> None:
+def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson) -> None:
     """Show the state of a run folder: cases done, failed, running and missing."""
     from dataclasses import asdict
 
