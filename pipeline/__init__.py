@@ -16,24 +16,29 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from voxtile.models.bundle import Bundle, load_bundle
-    from voxtile.models.spec import Label
+    from voxtile.models.bundle import Bundle as Bundle
+    from voxtile.models.bundle import load_bundle as load_bundle
+    from voxtile.models.spec import Label as Label
 
-    from .batch.drive import run_manifest
-    from .batch.settings import BatchSettings
-    from .errors import CaseError, ManifestError, ModelError, VoxtileError
-    from .inference.segmenter import segment
-    from .preparation.plan import PlanWish
-    from .reading.channels import read_volume
-    from .reading.scan import ReadPolicy
-    from .report.notebook import view
-    from .run.evaluation import evaluate
-    from .run.job import RunSettings
-    from .scoring.score import Measures, score
-    from .training.drive import train
-    from .training.recipe.recipe import Recipe
-    from .volume import Volume
-    from .writing.nifti import write_mask
+    from .batch.drive import run_manifest as run_manifest
+    from .batch.settings import BatchSettings as BatchSettings
+    from .errors import CaseError as CaseError
+    from .errors import ManifestError as ManifestError
+    from .errors import ModelError as ModelError
+    from .errors import VoxtileError as VoxtileError
+    from .inference.segmenter import segment as segment
+    from .preparation.plan import PlanWish as PlanWish
+    from .reading.channels import read_volume as read_volume
+    from .reading.scan import ReadPolicy as ReadPolicy
+    from .report.notebook import view as view
+    from .run.evaluation import evaluate as evaluate
+    from .run.job import RunSettings as RunSettings
+    from .scoring.score import Measures as Measures
+    from .scoring.score import score as score
+    from .training.drive import train as train
+    from .training.recipe.recipe import Recipe as Recipe
+    from .volume import Volume as Volume
+    from .writing.nifti import write_mask as write_mask
 
 # Imported when first used, so that `voxtile --help` does not wait for pandas or TensorFlow.
 _HOMES = {
@@ -61,30 +66,8 @@ _HOMES = {
     "write_mask": "voxtile.writing.nifti",
 }
 
-__all__ = [
-    "BatchSettings",
-    "Bundle",
-    "CaseError",
-    "Label",
-    "ManifestError",
-    "Measures",
-    "ModelError",
-    "PlanWish",
-    "ReadPolicy",
-    "Recipe",
-    "RunSettings",
-    "Volume",
-    "VoxtileError",
-    "evaluate",
-    "load_bundle",
-    "read_volume",
-    "run_manifest",
-    "score",
-    "segment",
-    "train",
-    "view",
-    "write_mask",
-]
+# Type checkers see the imports above, each under its own name again.
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -96,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, so that completion shows them before they are imported."""
-    return [*__all__, "__version__"]
+    return [*_HOMES, "__version__"]

@@ -52,14 +52,8 @@ class CaseError(VoxtileError):
         tag and never the name of a DICOM file: both may identify a patient.
     option : str
         What a user may choose instead, such as "pass --nan fill": how scans
-        are read can be chosen, how labels are not.
-
-    Attributes
-    ----------
-    bare : str
-        The sentence as it was given.
-    sentence : str
-        With the option.
+        are read can be chosen, how labels are not. The attribute `sentence`
+        ends with it; `bare` does not.
     """
 
     def __init__(self, code: str, sentence: str, option: str = "") -> None:

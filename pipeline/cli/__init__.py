@@ -53,10 +53,7 @@ def _common(
     """Declare the options that belong to no command."""
 
 
-def doctor(
-    *,
-    out: Annotated[Path, "Folder where results would be written."] = Path(),
-) -> None:
+def doctor(*, out: Annotated[Path, "Folder where results would be written."] = Path()) -> None:
     """Check this machine: versions, GPU, codecs, disk, memory; and say how to fix problems."""
     from voxtile.measuring.doctor import examine
 
@@ -89,22 +86,9 @@ def demo(
 
 
 # In the order of the help.
-for _command in (
-    run,
-    plan,
-    status,
-    merge,
-    segment,
-    convert,
-    evaluate,
-    export,
-    report,
-    compare,
-    train,
-    bench,
-    doctor,
-    demo,
-):
+_SCANS = (run, plan, status, merge, segment, convert)
+_MASKS = (evaluate, export, report, compare)
+for _command in (*_SCANS, *_MASKS, train, bench, doctor, demo):
     app.command()(with_options(_command))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voxtile.errors import UsageError
+from voxtile.errors import UsageError, counted
 from voxtile.reading.scan import ReadPolicy
 
 from .options import (
@@ -15,6 +15,7 @@ from .options import (
     Manifest,
     Option,
     Root,
+    argument,
     fractions,
     with_options,
     words,
@@ -37,9 +38,7 @@ NewManifest = Annotated[Path, "The manifest to write; it must not exist."]
 @with_options
 def build(
     *,
-    source: Annotated[
-        Path, typer.Argument(help="Folder, or JSON file of msd or monai.", show_default=False)
-    ],
+    source: Annotated[Path, argument("Folder, or JSON file of msd or monai.")],
     out: NewManifest,
     kind: Annotated[
         Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"] | None,
@@ -84,12 +83,11 @@ def build(
         on_files=counter("files"),
     )
     echo_lines(f"note: {notice}" for notice in found.notices)
-    cases = found.cases
-    labelled = sum(case.label is not None for case in cases)
-    groups = len({case.group for case in cases if case.group})
+    labelled = sum(case.label is not None for case in found.cases)
+    groups = len({case.group for case in found.cases if case.group})
     typer.echo(
-        f"{_counted(len(cases), 'case')}, {labelled} with a reference"
-        + (f", {_counted(groups, 'group')}" if groups else "")
+        f"{counted(len(found.cases), 'case')}, {labelled} with a reference"
+        + (f", {counted(groups, 'group')}" if groups else "")
     )
     if found.labels:
         typer.echo(f"labels: {', '.join(f'{value} {name}' for value, name in found.labels)}")
@@ -193,11 +191,6 @@ def export(
     typer.echo(f"data set: {out}")
 
 
-def _counted(number: int, thing: str) -> str:
-    """Return ``1 case`` or ``2 cases``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
 def _show(result: "CheckResult") -> None:
     """Print a check for people: a table on a terminal, else a line for each finding."""
     from rich.console import Console
@@ -220,4 +213,4 @@ def _show(result: "CheckResult") -> None:
     else:
         echo_lines(map(str, result.findings))
     warnings = len(result.findings) - len(result.errors)
-    typer.echo(f"{_counted(len(result.errors), 'error')}, {_counted(warnings, 'warning')}")
+    typer.echo(f"{counted(len(result.errors), 'error')}, {counted(warnings, 'warning')}")

@@ -1,11 +1,12 @@
 """`voxtile models`: list models, measure engines, and exchange networks with other programs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import OneModel, Option, Root, with_options
+from .options import OneModel, Option, Root, SomeCases, argument, with_options
 from .output import echo_lines
 
 app = typer.Typer(
@@ -41,9 +42,7 @@ def list_models() -> None:
 def verify(
     *,
     model: OneModel,
-    manifest: Annotated[
-        Path | None, typer.Argument(help="CSV of cases (default: a phantom).", show_default=False)
-    ] = None,
+    manifest: SomeCases = None,
     root: Root,
     cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 4,
     planes: Annotated[int, Option("At most this many planes per case.", least=1)] = 16,
@@ -52,14 +51,8 @@ def verify(
     """Measure every engine and precision of this machine against float32."""
     from voxtile.measuring.engines import save_evidence, verify_model
 
-    evidence = verify_model(
-        model,
-        manifest,
-        root=root,
-        cases=cases,
-        planes=planes,
-        say=lambda line: typer.echo(line, err=True),
-    )
+    say = partial(typer.echo, err=True)
+    evidence = verify_model(model, manifest, root=root, cases=cases, planes=planes, say=say)
     echo_lines(evidence.lines())
     if save:
         typer.echo(f"saved: {save_evidence(model, evidence)}")
@@ -85,7 +78,7 @@ def export(
 @with_options
 def import_(
     *,
-    file: Annotated[Path, typer.Argument(help=".onnx or .keras file.", show_default=False)],
+    file: Annotated[Path, argument(".onnx or .keras file.")],
     spec: Annotated[Path, "spec.json: the network's inputs and outputs."],
     out: NewFolder,
 ) -> None:

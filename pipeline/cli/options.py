@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import typer
 
@@ -200,12 +200,9 @@ def _reader(option: str, form: str, convert: Callable[[str], Any]) -> Callable[[
     return read
 
 
-def _numbers(text: str, mark: str, kind: type, count: int) -> tuple[Any, ...]:
+def _numbers(text: str, mark: str, *kinds: type) -> tuple[Any, ...]:
     """Return ``1,1,3`` as numbers."""
-    numbers = tuple(kind(part) for part in text.split(mark))
-    if len(numbers) != count:
-        raise ValueError(text)
-    return numbers
+    return tuple(kind(part) for kind, part in zip(kinds, text.split(mark), strict=True))
 
 
 def _pairs(text: str, mark: str, kinds: tuple[type, type]) -> list[tuple[Any, Any]]:
@@ -218,11 +215,11 @@ _shares = _reader(
     "fractions", "look like train=0.7,val=0.3", lambda text: _pairs(text, "=", (str, float))
 )
 _labels = _reader("label-map", "look like 2:1,3:1", lambda text: _pairs(text, ":", (int, int)))
-_tile = _reader("tile", "look like 256x256", lambda text: _numbers(text.lower(), "x", int, 2))
+_tile = _reader("tile", "look like 256x256", lambda text: _numbers(text.lower(), "x", int, int))
 _spacing = _reader(
     "spacing",
     "be three numbers, such as 1,1,3, or native",
-    lambda text: text if text == "native" else _numbers(text, ",", float, 3),
+    lambda text: text if text == "native" else _numbers(text, ",", *[float] * 3),
 )
 _tolerances = _reader(
     "nsd",
@@ -251,11 +248,10 @@ def splits(text: str) -> "tuple[Split, ...]":
     """Return ``val,test`` as splits."""
     from voxtile.case import Split
 
-    known: dict[str, Split] = {split: split for split in get_args(Split)}
-    wrong = [part for part in words(text) if part not in known]
-    if wrong:
-        raise UsageError(f"--split {wrong[0]!r} is not one of {', '.join(known)}")
-    return tuple(known[part] for part in words(text))
+    for part in words(text):
+        if part not in get_args(Split):
+            raise UsageError(f"--split {part!r} is not one of {', '.join(get_args(Split))}")
+    return cast("tuple[Split, ...]", words(text))
 
 
 def nifti_path(path: Path) -> Path:
@@ -351,18 +347,22 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
 
 # Options and arguments that several commands share.
 
-Manifest = Annotated[Path, typer.Argument(help="CSV of cases.", show_default=False)]
+
+def argument(about: str) -> Any:
+    """Return an argument with its help, and without its default."""
+    return typer.Argument(help=about, show_default=False)
+
+
+Manifest = Annotated[Path, argument("CSV of cases.")]
+SomeCases = Annotated[Path | None, argument("CSV of cases (default: a phantom).")]
 Model = Annotated[
     str,
-    typer.Argument(
-        help="Name of a shipped model, or a model folder; the predictions of several, separated "
-        "by commas, are averaged.",
-        show_default=False,
+    argument(
+        "Name of a shipped model, or a model folder; the predictions of several, separated by "
+        "commas, are averaged."
     ),
 ]
-OneModel = Annotated[
-    str, typer.Argument(help="Name of a shipped model, or a model folder.", show_default=False)
-]
+OneModel = Annotated[str, argument("Name of a shipped model, or a model folder.")]
 Root = Annotated[
     Path | None,
     Option(

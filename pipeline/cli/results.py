@@ -8,7 +8,7 @@ import typer
 
 from voxtile.scoring.measures import Measures
 
-from .options import By, Html, Labels, Manifest, Option, Out, Root, words
+from .options import By, Html, Labels, Manifest, Option, Out, Root, argument, words
 from .output import SOME_FAILED, echo_lines, finish, print_case, write_page
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def evaluate(
 
 def export(
     *,
-    run: Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)],
+    run: Annotated[Path, argument("Folder of a run.")],
     to: Annotated[
         tuple[str, ...],
         Option(
@@ -77,7 +77,7 @@ def export(
 
 def report(
     *,
-    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    run: Annotated[Path, argument("Run folder.")],
     by: By,
     manifest: Annotated[
         Path | None, "The run's manifest, so that the page gets pictures of the scans."
@@ -148,7 +148,7 @@ def _comparison_lines(comparison: "Comparison") -> Iterator[str]:
             f"p {row['p']:.2g}, Holm {row['p_holm']:.2g}"
         )
     yield "changed most:"
-    for case in most_changed(comparison, rows[0]["metric"]):
+    for case in most_changed(comparison.cases, rows[0]["metric"]):
         yield (
             f"  {case['case_id']} {case['label_name']} {case['metric']}: "
             f"{case['value_a']:.4f} -> {case['value_b']:.4f} ({case['run_b']})"

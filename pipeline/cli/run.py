@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,7 +25,9 @@ from .options import (
     Option,
     Out,
     Root,
+    SomeCases,
     Splits,
+    argument,
     for_each_worker,
     nifti_path,
     words,
@@ -39,9 +41,6 @@ from .output import (
     print_warnings,
     write_page,
 )
-
-if TYPE_CHECKING:
-    from voxtile.batch.cluster import Cluster
 
 
 def run(
@@ -88,6 +87,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Segment and score every case of a manifest that is not done yet."""
+    from voxtile.batch.cluster import Cluster, queue_system
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
     from voxtile.run.job import RunSettings
@@ -105,12 +105,12 @@ def run(
         by=by,
         montages=qc,
     )
-    how = replace(
-        how,
-        workers=workers,
-        max_failures=1 if fail_fast else how.max_failures,
-        cluster=_cluster(scheduler, cluster, cluster_settings, insecure),
-    )
+    where = None
+    if scheduler is not None or cluster is not None:
+        system = None if cluster is None else queue_system(cluster)
+        where = Cluster(scheduler, system, cluster_settings, insecure)
+    failures = 1 if fail_fast else how.max_failures
+    how = replace(how, workers=workers, max_failures=failures, cluster=where)
     with displayed(shown=not quiet) as display:
         result = run_manifest(
             manifest,
@@ -163,11 +163,7 @@ def plan(
     echo_lines([json.dumps(forecast.as_json(), indent=1)] if as_json else forecast.lines())
 
 
-def status(
-    *,
-    folder: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
-    as_json: AsJson,
-) -> None:
+def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson) -> None:
     """Show the state of a run folder: cases done, failed, running and missing."""
     from dataclasses import asdict
 
@@ -177,10 +173,7 @@ def status(
     echo_lines([json.dumps(asdict(found), indent=1)] if as_json else status_lines(found))
 
 
-def merge(
-    *,
-    folder: Annotated[Path, typer.Argument(help="Run folder of shards.", show_default=False)],
-) -> None:
+def merge(*, folder: Annotated[Path, argument("Run folder of shards.")]) -> None:
     """Join the shards of a run: write report.csv, summary.csv and run.json."""
     from voxtile.batch.merge import merge_shards
 
@@ -197,11 +190,9 @@ def merge(
 
 def segment(
     *,
-    image: Annotated[Path, typer.Argument(help="NIfTI file or DICOM folder.", show_default=False)],
+    image: Annotated[Path, argument("NIfTI file or DICOM folder.")],
     model: Model,
-    out: Annotated[
-        Path, typer.Argument(help="Mask to write, .nii.gz or .nii.", show_default=False)
-    ],
+    out: Annotated[Path, argument("Mask to write, .nii.gz or .nii.")],
     policy: ReadPolicy,
     plan: PlanWish,
     engine: Wish,
@@ -220,12 +211,8 @@ def segment(
 
 def convert(
     *,
-    source: Annotated[
-        Path, typer.Argument(help="DICOM folder or file, DICOMDIR, or NIfTI.", show_default=False)
-    ],
-    out: Annotated[
-        Path, typer.Argument(help="Volume to write, .nii.gz or .nii.", show_default=False)
-    ],
+    source: Annotated[Path, argument("DICOM folder or file, DICOMDIR, or NIfTI.")],
+    out: Annotated[Path, argument("Volume to write, .nii.gz or .nii.")],
     policy: ReadPolicy,
 ) -> None:
     """Write one scan as NIfTI, and show its shape, spacing and values."""
@@ -244,9 +231,7 @@ def bench(
     model: Annotated[
         str, typer.Argument(help="Name of a shipped model, or a model folder.")
     ] = "hippocampus",
-    manifest: Annotated[
-        Path | None, typer.Argument(help="CSV of cases (default: a phantom).")
-    ] = None,
+    manifest: SomeCases = None,
     root: Root,
     split: Splits,
     cases: Annotated[int, Option("At most this many cases.", least=1)] = 5,
@@ -271,14 +256,3 @@ def bench(
     echo_lines(measured.lines())
     if json_file is not None:
         write_json(json_file, measured.as_json())
-
-
-def _cluster(
-    scheduler: str | None, system: str | None, settings: Path | None, insecure: bool
-) -> "Cluster | None":
-    """Return the cluster to run on, or None to run on this machine."""
-    from voxtile.batch.cluster import Cluster, queue_system
-
-    if scheduler is None and system is None:
-        return None
-    return Cluster(scheduler, None if system is None else queue_system(system), settings, insecure)

@@ -5,8 +5,7 @@ Runs are compared with the first one, case by case and label by label. Groups
 one group are averaged before the test.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from voxtile.errors import ManifestError
-from voxtile.machine.files import write_text
+from voxtile.machine.files import write_json, write_text
 from voxtile.run_folder.case_report import read_case_reports
-from voxtile.scoring.columns import better, metrics_of
+from voxtile.scoring.columns import column_named, metrics_of
 
 from .bootstrap import mean_intervals
 from .summary import records, units
@@ -83,24 +82,18 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
-    """Compare finished runs with the first of them.
+    """Compare two or more finished runs with the first of them.
+
+    Differences are B - A, over cases that have a value in both runs, measured
+    against the same reference (the same number of voxels). The test is
+    Wilcoxon's signed-rank test, two-sided; `p_holm` is corrected for all tests
+    of the comparison (Holm 1979). A win is a case in which B is better.
 
     Parameters
     ----------
-    runs : sequence of str or Path
-        Two or more run folders.
     metrics : sequence of str, optional
         Columns of the reports of which higher or lower values are better; by
         default Dice, HD95 and ASSD.
-
-    Returns
-    -------
-    Comparison
-        Differences are B - A, over cases that have a value in both runs,
-        measured against the same reference (the same number of voxels). The
-        test is Wilcoxon's signed-rank test, two-sided; `p_holm` is corrected
-        for all tests of the comparison (Holm 1979). A win is a case in which
-        B is better.
 
     Raises
     ------
@@ -131,8 +124,7 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
                 cases.append(changes.assign(**where))
     summary = pd.DataFrame(rows)
     summary["p_holm"] = _holm(summary["p"].to_numpy(np.float64))
-    every = pd.concat(cases, ignore_index=True)
-    every["size"] = every["difference"].abs()
+    every = pd.concat(cases).assign(size=lambda changes: changes["difference"].abs())
     every = every.sort_values(
         ["run_b", "metric", "size", "case_id", "label"],
         ascending=[True, True, False, True, True],
@@ -154,18 +146,14 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
         "rows": records(comparison.summary),
         "cases": records(comparison.cases),
     }
-    write_text(
-        out / "comparison.json",
-        json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-    )
+    write_json(out / "comparison.json", content)
 
 
-def most_changed(comparison: Comparison, metric: str, count: int = 5) -> Iterator[dict[str, Any]]:
-    """Yield the cases that changed most in one metric, of any label and run."""
-    of_metric = comparison.cases[comparison.cases["metric"] == metric]
-    changed = of_metric[of_metric["difference"] != 0]
+def most_changed(cases: pd.DataFrame, metric: str, count: int = 5) -> list[dict[str, Any]]:
+    """Return the cases of a comparison that changed most in one metric, of any label and run."""
+    changed = cases[(cases["metric"] == metric) & (cases["difference"] != 0)]
     order = changed["difference"].abs().sort_values(ascending=False, kind="stable").index[:count]
-    yield from records(changed.loc[order])
+    return records(changed.loc[order])
 
 
 def _chosen(
@@ -175,7 +163,7 @@ def _chosen(
     chosen = list(dict.fromkeys(metrics or _DEFAULT))
     problems = []
     for name, table in zip(names, tables, strict=True):
-        known = [metric for metric in metrics_of(table) if better(metric) is not None]
+        known = [metric for metric in metrics_of(table) if column_named(metric).better]
         problems += [
             f"run {name} cannot be compared by {metric!r}; choose from {', '.join(known)}"
             for metric in chosen
@@ -211,13 +199,10 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     paired = one.merge(
         other, on=["case_id", "label", "label_name"], how="outer", suffixes=("_a", "_b")
     )
-    both = paired["status_a"].notna() & paired["status_b"].notna()
-    if not both.any():
+    if not (paired["status_a"].notna() & paired["status_b"].notna()).any():
+        both_names = f"{names[0]} and {names[1]}"
         raise ManifestError(
-            [
-                f"{names[0]} and {names[1]} have no case and label in common; compare runs of the "
-                "same cases"
-            ]
+            [f"{both_names} have no case and label in common; compare runs of the same cases"]
         )
     same = (paired["voxels_ref_a"] == paired["voxels_ref_b"]).fillna(True).astype(bool)
     return paired.assign(comparable=same).sort_values(["case_id", "label"], ignore_index=True)
@@ -228,7 +213,7 @@ def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
     usable = of_label[of_label["comparable"]].dropna(subset=[f"{metric}_a", f"{metric}_b"])
     # Rounded, so that equal changes are ties: in binary 0.8 - 0.7 is not 0.9 - 0.8.
     difference = (usable[f"{metric}_b"] - usable[f"{metric}_a"]).round(12)
-    gain = difference if better(metric) == "higher" else -difference
+    gain = difference if column_named(metric).better == "higher" else -difference
     return pd.DataFrame(
         {
             "case_id": usable["case_id"],

@@ -11,11 +11,12 @@ without it there is no check.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import Field, FiniteFloat, PositiveFloat, TypeAdapter, ValidationError
 
+from voxtile.errors import Notice
 from voxtile.models.spec import Intensity
 from voxtile.preparation.intensity import measure
 from voxtile.volume import Volume, canonical
@@ -29,6 +30,14 @@ _FENCE = 3.0
 _FEWEST = 5
 # Spacings that differ by less come from the same protocol.
 _SAME_SPACING = 0.05
+
+Valid = TypeVar("Valid")
+_SIZES = TypeAdapter(Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)])
+# Minimum, quartiles and maximum of each percentile.
+_Row = Annotated[list[FiniteFloat], Field(min_length=5, max_length=5)]
+_ROWS = TypeAdapter(
+    Annotated[list[_Row], Field(min_length=len(PERCENTILES), max_length=len(PERCENTILES))]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class ScanFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Notice):
     """A reason to look at a case.
 
     Parameters
@@ -71,13 +80,8 @@ class Flag:
         None if it concerns the whole case.
     """
 
-    code: str
-    sentence: str
     severity: float
     label: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.code}: {self.sentence}"
 
 
 def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:
@@ -150,10 +154,12 @@ def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ..
 
 def _compare_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Flag | None:
     """Compare the spacing with the range of the training scans."""
-    known = _numbers(domain.get("spacing_mm"), ("min", "max"), 3)
-    if known is None:
+    known = domain.get("spacing_mm")
+    if not isinstance(known, Mapping):
         return None
-    low, high = known
+    low, high = (_valid(_SIZES, known.get(end)) for end in ("min", "max"))
+    if low is None or high is None:
+        return None
     factors = [
         max(size / most, least / size)
         for size, least, most in zip(scan.spacing_mm, low, high, strict=True)
@@ -176,7 +182,7 @@ def _compare_intensity(scan: ScanFacts, channel: str, domain: Mapping[str, Any])
         return None
     if domain.get("percentiles") != list(PERCENTILES):
         return None
-    quartiles = _rows(table.get(channel))
+    quartiles = _valid(_ROWS, table.get(channel))
     if quartiles is None:
         return None
     # Clipping can make a percentile equal in all scans; then a share of the whole range counts.
@@ -206,26 +212,9 @@ def _sampling(shape: tuple[int, int, int]) -> tuple[slice, ...]:
     return tuple(slice(None, None, step) for step in steps)
 
 
-def _numbers(value: Any, keys: Sequence[str], count: int) -> list[list[float]] | None:
-    """Return lists of positive numbers from a mapping; None if they are not valid."""
-    if not isinstance(value, Mapping):
+def _valid(kind: TypeAdapter[Valid], value: Any) -> Valid | None:
+    """Return a part of the domain, which any program may have written; None if it is not valid."""
+    try:
+        return kind.validate_python(value, strict=True)
+    except ValidationError:
         return None
-    lists = [value.get(key) for key in keys]
-    for numbers in lists:
-        if not isinstance(numbers, list) or len(numbers) != count:
-            return None
-        if not all(isinstance(number, int | float) and number > 0 for number in numbers):
-            return None
-    return [[float(number) for number in numbers] for numbers in lists if numbers]
-
-
-def _rows(value: Any) -> list[list[float]] | None:
-    """Return five finite numbers for each percentile; None if they are not valid."""
-    if not isinstance(value, list) or len(value) != len(PERCENTILES):
-        return None
-    for row in value:
-        if not isinstance(row, list) or len(row) != 5:
-            return None
-        if not all(isinstance(number, int | float) and isfinite(number) for number in row):
-            return None
-    return [[float(number) for number in row] for row in value]

@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Label
@@ -31,8 +31,6 @@ _DASH = 4
 _BLACK, _WHITE = 1.0, 99.0
 _VOXELS_TO_COUNT = 2**21
 _PAPER, _INK = (16, 16, 16), (235, 235, 235)
-
-
 # Axis that a plane is perpendicular to, and the letters of its left, right, top and bottom edge.
 _VIEWS = ((2, "RLAP"), (1, "RLSI"), (0, "APSI"))
 
@@ -48,14 +46,8 @@ def montage(
         Shape (i, j, k), or (i, j, k, channels), of which the first is shown.
     prediction : Volume of integers
         On the grid of `image`.
-    labels : sequence of Label
-        Names and colours.
     reference : Volume of integers, optional
         On the grid of `image`.
-
-    Returns
-    -------
-    PIL image, RGB
     """
     scan = canonical(image)
     voxels = scan.array if scan.array.ndim == 3 else scan.array[..., 0]
@@ -73,13 +65,7 @@ def montage(
 
 
 def write_montage(path: Path, picture: Image.Image) -> None:
-    """Write a picture as a PNG file, completely or not at all.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the file cannot be written.
-    """
+    """Write a picture as a PNG file, completely or not at all."""
     content = BytesIO()
     picture.save(content, "PNG", compress_level=3)
     with replacing(path) as file:
@@ -134,7 +120,7 @@ def _panel(
         large = mask[row][:, column]
         for label in labels:
             outline = _outline(np.isin(large, label.values))
-            pixels[outline & dashes if dashed else outline] = _rgb(label.color)
+            pixels[outline & dashes if dashed else outline] = ImageColor.getrgb(label.color)
     panel = Image.new("RGB", (_PANEL, _PANEL), _PAPER)
     panel.paste(Image.fromarray(pixels), ((_PANEL - columns) // 2, (_PANEL - rows) // 2))
     return panel
@@ -193,16 +179,10 @@ def _legend(picture: Image.Image, labels: Sequence[Label], *, has_reference: boo
     draw.text((8, _PANEL + _LINE // 2), lines, fill=_INK, font=_font(), anchor="lm")
     for left, top, label in _legend_positions(labels):
         middle = _PANEL + top + _LINE // 2
-        draw.rectangle((left, middle - 5, left + 10, middle + 5), fill=_rgb(label.color))
+        draw.rectangle((left, middle - 5, left + 10, middle + 5), fill=label.color)
         draw.text((left + 16, middle), label.name[:40], fill=_INK, font=_font(), anchor="lm")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return the font of Pillow, so that no font of the machine is needed."""
     return ImageFont.load_default(13)
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    """Return ``#rrggbb`` as three numbers."""
-    red, green, blue = bytes.fromhex(color[1:])
-    return red, green, blue

@@ -148,9 +148,7 @@ def _colours(labels: Sequence[Label]) -> dict[str, list[Any]]:
     """Return a colour table for NiiVue: values, colours and names; background is transparent."""
     parts = [bytes.fromhex(label.color[1:]) for label in labels]
     return {
-        "R": [0, *(part[0] for part in parts)],
-        "G": [0, *(part[1] for part in parts)],
-        "B": [0, *(part[2] for part in parts)],
+        **{name: [0, *(part[i] for part in parts)] for i, name in enumerate("RGB")},
         "A": [0, *(255 for _ in parts)],
         "I": [0, *(label.value for label in labels)],
         "labels": ["", *(label.name for label in labels)],
@@ -161,8 +159,6 @@ def _nifti(volume: Volume) -> bytes:
     """Return a volume as the bytes of a NIfTI file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "volume.nii"
-        if volume.array.dtype.kind == "u":
-            write_mask(path, volume)
-        else:
-            write_volume(path, volume)
+        write = write_mask if volume.array.dtype.kind == "u" else write_volume
+        write(path, volume)
         return path.read_bytes()

@@ -7,7 +7,7 @@ at its limit; the rank of a case follows its most severe flag.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, log
 from statistics import median
@@ -62,8 +62,6 @@ def inspect_case(
     ----------
     mask : Volume of integers
         The prediction.
-    rows : sequence of LabelRow
-        The metrics of each label, in the order of `labels`.
     image : Volume, optional
         The scan; with a spec it is compared with the training scans.
     entropy : float, optional
@@ -194,7 +192,7 @@ def _many_components(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]
     counts = {case_id: row.components_pred for case_id, row in rows.items() if row.components_pred}
     if len(counts) < _FEWEST:
         return
-    middle, spread = _robust(counts.values())
+    middle, spread = _robust(list(counts.values()))
     limit = max(2 * middle, middle + _OUTLIER * spread)
     for case_id, count in counts.items():
         if count > limit:
@@ -211,15 +209,14 @@ def _outliers(
     """Yield the id, the robust z and the cohort's median of each outlier."""
     if len(values) < _FEWEST:
         return
-    middle, spread = _robust(values.values())
+    middle, spread = _robust(list(values.values()))
     for case_id, value in values.items():
         score = (value - middle) / max(spread, least_spread)
         if abs(score) > _OUTLIER:
             yield case_id, score, middle
 
 
-def _robust(values: Iterable[float]) -> tuple[float, float]:
+def _robust(values: Sequence[float]) -> tuple[float, float]:
     """Return the median and the robust standard deviation, 1.4826 times the MAD."""
-    known = list(values)
-    middle = float(median(known))
-    return middle, 1.4826 * float(median(abs(value - middle) for value in known))
+    middle = float(median(values))
+    return middle, 1.4826 * float(median(abs(value - middle) for value in values))

@@ -6,7 +6,6 @@ report.csv -> summary.csv   every number, one row per label and metric
            -> summary.tex   a table for a paper (booktabs)
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from voxtile.errors import UsageError
-from voxtile.scoring.columns import better, decimals, metrics_of, title
+from voxtile.machine.files import json_text
+from voxtile.scoring.columns import column_named, metrics_of
 
 from .bootstrap import DRAWS, LEVEL, SEED, mean_intervals
 
@@ -62,34 +62,18 @@ def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         `COLUMNS`, see ``docs/metrics.md``. Cases without a value (both masks
         empty, no reference, failed) are left out of the statistics; there are
         ``n - n_used`` of them.
-
-    Raises
-    ------
-    ValueError
-        If the report has no such column.
     """
-    check_by(by, table.columns)
+    for column in by:
+        if column not in table.columns:
+            raise UsageError(
+                f"cannot summarise by {column!r}: it is not one of {', '.join(table.columns)}"
+            )
     rows = _summarise(table, "", "")
     for column in by:
         values = table[column].astype("object").where(table[column].notna(), "").map(str)
         for value in sorted(set(values)):
             rows += _summarise(table[values == value], column, value)
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def check_by(by: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse to summarise by a column that a table does not have.
-
-    Raises
-    ------
-    ValueError
-        With the columns that it has.
-    """
-    for column in by:
-        if column not in set(columns):
-            raise UsageError(
-                f"cannot summarise by {column!r}: it is not one of {', '.join(columns)}"
-            )
 
 
 def units(cases: Iterable[str], groups: Iterable[Any]) -> list[str]:
@@ -124,7 +108,7 @@ def summary_json(summary: pd.DataFrame) -> str:
         },
         "rows": records(summary),
     }
-    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json_text(content)
 
 
 def summary_markdown(summary: pd.DataFrame) -> str:
@@ -202,10 +186,11 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
 def _worst(of_label: pd.DataFrame, metric: str) -> Any:
     """Return the row of the worst case; None if no value is better than another."""
     used = of_label[["case_id", metric]].dropna()
-    if used.empty or better(metric) is None:
+    better = column_named(metric).better
+    if used.empty or better is None:
         return None
     # Of equal cases the first by id, so that the order of rows does not matter.
-    rising = better(metric) == "higher"
+    rising = better == "higher"
     return used.sort_values([metric, "case_id"], ascending=[rising, True]).iloc[0]
 
 
@@ -229,15 +214,15 @@ def _cells(part: pd.DataFrame) -> list[list[str]]:
     """Return the cells of a table for people; metrics that no case has are left out."""
     rows = []
     for row in part[part["n_used"] > 0].to_dict(orient="records"):
-        places = decimals(row["metric"])
+        column = column_named(row["metric"])
         shown = {
-            name: "-" if math.isnan(row[name]) else f"{row[name]:.{places}f}"
+            name: "-" if math.isnan(row[name]) else f"{row[name]:.{column.decimals or 0}f}"
             for name in ("mean", "sd", "ci_low", "ci_high", "median", "q1", "q3")
         }
         rows.append(
             [
                 str(row["label_name"]),
-                title(row["metric"]),
+                column.heading,
                 f"{row['n_used']} of {row['n']}",
                 f"{shown['mean']} ± {shown['sd']}",
                 f"{shown['ci_low']} to {shown['ci_high']}",

@@ -58,10 +58,7 @@ def _rows(report: CaseReport, flags: CaseFlags | None) -> list[dict[str, Any]]:
 def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = ()) -> pd.DataFrame:
     """Write ``report.csv`` and the summaries into a run folder; return the summary.
 
-    Parameters
-    ----------
-    by : sequence of str
-        Columns of the report to summarise by, in addition to the whole cohort.
+    The whole cohort is summarised, and each value of the columns `by`.
     """
     folder = RunFolder(out)
     table = report_table(reports)
@@ -75,13 +72,7 @@ def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = 
 
 
 def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport]) -> None:
-    """Refuse to summarise by a column that the manifest lacks, before anything runs.
-
-    Raises
-    ------
-    ManifestError
-        With the columns that it has.
-    """
+    """Refuse to summarise by a column that the manifest lacks, before anything runs."""
     extras = dict.fromkeys(name for case in cases for name in dict(case.extras))
     known = ["split", "group", *extras]
     for column in by:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
+Kind = Literal["text", "whole", "real"]
 Better = Literal["higher", "lower"]
 
 
@@ -24,8 +25,6 @@ class Column:
         Name in CSV and JSON files.
     title : str
         Name for people, without the unit.
-    kind : {"text", "whole", "real"}
-        Text, whole numbers or real numbers.
     better : {"higher", "lower"} or None
         Which values are better; None if neither.
     decimals : int or None
@@ -38,7 +37,7 @@ class Column:
 
     name: str
     title: str
-    kind: Literal["text", "whole", "real"] = "text"
+    kind: Kind = "text"
     unit: str = ""
     better: Better | None = None
     decimals: int | None = None
@@ -50,6 +49,11 @@ class Column:
         return f"{self.title} ({self.unit})" if self.unit in ("ml", "mm", "s") else self.title
 
 
+# Kind, unit, which values are better, decimals.
+_SHARE: tuple[Kind, str, Better, int] = ("real", "0 to 1", "higher", 3)
+_DISTANCE: tuple[Kind, str, Better, int] = ("real", "mm", "lower", 2)
+_VOLUME: tuple[Kind, str, None, int] = ("real", "ml", None, 2)
+_RATIO: tuple[Kind, str, None, int] = ("real", "share", None, 3)
 # The order is that of report.csv and is stable: columns are only ever added, at the end. The
 # surface Dice follows, a column for each tolerance, and then the extra columns of the manifest.
 COLUMNS = (
@@ -57,55 +61,35 @@ COLUMNS = (
     Column("label", "label", "whole"),
     Column("label_name", "label name"),
     Column("status", "status"),
-    Column("dice", "Dice", "real", "0 to 1", "higher", 3, "overlap.dice"),
-    Column("iou", "IoU", "real", "0 to 1", "higher", 3, "overlap.iou"),
+    Column("dice", "Dice", *_SHARE, "overlap.dice"),
+    Column("iou", "IoU", *_SHARE, "overlap.iou"),
     Column("tp", "TP", "whole", "voxels", source="overlap.tp"),
     Column("fp", "FP", "whole", "voxels", "lower", source="overlap.fp"),
     Column("fn", "FN", "whole", "voxels", "lower", source="overlap.fn"),
     Column("voxels_pred", "predicted voxels", "whole", "voxels", source="overlap.voxels_pred"),
     Column("voxels_ref", "reference voxels", "whole", "voxels", source="overlap.voxels_ref"),
-    Column("volume_ml_pred", "predicted volume", "real", "ml", None, 2, "volume_ml_pred"),
-    Column("volume_ml_ref", "reference volume", "real", "ml", None, 2, "volume_ml_ref"),
+    Column("volume_ml_pred", "predicted volume", *_VOLUME, "volume_ml_pred"),
+    Column("volume_ml_ref", "reference volume", *_VOLUME, "volume_ml_ref"),
     Column("seconds", "duration", "real", "s", "lower"),
     Column("reason", "reason"),
     Column("warnings", "warnings"),
     Column("split", "split"),
     Column("group", "group"),
-    Column("precision", "precision", "real", "0 to 1", "higher", 3, "overlap.precision"),
-    Column("sensitivity", "sensitivity", "real", "0 to 1", "higher", 3, "overlap.sensitivity"),
-    Column(
-        "volume_difference_ml", "volume difference", "real", "ml", None, 2, "volume_difference_ml"
-    ),
-    Column(
-        "volume_difference_rel",
-        "relative volume difference",
-        "real",
-        "share",
-        None,
-        3,
-        "volume_difference_rel",
-    ),
-    Column("hd_mm", "HD", "real", "mm", "lower", 2, "surface.hd_mm"),
-    Column("hd95_mm", "HD95", "real", "mm", "lower", 2, "surface.hd95_mm"),
-    Column("assd_mm", "ASSD", "real", "mm", "lower", 2, "surface.assd_mm"),
+    Column("precision", "precision", *_SHARE, "overlap.precision"),
+    Column("sensitivity", "sensitivity", *_SHARE, "overlap.sensitivity"),
+    Column("volume_difference_ml", "volume difference", *_VOLUME, "volume_difference_ml"),
+    Column("volume_difference_rel", "relative volume difference", *_RATIO, "volume_difference_rel"),
+    Column("hd_mm", "HD", *_DISTANCE, "surface.hd_mm"),
+    Column("hd95_mm", "HD95", *_DISTANCE, "surface.hd95_mm"),
+    Column("assd_mm", "ASSD", *_DISTANCE, "surface.assd_mm"),
     Column("components_pred", "predicted components", "whole", "count", None, 1, "components_pred"),
     Column("components_ref", "reference components", "whole", "count", None, 1, "components_ref"),
     Column("lesions_detected", "lesions detected", "whole", "count", source="lesions.detected"),
     Column("lesions_missed", "lesions missed", "whole", "count", "lower", source="lesions.missed"),
     Column("lesions_false", "false lesions", "whole", "count", "lower", source="lesions.false"),
-    Column(
-        "lesion_sensitivity",
-        "lesion sensitivity",
-        "real",
-        "0 to 1",
-        "higher",
-        3,
-        "lesions.sensitivity",
-    ),
-    Column(
-        "lesion_precision", "lesion precision", "real", "0 to 1", "higher", 3, "lesions.precision"
-    ),
-    Column("lesion_f1", "lesion F1", "real", "0 to 1", "higher", 3, "lesions.f1"),
+    Column("lesion_sensitivity", "lesion sensitivity", *_SHARE, "lesions.sensitivity"),
+    Column("lesion_precision", "lesion precision", *_SHARE, "lesions.precision"),
+    Column("lesion_f1", "lesion F1", *_SHARE, "lesions.f1"),
     Column("qc_flags", "QC flags"),
     Column("qc_rank", "QC rank", "whole", better="higher"),
 )
@@ -133,7 +117,7 @@ def column_named(name: str) -> Column:
     tolerance = nsd_tolerance(name)
     if tolerance is not None:
         heading = f"NSD at {tolerance:g} mm"
-        return Column(name, heading, "real", "0 to 1", "higher", 3, "surface.nsd")
+        return Column(name, heading, *_SHARE, "surface.nsd")
     return _BY_NAME.get(name) or Column(name, name.replace("_", " "))
 
 
@@ -145,21 +129,6 @@ def metrics_of(table: "pd.DataFrame") -> list[str]:
         if column.decimals is not None
         and (not column.source.startswith("lesions.") or table[column.name].notna().any())
     ]
-
-
-def title(metric: str) -> str:
-    """Return the name of a metric for people, with its unit."""
-    return column_named(metric).heading
-
-
-def better(metric: str) -> Better | None:
-    """Return whether higher or lower values of a metric are better; None if neither."""
-    return column_named(metric).better
-
-
-def decimals(metric: str) -> int:
-    """Return how many decimals of a mean a table for people shows."""
-    return column_named(metric).decimals or 0
 
 
 def nsd_column(tolerance_mm: float) -> str:

@@ -31,8 +31,8 @@ class Components:
     """
 
     runs: "Runs"
-    component: np.ndarray
     count: int
+    component: np.ndarray
 
     @property
     def voxels(self) -> np.ndarray:
@@ -44,12 +44,7 @@ class Components:
         return whole
 
     def hit_by(self, other: "Components") -> np.ndarray:
-        """Return which components share a voxel with a component of another mask.
-
-        Returns
-        -------
-        ndarray of bool, shape (count,)
-        """
+        """Return which components, shape (count,), share a voxel with one of another mask."""
         here, _ = _meetings(self.runs, other.runs, (0, 0), reach=0)
         hit = np.zeros(self.count, bool)
         hit[self.component[here]] = True
@@ -114,12 +109,7 @@ class LesionCounts:
 
 
 def find_components(mask: np.ndarray) -> Components:
-    """Return the connected components of a mask.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (i, j, k)
-        Fastest if the last axis is contiguous in memory.
+    """Return the connected components of a mask; fastest if its last axis is contiguous.
 
     Examples
     --------
@@ -131,10 +121,7 @@ def find_components(mask: np.ndarray) -> Components:
     runs = _runs(mask)
     met = [_meetings(runs, runs, offset, reach=1) for offset in _NEIGHBOURS]
     ones, others = (np.concatenate(part) for part in zip(*met, strict=True))
-    number = len(runs.starts)
-    graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(number, number))
-    count, component = connected_components(graph, directed=False) if number else (0, ones)
-    return Components(runs, component, int(count))
+    return Components(runs, *_joined(ones, others, len(runs.starts)))
 
 
 def component_count(
@@ -144,14 +131,8 @@ def component_count(
 
     The mask is searched slab by slab; a plane that two slabs share shows which
     of their components are one. So even a mask of noise, which has millions of
-    runs, needs only the memory of one slab.
-
-    Parameters
-    ----------
-    mask : ndarray, shape (i, j, k)
-    inside : callable
-        Makes a slab a mask of bool; with it a label map can be passed as
-        `mask`, of which no whole mask is made.
+    runs, needs only the memory of one slab. `inside` makes a mask of bool from
+    a slab, so that `mask` may also be a label map.
 
     Examples
     --------
@@ -178,8 +159,16 @@ def component_count(
     if not links:
         return nodes
     ones, others = (np.concatenate(part) for part in zip(*links, strict=True))
+    return _joined(ones, others, nodes)[0]
+
+
+def _joined(ones: np.ndarray, others: np.ndarray, nodes: int) -> tuple[int, np.ndarray]:
+    """Return how many components linked nodes make, and the component of each node."""
+    if not nodes:
+        return 0, ones
     graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(nodes, nodes))
-    return int(connected_components(graph, directed=False)[0]) if nodes else 0
+    count, component = connected_components(graph, directed=False)
+    return int(count), component
 
 
 def slab_planes(shape: tuple[int, ...]) -> int:
@@ -187,11 +176,11 @@ def slab_planes(shape: tuple[int, ...]) -> int:
     return max(1, _SLAB_VOXELS // max(1, shape[1] * shape[2]))
 
 
-def count_lesions(prediction: Components, reference: Components) -> LesionCounts:
+def count_lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts:
     """Count which components of each mask meet the other."""
-    detected = int(reference.hit_by(prediction).sum())
-    true = int(prediction.hit_by(reference).sum())
-    return LesionCounts(detected, reference.count - detected, prediction.count - true, true)
+    found, lesions = find_components(prediction), find_components(reference)
+    detected, true = int(lesions.hit_by(found).sum()), int(found.hit_by(lesions).sum())
+    return LesionCounts(detected, lesions.count - detected, found.count - true, true)
 
 
 def _runs(mask: np.ndarray) -> Runs:

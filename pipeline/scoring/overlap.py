@@ -73,13 +73,7 @@ class Overlap:
 
 
 def check_one_grid(prediction: Volume, reference: Volume) -> None:
-    """Refuse masks on different grids.
-
-    Raises
-    ------
-    ValueError
-        If they differ in shape or position.
-    """
+    """Refuse masks on grids of different shapes or positions with a ValueError."""
     if prediction.shape != reference.shape or grid_difference(
         reference.shape, prediction.affine, reference.affine
     ):
@@ -124,13 +118,8 @@ def count_overlaps(
     for region in regions:
         members = [values.index(value) + 1 for value in dict.fromkeys(region)]
         tp = int(joint[np.ix_(members, members)].sum())
-        overlaps.append(
-            Overlap(
-                tp=tp,
-                fp=int(joint[members].sum()) - tp,
-                fn=int(joint[:, members].sum()) - tp,
-            )
-        )
+        pred, ref = int(joint[members].sum()), int(joint[:, members].sum())
+        overlaps.append(Overlap(tp, pred - tp, ref - tp))
     return tuple(overlaps)
 
 

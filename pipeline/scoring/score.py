@@ -18,7 +18,7 @@ from voxtile.label_values import joint_box
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
 
-from .components import LesionCounts, component_count, count_lesions, find_components, slab_planes
+from .components import LesionCounts, component_count, count_lesions, slab_planes
 from .measures import Measures as Measures
 from .overlap import Overlap, check_one_grid, labels_of
 from .surface import SurfaceDistances, measure_surfaces
@@ -30,8 +30,6 @@ class Score:
 
     Parameters
     ----------
-    components_pred, components_ref : int
-        Connected components, 26-neighbourhood.
     lesions : LesionCounts or None
         None if lesions were not measured.
     """
@@ -58,14 +56,13 @@ class Score:
     @property
     def volume_difference_ml(self) -> float:
         """Volume of the prediction minus that of the reference, in ml."""
-        return (self.overlap.voxels_pred - self.overlap.voxels_ref) * self.voxel_volume_ml
+        return (self.overlap.fp - self.overlap.fn) * self.voxel_volume_ml
 
     @property
     def volume_difference_rel(self) -> float:
         """Volume difference as a share of the reference; NaN if that is empty."""
-        if not self.overlap.voxels_ref:
-            return float("nan")
-        return (self.overlap.voxels_pred - self.overlap.voxels_ref) / self.overlap.voxels_ref
+        counts = self.overlap
+        return (counts.fp - counts.fn) / counts.voxels_ref if counts.voxels_ref else float("nan")
 
 
 def score(
@@ -108,19 +105,18 @@ def score(
     lesions = measures is not None and measures.lesions
     if labels is None:
         labels = labels_of(prediction, reference)
-    regions = [label.values for label in labels]
-    masks = _masks((prediction, reference), regions)
+    crops = _crops((prediction, reference), labels)
     # Axes are permuted like the masks'; distances and volumes do not depend on where a grid begins.
     linear = prediction.affine[:3, list(_memory_order(prediction.array))]
     return tuple(
-        _score(label, pred, ref, linear, prediction.voxel_volume_ml, lesions)
-        for label, (pred, ref) in zip(labels, masks, strict=True)
+        _score(label, pair, linear, prediction.voxel_volume_ml, lesions)
+        for label, pair in zip(labels, crops, strict=True)
     )
 
 
 def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
     """Return the number of voxels and of components of each label of one mask."""
-    crops = _crops((mask,), [label.values for label in labels])
+    crops = _crops((mask,), labels)
     return tuple(_count(crop, label.values) for label, (crop,) in zip(labels, crops, strict=True))
 
 
@@ -136,45 +132,28 @@ def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
 
 def _score(
     label: Label,
-    prediction: np.ndarray,
-    reference: np.ndarray,
+    crops: Sequence[np.ndarray],
     linear: np.ndarray,
     voxel_volume_ml: float,
     lesions: bool,
 ) -> Score:
-    """Measure one label on cropped masks."""
-    tp = int(np.count_nonzero(prediction & reference))
-    overlap = Overlap(
-        tp=tp,
-        fp=int(np.count_nonzero(prediction)) - tp,
-        fn=int(np.count_nonzero(reference)) - tp,
-    )
+    """Measure one label on crops of prediction and reference."""
+    prediction, reference = (_mask(crop, label.values) for crop in crops)
+    both, pred, ref = map(np.count_nonzero, (prediction & reference, prediction, reference))
     return Score(
         label.value,
         label.name,
-        overlap,
+        Overlap(int(both), int(pred - both), int(ref - both)),
         measure_surfaces(prediction, reference, linear),
         components_pred=component_count(prediction),
         components_ref=component_count(reference),
-        lesions=count_lesions(find_components(prediction), find_components(reference))
-        if lesions
-        else None,
+        lesions=count_lesions(prediction, reference) if lesions else None,
         voxel_volume_ml=voxel_volume_ml,
     )
 
 
-def _masks(
-    volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield for each region its mask in each volume, as `_crops` cuts them."""
-    for region, crops in zip(regions, _crops(volumes, regions), strict=True):
-        yield tuple(_mask(crop, region) for crop in crops)
-
-
-def _crops(
-    volumes: Sequence[Volume], regions: Sequence[Sequence[int]]
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield for each region the part of each volume in the box that holds it in all of them.
+def _crops(volumes: Sequence[Volume], labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield for each label the part of each volume in the box that holds it in all of them.
 
     Axes are in the memory order of the first volume, so that the last is
     contiguous.
@@ -182,10 +161,10 @@ def _crops(
     order = _memory_order(volumes[0].array)
     arrays = [volume.array.transpose(order) for volume in volumes]
     arrays = [array.view(np.uint8) if array.dtype == bool else array for array in arrays]
-    largest = max(value for region in regions for value in region) if regions else 0
+    largest = max((value for label in labels for value in label.values), default=0)
     boxes = [ndimage.find_objects(array, largest) for array in arrays]
-    for region in regions:
-        box = joint_box(found[value - 1] for found in boxes for value in region)
+    for label in labels:
+        box = joint_box(found[value - 1] for found in boxes for value in label.values)
         # A label that is in no mask gets a box of one voxel, of another label.
         yield tuple(array[box or (slice(0, 1),) * 3] for array in arrays)
 

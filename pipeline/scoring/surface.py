@@ -70,17 +70,8 @@ class SurfaceDistances:
         """Return the surface Dice: the share of both surfaces within a tolerance of the other.
 
         Surface voxels are counted; Nikolov et al. 2021 weight surface elements
-        by area.
-
-        Parameters
-        ----------
-        tolerance_mm : float
-            At least 0. A distance equal to the tolerance is within it.
-
-        Returns
-        -------
-        float
-            0 to 1; 0 if one mask is empty, NaN if both are.
+        by area. A distance equal to the tolerance is within it. The share is 0
+        if one mask is empty, NaN if both are.
         """
         if not tolerance_mm >= 0:
             raise ValueError(f"tolerance {tolerance_mm} mm must be at least 0")

@@ -33,7 +33,7 @@ def test_runs_are_compared_by_hand(tmp_path: Path) -> None:
     assert row["p"] == pytest.approx(wilcoxon(gains[gains != 0].round(9)).pvalue)
     same = row_of(comparison.summary, "dice", run_b="same")
     assert (same["p"], same["p_holm"], same["ties"]) == (1, 1, 8)
-    changed = list(most_changed(comparison, "dice", 2))
+    changed = list(most_changed(comparison.cases, "dice", 2))
     assert [part["case_id"] for part in changed] == ["c03", "c06"]
     assert changed[0]["outcome"] == "win"
 

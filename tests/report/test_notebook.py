@@ -62,7 +62,7 @@ def test_without_the_viewer_there_is_a_picture_or_an_error(monkeypatch) -> None:
 
 def test_a_mask_on_another_grid_is_refused() -> None:
     other, _ = ball()
-    with pytest.raises(CaseError, match="the mask lies up to"):
+    with pytest.raises(CaseError, match="the mask is up to"):
         voxtile.view(other, TRUTH)
 
 

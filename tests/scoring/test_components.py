@@ -22,7 +22,7 @@ def test_components_are_those_of_a_label_image(pair) -> None:
     for (image, count), components in zip(images, found, strict=True):
         assert components.count == count
         assert sorted(components.voxels) == sorted(np.bincount(image.ravel())[1:])
-    counts = count_lesions(*found)
+    counts = count_lesions(*pair)
     hit = set(images[1][0][pair[0]].tolist()) - {0}
     true = set(images[0][0][pair[1]].tolist()) - {0}
     assert (counts.detected, counts.missed) == (len(hit), images[1][1] - len(hit))

@@ -20,10 +20,8 @@ from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import Column, column_named
 
-# Columns that identify a row of the report.
-_ROW = ("case_id", "label", "label_name", "status")
-# Columns whose content the page shows as sentences.
-_IN_WORDS = ("reason", "warnings", "qc_flags")
+# Columns that identify a row of the report, and those that the page shows as sentences.
+_NOT_SHOWN = ("case_id", "label", "label_name", "status", "reason", "warnings", "qc_flags")
 
 
 def worst_first(reports: Iterable[CaseReport], table: pd.DataFrame) -> list[CaseReport]:
@@ -34,14 +32,14 @@ def worst_first(reports: Iterable[CaseReport], table: pd.DataFrame) -> list[Case
     by id.
     """
     by_case = table.groupby("case_id", sort=False)
-    lowest = by_case["dice"].min().to_dict()
-    ranks = by_case["qc_rank"].min().to_dict()
+    lowest = by_case["dice"].min().fillna(math.inf).to_dict()
+    ranks = by_case["qc_rank"].min().astype(float).fillna(math.inf).to_dict()
 
     def order(report: CaseReport) -> tuple[bool, float, float, str]:
         return (
             report.status != "failed",
-            _or_infinite(lowest.get(report.case_id)),
-            _or_infinite(ranks.get(report.case_id)),
+            lowest.get(report.case_id, math.inf),
+            ranks.get(report.case_id, math.inf),
             report.case_id,
         )
 
@@ -49,10 +47,7 @@ def worst_first(reports: Iterable[CaseReport], table: pd.DataFrame) -> list[Case
 
 
 def cohort_data(
-    out: Path,
-    reports: Sequence[CaseReport],
-    labels: Sequence[Label],
-    facts: Mapping[str, Any],
+    out: Path, reports: Sequence[CaseReport], labels: Sequence[Label], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the values that the page of a run shows, as JSON values.
 
@@ -67,11 +62,8 @@ def cohort_data(
     """
     table = report_table(reports)
     # Columns in which no case has a value are left out.
-    shown = [
-        column
-        for column in map(column_named, table.columns)
-        if column.name not in (*_ROW, *_IN_WORDS) and _has_values(table[column.name])
-    ]
+    filled = table.columns[(table.notna() & (table.astype(str) != "")).any()]
+    shown = [column_named(name) for name in filled if name not in _NOT_SHOWN]
     of_case = [column for column in shown if not column.source]
     of_label = [column for column in shown if column.source]
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -172,11 +164,6 @@ def _pair(notice: Any) -> list[str]:
     return [notice.code, notice.sentence]
 
 
-def _has_values(values: "pd.Series[Any]") -> bool:
-    """Whether any cell has a value."""
-    return bool((values.notna() & (values.astype(str) != "")).any())
-
-
 def _summary(path: Path) -> dict[str, Any]:
     """Return header and rows of ``summary.csv``; cells are numbers except in text columns."""
     if not path.is_file():
@@ -213,8 +200,3 @@ def _json(value: Any) -> Any:
         return value
     number = float(value)
     return int(number) if number.is_integer() else float(f"{number:.6g}")
-
-
-def _or_infinite(value: Any) -> float:
-    """Return a number to sort by; missing values come last."""
-    return math.inf if value is None or pd.isna(value) else float(value)

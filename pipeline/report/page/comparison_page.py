@@ -16,7 +16,7 @@ from typing import Any
 
 from voxtile.machine.files import write_text
 from voxtile.report.comparison import Comparison, most_changed
-from voxtile.scoring.columns import better, title
+from voxtile.scoring.columns import column_named
 
 from .page import resource, source_hash
 
@@ -26,13 +26,7 @@ _WIDTH, _HEIGHT = 220, 22
 
 
 def write_comparison_page(out: Path, comparison: Comparison) -> Path:
-    """Write ``comparison.html`` into a folder, and return its path.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the file cannot be written.
-    """
+    """Write ``comparison.html`` into a folder, and return its path."""
     path = out / "comparison.html"
     write_text(path, comparison_page(comparison))
     return path
@@ -67,14 +61,11 @@ def _section(
     """Return the section of one run and one metric."""
     reach = max((abs(row[name]) for row in rows for name in _SPAN if _known(row[name])), default=0)
     body = "\n".join(_summary_row(row, metric, reach) for row in rows)
-    of_run = Comparison(
-        comparison.runs,
-        comparison.summary,
-        comparison.cases[comparison.cases["run_b"] == run],
-    )
+    of_run = comparison.cases[comparison.cases["run_b"] == run]
     changed = "\n".join(_case_row(row) for row in most_changed(of_run, metric, _MOST_CASES))
-    heading = escape(f"{title(metric)}: {run} (B) against {comparison.runs[0]} (A)")
-    direction = f"{better(metric)} is better"
+    column = column_named(metric)
+    heading = escape(f"{column.heading}: {run} (B) against {comparison.runs[0]} (A)")
+    headings = "".join(f'<th scope="col">{name}</th>' for name in _HEADINGS)
     cases = (
         f'<h3>Cases that changed most</h3><div class="scroll"><table><thead><tr><th scope="col">'
         'Case</th><th scope="col">Label</th><th scope="col">A</th><th scope="col">B</th>'
@@ -84,9 +75,8 @@ def _section(
     )
     return (
         f'<section class="panel"><div class="panel-head"><h2>{heading}</h2>'
-        f'<p class="muted">{direction}</p></div><div class="scroll"><table><thead><tr>'
-        + "".join(f'<th scope="col">{name}</th>' for name in _HEADINGS)
-        + f"</tr></thead><tbody>{body}</tbody></table></div>{cases}</section>"
+        f'<p class="muted">{column.better} is better</p></div><div class="scroll"><table>'
+        f"<thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>{cases}</section>"
     )
 
 

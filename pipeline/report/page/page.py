@@ -30,6 +30,7 @@ SCRIPTS = (
     "table.js",
     "start.js",
 )
+# NiiVue, byte for byte as it was published.
 VIEWER = "niivue.umd.js"
 
 
@@ -50,7 +51,7 @@ def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None
     allowed = [source_hash(text) for text in scripts]
     blocks = [_data_block("report-data", json_text(data))]
     if inlined:
-        allowed.append(source_hash(viewer_script()))
+        allowed.append(source_hash(resource(f"vendor/{VIEWER}")))
         blocks += [_data_block(name, content) for name, content in inlined.items()]
     policy = "; ".join(
         (
@@ -70,11 +71,6 @@ def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None
         blocks="\n".join(blocks),
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),
     )
-
-
-def viewer_script() -> str:
-    """Return NiiVue, byte for byte as it was published."""
-    return resource(f"vendor/{VIEWER}")
 
 
 def json_text(value: Any) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from voxtile.case import Case
 from voxtile.errors import CaseError
-from voxtile.label_values import label_type
+from voxtile.label_values import Box, label_type, region_box
 from voxtile.models.spec import Label
 from voxtile.reading.channels import policy_of, read_scan, scan_paths
 from voxtile.reading.dicom import annotation_file
@@ -26,8 +26,6 @@ MOST_VOXELS = 3_000_000
 _MARGIN_MM = 25.0
 _WINDOW_PERCENTILES = (0.5, 99.5)
 _SAMPLES = 500_000
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +77,6 @@ def read_picture(
     channels : sequence of str, optional
         Channels of the model, of which the first is shown; by default those
         of the manifest.
-    most_voxels : int
-        Largest number of voxels of each volume.
 
     Raises
     ------
@@ -123,15 +119,13 @@ def make_picture(
 
     Parameters
     ----------
-    notes : sequence of str
-        Notes to begin with.
     most_voxels : int
         Largest number of voxels of each volume. A larger scan is cropped to
         its masks and a margin, and if that is not enough, blocks of voxels
         become one voxel.
     """
     notes = list(notes)
-    masks = [prediction, *([] if reference is None else [reference])]
+    masks = [mask for mask in (prediction, reference) if mask is not None]
     around = _box_around(masks)
     low, high = _window(image.array[around])
     if image.array.size > most_voxels and image.array[around].shape != image.shape:
@@ -173,17 +167,15 @@ def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]
 
 def _box_around(masks: Sequence[Volume]) -> Box:
     """Return the box of all labelled voxels with a margin; the whole volume without any."""
-    shape = masks[0].shape
     labelled = np.logical_or.reduce([mask.array > 0 for mask in masks])
-    if not labelled.any():
-        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
-    box = []
-    for axis, spacing_mm in enumerate(masks[0].spacing_mm):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(labelled.any(axis=others))
-        margin = int(np.ceil(_MARGIN_MM / spacing_mm))
-        box.append(slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin))
-    return box[0], box[1], box[2]
+    box = region_box(labelled.view(np.uint8), (1,))
+    if box is None:
+        return tuple(slice(0, size) for size in masks[0].shape)
+    margins = [int(np.ceil(_MARGIN_MM / spacing_mm)) for spacing_mm in masks[0].spacing_mm]
+    return tuple(
+        slice(max(0, part.start - margin), part.stop + margin)
+        for part, margin in zip(box, margins, strict=True)
+    )
 
 
 def _window(array: np.ndarray) -> tuple[float, float]:
@@ -215,9 +207,7 @@ def _steps(volume: Volume, most_voxels: int) -> Shape3D:
     while np.prod([size // step for size, step in zip(volume.shape, steps, strict=True)]) > (
         most_voxels
     ):
-        spacing = [
-            spacing_mm * step for spacing_mm, step in zip(volume.spacing_mm, steps, strict=True)
-        ]
+        spacing = [size * step for size, step in zip(volume.spacing_mm, steps, strict=True)]
         # An axis of one voxel cannot be reduced further.
         able = [axis for axis in range(3) if volume.shape[axis] // (steps[axis] + 1) > 0]
         steps[min(able, key=spacing.__getitem__)] += 1

@@ -16,7 +16,6 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from voxtile.scoring.overlap import plain_labels
 from voxtile.writing.nifti import nifti_bytes
 
 from .cohort import cohort_data, worst_first
-from .page import VIEWER, build_page, json_text, viewer_script
+from .page import VIEWER, build_page, json_text, resource
 from .pictures import Picture, read_picture
 from .sections import make_sections
 
@@ -65,11 +64,6 @@ class PageFacts:
 def parse_cases(text: str) -> int | None:
     """Return how many cases get pictures: ``worst:20``, ``none`` (0) or ``all`` (None).
 
-    Raises
-    ------
-    ValueError
-        If it is something else.
-
     Examples
     --------
     >>> parse_cases("worst:20")
@@ -99,13 +93,9 @@ def write_page(
 
     Parameters
     ----------
-    out : str or Path
-        The run folder, with ``run.json``.
     manifest : str or Path, optional
         Manifest with the paths of the scans. Without it no new pictures are
         made; existing ones are retained.
-    root : str or Path, optional
-        Folder that relative paths of the manifest start from.
     predictions : str or Path, optional
         Folder of masks; by default that of the run.
     cases : str, default "worst:20"
@@ -118,16 +108,17 @@ def write_page(
     ------
     ManifestError
         If the manifest has problems, or the folder is not a run folder.
-    ValueError
-        If `cases` is invalid.
-    EnvironmentFault
-        If a file cannot be written.
     """
     folder = RunFolder(Path(out))
     most = parse_cases(cases)
     facts = read_facts(folder.facts(), "a run folder has one")
-    labels = _labels(facts, reports)
-    found = {} if manifest is None else _manifest_cases(manifest, root)
+    # Where run.json lacks the labels, those of the reports.
+    labels = facts.labels() or plain_labels(
+        {row.label: row.label_name for report in reports for row in report.labels}
+    )
+    # A missing image costs only its own pictures.
+    cases_of = () if manifest is None else read_manifest(manifest, root=root, need_images=False)
+    found = {case.case_id: case for case in cases_of}
     masks = Path(predictions) if predictions else folder.masks
     album = _Album(folder.page_files, masks, labels, facts, found)
     if most == 0:
@@ -237,7 +228,7 @@ class _Album:
                 blocks[f"{kind}/{case_id}"] = call[call.index("(") + 1 : call.rindex(")")]
         if blocks:
             # As JSON text, so that the page reads all blocks in the same way.
-            viewer = base64.b64encode(viewer_script().encode()).decode()
+            viewer = base64.b64encode(resource(f"vendor/{VIEWER}").encode()).decode()
             blocks["viewer-script"] = json.dumps(viewer)
         return blocks
 
@@ -253,10 +244,8 @@ class _Album:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _inputs(self, case_id: str) -> str:
-        """Return the hash of scan and reference of an evaluated case; empty if it is unknown.
-
-        It is also empty for a run, whose fingerprint covers both.
-        """
+        """Return the hash of scan and reference of an evaluated case; empty if it is unknown."""
+        # The fingerprint of a run covers both.
         if self.facts.is_segmentation or case_id not in self.cases:
             return ""
         try:
@@ -282,16 +271,12 @@ class _Album:
 
 def _volumes(picture: Picture) -> dict[str, Any]:
     """Return the volumes of a picture as base64 NIfTI, with its window and notes."""
-    reference = picture.reference
-    return {
-        "image": base64.b64encode(nifti_bytes(picture.image)).decode(),
-        "prediction": base64.b64encode(nifti_bytes(picture.prediction)).decode(),
-        "reference": None
-        if reference is None
-        else base64.b64encode(nifti_bytes(reference)).decode(),
-        "window": picture.window,
-        "notes": picture.notes,
+    volumes = {name: getattr(picture, name) for name in ("image", "prediction", "reference")}
+    encoded = {
+        name: None if volume is None else base64.b64encode(nifti_bytes(volume)).decode()
+        for name, volume in volumes.items()
     }
+    return {**encoded, "window": picture.window, "notes": picture.notes}
 
 
 def _mask_path(folder: Path, case_id: str) -> Path:
@@ -310,24 +295,10 @@ def _montage(folder: RunFolder, case_id: str, *, embedded: bool) -> str | None:
     return f"{path.parent.name}/{path.name}"
 
 
-def _labels(facts: RunFacts, reports: Iterable[CaseReport]) -> tuple[Label, ...]:
-    """Return the labels of a run; where run.json lacks them, those of the reports."""
-    return facts.labels() or plain_labels(
-        {row.label: row.label_name for report in reports for row in report.labels}
-    )
-
-
-def _manifest_cases(manifest: str | Path, root: str | Path | None) -> dict[str, Case]:
-    """Return the cases of a manifest by id; a missing image costs only its own pictures."""
-    cases = read_manifest(manifest, root=root, need_images=False)
-    return {case.case_id: case for case in cases}
-
-
 def _write_viewer(folder: Path) -> None:
     """Write NiiVue and its licence beside the page, unless they are there already."""
-    vendor = files("voxtile.report.page").joinpath("vendor")
     for name in (VIEWER, "LICENSE-niivue.txt"):
-        content = vendor.joinpath(name).read_bytes().decode()
+        content = resource(f"vendor/{name}")
         path = folder / name
         if not path.is_file() or path.read_bytes() != content.encode():
             write_text(path, content)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from voxtile.errors import counted
 from voxtile.report.summary import EMPTY, summary_table
-from voxtile.scoring.columns import decimals, metrics_of, title
+from voxtile.scoring.columns import column_named, metrics_of
 from voxtile.training.bundle.selection_card import chosen_words
 from voxtile.training.recipe.warm_start import seen_words
 
@@ -44,6 +44,7 @@ def cross_validation_page(
     facts = folds[0].bundle.spec.training
     cases = table["case_id"].nunique()
     failed = table[table["status"] == "failed"]["case_id"].nunique()
+    headings = " | ".join(column_named(name).heading for name in SHOWN)
     lines = [
         "# Cross-validation",
         "",
@@ -57,7 +58,7 @@ def cross_validation_page(
         "Mean ± SD over cases; in brackets the 95 % interval of the mean (percentile bootstrap "
         "over patient groups).",
         "",
-        "| view | label | n | " + " | ".join(map(title, SHOWN)) + " | worst Dice |",
+        f"| view | label | n | {headings} | worst Dice |",
         "|---" * (len(SHOWN) + 4) + "|",
     ]
     for (view, _, name), rows in summary.groupby(["view", "label", "label_name"], sort=False):
@@ -138,7 +139,7 @@ def summary_cell(row: Mapping[str, Any]) -> str:
 
 def number_cell(metric: str, value: float) -> str:
     """Return a number for people."""
-    return "-" if np.isnan(value) else f"{value:.{decimals(metric)}f}"
+    return "-" if np.isnan(value) else f"{value:.{column_named(metric).decimals or 0}f}"
 
 
 def _escaped(cell: Any) -> str:
