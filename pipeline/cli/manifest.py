@@ -158,10 +158,11 @@ def split(
     ] = (),
 ) -> None:
     """Divide a manifest into splits or folds; a group is never divided."""
-    from voxtile.manifest.split import Wish, write_split
+    from voxtile.manifest.split import Division, shares_of, write_split
 
-    wish = Wish(by, seed, folds, shares, validate, stratify, keep)
-    echo_lines(write_split(manifest, out, wish))
+    parts, column = shares_of(folds, shares)
+    division = Division(parts, column, by, stratify, keep, seed)
+    echo_lines(write_split(manifest, out, division, validate))
     typer.echo(f"manifest: {out}")
 
 

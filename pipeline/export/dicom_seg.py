@@ -1,9 +1,8 @@
 """Write a mask as a DICOM SEG, which a PACS stores with its series.
 
-A frame of a SEG belongs to one slice of the source, refers to it, and has its
-position. Planes of the mask are matched to slices by position, and voxels are
-not resampled. This is the only export with the patient's identity, because a
-PACS files objects by it.
+Planes of the mask are matched to slices of the source by position, and voxels
+are not resampled. This is the only export with the patient's identity, because
+a PACS files objects by it.
 """
 
 import warnings
@@ -45,7 +44,6 @@ _PRESENT = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-_GROUPS = ("PlaneOrientationSequence", "PixelMeasuresSequence")
 
 
 def write_binary_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
@@ -54,13 +52,7 @@ def write_binary_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def write_labelmap_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
-    """Write ``exports/dicom-seg-labelmap/<case_id>.dcm``, of type LABELMAP (PS3.3 A.51.5, 2024d).
-
-    Raises
-    ------
-    CaseError
-        As `write_binary_seg`, and if labels are regions that overlap.
-    """
+    """Write ``exports/dicom-seg-labelmap/<case_id>.dcm``, of type LABELMAP (PS3.3 A.51.5)."""
     if len(layered(case.labels)) > 1:
         raise CaseError(
             "overlapping_labels",
@@ -95,17 +87,13 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
         ) from error
     planes = placed.array.transpose(2, 1, 0)  # (column, row, slice) to frames of (row, column)
     notices = []
-    drawn_between = [
-        index for index, piece in enumerate(slices) if piece is None and planes[index].any()
-    ]
-    if drawn_between:
-        notices.append(
-            Notice(
-                "seg_missing_slices",
-                f"{counted(len(drawn_between), 'plane')} of the mask without a slice in the "
-                "series; left out of the DICOM SEG",
-            )
+    lost = sum(piece is None and planes[index].any() for index, piece in enumerate(slices))
+    if lost:
+        sentence = (
+            f"{counted(lost, 'plane')} of the mask without a slice in the series; left out of the "
+            "DICOM SEG"
         )
+        notices.append(Notice("seg_missing_slices", sentence))
     kept = [index for index, piece in enumerate(slices) if piece is not None]
     sources = [piece for piece in slices if piece is not None]
     try:
@@ -161,15 +149,13 @@ def _segmentation(
         table = np.zeros(max(int(planes.max()), *map(max, values)) + 1, np.uint16)
         for number, each in enumerate(values, start=1):
             table[list(each)] = number
-        pixels = table[planes]
-        pixels = pixels.astype(label_type([len(values)]))
+        pixels = table[planes].astype(label_type([len(values)]))
     made: Dataset = highdicom.seg.Segmentation(
         source_images=images,
         pixel_array=pixels,
         segmentation_type=kind,
         segment_descriptions=[
-            _description(number, label, case.model)
-            for number, label in enumerate(case.labels, start=1)
+            _description(number, label, case.model) for number, label in enumerate(case.labels, 1)
         ],
         series_instance_uid=highdicom.UID(),
         series_number=_series_number(images[0]),
@@ -193,17 +179,13 @@ def _segmentation(
 def _sources(
     slices: Sequence[SourceSlice], spacing_mm: float
 ) -> tuple[list[Dataset], list[int] | None]:
-    """Return highdicom's source images: a dataset for each slice, or one with several frames.
-
-    For a multi-frame file also return the numbers of its frames.
-    """
+    """Return a dataset for each slice; or one of several frames, with the frames' numbers."""
     files = list(dict.fromkeys(piece.file for piece in slices))
     datasets = {path: _header(path) for path in files}
     first = datasets[files[0]]
     if len(files) == 1 and "PerFrameFunctionalGroupsSequence" in first:
-        return [_only_frames(first, [piece.frame for piece in slices])], [
-            piece.frame + 1 for piece in slices
-        ]
+        frames = [piece.frame for piece in slices]
+        return [_only_frames(first, frames)], [frame + 1 for frame in frames]
     if len(files) != len(slices):
         raise CaseError(
             "several_frames",
@@ -239,14 +221,11 @@ def _header(path: Path) -> Dataset:
 
 
 def _only_frames(dataset: Dataset, frames: Sequence[int]) -> Dataset:
-    """Return a multi-frame header with only some frames, in this order.
-
-    Groups that are equal in all frames may be in each frame, but highdicom
-    needs them in the shared groups.
-    """
+    """Return a multi-frame header with only some frames, in this order."""
     groups = dataset.PerFrameFunctionalGroupsSequence
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    for name in _GROUPS:
+    # Groups that are equal in all frames may be in each, but highdicom needs them here.
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         if name not in shared:
             setattr(shared, name, getattr(groups[frames[0]], name))
     dataset.SharedFunctionalGroupsSequence = [shared]
@@ -270,12 +249,12 @@ def _renumber(made: Dataset, frames: Sequence[int]) -> None:
 
 def _description(number: int, label: Label, model: str) -> highdicom.seg.SegmentDescription:
     """Return the description of a segment (PS3.3 C.8.20.4)."""
-    concepts = coded(label)
+    category, kind = (_code(concept) for concept in coded(label))
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=label.name[:64],
-        segmented_property_category=_code(concepts.category),
-        segmented_property_type=_code(concepts.type),
+        segmented_property_category=category,
+        segmented_property_type=kind,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             name=model[:64],

@@ -1,7 +1,8 @@
 """Write cases in formats. A case that cannot be written gets a reason, and the others go on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
@@ -40,20 +41,13 @@ def export_run(
     ----------
     out : str or Path
         The run folder; files are written to ``exports/`` in it.
-    formats : sequence of str
-        Names in `FORMATS`.
     manifest, root : str or Path, optional
         The run's manifest, for formats that need the scans, because a run
         folder holds no paths.
     cases : sequence of str, optional
         Ids of the cases to export; all by default.
     on_export : callable, optional
-        Called with each result.
-
-    Returns
-    -------
-    tuple of Exported
-        One for each case and format, with failures.
+        Called with each result, failures too.
 
     Raises
     ------
@@ -72,7 +66,9 @@ def export_run(
         finished = tuple(case for case in finished if case.case_id in cases)
     results = []
     for case in finished:
-        for result in _export(case, wanted):
+        mask = cache(partial(read_finished_mask, case))
+        for name in wanted:
+            result = _attempt(case, name, mask)
             results.append(result)
             if on_export is not None:
                 on_export(result)
@@ -80,10 +76,7 @@ def export_run(
 
 
 def export_case(case: Finished, mask: Volume, formats: Sequence[str]) -> tuple[Notice, ...]:
-    """Write one mask in several formats, and return notices.
-
-    A failure is a notice too, because in a run the mask is kept.
-    """
+    """Write one mask in several formats; a failure is a notice too, because the mask is kept."""
     notices: list[Notice] = []
     for name in formats:
         if name in PROBABILITIES:
@@ -95,20 +88,6 @@ def export_case(case: Finished, mask: Volume, formats: Sequence[str]) -> tuple[N
                 Notice("export_failed", f"{name}: {result.reason.code}: {result.reason.sentence}")
             )
     return tuple(notices)
-
-
-def _export(case: Finished, formats: Sequence[str]) -> Iterable[Exported]:
-    """Yield the result for each format; the mask is read only once."""
-    read: list[Volume] = []
-
-    def mask() -> Volume:
-        """Return the mask, and read it when first needed."""
-        if not read:
-            read.append(read_finished_mask(case))
-        return read[0]
-
-    for name in formats:
-        yield _attempt(case, name, mask)
 
 
 def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:

@@ -22,16 +22,10 @@ from .formats import PLACES
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A case that a run finished.
+    """A case that a run finished in the folder `out`, with the bundle's name and labels.
 
     Parameters
     ----------
-    out : Path
-        The run folder.
-    labels : tuple of Label
-        The labels of its mask.
-    model : str
-        Name of the bundle.
     image : Path or None
         Its scan (the model's first channel), if a manifest names it.
     policy : ReadPolicy
@@ -59,10 +53,7 @@ class Finished:
 def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Finished, ...]:
     """Return the finished cases of a run folder, in the order of their ids.
 
-    Parameters
-    ----------
-    cases : iterable of Case, optional
-        Cases of the manifest, which names the scans; other cases are left out.
+    With the cases of a manifest, which names the scans, other cases are left out.
 
     Raises
     ------

@@ -1,7 +1,4 @@
-"""Remove earlier exports of a case when the case is processed again, or fails.
-
-Temporary files of killed processes are removed too.
-"""
+"""Remove earlier exports of a case when it is processed again or fails, and temporary files."""
 
 import json
 import shutil
@@ -20,20 +17,7 @@ from .tables import remove_other_tables
 
 
 def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
-    """Remove a case from every format in ``exports/``, and label tables of other labels.
-
-    Parameters
-    ----------
-    out : Path
-        The run folder.
-    labels : sequence of Label
-        The labels of the new mask.
-
-    Raises
-    ------
-    EnvironmentFault
-        If a file cannot be removed.
-    """
+    """Remove a case from every format in ``exports/``, and tables of other labels than `labels`."""
     folder = RunFolder(out)
     remove_other_tables(folder.masks, labels)
     exports = folder.exports
@@ -50,15 +34,7 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
 
 
 def clear_exports(out: Path, case_ids: Collection[str]) -> None:
-    """Remove the temporary files of cases from every format in ``exports/``.
-
-    Parameters
-    ----------
-    out : Path
-        The run folder.
-    case_ids : collection of str
-        Cases that no other process exports now.
-    """
+    """Remove the temporary files of cases that no other process exports now."""
     exports = RunFolder(out).exports
     for name, place in _by_id():
         names = {place.format(case_id) for case_id in case_ids}

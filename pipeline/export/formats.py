@@ -5,22 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxtile.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format.
+    """A format."""
 
-    Parameters
-    ----------
-    writer : str
-        ``module:function`` in this package, imported when needed, because
-        highdicom takes a second.
-    place : str
-        File or folder of a case below ``exports/<format>/``, with ``{}`` for
-        the case id; empty if cases are not kept by their id.
-    """
-
+    # ``module:function`` in this package, imported when needed: highdicom takes a second.
     writer: str
+    # File or folder of a case below ``exports/<format>/``; empty if it is not named by the case id.
     place: str = ""
 
 
@@ -43,27 +37,22 @@ PLACES = {name: found.place for name, found in FORMATS.items()} | dict.fromkeys(
 
 
 def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, ...]:
-    """Return the names, each once.
-
-    Parameters
-    ----------
-    running : bool, default False
-        Whether a run is about to begin; only a run can write probabilities.
+    """Return the names, each once; only a run that is about to begin can write probabilities.
 
     Raises
     ------
-    ValueError
+    UsageError
         If a name is not that of a format, or no name is given.
     """
     wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     known = tuple(PLACES) if running else tuple(FORMATS)
     for name in wanted:
         if name in PROBABILITIES and not running:
-            raise ValueError(
+            raise UsageError(
                 f"{name} exist only while a model runs; use `voxtile run ... --export {name}`"
             )
         if name not in known:
-            raise ValueError(f"format {name!r} is not one of {', '.join(known)}")
+            raise UsageError(f"format {name!r} is not one of {', '.join(known)}")
     if not wanted:
-        raise ValueError(f"name at least one format of {', '.join(known)}")
+        raise UsageError(f"name at least one format of {', '.join(known)}")
     return wanted

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 from skimage.measure import marching_cubes
 
+from voxtile.label_values import region_box
 from voxtile.volume import Volume
 
 # Taubin 1995, section 4: a pass band of 0.1 and the two weights that give it.
@@ -55,33 +56,18 @@ class Mesh:
 
 
 def surface(inside: Volume, *, smoothing: int = 15) -> Mesh | None:
-    """Return the surface of a mask.
+    """Return the surface of a mask of bool; None if the mask has no voxel.
 
-    Parameters
-    ----------
-    inside : Volume of bool, shape (i, j, k)
-    smoothing : int, default 15
-        Number of passes of Taubin's filter, each of one step in and one out.
-
-    Returns
-    -------
-    Mesh or None
-        Closed, also where the mask meets the image's border. None if the mask
-        has no voxel.
+    It is closed, also where the mask meets the image's border. `smoothing` is
+    the number of passes of Taubin's filter, each of one step in and one out.
     """
-    (occupied,) = np.nonzero(inside.array.any(axis=(1, 2)))
-    if not occupied.size:
+    box = region_box(inside.array.view(np.uint8), (1,))
+    if box is None:
         return None
-    box = [
-        (int(found[0]), int(found[-1]) + 1)
-        for found in (
-            np.nonzero(inside.array.any(axis=tuple({0, 1, 2} - {axis})))[0] for axis in range(3)
-        )
-    ]
     # A border of background closes the surface.
-    padded = np.pad(inside.array[tuple(slice(*side) for side in box)].astype(np.float32), 1)
+    padded = np.pad(inside.array[box].astype(np.float32), 1)
     corners, triangles, _, _ = marching_cubes(padded, 0.5, allow_degenerate=False)
-    indices = corners.astype(np.float64) + [side[0] - 1 for side in box]
+    indices = corners.astype(np.float64) + [side.start - 1 for side in box]
     world = indices @ inside.affine[:3, :3].T + inside.affine[:3, 3]
     # scikit-image turns triangles outward in index space; a flipped axis mirrors them.
     if np.linalg.det(inside.affine[:3, :3]) < 0:

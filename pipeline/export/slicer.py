@@ -109,12 +109,10 @@ def _vector(values: np.ndarray) -> str:
 
 def _terminology(label: Label) -> str:
     """Return Slicer's TerminologyEntry: context, category, type, no modifier, no region."""
-    concepts = coded(label)
     return "~".join(
         [
             "Segmentation category and type - 3D Slicer General Anatomy list",
-            _triple(concepts.category),
-            _triple(concepts.type),
+            *map(_triple, coded(label)),
             "^^",
             "Anatomic codes - DICOM master list",
             "^^",

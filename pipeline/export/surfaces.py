@@ -32,8 +32,7 @@ _FLOAT, _UNSIGNED, _ARRAY_BUFFER, _ELEMENT_BUFFER = 5126, 5125, 34962, 34963
 def write_stl(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/stl/<case_id>/<value>_<name>.stl`` for each label with a voxel."""
     for label, mesh in _meshes(case.labels, mask):
-        path = case.target("stl") / f"{file_stem(label)}.stl"
-        with replacing(path) as file:
+        with replacing(case.target("stl") / f"{file_stem(label)}.stl") as file:
             file.write(stl(mesh))
     return ()
 

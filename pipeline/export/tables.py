@@ -41,16 +41,7 @@ def write_tables(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
-    """Remove the tables of a folder ``masks/`` if they are of other labels than its new masks.
-
-    Tables of an earlier run would give new masks the old names and colours.
-    Tables of the same labels stay, because all cases share them.
-
-    Raises
-    ------
-    EnvironmentFault
-        If a file cannot be removed.
-    """
+    """Remove the tables of a folder ``masks/`` if they are of other labels than its new masks."""
     for name, text in _tables(labels).items():
         try:
             same = (folder / name).read_bytes() == text.encode()

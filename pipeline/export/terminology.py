@@ -1,11 +1,4 @@
-"""Coded concepts of labels, for DICOM SEG and Slicer's terminology.
-
-A spec gives a label one concept, its *type* (DICOM PS3.3 C.8.20.4.1). DICOM
-also needs the *category*. A label without a concept is "Tissue" in both, as in
-3D Slicer and dcmqi, which is true of any label.
-"""
-
-from dataclasses import dataclass
+"""Coded concepts of labels, for DICOM SEG and Slicer's terminology."""
 
 from voxtile.models.spec import Concept, Label
 
@@ -14,25 +7,14 @@ TISSUE = Concept(value="85756007", scheme="SCT", meaning="Tissue")
 ANATOMY = Concept(value="123037004", scheme="SCT", meaning="Anatomical Structure")
 
 
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """A label's segmented property category and type."""
+def coded(label: Label) -> tuple[Concept, Concept]:
+    """Return a label's segmented property category and type (DICOM PS3.3 C.8.20.4.1).
 
-    category: Concept
-    type: Concept
-
-
-def coded(label: Label) -> Coded:
-    """Return the concepts of a label.
-
-    Examples
-    --------
-    >>> coded(Label(value=1, name="ball", color="#e6194b")).type.meaning
-    'Tissue'
+    A label without a concept is "Tissue" in both, as in 3D Slicer and dcmqi.
     """
     if label.concept is None:
-        return Coded(TISSUE, TISSUE)
-    return Coded(label.category or ANATOMY, label.concept)
+        return TISSUE, TISSUE
+    return label.category or ANATOMY, label.concept
 
 
 def rgb(label: Label) -> tuple[int, int, int]:

@@ -26,20 +26,12 @@ _FIELDS = ("sub", "ses", "folder", "entities", "suffix")
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An image file and the parts of its name.
-
-    Parameters
-    ----------
-    entities : str
-        The name without its suffix, such as ``sub-01_ses-1``.
-    folder : str
-        Relative to the data set, such as ``sub-01/ses-1/anat``.
-    """
+    """An image file and the parts of its name."""
 
     path: Path
-    entities: str
+    entities: str  # the name without its suffix, such as sub-01_ses-1
     suffix: str
-    folder: str
+    folder: str  # relative to the data set, such as sub-01/ses-1/anat
 
     def value(self, entity: str) -> str:
         """Return the value of an entity; empty if the name has no such entity."""
@@ -90,17 +82,16 @@ def read_bids(
         )
         raise ManifestError([*problems, *notices])
     cases = []
+    channels = ["image"] if len(chosen) == 1 else [channel_name(suffix) for suffix in chosen]
     ids = case_ids([[found[chosen[0]].entities] for found in scans])
     for name, found in zip(ids, scans, strict=True):
         first = found[chosen[0]]
         session = first.value("ses")
+        paths = [found[suffix].path for suffix in chosen]
         cases.append(
             Case(
                 name,
-                tuple(
-                    ("image" if len(chosen) == 1 else channel_name(suffix), found[suffix].path)
-                    for suffix in chosen
-                ),
+                tuple(zip(channels, paths, strict=True)),
                 _label(first, folder, label_pattern, problems) if label_pattern else None,
                 group=f"sub-{first.value('sub')}",
                 extras=(("session", session),) if session else (),

@@ -1,7 +1,7 @@
 """Make a manifest from a data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,7 +9,12 @@ from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_json, write_text
 from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
 
+from .bids import read_bids
+from .datalist import read_decathlon, read_monai
+from .dicom_tree import read_dicom_tree
 from .names import find_files
+from .nifti_folder import read_nifti_folder
+from .nnunet import read_nnunet
 from .source import Found, read_json
 from .table import Table, defused, table_of
 
@@ -18,19 +23,7 @@ Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """Options of the sources; None or empty if a source does not use them.
-
-    Parameters
-    ----------
-    labels : Path or None
-        Folder of the labels, for nifti.
-    label_pattern : str or None
-        Pattern of the labels' names, for nifti and bids.
-    suffixes : tuple of str
-        Suffixes of the images, for bids.
-    root : Path or None
-        Folder where paths of the list begin, for monai.
-    """
+    """Options of the sources, as in the functions of their names; None or empty if not used."""
 
     labels: Path | None = None
     label_pattern: str | None = None
@@ -48,17 +41,7 @@ _USED: dict[str, tuple[Source, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The files to write.
-
-    Parameters
-    ----------
-    key : Path or None
-        File for the key of the pseudonyms, readable only by its owner. For
-        dicom only.
-    label_names : Path or None
-        File for the names of label values, such as ``{"1": "liver"}``, if the
-        source has names.
-    """
+    """The files to write: a manifest, the key of its pseudonyms, and the names of label values."""
 
     manifest: Path
     key: Path | None = None
@@ -81,14 +64,8 @@ def build_manifest(
         A folder, or the JSON file of msd and monai.
     outputs : Outputs
         Files that must not exist yet.
-    kind : {"dicom", "nifti", "nnunet", "msd", "monai", "bids"}
     on_files : callable, optional
         Called with (files done, all files) while headers are read.
-
-    Returns
-    -------
-    Found
-        The cases that were written, with notices.
 
     Raises
     ------
@@ -182,38 +159,23 @@ def _read(
     identify: bool,
     on_files: Callable[[int, int], None] | None,
 ) -> Found:
-    """Return the cases of a source; each kind imports its own reader."""
+    """Return the cases of a source."""
     match kind:
         case "dicom":
-            from .dicom_tree import read_dicom_tree
-
             return read_dicom_tree(source, identify=identify, on_files=on_files)
         case "nifti":
-            from .nifti_folder import read_nifti_folder
-
             return read_nifti_folder(source, labels=options.labels, pattern=options.label_pattern)
         case "nnunet":
-            from .nnunet import read_nnunet
-
             return read_nnunet(source if source.is_dir() else source.parent)
         case "msd":
-            from .datalist import read_decathlon
-
             return read_decathlon(source / "dataset.json" if source.is_dir() else source)
         case "monai":
-            from .datalist import read_monai
-
             return read_monai(source, options.root)
         case "bids":
-            from .bids import read_bids
-
             return read_bids(source, suffixes=options.suffixes, label_pattern=options.label_pattern)
 
 
 def _key_table(found: Found) -> Table:
     """Return the key of the pseudonyms."""
     header = ("case_id", "group", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-    rows = (
-        (who.case_id, who.group, who.patient_id, who.study_uid, who.series_uid) for who in found.key
-    )
-    return Table(header, tuple(tuple(map(defused, row)) for row in rows))
+    return Table(header, tuple(tuple(map(defused, astuple(who))) for who in found.key))

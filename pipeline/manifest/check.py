@@ -59,17 +59,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """Properties of a case.
+    """Properties of a case; None or empty if they were not or cannot be read.
 
     Parameters
     ----------
-    shape : (i, j, k) or None
-        None if the image cannot be read.
-    spacing_mm : (i, j, k) or None
     orientation : str
-        Such as ``RAS``; empty if unknown.
+        Such as ``RAS``.
     label_values : tuple of int or None
-        Values other than 0; None if they were not read.
+        Values other than 0.
     """
 
     case_id: str
@@ -85,16 +82,9 @@ class CaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """How a manifest is checked.
+    """How a manifest is checked for a run with the same `policy` and `label_map`.
 
-    Parameters
-    ----------
-    deep : bool
-        Whether to read voxels: checksums, label values, equal images.
-    policy : ReadPolicy
-        That of the run to come.
-    label_map : mapping of int to int
-        Reference values that the run to come renames.
+    With `deep` voxels are read too: checksums, label values, equal images.
     """
 
     deep: bool = False
@@ -104,15 +94,7 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of a check.
-
-    Parameters
-    ----------
-    cases : tuple of CaseFacts
-        One for each valid row, in the manifest's order.
-    findings : tuple of Finding
-        Errors of the manifest itself first, then by line.
-    """
+    """The facts of each valid row, and findings: of the manifest itself first, then by line."""
 
     manifest: Path
     deep: bool
@@ -125,7 +107,7 @@ class CheckResult:
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def summary(self) -> tuple[str, ...]:
-        """Return a summary of the manifest, for people."""
+        """Return the lines of a summary."""
         splits = Counter(case.split or "no split" for case in self.cases)
         groups = len({case.group for case in self.cases if case.group})
         labelled = sum(case.has_label for case in self.cases)
@@ -139,18 +121,12 @@ class CheckResult:
         if shapes:
             lines.append(f"shape: {_range(shapes)}; spacing: {_range(spacings)} mm")
             axes = Counter(case.orientation for case in self.cases if case.orientation)
-            lines.append(
-                "orientation: " + ", ".join(f"{name} {count}" for name, count in axes.items())
-            )
+            named = ", ".join(f"{name} {count}" for name, count in axes.items())
+            lines.append(f"orientation: {named}")
         values = Counter(value for case in self.cases for value in case.label_values or ())
         if values:
-            lines.append(
-                "label values: "
-                + ", ".join(
-                    f"{value} in {counted(count, 'case')}"
-                    for value, count in sorted(values.items())
-                )
-            )
+            found = (f"{value} in {counted(values[value], 'case')}" for value in sorted(values))
+            lines.append(f"label values: {', '.join(found)}")
         return tuple(lines)
 
     def as_json(self) -> dict[str, Any]:
@@ -185,11 +161,6 @@ def check_manifest(
         labels may have only its values.
     on_case : callable, optional
         Called with (cases done, all cases).
-
-    Raises
-    ------
-    ManifestError
-        If the manifest is missing or empty.
     """
     settings = settings or CheckSettings()
     cases, problems = examine_manifest(manifest, root=root)
@@ -230,12 +201,8 @@ def _check_case(
         image = scan.volume
         findings += [_about(case, one.code, one.sentence) for one in scan.notices]
         content = _content_hash(image) if settings.deep else ""
-        facts = replace(
-            facts,
-            shape=image.shape,
-            spacing_mm=image.spacing_mm,
-            orientation=image.orientation,
-        )
+        facts = replace(facts, shape=image.shape, spacing_mm=image.spacing_mm)
+        facts = replace(facts, orientation=image.orientation)
     except CaseError as error:
         findings.append(_about(case, error.code, error.sentence, "error"))
     if case.label is None:

@@ -20,12 +20,8 @@ from .names import case_ids, stem
 from .rows import KNOWN
 from .source import Found, channel_names, label_names, read_json, read_object
 
-_SPLITS: dict[str, Split] = {
-    "training": "train",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_SPLITS: dict[str, Split]
+_SPLITS = {"training": "train", "validation": "val", "test": "test", "testing": "test"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +43,6 @@ def read_decathlon(path: Path) -> Found:
 
     nnU-Net v1 lists ``x.nii.gz`` but stores ``x_0000.nii.gz`` and so on; these
     files are used then.
-
-    Raises
-    ------
-    ManifestError
-        With every invalid entry.
     """
     document = read_object(path)
     entries = _entries(document, path, path.parent)
@@ -68,20 +59,7 @@ def read_decathlon(path: Path) -> Found:
 
 
 def read_monai(path: Path, root: Path | None = None) -> Found:
-    """Return the cases of a MONAI datalist.
-
-    Parameters
-    ----------
-    path : Path
-        JSON with the lists training, validation, test and testing, or one list.
-    root : Path, optional
-        Where relative paths begin; the folder of the datalist by default.
-
-    Raises
-    ------
-    ManifestError
-        With every invalid entry.
-    """
+    """Return the cases of a MONAI datalist; relative paths begin at `root` or its own folder."""
     document = read_json(path)
     entries = _entries(document, path, root or path.parent)
     labels = document.get("labels") if isinstance(document, dict) else None
@@ -216,9 +194,12 @@ def _files(path: Path) -> list[Path]:
 
 def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
     """Return the cases of the entries, those of one split together."""
-    ids = case_ids([(*_folders(entry), entry.get("case_id") or _name(entry)) for entry in entries])
+    # The folder names the cases too if all files have one name.
+    names = [
+        (entry.images[0].parent.name, entry.get("case_id") or _name(entry)) for entry in entries
+    ]
     cases = []
-    for name, entry in zip(ids, entries, strict=True):
+    for name, entry in zip(case_ids(names), entries, strict=True):
         count = len(entry.images)
         named = ["image"] if count == 1 else channels
         if len(named) != count:
@@ -244,11 +225,4 @@ def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
 def _name(entry: _Entry) -> str:
     """Return the name of a case: that of its image, without the number of a channel."""
     name = stem(entry.images[0])
-    if len(entry.images) > 1 and name.endswith("_0000"):
-        return name[:-5]
-    return name
-
-
-def _folders(entry: _Entry) -> tuple[str, ...]:
-    """Return the folder of an entry's image, which names the case if all files have one name."""
-    return (entry.images[0].parent.name,)
+    return name.removesuffix("_0000") if len(entry.images) > 1 else name

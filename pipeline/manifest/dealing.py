@@ -23,15 +23,7 @@ from voxtile.errors import UsageError, counted
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Cases that stay together.
-
-    Parameters
-    ----------
-    name : str
-        From `unit_name`.
-    rows : tuple of int
-        Its cases.
-    """
+    """Cases that stay together, under a name from `unit_name`."""
 
     name: str
     rows: tuple[int, ...]
@@ -52,33 +44,14 @@ def unit_name(group: str | None, case_id: str) -> str:
 
 
 def equal_shares(count: int) -> dict[str, float]:
-    """Return the shares of equal folds, numbered from 0.
-
-    Raises
-    ------
-    ValueError
-        If `count` is less than 2.
-    """
+    """Return the shares of equal folds, numbered from 0."""
     if count < 2:
         raise UsageError(f"{counted(count, 'fold')} given; at least 2 are needed")
     return {str(number): 1 / count for number in range(count)}
 
 
 def deal(units: Sequence[Unit], shares: Mapping[str, float], seed: int | str) -> dict[str, str]:
-    """Return the part of each unit.
-
-    Parameters
-    ----------
-    units : sequence of Unit
-        In any order.
-    shares : mapping of str to float
-        For each part its fraction of the cases.
-
-    Returns
-    -------
-    dict of str to str
-        From the unit's name to its part.
-    """
+    """Return the part of each unit, by name; `shares` has each part's fraction of the cases."""
     dealt = 0
     have = dict.fromkeys(shares, 0)
     parts = {}

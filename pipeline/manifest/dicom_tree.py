@@ -35,24 +35,16 @@ class _Whose:
 
 @dataclass(slots=True)
 class _Series:
-    """The images of one series found so far.
-
-    Parameters
-    ----------
-    whose : _Whose
-        According to the first image.
-    everyone : set of _Whose
-        According to all images.
-    folders : dict of Path to dict
-        For each folder its images: SOPInstanceUID and number of slices.
-    """
+    """The images of one series found so far."""
 
     uid: str
     label: str
     modality: str
+    # According to the first image; then according to all images.
     whose: _Whose
     identity: tuple[str, str]
     everyone: set[_Whose] = field(default_factory=set)
+    # For each folder its images: SOPInstanceUID and number of slices.
     folders: dict[Path, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -86,25 +78,11 @@ def read_dicom_tree(
 ) -> Found:
     """Return a case for each series below a folder that may be a volume.
 
-    Parameters
-    ----------
-    identify : bool, default False
-        Whether to return the key of the pseudonyms too.
-    on_files : callable, optional
-        Called with (files done, all files) while headers are read.
-
-    Returns
-    -------
-    Found
-        A case's image is the folder that holds its series; if that folder
-        holds several series, a column ``series`` chooses by pseudonym. Modality
-        and number of slices are columns. Scouts and objects without images are
-        left out, and counted in the notices.
-
-    Raises
-    ------
-    ManifestError
-        If no series can be a volume.
+    A case's image is the folder that holds its series; if that folder holds
+    several series, a column ``series`` chooses by pseudonym. Modality and number
+    of slices are columns. Scouts and objects without images are left out, and
+    counted in the notices. With `identify` the key of the pseudonyms is returned
+    too. `on_files` is called with (files done, all files) while headers are read.
     """
     paths = [path for path in find_files(folder) if path.name.upper() != "DICOMDIR"]
     counts = dict.fromkeys(("scout", "picture", "other", "damaged"), 0)
@@ -117,11 +95,10 @@ def read_dicom_tree(
         raise ManifestError(
             [f"{folder} holds no series of DICOM images (of {counted(len(paths), 'file')})"]
         )
-    counts["excerpt"] = sum(len(series.folders) for series in every.values()) - sum(
-        len(series.folders) for series in volumes
-    )
+    folders, read = (sum(len(one.folders) for one in some) for some in (every.values(), volumes))
+    counts["excerpt"] = folders - read
     crowded = _crowded(volumes, list(every.values()), folder)
-    everyone = set[_Whose]().union(*(series.everyone for series in every.values()))
+    everyone = set().union(*(series.everyone for series in every.values()))
     patients = _patients(volumes, everyone)
     several = list(dict.fromkeys(patients))
     numbered = dict(zip(several, _numbered("patient", len(several)), strict=True))
@@ -136,10 +113,7 @@ def read_dicom_tree(
             (("image", series.home),),
             group=group,
             series=f"id={series.label}" if series.uid in crowded else None,
-            extras=(
-                ("modality", series.modality),
-                ("slices", str(sum(series.images.values()))),
-            ),
+            extras=(("modality", series.modality), ("slices", str(sum(series.images.values())))),
         )
         for name, group, series in named
     )
@@ -166,17 +140,9 @@ def _found_series(
         if kind != "image":
             continue
         whose = _Whose(entry["patient"], entry["issuer"], entry["study"])
-        identity = entry.get("identity", ("", ""))
-        series = every.setdefault(
-            entry["series"],
-            _Series(
-                entry["series"],
-                entry["label"],
-                entry["modality"],
-                whose,
-                (identity[0], identity[1]),
-            ),
-        )
+        patient, study = entry.get("identity", ("", ""))
+        new = _Series(entry["series"], entry["label"], entry["modality"], whose, (patient, study))
+        series = every.setdefault(new.uid, new)
         images = series.folders.setdefault(path.parent, {})
         images[entry["instance"] or str(path)] = entry["slices"]
         series.everyone.add(whose)

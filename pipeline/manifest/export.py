@@ -35,7 +35,6 @@ class ExportSettings:
 
     Parameters
     ----------
-    to : {"nnunet", "monai"}
     link : bool
         Whether to link ``.nii.gz`` files that are read without a notice
         instead of writing them again.
@@ -60,7 +59,7 @@ def export_manifest(
     root: Path | None = None,
     on_case: Callable[[int, int], None] | None = None,
 ) -> tuple[str, ...]:
-    """Write the cases of a manifest in the layout of another tool, completely or not at all.
+    """Write the cases of a manifest in another tool's layout, or nothing; return notes.
 
     Parameters
     ----------
@@ -71,11 +70,6 @@ def export_manifest(
     on_case : callable, optional
         Called with (cases done, all cases).
 
-    Returns
-    -------
-    tuple of str
-        Notes for the user.
-
     Raises
     ------
     ManifestError
@@ -84,7 +78,8 @@ def export_manifest(
         If `out` cannot be written.
     """
     cases = read_manifest(manifest, root=root)
-    _require_empty(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ManifestError([f"{out} exists and is not empty; name another folder"])
     channels = _channels(cases, settings)
     found = check_manifest(manifest, root=root, settings=CheckSettings(policy=settings.policy))
     if found.errors:
@@ -108,12 +103,6 @@ def export_manifest(
     except OSError as error:
         raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
     return _notices(out, channels, settings)
-
-
-def _require_empty(out: Path) -> None:
-    """Refuse a folder that is not empty."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ManifestError([f"{out} exists and is not empty; name another folder"])
 
 
 def _channels(cases: Sequence[Case], settings: ExportSettings) -> tuple[str, ...]:

@@ -16,11 +16,6 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     """Read labels from JSON such as ``{"1": "liver"}``, or from CSV with columns value and name.
 
     A bundle's ``spec.json``, or a CSV with a column `color`, gives colours too.
-
-    Raises
-    ------
-    ManifestError
-        If the file cannot be read, is neither, or has an invalid colour.
     """
     try:
         text = path.read_text("utf-8-sig")

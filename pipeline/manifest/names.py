@@ -18,11 +18,6 @@ def find_volumes(folder: Path) -> list[Path]:
 
     Of a pair only the header is returned. Hidden files are left out: macOS
     puts a ``._x.nii.gz`` beside each ``x.nii.gz`` that it copies.
-
-    Raises
-    ------
-    ManifestError
-        If a folder cannot be read.
     """
     return [path for path in find_files(folder) if is_volume(path)]
 
@@ -31,11 +26,6 @@ def find_files(folder: Path) -> list[Path]:
     """Return all files below a folder that are not hidden, in the order of their names.
 
     Links to folders are followed, each folder once, as the DICOM reader does.
-
-    Raises
-    ------
-    ManifestError
-        If a folder cannot be read.
     """
     if not folder.is_dir():
         raise ManifestError([f"{folder} is not a folder; name the folder of the data set"])

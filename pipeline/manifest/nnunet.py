@@ -38,10 +38,7 @@ class _Part:
 def read_nnunet(folder: Path) -> Found:
     """Return the cases of an nnU-Net v2 raw data set: `Tr` as train, `Ts` as test.
 
-    Raises
-    ------
-    ManifestError
-        With everything that nnU-Net would refuse, too.
+    What nnU-Net would refuse is refused too.
     """
     path = folder / "dataset.json"
     document = read_object(path)
@@ -77,11 +74,8 @@ def read_nnunet(folder: Path) -> Found:
         )
         for case, (part, name) in zip(ids, rows, strict=True)
     ]
-    return Found(
-        tuple(sorted(cases, key=lambda case: (case.split == "test", case.case_id))),
-        tuple(notices),
-        labels,
-    )
+    cases.sort(key=lambda case: (case.split == "test", case.case_id))
+    return Found(tuple(cases), tuple(notices), labels)
 
 
 def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterator[str]:
@@ -123,22 +117,9 @@ def describe(
 ) -> dict[str, Any]:
     """Return the JSON files of a data set, by name.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        Cases of split ``test`` are test cases, all others training cases.
-    channels : sequence of str
-        nnU-Net normalises by name: ``CT`` by a window, others by z-score.
-    labels : mapping of int to str
-        Names of label values, without the background.
-    name : str
-        The name of the data set.
-
-    Returns
-    -------
-    dict
-        ``dataset.json``; and ``splits_final.json`` if the manifest divides the
-        training cases, by column `fold` or else by splits.
+    These are ``dataset.json``, and ``splits_final.json`` if the manifest divides
+    the training cases, by column `fold` or else by splits. Cases of split
+    ``test`` are test cases, all others training cases.
 
     Raises
     ------
@@ -188,9 +169,7 @@ def describe(
 def _splits(training: Sequence[Case]) -> list[dict[str, list[str]]]:
     """Return training and validation cases of each fold; empty if the cases are not divided."""
     of_fold = {case.case_id: dict(case.extras).get("fold", "") for case in training}
-    numbers = sorted(
-        {fold for fold in of_fold.values() if fold}, key=lambda fold: (len(fold), fold)
-    )
+    numbers = sorted(set(of_fold.values()) - {""}, key=lambda fold: (len(fold), fold))
     if not numbers:
         of_fold = {case.case_id: case.split or "train" for case in training}
         numbers = ["val"]

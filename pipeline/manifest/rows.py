@@ -42,12 +42,11 @@ class Column:
     is_path: bool = False
 
 
-def _split(cell: str) -> Split:
+def _split(cell: str) -> str:
     """Return a split."""
-    known: dict[str, Split] = {split: split for split in get_args(Split)}
-    if cell not in known:
-        raise ValueError(f"is not one of {', '.join(known)}")
-    return known[cell]
+    if cell not in get_args(Split):
+        raise ValueError(f"is not one of {', '.join(get_args(Split))}")
+    return cell
 
 
 def _volume(cell: str) -> int:
@@ -94,11 +93,6 @@ def read_manifest(
     need_images : bool, default True
         Whether image files must exist; scoring finished masks needs no images.
 
-    Returns
-    -------
-    tuple of Case
-        In the manifest's order.
-
     Raises
     ------
     ManifestError
@@ -119,17 +113,7 @@ def examine_manifest(
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """Read a manifest as `read_manifest` does, but return its valid rows beside all problems.
 
-    Parameters
-    ----------
-    need_labels : bool, default True
-        Whether label files must exist.
-
-    Returns
-    -------
-    cases : tuple of Case
-        Those whose row is valid; empty if the header is not.
-    problems : tuple of str
-        With their lines.
+    No row is valid if the header is not. With `need_labels` label files must exist.
 
     Raises
     ------
@@ -170,11 +154,6 @@ def read_rows(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[in
     """Return the header of a manifest, and each further row with the line it begins on.
 
     What is wrong with the file as CSV is added to `problems`.
-
-    Raises
-    ------
-    ManifestError
-        If the file is missing or empty.
     """
     try:
         content = path.read_bytes()

@@ -45,13 +45,7 @@ class Found:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file.
-
-    Raises
-    ------
-    ManifestError
-        If it cannot be read or is not JSON.
-    """
+    """Return the value of a JSON file."""
     try:
         return json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -61,13 +55,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the value of a JSON file that is an object.
-
-    Raises
-    ------
-    ManifestError
-        As `read_json`, or if the value is not an object.
-    """
+    """Return the value of a JSON file that is an object."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise ManifestError([f"{path} must hold a JSON object, but holds a {type(value).__name__}"])
@@ -75,13 +63,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def channel_names(described: Any, path: Path) -> list[str]:
-    """Return the channel names of ``{"0": "T1", "1": "T2"}`` in order, as columns can have them.
-
-    Raises
-    ------
-    ManifestError
-        If it is not such an object, numbered from 0.
-    """
+    """Return the channel names of ``{"0": "T1", "1": "T2"}`` in order, as columns can have them."""
     count = len(described) if isinstance(described, dict) else 0
     numbers = [str(number) for number in range(count)]
     if not numbers or set(described) != set(numbers):

@@ -1,7 +1,4 @@
-"""Divide a manifest into splits or folds without dividing a group.
-
-`dealing` decides which part each group gets.
-"""
+"""Divide a manifest into splits or folds without dividing a group."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -37,10 +34,6 @@ class Division:
     keep : tuple of str
         Splits whose rows stay as they are and are not divided.
 
-    Raises
-    ------
-    ValueError
-        If the shares are not positive or do not add up to 1, or a split is unknown.
     """
 
     shares: Mapping[str, float]
@@ -105,74 +98,39 @@ def split_manifest(manifest: Path, division: Division) -> Table:
     return table.with_column(division.column, cells)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """Options of `voxtile manifest split`.
+def shares_of(
+    folds: int | None, fractions: Mapping[str, float] | None
+) -> tuple[Mapping[str, float], str]:
+    """Return the shares of the parts and the column to write; exactly one must be given."""
+    if folds is None and fractions is not None:
+        return fractions, "split"
+    if folds is not None and fractions is None:
+        return equal_shares(folds), "fold"
+    raise UsageError("give either --folds K or --fractions train=0.7,val=0.3")
 
-    Parameters
-    ----------
-    by, seed, stratify, keep
-        As in `Division`.
-    folds : int or None
-    fractions : mapping of str to float, or None
-        Exactly one of the two must be given.
-    validate : int or None
-        With `folds`: the fold that is ``val`` in column `split`.
+
+def write_split(
+    manifest: Path, out: Path, division: Division, validate: int | None = None
+) -> tuple[str, ...]:
+    """Write a divided manifest to a new file; return a line for each part, and notes.
+
+    With folds, `validate` is the fold that is ``val`` in column `split`.
     """
-
-    by: str = "group"
-    seed: int = 0
-    folds: int | None = None
-    fractions: Mapping[str, float] | None = None
-    validate: int | None = None
-    stratify: str | None = None
-    keep: tuple[str, ...] = ()
-
-    @property
-    def division(self) -> Division:
-        """The division that these options describe.
-
-        Raises
-        ------
-        ValueError
-            If options are missing or exclude each other.
-        """
-        if (self.folds is None) == (self.fractions is None):
-            raise UsageError("give either --folds K or --fractions train=0.7,val=0.3")
-        if self.validate is not None and self.folds is None:
-            raise UsageError("--validate needs --folds")
-        shares = equal_shares(self.folds) if self.folds is not None else self.fractions or {}
-        column = "split" if self.folds is None else "fold"
-        return Division(shares, column, self.by, self.stratify, self.keep, self.seed)
-
-
-def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
-    """Write a divided manifest to a new file, and return lines for the user.
-
-    Returns
-    -------
-    tuple of str
-        A line for each part, and notes.
-
-    Raises
-    ------
-    ManifestError
-        As `split_manifest`, or if `out` exists.
-    """
-    division = wish.division
+    if validate is not None and division.column != "fold":
+        raise UsageError("--validate needs --folds")
     if out.exists():
         raise ManifestError([f"{out} exists; name another, or move it away"])
     table = split_manifest(manifest, division)
     lines = [*_counts(table, division)]
-    tests = 0 if "test" in wish.keep else table.column("split").count("test")
-    if wish.folds is not None and tests:
+    tests = 0 if "test" in division.keep else table.column("split").count("test")
+    if division.column == "fold" and tests:
         lines.append(
             f"note: the folds include {counted(tests, 'case')} of split test; to leave them out, "
             "pass --keep test"
         )
-    if wish.validate is not None:
-        table = validate_on(table, wish.validate)
-        lines.append(f"split: fold {wish.validate} is val, the others are train")
+    if validate is not None:
+        table = _validated(table, str(validate))
+        lines.append(f"split: fold {validate} is val, the others are train")
     if out.parent.resolve() != manifest.parent.resolve():
         lines.append(
             f"note: its relative paths begin at {manifest.parent}; pass that folder as --root"
@@ -192,26 +150,16 @@ def _counts(table: Table, division: Division) -> Iterator[str]:
         yield f"{division.column} {part}: {counted(count, 'case')}{in_groups}"
 
 
-def validate_on(table: Table, fold: int) -> Table:
-    """Return the table with one fold as split ``val`` and the others as ``train``.
-
-    Rows without a fold keep their split.
-
-    Raises
-    ------
-    ValueError
-        If the table has no such fold.
-    """
+def _validated(table: Table, fold: str) -> Table:
+    """Return the table with split ``val`` for one fold and ``train`` for the others."""
     numbers = table.column("fold")
-    if str(fold) not in numbers:
+    if fold not in numbers:
         raise UsageError(f"fold {fold} is not one of {', '.join(sorted(set(numbers) - {''}))}")
-    return table.with_column(
-        "split",
-        [
-            ("val" if number == str(fold) else "train") if number else split
-            for number, split in zip(numbers, table.column("split"), strict=True)
-        ],
-    )
+    splits = [
+        ("val" if number == fold else "train") if number else split
+        for number, split in zip(numbers, table.column("split"), strict=True)
+    ]
+    return table.with_column("split", splits)
 
 
 def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> list[Unit]:
@@ -242,15 +190,9 @@ def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Key:
-    """A value of rows that stay together.
+    """A value of rows that stay together."""
 
-    Parameters
-    ----------
-    rank : int
-        0 for column `by`, 1 for `group` if that is another column, 2 for a
-        case that has neither.
-    """
-
+    # 0 for column `by`, 1 for `group` if that is another column, 2 for a case that has neither.
     rank: int
     column: str
     value: str

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 
 from voxtile.case import Case
@@ -33,13 +34,11 @@ class Table:
             rows = tuple((*row, cell) for row, cell in zip(self.rows, cells, strict=True))
             return Table((*self.header, name), rows)
         place = self.header.index(name)
-        return Table(
-            self.header,
-            tuple(
-                (*row[:place], cell, *row[place + 1 :])
-                for row, cell in zip(self.rows, cells, strict=True)
-            ),
+        rows = tuple(
+            (*row[:place], cell, *row[place + 1 :])
+            for row, cell in zip(self.rows, cells, strict=True)
         )
+        return Table(self.header, rows)
 
     def csv(self) -> str:
         """Return the table as CSV text, lines ended by a line feed."""
@@ -51,13 +50,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read the cells of a manifest that `read_manifest` accepts.
-
-    Raises
-    ------
-    ManifestError
-        If it is not valid CSV.
-    """
+    """Read the cells of a manifest that `read_manifest` accepts."""
     problems: list[str] = []
     header, rows = read_rows(path, problems)
     problems += [
@@ -71,12 +64,7 @@ def read_table(path: Path) -> Table:
 
 
 def table_of(cases: Sequence[Case], folder: Path) -> Table:
-    """Return the manifest of some cases.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of the manifest; paths are relative to it if possible.
+    """Return the manifest of some cases; paths are relative to its folder if possible.
 
     Raises
     ------
@@ -101,10 +89,7 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
             )
         )
     table = Table(("case_id", *columns, *filled, *extras), tuple(rows))
-    problems = [
-        *header_problems(table.header),
-        *_cell_problems(cell for row in table.rows for cell in row),
-    ]
+    problems = [*header_problems(table.header), *_cell_problems(chain.from_iterable(rows))]
     if problems:
         raise ManifestError(problems)
     return table

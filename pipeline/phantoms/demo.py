@@ -1,17 +1,17 @@
 """Run the demo on a synthetic cohort with exact references: make scans, train, run, report."""
 
-import csv
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from io import StringIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from voxtile.batch.drive import RunResult, run_manifest
+from voxtile.case import Case, Split
 from voxtile.errors import UsageError, first_few
 from voxtile.machine.files import write_text
+from voxtile.manifest.table import table_of
 from voxtile.models.spec import Label
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.training.drive import train
@@ -31,15 +31,7 @@ _TRAIN, _VAL = 12, 3
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """The results of the demo.
-
-    Parameters
-    ----------
-    cohort : Path
-        Folder with the scans and their manifest.
-    model : Path
-        The trained bundle.
-    """
+    """The results of the demo: the scans with their manifest, the bundle, and its run."""
 
     cohort: Path
     model: Path
@@ -64,8 +56,6 @@ def run_demo(
         Training budget.
     say : callable
         Called with a sentence before each step.
-    on_case : callable, optional
-        As in `run_manifest`.
 
     Raises
     ------
@@ -104,7 +94,7 @@ def make_cohort(folder: Path, *, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     trained = []
     for number in range(_TRAIN + _VAL):
-        split = "train" if number < _TRAIN else "val"
+        split: Split = "train" if number < _TRAIN else "val"
         image, truth = _scan(rng, axes="RAS", tilt_degrees=0)
         trained.append(_write(folder, f"phantom{number + 1:02d}", image, truth, split))
     tested = []
@@ -117,20 +107,20 @@ def make_cohort(folder: Path, *, seed: int = 0) -> Path:
         ("damaged", "RAS", 0.0),
     ):
         image, truth = _scan(rng, axes=axes, tilt_degrees=tilt)
-        row = _write(folder, name, image, truth, "test")
+        case = _write(folder, name, image, truth, "test")
+        path = folder / f"{name}.nii.gz"
         if name == "dicom":
-            (folder / row["image"]).unlink()
+            path.unlink()
             write_series(folder / "dicom_series", image)
-            row["image"] = "dicom_series"
+            case = replace(case, images=(("image", folder / "dicom_series"),))
         if name == "unlabelled":
-            (folder / row["label"]).unlink()
-            row["label"] = ""
+            (folder / f"{name}_label.nii.gz").unlink()
+            case = replace(case, label=None)
         if name == "damaged":
-            path = folder / row["image"]
             path.write_bytes(path.read_bytes()[:-2000])
-        tested.append(row)
-    write_text(folder / "test.csv", _manifest(tested))
-    write_text(folder / "cases.csv", _manifest(trained))
+        tested.append(case)
+    write_text(folder / "test.csv", table_of(tested, folder).csv())
+    write_text(folder / "cases.csv", table_of(trained, folder).csv())
     return folder / "cases.csv"
 
 
@@ -160,27 +150,13 @@ def _scan(rng: np.random.Generator, *, axes: str, tilt_degrees: float) -> tuple[
     return draw(shape, affine, solids, noise=60 * gain, seed=seed)
 
 
-def _write(folder: Path, name: str, image: Volume, truth: Volume, split: str) -> dict[str, str]:
-    """Write a scan with its reference and return its manifest row."""
-    write_volume(folder / f"{name}.nii.gz", image)
-    write_mask(folder / f"{name}_label.nii.gz", truth)
-    return {
-        "case_id": name,
-        "image": f"{name}.nii.gz",
-        "label": f"{name}_label.nii.gz",
-        "split": split,
-        "group": name,
-        "kind": "phantom",
-    }
-
-
-def _manifest(rows: list[dict[str, str]]) -> str:
-    """Return rows as CSV text."""
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _write(folder: Path, name: str, image: Volume, truth: Volume, split: Split) -> Case:
+    """Write a scan with its reference and return its case."""
+    scan, reference = folder / f"{name}.nii.gz", folder / f"{name}_label.nii.gz"
+    write_volume(scan, image)
+    write_mask(reference, truth)
+    kind = (("kind", "phantom"),)
+    return Case(name, (("image", scan),), reference, split, name, extras=kind)
 
 
 def _clear(out: Path) -> None:

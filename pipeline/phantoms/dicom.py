@@ -17,8 +17,6 @@ def write_series(folder: Path, volume: Volume) -> None:
 
     Parameters
     ----------
-    folder : Path
-        Created if it is missing.
     volume : Volume of int16, shape (i, j, k)
         i runs along a row of a slice, j down its columns. k must be at right
         angles to both and complete them right-handedly in LPS.
@@ -39,11 +37,10 @@ def write_series(folder: Path, volume: Volume) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    spacing = volume.spacing_mm
     for index in range(volume.shape[2]):
         position = _LPS @ (volume.affine @ (0, 0, index, 1))[:3]
         pixels = volume.array[:, :, index].T
-        dataset = _slice(pixels, position, directions, spacing)
+        dataset = _slice(pixels, position, directions, volume.spacing_mm)
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
         dataset.FrameOfReferenceUID = frame
         dataset.InstanceNumber = index + 1

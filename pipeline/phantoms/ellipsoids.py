@@ -43,8 +43,6 @@ def draw(
 
     Parameters
     ----------
-    shape : (i, j, k)
-    affine : ndarray, shape (4, 4)
     solids : sequence of Ellipsoid
         Later ones cover earlier ones. Background has intensity 0.
     noise : float, default 0
@@ -60,9 +58,7 @@ def draw(
     image = np.zeros(indices.shape[1])
     truth = np.zeros(indices.shape[1], np.uint8)
     for solid in solids:
-        offset = (world - np.array(solid.centre_mm)[:, np.newaxis]) / np.array(solid.radii_mm)[
-            :, np.newaxis
-        ]
+        offset = ((world.T - solid.centre_mm) / solid.radii_mm).T
         inside = np.square(offset).sum(axis=0) <= 1
         image[inside] = solid.intensity
         truth[inside] = solid.label
@@ -84,8 +80,6 @@ def centred_affine(
 
     Parameters
     ----------
-    shape : (i, j, k)
-    spacing_mm : (i, j, k)
     axes : str, default "RAS"
         World direction of each storage axis, such as "LPS" or "PIR".
     tilt_degrees : float, default 0

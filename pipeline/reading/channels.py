@@ -43,26 +43,14 @@ def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = N
 
 
 def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Read one channel of one scan, as `read_volume` does, with its notices.
-
-    Raises
-    ------
-    CaseError
-        If the file is not exactly one volume, or has NaN that the policy refuses.
-    """
+    """Read one channel of one scan, as `read_volume` does, with its notices."""
     policy = policy or ReadPolicy()
     found = format_of(path)
     return _finite(found.reader(found.read)(path, policy), policy)
 
 
 def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Return what `read_scan` would, from headers alone: all voxels are 0 and not read.
-
-    Raises
-    ------
-    CaseError
-        If the headers show that the path is not exactly one volume.
-    """
+    """Return what `read_scan` would, from headers alone: all voxels are 0 and not read."""
     found = format_of(path)
     return found.reader(found.survey)(path, policy or ReadPolicy())
 
@@ -70,11 +58,8 @@ def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
     """Read the channels of a case, in the order that a network needs.
 
-    Returns
-    -------
-    Scan
-        One channel: shape (i, j, k). Several: shape (i, j, k, channels), on
-        the grid of the first.
+    One channel has shape (i, j, k); several have shape (i, j, k, channels), on
+    the grid of the first.
 
     Raises
     ------
@@ -93,13 +78,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
 
 
 def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
-    """Return the grid and notices that `read_channels` would, from headers alone.
-
-    Raises
-    ------
-    CaseError
-        If a channel is missing, is on another grid, or is not one volume.
-    """
+    """Return the grid and notices that `read_channels` would, from headers alone."""
     policy = policy_of(case, policy or ReadPolicy())
     scans = [survey_scan(path, policy) for path in scan_paths(case, channels)]
     first = _on_one_grid(channels, scans)
@@ -109,16 +88,8 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
 def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     """Return the path of each channel, in the order that a network needs.
 
-    Parameters
-    ----------
-    channels : sequence of str
-        Names. A single channel matches any name if case or network call it
-        "image", which names no contrast; otherwise names must agree.
-
-    Raises
-    ------
-    CaseError
-        If the case lacks a channel.
+    A single channel matches any name if case or network call it "image", which
+    names no contrast; otherwise names must agree.
     """
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):

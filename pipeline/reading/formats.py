@@ -16,27 +16,15 @@ Reader = Callable[[Path, ReadPolicy], Scan]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format, its suffixes and its reader.
-
-    Parameters
-    ----------
-    module : str
-        Of the reader, below `voxtile.reading`; imported when a file needs it.
-    read, survey : str
-        Functions of the module: the first reads a scan, the second its
-        headers alone, with zeros for voxels.
-    suffixes : tuple of str
-        In lower case, the usual one first.
-    seconds : tuple of str
-        For each suffix, that of the second file of a pair; empty if a volume
-        is one file.
-    """
+    """A format, its suffixes and its reader."""
 
     name: str
-    module: str
+    module: str  # below `voxtile.reading`; imported when a file needs it
+    # Functions of the module: one reads a scan, one its headers alone, with zeros for voxels.
     read: str
     survey: str
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...]  # in lower case, the usual one first
+    # For each suffix, that of the second file of a pair; empty if a volume is one file.
     seconds: tuple[str, ...] = ()
 
     def reader(self, function: str) -> Reader:

@@ -52,15 +52,7 @@ _DTYPES = ("int16", "int32", "int64", "float32", "float64")
 
 
 class Workspace:
-    """First argument of a function in the child: memory for voxels, and signs of life.
-
-    Parameters
-    ----------
-    handle : int
-        File descriptor of the file that holds the voxels.
-    channel : socket
-        Connection to the parent.
-    """
+    """First argument of a function in the child: memory for voxels, and signs of life."""
 
     def __init__(self, handle: int, channel: socket.socket) -> None:
         self._handle = handle
@@ -114,10 +106,7 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
 
 
 def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
-    """Return ``function(workspace, *arguments)`` if that is a JSON value and not a scan.
-
-    Parameters and errors are those of `run_isolated`.
-    """
+    """Return ``function(workspace, *arguments)`` if that is a JSON value and not a scan."""
     with _reply(function, arguments, quiet_s) as (reply, _):
         return reply.get("value")
 

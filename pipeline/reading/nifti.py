@@ -1,8 +1,7 @@
 """Read NIfTI files. With writing/nifti.py the only importer of nibabel.
 
-This module decompresses files to the end, with a limit of size, and nibabel
-interprets the bytes. nibabel alone does not reach the checksum of a gzip
-stream, so that most damaged files give wrong voxels without an error.
+nibabel alone does not reach the checksum of a gzip stream, so that most damaged
+files give wrong voxels without an error. Here files are decompressed to the end.
 """
 
 import struct
@@ -10,7 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from isal import igzip, isal_zlib
@@ -24,7 +23,6 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
 
-_MAGIC_GZIP = b"\x1f\x8b"
 # Deflate compresses at most 1032:1, so a header that promises more is wrong.
 _MOST_INFLATION = 1100
 # Bytes after the last voxel that are accepted; some writers pad.
@@ -40,19 +38,10 @@ FORM_TOLERANCE_MM = 0.1
 def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Read a NIfTI file: ``.nii``, ``.hdr``/``.img``, version 1 or 2, plain or gzip, any endian.
 
-    Parameters
-    ----------
-    path : Path
-        Either file of a pair. Gzip is recognised by content, not by name.
-    policy : ReadPolicy, optional
-        `volume` chooses one of several; NaN is not checked here.
-
-    Returns
-    -------
-    Scan
-        Voxels in storage order with ``scl_slope`` and ``scl_inter`` applied;
-        integers stay integers if they are not scaled. The affine is the
-        sform, else the qform, else nibabel's default.
+    `path` may be either file of a pair. Gzip is recognised by content, not by
+    name. NaN is not checked here. Voxels are in storage order with ``scl_slope``
+    and ``scl_inter`` applied; integers stay integers if they are not scaled. The
+    affine is the sform, else the qform, else nibabel's default.
 
     Raises
     ------
@@ -69,11 +58,6 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     Grid, orientation codes and notices are those of the scan. All voxels are 0
     and take no memory. Voxels and checksum are not read, but a file that is
     shorter than its header promises is refused.
-
-    Raises
-    ------
-    CaseError
-        As `read_nifti`, except errors that only reading to the end finds.
     """
     return _read(path, policy or ReadPolicy(), _no_voxels)
 
@@ -81,23 +65,8 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     """Read a file to its end, checksum included, and compare its voxels with an array.
 
-    Only one plane is in memory at a time.
-
-    Parameters
-    ----------
-    array : ndarray, shape (i, j, k)
-
-    Returns
-    -------
-    scan : Scan
-        As `survey_nifti` returns it.
-    same : bool
-        Whether shape, type and every voxel are equal.
-
-    Raises
-    ------
-    CaseError
-        As `read_nifti`.
+    Only one plane is in memory at a time. The scan is as `survey_nifti` returns
+    it, with whether shape, type and every voxel are equal.
     """
     same = False
 
@@ -124,7 +93,8 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
 def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
     """Return a scan with the voxels that `voxels_of` reads from the opened file."""
     try:
-        with _open(_header_path(path)) as file:
+        is_image = path.name.lower().endswith((".img", ".img.gz"))
+        with _Source(_sibling(path, ".hdr") if is_image else path) as file:
             header = _read_header(file, path.name)
             layout = _layout(header, path.name)
             if layout.paired:
@@ -132,7 +102,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
             else:
                 voxels = voxels_of(file, layout, path.name, header.sizeof_hdr)
         if layout.paired:
-            with _open(_image_path(path)) as file:
+            with _Source(path if is_image else _sibling(path, ".img")) as file:
                 voxels = voxels_of(file, layout, path.name, 0)
     except OSError as error:
         raise CaseError(
@@ -182,12 +152,13 @@ class _Source:
     """A file, decompressed while it is read if it is gzip; every read is checked."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
         self.size = path.stat().st_size
-        raw: BinaryIO = path.open("rb")
-        self.gzip = raw.read(2) == _MAGIC_GZIP
-        raw.seek(0)
-        self._raw = raw
-        self._file: Any = igzip.GzipFile(fileobj=raw, mode="rb") if self.gzip else raw
+        self._raw = path.open("rb")
+        self.gzip = self._raw.read(2) == b"\x1f\x8b"
+        self._raw.seek(0)
+        self._file: Any = igzip.GzipFile(fileobj=self._raw, mode="rb") if self.gzip else self._raw
 
     def __enter__(self) -> "_Source":
         return self
@@ -215,13 +186,6 @@ class _Source:
         return filled
 
 
-def _open(path: Path) -> _Source:
-    """Open one file for reading."""
-    if path.is_dir():
-        raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
-    return _Source(path)
-
-
 def _sibling(path: Path, ending: str) -> Path:
     """Return the other file of a .hdr/.img pair, compressed or not."""
     stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
@@ -233,20 +197,6 @@ def _sibling(path: Path, ending: str) -> Path:
     raise CaseError(
         "missing_pair", f"{path.name} needs its {ending} file in the same folder; copy both"
     )
-
-
-def _header_path(path: Path) -> Path:
-    """Return the file with the header."""
-    if path.name.lower().endswith((".img", ".img.gz")):
-        return _sibling(path, ".hdr")
-    return path
-
-
-def _image_path(path: Path) -> Path:
-    """Return the file with the voxels of a pair."""
-    if path.name.lower().endswith((".img", ".img.gz")):
-        return path
-    return _sibling(path, ".img")
 
 
 def _read_header(file: _Source, name: str) -> Any:
@@ -333,10 +283,7 @@ def _layout(header: Any, name: str) -> _Layout:
 
 
 def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
-    """Return all voxels in storage order, after the file was read to its end.
-
-    `consumed` is the number of bytes that were read before.
-    """
+    """Return all voxels in storage order, after the file was read to its end."""
     promised = _promised(file, layout, name)
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
@@ -449,29 +396,20 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
             cure = f"its voxel size (pixdim) is {size} mm: write the true size there, or {cure}"
         raise CaseError("bad_affine", f"{name}: {error}; {cure}") from error
     if codes == (0, 0):
-        notices.append(
-            Notice(
-                "no_orientation",
-                f"{name}: sform and qform codes are both 0, so the header gives no orientation; "
-                f"read as {volume.orientation}, as nibabel does, so left and right may be swapped",
-            )
+        sentence = (
+            f"{name}: sform and qform codes are both 0, so the header gives no orientation; "
+            f"read as {volume.orientation}, as nibabel does, so left and right may be swapped"
         )
+        notices.append(Notice("no_orientation", sentence))
     elif min(codes) > 0 and not is_sheared(affine):
-        difference = grid_difference(volume.shape, affine, header.get_qform())
-        if difference.position_mm > FORM_TOLERANCE_MM:
-            notices.append(
-                Notice(
-                    "form_conflict",
-                    f"{name}: sform and qform differ by up to {difference.position_mm:.3g} mm; "
-                    "the sform was used",
-                )
-            )
+        away = grid_difference(volume.shape, affine, header.get_qform()).position_mm
+        if away > FORM_TOLERANCE_MM:
+            sentence = f"{name}: sform and qform differ by up to {away:.3g} mm; the sform was used"
+            notices.append(Notice("form_conflict", sentence))
     unit = header.get_xyzt_units()[0]
     if unit in ("meter", "micron"):
-        notices.append(
-            Notice(
-                "unit",
-                f"{name}: the header's unit is {unit}, but numbers were read as mm, as in viewers",
-            )
+        sentence = (
+            f"{name}: the header's unit is {unit}, but numbers were read as mm, as in viewers"
         )
+        notices.append(Notice("unit", sentence))
     return volume, notices

@@ -45,7 +45,6 @@ def read_reference(
     -------
     mask : Volume of uint8 or uint16, shape (i, j, k)
         On the grid and in the storage order of `image`.
-    notices : tuple of Notice
 
     Raises
     ------
@@ -75,22 +74,10 @@ def read_reference(
 
 
 def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
-    """Read a mask on its own grid.
+    """Read a mask on its own grid; a survey reads only headers.
 
-    Parameters
-    ----------
-    path : Path
-        A NIfTI file or DICOM folder.
-    what : str
-        "label" (called the reference in messages), "prediction" or "mask".
-    survey : bool, default False
-        Whether to read only headers, as `survey_scan` does.
-
-    Raises
-    ------
-    CaseError
-        As `read_scan`, but naming the mask and without options such as
-        ``--volume``, which are for scans.
+    `what` is "label" (called the reference in messages), "prediction" or "mask".
+    Errors have no options such as ``--volume``, which are for scans.
     """
     try:
         return survey_scan(path) if survey else read_scan(path)
@@ -100,11 +87,6 @@ def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:
     """Return `mask` in the storage order of `image`, if both are on one grid of the world.
-
-    Parameters
-    ----------
-    what : str
-        As in `read_label_map`.
 
     Raises
     ------
@@ -133,15 +115,13 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
             f"is {in_mm(mask.spacing_mm)}, the image's {in_mm(image.spacing_mm)}); resample the "
             f"{name} to the image first",
         )
-    moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
-    notices = (
-        Notice(
-            f"{what}_reoriented",
-            f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
-            "grid; its axes were put into the image's order",
-        ),
+    notice = Notice(
+        f"{what}_reoriented",
+        f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
+        "grid; its axes were put into the image's order",
     )
-    return image.with_array(placed.array), notices if moved else ()
+    moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
+    return image.with_array(placed.array), (notice,) if moved else ()
 
 
 def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ...]]:
@@ -164,12 +144,8 @@ def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ..
                 "original label map",
             )
         if largest > 0:
-            notices = (
-                Notice(
-                    f"{what}_rounded",
-                    f"the {_name(what)} had values up to {largest:.2g} from an integer; rounded",
-                ),
-            )
+            sentence = f"the {_name(what)} had values up to {largest:.2g} from an integer; rounded"
+            notices = (Notice(f"{what}_rounded", sentence),)
         array = rounded
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 65535:
@@ -185,12 +161,10 @@ def _axes_between(mask: Volume, image: Volume) -> Axes | None:
     """Return the permutation and flips from the mask's storage to the image's, if they suffice."""
     relation = np.linalg.solve(image.affine[:3, :3], mask.affine[:3, :3])
     rounded = np.rint(relation).astype(int)
-    signed_permutation = (np.abs(rounded).sum(axis=0) == 1).all() and (
-        np.abs(rounded).sum(axis=1) == 1
-    ).all()
-    if not signed_permutation:
+    size = np.abs(rounded)
+    if (size.sum(axis=0) != 1).any() or (size.sum(axis=1) != 1).any():
         return None
-    i, j, k = (int(axis) for axis in np.abs(rounded).argmax(axis=1))
+    i, j, k = (int(axis) for axis in size.argmax(axis=1))
     flips = tuple(bool(rounded[axis, source] < 0) for axis, source in enumerate((i, j, k)))
     return Axes((i, j, k), (flips[0], flips[1], flips[2]))
 

@@ -42,7 +42,10 @@ def write_mask(path: str | Path, mask: Volume) -> None:
             f"mask has shape {mask.array.shape} and type {mask.array.dtype}, but a label map needs "
             "3 axes and an unsigned integer type; convert it first"
         )
-    _write(Path(path), mask_header(mask), mask.array)
+    header = _fresh_header(mask)
+    header.set_intent("label", name="labels")
+    header["cal_max"] = int(mask.array.max())
+    _write(Path(path), header, mask.array)
 
 
 def write_volume(
@@ -52,28 +55,17 @@ def write_volume(
     slope: float | None = None,
     let_go: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the voxels of one channel as NIfTI, completely or not at all.
+    """Write the voxels of one channel as NIfTI, as `write_mask` writes a mask.
 
     Parameters
     ----------
-    path : Path
-        Must end in ``.nii.gz`` or ``.nii``.
     volume : Volume of int or float, shape (i, j, k)
-        Written in its storage order and type, with its affine and codes as in
-        `write_mask`, and nothing else from the source.
+        Written in its storage order and type.
     slope : float, optional
         ``scl_slope``, the value of a stored 1; 1 by default.
     let_go : callable, optional
         Called after each plane along k, so that voxels of a mapped file can
         leave memory.
-
-    Raises
-    ------
-    ValueError
-        If the array is not 3D or NIfTI lacks its type, or the name is not
-        that of a NIfTI file.
-    EnvironmentFault
-        If the file cannot be written.
     """
     if volume.array.ndim != 3:
         raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
@@ -129,16 +121,8 @@ def _write_gzip(
             stream.write(piece)
 
 
-def mask_header(mask: Volume) -> Nifti1Header:
-    """Return the fresh header of a mask (NIfTI-2 only where an axis is longer than 32767)."""
-    header = _fresh_header(mask)
-    header.set_intent("label", name="labels")
-    header["cal_max"] = int(mask.array.max())
-    return header
-
-
 def _fresh_header(volume: Volume) -> Nifti1Header:
-    """Return a new header with the volume's type, shape and position."""
+    """Return a new header for a volume (NIfTI-2 only where an axis is longer than 32767)."""
     header = Nifti1Header() if max(volume.shape) <= 32767 else Nifti2Header()
     header.set_data_dtype(volume.array.dtype.newbyteorder("="))
     header.set_data_shape(volume.shape)

@@ -9,12 +9,7 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 
 
 def check_written(path: Path, mask: Volume) -> dict[str, Any]:
-    """Read a written mask back and compare it with the mask in memory.
-
-    Returns
-    -------
-    dict
-        The grid, and under "check" the differences of the file's grid.
+    """Return the grid of a written mask, with a "check" of its differences from the one in memory.
 
     Raises
     ------

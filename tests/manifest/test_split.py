@@ -12,7 +12,7 @@ from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.dealing import equal_shares
 from voxtile.manifest.rows import read_manifest
-from voxtile.manifest.split import Division, Wish, split_manifest, write_split
+from voxtile.manifest.split import Division, shares_of, split_manifest, write_split
 from voxtile.manifest.table import Table, read_table
 
 runner = CliRunner()
@@ -96,7 +96,7 @@ def test_rows_stay_together_by_group_and_by_another_column(tmp_path: Path) -> No
         assert parts == parts_of(divide(tmp_path / "m.csv", rows[::-1], by="site", seed=seed))
         for block in range(9):
             assert len({parts[f"c{block}-{n}"] for n in range(7)}) == 1
-    lines = write_split(tmp_path / "m.csv", tmp_path / "n.csv", Wish(by="site", fractions=SHARES))
+    lines = write_split(tmp_path / "m.csv", tmp_path / "n.csv", Division(SHARES, by="site"))
     assert sum(int(line.split(", ")[1].split()[0]) for line in lines if "groups" in line) == 9
 
 
@@ -149,7 +149,7 @@ def test_folds_with_a_validation_fold_are_ready_for_training(tmp_path: Path) -> 
     source = write(tmp_path / "m.csv", make_rows([1, 2, 1, 3, 1, 2]))
     for fold in range(3):
         out = tmp_path / f"fold{fold}.csv"
-        lines = write_split(source, out, Wish(folds=3, validate=fold))
+        lines = write_split(source, out, Division(*shares_of(3, None)), fold)
         assert f"split: fold {fold} is val, the others are train" in lines
         for name in ("0.nii", "1.nii", "2.nii", "3.nii", "4.nii", "5.nii"):
             (tmp_path / name).touch()
@@ -164,17 +164,18 @@ def test_a_note_says_how_many_test_cases_are_in_folds(tmp_path: Path) -> None:
     rows = [(f"c{n}", "a.nii", "", "", "test" if n < 3 else "train") for n in range(9)]
     source = write(tmp_path / "m.csv", rows)
     said = "note: the folds include 3 cases of split test"
-    lines = write_split(source, tmp_path / "all.csv", Wish(folds=3, validate=0))
+    folds = shares_of(3, None)
+    lines = write_split(source, tmp_path / "all.csv", Division(*folds), 0)
     assert said in "\n".join(lines)
-    lines = write_split(source, tmp_path / "kept.csv", Wish(folds=3, keep=("test",)))
+    lines = write_split(source, tmp_path / "kept.csv", Division(*folds, keep=("test",)))
     assert said not in "\n".join(lines)
     assert read_table(tmp_path / "kept.csv").column("fold")[:3] == ("", "", "")
-    lines = write_split(source, tmp_path / "split.csv", Wish(fractions=SHARES))
+    lines = write_split(source, tmp_path / "split.csv", Division(SHARES))
     assert said not in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("options", "message"),
     [
         ({}, "either --folds K or --fractions"),
         ({"folds": 2, "fractions": SHARES}, "either --folds K or --fractions"),
@@ -188,10 +189,13 @@ def test_a_note_says_how_many_test_cases_are_in_folds(tmp_path: Path) -> None:
         ({"folds": 2, "keep": ("dev",)}, "'dev' is not one of"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(tmp_path: Path, wish, message) -> None:
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options, message) -> None:
     source = write(tmp_path / "m.csv", make_rows([1] * 10))
     with pytest.raises(ValueError, match=message):
-        write_split(source, tmp_path / "n.csv", Wish(**wish))
+        division = Division(
+            *shares_of(options.get("folds"), options.get("fractions")), keep=options.get("keep", ())
+        )
+        write_split(source, tmp_path / "n.csv", division, options.get("validate"))
     assert not (tmp_path / "n.csv").exists()
 
 

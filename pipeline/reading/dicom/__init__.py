@@ -56,8 +56,6 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     ----------
     path : Path
         A folder with all folders below it; one DICOM file; or a DICOMDIR.
-    policy : ReadPolicy, optional
-        What to do if the series leaves a choice; refuses by default.
 
     Returns
     -------
@@ -78,23 +76,14 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
 
 
 def survey_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Return what `read_series` would, from headers alone: its voxels are zeros.
-
-    Parameters and errors are those of `read_series`, except errors in pixels.
-    """
+    """Return what `read_series` would, from headers alone: its voxels are zeros."""
     return run_isolated(
-        "voxtile.reading.dicom.series:survey_here", path.absolute(), policy or ReadPolicy()
+        "voxtile.reading.dicom.series:read_here", path.absolute(), policy or ReadPolicy(), True
     )
 
 
 def dicomdir_files(path: Path) -> list[Path]:
-    """Return the files that `read_series` reads for a DICOMDIR, in its order.
-
-    Raises
-    ------
-    CaseError
-        As `read_series`: the DICOMDIR is damaged, or names missing files.
-    """
+    """Return the files that `read_series` reads for a DICOMDIR, in its order."""
     names = ask_isolated("voxtile.reading.dicom.folder:named_here", path.absolute())
     return [path.parent / name for name in names]
 
@@ -102,21 +91,12 @@ def dicomdir_files(path: Path) -> list[Path]:
 def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str, Any] | None]:
     """Return the series and patient of each file; None for a file that is not DICOM.
 
-    Parameters
-    ----------
-    identify : bool, default False
-        Whether to return identifiers of patient and study unchanged, for a
-        key file only.
-
-    Returns
-    -------
-    list of dict
-        ``kind``: "image", "scout", "picture" (an image without a position),
-        "other" or "damaged"; ``series`` and ``instance``: UIDs; ``label``:
-        the series' pseudonym; ``modality``; ``slices``; ``patient``, ``issuer``
-        and ``study``: hashes of PatientID, of its issuer and of the study's UID,
-        empty if missing; and ``identity``: (PatientID, StudyInstanceUID), if
-        requested.
+    An entry has ``kind``: "image", "scout", "picture" (an image without a
+    position), "other" or "damaged"; ``series`` and ``instance``: UIDs; ``label``:
+    the series' pseudonym; ``modality``; ``slices``; ``patient``, ``issuer`` and
+    ``study``: hashes of PatientID, of its issuer and of the study's UID, empty if
+    missing; and with `identify`, which is for a key file only, ``identity``:
+    (PatientID, StudyInstanceUID).
     """
     paths = [str(path.absolute()) for path in files]
     found: list[dict[str, Any] | None] = ask_isolated(
@@ -127,18 +107,10 @@ def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str
 
 @dataclass(frozen=True, slots=True)
 class SourceSlice:
-    """The file and frame of a slice of a volume.
+    """The file and frame of a slice of a volume."""
 
-    Parameters
-    ----------
-    file : Path
-        Never shown, because its name may identify a patient.
-    frame : int
-        Index of the frame in the file, from 0.
-    """
-
-    file: Path
-    frame: int
+    file: Path  # never shown, because its name may identify a patient
+    frame: int  # from 0
 
 
 def read_sources(
@@ -152,7 +124,6 @@ def read_sources(
         The grid of the series as acquired; all voxels are 0 and take no memory.
     slices : tuple of SourceSlice or None
         For each plane along k; None if the slice is missing.
-    notices : tuple of Notice
 
     Raises
     ------
@@ -189,15 +160,9 @@ def read_annotation(
     ----------
     image : Volume
         The scan; its voxels are not used.
-    labels : sequence of Label
-        The labels to match segments to, by name or code.
     numbers : mapping of int to int, optional
         Label values by number of segment or ROI, before names and codes; 0
         leaves a segment out.
-
-    Returns
-    -------
-    Scan of int16 or int32, shape (i, j, k)
 
     Raises
     ------

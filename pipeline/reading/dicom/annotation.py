@@ -18,36 +18,32 @@ from pydicom import dcmread
 from pydicom.sr.coding import Code
 
 from voxtile.errors import CaseError, Notice, counted, first_few
+from voxtile.label_values import Box, region_box
 from voxtile.models.spec import Label
 from voxtile.reading.isolation import Workspace
 from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
-from .drawing import Drawing, Grid, Segment
+from .drawing import Grid, Segment
 from .segmentation import Segmentation
 from .structure_set import StructureSet
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
-_Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
 class _Meant:
-    """A segment with its value in the label map.
-
-    Parameters
-    ----------
-    value : int
-        The value to draw.
-    meanings : tuple of tuple of int
-        The values that its voxels may have in the end, such as those of the
-        parts of a region; several if it may be a region or its part of the
-        same value.
-    """
+    """A segment with its value in the label map."""
 
     segment: Segment
     value: int
+    # The values that its voxels may have in the end, such as those of the parts of a region;
+    # several if it may be a region or its part of the same value.
     meanings: tuple[tuple[int, ...], ...]
+
+
+# With the box of its voxels, and their mask in the box.
+_Drawn = tuple[_Meant, Box, np.ndarray]
 
 
 def annotation_here(
@@ -57,7 +53,7 @@ def annotation_here(
     labels: Sequence[Label],
     numbers: Mapping[int, int],
 ) -> Scan:
-    """Read a SEG or RTSTRUCT as a label map; as `voxtile.reading.dicom.read_annotation`."""
+    """Do the work of `voxtile.reading.dicom.read_annotation` in this process."""
     try:
         return _label_map(workspace, _open(path, grid), grid, labels, numbers)
     except (CaseError, MemoryError):
@@ -70,8 +66,8 @@ def annotation_here(
         ) from error
 
 
-def _open(path: Path, grid: Grid) -> Drawing:
-    """Return the drawing of a file."""
+def _open(path: Path, grid: Grid) -> Segmentation | StructureSet:
+    """Return the segments of a file."""
     dataset = dcmread(path, stop_before_pixels=True)
     if dataset.get("SOPClassUID") == _RTSTRUCT:
         return StructureSet(dataset, grid)
@@ -80,7 +76,7 @@ def _open(path: Path, grid: Grid) -> Drawing:
 
 def _label_map(
     workspace: Workspace,
-    drawing: Drawing,
+    drawing: Segmentation | StructureSet,
     grid: Grid,
     labels: Sequence[Label],
     numbers: Mapping[int, int],
@@ -90,13 +86,13 @@ def _label_map(
     top = max(label.value for label in labels)
     kind = np.dtype(np.int16 if top < 2**15 else np.int32)
     array = workspace.allocate(grid.shape, kind)
-    kept: list[tuple[_Meant, _Box, np.ndarray]] = []
+    kept: list[_Drawn] = []
     # In the order of the spec, so that a region's parts are written over it.
     order = {label.value: index for index, label in enumerate(labels)}
     for one in sorted(meant, key=lambda one: order.get(one.value, -1)):
         workspace.at(f"segment {one.segment.number}")
         mask = drawing.mask(one.segment.number)
-        box = bounding_box(mask)
+        box = region_box(mask.view(np.uint8), (1,))
         if box is not None:
             array[box][mask[box]] = one.value
             kept.append((one, box, mask[box].copy()))
@@ -108,13 +104,6 @@ def match(
     segments: Sequence[Segment], labels: Sequence[Label], numbers: Mapping[int, int], what: str
 ) -> tuple[list[_Meant], list[Notice]]:
     """Match segments to labels: by number if `numbers` has it, else by name, else by code.
-
-    Parameters
-    ----------
-    numbers : mapping of int to int
-        Label values by number of segment; 0 leaves a segment out.
-    what : str
-        The name of a segment in messages.
 
     Raises
     ------
@@ -188,24 +177,19 @@ def _judged(
         )
     notices = []
     if left:
-        notices.append(
-            Notice(
-                "label_left_out",
-                f"{counted(len(left), what)} of the reference left out: no label has the name or "
-                "code",
-            )
+        sentence = (
+            f"{counted(len(left), what)} of the reference left out: no label has the name or code"
         )
-    empty = [label for label in absent if drawn.isdisjoint(label.values)]
-    partial = [label for label in absent if not drawn.isdisjoint(label.values)]
-    for some, taken in ((empty, "empty"), (partial, "only the labels inside it")):
-        if some:
-            names = ", ".join(f"{label.value} ({label.name})" for label in some)
-            notices.append(
-                Notice(
-                    "label_absent",
-                    f"no {what} of the reference is label {names}; taken as {taken}",
-                )
-            )
+        notices.append(Notice("label_left_out", sentence))
+    for whole, taken in ((True, "empty"), (False, "only the labels inside it")):
+        names = [
+            f"{label.value} ({label.name})"
+            for label in absent
+            if drawn.isdisjoint(label.values) == whole
+        ]
+        if names:
+            sentence = f"no {what} of the reference is label {', '.join(names)}; taken as {taken}"
+            notices.append(Notice("label_absent", sentence))
     return notices
 
 
@@ -222,33 +206,18 @@ def _is(label: Label, code: Code) -> bool:
     return bool(Code(concept.value, concept.scheme, concept.meaning) == code)
 
 
-def bounding_box(mask: np.ndarray) -> _Box | None:
-    """Return the smallest box with all true voxels; None if there is no true voxel."""
-    sides = []
-    for axis in range(3):
-        (found,) = np.nonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        if not found.size:
-            return None
-        sides.append(slice(int(found[0]), int(found[-1]) + 1))
-    i, j, k = sides
-    return i, j, k
-
-
-def _require_whole(
-    array: np.ndarray, kept: Sequence[tuple[_Meant, _Box, np.ndarray]], what: str
-) -> None:
+def _require_whole(array: np.ndarray, kept: Sequence[_Drawn], what: str) -> None:
     """Refuse segments whose overlap a label map cannot hold."""
-    counts = dict(
-        zip(*(found.tolist() for found in np.unique(array, return_counts=True)), strict=True)
-    )
+    values, numbers = np.unique(array, return_counts=True)
+    counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
     for one, box, mask in kept:
         # A label to which --label-map gives several segments is their union.
         alike = [other for other in kept if other[0].value == one.value]
         drawn = np.count_nonzero(mask if len(alike) == 1 else _union(array.shape, alike))
         wrong = []
-        for values in one.meanings:
-            lost = int(np.count_nonzero(mask & ~np.isin(array[box], values)))
-            gained = sum(counts.get(value, 0) for value in values) - int(drawn)
+        for meant in one.meanings:
+            lost = int(np.count_nonzero(mask & ~np.isin(array[box], meant)))
+            gained = sum(counts.get(value, 0) for value in meant) - int(drawn)
             wrong.append(max(lost, gained))
         if min(wrong) > 0:
             raise CaseError(
@@ -259,9 +228,7 @@ def _require_whole(
             )
 
 
-def _union(
-    shape: tuple[int, ...], several: Sequence[tuple[_Meant, _Box, np.ndarray]]
-) -> np.ndarray:
+def _union(shape: tuple[int, ...], several: Sequence[_Drawn]) -> np.ndarray:
     """Return the voxels that are in at least one of some segments."""
     union = np.zeros(shape, bool)
     for _, box, mask in several:

@@ -1,12 +1,10 @@
 """What SEG and RTSTRUCT have in common: segments drawn on the grid of a scan."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from pydicom.sr.coding import Code
 
-from voxtile.errors import Notice
 from voxtile.volume import Shape3D
 
 
@@ -27,34 +25,9 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment or region of interest.
-
-    Parameters
-    ----------
-    number : int
-        SegmentNumber or ROINumber.
-    name : str
-        Compared with the names of labels, never shown.
-    code : Code or None
-        What the segment is (PS3.3 C.8.20.4, Segmented Property Type; C.8.8.8, RT ROI
-        Identification Code).
-    """
+    """A segment or region of interest."""
 
     number: int
-    name: str
+    name: str  # compared with the names of labels, never shown
+    # Segmented Property Type (PS3.3 C.8.20.4) or RT ROI Identification Code (C.8.8.8).
     code: Code | None
-
-
-class Drawing(Protocol):
-    """The segments of a SEG or RTSTRUCT; `what` is their name in messages."""
-
-    what: str
-    segments: tuple[Segment, ...]
-
-    def mask(self, number: int) -> np.ndarray:
-        """Return the voxels of a segment, bool, on the grid."""
-        ...
-
-    def notices(self) -> list[Notice]:
-        """Return notices about the masks drawn so far."""
-        ...

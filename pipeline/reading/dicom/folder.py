@@ -18,16 +18,10 @@ _DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One file with the name that messages give it, which identifies nobody.
-
-    Parameters
-    ----------
-    number, count : int
-        Its number among all files of the scan, in name order, from 1.
-    """
+    """One file with the name that messages give it, which identifies nobody."""
 
     path: Path
-    number: int
+    number: int  # among all files of the scan, in name order, from 1
     count: int
 
     def __str__(self) -> str:
@@ -36,13 +30,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files to read.
-
-    Parameters
-    ----------
-    ignored : int
-        Number of other files that are clearly not DICOM.
-    """
+    """The files to read, and the number of others, which are clearly not DICOM."""
 
     files: tuple[Place, ...]
     ignored: int = 0
@@ -51,13 +39,9 @@ class Listing:
 def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
     """Find the DICOM files that a path stands for.
 
-    Parameters
-    ----------
-    path : Path
-        A folder with all folders below it, one file, or a DICOMDIR, which
-        stands for the files that it names (PS3.10 section 8).
-    looking_at : callable
-        Called with each file's name for messages before the file is opened.
+    It is a folder with all folders below it, one file, or a DICOMDIR, which
+    stands for the files that it names (PS3.10 section 8). `looking_at` is called
+    with each file's name for messages before the file is opened.
 
     Raises
     ------
@@ -129,9 +113,8 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
     for components in parts:
         # A component is a single name (PS3.10 section 8.2), so files outside are never read.
         file = path.parent.joinpath(*components)
-        if any(part in ("", ".", "..") or set(part) & set("/\\\0") for part in components):
-            missing += 1
-        elif file.is_file():
+        outside = any(part in ("", ".", "..") or set(part) & set("/\\\0") for part in components)
+        if not outside and file.is_file():
             yield file
         else:
             missing += 1
@@ -160,15 +143,11 @@ def is_dicom(place: Place) -> bool:
     suffix = place.path.suffix.lower()
     if suffix not in _DICOM_SUFFIXES and suffix[1:2].isalpha():
         return False
-    if suffix == "" and head and _is_text(head):
+    # ASCII without control characters.
+    if suffix == "" and head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return False
     _require_dicom(place)
     return True
-
-
-def _is_text(head: bytes) -> bool:
-    """Whether the beginning of a file is ASCII text without control characters."""
-    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
 
 
 def _require_dicom(place: Place) -> None:

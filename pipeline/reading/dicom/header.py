@@ -7,7 +7,7 @@ are compared and never shown, except a known Modality.
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import isfinite, nan
 from typing import Any
@@ -22,12 +22,7 @@ from .mosaic import siemens_tiles, uih_tiles
 
 # Objects with pixel data that are not scans: Segmentation, Surface Segmentation, Label Map
 # Segmentation, RT Dose (PS3.4 B.5).
-_NOT_SCANS = (
-    "1.2.840.10008.5.1.4.1.1.66.4",
-    "1.2.840.10008.5.1.4.1.1.66.5",
-    "1.2.840.10008.5.1.4.1.1.66.7",
-    "1.2.840.10008.5.1.4.1.1.481.2",
-)
+_NOT_SCANS = [f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66.4", "66.5", "66.7", "481.2")]
 _PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
 _UNDEFINED = 0xFFFFFFFF
 # Modalities that are shown (PS3.3 C.7.3.1.1.1). Any other value may be a name in the wrong tag.
@@ -40,8 +35,6 @@ class PixelStore:
 
     Parameters
     ----------
-    syntax : UID
-        Transfer syntax.
     offset : int
         Byte of the file where the pixel data begin; 0 for a deflated file.
     length : int or None
@@ -78,8 +71,6 @@ class Slice:
         Index in the file, from 0.
     corner : (row, column)
         First pixel of the tile in the frame; (0, 0) except in a mosaic.
-    rows, columns : int
-        Size, in pixels.
     position : (x, y, z)
         Centre of its first pixel, LPS, in mm (PS3.3 C.7.6.2.1.1).
     orientation : (x, y, z, x, y, z)
@@ -123,43 +114,27 @@ class Instance:
 
     Parameters
     ----------
-    modality : str
-        A code such as CT; "OT" if it is not a known one.
     kind : {"image", "scout", "other"}
         A scout (localiser) is an image that never counts as the volume.
-    frame_of_reference : str
-        UID of the coordinate system of its positions; empty if missing.
     slices : tuple of Slice
         Empty if it is not an image, or if it has a `problem`.
-    plain_ct : bool
-        Whether it is a CT without the values that give HU.
-    tilt_deg : float
-        GantryDetectorTilt.
-    inverted : bool
-        Whether low values are to be displayed bright (MONOCHROME1).
     """
 
     place: Place
     uid: str
     series: str
-    modality: str
+    modality: str  # a code such as CT; "OT" if it is not a known one
     kind: str
-    frame_of_reference: str = ""
+    frame_of_reference: str = ""  # empty if missing
     slices: tuple[Slice, ...] = ()
     problem: CaseError | None = None
-    plain_ct: bool = False
+    plain_ct: bool = False  # a CT without the values that give HU
     tilt_deg: float = 0.0
-    inverted: bool = False
+    inverted: bool = False  # low values are to be displayed bright (MONOCHROME1)
 
 
 def read_header(place: Place) -> Instance:
-    """Return the contents of one file.
-
-    Raises
-    ------
-    CaseError
-        If the file is so damaged that its series is unknown.
-    """
+    """Return the contents of one file; refuse it if it is so damaged that its series is unknown."""
     try:
         return _read_header(place)
     except (CaseError, MemoryError):
@@ -206,11 +181,13 @@ def _read_header(place: Place) -> Instance:
     changes: dict[str, Any] = {"kind": "scout" if _is_scout(dataset) else "image"}
     try:
         if element is None:
-            raise _truncated(place)
+            raise CaseError(
+                "truncated", f"{place} ends before its pixel data; copy it again, or leave it out"
+            )
         store = _pixel_store(dataset, place, syntax, element)
         changes |= {
             "slices": _slices(dataset, store),
-            "plain_ct": _is_plain_ct(dataset, sop_class),
+            "plain_ct": sop_class.name == "CT Image Storage" and "RescaleSlope" not in dataset,
             "tilt_deg": _optional(dataset, "GantryDetectorTilt", 0.0),
             "inverted": store.photometric == "MONOCHROME1",
         }
@@ -242,18 +219,6 @@ def _is_scout(dataset: Dataset) -> bool:
     value = dataset.get("ImageType", "")
     words = [value] if isinstance(value, str) else [str(word) for word in value or ()]
     return any("LOCALI" in word or "SCOUT" in word for word in words)
-
-
-def _is_plain_ct(dataset: Dataset, sop_class: UID) -> bool:
-    """Whether a CT image has no rescale values, so that its values may not be HU."""
-    return sop_class.name == "CT Image Storage" and "RescaleSlope" not in dataset
-
-
-def _truncated(place: Place) -> CaseError:
-    """Return the error of a file that ends before its pixels."""
-    return CaseError(
-        "truncated", f"{place} ends before its pixel data; copy it again, or leave it out"
-    )
 
 
 _Element = tuple[str, int, int | None, bool]
@@ -357,12 +322,7 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     if tiles is None:
         return (replace(whole, position=_position(dataset, store.place)),)
-    return tuple(
-        replace(
-            whole, corner=tile.corner, rows=tile.rows, columns=tile.columns, position=tile.position
-        )
-        for tile in tiles
-    )
+    return tuple(replace(whole, **asdict(tile)) for tile in tiles)
 
 
 def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
@@ -413,7 +373,6 @@ def _slice(
     """Return a frame as a slice that has no position yet.
 
     `group` gives its functional groups; a classic image is its own group.
-    `times` are echo time and temporal position.
     """
     transformation = group("PixelValueTransformationSequence")
     slope, intercept = _rescale(transformation, store.place)

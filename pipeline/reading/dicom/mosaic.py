@@ -23,15 +23,7 @@ from .folder import Place
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One slice in a tiled image.
-
-    Parameters
-    ----------
-    corner : (row, column)
-        Its first pixel in the image.
-    position : (x, y, z)
-        Centre of its first pixel, LPS, in mm.
-    """
+    """One slice in a tiled image, with the fields of a `Slice` that differ between tiles."""
 
     corner: tuple[int, int]
     rows: int
@@ -44,11 +36,6 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
 
     The number of slices and their normal come from the private CSA header
     (0029,xx10); distances from SpacingBetweenSlices.
-
-    Raises
-    ------
-    CaseError
-        If the image is a mosaic without the values needed to unfold it.
     """
     words = dataset.get("ImageType") or ()
     says_mosaic = any("MOSAIC" in str(word) for word in words)
@@ -65,7 +52,7 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
             f"{place} is a Siemens mosaic without the private header (0029,1010) that gives the "
             "number and direction of its slices; export it with private tags",
         )
-    side = ceil(count**0.5) if isqrt(count) ** 2 != count else isqrt(count)
+    side = isqrt(count - 1) + 1
     rows, columns = _tile_size(dataset, (side, side), place)
     across, down = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
     between_rows, between_columns = (float(value) for value in dataset.PixelSpacing)
@@ -90,11 +77,6 @@ def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     """Return the slices of a UIH grid (VFRAME); None for other images.
 
     The private sequence (0065,xx51) holds each slice's position.
-
-    Raises
-    ------
-    CaseError
-        If the image is a grid without the values needed to unfold it.
     """
     words = dataset.get("ImageType") or ()
     items = _private(dataset, 0x0065, "Image Private Header", 0x51)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from voxtile.errors import CaseError, Notice, counted
 from voxtile.reading.isolation import Workspace
@@ -47,16 +47,13 @@ class Decoder:
             by_file[piece.store.place.number][piece.frame].append(index)
             stores[piece.store.place.number] = piece.store
         for number, frames in by_file.items():
-            store = stores[number]
             wanted = sorted(frames)
-            pictures = self._frames(store, wanted)
+            pictures = self._frames(stores[number], wanted)
             for frame, picture in zip(wanted, pictures, strict=True):
                 for index in frames[frame]:
                     row, column = slices[index].corner
-                    window = picture[
-                        row : row + slices[index].rows, column : column + slices[index].columns
-                    ]
-                    yield index, window
+                    tile = picture[row:, column:]
+                    yield index, tile[: slices[index].rows, : slices[index].columns]
 
     def same(self, one: Slice, other: Slice) -> bool:
         """Whether two slices have equal voxels."""
@@ -70,20 +67,14 @@ class Decoder:
         """Return notices about the slices decoded so far."""
         notices = []
         if self._unused_bits:
-            notices.append(
-                Notice(
-                    "unused_bits",
-                    f"bits beyond the pixel value are not 0 in "
-                    f"{counted(self._unused_bits, 'frame')}; ignored (PS3.5 section 8.1.1)",
-                )
+            sentence = (
+                f"bits beyond the pixel value are not 0 in {counted(self._unused_bits, 'frame')}; "
+                "ignored (PS3.5 section 8.1.1)"
             )
+            notices.append(Notice("unused_bits", sentence))
         if self._padding:
-            notices.append(
-                Notice(
-                    "pixel_padding",
-                    f"bytes after the last pixel in {counted(self._padding, 'file')}; ignored",
-                )
-            )
+            sentence = f"bytes after the last pixel in {counted(self._padding, 'file')}; ignored"
+            notices.append(Notice("pixel_padding", sentence))
         return notices
 
     def _frames(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
@@ -92,11 +83,8 @@ class Decoder:
         if wanted[-1] >= store.frames:
             raise _undecodable(store, "a frame is missing")
         try:
-            if store.length is None:
-                frames = _encapsulated(store, wanted)
-            else:
-                frames = self._native(store, wanted)
-            for frame in frames:
+            unpack = _encapsulated if store.length is None else self._native
+            for frame in unpack(store, wanted):
                 self.workspace.at(str(store.place))  # a sign of life within a long file
                 if frame.shape != (store.rows, store.columns):
                     raise _undecodable(store, f"a frame has shape {frame.shape}")
@@ -164,10 +152,9 @@ class Decoder:
 
 def _encapsulated(store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
     """Yield compressed frames (PS3.5 annex A.4)."""
-    plugin = _plugin(store.syntax, store)
-    content = _fragments(store)
+    plugin = _plugin(store)
     decoded = get_decoder(store.syntax).iter_array(
-        content,
+        _fragments(store),
         indices=wanted,
         raw=True,
         decoding_plugin=plugin,
@@ -185,17 +172,17 @@ def _encapsulated(store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _plugin(syntax: UID, store: PixelStore) -> str:
+def _plugin(store: PixelStore) -> str:
     """Return the decoder to use."""
     try:
-        decoder = get_decoder(syntax)
+        decoder = get_decoder(store.syntax)
     except NotImplementedError as error:
         raise CaseError(
             "unsupported_syntax",
             f"{store.place} has a transfer syntax that is not supported; convert it, for instance "
             "with gdcmconv --raw",
         ) from error
-    name = syntax.name
+    name = store.syntax.name
     wanted = next((plugins for start, plugins in _PLUGINS.items() if name.startswith(start)), ())
     for plugin in wanted:
         if plugin in decoder.available_plugins:
@@ -250,18 +237,10 @@ def _undecodable(store: PixelStore, detail: str) -> CaseError:
 def voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> np.ndarray:
     """Return the rescaled values, shape (slices, rows, columns), in the workspace.
 
-    Parameters
-    ----------
-    planes : sequence of int
-        The plane of each slice; other planes stay 0.
-
-    Returns
-    -------
-    ndarray of int16, int32, int64, float32 or float64
-        ``stored * slope + intercept`` for each slice. If all slopes and
-        intercepts are whole numbers, the narrowest integers that hold the
-        result (at least int16); else float32, rounded once from float64.
-        float64 for pixels that are stored as float64.
+    `planes` has the plane of each slice; other planes stay 0. If all slopes and
+    intercepts are whole numbers, the array has the narrowest integers that hold
+    ``stored * slope + intercept`` (at least int16); else float32, rounded once
+    from float64. float64 for pixels that are stored as float64.
     """
     shape = (max(planes) + 1, slices[0].rows, slices[0].columns)
     kinds = {piece.store.kind for piece in slices}

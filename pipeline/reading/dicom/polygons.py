@@ -35,7 +35,6 @@ def rasterise(
     polygons : sequence of ndarray of float, shape (n, 3)
         Voxel indices of corners; each polygon is in one slice, across an axis
         that is the same for all.
-    shape : (i, j, k)
 
     Returns
     -------
@@ -65,10 +64,8 @@ def count_crossed(polygons: Sequence[np.ndarray], mask: np.ndarray) -> tuple[int
 
     Parameters
     ----------
-    polygons : sequence of ndarray of float, shape (n, 3)
-        As for `rasterise`.
-    mask : ndarray of bool, shape (i, j, k)
-        The result of `rasterise`.
+    polygons, mask
+        As for `rasterise`, and its result.
 
     Returns
     -------
@@ -170,11 +167,6 @@ def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     ----------
     polygons : sequence of ndarray of float, shape (n, 2)
         Corners as (row, column); centres of pixels are whole numbers.
-    shape : (rows, columns)
-
-    Returns
-    -------
-    ndarray of bool
 
     Examples
     --------

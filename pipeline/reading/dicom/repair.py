@@ -41,15 +41,14 @@ def rectangular(
 
     Parameters
     ----------
-    array : ndarray, shape (slices, rows, columns)
     affine : ndarray, shape (4, 4)
         (column, row, slice) to world; its third axis is tilted.
 
     Returns
     -------
-    array : ndarray of the same type, shape (slices, rows + margin, columns + margin)
-    affine : ndarray, shape (4, 4)
-        With three axes at right angles.
+    array, affine : ndarray
+        Of shape (slices, rows + margin, columns + margin), and with three axes
+        at right angles.
     """
     count = len(array)
     spacing = np.linalg.norm(affine[:3, :2], axis=0)
@@ -86,7 +85,6 @@ def _shifted(plane: np.ndarray, shift: float, size: int, axis: int, outside: flo
     inside = (source >= 0) & (source <= last)
     lower = np.clip(np.floor(source), 0, last).astype(int)
     upper = np.minimum(lower + 1, last)
-    weight = np.clip(source - lower, 0, 1)
-    weight = np.expand_dims(weight, 1 - axis)
+    weight = np.expand_dims(np.clip(source - lower, 0, 1), 1 - axis)
     moved = np.take(plane, lower, axis) * (1 - weight) + np.take(plane, upper, axis) * weight
     return np.where(np.expand_dims(inside, 1 - axis), moved, outside)

@@ -22,20 +22,7 @@ _OFF_GRID = 0.1
 
 
 class Segmentation:
-    """A SEG, read from its file.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Its header.
-    grid : Grid
-        The grid of the masks.
-
-    Raises
-    ------
-    CaseError
-        If the file is not a segmentation.
-    """
+    """A SEG, read from its file and header; its masks are on the grid."""
 
     what = "segment"
 
@@ -54,17 +41,20 @@ class Segmentation:
         self._owners: dict[int, list[int]] = {}
         shared = dataset.SharedFunctionalGroupsSequence[0]
         for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-            identification = groups.get("SegmentIdentificationSequence") or shared.get(
-                "SegmentIdentificationSequence"
-            )
             if self._type != "LABELMAP":
+                name = "SegmentIdentificationSequence"
+                identification = groups.get(name) or shared.get(name)
                 owner = int(identification[0].ReferencedSegmentNumber)
                 self._owners.setdefault(owner, []).append(index)
         self._geometry = [
             _frame_affine(groups, shared) for groups in dataset.PerFrameFunctionalGroupsSequence
         ]
         self.segments = tuple(
-            Segment(int(item.SegmentNumber), str(item.get("SegmentLabel", "")), _property(item))
+            Segment(
+                int(item.SegmentNumber),
+                str(item.get("SegmentLabel", "")),
+                coded(item, "SegmentedPropertyTypeCodeSequence"),
+            )
             for item in dataset.SegmentSequence
             # A LABELMAP describes its background too, as segment 0.
             if int(item.SegmentNumber) > 0
@@ -156,14 +146,9 @@ def _frame_affine(groups: Dataset, shared: Dataset) -> np.ndarray:
     return np.stack([direction[:3] * columns_mm, direction[3:] * rows_mm, position], axis=1)
 
 
-def _property(item: Dataset) -> Code | None:
-    """Return the Segmented Property Type of a segment."""
-    codes = item.get("SegmentedPropertyTypeCodeSequence")
-    return coded(codes[0]) if codes else None
-
-
-def coded(item: Dataset) -> Code | None:
-    """Return the code of an item of a code sequence (PS3.3 section 8.8)."""
+def coded(described: Dataset, sequence: str) -> Code | None:
+    """Return the first code of a code sequence (PS3.3 section 8.8), if there is one."""
+    (item, *_) = described.get(sequence) or [Dataset()]
     value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue")
     if not value:
         return None

@@ -30,18 +30,10 @@ _HOW = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """The images of one series.
+    """The images of one series."""
 
-    Parameters
-    ----------
-    uid : str
-        SeriesInstanceUID; never shown.
-    images : tuple of Instance
-        In name order, scouts left out.
-    """
-
-    uid: str
-    images: tuple[Instance, ...]
+    uid: str  # SeriesInstanceUID; never shown
+    images: tuple[Instance, ...]  # in name order, scouts left out
     scouts: int = 0
 
     @property
@@ -75,9 +67,8 @@ class Series:
     def __str__(self) -> str:
         slices = self.slices
         if not slices:
-            return (
-                f"id={self.label} ({self.modality}, {counted(len(self.images), 'unusable file')})"
-            )
+            files = counted(len(self.images), "unusable file")
+            return f"id={self.label} ({self.modality}, {files})"
         rows, columns = slices[0].spacing
         normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
         along = np.unique(np.round([normal @ piece.position for piece in slices], 3))
@@ -92,8 +83,6 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
 
     Parameters
     ----------
-    instances : sequence of Instance
-        Every DICOM file, in name order.
     rule : str or None
         A SeriesInstanceUID, or terms separated by commas: ``id=3f2a90c1``,
         ``modality=CT``, ``slices>=20``, ``slices<=300``, ``largest``.
@@ -217,15 +206,11 @@ def _left_aside(
 
 def _apply(rule: str, found: Sequence[Series]) -> list[Series]:
     """Return the series that match a rule."""
-    chosen = list(found)
     terms = [term.strip() for term in rule.split(",") if term.strip()]
-    for term in terms:
-        if term != "largest":
-            test = _test(term)
-            chosen = [series for series in chosen if test(series)]
-    if (
-        "largest" in terms and chosen
-    ):  # wherever it is in the rule: the largest of the others' matches
+    tests = [_test(term) for term in terms if term != "largest"]
+    chosen = [series for series in found if all(test(series) for test in tests)]
+    # Wherever it is in the rule: the largest of the others' matches.
+    if "largest" in terms and chosen:
         most = max(len(series.slices) for series in chosen)
         chosen = [series for series in chosen if len(series.slices) == most]
     return chosen

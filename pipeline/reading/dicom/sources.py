@@ -1,8 +1,4 @@
-"""Find the file and frame of every slice of a volume.
-
-A DICOM segmentation refers to the slices it was drawn on. Runs in the child
-process, as reading does.
-"""
+"""Find the file and frame of every slice of a volume. Runs in the child process."""
 
 from pathlib import Path
 
@@ -24,18 +20,11 @@ def sources_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
     Scan of int32, shape (1, 1, slices, 4)
         Number of the file in name order, frame from 0, rows and columns of
         each slice; file 0 for a missing slice. The affine is the volume's.
-
-    Raises
-    ------
-    CaseError
-        As reading the series does; ``mosaic_source`` if slices are tiles of one image.
     """
     found = find_stack(workspace, path, policy)
     stack = found.stack
-    if any(
-        (piece.rows, piece.columns) != (piece.store.rows, piece.store.columns)
-        for piece in stack.slices
-    ):
+    stores = ((piece, piece.store) for piece in stack.slices)
+    if any((one.rows, one.columns) != (store.rows, store.columns) for one, store in stores):
         raise CaseError(
             "mosaic_source",
             "the series is a mosaic: one image holds all slices, and DICOM cannot refer to a "

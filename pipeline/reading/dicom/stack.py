@@ -34,12 +34,10 @@ SameContent = Callable[[Slice, Slice], bool]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """The slices of one volume in order.
+    """The slices of one volume, ordered along the cross product of row and column direction.
 
     Parameters
     ----------
-    slices : tuple of Slice
-        Ordered along the normal, the cross product of row and column direction.
     planes : tuple of int
         Index of each slice in the volume; a gap is a missing slice.
     step : ndarray of float64, shape (3,)
@@ -77,12 +75,7 @@ def stack_slices(
 ) -> tuple[Stack, list[Notice]]:
     """Return the slices of one volume in order.
 
-    Parameters
-    ----------
-    slices : sequence of Slice
-        Slices of one series, in name order.
-    same : callable
-        Whether two slices have equal voxels.
+    They are in name order; `same` says whether two have equal voxels.
 
     Raises
     ------
@@ -135,12 +128,8 @@ def _require_alike(slices: Sequence[Slice]) -> None:
             f"only {sum(piece.rescaled for piece in slices)} of {len(slices)} slices have a "
             "RescaleSlope; export the series again",
         )
-    first = slices[0].spacing
-    relative = [
-        (rows / first[0], columns / first[1])
-        for rows, columns in (piece.spacing for piece in slices)
-    ]
-    spacings = clusters(relative, _SPACING_TOLERANCE)
+    relative = np.array([piece.spacing for piece in slices]) / slices[0].spacing
+    spacings = clusters(relative.tolist(), _SPACING_TOLERANCE)
     if len(spacings) > 1:
         raise CaseError(
             "mixed_spacing",
@@ -151,14 +140,7 @@ def _require_alike(slices: Sequence[Slice]) -> None:
 
 
 def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
-    """Return the sizes of groups of vectors that are close to the first of their group.
-
-    Parameters
-    ----------
-    vectors : sequence of float, shape (n, length)
-    tolerance : float
-        Largest difference of a component from that of the group's first vector.
-    """
+    """Return the sizes of groups of vectors with components within `tolerance` of their first."""
     left = np.array(vectors, np.float64)
     sizes = []
     while len(left):
@@ -230,10 +212,9 @@ def _without_duplicates(
                 and same(piece, other)
                 for other in kept
             )
-            if copy:
-                dropped += 1
-            else:
+            if not copy:
                 kept.append(piece)
+        dropped += len(group) - len(kept)
         single.append(kept)
     counts = Counter(len(group) for group in single)
     usual = counts.most_common(1)[0][0]
@@ -250,38 +231,23 @@ def _without_duplicates(
         notices.append(_dropped(dropped))
     if len(counts) == 1:
         return single
-    conflicts = [index for index, group in enumerate(single) if len(group) > 1]
+    conflicts = [group for group in single if len(group) > 1]
+    what = f"{len(conflicts)} of {len(single)} positions have several different slices"
     if policy.duplicates == "refuse":
+        files = " and ".join(str(piece.store.place) for piece in conflicts[0][:4])
         raise CaseError(
             "duplicate_slices",
-            f"{len(conflicts)} of {len(single)} positions have several different slices (the "
-            f"first of them: {_places(single[conflicts[0]])}); remove the wrong files",
+            f"{what} (the first of them: {files}); remove the wrong files",
             "pass --duplicates first to take the first in name order",
         )
-    notices.append(
-        Notice(
-            "duplicates_first",
-            f"{len(conflicts)} of {len(single)} positions have several different slices; the "
-            "first in name order was taken",
-        )
-    )
+    notices.append(Notice("duplicates_first", f"{what}; the first in name order was taken"))
     return [group[:1] for group in single]
-
-
-def _places(slices: Sequence[Slice]) -> str:
-    """Return the names of the files of some slices, for messages."""
-    return " and ".join(str(piece.store.place) for piece in slices[:4])
 
 
 def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]:
     """Return the slices of the only volume, or of the one that the policy chooses."""
-    volumes = [
-        list(volume)
-        for volume in zip(
-            *(sorted(group, key=_in_order) for group in positions),
-            strict=True,
-        )
-    ]
+    in_order = (sorted(group, key=_in_order) for group in positions)
+    volumes = [list(volume) for volume in zip(*in_order, strict=True)]
     count = len(volumes)
     given = np.isfinite([piece.order for group in positions for piece in group])
     if count > 1 and (given.any(axis=0) != given.all(axis=0)).any():
@@ -331,12 +297,8 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
         thickness = slices[0].thickness_mm
         if thickness <= 0:
             thickness = 1.0
-            notices.append(
-                Notice(
-                    "no_thickness",
-                    "a single slice without a slice thickness; 1 mm was assumed",
-                )
-            )
+            sentence = "a single slice without a slice thickness; 1 mm was assumed"
+            notices.append(Notice("no_thickness", sentence))
         return Stack(tuple(slices), (0,), normal * thickness, 0.0)
     places = np.array([piece.position for piece in slices], np.float64)
     gaps = np.diff(places @ normal)
@@ -358,13 +320,11 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
             "spacing into a folder of their own, or resample the series",
         )
     if worst > tolerance:
-        notices.append(
-            Notice(
-                "rounded_positions",
-                f"positions of slices are up to {worst:.2g} mm off even spacing, which is probably "
-                f"rounding; read as {spacing:.4g} mm apart",
-            )
+        sentence = (
+            f"positions of slices are up to {worst:.2g} mm off even spacing, which is probably "
+            f"rounding; read as {spacing:.4g} mm apart"
         )
+        notices.append(Notice("rounded_positions", sentence))
     shift = float(np.hypot(off @ across, off @ down).max())
     if shift > max(0.02, 0.05 * min(slices[0].spacing)):
         raise CaseError(
@@ -374,12 +334,8 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
         )
     lean = float(np.hypot(step @ across, step @ down))
     tilted = lean / spacing > _TILT_TOLERANCE and lean * planes[-1] > 0.02
-    stack = Stack(
-        tuple(slices),
-        tuple(planes.tolist()),
-        step,
-        degrees(atan2(lean, spacing)) if tilted else 0.0,
-    )
+    tilt_deg = degrees(atan2(lean, spacing)) if tilted else 0.0
+    stack = Stack(tuple(slices), tuple(planes.tolist()), step, tilt_deg)
     _judge_gaps(stack, gaps, spacing, policy, notices)
     _judge_tilt(stack, lean, policy, notices)
     return stack

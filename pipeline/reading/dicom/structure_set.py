@@ -14,7 +14,6 @@ from collections import Counter
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.sr.coding import Code
 
 from voxtile.errors import Notice, counted
 
@@ -27,20 +26,14 @@ _Outline = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 
 
 class StructureSet:
-    """An RTSTRUCT.
-
-    Parameters
-    ----------
-    grid : Grid
-        The grid of the masks; contours must be on its slices.
-    """
+    """An RTSTRUCT, whose contours must be on the slices of the masks' grid."""
 
     what = "ROI"
 
     def __init__(self, dataset: Dataset, grid: Grid) -> None:
         self._grid = grid
         codes = {
-            int(item.ReferencedROINumber): _identification(item)
+            int(item.ReferencedROINumber): coded(item, "RTROIIdentificationCodeSequence")
             for item in dataset.get("RTROIObservationsSequence") or ()
         }
         self._contours: dict[int, list[Dataset]] = {
@@ -82,32 +75,33 @@ class StructureSet:
     def notices(self) -> list[Notice]:
         """Return notices about the regions drawn so far."""
         count = self._counts
-        notices = []
-        if count["open"]:
-            sentence = (
+        possible = (
+            (
+                "open",
+                "label_contours",
                 f"{counted(count['open'], 'contour')} of the reference with only a point or an "
-                "open line; left out"
-            )
-            notices.append(Notice("label_contours", sentence))
-        if count["repeated"]:
-            sentence = (
+                "open line; left out",
+            ),
+            (
+                "repeated",
+                "label_repeated",
                 f"{counted(count['repeated'], 'repeated contour')} in an ROI of the reference; "
-                "each contour was filled once"
-            )
-            notices.append(Notice("label_repeated", sentence))
-        if count["crossed"]:
-            sentence = (
+                "each contour was filled once",
+            ),
+            (
+                "crossed",
+                "label_crossing",
                 f"{counted(count['crossed'], 'voxel')} of the reference inside contours of an ROI "
-                f"that cross each other; the even-odd rule leaves {count['outside']} of them out"
-            )
-            notices.append(Notice("label_crossing", sentence))
-        if count["between"]:
-            sentence = (
+                f"that cross each other; the even-odd rule leaves {count['outside']} of them out",
+            ),
+            (
+                "between",
+                "label_gaps",
                 f"{counted(count['between'], 'slice')} without a contour between contours of an "
-                "ROI of the reference; taken as empty"
-            )
-            notices.append(Notice("label_gaps", sentence))
-        return notices
+                "ROI of the reference; taken as empty",
+            ),
+        )
+        return [Notice(code, sentence) for what, code, sentence in possible if count[what]]
 
 
 def _outline(points: np.ndarray) -> _Outline:
@@ -118,9 +112,3 @@ def _outline(points: np.ndarray) -> _Outline:
     corners = [tuple(point) for point in points.tolist()]
     edges = zip(corners, corners[1:] + corners[:1], strict=True)
     return tuple(sorted((min(edge), max(edge)) for edge in edges if edge[0] != edge[1]))
-
-
-def _identification(item: Dataset) -> Code | None:
-    """Return the code of what a region is (PS3.3 C.8.8.8)."""
-    codes = item.get("RTROIIdentificationCodeSequence")
-    return coded(codes[0]) if codes else None
