@@ -6,6 +6,7 @@ trial tiles to see that its output is what its spec says.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -221,7 +222,7 @@ Research use only. Not a medical device; not for diagnosis or treatment.
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder that becomes `out` when the block ends without an error."""
-    if out.exists():
+    if os.path.lexists(out):
         raise ModelError(f"{out} exists; name a new folder")
     with replacing_folder(out) as work:
         yield work

@@ -8,6 +8,7 @@ A crash may leave a temporary file, which `clear_temporary` removes.
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterator
@@ -15,9 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from voxtile.errors import EnvironmentFault, UsageError
+from voxtile.errors import EnvironmentFault
 
 _TEMPORARY = ".tmp"
+# .<name>.<random>.tmp, as `tempfile` draws the random part.
+_TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 # Errors of file systems that cannot sync a folder, and need not.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -80,28 +83,41 @@ def write_json(path: Path, value: Any) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that replaces `path` when the block ends without an error.
 
-    What an earlier call left after a kill is removed.
+    What an earlier call left after a kill is removed, by its name:
+    ``.<name>.<random>.new`` and ``.old``.
 
     Raises
     ------
     EnvironmentFault
         If it cannot be written; `path` is then unchanged.
     """
-    new, old = (path.absolute().with_name(f".{path.name}.{kind}") for kind in ("new", "old"))
+    parent = path.absolute().parent
+    remainder = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(?:new|old)")
+    new: Path | None = None
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(".*"):
+            if remainder.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=parent))
+        new.chmod(0o777 & ~_umask())
         yield new
-        shutil.rmtree(old, ignore_errors=True)
+        old = new.with_suffix(".old")
         if path.exists():
             path.rename(old)
-        new.rename(path)
-        sync_folder(new.parent)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        sync_folder(parent)
     except OSError as error:
         raise _fault(path, error) from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.rmtree(new.with_suffix(".old"), ignore_errors=True)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -148,19 +164,6 @@ def remove(path: Path) -> None:
         ) from error
 
 
-def refuse_source(source: Path, out: Path) -> None:
-    """Refuse to write over the file that is read, under any of its names.
-
-    Raises
-    ------
-    ValueError
-        If `out` is the same file as `source`.
-    """
-    # Through links of both kinds; a broken link is not the source.
-    if source.exists() and out.exists() and out.samefile(source):
-        raise UsageError(f"{out} is the scan itself and would be overwritten; name another file")
-
-
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
     """Remove the temporary files of writers that were killed.
 
@@ -171,9 +174,23 @@ def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
         be writing them.
     """
     for path in folder.glob(f".*{_TEMPORARY}"):
-        # .<name>.<random>.tmp, and the random part has no dot.
-        if names is None or path.name[1:].rsplit(".", 2)[0] in names:
+        name = temporary_for(path)
+        if name is not None and (names is None or name in names):
             remove(path)
+
+
+def temporary_for(path: Path) -> str | None:
+    """Return the name of the file that a temporary file of `replacing` would become.
+
+    It is None for any other file, so that somebody's ``.x.tmp`` is not one.
+
+    Examples
+    --------
+    >>> temporary_for(Path(".report.csv.k3_0abcd.tmp")), temporary_for(Path(".x.tmp"))
+    ('report.csv', None)
+    """
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    return None if match is None else match[1]
 
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:

@@ -5,6 +5,7 @@ verified, labels become whole numbers on the grid of their image, and no text
 of a header is copied. Files that need no change may be linked instead.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.reading.scan import ReadPolicy
+from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Volume
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -85,6 +87,7 @@ def export_manifest(
     """
     cases = read_manifest(manifest, root=root)
     _require_empty(out)
+    protect([Input("the manifest", manifest), *inputs_of(cases)], out)
     channels = _channels(cases, settings)
     found = check_manifest(manifest, root=root, settings=CheckSettings(policy=settings.policy))
     if found.errors:
@@ -112,7 +115,7 @@ def export_manifest(
 
 def _require_empty(out: Path) -> None:
     """Refuse a folder that is not empty."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise ManifestError([f"{out} exists and is not empty; name another folder"])
 
 

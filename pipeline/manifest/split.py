@@ -4,6 +4,7 @@
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,7 @@ def write_split(manifest: Path, out: Path, wish: Wish) -> tuple[str, ...]:
         As `split_manifest`, or if `out` exists.
     """
     division = wish.division
-    if out.exists():
+    if os.path.lexists(out):
         raise ManifestError([f"{out} exists; name another, or move it away"])
     table = split_manifest(manifest, division)
     lines = [*_counts(table, division)]
