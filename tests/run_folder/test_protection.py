@@ -1,17 +1,27 @@
 """No input is changed, replaced or removed, whatever its path looks like."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from phantoms import ball, make_bundle, threshold_model
 from runs import add_case, run, write_manifest
+from typer.testing import CliRunner
 
 from voxtile.batch.drive import run_manifest
+from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.run.evaluation import evaluate
 from voxtile.run_folder.protection import Input, protect
+from voxtile.training.drive import train
+from voxtile.training.folds.cross_validation import cross_validate
 from voxtile.writing.nifti import write_mask, write_volume
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.output
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -236,3 +246,91 @@ def test_inputs_are_asked_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "stat", counting)
     protect(inputs, tmp_path / "out")
     assert calls < 50 * 12
+
+
+def test_a_training_does_not_write_among_its_inputs(tmp_path: Path) -> None:
+    place = tmp_path / "out.training/.data"
+    rows = []
+    for name, split in (("c1", "train"), ("c2", "val")):
+        volume, truth = ball()
+        write_volume(place / f"{name}.nii.gz", volume)
+        write_mask(place / f"{name}_label.nii.gz", truth)
+        rows.append(
+            {
+                "case_id": name,
+                "image": f"out.training/.data/{name}.nii.gz",
+                "label": f"out.training/.data/{name}_label.nii.gz",
+                "split": split,
+            }
+        )
+    manifest = write_manifest(tmp_path, rows)
+    before = contents(tmp_path)
+    for out in (tmp_path / "out", tmp_path):
+        with pytest.raises(ManifestError, match="is inside the output folder"):
+            train(manifest, out, progress=False)
+        assert contents(tmp_path) == before
+    with pytest.raises(ManifestError, match="is inside the output folder"):
+        cross_validate(manifest, tmp_path, 2)
+    (tmp_path / "cv").mkdir()
+    (tmp_path / "cv/thesis.docx").touch()
+    with pytest.raises(ManifestError, match=r"thesis.docx, but no cross-validation"):
+        cross_validate(manifest, tmp_path / "cv", 2)
+
+
+def test_a_report_and_an_export_leave_other_files(tmp_path: Path) -> None:
+    manifest, out = finished_run(tmp_path)
+    (out / "report_files/sections").mkdir(parents=True)
+    (out / "report_files/sections/mine.js").write_text("// mine")
+    (out / "report_files/notes.txt").write_text("mine")
+    (out / "masks/itksnap_labels.txt").write_text("my colours")
+    assert invoke("report", out, "--manifest", manifest)[0] == 0
+    assert invoke("report", out, "--cases", "none")[0] == 0
+    assert sorted(contents(out / "report_files")) == ["notes.txt", "sections/mine.js"]
+    code, said = invoke("export", out, "--to", "tables")
+    assert (code, "itksnap_labels.txt in masks is not from voxtile" in said) == (3, True)
+    assert (out / "masks/itksnap_labels.txt").read_text() == "my colours"
+    (out / "report.html").write_text("<p>mine</p>")
+    code, said = invoke("report", out)
+    assert (code, "report.html would be replaced" in said) == (4, True)
+    assert (out / "report.html").read_text() == "<p>mine</p>"
+
+
+def test_somebodys_file_in_the_exports_of_a_case_stays(tmp_path: Path) -> None:
+    manifest, out = finished_run(tmp_path)
+    assert invoke("export", out, "--to", "binary")[0] == 0
+    (out / "exports/binary/c1/mine.nii.gz").write_text("mine")
+    (out / "masks/c1.nii.gz").unlink()
+    run(manifest, out)
+    assert sorted(contents(out / "exports")) == ["binary/c1/mine.nii.gz"]
+
+
+def test_a_comparison_is_not_written_among_other_files(tmp_path: Path) -> None:
+    _, out = finished_run(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    before = contents(tmp_path)
+    for folder in (tmp_path, out, copy / "masks"):
+        assert invoke("compare", out, copy, "--out", folder)[0] == 4
+    assert contents(tmp_path) == before
+    assert invoke("compare", out, copy, "--out", tmp_path / "new")[0] == 0
+    assert invoke("compare", out, copy, "--out", tmp_path / "new")[0] == 0
+
+
+def test_figures_of_a_benchmark_do_not_replace_an_input(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "c1")])
+    before = contents(tmp_path)
+    for path in (manifest, tmp_path / "c1.nii.gz"):
+        code, said = invoke("bench", "hippocampus", manifest, "--json", path)
+        assert (code, "would be replaced; name another file with --json" in said) == (4, True)
+    assert contents(tmp_path) == before
+
+
+def test_a_new_file_does_not_replace_a_link_to_nothing(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "c1")])
+    link = tmp_path / "link.csv"
+    link.symlink_to("gone.csv")
+    code, said = invoke("manifest", "split", manifest, "--folds", 2, "--out", link)
+    assert (code, "exists; name another" in said, link.is_symlink()) == (4, True, True)
+    arguments = ("manifest", "build", tmp_path, "--from", "nifti", "--out")
+    assert invoke(*arguments, link)[0] == 4
+    assert link.is_symlink()
