@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
@@ -164,6 +165,29 @@ def remove(path: Path) -> None:
         ) from error
 
 
+def regular(path: Path) -> Path:
+    """Return the path of a file that can be read to its end.
+
+    Raises
+    ------
+    OSError
+        If it is missing, or a folder, pipe, socket or device: reading those
+        may never end.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is needed", str(path))
+    if not stat.S_ISREG(mode):
+        kind = "it is a pipe, socket or device, and a file is needed"
+        raise OSError(errno.EINVAL, kind, str(path))
+    return path
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a pipe, socket or device; False for a link to nothing."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
     """Remove the temporary files of writers that were killed.
 
@@ -226,6 +250,8 @@ def sync_folder(folder: Path) -> None:
 def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield every visible file below a folder; follow links, and enter each folder once.
 
+    Pipes, sockets and devices are no files: reading them may never end.
+
     Parameters
     ----------
     on_error : callable
@@ -240,4 +266,5 @@ def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in files if not name.startswith("."))
+        paths = (Path(root, name) for name in files if not name.startswith("."))
+        yield from (path for path in paths if not is_special(path))

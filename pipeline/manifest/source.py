@@ -7,6 +7,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
+from voxtile.machine.files import regular
 
 from .names import channel_name
 
@@ -53,7 +54,7 @@ def read_json(path: Path) -> Any:
         If it cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text("utf-8-sig"))
+        return json.loads(regular(path).read_text("utf-8-sig"))
     except OSError as error:
         raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
 from voxtile.errors import CaseError, Notice, counted
+from voxtile.machine.files import is_special
 from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
@@ -219,6 +220,8 @@ def _open(path: Path) -> _Source:
     """Open one file for reading."""
     if path.is_dir():
         raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
+    if is_special(path):
+        raise CaseError("not_nifti", f"{path.name} is a pipe, socket or device; name a NIfTI file")
     return _Source(path)
 
 

@@ -61,8 +61,9 @@ def segment_file(
     inputs += [Input("the model", member.folder) for member in bundle.members]
     protect(inputs, out, advice="name another file")
     plans = make_plans(bundle, plan or PlanWish())
-    chosen = choose_engine(bundle, engine)
+    # First: choosing an engine may translate the networks, which takes a minute.
     scan = read_scan(image, policy)
+    chosen = choose_engine(bundle, engine)
     if scan.regridded:
         protect(inputs, image_path, advice="name another file")
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)

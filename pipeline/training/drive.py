@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case
 from voxtile.errors import UsageError
-from voxtile.machine.files import write_text
+from voxtile.machine.files import regular, write_text
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
 from voxtile.manifest.rows import read_manifest
@@ -205,7 +205,7 @@ def train_bundle(
     begin = monotonic()
     source = _read_source(manifest, bundle_name(out), options, fold)
     _protect_inputs(source, out, options)
-    licence = None if options.licence is None else Path(options.licence).read_bytes()
+    licence = None if options.licence is None else regular(Path(options.licence)).read_bytes()
     recipe = options.recipe or Recipe()
     identity = source.identity(recipe)
     if options.resume and remove_finished(out, identity):
