@@ -96,6 +96,8 @@ class Bundle:
             If the file is missing or altered, or has more than a network needs.
         """
         path = self.folder / network.file
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} is not a file; copy the whole bundle folder")
         try:
             content = path.read_bytes()
         except OSError as error:

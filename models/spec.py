@@ -386,6 +386,8 @@ def read_spec(path: Path) -> ModelSpec:
         If the file is missing, not JSON, or not a valid spec; it names every
         wrong key.
     """
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not a file; a bundle is a folder with a spec.json")
     try:
         text = path.read_bytes()
     except OSError as error:

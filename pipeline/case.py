@@ -8,6 +8,8 @@ from typing import Literal
 Split = Literal["train", "val", "test"]
 
 _CASE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+# Names of devices on Windows, with any suffix ("Naming Files, Paths, and Namespaces").
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class Case:
     Parameters
     ----------
     case_id : str
-        Letters, digits, ``.``, ``_``, ``-``; at most 100.
+        Letters, digits, ``.``, ``_``, ``-``; at most 100. No ``.`` at the end,
+        and no name of a device on Windows, such as ``aux``.
     images : tuple of (channel, Path)
         A NIfTI file or a folder with a DICOM series for each channel. A single
         column `image` is the channel "image".
@@ -55,9 +58,13 @@ class Case:
 
 def id_problem(case_id: str) -> str | None:
     """Return what is wrong with a case id, which names files in the run folder."""
-    if _CASE_ID.fullmatch(case_id) and case_id.strip("."):
-        return None
-    return (
-        f"case_id {case_id[:120]!r} must have 1 to 100 characters, only letters, digits, '.', '_' "
-        "and '-', and not only dots, because it names files"
-    )
+    if not _CASE_ID.fullmatch(case_id) or not case_id.strip("."):
+        return (
+            f"case_id {case_id[:120]!r} must have 1 to 100 characters, only letters, digits, '.', "
+            "'_' and '-', and not only dots, because it names files"
+        )
+    if case_id.endswith("."):
+        return f"case_id {case_id!r} ends in a dot, which Windows drops from names; rename it"
+    if _DEVICE.fullmatch(case_id):
+        return f"case_id {case_id!r} is a device on Windows, so no file can have it; rename it"
+    return None

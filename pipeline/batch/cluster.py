@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from voxtile.errors import EnvironmentFault, ModelError, Notice, UsageError
+from voxtile.machine.files import regular
 from voxtile.machine.memory import total_memory_mb
 from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
@@ -108,7 +109,7 @@ class JobSettings:
             If the section is missing or has an unknown key.
         """
         try:
-            section = tomllib.loads(path.read_text("utf-8"))["cluster"]
+            section = tomllib.loads(regular(path).read_text("utf-8"))["cluster"]
             unknown = sorted(set(section) - set(cls.__slots__))
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror})") from error

@@ -26,7 +26,9 @@ from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.run_folder.facts import KEY, forget_shards, new_facts, refuse_mixed, write_facts
 from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
+from voxtile.run_folder.protection import Input, inputs_of, protect, refuse_foreign
 from voxtile.run_folder.shard import Shard
 
 from . import folder, ledger
@@ -119,7 +121,8 @@ def run_manifest(
     Raises
     ------
     ManifestError
-        If the manifest has problems; nothing was run.
+        If the manifest has problems, an input would be changed or removed, or
+        `out` holds files that no run wrote; nothing was written.
     ModelError
         If the bundle is refused; nothing was run.
     EnvironmentFault
@@ -139,6 +142,7 @@ def run_manifest(
         out, everything = out.absolute(), tuple(map(_absolute_case, everything))
         bundle = _absolute_bundle(bundle)
     cases = everything if batch.shard is None else batch.shard.of(everything)
+    _protect_inputs(Path(manifest), everything, bundle, batch, out)
     manifest_sha256 = content_hash(Path(manifest))
     job = Job(
         bundle=bundle,
@@ -160,6 +164,7 @@ def run_manifest(
     ):
         if batch.shard is not None:
             refuse_mixed(job.folder, batch.shard.count)
+        folder.refuse_others(job.folder, cases, batch.shard, bundle.spec.channels)
         folder.prepare(job.folder, cases, batch.shard, bundle.spec.channels)
         return _Drive(job, cases, batch, stop, facts, client).run(on_case, on_event)
 
@@ -379,6 +384,18 @@ class _Drive:
             self._started.discard(event.case_id)
         for listener in self._listeners:
             listener(event)
+
+
+def _protect_inputs(
+    manifest: Path, cases: Iterable[Case], bundle: Bundle, batch: BatchSettings, out: Path
+) -> None:
+    """Refuse a folder in which an input could be lost, or that is not a run folder."""
+    inputs = [Input("the manifest", manifest), *inputs_of(cases)]
+    inputs += [Input("the model", member.folder) for member in bundle.members]
+    if batch.cluster is not None and batch.cluster.settings is not None:
+        inputs.append(Input("the cluster settings", batch.cluster.settings))
+    protect(inputs, out)
+    refuse_foreign(RunFolder(out))
 
 
 def _absolute_case(case: Case) -> Case:

@@ -1,20 +1,49 @@
 """Make a run folder ready before the first case, and clean it afterwards."""
 
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault
-from voxtile.export import clear_exports
-from voxtile.machine.files import clear_temporary, remove, write_text
+from voxtile.export import clear_exports, clear_shared_exports, exported_paths
+from voxtile.machine.files import clear_temporary, remove, temporary_for, write_text
 from voxtile.reading.nifti import channel_paths
+from voxtile.run_folder.facts import readable_facts
 from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.protection import refuse_tables, refuse_unnamed
 from voxtile.run_folder.shard import Shard
 
 # Below this not even a few masks fit.
 _LEAST_FREE_MB = 64.0
+
+
+def refuse_others(
+    folder: RunFolder, cases: Sequence[Case], shard: Shard | None, channels: Sequence[str]
+) -> None:
+    """Refuse to replace files that are not of a run in this folder.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Those of the shard.
+    channels : sequence of str
+        Those of the model.
+
+    Raises
+    ------
+    ManifestError
+        With their paths.
+    """
+
+    def paths(case_id: str) -> Iterable[Path]:
+        yield from (folder.record(case_id), folder.mask(case_id), folder.picture(case_id))
+        yield from channel_paths(folder.image(case_id), channels)
+        yield from exported_paths(folder.path, case_id)
+
+    refuse_unnamed(folder, [case.case_id for case in cases], paths)
+    if shard is None:
+        refuse_tables(folder)
 
 
 def prepare(
@@ -53,17 +82,29 @@ def clear(
 ) -> None:
     """Remove the temporary files of writers that were killed; for a shard only its own.
 
-    The channels of the model name the images of a shard's cases.
+    Only those of files that a run writes: any other file is somebody's. The
+    channels of the model name the images.
     """
-    if shard is None:
-        clear_temporary(folder.path)
-        for part in (folder.masks, folder.cases, *folder.optional):
-            for inner, _, _ in os.walk(part):
-                clear_temporary(Path(inner))
-        return
     case_ids = {case.case_id for case in cases}
+    named: list[tuple[Path, ...]] = []
+    if shard is None:
+        case_ids.update(path.stem for path in folder.records())
+        for facts in readable_facts(folder):
+            case_ids.update(facts.case_ids)
+            named += [channel_paths(folder.image(one), facts.channels) for one in facts.case_ids]
+        _clear_shared(folder)
+        for part in folder.page_files.glob("*/"):
+            clear_temporary(part, {f"{case_id}.js" for case_id in case_ids})
     for path in (folder.record, folder.mask, folder.picture):
         clear_temporary(path("").parent, {path(case_id).name for case_id in case_ids})
-    images = [channel_paths(folder.image(case_id), channels) for case_id in case_ids]
-    clear_temporary(folder.images, {path.name for paths in images for path in paths})
+    named += [channel_paths(folder.image(case_id), channels) for case_id in case_ids]
+    clear_temporary(folder.images, {path.name for paths in named for path in paths})
     clear_exports(folder.path, case_ids)
+
+
+def _clear_shared(folder: RunFolder) -> None:
+    """Remove the temporary files of what all cases share: tables, page, facts and progress."""
+    for part in (folder.path, folder.masks, folder.cases, folder.page_files):
+        found = {temporary_for(path) for path in part.glob(".*.tmp")}
+        clear_temporary(part, {name for name in found if name and folder.is_shared(name)})
+    clear_shared_exports(folder.path)

@@ -8,6 +8,7 @@ from voxtile.run_folder.case_report import CaseReport, read_case_report
 from voxtile.run_folder.facts import read_shards, write_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
+from voxtile.run_folder.protection import refuse_tables
 
 from .folder import clear
 
@@ -40,7 +41,8 @@ def merge_shards(out: Path) -> Merged:
     Raises
     ------
     ManifestError
-        If it holds no shards, or shards of different runs.
+        If it holds no shards, shards of different runs, or a table that is
+        not from voxtile.
     EnvironmentFault
         If a shard is running.
     """
@@ -48,6 +50,7 @@ def merge_shards(out: Path) -> Merged:
     read_shards(folder)  # before the lock, which would make the folder
     with locked(out):
         shards = read_shards(folder)
+        refuse_tables(folder)
         first = shards[0]
         clear(folder, (), None)
         reports: list[CaseReport] = []

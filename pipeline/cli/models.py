@@ -68,7 +68,9 @@ def export(
 ) -> None:
     """Write a model's networks for other programs, and compare them with Keras."""
     from voxtile.engines.exchange import export_model
+    from voxtile.run_folder.protection import Input, protect
 
+    protect([Input("the model", Path(model))], out)
     for path in export_model(model, form, out):
         typer.echo(f"network: {path}")
     typer.echo(f"spec: {out / 'spec.json'}")

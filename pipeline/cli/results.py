@@ -90,11 +90,14 @@ def report(
     single_file: Annotated[bool, "Put everything into report.html itself."] = False,
 ) -> None:
     """Write the tables and the page of a run again from its case records."""
+    from voxtile.report.page.writing import protect_report
     from voxtile.report.tables import check_columns, write_reports
     from voxtile.run_folder.case_report import read_case_reports
+    from voxtile.run_folder.layout import RunFolder
 
     reports = read_case_reports(run)
     check_columns(by, reports)
+    protect_report(RunFolder(run), manifest, root, predictions)
     write_reports(run, reports, by)
     write_page(
         run,
@@ -117,9 +120,16 @@ def compare(
     ] = (),
 ) -> None:
     """Compare runs case by case: differences with intervals and tests."""
-    from voxtile.report.comparison import compare_runs, write_comparison
+    from voxtile.report.comparison import (
+        compare_runs,
+        refuse_foreign_comparison,
+        write_comparison,
+    )
     from voxtile.report.page.comparison_page import write_comparison_page
+    from voxtile.run_folder.protection import Input, protect
 
+    protect([Input("the run", one, whole=False) for one in runs], out)
+    refuse_foreign_comparison(out)
     comparison = compare_runs(runs, metrics)
     write_comparison(out, comparison)
     page = write_comparison_page(out, comparison)

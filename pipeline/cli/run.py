@@ -242,8 +242,11 @@ def bench(
 ) -> None:
     """Measure a model on this machine: tiles and voxels per second, stages, memory."""
     from voxtile.machine.files import write_json
-    from voxtile.measuring.benchmark import run_benchmark
+    from voxtile.measuring.benchmark import protect_inputs, run_benchmark
     from voxtile.run.job import RunSettings
+
+    if json_file is not None:
+        protect_inputs(json_file, model, manifest, root)
 
     measured = run_benchmark(
         model,

@@ -40,6 +40,7 @@ def train(
     """Train U-Nets on a manifest's train split, and write them as a model folder."""
     from voxtile.errors import UsageError
     from voxtile.models.bundle import bundle_name
+    from voxtile.run_folder.protection import Input, protect
     from voxtile.training.drive import plan_training
     from voxtile.training.drive import train as train_model
     from voxtile.training.folds.cross_validation import cross_validate, plan_folds
@@ -64,6 +65,8 @@ def train(
         "licence": licence,
         "tensorboard": tensorboard,
     }
+    chosen_in = [] if recipe is None else [Input("the recipe", recipe)]
+    protect(chosen_in, out, out.with_name(f"{out.name}.training"))
     try:
         if folds is None:
             typer.echo(f"model: {train_model(manifest, out, **options).folder}")

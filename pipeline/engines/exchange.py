@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from voxtile.errors import EnvironmentFault, ModelError, UsageError
-from voxtile.machine.files import replacing_folder, write_text
+from voxtile.machine.files import regular, replacing_folder, write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec, Network, parse_spec
 
@@ -90,7 +91,7 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
             "refused because loading them can run code: export ONNX from the program that wrote it"
         )
     try:
-        content = file.read_bytes()
+        content = regular(file).read_bytes()
     except OSError as error:
         raise ModelError(f"{file} cannot be read ({error.strerror})") from error
     name = f"network{file.suffix}"
@@ -131,7 +132,7 @@ def _export(bundle: Bundle, network: Network, form: str, work: Path) -> Path:
 def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
     """Return the spec with the name of the bundle, and its one network's file and SHA-256."""
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = json.loads(regular(path).read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
@@ -199,7 +200,7 @@ Research use only. Not a medical device; not for diagnosis or treatment.
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder that becomes `out` when the block ends without an error."""
-    if out.exists():
+    if os.path.lexists(out):
         raise ModelError(f"{out} exists; name a new folder")
     with replacing_folder(out) as work:
         yield work

@@ -20,7 +20,7 @@ probabilities.py  probabilities of each label, while a run infers
 
 from .exporting import Exported, export_case, export_run
 from .finished import Finished
-from .forgetting import clear_exports, forget_exports
+from .forgetting import clear_exports, clear_shared_exports, exported_paths, forget_exports
 from .formats import FORMATS, check_formats
 from .probabilities import keeping_probabilities
 
@@ -30,8 +30,10 @@ __all__ = [
     "Finished",
     "check_formats",
     "clear_exports",
+    "clear_shared_exports",
     "export_case",
     "export_run",
+    "exported_paths",
     "forget_exports",
     "keeping_probabilities",
 ]

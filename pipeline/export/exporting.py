@@ -8,6 +8,8 @@ from pathlib import Path
 
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, first_few
 from voxtile.manifest.rows import read_manifest
+from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_cases, read_finished_mask
@@ -58,6 +60,9 @@ def export_run(
     """
     wanted = check_formats(formats)
     listed = None if manifest is None else read_manifest(manifest, root=root)
+    if manifest is not None and listed is not None:
+        inputs = [Input("the manifest", Path(manifest)), *inputs_of(listed)]
+        protect(inputs, RunFolder(Path(out)).exports, advice="move it out of the run folder")
     finished = finished_cases(Path(out), listed)
     if cases:
         missing = sorted(set(cases) - {case.case_id for case in finished})

@@ -1,19 +1,24 @@
 """Remove earlier exports of a case when it is processed again or fails, and temporary files."""
 
 import json
-import shutil
+import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from voxtile.errors import CaseError
-from voxtile.machine.files import clear_temporary, remove
+from voxtile.machine.files import clear_temporary, remove, temporary_for
 from voxtile.models.spec import Label
 from voxtile.run_folder.layout import RunFolder
 
 from .bids import bids_entities
 from .formats import PLACES
 from .tables import remove_other_tables
+
+# `file_stem` of a label, with the suffix of a format.
+_OF_LABEL = re.compile(r"\d+(?:_[A-Za-z0-9]+)*\.(?:nii\.gz|stl)")
+_BIDS_SHARED = re.compile(r"dataset_description\.json|README\.md|desc-\w+_dseg\.tsv")
 
 
 def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
@@ -25,12 +30,35 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
         return
     for name, place in _by_id():
         path = exports / name / place.format(case_id)
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if not path.is_dir() or path.is_symlink():
             remove(path)
+        elif place == "{}":  # a folder with a file for each label
+            for one in path.iterdir():
+                if _OF_LABEL.fullmatch(temporary_for(one) or one.name):
+                    remove(one)
+            with suppress(OSError):  # somebody's files stay
+                path.rmdir()
     for path in _in_bids(exports / "bids", case_id):
         remove(path)
+
+
+def exported_paths(out: Path, case_id: str) -> Iterator[Path]:
+    """Yield the existing files of a case in ``exports/``, without temporary ones."""
+    exports = RunFolder(out).exports
+    if not exports.is_dir():
+        return
+    for name, place in _by_id():
+        path = exports / name / place.format(case_id)
+        found = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]
+        yield from (one for one in found if os.path.lexists(one) and temporary_for(one) is None)
+    yield from _in_bids(exports / "bids", case_id)
+
+
+def clear_shared_exports(out: Path) -> None:
+    """Remove the temporary files of what all cases share in ``exports/bids``."""
+    bids = RunFolder(out).exports / "bids"
+    found = {temporary_for(path) for path in bids.glob(".*.tmp")}
+    clear_temporary(bids, {name for name in found if name and _BIDS_SHARED.fullmatch(name)})
 
 
 def clear_exports(out: Path, case_ids: Collection[str]) -> None:
@@ -44,7 +72,8 @@ def clear_exports(out: Path, case_ids: Collection[str]) -> None:
                 clear_temporary(folder)
     begins = {begin for case_id in case_ids for begin in _bids_names(case_id)}
     for path in (exports / "bids").rglob(".*_desc-*.tmp"):
-        if path.name[1:].partition("_desc-")[0] in begins:
+        target = temporary_for(path)
+        if target is not None and target.partition("_desc-")[0] in begins:
             remove(path)
 
 

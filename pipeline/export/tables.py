@@ -3,10 +3,11 @@
 A NIfTI mask holds only numbers; these tables give their labels.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxtile.errors import Notice
+from voxtile.errors import CaseError, Notice
 from voxtile.machine.files import remove, replacing, write_text
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
@@ -31,9 +32,16 @@ exec itksnap -g "$2" -s "$here/$1.nii.gz" -l "$here/itksnap_labels.txt"
 def write_tables(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``slicer.ctbl``, ``itksnap_labels.txt`` and ``itksnap.sh`` into ``masks/``."""
     folder = case.mask_path.parent
+    script = folder / _SCRIPT
+    for path in (*(folder / name for name in _tables(case.labels)), script):
+        if os.path.lexists(path) and not _is_ours(path):
+            raise CaseError(
+                "not_ours",
+                f"{path.name} in {folder.name} is not from voxtile and would be replaced; move it "
+                "away, or rename it",
+            )
     for name, text in _tables(case.labels).items():
         write_text(folder / name, text)
-    script = folder / _SCRIPT
     with replacing(script) as file:
         file.write(_LAUNCH.encode())
     script.chmod(script.stat().st_mode | 0o111)
@@ -49,8 +57,18 @@ def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
             continue
         if not same:
             for other in (*_tables(labels), _SCRIPT):
-                remove(folder / other)
+                if _is_ours(folder / other):
+                    remove(folder / other)
             return
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file says that voxtile made it, or is its script."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return b"made by voxtile" in content[:200] or content == _LAUNCH.encode()
 
 
 def _tables(labels: Sequence[Label]) -> dict[str, str]:

@@ -8,16 +8,20 @@ A crash may leave a temporary file, which `clear_temporary` removes.
 import errno
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from voxtile.errors import EnvironmentFault, UsageError
+from voxtile.errors import EnvironmentFault
 
 _TEMPORARY = ".tmp"
+# .<name>.<random>.tmp, as `tempfile` draws the random part.
+_TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 # Errors of file systems that cannot sync a folder, and need not.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
@@ -72,24 +76,37 @@ def write_json(path: Path, value: Any) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that replaces `path` when the block ends without an error.
 
-    What an earlier call left after a kill is removed. EnvironmentFault if it
-    cannot be written; `path` is then unchanged.
+    What an earlier call left after a kill is removed, by its name:
+    ``.<name>.<random>.new`` and ``.old``. EnvironmentFault if it cannot be
+    written; `path` is then unchanged.
     """
-    new, old = (path.absolute().with_name(f".{path.name}.{kind}") for kind in ("new", "old"))
+    parent = path.absolute().parent
+    remainder = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(?:new|old)")
+    new: Path | None = None
     try:
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(".*"):
+            if remainder.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=parent))
+        new.chmod(0o777 & ~_umask())
         yield new
-        shutil.rmtree(old, ignore_errors=True)
+        old = new.with_suffix(".old")
         if path.exists():
             path.rename(old)
-        new.rename(path)
-        sync_folder(new.parent)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        sync_folder(parent)
     except OSError as error:
         raise _fault(path, error) from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.rmtree(new.with_suffix(".old"), ignore_errors=True)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -125,11 +142,27 @@ def remove(path: Path) -> None:
         ) from error
 
 
-def refuse_source(source: Path, out: Path) -> None:
-    """Refuse to write over the file that is read, under any of its names."""
-    # Through links of both kinds; a broken link is not the source.
-    if source.exists() and out.exists() and out.samefile(source):
-        raise UsageError(f"{out} is the scan itself and would be overwritten; name another file")
+def regular(path: Path) -> Path:
+    """Return the path of a file that can be read to its end.
+
+    Raises
+    ------
+    OSError
+        If it is missing, or a folder, pipe, socket or device: reading those
+        may never end.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is needed", str(path))
+    if not stat.S_ISREG(mode):
+        kind = "it is a pipe, socket or device, and a file is needed"
+        raise OSError(errno.EINVAL, kind, str(path))
+    return path
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path leads to a pipe, socket or device; False for a link to nothing."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
@@ -138,9 +171,23 @@ def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
     No process may be writing them.
     """
     for path in folder.glob(f".*{_TEMPORARY}"):
-        # .<name>.<random>.tmp, and the random part has no dot.
-        if names is None or path.name[1:].rsplit(".", 2)[0] in names:
+        name = temporary_for(path)
+        if name is not None and (names is None or name in names):
             remove(path)
+
+
+def temporary_for(path: Path) -> str | None:
+    """Return the name of the file that a temporary file of `replacing` would become.
+
+    It is None for any other file, so that somebody's ``.x.tmp`` is not one.
+
+    Examples
+    --------
+    >>> temporary_for(Path(".report.csv.k3_0abcd.tmp")), temporary_for(Path(".x.tmp"))
+    ('report.csv', None)
+    """
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    return None if match is None else match[1]
 
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:
@@ -176,6 +223,7 @@ def sync_folder(folder: Path) -> None:
 def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield every visible file below a folder; follow links, and enter each folder once.
 
+    Pipes, sockets and devices are no files: reading them may never end.
     `on_error` gets the error of a folder that cannot be listed; if it returns,
     the walk goes on without that folder.
     """
@@ -187,4 +235,5 @@ def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in files if not name.startswith("."))
+        paths = (Path(root, name) for name in files if not name.startswith("."))
+        yield from (path for path in paths if not is_special(path))

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
+from .files import regular
+
 # In a shape, the value of every key that has no shape of its own.
 ANY_KEY = "*"
 _NAMES = {
@@ -22,7 +24,7 @@ def read_object(
     path: Path, shape: Mapping[str, Any], *, required: Collection[str] = ()
 ) -> dict[str, Any]:
     """Read a file that holds a JSON object; OSError if it cannot be read, and as `parse_object`."""
-    return parse_object(path.read_bytes(), shape, required=required)
+    return parse_object(regular(path).read_bytes(), shape, required=required)
 
 
 def parse_object(

@@ -1,5 +1,6 @@
 """Make a manifest from a data set."""
 
+import os
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -81,9 +82,13 @@ def build_manifest(
     if outputs.key is not None and kind != "dicom":
         raise UsageError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")
     wanted = (outputs.manifest, outputs.key, outputs.label_names)
-    present = [path for path in wanted if path is not None and path.exists()]
+    present = [path for path in wanted if path is not None and os.path.lexists(path)]
     if present:
         raise ManifestError([f"{path} exists; name another, or move it away" for path in present])
+    # As one file on a disk that ignores upper and lower case, the last would replace the others.
+    names = [str(path.absolute()).casefold() for path in wanted if path is not None]
+    if len(set(names)) < len(names):
+        raise ManifestError(["--out, --key and --label-names must be different files"])
     found = _read(source, kind, options, outputs.key is not None, on_files)
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(

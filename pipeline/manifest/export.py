@@ -5,6 +5,7 @@ verified, labels become whole numbers on the grid of their image, and no text
 of a header is copied. Files that need no change may be linked instead.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.reading.scan import ReadPolicy
+from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Volume
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -78,8 +80,8 @@ def export_manifest(
         If `out` cannot be written.
     """
     cases = read_manifest(manifest, root=root)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ManifestError([f"{out} exists and is not empty; name another folder"])
+    _require_empty(out)
+    protect([Input("the manifest", manifest), *inputs_of(cases)], out)
     channels = _channels(cases, settings)
     found = check_manifest(manifest, root=root, settings=CheckSettings(policy=settings.policy))
     if found.errors:
@@ -103,6 +105,12 @@ def export_manifest(
     except OSError as error:
         raise EnvironmentFault(f"{out} cannot be written ({error.strerror})") from error
     return _notices(out, channels, settings)
+
+
+def _require_empty(out: Path) -> None:
+    """Refuse a folder that is not empty."""
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise ManifestError([f"{out} exists and is not empty; name another folder"])
 
 
 def _channels(cases: Sequence[Case], settings: ExportSettings) -> tuple[str, ...]:

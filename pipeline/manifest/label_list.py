@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from voxtile.errors import ManifestError
+from voxtile.machine.files import regular
 from voxtile.models.spec import Label
 from voxtile.scoring.overlap import plain_labels
 
@@ -18,7 +19,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     A bundle's ``spec.json``, or a CSV with a column `color`, gives colours too.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = regular(path).read_text("utf-8-sig")
         if path.suffix.lower() == ".json":
             content = json.loads(text)
             if "labels" in content:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxtile.case import id_problem
 from voxtile.errors import ManifestError
 from voxtile.machine.files import files_below
 from voxtile.reading.formats import is_volume, split_suffix
@@ -53,7 +54,12 @@ def case_id(text: str) -> str:
     kept = re.sub(r"[^A-Za-z0-9._-]+", "_", text)
     # A leading "-" makes a formula in a spreadsheet, and an option in a shell.
     kept = re.sub(r"^-", "_", kept)
-    return kept if kept.strip(".") else kept.replace(".", "_") or "_"
+    if not kept.strip("."):
+        return kept.replace(".", "_") or "_"
+    # Windows drops dots at the end of a name.
+    kept = re.sub(r"\.+$", "_", kept)
+    short = len(kept) <= 100  # `case_ids` refuses a longer one
+    return f"_{kept}" if short and id_problem(kept) else kept
 
 
 def case_ids(names: Sequence[Sequence[str]]) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from voxtile.case import Case, Split, id_problem
 from voxtile.errors import ManifestError
+from voxtile.machine.files import is_special, regular
 from voxtile.scoring.columns import is_column
 
 _CHANNEL = re.compile(r"image_([A-Za-z0-9_]{1,40})")
@@ -156,7 +157,7 @@ def read_rows(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[in
     What is wrong with the file as CSV is added to `problems`.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
     rows = _rows(content, path, problems)
@@ -250,6 +251,8 @@ def _row_problems(row: dict[str, str], base: Path, files: set[str]) -> Iterator[
 def _path_problem(column: str, cell: str, base: Path) -> str | None:
     """Return why a file cannot be read, if so."""
     try:
+        if is_special(base / cell):
+            return f"{column} {cell!r} is a pipe, socket or device; name a file or folder"
         if (base / cell).exists():
             return None
         return f"{column} {cell!r} does not exist (looked in {base.absolute()})"

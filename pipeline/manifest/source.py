@@ -7,6 +7,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
+from voxtile.machine.files import regular
 
 from .names import channel_name
 
@@ -47,7 +48,7 @@ class Found:
 def read_json(path: Path) -> Any:
     """Return the value of a JSON file."""
     try:
-        return json.loads(path.read_text("utf-8-sig"))
+        return json.loads(regular(path).read_text("utf-8-sig"))
     except OSError as error:
         raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
 """Divide a manifest into splits or folds without dividing a group."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def write_split(
     """
     if validate is not None and division.column != "fold":
         raise UsageError("--validate needs --folds")
-    if out.exists():
+    if os.path.lexists(out):
         raise ManifestError([f"{out} exists; name another, or move it away"])
     table = split_manifest(manifest, division)
     lines = [*_counts(table, division)]

@@ -17,10 +17,11 @@ import numpy as np
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine
 from voxtile.engines.engine import Precision
-from voxtile.errors import CaseError, UsageError, counted
+from voxtile.errors import CaseError, ManifestError, UsageError, counted
 from voxtile.inference.segmenter import Segmenter, make_plans
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.machine.processors import processor_count, processor_model
+from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.cost import network_cost
 from voxtile.models.spec import ModelSpec
@@ -29,6 +30,7 @@ from voxtile.run.case import attempt_case
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Shape2D, Shape3D
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -41,6 +43,24 @@ _LEAST, _MOST = 3, 50
 _MATRIX, _GPU_MATRIX = 2048, 8192
 _PHANTOM_SHAPE: Shape3D = (128, 128, 64)
 _PHANTOM_SPACING_MM = (1.0, 1.0, 1.0)
+
+
+def protect_inputs(
+    json_file: Path, model: str, manifest: Path | None, root: str | Path | None
+) -> None:
+    """Refuse to write the figures over an input, or over a file that is not JSON.
+
+    Raises
+    ------
+    ManifestError
+        With both paths.
+    """
+    inputs = [Input("the model", one.folder) for one in load_bundle(model).members]
+    if manifest is not None:
+        inputs += [Input("the manifest", manifest), *inputs_of(read_manifest(manifest, root=root))]
+    protect(inputs, json_file, advice="name another file with --json")
+    if json_file.is_file() and json_file.read_bytes()[:1] != b"{":
+        raise ManifestError([f"{json_file} exists and is not JSON; name another file with --json"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Run the demo on a synthetic cohort with exact references: make scans, train, run, report."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from voxtile.machine.files import write_text
 from voxtile.manifest.table import table_of
 from voxtile.models.spec import Label
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.protection import is_remainder
 from voxtile.training.drive import train
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Volume
@@ -27,6 +30,16 @@ LABELS = (
     Label(value=2, name="lesion", color="#e6194b"),
 )
 _TRAIN, _VAL = 12, 3
+_TESTED = ("axial", "oblique", "reversed", "dicom", "unlabelled", "damaged")
+_OF_MODEL = (
+    "spec.json",
+    "README.md",
+    "LICENSE",
+    "fingerprint.json",
+    "recipe.toml",
+    "history.csv",
+    "training.png",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +174,42 @@ def _write(folder: Path, name: str, image: Volume, truth: Volume, split: Split) 
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo, and refuse a folder with anything else."""
-    made = {"cohort", "model", "run"}
     if not out.exists():
         return
-    others = sorted(entry.name for entry in out.iterdir() if entry.name not in made)
-    is_demo = (out / "cohort" / "test.csv").is_file()
-    if others or (any(out.iterdir()) and not is_demo):
+    others = sorted(str(path.relative_to(out)) for path in _not_of_demo(out))
+    if others:
         raise UsageError(
-            f"{out} holds {first_few(others) or 'a folder'}, which is not of a demo; name another"
+            f"{out} holds {first_few(others, 3)}, which is not of a demo; name another"
         )
-    for name in made:
+    for name in ("cohort", "model", "run"):
         shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _not_of_demo(out: Path) -> Iterator[Path]:
+    """Yield the files of a folder that a demo does not make, and all if it is no demo."""
+    ids = [*(f"phantom{number + 1:02d}" for number in range(_TRAIN + _VAL)), *_TESTED]
+    scans = {f"{name}{end}" for name in ids for end in (".nii.gz", "_label.nii.gz")}
+    run = RunFolder(out / "run")
+    parts = {part.name for part in (*run.needed[1:], *run.optional)}
+    # The table is written after the scans: a demo that was killed before has none.
+    table = out / "cohort" / "test.csv"
+    is_demo = table.is_file() and table.read_bytes().startswith(b"case_id,image,label,split,group")
+    for root, folders, names in os.walk(out):
+        yield from (Path(root, name) for name in folders if Path(root, name).is_symlink())
+        for name in names:
+            path = Path(root, name)
+            match path.relative_to(out).parts:
+                case ("cohort", file):
+                    known = file in scans or file in ("test.csv", "cases.csv")
+                case ("cohort", "dicom_series", file):
+                    known = file.endswith(".dcm")
+                case ("model", file):
+                    known = file in _OF_MODEL or file.endswith(".keras")
+                case ("run", file):
+                    known = run.is_shared(file) or file in ("events.jsonl", ".lock")
+                case ("run", part, *_, file):
+                    known = part in parts and (run.is_shared(file) or file.split(".")[0] in _TESTED)
+                case _:
+                    known = False
+            if not (is_demo and (known or is_remainder(path))):
+                yield path

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from voxtile.machine.files import regular
+
 from .scan import ReadPolicy, Scan
 
 Reader = Callable[[Path, ReadPolicy], Scan]
@@ -71,7 +73,7 @@ def is_dicom(path: Path) -> bool:
     if path.is_dir() or path.suffix.lower() in DICOM.suffixes:
         return True
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False

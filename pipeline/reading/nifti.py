@@ -19,6 +19,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
 from voxtile.errors import CaseError, Notice, counted
+from voxtile.machine.files import is_special
 from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
@@ -154,6 +155,10 @@ class _Source:
     def __init__(self, path: Path) -> None:
         if path.is_dir():
             raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
+        if is_special(path):
+            raise CaseError(
+                "not_nifti", f"{path.name} is a pipe, socket or device; name a NIfTI file"
+            )
         self.size = path.stat().st_size
         self._raw = path.open("rb")
         self.gzip = self._raw.read(2) == b"\x1f\x8b"

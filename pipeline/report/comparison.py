@@ -16,7 +16,9 @@ from scipy.stats import wilcoxon
 
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_json, write_text
+from voxtile.machine.json_objects import read_object
 from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.protection import ANOTHER_FOLDER, is_remainder
 from voxtile.scoring.columns import column_named, metrics_of
 
 from .bootstrap import mean_intervals
@@ -147,6 +149,30 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
         "cases": records(comparison.cases),
     }
     write_json(out / "comparison.json", content)
+
+
+def refuse_foreign_comparison(out: Path) -> None:
+    """Refuse a folder with files that no comparison wrote.
+
+    Raises
+    ------
+    ManifestError
+        With the first file.
+    """
+    if not out.is_dir():
+        return
+    entries = sorted(path for path in out.iterdir() if not is_remainder(path))
+    try:
+        is_ours = read_object(out / "comparison.json", {}).get("format") == "voxtile-comparison"
+    except (OSError, ValueError):
+        is_ours = False
+    if entries and not is_ours:
+        raise ManifestError(
+            [
+                f"{out} holds files (such as {entries[0].name}), but no comparison (no valid "
+                f"comparison.json); {ANOTHER_FOLDER}"
+            ]
+        )
 
 
 def most_changed(cases: pd.DataFrame, metric: str, count: int = 5) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.errors import CaseError, Notice
-from voxtile.machine.files import refuse_source
 from voxtile.reading.channels import read_scan
 from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
+from voxtile.run_folder.protection import Input, protect
 from voxtile.volume import Volume, grid_difference, is_sheared
 from voxtile.writing.nifti import write_volume
 
@@ -51,12 +51,12 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     CaseError
         If the source is not exactly one volume; nothing is written. Also if
         the written file differs from what was read.
-    ValueError
-        If `out` is the source.
+    ManifestError
+        If `out` is the source, or inside its folder.
     EnvironmentFault
         If `out` cannot be written.
     """
-    refuse_source(source, out)
+    protect([Input("the scan", source)], out, advice="name another file")
     scan = read_scan(source, policy)
     volume = scan.volume
     write_volume(out, volume)

@@ -21,6 +21,14 @@ from voxtile.run_folder.facts import KEY, new_facts, refuse_run, write_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
+from voxtile.run_folder.protection import (
+    Input,
+    inputs_of,
+    protect,
+    refuse_foreign,
+    refuse_tables,
+    refuse_unnamed,
+)
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
@@ -81,8 +89,9 @@ def evaluate(
     ------
     ManifestError
         If the manifest has problems, `labels` are not given and no mask has
-        a label, or `out` is the folder of a segmentation run; nothing was
-        written.
+        a label, an input would be changed or removed, or `out` is the folder
+        of a segmentation run or holds files that no evaluation wrote; nothing
+        was written.
     EnvironmentFault
         If a run holds the folder, or it cannot be written.
     """
@@ -94,8 +103,14 @@ def evaluate(
     folder = Path(predictions)
     if not folder.is_dir():
         raise ManifestError([f"predictions folder {folder} does not exist; check the path"])
+    refuse_run(run_folder)
+    _protect_inputs(Path(manifest), cases, folder, out)
+    refuse_foreign(run_folder)
     with locked(out):
         refuse_run(run_folder)
+        ids = [case.case_id for case in cases]
+        refuse_unnamed(run_folder, ids, lambda case_id: [run_folder.record(case_id)])
+        refuse_tables(run_folder)
         if labels is None:
             labels = _labels_of_cohort(cases, folder)
         # Random, so that no record of an earlier evaluation counts as one of this.
@@ -104,6 +119,7 @@ def evaluate(
             **new_facts(Path(manifest), content_hash(Path(manifest)), len(cases)),
             "labels": [label.model_dump(mode="json") for label in labels],
             "measures": asdict(measures),
+            "case_ids": ids,
             KEY: settings,
         }
         write_facts(run_folder, facts)
@@ -122,6 +138,17 @@ def evaluate(
                 on_case(report, number, len(cases))
         write_reports(out, reports, by)
     return tuple(reports)
+
+
+def _protect_inputs(manifest: Path, cases: Sequence[Case], folder: Path, out: Path) -> None:
+    """Refuse a folder in which an input could be lost."""
+    inputs = [Input("the manifest", manifest), *inputs_of(cases)]
+    inputs.append(Input("the predictions folder", folder, whole=False))
+    for case in cases:
+        path = find_volume(folder, case.case_id)
+        if path is not None:
+            inputs.append(Input(f"case {case.case_id}: prediction", path))
+    protect(inputs, out)
 
 
 def _evaluate_case(

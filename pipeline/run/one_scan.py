@@ -5,11 +5,11 @@ from pathlib import Path
 from voxtile.engines import Wish, choose_engine
 from voxtile.errors import Notice
 from voxtile.inference.segmenter import load_segmenter, make_plans
-from voxtile.machine.files import refuse_source
 from voxtile.models.bundle import load_bundle
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.channels import read_scan
 from voxtile.reading.scan import ReadPolicy
+from voxtile.run_folder.protection import Input, protect
 from voxtile.scoring.rows import LabelRow, label_rows
 from voxtile.scoring.score import Measures
 from voxtile.writing.nifti import write_mask, write_volume
@@ -50,18 +50,22 @@ def segment_file(
         If the scan is not exactly one volume; nothing is written.
     ModelError
         If the bundle is refused.
-    ValueError
-        If the mask or its image would replace the scan.
+    ManifestError
+        If the mask or its image would replace the scan, or become a part of
+        its folder or of the model.
     """
-    refuse_source(image, out)
     bundle = load_bundle(model)
-    plans = make_plans(bundle, plan or PlanWish())
-    chosen = choose_engine(bundle, engine)
-    scan = read_scan(image, policy)
     stem, _, ending = out.name.lower().partition(".nii")
     image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
+    inputs = [Input("the scan", image)]
+    inputs += [Input("the model", member.folder) for member in bundle.members]
+    protect(inputs, out, advice="name another file")
+    plans = make_plans(bundle, plan or PlanWish())
+    # First: choosing an engine may translate the networks, which takes a minute.
+    scan = read_scan(image, policy)
+    chosen = choose_engine(bundle, engine)
     if scan.regridded:
-        refuse_source(image, image_path)
+        protect(inputs, image_path, advice="name another file")
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
     mask = segmenter(scan.volume)
     write_mask(out, mask)

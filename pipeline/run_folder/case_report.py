@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice
+from voxtile.machine.files import regular
 from voxtile.machine.json_objects import parse_object
 from voxtile.models.spec import Label
 from voxtile.scoring.rows import LabelRow
@@ -108,7 +109,7 @@ def read_case_report(path: Path) -> CaseReport:
     ValueError
         If it is not a case report.
     """
-    text = path.read_bytes()
+    text = regular(path).read_bytes()
     try:
         parse_object(text, {}, required=_REQUIRED)
         return _REPORTS.validate_json(text, strict=True)
@@ -158,7 +159,7 @@ def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
 def _written_order(folder: RunFolder) -> list[str]:
     """Return the case ids of ``report.csv``, each once; empty if it cannot be read."""
     try:
-        with folder.report_csv.open(newline="", encoding="utf-8") as file:
+        with regular(folder.report_csv).open(newline="", encoding="utf-8") as file:
             return list(dict.fromkeys(row["case_id"] for row in csv.DictReader(file)))
     except (OSError, KeyError, UnicodeDecodeError, csv.Error):
         return []  # it is about to be made again

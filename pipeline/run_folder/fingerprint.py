@@ -8,7 +8,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError
-from voxtile.machine.files import files_below
+from voxtile.machine.files import files_below, regular
 from voxtile.reading.dicom import dicomdir_files, is_dicomdir
 from voxtile.reading.formats import files_of
 from voxtile.version import __version__
@@ -58,7 +58,7 @@ def content_hash(path: Path) -> str:
     try:
         files = _files(path)
         for file in files:
-            with file.open("rb") as stream:
+            with regular(file).open("rb") as stream:
                 digests.append(hashlib.file_digest(stream, "sha256"))
     except OSError as error:
         sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"

@@ -14,6 +14,7 @@ running.json, running-2-of-8.json   progress, while a run goes on
 .lock, .lock-2-of-8                 the lock, and its holder in .lock.json
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ from pathlib import Path
 from .shard import Shard
 
 _ANY_SHARD = "*-of-*"
+# Files that all cases share, by their names.
+_SHARED = re.compile(
+    r"(?:run|running|\.lock)(?:-\d+-of-\d+)?\.json|\.probe(?:-\d+-of-\d+)?"
+    r"|report\.(?:csv|html)|summary\.(?:csv|json|md|tex)"
+    r"|slicer\.ctbl|itksnap_labels\.txt|itksnap\.sh|niivue\S*\.js|LICENSE-niivue\.txt"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +124,20 @@ class RunFolder:
     def page(self) -> Path:
         """The page for people."""
         return self.path / "report.html"
+
+    @staticmethod
+    def is_shared(name: str) -> bool:
+        """Whether a name is that of a file that all cases share."""
+        return _SHARED.fullmatch(name) is not None
+
+    def derived(self) -> Iterator[tuple[Path, bytes]]:
+        """Yield the tables and the page, each with the bytes that it begins with."""
+        yield self.report_csv, b"case_id,label,label_name,status,"
+        yield self.summary(), b"label,label_name,metric,"
+        yield self.summary("json"), b'{\n "format": "voxtile-summary"'
+        yield self.summary("md"), b"# Summary\n"
+        yield self.summary("tex"), b"% \\usepackage{booktabs}\n"
+        yield self.page, b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
 
     def facts(self, shard: Shard | None = None) -> Path:
         """Facts of a run."""

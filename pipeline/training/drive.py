@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from voxtile.case import Case
 from voxtile.errors import UsageError, counted
-from voxtile.machine.files import write_text
+from voxtile.machine.files import regular, write_text
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
 from voxtile.manifest.rows import read_manifest
@@ -20,6 +20,7 @@ from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.report.domain import describe_scan, training_domain
 from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
 from voxtile.training.data.plane_stacks import PlaneStack, store_planes
@@ -39,7 +40,14 @@ from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
 from voxtile.training.recipe.warm_start import continued, seen_words, warm_start_facts
 
-from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
+from .workfolder import (
+    hold_same,
+    publish,
+    remembered,
+    remove_finished,
+    work_path,
+    working_folder,
+)
 
 if TYPE_CHECKING:  # they load Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork, NetworkFit
@@ -159,7 +167,8 @@ def train(
     Raises
     ------
     ManifestError
-        With every case that cannot be used, and why.
+        With every case that cannot be used, and why; or if an input is inside
+        `out` or ``OUT.training``, or contains them.
     ModelError
         If `init` is refused.
     ValueError
@@ -187,7 +196,8 @@ def train_bundle(
     """Train as `train` does; the cases of a fold replace those of the manifest."""
     begin = monotonic()
     source = _read_source(manifest, bundle_name(out), options, fold)
-    licence = None if options.licence is None else Path(options.licence).read_bytes()
+    _protect_inputs(source, out, options)
+    licence = None if options.licence is None else regular(Path(options.licence)).read_bytes()
     recipe = options.recipe or Recipe()
     identity = source.identity(recipe)
     if options.resume and remove_finished(out, identity):
@@ -310,6 +320,22 @@ def _read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | 
     training, validation = map(tuple, split_cases(cases, manifest))
     channels, described = channel_names(training), options.description
     return _Source(manifest, sha256, name, described, training, validation, channels, start, fold)
+
+
+def _protect_inputs(source: _Source, out: Path, options: TrainOptions) -> None:
+    """Refuse to train where an input could be lost."""
+    inputs = [Input("the manifest", source.manifest)]
+    inputs += inputs_of((*source.training, *source.validation))
+    inputs += inputs_of(source.fold.held_out if source.fold else ())
+    if source.start is not None:
+        inputs += [Input("the model of --init", one.folder) for one in source.start.members]
+    if options.licence is not None:
+        inputs.append(Input("the licence", Path(options.licence)))
+    protect(inputs, out, work_path(out))
+    if options.tensorboard is not None:
+        # Only new files are added here, so it may hold others.
+        series = [one for one in inputs if one.path.is_dir()]
+        protect(series, Path(options.tensorboard), advice="name another folder for --tensorboard")
 
 
 def _store(

@@ -13,20 +13,25 @@ data, and is removed after the bundle was moved.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.machine.files import clear_temporary, remove, write_json
 from voxtile.run_folder.lock import locked
+from voxtile.run_folder.protection import is_remainder
 
 from .differences import differences
 
 _IDENTITY = "training.json"
 _PUBLISHED = "published"
+# Folders of a training; that of a network has one of these files.
+_FOLDERS = ("cases", "planes", "choosing", "bundle")
+_OF_NETWORK = ("checkpoint.npz", "network.keras")
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
     differs cannot continue here.
     """
     work = work_path(out)
-    if out.exists():
+    if os.path.lexists(out):
         left = f"; --resume removes {work}, which its training left" if _has_ended(out) else ""
         raise EnvironmentFault(f"{out} exists; choose another name or remove it first{left}")
     found = (work / _IDENTITY).exists()
@@ -46,7 +51,7 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
             f"{work} holds an interrupted training; continue it with --resume, or remove the "
             "folder to start again"
         )
-    if not found and work.exists() and any(path.name[0] != "." for path in work.iterdir()):
+    if not found and work.exists() and not all(map(is_remainder, work.iterdir())):
         raise EnvironmentFault(
             f"{work} is needed for this training, but contains other files; move them away, or "
             "choose another name"
@@ -134,11 +139,26 @@ def _has_ended(out: Path) -> bool:
 
 
 def _remove(work: Path) -> None:
-    """Remove a working folder; ``training.json``, which marks it as one, goes last."""
+    """Remove a working folder; ``training.json``, which marks it as one, goes last.
+
+    Files that no training made stay, and the folder with them.
+    """
     for path in work.iterdir():
-        if path.name != _IDENTITY:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
-    shutil.rmtree(work, ignore_errors=True)
+        if path.name == _IDENTITY or not _is_of_training(path):
+            continue
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
+    remove(work / _IDENTITY)
+    with suppress(OSError):
+        work.rmdir()
+
+
+def _is_of_training(path: Path) -> bool:
+    """Whether a training made a file or folder of its working folder."""
+    if path.is_symlink():
+        return False
+    if not path.is_dir():
+        return path.name in ("recipe.toml", ".lock", ".lock.json")
+    return path.name in _FOLDERS or any((path / name).exists() for name in _OF_NETWORK)
 
 
 def _check_same(work: Path, identity: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from faulty import (
 from voxtile.batch.folder import clear
 from voxtile.batch.settings import BatchSettings
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.shard import Shard
 
@@ -66,13 +66,22 @@ def test_temporary_images_of_a_killed_shard_are_removed_by_their_channels(tmp_pa
 def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     manifest = valid_cases(tmp_path, 1)
     out = tmp_path / "out"
-    (out / "masks").mkdir(parents=True)
+    run_faulty(manifest, out)
     victim = tmp_path / "victim"
     victim.write_text("precious")
+    (out / "masks/c000.nii.gz").unlink()
     (out / "masks/c000.nii.gz").symlink_to(victim)
-    (out / "report.csv").symlink_to(victim)
     run_faulty(manifest, out)
     assert victim.read_text() == "precious"
+    assert not (out / "masks/c000.nii.gz").is_symlink()
+    table = (out / "report.csv").read_bytes()
+    (out / "report.csv").unlink()
+    (out / "report.csv").symlink_to(victim)
+    with pytest.raises(ManifestError, match=r"report.csv would be replaced"):
+        run_faulty(manifest, out)
+    assert victim.read_text() == "precious"
+    (out / "report.csv").unlink()
+    (out / "report.csv").write_bytes(table)
     (out / "events.jsonl").unlink()
     (out / "events.jsonl").symlink_to(victim)
     with pytest.raises(EnvironmentFault, match=r"events.jsonl cannot be written"):

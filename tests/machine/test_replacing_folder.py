@@ -34,12 +34,13 @@ def test_an_error_leaves_the_old_folder_unchanged(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_is_removed(tmp_path: Path) -> None:
-    for name in (".out.new", ".out.old"):
+    for name in (".out.abcd1234.new", ".out.abcd1234.old", ".out.new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half.txt").write_text("half")
     with replacing_folder(tmp_path / "out") as folder:
         (folder / "a.txt").write_text("whole")
-    assert content(tmp_path) == {"out/a.txt": "whole"}
+    # A folder of another name is somebody's.
+    assert content(tmp_path) == {"out/a.txt": "whole", ".out.new/half.txt": "half"}
 
 
 def test_a_parent_that_is_a_file_is_named(tmp_path: Path) -> None:

@@ -159,3 +159,16 @@ def test_the_guide_names_every_known_column_with_its_meaning() -> None:
     meanings = {row[0].strip("| `"): row[-1].removesuffix(" |") for row in rows}
     assert {name: column.meaning for name, column in KNOWN.items()}.items() <= meanings.items()
     assert meanings.keys() == {"case_id", "image", "image_<channel>", *KNOWN}
+
+
+def test_ids_that_are_one_file_on_some_disks_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").touch()
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("case_id,image\nA01,a.nii\na01,a.nii\nAUX,a.nii\nb.,a.nii\n")
+    with pytest.raises(ManifestError) as refused:
+        read_manifest(manifest)
+    assert [problem.split(": ")[1][:20] for problem in refused.value.problems] == [
+        "case_id 'a01' is alr",
+        "case_id 'AUX' is a d",
+        "case_id 'b.' ends in",
+    ]

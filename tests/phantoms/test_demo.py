@@ -43,6 +43,19 @@ def test_a_folder_that_is_not_a_demo_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.docx").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["cohort/mine.nii.gz", "model/notes.txt", "run/table.csv", "run/masks/mine.nii.gz"]
+)
+def test_somebodys_file_in_a_demo_is_not_removed(tmp_path: Path, name: str) -> None:
+    make_cohort(tmp_path / "cohort")
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="which is not of a demo"):
+        run_demo(tmp_path)
+    assert (tmp_path / name).exists()
+    assert (tmp_path / "cohort/test.csv").exists()
+
+
 @pytest.mark.slow
 def test_the_demo_trains_and_runs(tmp_path: Path) -> None:
     said: list[str] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from voxtile.errors import CaseError, counted
-from voxtile.machine.files import files_below
+from voxtile.machine.files import files_below, regular
 from voxtile.reading.isolation import Workspace
 
 from .kinds import is_dicomdir
@@ -52,6 +52,7 @@ def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
         if not path.is_dir():
             if not path.exists():
                 raise CaseError("unreadable", "the DICOM file or folder does not exist")
+            regular(path)
             if is_dicomdir(path):
                 return _listing(list(_in_dicomdir(path)), looking_at)
             _require_dicom(Place(path, 1, 1))
@@ -93,9 +94,7 @@ def _below(folder: Path) -> Iterator[Path]:
         raise error
 
     for path in files_below(folder, refuse):
-        # A pipe or socket would never end; a broken link is judged as a file.
-        special = path.exists() and not path.is_file()
-        if path.name.upper() != "DICOMDIR" and not special:
+        if path.name.upper() != "DICOMDIR":
             yield path
 
 

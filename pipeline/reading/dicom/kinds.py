@@ -3,6 +3,8 @@
 import struct
 from pathlib import Path
 
+from voxtile.machine.files import regular
+
 # Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
 _ANNOTATIONS = (
     b"1.2.840.10008.5.1.4.1.1.66.4",
@@ -30,7 +32,7 @@ def annotation_file(path: Path) -> Path | None:
 def _is_annotation(path: Path) -> bool:
     """Whether a file is a SEG or RTSTRUCT, by its file header (PS3.10 section 7.1)."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             head = file.read(2048)
     except OSError:
         return False

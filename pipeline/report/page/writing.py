@@ -13,8 +13,8 @@ but not data. They hold patient images.
 import base64
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import RunFacts, read_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.protection import Input, inputs_of, protect, refuse_tables
 from voxtile.scoring.overlap import plain_labels
 from voxtile.writing.nifti import nifti_bytes
 
@@ -42,6 +43,7 @@ from .sections import make_sections
 _FORMAT = "2"
 _KINDS = ("sections", "volumes")
 _STAMP = "// voxtile "
+_VIEWER = (VIEWER, "LICENSE-niivue.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def write_page(
     """
     folder = RunFolder(Path(out))
     most = parse_cases(cases)
+    protect_report(folder, manifest, root, predictions)
     facts = read_facts(folder.facts(), "a run folder has one")
     # Where run.json lacks the labels, those of the reports.
     labels = facts.labels() or plain_labels(
@@ -122,7 +125,7 @@ def write_page(
     masks = Path(predictions) if predictions else folder.masks
     album = _Album(folder.page_files, masks, labels, facts, found)
     if most == 0:
-        shutil.rmtree(folder.page_files, ignore_errors=True)
+        album.remove_all()
     album.remove_stale(reports)
     ordered = [
         report
@@ -143,7 +146,7 @@ def write_page(
         _write_viewer(folder.page_files)
     write_text(folder.page, build_page(data, inlined))
     if single_file:
-        shutil.rmtree(folder.page_files, ignore_errors=True)
+        album.remove_all()
     return PageFacts(folder.page, tuple(pictured), tuple(problems.items()))
 
 
@@ -204,10 +207,24 @@ class _Album:
         stamps = {
             report.case_id: self._stamp(report) for report in reports if report.status != "failed"
         }
-        for case_id in {path.stem for path in self.folder.glob("*/*.js")}:
-            if not self._is_valid(case_id, stamps.get(case_id)):
-                for kind in _KINDS:
-                    self._path(kind, case_id).unlink(missing_ok=True)
+        paths = self._side_files()
+        valid = {path: self._is_valid(path.stem, stamps.get(path.stem)) for path in paths}
+        for path in paths:
+            if not valid[path]:
+                path.unlink(missing_ok=True)
+
+    def remove_all(self) -> None:
+        """Remove the pictures and the viewer; files that voxtile did not write stay."""
+        for path in (*self._side_files(), *(self.folder / name for name in _VIEWER)):
+            path.unlink(missing_ok=True)
+        for folder in (*(self.folder / kind for kind in _KINDS), self.folder):
+            with suppress(OSError):  # missing, or not empty
+                folder.rmdir()
+
+    def _side_files(self) -> list[Path]:
+        """Return the side files that exist, by their stamps."""
+        paths = (path for kind in _KINDS for path in (self.folder / kind).glob("*.js"))
+        return [path for path in paths if _has_stamp(path)]
 
     def _is_valid(self, case_id: str, stamp: str | None) -> bool:
         """Whether both pictures of a case exist and, as far as is known, have current sources."""
@@ -295,9 +312,40 @@ def _montage(folder: RunFolder, case_id: str, *, embedded: bool) -> str | None:
     return f"{path.parent.name}/{path.name}"
 
 
+def protect_report(
+    folder: RunFolder,
+    manifest: str | Path | None,
+    root: str | Path | None,
+    predictions: str | Path | None,
+) -> None:
+    """Refuse to write tables and page where an input or somebody's file would be replaced.
+
+    Raises
+    ------
+    ManifestError
+        With the paths; or if the folder is not a run folder.
+    """
+    read_facts(folder.facts(), "a run folder has one")
+    inputs = []
+    if manifest is not None:
+        inputs.append(Input("the manifest", Path(manifest)))
+        inputs += inputs_of(read_manifest(manifest, root=root, need_images=False))
+    if predictions is not None:
+        inputs.append(Input("the predictions folder", Path(predictions), whole=False))
+    outputs = [path for path, _ in folder.derived()]
+    protect(inputs, *outputs, folder.page_files, advice="move it out of the run folder")
+    refuse_tables(folder)
+
+
+def _has_stamp(path: Path) -> bool:
+    """Whether a file begins as a side file does."""
+    with path.open("rb") as file:
+        return file.read(len(_STAMP)) == _STAMP.encode()
+
+
 def _write_viewer(folder: Path) -> None:
     """Write NiiVue and its licence beside the page, unless they are there already."""
-    for name in (VIEWER, "LICENSE-niivue.txt"):
+    for name in _VIEWER:
         content = resource(f"vendor/{name}")
         path = folder / name
         if not path.is_file() or path.read_bytes() != content.encode():

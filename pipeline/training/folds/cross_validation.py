@@ -11,6 +11,7 @@ and copied together.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,12 @@ from pydantic_core import to_jsonable_python
 from voxtile.case import Case
 from voxtile.errors import EnvironmentFault, ManifestError, ModelError, counted
 from voxtile.machine.files import write_json, write_text
+from voxtile.machine.json_objects import read_object
 from voxtile.machine.progress import show_progress
 from voxtile.manifest.rows import examine_manifest, read_manifest
 from voxtile.models.bundle import bundle_name, load_bundle
 from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.protection import ANOTHER_FOLDER, Input, inputs_of, is_remainder, protect
 from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.differences import differences
 from voxtile.training.drive import TrainOptions, fingerprint_cases, train_bundle
@@ -38,9 +41,10 @@ from voxtile.training.workfolder import remove_finished
 from .finished_folds import MACHINES_OWN, finished_folds, fold_folder
 from .folds import Fold, make_fold, taking_part
 from .held_out import read_held_out, score_held_out
-from .joining import CrossValidation, join_folds
+from .joining import ENSEMBLE, CrossValidation, join_folds
 
 _IDENTITY, _RECIPE = "cross_validation.json", "recipe.toml"
+_FOLD = re.compile(r"fold\d+(?:\.training)?")
 
 
 def cross_validate(
@@ -102,6 +106,8 @@ def cross_validate(
     )
     if problems:
         raise ManifestError(problems)
+    _protect_inputs(manifest, cases, how, out)
+    _refuse_foreign(out)
     digest = content_hash(manifest)
     folds = [
         replace(make_fold(cases, count, number, recipe.seed, manifest), manifest_sha256=digest)
@@ -129,6 +135,56 @@ def cross_validate(
         )
     say(words)
     return None
+
+
+def _protect_inputs(manifest: Path, cases: Sequence[Case], how: TrainOptions, out: Path) -> None:
+    """Refuse a folder in which an input could be lost."""
+    inputs = [Input("the manifest", manifest), *inputs_of(cases)]
+    if how.init is not None:
+        inputs += [
+            Input("the model of --init", one.folder) for one in load_bundle(how.init).members
+        ]
+    if how.licence is not None:
+        inputs.append(Input("the licence", Path(how.licence)))
+    protect(inputs, out)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder with files that no cross-validation wrote.
+
+    Raises
+    ------
+    ManifestError
+        With the first such file.
+    """
+    if not out.is_dir():
+        return
+    entries = sorted(out.iterdir())
+    # Folds may be copied together without the record of the cross-validation.
+    folds = [path for path in entries if _FOLD.fullmatch(path.name) and path.is_dir()]
+    others = [path for path in entries if path not in folds and not is_remainder(path)]
+    if folds or _is_record(out / _IDENTITY):
+        others = [path for path in others if path.name == ENSEMBLE and not _is_bundle(path)]
+    if others:
+        raise ManifestError(
+            [
+                f"{out} holds {others[0].name}, but no cross-validation (no valid {_IDENTITY}); "
+                f"{ANOTHER_FOLDER}"
+            ]
+        )
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is the record of a cross-validation."""
+    try:
+        return "voxtile-cross-validation" in read_object(path, {})
+    except (OSError, ValueError):
+        return False
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder is a model."""
+    return (folder / "spec.json").is_file()
 
 
 def plan_folds(

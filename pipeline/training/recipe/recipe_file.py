@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from voxtile.errors import ManifestError, UsageError
+from voxtile.machine.files import regular
 from voxtile.models import spec
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.volume import Shape2D
@@ -28,7 +29,7 @@ def read_recipe(path: Path) -> Recipe:
         If the file is not TOML, or has an unknown key or a wrong value.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(regular(path).read_text("utf-8"))
     except OSError as error:
         raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
