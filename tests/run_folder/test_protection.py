@@ -319,6 +319,19 @@ def test_somebodys_file_in_the_exports_of_a_case_stays(tmp_path: Path) -> None:
     assert sorted(contents(out / "exports")) == ["binary/c1/mine.nii.gz"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "dataset_description.json"])
+def test_somebodys_file_of_a_bids_folder_stays(tmp_path: Path, name: str) -> None:
+    _, out = finished_run(tmp_path)
+    path = out / "exports/bids" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    code, said = invoke("export", out, "--to", "bids")
+    assert (code, f"exports/bids has another {name}" in said) == (3, True)
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert [invoke("export", out, "--to", "bids")[0] for _ in range(2)] == [0, 0]
+
+
 def test_a_comparison_is_not_written_among_other_files(tmp_path: Path) -> None:
     _, out = finished_run(tmp_path)
     copy = tmp_path / "copy"
