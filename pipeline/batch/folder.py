@@ -1,17 +1,18 @@
 """Make a run folder ready before the first case, and clean it afterwards."""
 
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.export import clear_exports, clear_shared_exports, exported_paths
 from voxtile.machine.files import clear_temporary, remove, temporary_for, write_text
 from voxtile.reading.nifti import channel_paths
 from voxtile.run_folder.facts import readable_facts
 from voxtile.run_folder.layout import RunFolder
-from voxtile.run_folder.protection import refuse_tables, refuse_unnamed
+from voxtile.run_folder.protection import is_remainder, refuse_tables, refuse_unnamed
 from voxtile.run_folder.shard import Shard
 
 # Below this not even a few masks fit.
@@ -64,6 +65,8 @@ def prepare(
         If it cannot be written, or the disk is full.
     """
     for probe in folder.probes(shard):
+        if os.path.lexists(probe) and not is_remainder(probe):
+            raise ManifestError([f"{probe} would be replaced for a trial; move it away"])
         try:
             write_text(probe, "")
         finally:

@@ -8,6 +8,7 @@ beside it, one ``dseg.tsv`` and one ``dataset_description.json``.
 import json
 import re
 import shutil
+from pathlib import Path
 
 from voxtile.errors import CaseError, Notice
 from voxtile.machine.files import replacing, write_json, write_text
@@ -45,6 +46,11 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
             f"the name {entities[0]} in BIDS belongs to another case, because ids that differ only "
             "in '.', '_' and '-' have one name there; rename a case",
         )
+    mask_file = folder / f"{stem}.nii.gz"
+    if not sidecar.exists():
+        _refuse_other(mask_file, b"")
+    _refuse_other(root / "dataset_description.json", b'"voxtile"')
+    _refuse_other(root / "README.md", b"Masks by voxtile")
     write_json(
         sidecar,
         {
@@ -53,7 +59,7 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
             "VoxtileCaseID": case.case_id,
         },
     )
-    with replacing(folder / f"{stem}.nii.gz") as file, case.mask_path.open("rb") as source:
+    with replacing(mask_file) as file, case.mask_path.open("rb") as source:
         shutil.copyfileobj(source, file)
     write_text(root / f"desc-{model}_dseg.tsv", _table(case))
     write_json(
@@ -76,6 +82,15 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
         "Masks by voxtile; the dseg.tsv file explains their values. Masks are patient data.\n",
     )
     return ()
+
+
+def _refuse_other(path: Path, said: bytes) -> None:
+    """Refuse to replace a file that does not say that it is from voxtile."""
+    if path.is_file() and not (said and said in path.read_bytes()):
+        raise CaseError(
+            "not_ours",
+            f"exports/bids has another {path.name}, which would be replaced; move it away",
+        )
 
 
 def bids_entities(case_id: str) -> list[str]:

@@ -19,7 +19,7 @@ from types import NoneType
 
 from filelock import FileLock, Timeout
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.machine.clock import now
 from voxtile.machine.files import remove, write_json
 from voxtile.machine.json_objects import read_object
@@ -71,6 +71,8 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
     """
     folder = RunFolder(out)
     path = folder.holder(shard)
+    for own in (folder.lock(shard), path):
+        _refuse_other(own)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.lock(shard), timeout=0)
@@ -113,6 +115,24 @@ def _others(folder: RunFolder, shard: Shard | None) -> Iterator[Path]:
             continue
         if shard is None or match[1] is None or int(match[2]) != shard.count:
             yield path
+
+
+def _refuse_other(path: Path) -> None:
+    """Refuse a file under the name of a lock that is not one: locking would empty or remove it."""
+    if not os.path.lexists(path):
+        return
+    try:
+        is_ours = path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
+        if is_ours and path.suffix == ".json":
+            is_ours = _read(path) is not None or b'"pid"' in path.read_bytes()[:4096]
+        elif is_ours:
+            is_ours = path.stat().st_size == 0
+    except OSError:
+        return  # released in between, or refused when it is locked
+    if not is_ours and os.path.lexists(path):
+        raise ManifestError(
+            [f"{path} is not a lock of voxtile and would be lost; move it away, or name another"]
+        )
 
 
 def _refuse_if_alive(out: Path, path: Path) -> None:

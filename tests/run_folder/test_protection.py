@@ -211,6 +211,21 @@ def test_somebodys_table_and_temporary_file_stay(tmp_path: Path) -> None:
     assert (out / "report.csv").read_text() == "patient,opinion\nA,good\n"
 
 
+@pytest.mark.parametrize("name", [".lock", ".lock.json", ".probe", "masks/.probe"])
+def test_a_file_under_the_name_of_a_lock_or_probe_stays(tmp_path: Path, name: str) -> None:
+    manifest, out = finished_run(tmp_path)
+    for link in (False, True):
+        (out / name).unlink(missing_ok=True)
+        if link:
+            (tmp_path / "mine").write_text("mine")
+            os.link(tmp_path / "mine", out / name)
+        else:
+            (out / name).write_text("mine")
+        with pytest.raises(ManifestError, match="move it away"):
+            run(manifest, out)
+        assert (out / name).read_text() == "mine"
+
+
 def test_an_evaluation_does_not_write_among_its_inputs(tmp_path: Path) -> None:
     data = tmp_path / "data"
     manifest = data_set(data)
@@ -302,6 +317,19 @@ def test_somebodys_file_in_the_exports_of_a_case_stays(tmp_path: Path) -> None:
     (out / "masks/c1.nii.gz").unlink()
     run(manifest, out)
     assert sorted(contents(out / "exports")) == ["binary/c1/mine.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "dataset_description.json"])
+def test_somebodys_file_of_a_bids_folder_stays(tmp_path: Path, name: str) -> None:
+    _, out = finished_run(tmp_path)
+    path = out / "exports/bids" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    code, said = invoke("export", out, "--to", "bids")
+    assert (code, f"exports/bids has another {name}" in said) == (3, True)
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert [invoke("export", out, "--to", "bids")[0] for _ in range(2)] == [0, 0]
 
 
 def test_a_comparison_is_not_written_among_other_files(tmp_path: Path) -> None:
