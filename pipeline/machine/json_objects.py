@@ -1,14 +1,28 @@
-"""Read JSON files that may be damaged: an object of the expected shape, or one clear error."""
+"""Read JSON files that may be damaged: an object of the expected shape, or one clear error.
 
+A sealed object holds the SHA-256 of its own content, so that a changed digit
+is found.
+"""
+
+import hashlib
 import json
 import math
+import os
+import re
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
+# The key of a sealed object that holds the SHA-256 of the others.
+SEAL = "digest"
+# No file of voxtile comes near these: a list of a million cases has 100 MB and few levels.
+_MOST_BYTES = 1 << 28
+_MOST_LEVELS = 100
 # In a shape, the value of every key that has no shape of its own.
 ANY_KEY = "*"
+_BRACKET = re.compile(rb"[\[\]{}]")
 _NAMES = {
     str: "text",
     int: "a whole number",
@@ -22,7 +36,53 @@ def read_object(
     path: Path, shape: Mapping[str, Any], *, required: Collection[str] = ()
 ) -> dict[str, Any]:
     """Read a file that holds a JSON object; OSError if it cannot be read, and as `parse_object`."""
-    return parse_object(path.read_bytes(), shape, required=required)
+    return parse_object(read_small(path), shape, required=required)
+
+
+def read_small(path: Path) -> bytes:
+    """Read a file, unless it is larger than any JSON file of voxtile.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is a device or pipe, or too large.
+    """
+    # Opening a pipe would wait for its writer, so it is opened without waiting.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ValueError("it is not a file")
+    with os.fdopen(handle, "rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+    return content
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with the SHA-256 of its canonical JSON as its last value."""
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    return {**rest, SEAL: _digest(rest)}
+
+
+def check_seal(content: Mapping[str, Any]) -> bool:
+    """Return whether an object is sealed; ValueError if its content was changed afterwards."""
+    if SEAL not in content:
+        return False
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if content[SEAL] != _digest(rest):
+        raise ValueError(f"its content was changed after it was written ({SEAL} does not match)")
+    return True
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON without spaces and with sorted keys."""
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_object(
@@ -45,6 +105,8 @@ def parse_object(
         If it is not such an object. The message names the key and never its
         value, which may identify a patient.
     """
+    if _levels(text) > _MOST_LEVELS:
+        raise ValueError(f"it is not valid JSON (more than {_MOST_LEVELS} levels)")
     try:
         content = json.loads(text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except (ValueError, RecursionError) as error:
@@ -56,6 +118,17 @@ def parse_object(
         raise ValueError(f"it lacks {', '.join(missing)}")
     _check(content, shape, "")
     return content
+
+
+def _levels(text: bytes) -> int:
+    """Return how deep the brackets of a text are nested; those in strings are counted, too."""
+    if text.count(b"[") + text.count(b"{") <= _MOST_LEVELS:
+        return 0
+    levels = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        levels += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, levels)
+    return deepest
 
 
 def _check(value: Any, shape: Any, name: str) -> None:

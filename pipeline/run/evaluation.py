@@ -17,7 +17,7 @@ from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
 from voxtile.report.tables import check_columns, write_reports
 from voxtile.run_folder.case_report import CaseReport
-from voxtile.run_folder.facts import KEY, new_facts, refuse_run, write_facts
+from voxtile.run_folder.facts import KEY, NUMBER, new_facts, next_number, refuse_run, write_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
@@ -105,6 +105,8 @@ def evaluate(
             "labels": [label.model_dump(mode="json") for label in labels],
             "measures": asdict(measures),
             KEY: settings,
+            NUMBER: next_number(run_folder),
+            "case_ids": [case.case_id for case in cases],
         }
         write_facts(run_folder, facts)
         reports = []

@@ -49,7 +49,16 @@ class Column:
         """The title with its unit, for tables and pages."""
         return f"{self.title} ({self.unit})" if self.unit in ("ml", "mm", "s") else self.title
 
+    def allows(self, value: float) -> bool:
+        """Whether a value can be that of this metric; only a difference can be negative."""
+        if self.unit == "0 to 1":
+            return -_ROUNDING <= value <= 1 + _ROUNDING
+        return abs(value) <= _MOST and (value >= 0 or "difference" in self.name)
 
+
+# The largest number that a mask of any size gives, in any unit; and what rounding may add.
+_MOST = 1e15
+_ROUNDING = 1e-9
 # The order is that of report.csv and is stable: columns are only ever added, at the end. The
 # surface Dice follows, a column for each tolerance, and then the extra columns of the manifest.
 COLUMNS = (
