@@ -111,7 +111,9 @@ def run(
         max_failures=1 if fail_fast else how.max_failures,
         cluster=_cluster(scheduler, cluster, cluster_settings, insecure),
     )
-    with displayed(shown=not quiet) as display:
+    # A terminal has the bar with the failed cases; a file gets a line for each case.
+    lines = not quiet and not sys.stdout.isatty()
+    with displayed(shown=not quiet, failures=not lines) as display:
         result = run_manifest(
             manifest,
             model,
@@ -119,8 +121,7 @@ def run(
             root=root,
             settings=settings,
             batch=how,
-            # A terminal has the bar; a file gets a line for each case.
-            on_case=None if quiet or sys.stdout.isatty() else print_case,
+            on_case=print_case if lines else None,
             on_event=display,
         )
     if html and how.shard is None:
