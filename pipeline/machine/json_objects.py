@@ -120,6 +120,11 @@ def parse_object(
     return content
 
 
+def check_shape(content: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+    """Raise ValueError, which names the key, if an object is not as `parse_object` needs it."""
+    _check(content, shape, "")
+
+
 def _levels(text: bytes) -> int:
     """Return how deep the brackets of a text are nested; those in strings are counted, too."""
     if text.count(b"[") + text.count(b"{") <= _MOST_LEVELS:
