@@ -184,14 +184,14 @@ def merge(
 ) -> None:
     """Join the shards of a run: write report.csv, summary.csv and run.json."""
     from voxtile.batch.merge import merge_shards
+    from voxtile.run_folder.case_report import missing_lines
 
     merged = merge_shards(folder)
     typer.echo(
         f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
         f"{merged.total}"
     )
-    if merged.missing:
-        typer.echo(f"missing: {', '.join(merged.missing[:5])}; run their shards again")
+    echo_lines(missing_lines(merged.reasons, advice="run their shards again"))
     print_summary(folder)
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from voxtile.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -52,18 +54,19 @@ def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, 
 
     Raises
     ------
-    ValueError
+    UsageError
         If a name is not that of a format, or no name is given.
     """
     wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     known = tuple(PLACES) if running else tuple(FORMATS)
     for name in wanted:
         if name in PROBABILITIES and not running:
-            raise ValueError(
-                f"{name} exist only while a model runs; use `voxtile run ... --export {name}`"
+            raise UsageError(
+                f"{name} exist only while a model runs; run the manifest again with "
+                f"--export {name} --fresh, or into another folder"
             )
         if name not in known:
-            raise ValueError(f"format {name!r} is not one of {', '.join(known)}")
+            raise UsageError(f"format {name!r} is not one of {', '.join(known)}")
     if not wanted:
-        raise ValueError(f"name at least one format of {', '.join(known)}")
+        raise UsageError(f"name at least one format of {', '.join(known)}")
     return wanted

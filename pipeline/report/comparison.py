@@ -17,7 +17,9 @@ from scipy.stats import wilcoxon
 
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_text
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import Records, read_run
+from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.lock import holders
 from voxtile.scoring.columns import better, metrics_of
 
 from .bootstrap import mean_intervals
@@ -75,11 +77,14 @@ class Comparison:
     cases : DataFrame
         `CASE_COLUMNS`: a row for each other run, case, label and metric, the
         largest changes of each metric first.
+    incomplete : tuple of str
+        Lines for people about runs that lack cases.
     """
 
     runs: tuple[str, ...]
     summary: pd.DataFrame
     cases: pd.DataFrame
+    incomplete: tuple[str, ...] = ()
 
 
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
@@ -111,7 +116,8 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     if len(runs) < 2:
         raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])
     names = _names([Path(run) for run in runs])
-    tables = [report_table(read_case_reports(Path(run))) for run in runs]
+    found = [read_run(Path(run)) for run in runs]
+    tables = [report_table(one.reports) for one in found]
     chosen = _chosen(metrics, tables, names)
     rows: list[dict[str, Any]] = []
     cases: list[pd.DataFrame] = []
@@ -139,7 +145,12 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
         kind="stable",
         ignore_index=True,
     )
-    return Comparison(tuple(names), summary[list(COLUMNS)], every[list(CASE_COLUMNS)])
+    return Comparison(
+        tuple(names),
+        summary[list(COLUMNS)],
+        every[list(CASE_COLUMNS)],
+        tuple(line for name, one in zip(names, found, strict=True) for line in _lacks(name, one)),
+    )
 
 
 def write_comparison(out: Path, comparison: Comparison) -> None:
@@ -184,6 +195,16 @@ def _chosen(
     if problems:
         raise ManifestError(problems)
     return chosen
+
+
+def _lacks(name: str, found: Records) -> Iterator[str]:
+    """Yield lines about the missing cases of a run, and about the batch that is doing them."""
+    if not found.missing:
+        return
+    yield f"{name}: {found.counts}"
+    yield from (f"  {line}" for line in found.lines())
+    for holder in holders(RunFolder(found.facts.path.parent)):
+        yield f"  {name} is being written by {holder}; its finished cases were compared"
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

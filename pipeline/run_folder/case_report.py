@@ -122,23 +122,30 @@ class Records:
     def counts(self) -> str:
         """How many cases are done, failed and missing, for people."""
         failed = sum(report.status == "failed" for report in self.reports)
-        line = f"{len(self.reports) - failed} done, {failed} failed"
-        if not self.missing:
-            return line
-        return f"{line}, {len(self.missing)} missing of {len(self.reports) + len(self.missing)}"
+        return count_line(len(self.reports) - failed, failed, len(self.missing))
 
     def lines(self) -> tuple[str, ...]:
         """Return the missing cases with reasons, and what to do, for people."""
         return missing_lines(self.missing)
 
 
-def missing_lines(missing: Mapping[str, str]) -> tuple[str, ...]:
+def count_line(done: int, failed: int, missing: int) -> str:
+    """Return how many cases are done, failed and missing, for people."""
+    line = f"{done} done, {failed} failed"
+    return f"{line}, {missing} missing of {done + failed + missing}" if missing else line
+
+
+def missing_lines(
+    missing: Mapping[str, str],
+    *,
+    advice: str = "run the same manifest again to do the missing cases",
+) -> tuple[str, ...]:
     """Return a line with cases for each reason why they are missing, and what to do."""
     reasons: dict[str, list[str]] = {}
     for case_id, reason in missing.items():
         reasons.setdefault(reason or "not done yet, or its record was removed", []).append(case_id)
     lines = [f"missing: {first_few(ids)}: {reason}" for reason, ids in reasons.items()]
-    return (*lines, "run the same manifest again to do the missing cases") if lines else ()
+    return (*lines, advice) if lines else ()
 
 
 def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
