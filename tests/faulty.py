@@ -98,6 +98,15 @@ def results(out: Path) -> dict[str, str]:
     return found
 
 
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The hash of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def temporary_files(out: Path) -> list[str]:
     """Files that a run must not leave."""
     return [path.name for path in out.rglob(".*") if path.name.endswith((".tmp", ".json"))]

@@ -9,10 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from voxtile.case import Case
 from voxtile.engines import Engine, Wish, choose_engine
 from voxtile.errors import EnvironmentFault, ManifestError, ModelError, counted, first_few
+from voxtile.export import Finished, export_case
+from voxtile.export.finished import read_finished_mask
+from voxtile.export.forgetting import lacks_export
 from voxtile.export.formats import PLACES, PROBABILITIES
 from voxtile.models.bundle import Bundle
+from voxtile.reading.channels import policy_of, scan_paths
+from voxtile.run.job import Job
+from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import RunFacts, newest, readable_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.record import read_records
@@ -120,6 +127,29 @@ def refuse_lost_probabilities(
                         f"({first_few(lacking)}), which only a network gives; {_WAY_OUT}"
                     ]
                 )
+
+
+def export_finished(job: Job, case: Case, report: CaseReport) -> CaseReport:
+    """Write the exports that a finished case lacks; return its report with notices about them."""
+    names = [
+        name
+        for name in job.settings.exports
+        if name not in PROBABILITIES and lacks_export(job.out, case.case_id, name)
+    ]
+    if not names:
+        return report
+    spec = job.bundle.spec
+    finished = Finished(
+        case.case_id,
+        job.out,
+        spec.labels,
+        job.bundle.name,
+        scan_paths(case, spec.channels)[0],
+        policy_of(case, job.settings.policy),
+    )
+    notices = export_case(finished, read_finished_mask(finished), names)
+    new = tuple(notice for notice in notices if notice not in report.warnings)
+    return replace(report, warnings=(*report.warnings, *new))
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

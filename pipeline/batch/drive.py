@@ -227,6 +227,7 @@ class _Drive:
             )
         failures = 0
         try:
+            self._export_finished()
             with closing(self._work(todo)) as finishing:
                 for report in finishing:
                     self._reports[report.case_id] = report
@@ -256,6 +257,17 @@ class _Drive:
         self._finish("run_finished")
         reports = self._in_order()
         return RunResult(job.out, reports, kept, len(self._cases) - len(reports))
+
+    def _export_finished(self) -> None:
+        """Write the exports that cases of an earlier run lack."""
+        for case in self._cases if self._job.settings.exports else ():
+            report = self._reports.get(case.case_id)
+            if report is None or report.status == "failed":
+                continue
+            now = agreement.export_finished(self._job, case, report)
+            if now != report:
+                ledger.record(self._job.folder, now)
+                self._reports[case.case_id] = now
 
     def _take_over(self) -> dict[str, str]:
         """Take over the finished cases; return why other cases of earlier runs are done again."""
