@@ -92,6 +92,7 @@ def read_status(out: Path) -> Status:
         tuple(case_id for case_id in case_ids if case_id not in running),
         facts.settings_sha256,
         sealed=facts.seals_records,
+        whole=False,
     )
     failed = [record for record in records.values() if record["status"] == "failed"]
     return Status(

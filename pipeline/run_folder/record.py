@@ -9,16 +9,19 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from voxtile.machine.json_objects import ANY_KEY, check_seal, read_object
+from voxtile.machine.json_objects import ANY_KEY, check_seal, check_shape, read_object
 from voxtile.scoring.columns import METRICS, column_named
 
 from .layout import RunFolder
 
 _FLAG = {"code": str, "sentence": str, "severity": float, "label": (int, NoneType)}
-_SHAPE = {
+_SHOWN = {
     "case_id": str,
     "status": str,
     "reason": (dict, NoneType),
+    "settings_sha256": str,
+}
+_SHAPE = {
     "labels": [
         {"label": int, "label_name": str, "status": str, "nsd": {ANY_KEY: (float, NoneType)}}
     ],
@@ -26,12 +29,13 @@ _SHAPE = {
     "seconds": float,
     "peak_memory_mb": (float, NoneType),
     "qc": {"entropy": (float, NoneType), "scan": (dict, NoneType), "flags": [_FLAG]},
-    "settings_sha256": str,
 }
 _METRICS = {metric.name: metric for metric in METRICS}
 
 
-def read_record(path: Path, *, sealed: bool, required: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_record(
+    path: Path, *, sealed: bool, required: tuple[str, ...] = (), whole: bool = True
+) -> dict[str, Any]:
     """Read ``cases/<case_id>.json``.
 
     Parameters
@@ -39,6 +43,9 @@ def read_record(path: Path, *, sealed: bool, required: tuple[str, ...] = ()) -> 
     sealed : bool
         Whether it must hold the digest of its content, as every record does
         except those of folders that version 0.1.0 wrote.
+    whole : bool, default True
+        Whether every value is checked. If not, the digest vouches for those
+        that `voxtile status` does not show.
 
     Raises
     ------
@@ -47,13 +54,17 @@ def read_record(path: Path, *, sealed: bool, required: tuple[str, ...] = ()) -> 
     ValueError
         If it is damaged. The message names the key, never its value.
     """
-    record = read_object(path, _SHAPE, required=("case_id", "status", *required))
-    if not check_seal(record) and sealed:
+    record = read_object(path, _SHOWN, required=("case_id", "status", *required))
+    vouched = check_seal(record)
+    if sealed and not vouched:
         raise ValueError("its digest is missing")
     if f"{record['case_id']}.json" != path.name:
         raise ValueError("it is the record of another case")
     if record["status"] not in ("done", "failed"):
         raise ValueError("status must be done or failed")
+    if not whole and vouched:
+        return record
+    check_shape(record, _SHAPE)
     for row in record.get("labels", ()):
         _check_numbers(row)
     for name in ("seconds", "peak_memory_mb"):
@@ -63,7 +74,12 @@ def read_record(path: Path, *, sealed: bool, required: tuple[str, ...] = ()) -> 
 
 
 def read_records(
-    folder: RunFolder, case_ids: tuple[str, ...], settings: str, *, sealed: bool
+    folder: RunFolder,
+    case_ids: tuple[str, ...],
+    settings: str,
+    *,
+    sealed: bool,
+    whole: bool = True,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Read the records of a run.
 
@@ -73,6 +89,8 @@ def read_records(
         The cases of the run.
     settings : str
         Its settings hash; empty if records of any settings count.
+    sealed, whole : bool
+        As in `read_record`.
 
     Returns
     -------
@@ -84,7 +102,7 @@ def read_records(
     records, missing = {}, {}
     for case_id in case_ids:
         try:
-            record = read_record(folder.record(case_id), sealed=sealed)
+            record = read_record(folder.record(case_id), sealed=sealed, whole=whole)
         except FileNotFoundError:
             missing[case_id] = ""
         except OSError as error:

@@ -22,7 +22,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, UsageError
-from voxtile.machine.files import write_text
+from voxtile.machine.files import remove, write_text
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
 from voxtile.report.tables import report_table
@@ -224,7 +224,7 @@ class _Album:
         for case_id in {path.stem for path in self.folder.glob("*/*.js")} - missing:
             if not self._is_valid(case_id, stamps.get(case_id)):
                 for kind in _KINDS:
-                    self._path(kind, case_id).unlink(missing_ok=True)
+                    remove(self._path(kind, case_id))
 
     def _is_valid(self, case_id: str, stamp: str | None) -> bool:
         """Whether both pictures of a case exist and, as far as is known, have current sources."""
