@@ -22,6 +22,7 @@ from unittest import mock
 
 import dask_processes
 import numpy as np
+from damage import DamagedFolders
 from faulty import (
     DEADLY,
     GREEDY,
@@ -377,6 +378,16 @@ def bad_environment(world: World, what: str) -> None:
     assert "cannot be written" in said or "MB free" in said, said
 
 
+def damaged_files(folder: Path, places: int, rng: random.Random) -> str:
+    """Damage every file of a finished run folder, and give it to every command that reads it."""
+    folders = DamagedFolders(folder)
+    for file in folders.files:
+        for _ in range(places):
+            folders.try_all(file, rng)
+    count = len(folders.files) * places
+    return f"{count} damaged files through {len(folders.expected)} commands: each held"
+
+
 def many_cases(folder: Path, count: int) -> str:
     """Run a large manifest of tiny cases: flat memory, little overhead, a quick status."""
     manifest = valid_cases(folder / "many", count)
@@ -523,6 +534,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             return speedup(Path(folder) / "cohort", max(8, round(40 * arguments.share)))
 
+    def damaged() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return damaged_files(Path(folder), max(1, round(20 * arguments.share)), rng)
+
     matrix = {
         "kill -9 of the run": lambda: times(50, kill_run),
         "kill -9 of a worker": lambda: times(50, kill_worker),
@@ -534,6 +549,7 @@ def main() -> None:
         "a poisoned case on Dask": lambda: times(20, poison_dask, cases=8),
         "bad environments": places,
         "bad cases among good": lambda: times(20, bad_cases, cases=6),
+        "damaged files of a run folder": damaged,
         "5,000 tiny cases": many,
         "500 real scans in one worker": soaked,
         "two workers against one": two_workers,

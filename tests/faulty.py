@@ -87,7 +87,7 @@ def results(out: Path) -> dict[str, str]:
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.parent.name == "cases":
             report = json.loads(path.read_bytes())
-            for key in ("timings_s", "seconds", "peak_memory_mb"):
+            for key in ("timings_s", "seconds", "peak_memory_mb", "digest"):
                 report.pop(key)
             found[path.name] = json.dumps(report, sort_keys=True)
         elif path.name == "summary.csv":
@@ -96,6 +96,15 @@ def results(out: Path) -> dict[str, str]:
             rows = list(csv.DictReader(path.read_text().splitlines()))
             found[path.name] = json.dumps([{**row, "seconds": ""} for row in rows])
     return found
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The hash of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def temporary_files(out: Path) -> list[str]:

@@ -7,6 +7,8 @@ import pandas as pd
 
 from voxtile.report.tables import write_reports
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.facts import write_facts
+from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.overlap import Overlap, plain_labels
 from voxtile.scoring.rows import scored_row
 from voxtile.scoring.score import Measures, Score
@@ -45,6 +47,7 @@ def write_run(folder: Path, reports: list[CaseReport]) -> Path:
     (folder / "cases").mkdir(parents=True)
     for report in reports:
         (folder / "cases" / f"{report.case_id}.json").write_text(report.dump())
+    write_facts(RunFolder(folder), {"case_ids": [report.case_id for report in reports]})
     write_reports(folder, reports)
     return folder
 

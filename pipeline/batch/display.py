@@ -12,10 +12,17 @@ from .events import Event
 
 
 class Display:
-    """Shows events on a progress bar."""
+    """Shows events on a progress bar.
 
-    def __init__(self, progress: Progress) -> None:
+    Parameters
+    ----------
+    failures : bool, default True
+        Whether it shows failed cases too; False if something else does.
+    """
+
+    def __init__(self, progress: Progress, *, failures: bool = True) -> None:
         self._progress = progress
+        self._shows_failures = failures
         self._finished = self._failed = self._total = 0
         self._running: dict[str, str] = {}
 
@@ -25,6 +32,8 @@ class Display:
         if event.kind == "run_started":
             self._finished, self._total = event.facts["kept"], event.facts["cases"]
             self._progress.begin("cases", self._total)
+        elif event.kind == "done_again":
+            self._progress.line(event.facts["why"])
         elif case_id is not None and event.kind in ("case_started", "stage"):
             self._running[case_id] = str(event.facts.get("stage", "start"))
         elif case_id is not None:
@@ -33,8 +42,8 @@ class Display:
                 self._finished += 1
                 if event.report.status == "failed":
                     self._failed += 1
-                    # A failed case stays on the screen, above the bar.
-                    self._progress.line(case_line(event.report, self._finished, self._total))
+                    if self._shows_failures:  # it stays on the screen, above the bar
+                        self._progress.line(case_line(event.report, self._finished, self._total))
         self._progress.at(self._finished, self._words())
 
     def _words(self) -> str:
@@ -45,12 +54,15 @@ class Display:
 
 
 @contextmanager
-def displayed(*, shown: bool) -> Iterator[Display]:
-    """Show a bar on standard error while the block runs, if that is a terminal and `shown`."""
+def displayed(*, shown: bool, failures: bool = True) -> Iterator[Display]:
+    """Show a bar on standard error while the block runs, if that is a terminal and `shown`.
+
+    `failures` is that of `Display`.
+    """
     with show_progress(shown=shown) as progress:
         # The first run of a model translates its networks for this machine, which takes seconds.
         progress.begin("preparing the model", 1.0)
-        yield Display(progress)
+        yield Display(progress, failures=failures)
 
 
 def case_line(report: CaseReport, number: int, count: int) -> str:

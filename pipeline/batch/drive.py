@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voxtile.case import Case
-from voxtile.engines import CALLABLE, Model, choose_engine
+from voxtile.engines import CALLABLE, Model
 from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
@@ -24,14 +24,24 @@ from voxtile.report.tables import write_reports
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport, failed_report
-from voxtile.run_folder.facts import KEY, forget_shards, new_facts, refuse_mixed, write_facts
+from voxtile.run_folder.facts import (
+    KEY,
+    NUMBER,
+    forget_shards,
+    new_facts,
+    newest,
+    next_number,
+    readable_facts,
+    refuse_mixed,
+    write_facts,
+)
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.protection import Input, inputs_of, protect, refuse_foreign
 from voxtile.run_folder.shard import Shard
 
-from . import folder, ledger
+from . import agreement, folder, ledger
 from .cluster import DaskPool, connected
 from .events import Event, Listener, ProgressFile, log_event
 from .interrupt import Interrupted, Stop, listening
@@ -149,7 +159,9 @@ def run_manifest(
         plans=make_plans(bundle, wish, known=models is None),
         settings=settings,
         out=out,
-        engine=CALLABLE if models is not None else choose_engine(bundle, settings.engine),
+        engine=CALLABLE
+        if models is not None
+        else agreement.engine_for(RunFolder(out), bundle, settings.engine, fresh=batch.fresh),
         models=None if models is None else tuple(models),
         cases_sha256=_cases_sha256(manifest_sha256, everything),
     )
@@ -165,6 +177,8 @@ def run_manifest(
         if batch.shard is not None:
             refuse_mixed(job.folder, batch.shard.count)
         folder.refuse_others(job.folder, cases, batch.shard, bundle.spec.channels)
+        if not batch.fresh:
+            agreement.refuse_other(job.folder, facts)
         folder.prepare(job.folder, cases, batch.shard, bundle.spec.channels)
         return _Drive(job, cases, batch, stop, facts, client).run(on_case, on_event)
 
@@ -199,10 +213,9 @@ class _Drive:
     ) -> RunResult:
         """Do the cases that are not finished."""
         job, batch = self._job, self._batch
+        again = self._take_over()
+        self._facts[NUMBER] = next_number(job.folder)
         write_facts(job.folder, self._facts, batch.shard)
-        if batch.fresh:
-            ledger.forget(job, self._cases)
-        self._reports = ledger.finished(job, self._cases, retry_failed=batch.retry_failed)
         kept = len(self._reports)
         todo = [case for case in self._cases if case.case_id not in self._reports]
         self._listeners = [
@@ -212,8 +225,13 @@ class _Drive:
         if on_event is not None:
             self._listeners.append(on_event)
         self._notify(Event("run_started", None, {"cases": len(self._cases), "kept": kept}))
+        if again:
+            self._notify(
+                Event("done_again", None, {"cases": again, "why": agreement.again_line(again)})
+            )
         failures = 0
         try:
+            self._export_finished()
             with closing(self._work(todo)) as finishing:
                 for report in finishing:
                     self._reports[report.case_id] = report
@@ -228,7 +246,8 @@ class _Drive:
         except KeyboardInterrupt:
             # A worker may have recorded a case whose report did not arrive.
             unreported = [case for case in todo if case.case_id in self._started]
-            self._reports |= ledger.finished(job, unreported, retry_failed=batch.retry_failed)
+            found = ledger.finished(job, unreported, retry_failed=batch.retry_failed)
+            self._reports |= found.reports
             self._finish("interrupted")
             raise Interrupted(
                 f"interrupted after {len(self._reports)} of {counted(len(self._cases), 'case')}; "
@@ -242,6 +261,41 @@ class _Drive:
         self._finish("run_finished")
         reports = self._in_order()
         return RunResult(job.out, reports, kept, len(self._cases) - len(reports))
+
+    def _export_finished(self) -> None:
+        """Write the exports that cases of an earlier run lack."""
+        for case in self._cases if self._job.settings.exports else ():
+            report = self._reports.get(case.case_id)
+            if report is None or report.status == "failed":
+                continue
+            now = agreement.export_finished(self._job, case, report)
+            if now != report:
+                ledger.record(self._job.folder, now)
+                self._reports[case.case_id] = now
+
+    def _take_over(self) -> dict[str, str]:
+        """Take over the finished cases; return why other cases of earlier runs are done again."""
+        job, batch = self._job, self._batch
+        before = newest(readable_facts(job.folder))
+        if batch.fresh:
+            again = [
+                case.case_id for case in self._cases if job.folder.record(case.case_id).exists()
+            ]
+            ledger.forget(job, self._cases)
+            return dict.fromkeys(again, "--fresh")
+        found = ledger.finished(
+            job,
+            self._cases,
+            retry_failed=batch.retry_failed,
+            earlier="" if before is None else before.settings_sha256,
+            # Where nothing says that version 0.1.0 wrote them, records must hold their digest.
+            sealed=before is None or before.seals_records,
+        )
+        agreement.refuse_unknown(job.folder, found.of_others)
+        finished = (name for name, report in found.reports.items() if report.status == "done")
+        agreement.refuse_lost_probabilities(job.folder, finished, job.settings.exports)
+        self._reports = found.reports
+        return found.again
 
     def _work(self, todo: Sequence[Case]) -> Generator[CaseReport]:
         """Yield the report of each case, recorded."""

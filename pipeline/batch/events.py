@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `status` answers without pandas
 
 Kind = Literal[
     "run_started",
+    "done_again",
     "case_started",
     "stage",
     "case_lost",

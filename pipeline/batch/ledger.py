@@ -6,7 +6,7 @@ has no record and is done again.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from voxtile.case import Case
 from voxtile.errors import CaseError
@@ -16,6 +16,7 @@ from voxtile.run_folder.case_report import CaseReport, read_case_report
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.layout import RunFolder
 
+_EARLIER = "made by an earlier run with other settings"
 # Hashing releases the interpreter, and a disk is faster with a few readers.
 _READERS = 4
 
@@ -32,31 +33,82 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
         job.forget(case.case_id)
 
 
-def finished(job: Job, cases: Sequence[Case], *, retry_failed: bool) -> dict[str, CaseReport]:
-    """Return the reports of the cases that need not be done again, by id.
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What an earlier run has left to do.
 
-    With `retry_failed`, a case that failed is done again.
+    Parameters
+    ----------
+    reports : dict of str to CaseReport
+        Cases that need not be done again, by id.
+    again : dict of str to str
+        Why each other case that has a record is done again, by id.
+    """
+
+    reports: dict[str, CaseReport] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def of_others(self) -> dict[str, str]:
+        """Cases that are done again because another run has made them."""
+        return {case_id: why for case_id, why in self.again.items() if why == _EARLIER}
+
+
+def finished(
+    job: Job,
+    cases: Sequence[Case],
+    *,
+    retry_failed: bool,
+    earlier: str = "",
+    sealed: bool = True,
+) -> Finished:
+    """Return the reports of the cases that need not be done again, and why others are.
+
+    Parameters
+    ----------
+    retry_failed : bool
+        Whether a case that failed is done again.
+    earlier : str
+        Settings hash of the folder's last run, whose records differ from
+        those of this run only if an input has changed.
+    sealed : bool
+        Whether records must hold their digest.
     """
     candidates = [case for case in cases if job.folder.record(case.case_id).exists()]
     with ThreadPoolExecutor(_READERS) as readers:
-        found = readers.map(lambda case: _finished(job, case, retry_failed), candidates)
-        return {report.case_id: report for report in found if report is not None}
+        found = readers.map(
+            lambda case: _finished(job, case, retry_failed, earlier, sealed), candidates
+        )
+        pairs = list(zip(candidates, found, strict=True))
+    return Finished(
+        {case.case_id: one for case, one in pairs if isinstance(one, CaseReport)},
+        {case.case_id: one for case, one in pairs if isinstance(one, str) and one},
+    )
 
 
-def _finished(job: Job, case: Case, retry_failed: bool) -> CaseReport | None:
-    """Return the report of a case if it is still valid, brought up to date."""
+def _finished(
+    job: Job, case: Case, retry_failed: bool, earlier: str, sealed: bool
+) -> CaseReport | str:
+    """Return the report of a case if it is still valid, brought up to date; else why it is not.
+
+    The reason is empty if nothing finished is replaced.
+    """
     try:
-        report = read_case_report(job.folder.record(case.case_id))
-        if report.case_id != case.case_id or not report.fingerprint:
-            return None
-        if report.status == "failed" and retry_failed:
-            return None
-        if report.fingerprint != job.fingerprint(case):
-            return None
-        if report.status == "done" and not _has_its_mask(job, report):
-            return None
-    except (OSError, ValueError, CaseError):
-        return None  # the case is done again, and reports what is wrong
+        report = read_case_report(job.folder.record(case.case_id), sealed=sealed)
+    except (OSError, ValueError):
+        return "its record is damaged"
+    done = report.status == "done"
+    if not report.fingerprint or (not done and retry_failed):
+        return "its record is incomplete" if done else ""
+    try:
+        same = report.fingerprint == job.fingerprint(case)
+    except CaseError:
+        return "an input cannot be read" if done else ""
+    if not same:
+        known = report.settings_sha256 in (job.settings_sha256, earlier)
+        return ("an input was changed" if known else _EARLIER) if done else ""
+    if done and not _has_its_mask(job, report):
+        return "its mask was changed or removed"
     # These may change in a manifest without changing the result.
     now = replace(
         report,
@@ -65,7 +117,7 @@ def _finished(job: Job, case: Case, retry_failed: bool) -> CaseReport | None:
         extras=dict(case.extras),
         settings_sha256=job.settings_sha256,
     )
-    if now != report:
+    if now != report or not sealed:
         record(job.folder, now)
     return now
 
@@ -73,4 +125,7 @@ def _finished(job: Job, case: Case, retry_failed: bool) -> CaseReport | None:
 def _has_its_mask(job: Job, report: CaseReport) -> bool:
     """Whether the mask has the hash that was recorded."""
     path = job.folder.mask(report.case_id)
-    return path.is_file() and content_hash(path) == report.mask.get("sha256")
+    try:
+        return path.is_file() and content_hash(path) == report.mask.get("sha256")
+    except CaseError:
+        return False

@@ -3,9 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxtile.errors import ManifestError
 from voxtile.report.tables import write_reports
-from voxtile.run_folder.case_report import CaseReport, read_case_report
-from voxtile.run_folder.facts import read_shards, write_facts
+from voxtile.run_folder.case_report import collect
+from voxtile.run_folder.facts import (
+    NUMBER,
+    newest,
+    next_number,
+    read_shards,
+    readable_facts,
+    write_facts,
+)
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.protection import refuse_tables
@@ -19,14 +27,20 @@ class Merged:
 
     Parameters
     ----------
-    missing : tuple of str
-        Cases that no shard has done yet.
+    reasons : dict of str to str
+        Each case without a record that counts, and why; empty if no shard has
+        done it yet.
     """
 
     total: int
     done: int
     failed: int
-    missing: tuple[str, ...]
+    reasons: dict[str, str]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The cases that are missing."""
+        return tuple(self.reasons)
 
 
 def merge_shards(out: Path) -> Merged:
@@ -53,24 +67,25 @@ def merge_shards(out: Path) -> Merged:
         refuse_tables(folder)
         first = shards[0]
         clear(folder, (), None)
-        reports: list[CaseReport] = []
-        missing = []
-        for case_id in first.case_ids:
-            try:
-                report = read_case_report(folder.record(case_id))
-            except (OSError, ValueError):
-                missing.append(case_id)
-                continue
-            # An earlier run of the folder may have had another model or manifest.
-            if report.settings_sha256 == first.settings_sha256:
-                reports.append(report)
-            else:
-                missing.append(case_id)
+        latest = newest(readable_facts(folder))
+        if (
+            latest is not None
+            and latest.number > max(shard.number for shard in shards)
+            and latest.settings_sha256 != first.settings_sha256
+        ):
+            raise ManifestError(
+                [f"{latest.path} is of a later run than the shards; run the manifest again"]
+            )
+        found = collect(folder, first)
         by = tuple(dict.fromkeys(column for shard in shards for column in shard.by))
-        write_reports(out, reports, by)
-        failed = sum(report.status == "failed" for report in reports)
-        merged = Merged(len(first.case_ids), len(reports) - failed, failed, tuple(missing))
-        counts = {"done": merged.done, "failed": merged.failed, "missing": len(missing)}
+        write_reports(out, found.reports, by)
+        failed = sum(report.status == "failed" for report in found.reports)
+        merged = Merged(
+            len(first.case_ids), len(found.reports) - failed, failed, dict(found.missing)
+        )
+        counts = {"done": merged.done, "failed": merged.failed, "missing": len(merged.missing)}
         facts = {**first.content, "by": by, "shard": None, "shards": len(shards), **counts}
-        write_facts(folder, facts)
+        if first.seals_records:
+            facts[NUMBER] = next_number(folder)
+        write_facts(folder, facts, seal=first.seals_records)
         return merged

@@ -9,16 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.clock import duration
 from voxtile.machine.json_objects import ANY_KEY, read_object
-from voxtile.run_folder.facts import KEY, newest_settings, readable_facts
+from voxtile.run_folder.facts import newest, strict_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders
+from voxtile.run_folder.record import read_records
 
-# The parts that a status needs of a record and of a progress file.
-_RECORD = {"status": str, "reason": (dict, NoneType), KEY: str}
+# How many damaged records are named.
+_MOST_NAMED = 10
+# A longer time is not a forecast.
+_LONGEST_S = 1e9
+# The parts that a status needs of a progress file.
 _PROGRESS = {"running": {ANY_KEY: str}, "eta_s": (float, NoneType)}
 
 
@@ -36,6 +41,8 @@ class Status:
         Stage of each case that is running.
     missing : tuple of str
         Cases without a report that are not running.
+    damaged : dict of str to str
+        Why the report of a missing case does not count, where it has one.
     eta_s : float or None
         Seconds until the end; None unless a batch runs that has finished a
         case.
@@ -49,6 +56,7 @@ class Status:
     reasons: dict[str, int]
     running: dict[str, str]
     missing: tuple[str, ...]
+    damaged: dict[str, str]
     eta_s: float | None
     runs: tuple[str, ...]
 
@@ -62,12 +70,11 @@ def read_status(out: Path) -> Status:
         If it is not a run folder.
     """
     folder = RunFolder(out)
-    facts = list(readable_facts(folder))
-    if not facts:
-        raise ManifestError([f"{out} is not a run folder: it has no run.json that can be read"])
-    settings = newest_settings(facts)
-    current = [one for one in facts if settings in (None, one.settings_sha256)]
-    case_ids = list(dict.fromkeys(case_id for one in current for case_id in one.case_ids))
+    known = strict_facts(folder)
+    facts = newest(known)
+    if facts is None:
+        raise ManifestError([f"{out} is not a run folder: it has no run.json"])
+    case_ids = facts.case_ids
     alive = holders(folder)
     running: dict[str, str] = {}
     etas = []
@@ -77,21 +84,25 @@ def read_status(out: Path) -> Status:
         except (OSError, ValueError):
             continue  # it disappears when its run ends
         running |= progress["running"]
-        etas += [] if progress["eta_s"] is None else [progress["eta_s"]]
+        if progress["eta_s"] is not None and 0 <= progress["eta_s"] <= _LONGEST_S:
+            etas.append(progress["eta_s"])
     # A case that is done again still has its earlier report.
-    verdicts = {
-        case_id: _verdict(folder.record(case_id), settings)
-        for case_id in case_ids
-        if case_id not in running
-    }
-    reasons = Counter(reason for status, reason in verdicts.values() if status == "failed")
+    records, missing = read_records(
+        folder,
+        tuple(case_id for case_id in case_ids if case_id not in running),
+        facts.settings_sha256,
+        sealed=facts.seals_records,
+        whole=False,
+    )
+    failed = [record for record in records.values() if record["status"] == "failed"]
     return Status(
         total=len(case_ids),
-        done=sum(status == "done" for status, _ in verdicts.values()),
-        failed=sum(status == "failed" for status, _ in verdicts.values()),
-        reasons=dict(reasons.most_common()),
+        done=len(records) - len(failed),
+        failed=len(failed),
+        reasons=dict(Counter(map(_code, failed)).most_common()),
         running=running,
-        missing=tuple(name for name, (status, _) in verdicts.items() if status == "missing"),
+        missing=tuple(missing),
+        damaged={case_id: why for case_id, why in missing.items() if why},
         eta_s=max(etas, default=None),
         runs=tuple(map(str, alive)),
     )
@@ -109,6 +120,8 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"  running: {case_id} ({stage})"
     if status.missing:
         yield f"  missing: {first_few(status.missing)}"
+    for case_id, why in list(status.damaged.items())[:_MOST_NAMED]:
+        yield f"  {case_id}: {why}"
     if status.runs:
         yield from (f"batch: {run}" for run in status.runs)
         if status.eta_s is not None:
@@ -117,12 +130,6 @@ def status_lines(status: Status) -> Iterator[str]:
         yield "no batch is running; run the same command again to do the missing cases"
 
 
-def _verdict(path: Path, settings: str | None) -> tuple[str, str]:
-    """Return status and reason code of a case; a record of another run counts as missing."""
-    try:
-        record = read_object(path, _RECORD, required=("status",))
-    except (OSError, ValueError):
-        return "missing", ""
-    if settings not in (None, record.get(KEY)) or record["status"] not in ("done", "failed"):
-        return "missing", ""
-    return record["status"], str((record.get("reason") or {}).get("code", ""))
+def _code(record: dict[str, Any]) -> str:
+    """Return why a case failed, as a code."""
+    return str((record.get("reason") or {}).get("code", ""))

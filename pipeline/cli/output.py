@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -108,12 +108,21 @@ def write_page(
         typer.echo(f"page:   {written.path} ({cases} with pictures: patient data)")
 
 
-def finish(out: Path, reports: "Sequence[CaseReport]") -> NoReturn:
-    """Print the counts and the summary; end with 0, or with 3 if a case failed."""
-    failed = [report for report in reports if report.status == "failed"]
-    typer.echo(f"{len(reports) - len(failed)} done, {len(failed)} failed")
+def finish(
+    out: Path, reports: "Sequence[CaseReport]", missing: Mapping[str, str] | None = None
+) -> NoReturn:
+    """Print the counts and the summary; end with 0, or with 3 if a case failed or is missing.
+
+    `missing` has the cases without a record that counts, and why.
+    """
+    from voxtile.run_folder.case_report import count_line, missing_lines
+
+    missing = missing or {}
+    failed = sum(report.status == "failed" for report in reports)
+    typer.echo(count_line(len(reports) - failed, failed, len(missing)))
+    echo_lines(missing_lines(missing))
     print_summary(out)
-    raise typer.Exit(SOME_FAILED if failed else 0)
+    raise typer.Exit(SOME_FAILED if failed or missing else 0)
 
 
 def print_summary(out: Path) -> None:

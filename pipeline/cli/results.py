@@ -70,8 +70,13 @@ def export(
     results = export_run(
         run, to, manifest=manifest, root=root, cases=cases, on_export=_print_export
     )
-    failed = sum(result.reason is not None for result in results)
-    typer.echo(f"{len(results) - failed} exported, {failed} failed")
+    failed = [result for result in results if result.reason is not None]
+    missing = {result.case_id for result in failed if result.is_missing}
+    others = sum(not result.is_missing for result in failed)
+    line = f"{len(results) - len(failed)} exported, {others} failed"
+    if missing:
+        line += f", {len(missing)} missing of {len({result.case_id for result in results})} cases"
+    typer.echo(line)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
@@ -92,23 +97,25 @@ def report(
     """Write the tables and the page of a run again from its case records."""
     from voxtile.report.page.writing import protect_report
     from voxtile.report.tables import check_columns, write_reports
-    from voxtile.run_folder.case_report import read_case_reports
+    from voxtile.run_folder.case_report import read_run
     from voxtile.run_folder.layout import RunFolder
+    from voxtile.run_folder.lock import locked
 
-    reports = read_case_reports(run)
-    check_columns(by, reports)
+    check_columns(by, read_run(run).reports)  # before the lock, which would make the folder
     protect_report(RunFolder(run), manifest, root, predictions)
-    write_reports(run, reports, by)
-    write_page(
-        run,
-        reports,
-        manifest=manifest,
-        root=root,
-        predictions=predictions,
-        cases=cases,
-        single_file=single_file,
-    )
-    finish(run, reports)
+    with locked(run):
+        found = read_run(run)
+        write_reports(run, found.reports, by)
+        write_page(
+            run,
+            found.reports,
+            manifest=manifest,
+            root=root,
+            predictions=predictions,
+            cases=cases,
+            single_file=single_file,
+        )
+    finish(run, found.reports, found.missing)
 
 
 def compare(
@@ -134,8 +141,10 @@ def compare(
     write_comparison(out, comparison)
     page = write_comparison_page(out, comparison)
     echo_lines(_comparison_lines(comparison))
+    echo_lines(comparison.incomplete)
     typer.echo(f"comparison: {out / 'comparison.csv'}")
     typer.echo(f"page: {page}")
+    raise typer.Exit(SOME_FAILED if comparison.incomplete else 0)
 
 
 def _print_export(result: "Exported") -> None:

@@ -111,7 +111,9 @@ def run(
         where = Cluster(scheduler, system, cluster_settings, insecure)
     failures = 1 if fail_fast else how.max_failures
     how = replace(how, workers=workers, max_failures=failures, cluster=where)
-    with displayed(shown=not quiet) as display:
+    # A terminal has the bar with the failed cases; a file gets a line for each case.
+    lines = not quiet and not sys.stdout.isatty()
+    with displayed(shown=not quiet, failures=not lines) as display:
         result = run_manifest(
             manifest,
             model,
@@ -119,8 +121,7 @@ def run(
             root=root,
             settings=settings,
             batch=how,
-            # A terminal has the bar; a file gets a line for each case.
-            on_case=None if quiet or sys.stdout.isatty() else print_case,
+            on_case=print_case if lines else None,
             on_event=display,
         )
     if html and how.shard is None:
@@ -176,14 +177,14 @@ def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson)
 def merge(*, folder: Annotated[Path, argument("Run folder of shards.")]) -> None:
     """Join the shards of a run: write report.csv, summary.csv and run.json."""
     from voxtile.batch.merge import merge_shards
+    from voxtile.run_folder.case_report import missing_lines
 
     merged = merge_shards(folder)
     typer.echo(
         f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
         f"{merged.total}"
     )
-    if merged.missing:
-        typer.echo(f"missing: {', '.join(merged.missing[:5])}; run their shards again")
+    echo_lines(missing_lines(merged.reasons, advice="run their shards again"))
     print_summary(folder)
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
 

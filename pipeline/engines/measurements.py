@@ -5,17 +5,17 @@ spec.json, training.verified    the same, for everybody who gets the bundle (--s
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from voxtile.errors import EnvironmentFault, counted
+from voxtile.errors import EnvironmentFault, counted, first_few
 from voxtile.machine.cache import cache_folder
 from voxtile.machine.files import write_json
+from voxtile.machine.json_objects import ANY_KEY, check_shape, read_object
 from voxtile.machine.processors import processor_model
 from voxtile.models.bundle import Bundle
 
@@ -26,6 +26,11 @@ from .quantised import quantised_digest
 LARGEST_DICE_CHANGE = 1e-3
 LEAST_AGREEMENT = 0.999
 LEAST_GAIN = 1.1
+# And only if so much was compared. A change of Dice of 0.001 is about one voxel of a thousand, so
+# fewer voxels of a label could not show it.
+LEAST_PLANES = 32
+LEAST_LABEL_PLANES = 8
+LEAST_LABEL_VOXELS = 1000
 
 # The source of measurements without a manifest, which show speed but do not count as evidence.
 PHANTOM = "phantom"
@@ -75,6 +80,31 @@ class Measurement:
         return f"{self.mean_change:.5f}" if self.dice_change else "-"
 
 
+_SHAPE = {
+    "sha256": str,
+    "processor": str,
+    "threads": int,
+    "source": str,
+    "cases": int,
+    "planes": int,
+    "labelled": bool,
+    "date": str,
+    "label_planes": {ANY_KEY: int},
+    "label_voxels": {ANY_KEY: int},
+    "measurements": [
+        {
+            "engine": str,
+            "precision": str,
+            "version": str,
+            "agreement": float,
+            "dice_change": {ANY_KEY: float},
+            "tiles_per_s": float,
+            "made": str,
+        }
+    ],
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What was measured for one bundle on one machine.
@@ -93,6 +123,10 @@ class Evidence:
         ISO 8601.
     measurements : tuple of Measurement
         The first is the reference itself.
+    label_planes, label_voxels : mapping of str to int
+        For each label of the model, in how many of the planes it occurs, and
+        how many voxels it has there, in the references, or in the masks of
+        the reference engine if there are none.
     """
 
     sha256: str
@@ -104,6 +138,8 @@ class Evidence:
     labelled: bool
     date: str
     measurements: tuple[Measurement, ...] = ()
+    label_planes: Mapping[str, int] = field(default_factory=dict)
+    label_voxels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def amount(self) -> str:
@@ -115,9 +151,34 @@ class Evidence:
         """Whether scans were measured, not a phantom."""
         return self.source != PHANTOM
 
+    @property
+    def shortage(self) -> str:
+        """What is missing before a reduced precision may follow from it; empty if nothing is."""
+        if not self.on_scans:
+            return "a phantom is no evidence; give a MANIFEST"
+        if not self.label_voxels:
+            return "an earlier version did not count the voxels of each label; verify again"
+        short = [
+            f"{name} has {counted(self.label_voxels[name], 'voxel')} in "
+            f"{counted(self.label_planes.get(name, 0), 'plane')}"
+            for name in self.label_voxels
+            if self.label_voxels[name] < LEAST_LABEL_VOXELS
+            or self.label_planes.get(name, 0) < LEAST_LABEL_PLANES
+        ]
+        if self.planes < LEAST_PLANES:
+            short.insert(0, counted(self.planes, "plane"))
+        if not short:
+            return ""
+        return (
+            f"too little: {first_few(short, 3)}, but at least {LEAST_PLANES} planes are needed, "
+            f"and {LEAST_LABEL_VOXELS} voxels of each label in {LEAST_LABEL_PLANES} planes; give "
+            "more --cases or --planes"
+        )
+
     @classmethod
     def of_json(cls, value: Any) -> "Evidence":
-        """Return the evidence of its `asdict`; TypeError or KeyError for another object."""
+        """Return the evidence of its `asdict`; ValueError, TypeError or KeyError for another."""
+        check_shape(value, _SHAPE)
         measured = tuple(Measurement(**one) for one in value["measurements"])
         return cls(**{**value, "measurements": measured})
 
@@ -128,6 +189,13 @@ class Evidence:
             f"{self.processor}; Dice against "
             + ("the cases' references" if self.labelled else "the mask of the first row")
         )
+        if self.label_voxels:
+            least = min(self.label_voxels, key=lambda name: self.label_voxels[name])
+            yield (
+                f"the label with the fewest voxels is {least}: "
+                f"{counted(self.label_voxels[least], 'voxel')} in "
+                f"{counted(self.label_planes.get(least, 0), 'plane')}"
+            )
         yield f"{'engine':<10}{'precision':<11}{'agreement':>11}{'Dice change':>13}{'tiles/s':>9}"
         for one in self.measurements:
             yield (
@@ -137,18 +205,19 @@ class Evidence:
         for engine in dict.fromkeys(one.engine for one in self.measurements):
             made = next((one.made for one in self.measurements if one.made), None)
             yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
-                "" if self.on_scans else " (a phantom is no evidence; give a MANIFEST)"
+                f" ({self.shortage})" if self.shortage else ""
             )
 
 
 def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Precision | None:
     """Return the fastest reduced precision that the evidence allows, or None.
 
-    On planes of scans, with this version of the engine and this kind of
-    processor, the mean Dice must have changed by less than 0.001, more than
-    99.9 % of voxels must have kept their label, and the precision must be at
-    least 1.1 times as fast as the same engine in float32. If the bundle has
-    several members, all must allow it. There is evidence only for "cpu".
+    On enough planes of scans (`Evidence.shortage`), with this version of the
+    engine and this kind of processor, the mean Dice must have changed by less
+    than 0.001, more than 99.9 % of voxels must have kept their label, and the
+    precision must be at least 1.1 times as fast as the same engine in float32.
+    If the bundle has several members, all must allow it. There is evidence only
+    for "cpu".
     """
     if device != "cpu":
         return None
@@ -178,7 +247,7 @@ def published_evidence(bundle: Bundle) -> Iterator[Evidence]:
     """Yield what a bundle's maker measured, on any kind of processor."""
     published = bundle.spec.training.get("verified", [])
     for value in published if isinstance(published, list) else []:
-        with suppress(TypeError, KeyError):
+        with suppress(TypeError, KeyError, ValueError):
             yield Evidence.of_json(value)
 
 
@@ -207,7 +276,7 @@ def processor_kind() -> str:
 
 def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -> Precision | None:
     """Return the fastest precision that counts; `made` identifies this machine's int8 networks."""
-    if evidence is None or not evidence.on_scans:
+    if evidence is None or evidence.shortage:
         return None
     try:
         here = version(ENGINES[engine].package)
@@ -231,7 +300,7 @@ def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -
 def _cached(sha256: str) -> Evidence | None:
     """Return the cached evidence for a bundle on this kind of processor; None without any."""
     try:
-        return Evidence.of_json(json.loads(_path(sha256).read_bytes()))
+        return Evidence.of_json(read_object(_path(sha256), _SHAPE))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

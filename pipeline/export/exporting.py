@@ -9,12 +9,14 @@ from pathlib import Path
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, first_few
 from voxtile.manifest.rows import read_manifest
 from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.lock import locked
 from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Volume
 
-from .finished import Finished, finished_cases, read_finished_mask
+from .finished import Finished, finished_and_missing, finished_cases, read_finished_mask
 from .formats import FORMATS, PROBABILITIES, check_formats
 
+_MISSING = "missing"
 Writer = Callable[[Finished, Volume], tuple[Notice, ...]]
 
 
@@ -26,6 +28,11 @@ class Exported:
     format: str
     notices: tuple[Notice, ...] = ()
     reason: Notice | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the run has no record of the case that counts."""
+        return self.reason is not None and self.reason.code == _MISSING
 
 
 def export_run(
@@ -49,12 +56,20 @@ def export_run(
     cases : sequence of str, optional
         Ids of the cases to export; all by default.
     on_export : callable, optional
-        Called with each result, failures too.
+        Called with each result.
+
+    Returns
+    -------
+    tuple of Exported
+        One for each case and format, with failures. Cases of the run that are
+        not finished, or whose record is damaged, are failures, too.
 
     Raises
     ------
     ManifestError
         If the folder is not that of a run, or the manifest has problems.
+    EnvironmentFault
+        If a run is writing the folder.
     ValueError
         If a format does not exist.
     """
@@ -63,20 +78,29 @@ def export_run(
     if manifest is not None and listed is not None:
         inputs = [Input("the manifest", Path(manifest)), *inputs_of(listed)]
         protect(inputs, RunFolder(Path(out)).exports, advice="move it out of the run folder")
-    finished = finished_cases(Path(out), listed)
-    if cases:
-        missing = sorted(set(cases) - {case.case_id for case in finished})
-        if missing:
-            raise ManifestError([f"{out} has no finished case {first_few(missing)}"])
-        finished = tuple(case for case in finished if case.case_id in cases)
-    results = []
-    for case in finished:
-        mask = cache(partial(read_finished_mask, case))
-        for name in wanted:
-            result = _attempt(case, name, mask)
-            results.append(result)
-            if on_export is not None:
-                on_export(result)
+    finished_cases(Path(out), listed)  # before the lock, which would make the folder
+    results: list[Exported] = []
+
+    def add(result: Exported) -> None:
+        results.append(result)
+        if on_export is not None:
+            on_export(result)
+
+    with locked(Path(out)):
+        finished, missing = finished_and_missing(Path(out), listed)
+        if cases:
+            absent = sorted(set(cases) - {case.case_id for case in finished})
+            if absent:
+                raise ManifestError([f"{out} has no finished case {first_few(absent)}"])
+            finished, missing = tuple(case for case in finished if case.case_id in cases), {}
+        for case in finished:
+            mask = cache(partial(read_finished_mask, case))
+            for name in wanted:
+                add(_attempt(case, name, mask))
+        for case_id, why in missing.items():
+            reason = Notice(_MISSING, f"{why or 'it is not done yet'}; run the manifest again")
+            for name in wanted:
+                add(Exported(case_id, name, reason=reason))
     return tuple(results)
 
 

@@ -1,6 +1,6 @@
 """The finished cases of a run folder, with their labels and their unchanged masks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import read_nifti
 from voxtile.reading.reference import integral
 from voxtile.reading.scan import ReadPolicy
-from voxtile.run_folder.case_report import read_case_report
-from voxtile.run_folder.facts import current_settings, read_facts
+from voxtile.run_folder.case_report import collect, read_case_report
+from voxtile.run_folder.facts import newest, read_facts, strict_facts
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.volume import Volume
@@ -30,6 +30,8 @@ class Finished:
         Its scan (the model's first channel), if a manifest names it.
     policy : ReadPolicy
         The options with which the run read the scan.
+    sealed : bool
+        Whether its record must hold the digest of its content.
     """
 
     case_id: str
@@ -38,6 +40,7 @@ class Finished:
     model: str
     image: Path | None = None
     policy: ReadPolicy = field(default_factory=ReadPolicy)
+    sealed: bool = True
 
     @property
     def mask_path(self) -> Path:
@@ -51,7 +54,14 @@ class Finished:
 
 
 def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Finished, ...]:
-    """Return the finished cases of a run folder, in the order of their ids.
+    """Return the finished cases of a run folder, without the missing cases."""
+    return finished_and_missing(out, cases)[0]
+
+
+def finished_and_missing(
+    out: Path, cases: Iterable[Case] | None = None
+) -> tuple[tuple[Finished, ...], Mapping[str, str]]:
+    """Return the finished cases of a run folder, and why others are missing, by case id.
 
     With the cases of a manifest, which names the scans, other cases are left out.
 
@@ -65,21 +75,21 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
     facts = read_facts(folder.facts(), "name the folder of a run")
     if not facts.is_segmentation:
         raise ManifestError([f"{facts.path} is of an evaluation; name the folder of a run"])
-    if current_settings(folder) not in (None, facts.settings_sha256):
+    latest = newest(strict_facts(folder))
+    if latest is not None and latest.settings_sha256 != facts.settings_sha256:
         raise ManifestError(
             [f"{out}/run.json is of an earlier run than its shards; run `voxtile merge` first"]
         )
     labels, run_policy = facts.labels(), facts.policy()
     named = None if cases is None else {case.case_id: case for case in cases}
     found = []
-    for path in folder.records():
-        try:
-            report = read_case_report(path)
-        except (OSError, ValueError) as error:
-            raise ManifestError([f"{path} cannot be used: {error}"]) from error
-        if report.status != "done" or report.settings_sha256 != facts.settings_sha256:
+    records = collect(folder, facts)
+    for report in sorted(records.reports, key=lambda report: report.case_id):
+        if report.status != "done":
             continue
-        one = Finished(report.case_id, out, labels, facts.model, policy=run_policy)
+        one = Finished(
+            report.case_id, out, labels, facts.model, policy=run_policy, sealed=facts.seals_records
+        )
         if named is None:
             found.append(one)
         elif report.case_id in named:
@@ -89,7 +99,12 @@ def finished_cases(out: Path, cases: Iterable[Case] | None = None) -> tuple[Fini
     if not found:
         which = "" if named is None else " that the manifest names"
         raise ManifestError([f"{out} has no finished case{which}, so there is nothing to export"])
-    return tuple(found)
+    missing = {
+        case_id: why
+        for case_id, why in records.missing.items()
+        if named is None or case_id in named
+    }
+    return tuple(found), missing
 
 
 def _image(case: Case, channels: Sequence[str]) -> Path:
@@ -109,7 +124,10 @@ def read_finished_mask(case: Finished) -> Volume:
         If the mask is missing, damaged, or not the one that the run wrote.
     """
     path, folder = case.mask_path, RunFolder(case.out)
-    report = read_case_report(folder.record(case.case_id))
+    try:
+        report = read_case_report(folder.record(case.case_id), sealed=case.sealed)
+    except (OSError, ValueError):
+        raise CaseError("record_changed", "its record was changed; run the case again") from None
     # The name too: an earlier evaluation in this folder records masks of another folder.
     if report.mask != {"file": folder.mask_entry(case.case_id), "sha256": content_hash(path)}:
         raise CaseError(

@@ -1,6 +1,5 @@
 """Remove earlier exports of a case when it is processed again or fails, and temporary files."""
 
-import json
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from voxtile.errors import CaseError
 from voxtile.machine.files import clear_temporary, remove, temporary_for
+from voxtile.machine.json_objects import read_object
 from voxtile.models.spec import Label
 from voxtile.run_folder.layout import RunFolder
 
@@ -77,6 +77,13 @@ def clear_exports(out: Path, case_ids: Collection[str]) -> None:
             remove(path)
 
 
+def lacks_export(out: Path, case_id: str, name: str) -> bool:
+    """Whether a format has no file of a case; label tables are of all cases, and may be of few."""
+    if place := PLACES[name]:
+        return not (RunFolder(out).export(name) / place.format(case_id)).exists()
+    return name != "bids" or not any(_in_bids(RunFolder(out).export(name), case_id))
+
+
 def _by_id() -> Iterator[tuple[str, str]]:
     """Yield the formats that keep a case under its id, with its path."""
     return ((name, place) for name, place in PLACES.items() if place)
@@ -96,8 +103,8 @@ def _in_bids(root: Path, case_id: str) -> Iterator[Path]:
         return  # it cannot have a name in BIDS, so it has no file there
     for sidecar in sorted(subject.rglob("*_dseg.json")):
         try:
-            named = json.loads(sidecar.read_bytes()).get("VoxtileCaseID")
-        except (OSError, ValueError, AttributeError):
+            named = read_object(sidecar, {}).get("VoxtileCaseID")
+        except (OSError, ValueError):
             continue
         if named == case_id:
             yield sidecar.with_suffix("").with_suffix(".nii.gz")

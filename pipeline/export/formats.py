@@ -49,7 +49,8 @@ def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, 
     for name in wanted:
         if name in PROBABILITIES and not running:
             raise UsageError(
-                f"{name} exist only while a model runs; use `voxtile run ... --export {name}`"
+                f"{name} exist only while a model runs; run the manifest again with "
+                f"--export {name} --fresh, or into another folder"
             )
         if name not in known:
             raise UsageError(f"format {name!r} is not one of {', '.join(known)}")

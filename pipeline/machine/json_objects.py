@@ -1,16 +1,30 @@
-"""Read JSON files that may be damaged: an object of the expected shape, or one clear error."""
+"""Read JSON files that may be damaged: an object of the expected shape, or one clear error.
 
+A sealed object holds the SHA-256 of its own content, so that a changed digit
+is found.
+"""
+
+import errno
+import hashlib
 import json
 import math
+import os
+import re
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
-from .files import regular
-
+# The key of a sealed object that holds the SHA-256 of the others.
+SEAL = "digest"
+_SEAL_KEY = b'"digest"'
+# No file of voxtile comes near these: a list of a million cases has 100 MB and few levels.
+_MOST_BYTES = 1 << 28
+_MOST_LEVELS = 100
 # In a shape, the value of every key that has no shape of its own.
 ANY_KEY = "*"
+_BRACKET = re.compile(rb"[\[\]{}]")
 _NAMES = {
     str: "text",
     int: "a whole number",
@@ -24,7 +38,56 @@ def read_object(
     path: Path, shape: Mapping[str, Any], *, required: Collection[str] = ()
 ) -> dict[str, Any]:
     """Read a file that holds a JSON object; OSError if it cannot be read, and as `parse_object`."""
-    return parse_object(regular(path).read_bytes(), shape, required=required)
+    return parse_object(read_small(path), shape, required=required)
+
+
+def read_small(path: Path) -> bytes:
+    """Read a file, unless it is larger than any JSON file of voxtile.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is a device or pipe, or too large.
+    """
+    # Opening a pipe would wait for its writer, so it is opened without waiting.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        found = os.fstat(handle)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is a pipe, socket or device, and a file is needed")
+        if found.st_size > _MOST_BYTES:
+            raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+        content = os.read(handle, found.st_size + 1)
+        while len(content) < found.st_size and (more := os.read(handle, found.st_size)):
+            content += more
+        return content
+    finally:
+        os.close(handle)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with the SHA-256 of its canonical JSON as its last value."""
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    return {**rest, SEAL: _digest(rest)}
+
+
+def check_seal(content: Mapping[str, Any]) -> bool:
+    """Return whether an object is sealed; ValueError if its content was changed afterwards."""
+    if SEAL not in content:
+        return False
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if content[SEAL] != _digest(rest):
+        raise ValueError(f"its content was changed after it was written ({SEAL} does not match)")
+    return True
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON without spaces and with sorted keys."""
+    return hashlib.sha256(_CANONICAL.encode(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def parse_object(
@@ -47,8 +110,12 @@ def parse_object(
         If it is not such an object. The message names the key and never its
         value, which may identify a patient.
     """
+    if _levels(text) > _MOST_LEVELS:
+        raise ValueError(f"it is not valid JSON (more than {_MOST_LEVELS} levels)")
     try:
-        content = json.loads(text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
+        # `check_seal` refuses what is not finite, and needs less time for each number.
+        decoder = _SEALED if _SEAL_KEY in text else _DECODER
+        content = decoder.decode(text.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not valid JSON ({error})") from error
     if not isinstance(content, dict):
@@ -58,6 +125,22 @@ def parse_object(
         raise ValueError(f"it lacks {', '.join(missing)}")
     _check(content, shape, "")
     return content
+
+
+def check_shape(content: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+    """Raise ValueError, which names the key, if an object is not as `parse_object` needs it."""
+    _check(content, shape, "")
+
+
+def _levels(text: bytes) -> int:
+    """Return how deep the brackets of a text are nested; those in strings are counted, too."""
+    if text.count(b"[") + text.count(b"{") <= _MOST_LEVELS:
+        return 0
+    levels = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        levels += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, levels)
+    return deepest
 
 
 def _check(value: Any, shape: Any, name: str) -> None:
@@ -102,3 +185,11 @@ def _finite(digits: str) -> float:
 def _refuse(what: str) -> NoReturn:
     """Refuse NaN and infinity, which JSON does not have, and absurd numbers."""
     raise ValueError(f"{what} is not allowed")
+
+
+# Made once, because `voxtile status` reads thousands of files.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
+_SEALED = json.JSONDecoder(parse_constant=_refuse, parse_int=_whole)
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)

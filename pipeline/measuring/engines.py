@@ -88,6 +88,9 @@ def verify_model(
         others = [case for case in listed if case not in compared] or listed
         some = [others[index] for index in evenly(len(others), cases)]
         engines += _int8_engines(bundle, some, planes, say)
+    reference: list[np.ndarray] = []
+    measurements = tuple(_measure(bundle, engines, samples, reference))
+    label_planes, label_voxels = _amounts(bundle.spec, samples, reference)
     evidence = Evidence(
         sha256=bundle.sha256,
         processor=processor_kind(),
@@ -97,7 +100,9 @@ def verify_model(
         planes=sum(len(sample.indices) for sample in samples),
         labelled=all(sample.label is not None for sample in samples),
         date=now(),
-        measurements=tuple(_measure(bundle, engines, samples)),
+        measurements=measurements,
+        label_planes=label_planes,
+        label_voxels=label_voxels,
     )
     keep_evidence(evidence)
     known = read_evidence(bundle)
@@ -123,15 +128,20 @@ def _int8_engines(
 
 
 def _measure(
-    bundle: Bundle, engines: Sequence[Engine], samples: Sequence[Sample]
+    bundle: Bundle,
+    engines: Sequence[Engine],
+    samples: Sequence[Sample],
+    reference: list[np.ndarray],
 ) -> Iterator[Measurement]:
-    """Yield the measurement of each engine; the first is the reference of the others."""
-    reference: list[np.ndarray] = []
+    """Yield the measurement of each engine; the first is the reference of the others.
+
+    `reference` is filled with the masks of the first.
+    """
     for engine in engines:
         assert engine.name != "callable"
         models = [_Timed(model) for model in load_models(bundle, engine)]
         found = judge_samples(bundle, models, samples)
-        reference = reference or found
+        reference.extend(() if reference else found)
         tiles, seconds = sum(one.tiles for one in models), sum(one.seconds for one in models)
         yield Measurement(
             engine=engine.name,
@@ -242,6 +252,23 @@ def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
             tiles += [new[index] for index in evenly(len(new), share)]
     for network, tiles in zip(bundle.spec.networks, gathered, strict=True):
         quantise(bundle, network, tiles)
+
+
+def _amounts(
+    spec: ModelSpec, samples: Sequence[Sample], masks: Sequence[np.ndarray]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return in how many planes each label occurs, and how many voxels it has there."""
+    planes = dict.fromkeys((label.name for label in spec.labels), 0)
+    voxels = dict(planes)
+    for sample, mask in zip(samples, masks, strict=True):
+        shown = mask
+        if sample.label is not None:
+            shown = to_planes(sample.label, sample.view)[list(sample.indices)]
+        for label in spec.labels:
+            of_plane = np.isin(shown, label.values).sum(axis=(1, 2))
+            planes[label.name] += int(np.count_nonzero(of_plane))
+            voxels[label.name] += int(of_plane.sum())
+    return planes, voxels
 
 
 def _agreement(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float:

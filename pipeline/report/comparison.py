@@ -5,7 +5,7 @@ Runs are compared with the first one, case by case and label by label. Groups
 one group are averaged before the test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from scipy.stats import wilcoxon
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_json, write_text
 from voxtile.machine.json_objects import read_object
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import Records, read_run
+from voxtile.run_folder.layout import RunFolder
+from voxtile.run_folder.lock import holders
 from voxtile.run_folder.protection import ANOTHER_FOLDER, is_remainder
 from voxtile.scoring.columns import column_named, metrics_of
 
@@ -76,11 +78,14 @@ class Comparison:
     cases : DataFrame
         `CASE_COLUMNS`: a row for each other run, case, label and metric, the
         largest changes of each metric first.
+    incomplete : tuple of str
+        Lines for people about runs that lack cases.
     """
 
     runs: tuple[str, ...]
     summary: pd.DataFrame
     cases: pd.DataFrame
+    incomplete: tuple[str, ...] = ()
 
 
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
@@ -106,7 +111,8 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     if len(runs) < 2:
         raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])
     names = _names([Path(run) for run in runs])
-    tables = [report_table(read_case_reports(Path(run))) for run in runs]
+    found = [read_run(Path(run)) for run in runs]
+    tables = [report_table(one.reports) for one in found]
     chosen = _chosen(metrics, tables, names)
     rows: list[dict[str, Any]] = []
     cases: list[pd.DataFrame] = []
@@ -133,7 +139,12 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
         kind="stable",
         ignore_index=True,
     )
-    return Comparison(tuple(names), summary[list(COLUMNS)], every[list(CASE_COLUMNS)])
+    return Comparison(
+        tuple(names),
+        summary[list(COLUMNS)],
+        every[list(CASE_COLUMNS)],
+        tuple(line for name, one in zip(names, found, strict=True) for line in _lacks(name, one)),
+    )
 
 
 def write_comparison(out: Path, comparison: Comparison) -> None:
@@ -198,6 +209,16 @@ def _chosen(
     if problems:
         raise ManifestError(problems)
     return chosen
+
+
+def _lacks(name: str, found: Records) -> Iterator[str]:
+    """Yield lines about the missing cases of a run, and about the batch that is doing them."""
+    if not found.missing:
+        return
+    yield f"{name}: {found.counts}"
+    yield from (f"  {line}" for line in found.lines())
+    for holder in holders(RunFolder(found.facts.path.parent)):
+        yield f"  {name} is being written by {holder}; its finished cases were compared"
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

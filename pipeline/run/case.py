@@ -15,7 +15,7 @@ from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
 from voxtile.run_folder.case_report import CaseReport
-from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.fingerprint import CHANGED, InputWatch, content_hash
 from voxtile.scoring.rows import label_rows
 from voxtile.volume import Volume
 from voxtile.writing.nifti import write_channels, write_mask
@@ -37,8 +37,14 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
 
     def do(journal: Journal) -> Result:
         with journal.stage("fingerprint"):
+            watch = InputWatch.of_case(case)
             journal.fingerprint = job.fingerprint(case)
-        return run_case(case, job, segmenter, journal)
+        try:
+            return run_case(case, job, segmenter, journal, watch)
+        except CaseError as error:
+            if error.code == CHANGED:
+                journal.fingerprint = ""  # it is not that of what was read
+            raise
 
     report = attempt(
         case,
@@ -53,13 +59,18 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
     return replace(report, settings_sha256=job.settings_sha256)
 
 
-def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Result:
+def run_case(
+    case: Case, job: Job, segmenter: Segmenter, journal: Journal, watch: InputWatch
+) -> Result:
     """Read a scan, segment it, write the mask on the scan's own grid, and score it.
+
+    `watch` is that of the case from before its inputs were hashed.
 
     Raises
     ------
     CaseError
-        With the reason why the case cannot be done.
+        With the reason why the case cannot be done; also if an input was
+        changed while it was read.
     """
     spec = job.bundle.spec
     settings, folder = job.settings, job.folder
@@ -70,6 +81,7 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Re
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.
         reference = _reference(case, scan.volume, job, journal)
+        watch.check()
     entropy = EntropyWatch(spec.activation)
     finished = Finished(
         case.case_id,
@@ -106,6 +118,8 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Re
             write_montage(folder.picture(case.case_id), picture)
     with journal.stage("export"):
         journal.note(export_case(finished, mask, settings.exports))
+        if settings.exports:
+            watch.check()  # some formats read the scan again
     return Result(
         rows, geometry, {"file": folder.mask_entry(case.case_id), "sha256": content_hash(path)}, qc
     )

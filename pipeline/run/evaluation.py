@@ -17,8 +17,8 @@ from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
 from voxtile.report.tables import check_columns, write_reports
 from voxtile.run_folder.case_report import CaseReport
-from voxtile.run_folder.facts import KEY, new_facts, refuse_run, write_facts
-from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
+from voxtile.run_folder.facts import KEY, NUMBER, new_facts, next_number, refuse_run, write_facts
+from voxtile.run_folder.fingerprint import InputWatch, case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.protection import (
@@ -121,6 +121,7 @@ def evaluate(
             "measures": asdict(measures),
             "case_ids": ids,
             KEY: settings,
+            NUMBER: next_number(run_folder),
         }
         write_facts(run_folder, facts)
         reports = []
@@ -157,6 +158,7 @@ def _evaluate_case(
     """Score the prediction of one case."""
     with journal.stage("fingerprint"):
         path = _prediction_path(case, folder)
+        watch = InputWatch.of({"prediction": path, "label": case.label})
         scored = content_hash(path)
         settings = {
             "prediction": scored,
@@ -166,6 +168,7 @@ def _evaluate_case(
         fingerprint = case_fingerprint(case, settings, images=False)
     with journal.stage("read"):
         pair = _read_pair(case, path)
+        watch.check()
         journal.note(pair.notices)
         journal.note(_not_scored(pair, labels))
     with journal.stage("score"):

@@ -3,7 +3,8 @@
 layout.py       every path
 facts.py        run.json: what was run
 fingerprint.py  what decides the result of a case
-case_report.py  the record of one case
+record.py       read the record of one case, and check it
+case_report.py  the record of one case, and those of a run
 shard.py        a part of a manifest
 lock.py         one run at a time
 """

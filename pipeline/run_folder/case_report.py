@@ -1,9 +1,8 @@
 """The record of one case: the content of ``cases/<case_id>.json``."""
 
 import csv
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,15 +10,16 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError, Notice
-from voxtile.machine.files import regular
-from voxtile.machine.json_objects import parse_object
+from voxtile.errors import ManifestError, Notice, counted, first_few
+from voxtile.machine.files import json_text, regular
+from voxtile.machine.json_objects import SEAL, sealed
 from voxtile.models.spec import Label
 from voxtile.scoring.rows import LabelRow
 from voxtile.scoring.score import Measures
 
-from .facts import current_settings
+from .facts import RunFacts, newest, strict_facts
 from .layout import RunFolder
+from .record import read_record, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class CaseReport:
         )
 
     def dump(self) -> str:
-        """Return the report as JSON text; numbers that are not finite become null."""
-        return json.dumps(plain(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        """Return the report as JSON text, sealed; numbers that are not finite become null."""
+        return json_text(sealed(plain(self)))
 
 
 _REPORTS = TypeAdapter(CaseReport)
@@ -99,61 +99,151 @@ _REPORTS = TypeAdapter(CaseReport)
 _REQUIRED = tuple(CaseReport.__dataclass_fields__)[:-2]
 
 
-def read_case_report(path: Path) -> CaseReport:
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of the newest run of a folder.
+
+    Parameters
+    ----------
+    facts : RunFacts
+        What that run was.
+    reports : tuple of CaseReport
+        In the manifest's order.
+    missing : mapping of str to str
+        Each other case of the run, and why its record does not count; empty
+        without a record.
+    """
+
+    facts: RunFacts
+    reports: tuple[CaseReport, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def counts(self) -> str:
+        """How many cases are done, failed and missing, for people."""
+        failed = sum(report.status == "failed" for report in self.reports)
+        return count_line(len(self.reports) - failed, failed, len(self.missing))
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the missing cases with reasons, and what to do, for people."""
+        return missing_lines(self.missing)
+
+
+def count_line(done: int, failed: int, missing: int) -> str:
+    """Return how many cases are done, failed and missing, for people."""
+    line = f"{done} done, {failed} failed"
+    return f"{line}, {missing} missing of {done + failed + missing}" if missing else line
+
+
+def missing_lines(
+    missing: Mapping[str, str],
+    *,
+    advice: str = "run the same manifest again to do the missing cases",
+) -> tuple[str, ...]:
+    """Return a line with cases for each reason why they are missing, and what to do."""
+    reasons: dict[str, list[str]] = {}
+    for case_id, reason in missing.items():
+        reasons.setdefault(reason or "not done yet, or its record was removed", []).append(case_id)
+    lines = [f"missing: {first_few(ids)}: {reason}" for reason, ids in reasons.items()]
+    return (*lines, advice) if lines else ()
+
+
+def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
     """Read ``cases/<case_id>.json``.
+
+    Parameters
+    ----------
+    sealed : bool, default True
+        Whether a record without the digest of its content is refused;
+        `RunFacts.seals_records` says so of a folder.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is not a case report.
+        If it is not a case report, or was changed after it was written.
     """
-    text = regular(path).read_bytes()
     try:
-        parse_object(text, {}, required=_REQUIRED)
-        return _REPORTS.validate_json(text, strict=True)
+        return _parsed(read_record(path, sealed=sealed, required=_REQUIRED))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not a case report: {error}") from error
+
+
+def _parsed(record: dict[str, Any]) -> CaseReport:
+    """Return the report of a record; ValueError if it is none."""
+    lacking = [key for key in _REQUIRED if key not in record]
+    if lacking:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    content = {key: value for key, value in record.items() if key != SEAL}
+    try:
+        return _REPORTS.validate_json(json_text(content), strict=True)
     except ValidationError as error:
         # Only the key: the value may identify a patient.
         problem = f"{'.'.join(map(str, error.errors()[0]['loc']))} is not valid"
-    except ValueError as error:
-        problem = str(error)
-    raise ValueError(f"{path.name} is not a case report: {problem}")
+    raise ValueError(problem)
 
 
-def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
-    """Read every case of a run folder, in the order of its ``report.csv``, then by id.
+def read_run(out: Path) -> Records:
+    """Read the cases of the newest run of a folder.
 
-    Records of an earlier run with another manifest or other settings are left
-    out unless the newest run has taken them over.
+    Records of an earlier run with another manifest or other settings do not
+    count, unless the newest run has taken them over. Neither do damaged ones.
 
     Raises
     ------
     ManifestError
-        If there is no record, or one cannot be read.
+        If it is not a run folder, or no record counts.
     """
     folder = RunFolder(out)
-    try:
-        found = [read_case_report(path) for path in folder.records()]
-    except (ValueError, OSError) as error:
-        raise ManifestError([f"{out}: {error}; run the case again"]) from error
-    if not found:
-        raise ManifestError([f"{out} is not a run folder: it has no cases/*.json"])
-    settings = current_settings(folder)
-    reports = {
-        report.case_id: report
-        for report in found
-        if settings is None or report.settings_sha256 == settings
-    }
+    known = strict_facts(folder)
+    facts = newest(known)
+    if facts is None:
+        raise ManifestError(
+            [f"{out} is not a run folder: it has no run.json; name the folder of a run"]
+        )
+    found = collect(folder, facts)
+    reports, missing = found.reports, found.missing
     if not reports:
+        damaged = [f"{case_id}: {why}" for case_id, why in missing.items() if "damaged" in why]
         raise ManifestError(
             [
-                f"{out} has no case of its last run, only those of an earlier one with another "
-                "model, manifest or settings; run it to the end"
+                f"{out}: {damaged[0]}; run the case again"
+                if damaged
+                else f"{out} has no case of its last run, only those of an earlier one with "
+                "another model, manifest or settings; run it to the end"
+                if folder.records()
+                else f"{out} has no finished case of {counted(len(missing), 'case')}; run the "
+                "manifest first"
             ]
         )
-    known = [case_id for case_id in _written_order(folder) if case_id in reports]
-    return tuple(reports[case_id] for case_id in dict.fromkeys((*known, *reports)))
+    if newest(strict_facts(folder)) != facts:
+        raise ManifestError([f"{out} was changed by a run while it was read; try again"])
+    return found
+
+
+def collect(folder: RunFolder, facts: RunFacts) -> Records:
+    """Return the records of a run, which may be none."""
+    case_ids = facts.case_ids or tuple(
+        dict.fromkeys([*_written_order(folder), *(path.stem for path in folder.records())])
+    )
+    records, missing = read_records(
+        folder, case_ids, facts.settings_sha256, sealed=facts.seals_records
+    )
+    if not facts.case_ids:  # an evaluation of version 0.1.0, whose folder may hold earlier ones
+        missing = {case_id: why for case_id, why in missing.items() if "another run" not in why}
+    reports = []
+    for case_id, record in records.items():
+        try:
+            reports.append(_parsed(record))
+        except ValueError as error:
+            missing[case_id] = f"its record is damaged: {error}"
+    return Records(facts, tuple(reports), missing)
+
+
+def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
+    """Return the reports of `read_run`, without the cases that are missing."""
+    return read_run(out).reports
 
 
 def _written_order(folder: RunFolder) -> list[str]:

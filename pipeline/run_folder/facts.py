@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from voxtile.errors import ManifestError
 from voxtile.machine.clock import now
 from voxtile.machine.files import remove, write_json
-from voxtile.machine.json_objects import ANY_KEY, read_object
+from voxtile.machine.json_objects import ANY_KEY, SEAL, check_seal, read_object, sealed
 from voxtile.version import __version__
 
 from .layout import RunFolder
@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # `status` answers without NumPy and pydantic
 
 _Parsed = TypeVar("_Parsed")
 KEY = "settings_sha256"
+# Counts the runs of a folder: clocks differ, and may run backwards.
+NUMBER = "number"
+_MOST_RUNS = 10**9
 _SHAPE = {
     "voxtile": str,
     "started": str,
@@ -41,6 +44,8 @@ _SHAPE = {
         "label_map": {ANY_KEY: int},
     },
     "by": [str],
+    "cases": int,
+    NUMBER: int,
     "labels": [{"value": int, "name": str, "color": str}],
     "case_ids": [str],
     KEY: str,
@@ -70,6 +75,9 @@ class RunFacts:
     ----------
     content : mapping
         Everything that was recorded.
+    number : int
+        Greater than those of earlier runs in the folder; 0 if version 0.1.0
+        wrote it.
     started : str
         UTC, ISO 8601.
     settings_sha256 : str
@@ -86,6 +94,7 @@ class RunFacts:
 
     path: Path
     content: Mapping[str, Any]
+    number: int
     started: str
     settings_sha256: str
     case_ids: tuple[str, ...]
@@ -97,10 +106,16 @@ class RunFacts:
     def read(cls, path: Path) -> Self:
         """Read a file; ValueError if it is not what a run writes."""
         content = read_object(path, _SHAPE)
+        # Version 0.1.0 wrote neither. Damage to one key does not remove both.
+        if not check_seal(content) and NUMBER in content:
+            raise ValueError("its digest is missing")
+        if not 0 <= content.get(NUMBER, 0) <= _MOST_RUNS:
+            raise ValueError(f"{NUMBER} must be 0 to {_MOST_RUNS}")
         model = content.get("model", {})
         return cls(
             path,
             content,
+            number=content.get(NUMBER, 0),
             started=content.get("started", ""),
             settings_sha256=content.get(KEY, ""),
             case_ids=tuple(content.get("case_ids", ())),
@@ -113,6 +128,11 @@ class RunFacts:
     def is_segmentation(self) -> bool:
         """Whether a model was run; an evaluation runs none."""
         return "model" in self.content
+
+    @property
+    def seals_records(self) -> bool:
+        """Whether the records of this run hold digests; those of version 0.1.0 do not."""
+        return SEAL in self.content
 
     def label_map(self) -> dict[int, int]:
         """Return the reference values that the run renamed; ManifestError if not valid."""
@@ -174,17 +194,43 @@ def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
             continue
 
 
-def newest_settings(facts: Iterable[RunFacts]) -> str | None:
-    """Return the settings hash of the run that began last; None if no run recorded one."""
-    recorded = [one for one in facts if one.started and one.settings_sha256]
+def strict_facts(folder: RunFolder) -> list[RunFacts]:
+    """Return the facts of a folder.
+
+    Raises
+    ------
+    ManifestError
+        If one is damaged: it may be that of the newest run.
+    """
+    found = []
+    for path in folder.all_facts():
+        try:
+            found.append(RunFacts.read(path))
+        except FileNotFoundError:  # a run of all cases has replaced those of shards
+            continue
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise _unusable(path, reason, "run the same manifest again") from error
+    return found
+
+
+def newest(facts: Iterable[RunFacts]) -> RunFacts | None:
+    """Return the facts of the run that began last; None if no run recorded its settings."""
+    recorded = list(facts)
+    hashed = [one for one in recorded if one.settings_sha256] or recorded
     # The last of several that began in the same second.
-    newest = max(reversed(recorded), key=lambda one: one.started, default=None)
-    return None if newest is None else newest.settings_sha256
+    return max(reversed(hashed), key=lambda one: (one.number, one.started), default=None)
 
 
 def current_settings(folder: RunFolder) -> str | None:
     """Return the settings hash of the newest run in a folder; None makes all records count."""
-    return newest_settings(readable_facts(folder))
+    found = newest(readable_facts(folder))
+    return None if found is None else found.settings_sha256 or None
+
+
+def next_number(folder: RunFolder) -> int:
+    """Return the number of a run that begins now in a folder."""
+    return 1 + max((one.number for one in readable_facts(folder)), default=0)
 
 
 def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any]:
@@ -197,9 +243,15 @@ def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any
     }
 
 
-def write_facts(folder: RunFolder, facts: Mapping[str, Any], shard: Shard | None = None) -> None:
-    """Write ``run.json``, or the same file of a shard."""
-    write_json(folder.facts(shard), facts)
+def write_facts(
+    folder: RunFolder,
+    facts: Mapping[str, Any],
+    shard: Shard | None = None,
+    *,
+    seal: bool = True,
+) -> None:
+    """Write ``run.json``, or the same file of a shard; what version 0.1.0 wrote is not sealed."""
+    write_json(folder.facts(shard), sealed(facts) if seal else facts)
 
 
 def read_shards(folder: RunFolder) -> list[RunFacts]:
@@ -227,15 +279,48 @@ def read_shards(folder: RunFolder) -> list[RunFacts]:
             raise _unusable(shard.path, f"it lacks {', '.join(missing)}", advice)
     first = shards[0]
     problems = [
-        f"{shard.path} differs from {first.path.name} in {key}; run its shard again with the same "
-        "command"
+        f"{shard.path} differs from {first.path.name} in {key}; {_how_to_agree(key, shard, first)}"
         for shard in shards
-        for key in _DECISIVE
-        if shard.content[key] != first.content[key]
+        for key in _differing(shard, first)
     ]
     if problems:
         raise ManifestError(problems)
     return shards
+
+
+def _differing(shard: RunFacts, first: RunFacts) -> list[str]:
+    """Return the keys in which shards differ; that of their hash only without another."""
+    keys = [key for key in _DECISIVE if shard.content[key] != first.content[key]]
+    if "engine" in keys and not _engine(shard) - _engine(first):
+        keys.remove("engine")  # another reason for the same engine, or another GPU
+    return [key for key in keys if key != KEY] or keys
+
+
+def _engine(facts: RunFacts) -> set[tuple[str, str]]:
+    """Return what changes a result of an engine, as pairs."""
+    return {
+        (key, str(value).partition(":")[0] if key == "device" else str(value))
+        for key, value in facts.content["engine"].items()
+        if key != "reason"
+    }
+
+
+def _how_to_agree(key: str, shard: RunFacts, first: RunFacts) -> str:
+    """Return what to do about a shard that differs from the first."""
+    if key != "engine":
+        return "run its shard again with the same command and --fresh"
+    now, wanted = _engine(shard) - _engine(first), _engine(first) - _engine(shard)
+    changed = ", ".join(
+        f"{name} {dict(wanted).get(name)} and {dict(now).get(name)}"
+        for name in sorted(dict(wanted | now))
+    )
+    engine = first.content["engine"]
+    options = " ".join(
+        f"--{name} {str(engine[name]).partition(':')[0]}"
+        for name in ("engine", "precision", "device")
+        if name in engine
+    )
+    return f"they have {changed}; run its shard again with {options} --fresh"
 
 
 def refuse_mixed(folder: RunFolder, count: int) -> None:

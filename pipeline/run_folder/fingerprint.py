@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from voxtile.machine.files import files_below, regular
 from voxtile.reading.dicom import dicomdir_files, is_dicomdir
 from voxtile.reading.formats import files_of
 from voxtile.version import __version__
+
+# The reason of a case whose input was changed while it was read.
+CHANGED = "input_changed"
 
 
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
@@ -42,6 +46,78 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class InputWatch:
+    """What the system says of the files of a case before they are read.
+
+    A file that is changed while it is read, or put back afterwards, gets
+    another time of change. Reading these facts costs nothing beside reading
+    the files.
+
+    Parameters
+    ----------
+    inputs : tuple of (str, Path)
+        Name of each input for people, and its file or folder.
+    signatures : tuple
+        Of each input: path, size, times and number of each of its files.
+    """
+
+    inputs: tuple[tuple[str, Path], ...]
+    signatures: tuple[tuple[tuple[str, int, int, int, int], ...], ...]
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Path | None]) -> "InputWatch":
+        """Return the watch of some inputs, before they are read.
+
+        Raises
+        ------
+        CaseError
+            If an input cannot be found.
+        """
+        present = tuple((name, path) for name, path in inputs.items() if path is not None)
+        return cls(present, tuple(_signature(path) for _, path in present))
+
+    @classmethod
+    def of_case(cls, case: Case) -> "InputWatch":
+        """Return the watch of the scans and the reference of a case."""
+        scans = {
+            "scan" if len(case.images) == 1 else f"scan of channel {channel}": path
+            for channel, path in case.images
+        }
+        return cls.of({**scans, "label": case.label})
+
+    def check(self) -> None:
+        """Raise CaseError if a file was changed, added or removed since."""
+        for (name, path), before in zip(self.inputs, self.signatures, strict=True):
+            try:
+                same = _signature(path) == before
+            except CaseError:
+                same = False
+            if not same:
+                raise CaseError(
+                    CHANGED,
+                    f"the {name} was changed by another program while it was read; run the case "
+                    "again when nothing writes it",
+                )
+
+
+def _signature(path: Path) -> tuple[tuple[str, int, int, int, int], ...]:
+    """Return path, size, times of content and of change, and number of each file of an input."""
+    try:
+        found = [(str(file), file.stat()) for file in _files(path)]
+    except OSError as error:
+        raise _unreadable(error) from error
+    return tuple(
+        (name, one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) for name, one in found
+    )
+
+
+def _unreadable(error: OSError) -> CaseError:
+    """Return the error for an input that cannot be read."""
+    sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"
+    return CaseError("unreadable", sentence)
+
+
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file, or one hash of all files below a folder, in name order.
 
@@ -61,8 +137,7 @@ def content_hash(path: Path) -> str:
             with regular(file).open("rb") as stream:
                 digests.append(hashlib.file_digest(stream, "sha256"))
     except OSError as error:
-        sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"
-        raise CaseError("unreadable", sentence) from error
+        raise _unreadable(error) from error
     if files == [path]:  # equal to what other programs compute
         return digests[0].hexdigest()
     return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()

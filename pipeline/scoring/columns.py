@@ -48,12 +48,22 @@ class Column:
         """The title with its unit, for tables and pages."""
         return f"{self.title} ({self.unit})" if self.unit in ("ml", "mm", "s") else self.title
 
+    def allows(self, value: float) -> bool:
+        """Whether a value can be that of this metric; only a difference can be negative."""
+        if self.unit == "0 to 1":
+            return -_ROUNDING <= value <= 1 + _ROUNDING
+        return abs(value) <= _MOST and (value >= 0 or "difference" in self.name)
+
 
 # Kind, unit, which values are better, decimals.
 _SHARE: tuple[Kind, str, Better, int] = ("real", "0 to 1", "higher", 3)
 _DISTANCE: tuple[Kind, str, Better, int] = ("real", "mm", "lower", 2)
 _VOLUME: tuple[Kind, str, None, int] = ("real", "ml", None, 2)
 _RATIO: tuple[Kind, str, None, int] = ("real", "share", None, 3)
+
+# The largest number that a mask of any size gives, in any unit; and what rounding may add.
+_MOST = 1e15
+_ROUNDING = 1e-9
 # The order is that of report.csv and is stable: columns are only ever added, at the end. The
 # surface Dice follows, a column for each tolerance, and then the extra columns of the manifest.
 COLUMNS = (

@@ -31,6 +31,7 @@ def started(out: Path) -> list[str]:
 
 
 OTHER = RunSettings(plan=PlanWish(overlap=0.1))
+FRESH = BatchSettings(fresh=True)
 
 
 def counted_cases(out: Path) -> list[list[str]]:
@@ -65,10 +66,13 @@ def test_only_settings_that_change_the_result_invalidate(tmp_path: Path) -> None
     run_faulty(manifest, out)
     assert run_faulty(manifest, out, settings=RunSettings(plan=PlanWish(batch=3))).kept == 2
     assert run_faulty(manifest, out, BatchSettings(workers=2)).kept == 2
-    assert run_faulty(manifest, out, settings=RunSettings(plan=PlanWish(overlap=0.1))).kept == 0
-    assert run_faulty(manifest, out, BatchSettings(fresh=True)).kept == 0
+    with pytest.raises(ManifestError, match=r"2 finished cases .* plan of tiles \(.*overlap"):
+        run_faulty(manifest, out, settings=OTHER)
+    assert run_faulty(manifest, out, FRESH, settings=OTHER).kept == 0
     other = make_bundle(weighting="constant")
-    assert run_manifest(manifest, other, out, models=[threshold_model]).kept == 0
+    with pytest.raises(ManifestError, match=r"to be done again: model \w{4}… -> \w{4}…; .*--fresh"):
+        run_manifest(manifest, other, out, models=[threshold_model])
+    assert run_manifest(manifest, other, out, models=[threshold_model], batch=FRESH).kept == 0
 
 
 def test_extras_of_the_manifest_are_brought_up_to_date_without_running(tmp_path: Path) -> None:
@@ -99,7 +103,7 @@ def test_cases_that_only_an_earlier_model_has_done_are_not_counted(tmp_path: Pat
     manifest = valid_cases(tmp_path, 4)
     out = tmp_path / "out"
     run_faulty(manifest, out)
-    run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)), settings=OTHER)
+    run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2), fresh=True), settings=OTHER)
     status = read_status(out)
     assert (status.done, status.missing) == (2, ("c001", "c003"))
     assert [report.case_id for report in read_case_reports(out)] == ["c000", "c002"]
@@ -107,8 +111,10 @@ def test_cases_that_only_an_earlier_model_has_done_are_not_counted(tmp_path: Pat
     assert (merged.done, merged.missing) == (2, ("c001", "c003"))
     rows = (out / "report.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["case_id", "c000", "c002"]
-    # Nothing is lost: with the earlier settings they still hold.
-    assert run_faulty(manifest, out).kept == 2
+    # Those of the earlier settings are still there, but never mixed with the others.
+    with pytest.raises(ManifestError, match="2 finished cases to be done again: plan of tiles"):
+        run_faulty(manifest, out)
+    assert run_faulty(manifest, out, settings=OTHER).kept == 2
     assert read_status(out).done == 4
 
 
@@ -118,7 +124,7 @@ def test_a_folder_with_cases_of_an_earlier_model_only_has_nothing_to_report(tmp_
     run_faulty(manifest, out)
     sooner = manifest.with_name("sooner.csv")
     sooner.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))
-    run_faulty(sooner, out, settings=OTHER)
+    run_faulty(sooner, out, FRESH, settings=OTHER)
     assert [report.case_id for report in read_case_reports(out)] == ["c000"]
     assert [case.case_id for case in finished_cases(out)] == ["c000"]
     (out / "cases/c000.json").unlink()

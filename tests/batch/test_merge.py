@@ -55,7 +55,7 @@ def test_shards_of_different_runs_are_not_merged(tmp_path: Path) -> None:
     run_faulty(
         manifest,
         out,
-        BatchSettings(shard=Shard(2, 2)),
+        BatchSettings(shard=Shard(2, 2), fresh=True),
         settings=RunSettings(plan=PlanWish(overlap=0.1)),
     )
     with pytest.raises(ManifestError, match=r"differs from run-1-of-2\.json in plan"):

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from commands import invoke
+from faulty import run_faulty, valid_cases
+
+from voxtile.run_folder.lock import locked
 
 
 def test_evaluate_scores_finished_masks(cohort: Path) -> None:
@@ -49,3 +52,27 @@ def test_a_report_is_written_again_and_runs_are_compared(cohort: Path) -> None:
     code, said = invoke("compare", cohort / "one", cohort, "--out", cohort / "both")
     assert code == 4
     assert "is not a run folder" in said
+
+
+def test_a_removed_record_is_missing_for_every_command(tmp_path: Path) -> None:
+    manifest, out = valid_cases(tmp_path, 5), tmp_path / "out"
+    run_faulty(manifest, out)
+    run_faulty(manifest, tmp_path / "other")
+    (out / "cases/c002.json").unlink()
+    code, said = invoke("report", out)
+    assert code == 3
+    assert "4 done, 0 failed, 1 missing of 5" in said
+    assert "missing: c002: not done yet, or its record was removed" in said
+    code, said = invoke("compare", tmp_path / "other", out, "--out", tmp_path / "both")
+    assert code == 3
+    assert "out: 4 done, 0 failed, 1 missing of 5" in said
+    code, said = invoke("export", out, "--to", "binary")
+    assert code == 3
+    assert "4 exported, 0 failed, 1 missing of 5 cases" in said
+    with locked(out):
+        for words in (("report", out), ("export", out, "--to", "binary")):
+            code, said = invoke(*words)
+            assert (code, "is in use by process" in said) == (6, True)
+        code, said = invoke("compare", tmp_path / "other", out, "--out", tmp_path / "both")
+        assert code == 3
+        assert "out is being written by process" in said

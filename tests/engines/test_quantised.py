@@ -78,7 +78,8 @@ def test_evidence_of_other_int8_networks_does_not_count(bundle: Bundle, manifest
             tiles_per_s=1e6,
             made=made,
         )
-        return replace(found, measurements=(*found.measurements[:-1], best))
+        enough = {"planes": 32, "label_planes": {"ball": 8}, "label_voxels": {"ball": 1000}}
+        return replace(found, measurements=(*found.measurements[:-1], best), **enough)
 
     keep_evidence(shown("made elsewhere"))
     assert accepted_precision(bundle, "openvino", "cpu") != "int8"

@@ -20,6 +20,7 @@ from runs import add_case, write_manifest
 from typer.testing import CliRunner
 
 from voxtile.batch.drive import run_manifest
+from voxtile.batch.settings import BatchSettings
 from voxtile.cli import app
 from voxtile.engines import CALLABLE
 from voxtile.errors import CaseError, ManifestError
@@ -40,6 +41,7 @@ from voxtile.reading.nifti import read_nifti
 from voxtile.run.case import run_case
 from voxtile.run.job import Job, RunSettings
 from voxtile.run.journal import Journal, peak_memory_mb
+from voxtile.run_folder.fingerprint import InputWatch
 from voxtile.volume import Volume
 
 LIVER = Concept(value="10200004", scheme="SCT", meaning="Liver")
@@ -441,7 +443,12 @@ def test_label_tables_are_removed_when_masks_get_other_labels(tmp_path: Path) ->
         bundle = make_bundle(labels=(LABELS[0].model_copy(update={"name": name}),))
         settings = RunSettings(**choices)
         run_manifest(
-            manifest, bundle, tmp_path / "out", models=[threshold_model], settings=settings
+            manifest,
+            bundle,
+            tmp_path / "out",
+            models=[threshold_model],
+            settings=settings,
+            batch=BatchSettings(fresh=True),
         )
 
     run("ball", exports=("tables",))
@@ -458,6 +465,6 @@ def test_exports_of_a_run_name_every_model_of_an_ensemble(tmp_path: Path) -> Non
     job = Job(both, plans, RunSettings(exports=("bids",)), tmp_path / "out", CALLABLE)
     (case,) = read_manifest(write_manifest(tmp_path, [add_case(tmp_path, "p1")]))
     members = [Member(one.spec, (threshold_model,), plan) for plan in plans]
-    run_case(case, job, Segmenter(tuple(members)), Journal())
+    run_case(case, job, Segmenter(tuple(members)), Journal(), InputWatch.of_case(case))
     (sidecar,) = (tmp_path / "out/exports/bids").rglob("*_dseg.json")
     assert "Segmentation by the model one,other of" in sidecar.read_text()

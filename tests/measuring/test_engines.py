@@ -1,6 +1,7 @@
 """A reduced precision is used only if it was measured here to be accurate and faster."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +42,18 @@ def measured(precision="bfloat16", speed=2.0, agreement=0.9995, change=0.0, **mo
 
 
 def evidence_for(bundle: Bundle, *measurements: Measurement, **changes) -> Evidence:
-    known = {"processor": processor_kind(), "source": "cases.csv", **changes}
+    known = {
+        "processor": processor_kind(),
+        "source": "cases.csv",
+        "planes": 32,
+        "label_planes": {"ball": 8},
+        "label_voxels": {"ball": 1000},
+        **changes,
+    }
     return Evidence(
         sha256=bundle.sha256,
         threads=2,
         cases=3,
-        planes=30,
         labelled=True,
         date="2026-01-01T00:00:00+00:00",
         measurements=(measured("float32", 1.0, 1.0), *measurements),
@@ -80,6 +87,38 @@ def test_a_reduced_precision_is_accepted_within_its_limits(
     assert choose_engine(bundle, Wish(engine="keras", device="cpu")).precision == (
         precision or "float32"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"planes": 31}, "too little: 31 planes, but at least 32 planes are needed"),
+        ({"label_voxels": {"ball": 999}}, "ball has 999 voxels in 8 planes, but .* 1000 voxels"),
+        ({"label_planes": {"ball": 7}}, "ball has 1000 voxels in 7 planes, .* in 8 planes; give"),
+        (
+            {"label_voxels": {"ball": 1000, "rare": 0}},
+            "rare has 0 voxels in 0 planes, .* more --cases or --planes",
+        ),
+        ({"label_voxels": {}}, "did not count the voxels of each label; verify again"),
+    ],
+)
+def test_too_little_evidence_allows_no_reduced_precision(
+    bundle: Bundle, changes, message: str
+) -> None:
+    evidence = evidence_for(bundle, measured(), **changes)
+    keep_evidence(evidence)
+    assert accepted_precision(bundle, "keras", "cpu") is None
+    assert re.search(rf"--precision auto: float32 \(.*{message}", [*evidence.lines()][-1])
+
+
+@pytest.mark.parametrize("key", ["agreement", "tiles_per_s", "dice_change"])
+def test_damaged_evidence_does_not_count(bundle: Bundle, key: str) -> None:
+    evidence = evidence_for(bundle, measured())
+    content = evidence.as_json()
+    content["measurements"][1][key] = "x"
+    evidence_module._path(bundle.sha256).parent.mkdir(parents=True, exist_ok=True)
+    evidence_module._path(bundle.sha256).write_text(json.dumps(content))
+    assert accepted_precision(bundle, "keras", "cpu") is None
 
 
 def test_evidence_of_a_phantom_another_processor_or_another_model_does_not_count(
@@ -186,6 +225,8 @@ def test_agreement_and_dice_are_those_computed_by_hand(
     assert (nothing.agreement, nothing.dice_change) == (pytest.approx(1 - share), {"ball": -1.0})
     assert everything.agreement == pytest.approx(share)
     assert everything.dice_change["ball"] == pytest.approx(2 * share / (1 + share) - 1)
+    planes = int(some.any(axis=(0, 1)).sum())
+    assert (found.label_planes, found.label_voxels) == ({"ball": planes}, {"ball": some.sum()})
     (tmp_path / "cases.csv").write_text("case_id,image\na,a.nii.gz\n")
     verify_model(bundle.folder, tmp_path / "cases.csv", planes=4)
     evidence = read_evidence(bundle)
@@ -201,8 +242,9 @@ def test_the_command_prints_a_row_for_each_engine_and_precision(
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert lines[0].startswith("2 planes of 1 case of phantom")
-    assert lines[2].split()[:3] == ["keras", "float32", "100.0000%"]
-    assert lines[3].split()[:2] == ["keras", "bfloat16"]
+    assert lines[1].startswith("the label with the fewest voxels is ")
+    assert lines[3].split()[:3] == ["keras", "float32", "100.0000%"]
+    assert lines[4].split()[:2] == ["keras", "bfloat16"]
     assert "a phantom is no evidence" in lines[-2]
     entries = json.loads((folder / "spec.json").read_text())["training"]["verified"]
     assert entries[0]["measurements"][0]["engine"] == "keras"
@@ -210,5 +252,5 @@ def test_the_command_prints_a_row_for_each_engine_and_precision(
         import openvino  # noqa: F401
     except ImportError:
         return
-    assert lines[4].split()[:2] == ["openvino", "float32"]
-    assert float(lines[4].split()[2].rstrip("%")) > 99.9
+    assert lines[5].split()[:2] == ["openvino", "float32"]
+    assert float(lines[5].split()[2].rstrip("%")) > 99.9

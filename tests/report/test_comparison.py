@@ -10,6 +10,7 @@ from reports import case, cohort, row_of, write_run
 from scipy.stats import wilcoxon
 
 from voxtile.errors import ManifestError
+from voxtile.machine.json_objects import sealed
 from voxtile.report.comparison import compare_runs, most_changed, write_comparison
 from voxtile.run_folder.case_report import CaseReport
 
@@ -94,7 +95,7 @@ def test_cases_with_different_references_are_not_compared(tmp_path: Path) -> Non
     rows = json.loads(changed[0].dump())
     rows["labels"][0]["voxels_ref"] = 99
     one, other = write_run(tmp_path / "a", cohort(70, 80)), write_run(tmp_path / "b", changed)
-    (other / "cases/c00.json").write_text(json.dumps(rows))
+    (other / "cases/c00.json").write_text(json.dumps(sealed(rows)))
     row = row_of(compare_runs([one, other]).summary, "dice")
     assert (row["n"], row["n_other_reference"]) == (1, 1)
 
@@ -112,8 +113,9 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_reason(tmp_path: Path
         compare_runs([one, tmp_path])
     with pytest.raises(ManifestError, match="cannot be compared by 'seconds'; choose from dice"):
         compare_runs([one, other], ["seconds"])
+    write_run(tmp_path / "c/b", [case("c00", 70)])
     renamed = json.loads(case("c00", 70).dump())
     renamed["labels"][0]["label_name"] = "spleen"
-    (other / "cases/c00.json").write_text(json.dumps(renamed))
+    (tmp_path / "c/b/cases/c00.json").write_text(json.dumps(sealed(renamed)))
     with pytest.raises(ManifestError, match="label 1 is called 'liver' in a but 'spleen' in b"):
-        compare_runs([one, other])
+        compare_runs([one, tmp_path / "c/b"])

@@ -9,6 +9,8 @@ from reports import case, write_run
 from voxtile.errors import ManifestError
 from voxtile.report.tables import csv_text, write_reports
 from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.facts import write_facts
+from voxtile.run_folder.layout import RunFolder
 
 
 def test_cases_are_read_in_the_order_of_the_report(tmp_path: Path) -> None:
@@ -19,9 +21,13 @@ def test_cases_are_read_in_the_order_of_the_report(tmp_path: Path) -> None:
     write_reports(out, read_case_reports(out))
     assert (out / "report.csv").read_bytes() == before
     (out / "report.csv").unlink()
+    assert [report.case_id for report in read_case_reports(out)] == ["b", "c", "a"]
+    # An evaluation of version 0.1.0 did not record its cases.
+    write_facts(RunFolder(out), {"labels": []})
     assert [report.case_id for report in read_case_reports(out)] == ["a", "b", "c"]
-    (out / "cases/a.json").write_text("{")
-    with pytest.raises(ManifestError, match="case report"):
+    for path in (out / "cases").iterdir():
+        path.write_text("{")
+    with pytest.raises(ManifestError, match="its record is damaged: it is not valid JSON"):
         read_case_reports(out)
 
 

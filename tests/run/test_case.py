@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from phantoms import ball, make_spec, threshold_model
 from runs import add_case, run, write_manifest
 
+import voxtile.run.case
 from voxtile.errors import EnvironmentFault
 from voxtile.inference.infer import infer
 from voxtile.models.spec import Label, Network
@@ -388,3 +389,26 @@ def test_a_regridded_scan_gets_an_image_on_the_grid_of_its_mask(tmp_path: Path) 
     np.testing.assert_allclose(mask.affine, written.affine)
     np.testing.assert_array_equal(mask.array, (written.array > 50).astype(np.uint8))
     assert (mask.array != truth.array).sum() < 60  # only the slice that was made up differs
+
+
+@pytest.mark.parametrize("changed", ["a.nii.gz", "a_label.nii.gz"])
+def test_a_scan_or_label_that_is_swapped_while_it_is_read_gives_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    manifest, out = write_manifest(tmp_path, [add_case(tmp_path, "a")]), tmp_path / "out"
+    path, read = tmp_path / changed, voxtile.run.case.read_reference
+
+    def read_while_swapped(*inputs):
+        path.rename(tmp_path / "kept")
+        path.write_bytes((tmp_path / "kept").read_bytes())
+        found = read(*inputs)
+        (tmp_path / "kept").rename(path)
+        return found
+
+    monkeypatch.setattr(voxtile.run.case, "read_reference", read_while_swapped)
+    (report,) = run(manifest, out).reports
+    assert report.reason is not None
+    assert (report.reason.code, report.fingerprint) == ("input_changed", "")
+    assert not list(out.glob("masks/*"))
+    monkeypatch.undo()
+    assert run(manifest, out).failed == ()

@@ -23,6 +23,7 @@ from voxtile.run_folder.case_report import read_case_reports
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
+from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Axes, Volume, reorient
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -223,3 +224,23 @@ def test_cases_of_an_earlier_evaluation_are_not_counted(cohort: Path) -> None:
     evaluate(manifest, cohort / "masks", out)
     assert len(list((out / "cases").iterdir())) == 4
     assert [report.case_id for report in read_case_reports(out)] == ["exact"]
+
+
+def test_a_prediction_that_is_changed_while_it_is_read_is_not_scored(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = voxtile.run.evaluation.read_label_map
+
+    def read_while_changed(path: Path, what: str):
+        if path.name == "exact.nii.gz":
+            path.write_bytes(path.read_bytes())
+        return read(path, what)
+
+    monkeypatch.setattr(voxtile.run.evaluation, "read_label_map", read_while_changed)
+    labels = plain_labels({1: "ball"})
+    reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=labels)
+    reasons = {report.case_id: report.reason for report in reports}
+    assert reasons["exact"] is not None
+    assert reasons["exact"].code == "input_changed"
+    assert "the prediction was changed by another program" in reasons["exact"].sentence
+    assert reasons["shifted"] is None

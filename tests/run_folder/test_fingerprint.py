@@ -1,6 +1,9 @@
 """A fingerprint changes with everything that decides a result."""
 
 import hashlib
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dicoms
@@ -12,7 +15,7 @@ from runs import add_case, run, write_manifest
 from voxtile.errors import CaseError
 from voxtile.preparation.plan import PlanWish
 from voxtile.run.job import RunSettings
-from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.fingerprint import InputWatch, content_hash
 from voxtile.writing.nifti import write_volume
 
 
@@ -68,3 +71,37 @@ def test_a_fingerprint_includes_the_files_that_a_dicomdir_names(tmp_path: Path) 
     (tmp_path / "IM1").unlink()
     with pytest.raises(CaseError, match="names 2 files, but 1 of them are not there"):
         content_hash(medium)
+
+
+def put_back(path: Path) -> None:
+    """Change a file and restore its content, size and time."""
+    before, times = path.read_bytes(), path.stat()
+    path.write_bytes(before[::-1])
+    path.write_bytes(before)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "scan/IM0").write_bytes(b"other"),
+        lambda folder: put_back(folder / "scan/IM0"),
+        lambda folder: (folder / "scan/IM1").unlink(),
+        lambda folder: (folder / "scan/IM2").touch(),
+        lambda folder: (folder / "scan/IM0").rename(folder / "scan/IM3"),
+    ],
+    ids=["written", "put back", "removed", "added", "renamed"],
+)
+def test_a_watch_finds_any_change_of_a_scan(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    (tmp_path / "scan").mkdir()
+    for name in ("scan/IM0", "scan/IM1", "label"):
+        (tmp_path / name).write_text(name)
+    watch = InputWatch.of({"scan": tmp_path / "scan", "label": tmp_path / "label"})
+    watch.check()
+    time.sleep(0.02)  # clocks of file systems have steps of up to 10 ms
+    change(tmp_path)
+    with pytest.raises(CaseError, match="the scan was changed by another program while") as error:
+        watch.check()
+    assert error.value.code == "input_changed"

@@ -44,6 +44,8 @@ _FORMAT = "2"
 _KINDS = ("sections", "volumes")
 _STAMP = "// voxtile "
 _VIEWER = (VIEWER, "LICENSE-niivue.txt")
+# In the place of the hash of inputs, where the stamp covers them.
+_NO_INPUTS = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,8 @@ class _Album:
             label_map=self.facts.label_map(),
             channels=self.facts.channels,
         )
-        stamp = f"{_STAMP}{self._stamp(report)} {self._inputs(report.case_id)}".strip()
+        inputs = self._inputs(report.case_id) or _NO_INPUTS
+        stamp = f"{_STAMP}{self._stamp(report)} {inputs}"
         self._write("sections", report.case_id, stamp, make_sections(picture))
         self._write("volumes", report.case_id, stamp, _volumes(picture))
 
@@ -203,11 +206,16 @@ class _Album:
         return all(self._path(kind, case_id).is_file() for kind in _KINDS)
 
     def remove_stale(self, reports: Iterable[CaseReport]) -> None:
-        """Remove pictures whose case is gone or whose sources have changed."""
+        """Remove pictures whose case is gone or whose sources have changed.
+
+        A case whose record is missing is done again, and may have the same pictures.
+        """
+        reports = tuple(reports)
+        missing = {*self.facts.case_ids} - {report.case_id for report in reports}
         stamps = {
             report.case_id: self._stamp(report) for report in reports if report.status != "failed"
         }
-        paths = self._side_files()
+        paths = [path for path in self._side_files() if path.stem not in missing]
         valid = {path: self._is_valid(path.stem, stamps.get(path.stem)) for path in paths}
         for path in paths:
             if not valid[path]:
@@ -271,10 +279,17 @@ class _Album:
             return ""
 
     def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
-        """Return the stamp of a side file, and the hash of its inputs if it has one."""
-        with self._path(kind, case_id).open(encoding="utf-8") as file:
-            stamp, _, inputs = file.readline().strip().removeprefix(_STAMP).partition(" ")
-        return stamp, inputs
+        """Return the stamp of a side file, and the hash of its inputs if it has one.
+
+        Both are empty if its content was changed after it was written.
+        """
+        line, _, call = self._path(kind, case_id).read_bytes().partition(b"\n")
+        words = line.decode("utf-8", "replace").strip().removeprefix(_STAMP).split(" ")
+        whole = call.startswith(b"receive(") and call.endswith(b");\n")
+        # Version 0.1.0 wrote no digest.
+        if not whole or (len(words) > 2 and words[2] != hashlib.sha256(call).hexdigest()):
+            return "", ""
+        return words[0], "" if words[1:2] in ([], [_NO_INPUTS]) else words[1]
 
     def _path(self, kind: str, case_id: str) -> Path:
         """Return the path of a side file."""
@@ -283,7 +298,8 @@ class _Album:
     def _write(self, kind: str, case_id: str, stamp: str, content: Any) -> None:
         """Write a side file: a script that passes its content to the page."""
         call = f"receive({json_text({'id': f'{kind}/{case_id}', 'content': content})});\n"
-        write_text(self._path(kind, case_id), f"{stamp}\n{call}")
+        digest = hashlib.sha256(call.encode()).hexdigest()
+        write_text(self._path(kind, case_id), f"{stamp} {digest}\n{call}")
 
 
 def _volumes(picture: Picture) -> dict[str, Any]:

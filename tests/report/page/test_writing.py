@@ -11,6 +11,7 @@ from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.batch.drive import run_manifest
 from voxtile.errors import ManifestError
+from voxtile.machine.json_objects import sealed
 from voxtile.report.page import parse_cases, write_page
 from voxtile.run.evaluation import evaluate
 from voxtile.run_folder.case_report import read_case_reports
@@ -45,7 +46,7 @@ def test_pictures_are_made_retained_replaced_and_removed(run_folder: Path) -> No
     (run_folder / "c0.nii.gz").unlink()
     assert len(write(run_folder).pictured) == 3
     case = run_folder / "out/cases/c2.json"
-    case.write_text(case.read_text().replace('"fingerprint": "', '"fingerprint": "other'))
+    case.write_text(json.dumps(sealed({**json.loads(case.read_text()), "fingerprint": "other"})))
     assert write(run_folder).pictured == ("c0", "c1")
     assert not (volumes / "c2.js").exists()
     assert write(run_folder, cases="none").pictured == ()

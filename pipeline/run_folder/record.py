@@ -1,0 +1,129 @@
+"""Read the record of a case, and check everything that a damaged one could change.
+
+Imports nothing heavy: `voxtile status` reads thousands of records.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from voxtile.machine.json_objects import ANY_KEY, check_seal, check_shape, read_object
+from voxtile.scoring.columns import METRICS, column_named
+
+from .layout import RunFolder
+
+_FLAG = {"code": str, "sentence": str, "severity": float, "label": (int, NoneType)}
+_SHOWN = {
+    "case_id": str,
+    "status": str,
+    "reason": (dict, NoneType),
+    "settings_sha256": str,
+}
+_SHAPE = {
+    "labels": [
+        {"label": int, "label_name": str, "status": str, "nsd": {ANY_KEY: (float, NoneType)}}
+    ],
+    "timings_s": {ANY_KEY: float},
+    "seconds": float,
+    "peak_memory_mb": (float, NoneType),
+    "qc": {"entropy": (float, NoneType), "scan": (dict, NoneType), "flags": [_FLAG]},
+}
+_METRICS = {metric.name: metric for metric in METRICS}
+
+
+def read_record(
+    path: Path, *, sealed: bool, required: tuple[str, ...] = (), whole: bool = True
+) -> dict[str, Any]:
+    """Read ``cases/<case_id>.json``.
+
+    Parameters
+    ----------
+    sealed : bool
+        Whether it must hold the digest of its content, as every record does
+        except those of folders that version 0.1.0 wrote.
+    whole : bool, default True
+        Whether every value is checked. If not, the digest vouches for those
+        that `voxtile status` does not show.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is damaged. The message names the key, never its value.
+    """
+    record = read_object(path, _SHOWN, required=("case_id", "status", *required))
+    vouched = check_seal(record)
+    if sealed and not vouched:
+        raise ValueError("its digest is missing")
+    if f"{record['case_id']}.json" != path.name:
+        raise ValueError("it is the record of another case")
+    if record["status"] not in ("done", "failed"):
+        raise ValueError("status must be done or failed")
+    if not whole and vouched:
+        return record
+    check_shape(record, _SHAPE)
+    for row in record.get("labels", ()):
+        _check_numbers(row)
+    for name in ("seconds", "peak_memory_mb"):
+        if not 0 <= (record.get(name) or 0) < math.inf:
+            raise ValueError(f"{name} must be at least 0")
+    return record
+
+
+def read_records(
+    folder: RunFolder,
+    case_ids: tuple[str, ...],
+    settings: str,
+    *,
+    sealed: bool,
+    whole: bool = True,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Read the records of a run.
+
+    Parameters
+    ----------
+    case_ids : tuple of str
+        The cases of the run.
+    settings : str
+        Its settings hash; empty if records of any settings count.
+    sealed, whole : bool
+        As in `read_record`.
+
+    Returns
+    -------
+    records : dict
+        By case id, in the order of `case_ids`.
+    missing : dict of str to str
+        Why each other case does not count, by case id; empty if it has no record.
+    """
+    records, missing = {}, {}
+    for case_id in case_ids:
+        try:
+            record = read_record(folder.record(case_id), sealed=sealed, whole=whole)
+        except FileNotFoundError:
+            missing[case_id] = ""
+        except OSError as error:
+            missing[case_id] = f"its record cannot be read ({error.strerror})"
+        except ValueError as error:
+            missing[case_id] = f"its record is damaged: {error}"
+        else:
+            if settings and record.get("settings_sha256") != settings:
+                missing[case_id] = "its record is of another run"
+            else:
+                records[case_id] = record
+    return records, missing
+
+
+def _check_numbers(row: Mapping[str, Any]) -> None:
+    """Refuse a number that no mask gives, such as a precision above 1 or a negative volume."""
+    for name, value in {**row, **row.get("nsd", {})}.items():
+        column = _METRICS.get(name) or (column_named(name) if name in row.get("nsd", {}) else None)
+        if column is None or value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{column.name} must be a number")
+        if not column.allows(value):
+            raise ValueError(f"{column.name} is out of its range")
