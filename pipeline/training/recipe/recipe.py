@@ -210,13 +210,13 @@ class Recipe:
         return None if isinstance(self.spacing_mm, str) else self.spacing_mm
 
     @property
-    def tiles(self) -> tuple[Shape2D, ...]:
+    def tiles(self) -> "tuple[Shape2D, ...]":
         """Every tile that is set."""
         if isinstance(self.tile, dict):
             return tuple(self.tile.values())
         return () if self.tile is None else (self.tile,)
 
-    def tile_of(self, views: "Iterable[View]") -> Shape2D:
+    def tile_of(self, views: "Iterable[View]") -> "Shape2D":
         """Return the tile of a network of a settled recipe, which covers those of its views."""
         if not isinstance(self.tile, dict):
             return settled(self.tile)
@@ -249,7 +249,7 @@ def settled(choice: Choice | None) -> Choice:
     return choice
 
 
-def check_tile(tile: Shape2D, depth: int) -> None:
+def check_tile(tile: "Shape2D", depth: int) -> None:
     """Refuse a tile that the poolings cannot divide."""
     multiple = 2**depth
     if any(size < multiple or size % multiple for size in tile):

@@ -22,6 +22,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.errors import ManifestError, UsageError
 from voxtile.models import spec
 from voxtile.training.fitting.augmentation import Augmentation
+from voxtile.volume import Shape2D
 
 from .recipe import BUDGETS, Recipe
 
@@ -83,7 +84,8 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
 def _adapter() -> TypeAdapter[Recipe]:
     """Return what checks the values of a recipe; its module does not import their types."""
     adapter = TypeAdapter(Recipe)
-    adapter.rebuild(_types_namespace=vars(spec) | {"Augmentation": Augmentation})
+    names = {"Augmentation": Augmentation, "Shape2D": Shape2D}
+    adapter.rebuild(_types_namespace=vars(spec) | names)
     return adapter
 
 
