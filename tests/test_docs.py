@@ -131,3 +131,9 @@ def test_every_column_of_a_table_is_explained() -> None:
     assert [column for column in columns if column not in explained] == []
     assert [flag for flag in qc.CODES if flag not in explained] == []
     assert ROOT.joinpath("README.md").read_text().count("docs/metrics.md")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "docs/architecture.md"])
+def test_each_module_that_a_page_for_developers_names_exists(page: str) -> None:
+    for name in re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text()):
+        assert (ROOT / name).is_file() or (ROOT / "pipeline" / name).is_file(), name
