@@ -21,6 +21,7 @@ from pydantic_core import to_jsonable_python
 
 from voxtile.errors import ManifestError, UsageError
 from voxtile.models import spec
+from voxtile.models.complaints import complaints
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.volume import Shape2D
 
@@ -50,7 +51,7 @@ def read_recipe(path: Path) -> Recipe:
         try:
             return _adapter().validate_python(content)
         except ValidationError as error:
-            problems = _sentences(error)
+            problems = complaints(error)
     raise ManifestError([f"{path}: {problem}" for problem in problems])
 
 
@@ -78,7 +79,7 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
     try:
         return _adapter().validate_python(values | changes)
     except ValidationError as error:
-        raise UsageError("; ".join(_sentences(error))) from error
+        raise UsageError("; ".join(complaints(error))) from error
 
 
 def _adapter() -> TypeAdapter[Recipe]:
@@ -153,21 +154,6 @@ def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
         f"unknown key {prefix}{name!s}{_nearest(name, known)}"
         for name in content
         if name not in known
-    ]
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    """Return a sentence for each wrong value."""
-    return [
-        ": ".join(
-            part
-            for part in (
-                ".".join(map(str, problem["loc"])),
-                problem["msg"].removeprefix("Value error, "),
-            )
-            if part
-        )
-        for problem in error.errors(include_url=False, include_input=False)
     ]
 
 

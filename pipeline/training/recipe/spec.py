@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from voxtile.errors import ManifestError, UsageError
+from voxtile.models.complaints import complaints
 from voxtile.models.spec import ModelSpec, Network
 
 from .recipe import Recipe, settled
@@ -19,8 +20,7 @@ def _consistent() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        problems = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
-        raise UsageError(f"recipe: {'; '.join(problems)}") from error
+        raise UsageError(f"recipe: {'; '.join(complaints(error))}") from error
 
 
 @_consistent()
