@@ -7,47 +7,26 @@
       LICENSE        licence of the weights
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
-A network file can contain code that runs when it is loaded. So the file is
-checked here before Keras sees it: its checksum, that it is a valid zip archive
-of the three members that Keras writes, that each layer is on a short list of
-stock layers, and that its size is plausible. No network is built here.
+A network file can contain code that runs when it is loaded, or ask for any
+amount of memory. So the file is checked before a program that runs it sees it:
+its checksum, and what `keras_archive` and `onnx_network` say. No network is
+built here.
 """
 
 import hashlib
 import json
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from voxtile.errors import ModelError, UsageError
 
+from .keras_archive import check_keras_archive as check_keras_archive
 from .onnx_network import check_onnx
 from .spec import NAME, ModelSpec, Network, read_spec
 
 SHIPPED = Path(__file__).parent
-
-_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
-_LARGEST_CONFIG = 16 * 2**20
-_MOST_PARAMETERS = 2 * 10**9
-# Layers that only compute, and run no code from their configuration.
-# fmt: off
-_LAYERS = {
-    "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate",
-    "Conv2D", "Conv2DTranspose", "Cropping2D", "DepthwiseConv2D", "Dropout", "ELU", "Functional",
-    "GroupNormalization", "InputLayer", "LayerNormalization", "LeakyReLU", "MaxPooling2D",
-    "Multiply", "PReLU", "ReLU", "Rescaling", "SeparableConv2D", "Softmax", "SpatialDropout2D",
-    "UpSampling2D", "ZeroPadding2D",
-}
-# fmt: on
-# Modules of other objects that a layer's configuration may have.
-_PARTS = {
-    f"keras.{part}" for part in ("initializers", "regularizers", "constraints", "activations")
-}
-_VALUES = {("keras", "DTypePolicy"), ("builtins", "slice")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +89,8 @@ class Bundle:
                 f"{path} has SHA-256 {digest}, but its spec.json says {network.sha256}: the file "
                 "was altered or is incomplete; copy the bundle again from its source"
             )
-        if network.file.endswith(".keras"):
-            check_keras_archive(content, str(path))
-        else:
-            check_onnx(content, str(path))
+        check = check_keras_archive if network.file.endswith(".keras") else check_onnx
+        check(content, str(path), network.tile or self.spec.tile, self.spec.input_channels)
         return content
 
 
@@ -207,95 +184,3 @@ def bundle_name(folder: Path) -> str:
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles that voxtile ships."""
     return sorted(path.parent.name for path in SHIPPED.glob("*/spec.json"))
-
-
-def check_keras_archive(content: bytes, name: str) -> None:
-    """Refuse a ``.keras`` file that is damaged or holds more than a stock network.
-
-    Parameters
-    ----------
-    name : str
-        Of the file, for messages.
-    """
-    try:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            members = {item.filename: item for item in archive.infolist()}
-            unknown = sorted(set(members) - _MEMBERS)
-            if unknown or len(members) != len(archive.infolist()):
-                raise ModelError(
-                    f"{name} contains {unknown or 'a member twice'}, which no network file needs"
-                )
-            if set(members) != _MEMBERS:
-                missing = sorted(_MEMBERS - set(members))
-                raise ModelError(f"{name} has no {missing}, so it is not a Keras 3 network")
-            if members["config.json"].file_size > _LARGEST_CONFIG:
-                raise ModelError(f"{name} has a config.json of more than 16 MiB")
-            if members["model.weights.h5"].file_size > max(4 * len(content), 2**20):
-                # Trained weights hardly compress, so this archive is a decompression bomb.
-                raise ModelError(f"{name} decompresses to more than four times its size")
-            broken = archive.testzip()
-            if broken is not None:
-                raise ModelError(f"{name} is damaged: {broken} fails its checksum")
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(
-            f"{name} is not a valid Keras 3 archive ({error}); pickles, .h5 and SavedModel are "
-            "refused because loading them can run code"
-        ) from error
-    for part in _objects(config):
-        _check_object(part, name)
-    parameters = _parameters(config)
-    if parameters > _MOST_PARAMETERS:
-        raise ModelError(
-            f"{name} would have about {parameters:.2g} parameters; at most {_MOST_PARAMETERS:.2g} "
-            "are allowed"
-        )
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every serialised object in a Keras config, at any depth."""
-    if isinstance(value, dict):
-        if "class_name" in value:
-            yield value
-        for inner in value.values():
-            yield from _objects(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _objects(inner)
-
-
-def _check_object(part: dict[str, Any], name: str) -> None:
-    """Refuse a serialised object that is not stock."""
-    kind, module = part.get("class_name"), part.get("module")
-    stock = (
-        (module in ("keras.layers", "keras") and kind in _LAYERS)
-        or (module == "keras.src.models.functional" and kind == "Functional")
-        or (module in _PARTS and isinstance(kind, str) and kind.isidentifier())
-        or (module, kind) in _VALUES
-        or (module is None and kind == "__keras_tensor__")
-        or (kind == "__keras_tensor__")
-    )
-    if not stock or part.get("registered_name") not in (None, kind, "Functional"):
-        raise ModelError(
-            f"{name} contains {module}.{kind}, which is not one of the allowed stock layers; "
-            "loading it could run code"
-        )
-
-
-def _parameters(config: dict[str, Any]) -> float:
-    """Return an upper bound of the parameters, from the widths of the layers alone."""
-    widths = [1]
-    largest = 0.0
-    for part in _objects(config):
-        inner = part.get("config", {})
-        if not isinstance(inner, dict):
-            continue
-        filters = inner.get("filters")
-        kernel = inner.get("kernel_size") or [1, 1]
-        if isinstance(filters, int | float):
-            area = 1.0
-            for size in kernel if isinstance(kernel, list) else [kernel] * 2:
-                area *= size
-            largest += filters * area * 2 * max(widths)
-            widths.append(int(filters))
-    return largest

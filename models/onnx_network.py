@@ -2,13 +2,18 @@
 
 ONNX contains no code, but a graph can make a runtime load other files:
 operators of other domains come from plug-ins, and external data from any path
-beside the file. The bytes are checked here before a runtime sees them.
+beside the file. And a few bytes can ask for any amount of memory. The bytes are
+checked here, and the size of every array is computed (`onnx_shapes`), before a
+runtime sees them.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from voxtile.errors import ModelError
+from voxtile.errors import ModelError, first_few
+
+from .limits import check_sizes
 
 # Operators of the domain ai.onnx that convolutional networks are exported to. No control flow, no
 # random numbers, no strings, no operator that makes a large array from a small one.
@@ -28,15 +33,31 @@ OPERATORS = {
 _OPSETS = range(9, 100)
 _LARGEST = 2**31 - 1  # of any protocol buffer
 _MOST_NODES = 20_000
+# Types of attributes, of onnx.AttributeProto: FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS.
+_ATTRIBUTES = {1, 2, 3, 4, 6, 7, 8}
+# Attributes that are sizes in pixels or channels.
+_SIZES = {
+    *("pads", "strides", "kernel_shape", "dilations", "output_padding", "output_shape", "group"),
+    *("blocksize", "num_groups", "num_outputs", "split"),
+}
+_LARGEST_SIZE = 65536
+# Bytes of the numbers of an array, by onnx.TensorProto.DataType; bool, float16 and bfloat16 too.
+_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 
 
-def check_onnx(content: bytes, name: str) -> None:
+def check_onnx(
+    content: bytes, name: str, tile: tuple[int, int] = (128, 128), channels: int = 1
+) -> None:
     """Refuse an ``.onnx`` file that is damaged or has more than a plain network.
 
     Parameters
     ----------
     name : str
         Of the file, for messages.
+    tile : (rows, columns)
+        For which the sizes of its arrays are computed, unless it takes only another.
+    channels : int
+        Of a tile.
 
     Raises
     ------
@@ -59,6 +80,27 @@ def check_onnx(content: bytes, name: str) -> None:
         raise ModelError(
             f"{name} has {len(model.graph.node)} nodes; at most {_MOST_NODES} are allowed"
         )
+    _check_domains(model, name)
+    for node in model.graph.node:
+        _check_node(node, name)
+    if model.graph.sparse_initializer:
+        raise ModelError(f"{name} has sparse weights, which are not supported; save dense ones")
+    for message in _messages(model):
+        _check_message(message, name)
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # of C++
+        # Not its text, which may have the names of other files.
+        raise ModelError(
+            f"{name} is not valid ONNX ({type(error).__name__}); onnx.checker.check_model says why"
+        ) from error
+    from .onnx_shapes import output_sizes
+
+    check_sizes(output_sizes(model, name, tile, channels), tile, name)
+
+
+def _check_domains(model: Any, name: str) -> None:
+    """Refuse operators that are not the standard ones, and graphs beside the network's."""
     domains = {entry.domain or "ai.onnx" for entry in model.opset_import}
     others = sorted(domains - {"ai.onnx"})
     if others or model.functions:
@@ -66,39 +108,73 @@ def check_onnx(content: bytes, name: str) -> None:
             f"{name} has operators of {', '.join(others) or 'its own'}; only the standard ones "
             "(ai.onnx) are allowed, because others come from plug-ins"
         )
+    if model.training_info:
+        raise ModelError(f"{name} has a graph for training; export it for inference only")
     versions = [entry.version for entry in model.opset_import]
     if len(versions) != 1 or versions[0] not in _OPSETS:
         raise ModelError(
             f"{name} has operator set {versions}; one of {_OPSETS[0]} or later was needed"
         )
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
-            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def _check_node(node: Any, name: str) -> None:
+    """Refuse an operator that is not allowed, and attributes that no 2D network needs."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+        kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        raise ModelError(
+            f"{name} has the operator {kind[:100]}, which is not allowed in a 2D network; export "
+            "it without control flow and custom operators"
+        )
+    for attribute in node.attribute:
+        words = f"{name} has the operator {node.op_type} with {attribute.name[:100]!r}"
+        if attribute.type not in _ATTRIBUTES:
             raise ModelError(
-                f"{name} has the operator {kind}, which is not allowed in a 2D network; export it "
-                "without control flow and custom operators"
+                f"{words}, which is a graph, a sparse array or of another kind; only numbers, text "
+                "and dense arrays are allowed"
             )
-    if model.graph.sparse_initializer:
+        if attribute.name in _SIZES:
+            numbers = [attribute.i, *attribute.ints]
+            if any(abs(number) > _LARGEST_SIZE for number in numbers):
+                raise ModelError(
+                    f"{words} of {max(numbers, key=abs)}; at most {_LARGEST_SIZE} is allowed"
+                )
+
+
+def _check_message(message: Any, name: str) -> None:
+    """Refuse an array that is in another file, sparse, or larger than its content."""
+    kind = message.DESCRIPTOR.name
+    if kind == "SparseTensorProto":
         raise ModelError(f"{name} has sparse weights, which are not supported; save dense ones")
-    for tensor in _tensors(model.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ModelError(
-                f"{name} has weights in another file, which its checksum does not cover; save them "
-                "inside (torch.onnx.export with dynamo=False or external_data=False, or "
-                "onnx.save without save_as_external_data)"
-            )
-    try:
-        onnx.checker.check_model(model)
-    except Exception as error:  # of C++
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        raise ModelError(f"{name} is not valid ONNX: {reason}") from error
+    if kind != "TensorProto":
+        return
+    if message.data_location == message.EXTERNAL or message.external_data:
+        raise ModelError(
+            f"{name} has weights in another file, which its checksum does not cover; save them "
+            "inside (torch.onnx.export with dynamo=False or external_data=False, or "
+            "onnx.save without save_as_external_data)"
+        )
+    width = _BYTES.get(message.data_type)
+    if width is None or message.HasField("segment"):
+        raise ModelError(f"{name} has an array that is not of plain numbers; save float32 weights")
+    stored = [
+        len(getattr(message, part)) for part in ("float_data", "double_data", "int32_data")
+    ] + [len(message.int64_data), len(message.uint64_data), len(message.raw_data) // width]
+    count = math.prod(message.dims)
+    if any(size < 0 for size in message.dims) or count != sum(stored):
+        raise ModelError(
+            f"{name} has an array of shape {first_few(list(message.dims), 8)} with "
+            f"{sum(stored)} numbers; the file is damaged"
+        )
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Yield every array of a graph."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
+def _messages(root: Any) -> Iterator[Any]:
+    """Yield a message and all messages in it, at any depth."""
+    waiting = [root]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        for field, value in message.ListFields():
+            if field.type != field.TYPE_MESSAGE:
+                continue
+            # A single message has a descriptor; several are a list of messages.
+            waiting.extend([value] if hasattr(value, "DESCRIPTOR") else value)

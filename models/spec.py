@@ -5,20 +5,28 @@ of a bundle. Every stage uses it: the views, how intensities are scaled, the
 size of a tile, and the meaning of the output channels.
 """
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from voxtile.errors import ModelError, counted
 
+from .complaints import complaints
+
 View = Literal["axial", "coronal", "sagittal"]
 Axis = Literal["R", "A", "S"]
 Weighting = Literal["gaussian", "constant"]
 Normalisation = Literal["none", "batch", "group", "instance"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+Millimetres = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=1000)]
 TileSize = tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
 Percent = Annotated[float, Field(ge=0, le=100)]
+# Of a spec.json; the longest of voxtile have 20 kB.
+_LARGEST = 16 * 2**20
 # Names of bundles: also valid as a folder everywhere, and in a list with commas.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -62,7 +70,7 @@ class Window(IntensityMethod):
 
     output_range = (0, 1)
     method: Literal["window"] = "window"
-    center: float
+    center: Number
     width: Positive
 
     @property
@@ -126,15 +134,15 @@ class Background(_Frozen):
     background; without this entry they compute every tile.
     """
 
-    at_most: float
+    at_most: Number
 
 
 class Concept(_Frozen):
     """A coded concept, such as SNOMED CT 10200004 "Liver" (DICOM PS3.16 CID 7150 and others)."""
 
-    value: str
-    scheme: str
-    meaning: str
+    value: Text
+    scheme: Text
+    meaning: Text
 
 
 class Label(_Frozen):
@@ -152,7 +160,9 @@ class Label(_Frozen):
     value: Annotated[int, Field(ge=1, le=65535)]
     name: Annotated[str, Field(min_length=1, max_length=200)]
     color: Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
-    region: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
+    region: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(max_length=1000)
+    ] = ()
     concept: Concept | None = None
     category: Concept | None = None
 
@@ -176,8 +186,8 @@ class Cleaning(_Frozen):
     """
 
     label: Annotated[int, Field(ge=1, le=65535)]
-    largest: Annotated[int, Field(ge=1)] | None = None
-    smallest_mm3: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    largest: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    smallest_mm3: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] = 0.0
     fill_holes: bool = False
 
 
@@ -193,7 +203,9 @@ class Division(_Frozen):
     """
 
     axis: Axis
-    labels: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2)]
+    labels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2, max_length=1000)
+    ]
 
 
 class Network(_Frozen):
@@ -205,10 +217,10 @@ class Network(_Frozen):
     activation.
     """
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(keras|onnx)$")]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.(keras|onnx)$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    views: Annotated[tuple[View, ...], Field(min_length=1)]
-    weight: Positive = 1.0
+    views: Annotated[tuple[View, ...], Field(min_length=1, max_length=3)]
+    weight: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] = 1.0
     tile: TileSize | None = None
     layout: Literal["channels_last", "channels_first"] = "channels_last"
     output: Literal["probabilities", "logits"] = "probabilities"
@@ -267,25 +279,26 @@ class ModelSpec(_Frozen):
     format: Literal["voxtile-bundle"] = "voxtile-bundle"
     format_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=NAME)]
-    description: str = ""
+    description: Annotated[str, Field(max_length=100_000)] = ""
     channels: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...], Field(min_length=1)
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...],
+        Field(min_length=1, max_length=64),
     ] = ("image",)
     context_slices: Annotated[int, Field(ge=1, le=63)] = 1
-    spacing_mm: tuple[Positive, Positive, Positive] | None = None
+    spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
     intensity: Intensity = ZScore()
     tile: TileSize
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weighting: Weighting = "gaussian"
     background: Background | None = None
-    flips: tuple[Axis, ...] = ()
-    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    flips: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
     activation: Literal["softmax", "sigmoid"]
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    divisions: tuple[Division, ...] = ()
+    divisions: Annotated[tuple[Division, ...], Field(max_length=1000)] = ()
     postprocess: tuple[Cleaning, ...] = ()
-    networks: Annotated[tuple[Network, ...], Field(min_length=1)]
+    networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)]
     training: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -389,7 +402,8 @@ def read_spec(path: Path) -> ModelSpec:
     if path.exists() and not path.is_file():
         raise ModelError(f"{path} is not a file; a bundle is a folder with a spec.json")
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror}); a bundle is a folder with a spec.json"
@@ -408,10 +422,53 @@ def parse_spec(text: bytes | str, name: str) -> ModelSpec:
         Of the file, for messages.
     """
     try:
+        if len(text) > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST // 2**20} MiB")
+        json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_whole
+        )
         return ModelSpec.model_validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise ModelError(f"{name} is not a valid spec: {problems}") from error
+        problems = "; ".join(complaints(error, _KEYS))
+    except RecursionError:
+        problems = "it is nested too deeply"
+    except json.JSONDecodeError as error:
+        problems = f"it is not JSON (line {error.lineno}, column {error.colno})"
+    except UnicodeDecodeError:
+        problems = "it is not JSON in UTF-8"
+    except ValueError as error:
+        problems = str(error)
+    raise ModelError(f"{name} is not a valid spec: {problems}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; refuse one with a key twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:60]!r} appears twice")
+    return found
+
+
+def _whole(digits: str) -> int:
+    """Return a whole number that is not absurd."""
+    if len(digits) > 20:
+        raise ValueError(f"a whole number of {len(digits)} digits is too large")
+    return int(digits)
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    """Refuse NaN and infinity, which JSON does not have."""
+    raise ValueError(f"{text} is not a number in JSON; write a finite one")
+
+
+# All keys of a spec, for "did you mean".
+_KEYS = {
+    key
+    for part in (
+        *(ModelSpec, Network, Label, Cleaning, Division, Background, Concept),
+        *(Window, Percentile, ZScore),
+    )
+    for key in part.model_fields
+}

@@ -37,6 +37,7 @@ from faulty import (
     temporary_files,
     valid_cases,
 )
+from hostile_models import PLAIN, outcomes, write_all, wrong
 from phantoms import ball
 
 from voxtile.batch.drive import run_manifest
@@ -538,6 +539,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             return damaged_files(Path(folder), max(1, round(20 * arguments.share)), rng)
 
+    def hostile_models() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            found = outcomes(write_all(Path(folder)))
+        assert not wrong(found), wrong(found)
+        count = sum(not name.endswith(PLAIN) for name, *_ in found)
+        return f"{count} of {count} refused"
+
     matrix = {
         "kill -9 of the run": lambda: times(50, kill_run),
         "kill -9 of a worker": lambda: times(50, kill_worker),
@@ -550,6 +558,7 @@ def main() -> None:
         "bad environments": places,
         "bad cases among good": lambda: times(20, bad_cases, cases=6),
         "damaged files of a run folder": damaged,
+        "hostile model files": hostile_models,
         "5,000 tiny cases": many,
         "500 real scans in one worker": soaked,
         "two workers against one": two_workers,

@@ -1,43 +1,72 @@
 """Networks that were made here, cached in folders: written whole, verified when read.
 
+An entry is valid only if it holds exactly the files of such a network, each with
+its digest, and only its user can write to them.
+
 <folder>/<key>/
 ...                 the files of the network
 entry.json          SHA-256 of each file, and what is known of the network
 """
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from voxtile.errors import EnvironmentFault
+from voxtile.machine.cache import is_private
 from voxtile.machine.files import write_json
+from voxtile.machine.json_objects import ANY_KEY, read_object
 
 ENTRY = "entry.json"
+REFUSED = "refused"
+_SHAPE = {"sha256": {ANY_KEY: str}, REFUSED: str, "difference": float}
 _MOST_BYTES = 2 * 10**9
 # Another process may be about to read an entry that was used so recently.
 _IN_USE_S = 3600.0
 
 
-def read_entry(path: Path) -> dict[str, Any] | None:
-    """Return what is known of a cached network; None if it is missing or was altered."""
+def read_entry(path: Path, files: Collection[str]) -> dict[str, Any] | None:
+    """Return what is known of a cached network; None if it is missing or was altered.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the network.
+    files : collection of str
+        Names of its files. A network that was refused has none.
+    """
     try:
-        entry = json.loads((path / ENTRY).read_bytes())
+        if not is_private(path) or not all(map(is_private, path.iterdir())):
+            return None
+        entry = read_object(path / ENTRY, _SHAPE, required=("sha256",))
+        expected = set() if REFUSED in entry else set(files)
+        if set(entry["sha256"]) != expected:
+            return None
+        if {file.name for file in path.iterdir()} != {*expected, ENTRY}:
+            return None
         for name, digest in entry["sha256"].items():
             with (path / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return None
-        with suppress(OSError):
-            os.utime(path)  # the oldest are removed first
-        return dict(entry)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return None
+    with suppress(OSError):
+        os.utime(path)  # the oldest are removed first
+    return entry
+
+
+def digest_of(entries: Iterator[dict[str, Any]]) -> str:
+    """Return what identifies the files of some entries."""
+    parts = [
+        f"{name} {digest}" for entry in entries for name, digest in sorted(entry["sha256"].items())
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -65,6 +94,9 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
         try:
             entry = make(work)
+            if REFUSED in entry:
+                for file in work.iterdir():
+                    file.unlink()
             entry["sha256"] = {
                 file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in work.iterdir()
             }
@@ -89,19 +121,28 @@ def alone(folder: Path, timeout_s: float) -> Iterator[None]:
     Raises
     ------
     EnvironmentFault
-        If another process holds the folder for too long.
+        If another process holds the folder for too long, or it cannot be made or locked.
     """
     import filelock
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", timeout=timeout_s)
     try:
-        with filelock.FileLock(folder / ".lock", timeout=timeout_s):
-            yield
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
     except filelock.Timeout as error:
         raise EnvironmentFault(
             f"another process has held {folder / '.lock'} for longer than any export takes; "
             "end it, or set VOXTILE_CACHE to another folder"
         ) from error
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{folder} cannot be locked ({error.strerror or type(error).__name__}); set "
+            "VOXTILE_CACHE to a folder of your own on another disk"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _trim(folder: Path, newest: Path) -> None:

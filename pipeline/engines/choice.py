@@ -9,13 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.cache import cache_problem
 from voxtile.models.bundle import Bundle
 
 from .engine import ENGINES, Engine, EngineName, Precision, engines_for, reference_engine
 from .measurements import accepted_precision
 from .options import Wish as Wish
 from .quantised import digest_name, quantised_digest
-from .translated import SOURCES, ensure
+from .translated import SOURCES, ensure, translation_digest, translation_name
 
 _PROBE_S = 120.0
 
@@ -54,6 +55,8 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
                 raise
             name = reference_engine(networks[0][1])
             why = [str(error).partition("; use --engine")[0]]
+        if problem := cache_problem("networks"):
+            why.append(problem)
     precision = wish.precision
     if precision == "auto":
         found = accepted_precision(bundle, name, device.partition(":")[0])
@@ -136,6 +139,11 @@ def _versions(
         versions += _int8(bundle, name)
     if ENGINES[name].translates and suffixes == {".keras"}:  # these wrote what the engine reads
         versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
+        if precision != "int8":
+            versions += [
+                (translation_name(member), translation_digest(member) or "missing")
+                for member in bundle.members
+            ]
     if name == "keras":
         backend = keras_backend()
         versions.append(("backend", backend))

@@ -133,8 +133,9 @@ def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
     """Return the spec with the name of the bundle, and its one network's file and SHA-256."""
     try:
         content: Any = json.loads(regular(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)[:100]
+        raise ModelError(f"{path} cannot be read as JSON ({why})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} must be a JSON object, as docs/model-bundle.md describes")
     networks = content.get("networks", [{}])

@@ -260,8 +260,8 @@ def keep_evidence(evidence: Evidence) -> Path | None:
     earlier = _cached(evidence.sha256)
     if earlier is not None and earlier.on_scans and not evidence.on_scans:
         return None
-    path = _path(evidence.sha256)
     try:
+        path = _path(evidence.sha256)
         write_json(path, asdict(evidence))
     except EnvironmentFault:
         return None
@@ -301,11 +301,11 @@ def _cached(sha256: str) -> Evidence | None:
     """Return the cached evidence for a bundle on this kind of processor; None without any."""
     try:
         return Evidence.of_json(read_object(_path(sha256), _SHAPE))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, EnvironmentFault, ValueError, TypeError, KeyError):
         return None
 
 
 def _path(sha256: str) -> Path:
     """Return the file of the evidence for a bundle on this kind of processor."""
     key = hashlib.sha256(f"{sha256} {processor_kind()}".encode()).hexdigest()
-    return cache_folder() / "evidence" / f"{key}.json"
+    return cache_folder("evidence") / f"{key}.json"

@@ -18,7 +18,7 @@ from voxtile.models.spec import Network
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 from .quantised import digest_name, quantised, quantised_digest
-from .translated import ensure
+from .translated import ensure, translation_digest, translation_name
 
 # `import openvino` would report itself to its makers. voxtile reads patient data, so nothing is
 # sent.
@@ -65,6 +65,12 @@ def _source(bundle: Bundle, network: Network, engine: Engine) -> Path | bytes:
             )
         return found
     exported = ensure(bundle, network)
+    known = dict(engine.versions).get(translation_name(bundle))
+    if known not in (None, translation_digest(bundle)):
+        raise EnvironmentFault(
+            f"{bundle.name}: the translated networks in the cache are not those that this run "
+            "began with; run it again with the same command, or use --engine keras"
+        )
     return bundle.read_network(network) if network.file.endswith(".onnx") else exported
 
 

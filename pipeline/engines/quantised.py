@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.errors import ModelError
+from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_folder
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .cached_networks import alone, read_entry, write_entry
+from .cached_networks import alone, digest_of, read_entry, write_entry
 from .engine import ENGINES
-from .translated import MODEL, ensure
+from .translated import FILES, MODEL, ensure
 
 # Increased whenever the way of making them changes.
 _FORMAT = 1
@@ -68,7 +68,7 @@ def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> N
 def quantised(network: Network) -> Path | None:
     """Return the ``model.xml`` of a network in integers; None if it was not made here."""
     path = _path(network)
-    return None if read_entry(path) is None else path / MODEL
+    return None if read_entry(path, FILES) is None else path / MODEL
 
 
 def quantised_digest(bundle: Bundle) -> str | None:
@@ -78,13 +78,12 @@ def quantised_digest(bundle: Bundle) -> str | None:
     SHA-256 does not tell them apart. Other members of an ensemble are not
     looked at.
     """
-    parts = []
-    for network in bundle.spec.networks:
-        entry = read_entry(_path(network))
-        if entry is None:
-            return None
-        parts += [f"{name} {digest}" for name, digest in sorted(entry["sha256"].items())]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    try:
+        entries = [read_entry(_path(network), FILES) for network in bundle.spec.networks]
+    except EnvironmentFault:  # nothing can be cached
+        return None
+    found = [entry for entry in entries if entry is not None]
+    return digest_of(iter(found)) if len(found) == len(entries) else None
 
 
 def digest_name(bundle: Bundle) -> str:
@@ -99,7 +98,7 @@ def _path(network: Network) -> Path:
     except PackageNotFoundError:
         program = "none"
     key = hashlib.sha256(f"{_FORMAT}\n{network.sha256}\n{program}".encode()).hexdigest()
-    return cache_folder() / "quantised" / key
+    return cache_folder("quantised") / key
 
 
 def _write(model: Any, calibration: Sequence[np.ndarray], path: Path) -> None:

@@ -27,12 +27,13 @@ from voxtile.machine.processes import command
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .cached_networks import alone, read_entry, write_entry
+from .cached_networks import REFUSED, alone, digest_of, read_entry, write_entry
 from .engine import reference_engine
 
 # Largest difference of a probability from Keras' in float32 for which an export is used.
 TOLERANCE = 1e-4
 MODEL = "model.xml"
+FILES = (MODEL, "model.bin")
 # Packages that make and check an export, by the suffix of the network.
 SOURCES = {
     ".keras": ("openvino", "keras", "tensorflow"),
@@ -64,23 +65,47 @@ def ensure(bundle: Bundle, network: Network) -> Path:
     EnvironmentFault
         If the process that translates cannot run, or the disk is full.
     """
-    folder = cache_folder() / "networks"
+    folder = cache_folder("networks")
     path = folder / _key(network)
-    entry = read_entry(path)
+    entry = _read(path, network)
     if entry is None:
         with alone(folder, 2 * _EXPORT_S):
             # Another process may have made it while this one waited.
             try:
-                entry = read_entry(path) or write_entry(
+                entry = _read(path, network) or write_entry(
                     path, lambda work: ask_child("openvino", bundle, network, work)
                 )
             except EnvironmentFault as error:
                 raise EnvironmentFault(
                     f"{error}; use --engine {reference_engine(network)}"
                 ) from error
-    if "refused" in entry:
-        raise ModelError(str(entry["refused"]))
+    if REFUSED in entry:
+        raise ModelError(str(entry[REFUSED]))
     return path / MODEL
+
+
+def translation_digest(bundle: Bundle) -> str | None:
+    """Return what identifies a bundle's translated networks; None if one is missing.
+
+    Other members of an ensemble are not looked at.
+    """
+    folder = cache_folder("networks")
+    entries = [_read(folder / _key(network), network) for network in bundle.spec.networks]
+    found = [entry for entry in entries if entry is not None and REFUSED not in entry]
+    return digest_of(iter(found)) if len(found) == len(entries) else None
+
+
+def translation_name(bundle: Bundle) -> str:
+    """Return the name under which an engine's versions have a bundle's `translation_digest`."""
+    return f"translation of {bundle.sha256[:12]}"
+
+
+def _read(path: Path, network: Network) -> dict[str, Any] | None:
+    """Return the cached entry of a network; None if it is missing or not valid."""
+    entry = read_entry(path, FILES if network.file.endswith(".keras") else ())
+    if entry is None or REFUSED in entry or entry.get("difference", 1.0) <= TOLERANCE:
+        return entry
+    return None
 
 
 def _key(network: Network) -> str:

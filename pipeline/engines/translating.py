@@ -104,7 +104,15 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     tiles = trial_tiles(bundle.spec)
     if network.layout == "channels_first":
         tiles = np.ascontiguousarray(np.moveaxis(tiles, 3, 1))
-    difference = float(np.abs(translated(tiles) - reference(tiles)).max())
+    expected = reference(tiles)
+    low, high = float(expected.min()), float(expected.max())
+    if network.output == "probabilities" and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+        raise ModelError(
+            f"{name} gives values from {low:.3g} to {high:.3g} for a trial tile; probabilities "
+            'from 0 to 1 were needed. If they are logits, add "output": "logits" to the network in '
+            "spec.json"
+        )
+    difference = float(np.abs(translated(tiles) - expected).max())
     if not difference <= TOLERANCE:  # NaN too
         raise ModelError(
             f"{name} gives other values as {form} than in {other} (they differ by up to "

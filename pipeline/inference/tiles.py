@@ -12,13 +12,16 @@ from itertools import chain, combinations, islice
 import numpy as np
 
 from voxtile.engines import Model
-from voxtile.errors import CaseError
+from voxtile.engines.fallback import is_out_of_memory
+from voxtile.errors import CaseError, VoxtileError
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
 from voxtile.volume import Shape2D
 
 # Most tiles that wait for their turn, as a multiple of the tiles at once; most are empty then.
 _PATIENCE = 64
+# How far rounding may bring a probability below 0 or above 1.
+_BEYOND = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,13 @@ class Panel:
     empty: tuple[float, ...] = ()
 
     def judge(self, tiles: np.ndarray) -> np.ndarray:
-        """Return the mean prediction for some tiles, float32."""
+        """Return the mean prediction for some tiles, float32.
+
+        Raises
+        ------
+        CaseError
+            If a network fails, or gives something else than probabilities.
+        """
         weights = sum(weight for _, weight in self.networks)
         turns = [axis + 1 for axis in self.flips]
         mirrorings = [
@@ -52,12 +61,7 @@ class Panel:
         for axes in mirrorings:
             seen = np.ascontiguousarray(np.flip(tiles, axes)) if axes else tiles
             for model, weight in self.networks:
-                answer = np.asarray(model(seen))
-                if answer.shape != (*tiles.shape[:3], self.classes):
-                    raise ValueError(
-                        f"model gave shape {answer.shape} for tiles of shape {tiles.shape}; "
-                        f"{(*tiles.shape[:3], self.classes)} was needed"
-                    )
+                answer = _answer(model, seen, self.classes)
                 share = np.float32(weight / weights / len(mirrorings))
                 if share == 1:
                     return answer
@@ -68,6 +72,44 @@ class Panel:
                     mean += turned * share
         assert mean is not None  # a spec has at least one network
         return mean
+
+
+def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
+    """Return a network's prediction; refuse one that is not probabilities of the right shape.
+
+    What is wrong here is wrong with the network, so its own words are given.
+    """
+    try:
+        answer = np.asarray(model(tiles))
+    except (VoxtileError, MemoryError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        words = (str(error).strip().splitlines() or [""])[0][:200]
+        raise CaseError(
+            "network_failed",
+            f"the network raised {type(error).__name__}{': ' if words else ''}{words} for tiles of "
+            f"shape {tiles.shape}; this is an error of the network or of the function that was "
+            "given as one",
+        ) from error
+    wanted = (*tiles.shape[:3], classes)
+    if answer.shape != wanted or answer.dtype.kind not in "fiub":
+        raise CaseError(
+            "network_failed",
+            f"the network gave shape {answer.shape} of {answer.dtype} for tiles of shape "
+            f"{tiles.shape}; {wanted} of float32 was needed: tiles, rows, columns, classes",
+        )
+    low, high = float(answer.min()), float(answer.max())
+    # NaN and infinite values are refused for the whole plane.
+    if np.isfinite((low, high)).all() and (low < -_BEYOND or high > 1 + _BEYOND):
+        raise CaseError(
+            "not_probabilities",
+            f"the network gave values from {low:.3g} to {high:.3g}; probabilities from 0 to 1 were "
+            'needed. If they are logits, add "output": "logits" to the network in spec.json, or '
+            "softmax or sigmoid as its last layer",
+        )
+    return answer
 
 
 def predict_planes(

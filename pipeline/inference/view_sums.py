@@ -53,7 +53,9 @@ class Accumulator:
     def add(self, view: View, share: float, planes: Iterable[np.ndarray]) -> None:
         """Add a view's probabilities, float32 in [0, 1]; the shares of all views sum to 1."""
         for sums, plane in zip(to_planes(self._sums, view), planes, strict=True):
-            sums += (plane * np.float32(share * _ONE) + np.float32(0.5)).astype(np.uint16)
+            # Rounding may leave a little less than 0 or more than 1, which would wrap around.
+            within = np.clip(plane, 0, 1)
+            sums += (within * np.float32(share * _ONE) + np.float32(0.5)).astype(np.uint16)
             self._let_go()
 
     def planes(self) -> Iterator[np.ndarray]:

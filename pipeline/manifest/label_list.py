@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from voxtile.errors import ManifestError
 from voxtile.machine.files import regular
+from voxtile.models.complaints import complaints
 from voxtile.models.spec import Label
 from voxtile.scoring.overlap import plain_labels
 
@@ -33,10 +34,11 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         )
     except OSError as error:
         raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        why = "; ".join(complaints(error)) if isinstance(error, ValidationError) else str(error)
         raise ManifestError(
             [
-                f"{path} is not a list of labels ({error}); write JSON such as "
+                f"{path} is not a list of labels ({why}); write JSON such as "
                 '{"1": "liver"}, or CSV with columns value and name'
             ]
         ) from error

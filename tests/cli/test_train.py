@@ -99,7 +99,7 @@ def test_a_misspelt_recipe_exits_with_4_and_a_wrong_choice_with_2(tmp_path: Path
     assert "'double' is not one of" in said
     code, said = invoke("m.csv", "--out", "o", "--view", "frontal")
     assert code == 2
-    assert "views" in said and "Input should be 'axial', 'coronal' or 'sagittal'" in said
+    assert "views" in said and "must be 'axial', 'coronal' or 'sagittal'" in said
 
 
 def test_two_labels_with_one_value_exit_with_2(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Exported networks are checked against their source, cached, and verified when read."""
 
+import dataclasses
+import json
 import os
 import threading
 import time
@@ -9,7 +11,14 @@ import numpy as np
 import pytest
 from phantoms import make_bundle
 
-from voxtile.engines import Engine, Wish, cached_networks, choose_engine, translated
+from voxtile.engines import (
+    Engine,
+    Wish,
+    cached_networks,
+    choose_engine,
+    load_models,
+    translated,
+)
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.models.bundle import Bundle
 
@@ -56,6 +65,102 @@ def test_an_export_is_made_once_and_again_when_a_byte_flips(
     translated.ensure(BUNDLE, network)
     assert len(made) == 5
     assert [path.name for path in empty_cache.glob("networks/.new-*")] == []
+
+
+def _no_files(entry: Path) -> None:
+    (entry / "entry.json").write_text('{"difference": 0.0, "sha256": {}}')
+
+
+def _fewer_files(entry: Path) -> None:
+    words = json.loads((entry / "entry.json").read_text())
+    del words["sha256"]["model.bin"]
+    (entry / "entry.json").write_text(json.dumps(words))
+
+
+def _a_file_more(entry: Path) -> None:
+    (entry / "other.bin").touch()
+
+
+def _a_link(entry: Path) -> None:
+    (entry / "model.bin").rename(entry.parent / "elsewhere")
+    (entry / "model.bin").symlink_to("../elsewhere")
+
+
+def _open_to_others(entry: Path) -> None:
+    entry.chmod(0o777)
+
+
+def _a_file_open_to_others(entry: Path) -> None:
+    (entry / "model.xml").chmod(0o666)
+
+
+def _too_different(entry: Path) -> None:
+    words = json.loads((entry / "entry.json").read_text()) | {"difference": 0.9}
+    (entry / "entry.json").write_text(json.dumps(words))
+
+
+def _odd_json(entry: Path) -> None:
+    (entry / "entry.json").write_text('{"difference": NaN, "sha256": {"model.xml": [1]}}')
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        _no_files,
+        _fewer_files,
+        _a_file_more,
+        _a_link,
+        _open_to_others,
+        _a_file_open_to_others,
+        _too_different,
+        _odd_json,
+    ],
+)
+def test_an_entry_that_is_not_exactly_the_expected_files_is_made_again(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, forge
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(translated, "ask_child", fake_export(made))
+    (network,) = BUNDLE.spec.networks
+    found = translated.ensure(BUNDLE, network)
+    right = translated.translation_digest(BUNDLE)
+    if forge in (_no_files, _odd_json):
+        found.write_text("<forged/>")
+    forge(found.parent)
+    assert translated.translation_digest(BUNDLE) is None
+    assert translated.ensure(BUNDLE, network).read_text() == "<net/>"
+    assert len(made) == 2
+    assert translated.translation_digest(BUNDLE) == right
+
+
+def test_what_runs_is_part_of_the_engine_and_another_translation_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    engine = choose_engine(bundle, Wish(engine="openvino", device="cpu", precision="float32"))
+    name = translated.translation_name(bundle)
+    assert engine.decisive()[name] == translated.translation_digest(bundle)
+    other = dataclasses.replace(engine, versions=((name, "0" * 16),))
+    with pytest.raises(EnvironmentFault, match="are not those that this run began with"):
+        load_models(bundle, other)
+    load_models(bundle, engine)
+
+
+def test_a_cache_that_cannot_be_used_is_named_in_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(translated, "ask_child", fake_export([]))
+    engine = choose_engine(BUNDLE, Wish(device="cpu"))
+    assert engine.name == "openvino"
+    assert f"the cache {tmp_path / 'file'} is not used: it cannot be made" in engine.reason
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))  # nowhere at all
+    engine = choose_engine(BUNDLE, Wish(device="cpu"))
+    assert engine.name == "keras"
+    assert "cannot be written" in engine.reason
 
 
 def test_processes_that_need_one_export_at_the_same_time_make_it_once(

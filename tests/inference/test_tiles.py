@@ -74,10 +74,39 @@ def test_a_judgement_changes_neither_tiles_nor_what_a_model_keeps() -> None:
     assert (kept == 0.5).all()
 
 
-def test_an_answer_of_another_shape_is_refused() -> None:
-    message = r"model gave shape \(2, 4, 4, 2\) for tiles of shape .*; \(2, 4, 4, 3\) was needed"
-    with pytest.raises(ValueError, match=message):
+def test_an_answer_of_another_shape_or_kind_is_the_networks_error() -> None:
+    message = r"network gave shape \(2, 4, 4, 2\) of float32 for tiles .*; \(2, 4, 4, 3\) of"
+    with pytest.raises(CaseError, match=message) as caught:
         Panel(((odds, 1.0),), 3).judge(random_tiles(2))
+    assert caught.value.code == "network_failed"
+    for answer in (None, "text", np.zeros((2, 4, 4, 1), complex)):
+        with pytest.raises(CaseError, match="of float32 was needed"):
+            Panel(((lambda _, answer=answer: answer, 1.0),), 1).judge(random_tiles(2))
+
+
+def test_what_a_network_raises_is_reported_as_the_networks_with_its_own_words() -> None:
+    def failing(_: np.ndarray) -> np.ndarray:
+        raise RuntimeError("weights of layer 3 are missing\nand more")
+
+    message = r"raised RuntimeError: weights of layer 3 are missing for tiles of shape"
+    with pytest.raises(CaseError, match=message) as caught:
+        Panel(((failing, 1.0),), 1).judge(random_tiles(2))
+    assert "bug of voxtile" not in str(caught.value)
+
+    def full(_: np.ndarray) -> np.ndarray:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Panel(((full, 1.0),), 1).judge(random_tiles(2))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.0, 0.5), (0.0, 2.0), (-0.01, 1.0)])
+def test_logits_are_refused_with_what_to_do(low: float, high: float) -> None:
+    answer = np.full((2, 4, 4, 2), low, np.float32)
+    answer[..., 1] = high
+    with pytest.raises(CaseError, match=r'"output": "logits".* or softmax or sigmoid') as caught:
+        Panel(((lambda _: answer, 1.0),), 2).judge(random_tiles(2))
+    assert caught.value.code == "not_probabilities"
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 1000))

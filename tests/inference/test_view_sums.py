@@ -38,6 +38,14 @@ def test_the_mean_is_right_within_1e_5_for_each_view(said) -> None:
     np.testing.assert_allclose(fused(said), mean, atol=3e-5)
 
 
+def test_what_rounding_leaves_beyond_0_and_1_does_not_wrap_around() -> None:
+    total = Accumulator(SHAPE, 1, room_mb=1.0)
+    for view, beyond in (("axial", -1e-3), ("coronal", 1 + 1e-3), ("sagittal", 1 + 1e-3)):
+        answer = np.full((*SHAPE, 1), beyond, np.float32)
+        total.add(view, 1 / 3, to_planes(answer, view))
+    np.testing.assert_allclose(np.stack(list(total.planes()), axis=2), 2 / 3, atol=3e-5)
+
+
 def test_shares_weigh_the_views(said) -> None:
     total = Accumulator(SHAPE, CLASSES, room_mb=1.0)
     total.add("axial", 0.75, to_planes(said["axial"], "axial"))

@@ -162,7 +162,7 @@ def test_no_such_model_says_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="neither a folder nor a shipped bundle; shipped:"):
         load_bundle("liverr")
     (tmp_path / "spec.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"not a valid spec: name: Field required; .*labels"):
+    with pytest.raises(ModelError, match=r"not a valid spec: name is missing; .*labels is missing"):
         load_bundle(tmp_path)
 
 

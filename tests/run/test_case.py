@@ -308,13 +308,25 @@ def test_a_model_that_gives_nan_fails_the_case(tmp_path: Path) -> None:
     assert "not_finite_output" in failure(tmp_path, [add_case(tmp_path, "a")], model=model)
 
 
-def test_an_unexpected_error_fails_its_case_with_type_and_place_only(tmp_path: Path) -> None:
-    def model(tiles: np.ndarray) -> np.ndarray:
+def test_an_unexpected_error_fails_its_case_with_type_and_place_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decide(*_: object, **__: object) -> None:
         raise KeyError("Doe^John")
 
-    reason = failure(tmp_path, [add_case(tmp_path, "a")], model=model)
-    assert "unexpected: KeyError in stage infer (test_case.py line" in reason
+    monkeypatch.setattr("voxtile.inference.infer.decide", decide)
+    reason = failure(tmp_path, [add_case(tmp_path, "a")])
+    assert "unexpected: KeyError in stage infer (" in reason
     assert "Doe" not in reason
+
+
+def test_what_a_function_of_the_user_raises_is_not_called_a_bug_of_voxtile(tmp_path: Path) -> None:
+    def model(tiles: np.ndarray) -> np.ndarray:
+        raise RuntimeError("layer 3 has no weights")
+
+    reason = failure(tmp_path, [add_case(tmp_path, "a")], model=model)
+    assert "network_failed: the network raised RuntimeError: layer 3 has no weights" in reason
+    assert "bug of voxtile" not in reason
 
 
 def test_channels_must_exist_and_share_a_grid(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""A fitted network -> its ``.keras`` file, two fifths of the usual size.
+"""A fitted network -> its small ``.keras`` file; equal weights give equal bytes.
+
+Keras writes the date and addresses of the process's memory into its files. They
+are left out, so that equal networks have one SHA-256.
 
 Two things make it small. The low bits of float32 weights are noise that cannot
 be compressed, so kernels are rounded to the 8 significant bits of bfloat16. And
@@ -6,6 +9,7 @@ HDF5's shuffle and gzip filters compress the numbers; Keras and every other
 reader undo them.
 """
 
+import json
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +23,11 @@ from voxtile.errors import EnvironmentFault
 from voxtile.machine.files import replacing
 
 _WEIGHTS = "model.weights.h5"
+# Keys of Keras' JSON that differ from one process or moment to the next. Without the first, which
+# is an address in memory, Keras makes each shared object once more.
+_FLEETING = {"shared_object_id", "date_saved"}
+# The earliest time that a zip archive can have.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 # Chunks and filters save space only for datasets with at least so many values.
 _LEAST_VALUES = 1024
 
@@ -42,7 +51,7 @@ def rounded(weights: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def save_network(network: Any, path: Path) -> None:
-    """Write a Keras network, compressed.
+    """Write a Keras network, compressed; the bytes follow from the network alone.
 
     Parameters
     ----------
@@ -58,10 +67,23 @@ def save_network(network: Any, path: Path) -> None:
         raise EnvironmentFault(f"{plain} cannot be written ({error.strerror or error})") from error
     finally:
         plain.unlink(missing_ok=True)
-    members[_WEIGHTS] = _compressed(members[_WEIGHTS])
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    members = {
+        name: _compressed(content) if name == _WEIGHTS else _lasting(content)
+        for name, content in members.items()
+    }
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, content in sorted(members.items()):
+            item = zipfile.ZipInfo(name, _EPOCH)
+            archive.writestr(item, content, zipfile.ZIP_DEFLATED)
+
+
+def _lasting(content: bytes) -> bytes:
+    """Return Keras' JSON without what differs from one process or moment to the next."""
+
+    def kept(part: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in part.items() if key not in _FLEETING}
+
+    return json.dumps(json.loads(content, object_hook=kept)).encode()
 
 
 def _compressed(content: bytes) -> bytes:

@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import regular
 from voxtile.models import spec
+from voxtile.models.complaints import complaints
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.volume import Shape2D
 
@@ -42,7 +43,7 @@ def read_recipe(path: Path) -> Recipe:
         try:
             return _adapter().validate_python(content)
         except ValidationError as error:
-            problems = _sentences(error)
+            problems = complaints(error)
     raise ManifestError([f"{path}: {problem}" for problem in problems])
 
 
@@ -59,7 +60,7 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
     try:
         return _adapter().validate_python(values | changes)
     except ValidationError as error:
-        raise UsageError("; ".join(_sentences(error))) from error
+        raise UsageError("; ".join(complaints(error))) from error
 
 
 def _adapter() -> TypeAdapter[Recipe]:
@@ -119,15 +120,6 @@ def _unknown(content: Any, kind: type, prefix: str) -> list[str]:
         for name in content
         if name not in known
     ]
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    """Return a sentence for each wrong value."""
-    found = [
-        (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
-        for problem in error.errors(include_url=False, include_input=False)
-    ]
-    return [f"{name}: {sentence}" if name else sentence for name, sentence in found]
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from voxtile.errors import ManifestError, UsageError
+from voxtile.models.complaints import complaints
 from voxtile.models.spec import ModelSpec, Network
 
 from .recipe import Recipe, settled
@@ -44,8 +45,7 @@ def make_spec(
             ),
         )
     except ValidationError as error:  # such as two labels with one value
-        problems = [problem["msg"].removeprefix("Value error, ") for problem in error.errors()]
-        raise UsageError(f"recipe: {'; '.join(problems)}") from error
+        raise UsageError(f"recipe: {'; '.join(complaints(error))}") from error
 
 
 def _names(recipe: Recipe) -> list[str]:

@@ -1,5 +1,6 @@
 """The file of a network: two fifths of the size, and what it holds."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -49,6 +50,25 @@ def test_keras_reads_the_file_and_it_is_small(tmp_path: Path) -> None:
     for ours, theirs in zip(again.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.keras", "small.keras"]
+
+
+def test_equal_weights_give_equal_bytes_at_any_time_in_any_process(tmp_path: Path) -> None:
+    written = []
+    held = []  # so that nothing has the address of an earlier object
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
+        network = build_unet((None, None, 2), 3, filters=4, depth=2, normalisation="batch")
+        held += [network, keras.layers.Conv2D(1, 1)]  # a layer more on Keras' counters
+        save_network(network, tmp_path / "n.keras")
+        written.append((tmp_path / "n.keras").read_bytes())
+    assert written[0] == written[1]
+    again = keras.saving.load_model(tmp_path / "n.keras", compile=False)
+    for ours, theirs in zip(again.get_weights(), held[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with zipfile.ZipFile(tmp_path / "n.keras") as archive:
+        assert b"shared_object_id" not in archive.read("config.json")
+        assert b"date" not in archive.read("metadata.json")
+        assert {item.date_time[0] for item in archive.infolist()} == {1980}
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:

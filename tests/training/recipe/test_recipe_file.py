@@ -64,10 +64,10 @@ def test_reasons_stand_beside_their_choices() -> None:
     [
         ("filtres = 3", "unknown key filtres; did you mean filters?"),
         ("[augmentation]\nrotation = 1", "unknown key augmentation.rotation; did you mean rota"),
-        ("filters = 2.5", "filters: Input should be a valid integer"),
+        ("filters = 2.5", "filters must be a whole number, not 2.5"),
         ("context_slices = 4", "context_slices 4 must be odd"),
         ("minutes = 1\nsteps = 3", "minutes and steps are all budgets; give one of them"),
-        ('views = ["oblique"]', "views.0: Input should be 'axial'"),
+        ('views = ["oblique"]', "views.0 must be 'axial', 'coronal' or 'sagittal', not 'oblique'"),
         ("filters = ", "is not TOML"),
     ],
 )
@@ -87,5 +87,5 @@ def test_an_option_overrides_the_file_and_a_budget_any_other(tmp_path: Path) -> 
     assert (recipe.minutes, recipe.steps, recipe.filters, recipe.seed) == (None, 40, 16, 3)
     with pytest.raises(ValueError, match="minutes and epochs are all budgets"):
         asked_recipe(path, {"minutes": 1, "epochs": 2})
-    with pytest.raises(ValueError, match="network: Input should be 'per_view' or 'shared'"):
+    with pytest.raises(ValueError, match="network must be 'per_view' or 'shared'"):
         asked_recipe(None, {"network": "both"})
