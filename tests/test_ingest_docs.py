@@ -19,7 +19,7 @@ def used(kind: str, files: tuple[str, ...] = READERS) -> set[str]:
         for path in (ROOT / "pipeline").glob(pattern):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == kind:
-                    codes |= constants(node.args[0])
+                    codes |= set().union(*map(constants, node.args[:1]))
     return codes
 
 
@@ -43,7 +43,7 @@ def test_the_table_names_every_code(kind: str, heading: str) -> None:
 
 def test_the_notices_of_fallbacks_are_documented() -> None:
     text = (ROOT / "docs" / "reliability.md").read_text()
-    table = text.split("| notice | when |\n", 1)[1].split("\n\n", 1)[0]
+    table = text.split("| warning | meaning |\n", 1)[1].split("\n\n", 1)[0]
     # `unexpected` replaces a missing reason; it is never a warning.
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == used("Notice", FALLBACKS) - {
         "unexpected"

@@ -89,7 +89,7 @@ def result_lines(result: RunResult) -> Iterator[str]:
         code = "unexpected" if report.reason is None else report.reason.code
         reasons.setdefault(code, []).append(report.case_id)
     for code, case_ids in sorted(reasons.items(), key=lambda pair: -len(pair[1])):
-        yield f"  {len(case_ids)} x {code}: {first_few(case_ids)}"
+        yield f"  {len(case_ids)} x {code}: {first_few(case_ids, 5)}"
     slowest = sorted(reports, key=lambda report: -report.seconds)[:3]
     if len(reports) > 3:
         yield "slowest: " + ", ".join(f"{case.case_id} {case.seconds:.1f} s" for case in slowest)

@@ -119,7 +119,7 @@ def status_lines(status: Status) -> Iterator[str]:
     for case_id, stage in status.running.items():
         yield f"  running: {case_id} ({stage})"
     if status.missing:
-        yield f"  missing: {first_few(status.missing)}"
+        yield f"  missing: {first_few(status.missing, 5)}"
     for case_id, why in list(status.damaged.items())[:_MOST_NAMED]:
         yield f"  {case_id}: {why}"
     if status.runs:

@@ -135,8 +135,8 @@ class RunFolder:
         yield self.report_csv, b"case_id,label,label_name,status,"
         yield self.summary(), b"label,label_name,metric,"
         yield self.summary("json"), b'{\n "format": "voxtile-summary"'
-        yield self.summary("md"), b"# Summary\n"
-        yield self.summary("tex"), b"% \\usepackage{booktabs}\n"
+        yield self.summary("md"), b"# Summary"
+        yield self.summary("tex"), b"% \\usepackage{booktabs}"
         yield self.page, b'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
 
     def facts(self, shard: Shard | None = None) -> Path:

@@ -124,7 +124,11 @@ def _refuse_other(path: Path) -> None:
     try:
         is_ours = path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
         if is_ours and path.suffix == ".json":
-            is_ours = _read(path) is not None or b'"pid"' in path.read_bytes()[:4096]
+            start = path.read_bytes()[:4096]
+            is_ours = _read(path) is not None or b'"pid"' in start
+            # Damaged JSON in a run folder is the lock of a run there.
+            if not is_ours and RunFolder(path.parent).all_facts():
+                is_ours = start[:1] in (b"", b"\0", b"{", b"[")
         elif is_ours:
             is_ours = path.stat().st_size == 0
     except OSError:

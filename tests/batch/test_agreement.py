@@ -116,13 +116,15 @@ def test_cases_that_are_done_again_are_named_and_others_are_not_touched(tmp_path
 def test_finished_cases_of_an_unknown_run_are_not_replaced(tmp_path: Path) -> None:
     manifest, out = valid_cases(tmp_path, 2), tmp_path / "out"
     run_faulty(manifest, out)
-    (out / "run.json").write_text("{")
-    assert run_faulty(manifest, out).kept == 2
-    (out / "run.json").unlink()
-    manifest.write_text(manifest.read_text() + "\n")
-    (tmp_path / "c000.nii.gz").write_bytes((tmp_path / "c001.nii.gz").read_bytes())
-    with pytest.raises(ManifestError, match=r"no run\.json that can be read, and 1 finished case"):
-        run_faulty(manifest, out)
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    for damaged in (b"{", None):
+        (out / "run.json").unlink()
+        if damaged is not None:
+            (out / "run.json").write_bytes(damaged)
+        with pytest.raises(ManifestError, match=r"no valid run\.json, so it is not a run folder"):
+            run_faulty(manifest, out)
+    del before[out / "run.json"]
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_folder_of_an_evaluation_is_not_run_in(tmp_path: Path) -> None:
@@ -165,7 +167,11 @@ def test_shards_of_different_engines_are_told_the_options_that_make_them_agree(
         if index == 1:
             kept = path.read_text()
             path.unlink()
+            for other in out.iterdir():  # so that the next shard begins in an empty folder
+                other.rename(tmp_path / other.name)
     (out / "run-1-of-2.json").write_text(kept)
+    for other in (tmp_path / "cases").iterdir():
+        other.rename(out / "cases" / other.name)
     with pytest.raises(
         ManifestError,
         match=r"in engine; they have engine openvino and keras; run its shard again with "

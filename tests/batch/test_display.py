@@ -51,7 +51,7 @@ def test_the_summary_names_reasons_and_the_slowest_cases(tmp_path: Path) -> None
     result = run_faulty(manifest, tmp_path / "out")
     lines = list(result_lines(result))
     assert lines[0] == "2 done, 7 failed"
-    assert lines[1] == "  7 x empty_file: c000, c001, c002, c003, c004, and 2 more"
+    assert lines[1] == "  7 x empty_file: c000, c001, c002, c003, c004 and 2 more"
     assert lines[2].startswith("slowest: c00")
     assert "--retry-failed" in lines[3]
 

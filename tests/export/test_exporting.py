@@ -32,6 +32,7 @@ from voxtile.export.slicer import write_seg_nrrd
 from voxtile.export.surfaces import glb, stl
 from voxtile.inference.infer import Member
 from voxtile.inference.segmenter import Segmenter
+from voxtile.machine.json_objects import sealed
 from voxtile.machine.memory import resident_memory_mb
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Concept, Label, Network
@@ -361,11 +362,11 @@ def test_the_scan_of_a_finished_case_is_the_first_channel_of_the_model(tmp_path:
     assert case.image == tmp_path / "a.nii.gz"
     facts = json.loads((out / "run.json").read_bytes())
     del facts["model"]["channels"]  # as earlier versions wrote it
-    (out / "run.json").write_text(json.dumps(facts))
+    (out / "run.json").write_text(json.dumps(sealed(facts)))
     (case,) = finished_cases(out, read_manifest(manifest))
     assert case.image == tmp_path / "a_pet.nii.gz"
     facts["model"]["channels"] = ["t1"]
-    (out / "run.json").write_text(json.dumps(facts))
+    (out / "run.json").write_text(json.dumps(sealed(facts)))
     with pytest.raises(ManifestError, match="case x: the model needs channels t1"):
         finished_cases(out, read_manifest(manifest))
 
@@ -381,7 +382,8 @@ def test_a_mask_that_was_changed_is_not_exported(run_folder: Path) -> None:
 
 def test_a_mask_that_was_only_scored_is_not_exported(run_folder: Path) -> None:
     record = run_folder / "cases/a.json"
-    record.write_text(record.read_text().replace('"masks/a.nii.gz"', '"a.nii.gz"'))
+    content = json.loads(record.read_text().replace('"masks/a.nii.gz"', '"a.nii.gz"'))
+    record.write_text(json.dumps(sealed(content)))
     one, _ = export_run(run_folder, ["binary"])
     assert one.reason is not None
     assert one.reason.code == "mask_changed"
@@ -427,7 +429,8 @@ def test_exports_of_an_earlier_run_are_removed_with_their_mask(
     kept = files("q1")
     alone = write_manifest(tmp_path, [{"case_id": "p1", "image": "p1.nii.gz", "label": ""}])
     other = RunSettings(plan=PlanWish(overlap=0.1), exports=("binary",))
-    run_manifest(alone, make_bundle(), out, models=[threshold_model], settings=other)
+    fresh = BatchSettings(fresh=True)
+    run_manifest(alone, make_bundle(), out, models=[threshold_model], settings=other, batch=fresh)
     assert files("p1") == ["exports/binary/p1/1_ball.nii.gz"]
     (tmp_path / "p1.nii.gz").write_bytes(b"no scan")
     run_manifest(alone, make_bundle(), out, models=[threshold_model], settings=other)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,7 @@ def test_too_little_evidence_allows_no_reduced_precision(
 @pytest.mark.parametrize("key", ["agreement", "tiles_per_s", "dice_change"])
 def test_damaged_evidence_does_not_count(bundle: Bundle, key: str) -> None:
     evidence = evidence_for(bundle, measured())
-    content = evidence.as_json()
+    content = asdict(evidence)
     content["measurements"][1][key] = "x"
     evidence_module._path(bundle.sha256).parent.mkdir(parents=True, exist_ok=True)
     evidence_module._path(bundle.sha256).write_text(json.dumps(content))

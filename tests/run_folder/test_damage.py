@@ -57,7 +57,7 @@ def test_a_pipe_or_a_huge_file_instead_of_json_is_refused_at_once(tmp_path: Path
     os.mkfifo(out / "cases/c000.json")
     os.truncate(out / "cases/c001.json", 1 << 40)
     said = invoke("status", out)[1]
-    assert "c000: its record is damaged: it is not a file" in said
+    assert "c000: its record is damaged: it is a pipe" in said
     assert "c001: its record is damaged: it has more than 256 MiB" in said
     assert run_faulty(manifest, out).kept == 0
 

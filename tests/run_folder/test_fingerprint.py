@@ -69,7 +69,7 @@ def test_a_fingerprint_includes_the_files_that_a_dicomdir_names(tmp_path: Path) 
     dicoms.save(dicoms.make_slice(1, dicoms.voxels(1)[0]), tmp_path / "IM1")
     assert content_hash(medium) != before
     (tmp_path / "IM1").unlink()
-    with pytest.raises(CaseError, match="names 2 files, but 1 of them are not there"):
+    with pytest.raises(CaseError, match="names 2 files, but 1 of them cannot be found"):
         content_hash(medium)
 
 

@@ -62,7 +62,7 @@ def test_silence_counts_as_a_broken_connection(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_download_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".file.tar.abc.tmp").write_bytes(CONTENT[:3000])
+    (tmp_path / ".file.tar.abcd1234.tmp").write_bytes(CONTENT[:3000])
     with serving(CONTENT) as served:
         download(served.url, tmp_path / "file.tar", md5=MD5)
     assert names(tmp_path) == {"file.tar"}

@@ -337,7 +337,7 @@ def test_unusable_labels_are_refused_all_at_once(tmp_path: Path) -> None:
 
 def test_a_value_that_is_no_label_is_refused(tmp_path: Path) -> None:
     recipe = replace(TINY, labels=(OUTER,))
-    with pytest.raises(ManifestError, match="the label has values 2"):
+    with pytest.raises(ManifestError, match="the reference has values 2"):
         train(cohort(tmp_path), tmp_path / "out", recipe=recipe)
 
 

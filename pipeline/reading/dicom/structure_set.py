@@ -75,33 +75,29 @@ class StructureSet:
     def notices(self) -> list[Notice]:
         """Return notices about the regions drawn so far."""
         count = self._counts
-        possible = (
-            (
-                "open",
+        possible = {
+            "open": Notice(
                 "label_contours",
                 f"{counted(count['open'], 'contour')} of the reference with only a point or an "
                 "open line; left out",
             ),
-            (
-                "repeated",
+            "repeated": Notice(
                 "label_repeated",
                 f"{counted(count['repeated'], 'repeated contour')} in an ROI of the reference; "
                 "each contour was filled once",
             ),
-            (
-                "crossed",
+            "crossed": Notice(
                 "label_crossing",
                 f"{counted(count['crossed'], 'voxel')} of the reference inside contours of an ROI "
                 f"that cross each other; the even-odd rule leaves {count['outside']} of them out",
             ),
-            (
-                "between",
+            "between": Notice(
                 "label_gaps",
                 f"{counted(count['between'], 'slice')} without a contour between contours of an "
                 "ROI of the reference; taken as empty",
             ),
-        )
-        return [Notice(code, sentence) for what, code, sentence in possible if count[what]]
+        }
+        return [notice for what, notice in possible.items() if count[what]]
 
 
 def _outline(points: np.ndarray) -> _Outline:

@@ -37,7 +37,8 @@ def scored(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(MemoryError(), "out_of_memory"), (KeyError("Doe^John"), "unexpected")]
+    ("error", "code"),
+    [(MemoryError(), "out_of_memory"), (KeyError("no such layer"), "network_failed")],
 )
 def test_a_case_that_fails_in_a_later_view_is_counted_once_in_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
