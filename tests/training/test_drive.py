@@ -100,8 +100,10 @@ def test_the_scores_are_those_of_a_run(trained: Trained) -> None:
     truth = read_nifti(folder / "4_label.nii.gz").volume
     dice = [part.overlap.dice for part in score(mask, truth, trained.bundle.spec.labels)]
     assert dice == pytest.approx(facts["cases"]["c4"], abs=2e-3)
+    # The kernels are rounded to bfloat16 after the last validation, which moves the Dice of
+    # these small phantoms by 0.0014 to 0.0018 (seeds 0 and 1).
     assert max(float(row["val_dice"]) for row in trained.history) == pytest.approx(
-        facts["mean"], abs=1e-3
+        facts["mean"], abs=3e-3
     )
     assert facts["mean"] > 0.3
 
