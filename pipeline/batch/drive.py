@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -447,12 +447,20 @@ def _facts(job: Job, manifest: Path, cases: Iterable[Case], shard: Shard | None)
         "by": list(job.settings.by),
         "settings_sha256": job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "case_ids": case_ids,
     }
+
+
+def _version(package: str) -> str | None:
+    """Return the installed version of a package, such as TensorFlow where JAX computes."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _mendable(report: CaseReport) -> bool:

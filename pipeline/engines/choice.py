@@ -4,8 +4,6 @@ It is decided before the first case, by the process that drives the batch:
 nothing heavy is imported here.
 """
 
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.models.backend_name import backend_name
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
@@ -140,27 +139,11 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
     if name == "openvino" and not foreign:  # these wrote what OpenVINO reads
         versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
     if name == "keras":
-        backend = keras_backend()
+        backend = backend_name()
         versions.append(("backend", backend))
         if find_spec(backend) is not None:
             versions.append((backend, _installed(backend)))
     return Engine(name, precision, device, tuple(versions), "; ".join(why))
-
-
-def keras_backend() -> str:
-    """Return the backend that Keras will choose: the environment's, its settings file's, its own.
-
-    As in keras/src/backend/config.py of Keras 3.
-    """
-    named = os.environ.get("KERAS_BACKEND")
-    if named:
-        return named
-    home = os.environ.get("KERAS_HOME")
-    folder = Path(home) if home else Path(os.path.expanduser("~"), ".keras")  # noqa: PTH111, raises not
-    try:
-        return str(json.loads((folder / "keras.json").read_bytes()).get("backend", "tensorflow"))
-    except (OSError, ValueError, AttributeError):
-        return "tensorflow"
 
 
 def _export(networks: Iterable[tuple[Bundle, Network]]) -> None:
@@ -204,7 +187,7 @@ def _device(wish: Wish, *, foreign: bool) -> tuple[str, list[str]]:
         return "cpu", []
     if _sees_gpu():
         return "gpu", []
-    return "cpu", [f"Keras with {keras_backend()} sees no GPU, though the machine has one"]
+    return "cpu", [f"Keras with {backend_name()} sees no GPU, though the machine has one"]
 
 
 def _sees_gpu() -> bool:

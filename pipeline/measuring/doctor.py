@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from voxtile.models.backend_name import backend_name
 from voxtile.version import __version__
 
-_NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
+_NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras")
 # Import name, and the transfer syntaxes that it decodes.
 _CODECS = {
     "openjpeg": "JPEG 2000",
@@ -86,17 +87,14 @@ def _packages() -> Iterator[Finding]:
 
 def _backend() -> Finding:
     """Return what runs the networks."""
-    from voxtile.engines.choice import keras_backend
-
-    backend = keras_backend()
-    package = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}.get(backend, backend)
-    if find_spec(package) is None:
+    backend = backend_name()
+    if find_spec(backend) is None:
         return Finding(
             False,
             f"Keras is set to the backend {backend}, which is not installed",
-            f"pip install {package}, or unset KERAS_BACKEND",
+            f"pip install {backend}, or unset KERAS_BACKEND",
         )
-    return Finding(True, f"Keras backend {backend}")
+    return Finding(True, f"Keras backend {backend} {_version(backend) or 'of unknown version'}")
 
 
 def _gpu() -> Finding:
