@@ -128,13 +128,7 @@ def infer_together(
     """
     spec, plan = members[0].spec, members[0].plan
     ras = canonical(volume)
-    array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
-    if array.shape[3] != len(spec.channels):
-        raise CaseError(
-            "channels",
-            f"the scan has {array.shape[3]} channels, but the model needs {len(spec.channels)} "
-            f"({', '.join(spec.channels)})",
-        )
+    array = channels_of(ras, spec)
     labels = np.zeros(volume.shape, label_type(spec), order="F")
     # A view with the canonical axes: what is written through it lands in storage order.
     target = canonical_axes(volume.affine).apply(labels)
@@ -146,7 +140,7 @@ def infer_together(
         """Yield the mean of the members that have a view, by their shares of `whole`."""
         judging = passes[view]
         streams = [_probabilities(ras, array, view, member, pool) for member in judging]
-        shares = [_share(member.spec, view) / len(members) / whole for member in judging]
+        shares = [share_of(member.spec, view) / len(members) / whole for member in judging]
         return _mean(streams, shares)
 
     # One thread for all networks: none computes while another does.
@@ -158,11 +152,29 @@ def infer_together(
                 ras.shape, spec.output_channels, room_mb=plan.room_mb(), scratch=scratch
             )
             for one in views:
-                whole = sum(_share(member.spec, one) for member in passes[one]) / len(members)
+                whole = sum(share_of(member.spec, one) for member in passes[one]) / len(members)
                 total.add(one, whole, blended(one, whole))
             planes = total.planes()
         from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
     return clean(volume.with_array(labels), spec)
+
+
+def channels_of(ras: Volume, spec: ModelSpec) -> np.ndarray:
+    """Return a volume's array with an axis for channels.
+
+    Raises
+    ------
+    CaseError
+        If they are not the spec's.
+    """
+    array: np.ndarray = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
+    if array.shape[3] != len(spec.channels):
+        raise CaseError(
+            "channels",
+            f"the scan has {array.shape[3]} channels, but the model needs {len(spec.channels)} "
+            f"({', '.join(spec.channels)})",
+        )
+    return array
 
 
 def views_of(members: Sequence[Member]) -> tuple[View, ...]:
@@ -176,7 +188,7 @@ def deciding_view(members: Sequence[Member]) -> View:
     return views[0] if len(views) == 1 else "axial"
 
 
-def _share(spec: ModelSpec, view: View) -> float:
+def share_of(spec: ModelSpec, view: View) -> float:
     """Return how much of a model's answer comes from one of its views."""
     weights = sum(network.weight for network in spec.networks for _ in network.views)
     return sum(network.weight for network in spec.networks if view in network.views) / weights

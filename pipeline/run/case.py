@@ -228,7 +228,9 @@ def run_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> Ca
             finished, scan.volume, spec, segmenter.view, settings.exports
         ) as keep,
     ):
-        mask = segmenter(scan.volume, lambda planes: keep(entropy(planes)))
+        # Without probabilities to keep, a GPU need not hand them over.
+        watch = entropy if keep is iter else lambda planes: keep(entropy(planes))
+        mask = segmenter(scan.volume, watch)
     journal.note(segmenter.notices())
     path = job.mask_path(case.case_id)
     with journal.stage("write"):
