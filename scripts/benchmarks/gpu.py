@@ -89,7 +89,7 @@ def ours(setting: Setting, folder: Path) -> Iterator[Row]:
 
     backend, place = keras.config.backend(), "gpu" if gpu_count() else "cpu"
     volume = Volume(scan(setting.slices, setting.size), np.diag([0.8, 0.8, 2.0, 1.0]))
-    part = volume.with_array(volume.array[..., : setting.checked_slices])
+    part = Volume(volume.array[..., : setting.checked_slices], volume.affine)
 
     def loaded(workload: Workload, precision: str, tile: int | None) -> Any:
         bundle = load_bundle(folder / workload.name)
