@@ -12,12 +12,11 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.engines import Engine, Wish, choose_engine
 from voxtile.errors import EnvironmentFault, ManifestError, ModelError, counted, first_few
-from voxtile.export import Finished, export_case
+from voxtile.export import export_case
 from voxtile.export.finished import read_finished_mask
 from voxtile.export.forgetting import lacks_export
 from voxtile.export.formats import PLACES, PROBABILITIES
 from voxtile.models.bundle import Bundle
-from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import RunFacts, newest, readable_facts
@@ -59,18 +58,13 @@ def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) ->
         raise type(error)(f"{words}, which cannot be used here ({error}); {_WAY_OUT}") from error
 
 
-def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> str:
+def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run that would replace finished cases of another model, engine or setting.
 
     Parameters
     ----------
     facts : mapping
         Those of the new run.
-
-    Returns
-    -------
-    str
-        What differs, where no case is finished yet; empty if nothing does.
 
     Raises
     ------
@@ -79,7 +73,7 @@ def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> str:
     """
     before = newest(readable_facts(folder))
     if before is None:
-        return ""
+        return
     if not before.is_segmentation:
         raise ManifestError(
             [f"{folder.path} holds an evaluation; name another folder with --out for this run"]
@@ -91,19 +85,6 @@ def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> str:
             [
                 f"{folder.path}: {counted(finished, 'finished case')} to be done again: "
                 f"{differing}; {_WAY_OUT}"
-            ]
-        )
-    return differing
-
-
-def refuse_unknown(folder: RunFolder, again: Mapping[str, str]) -> None:
-    """Refuse to replace finished cases of which no ``run.json`` says how they were made."""
-    if again and newest(readable_facts(folder)) is None:
-        raise ManifestError(
-            [
-                f"{folder.path} has no run.json that can be read, and "
-                f"{counted(len(again), 'finished case')} to be done again ({first_few([*again])}); "
-                f"{_WAY_OUT}"
             ]
         )
 
@@ -138,15 +119,7 @@ def export_finished(job: Job, case: Case, report: CaseReport) -> CaseReport:
     ]
     if not names:
         return report
-    spec = job.bundle.spec
-    finished = Finished(
-        case.case_id,
-        job.out,
-        spec.labels,
-        job.bundle.name,
-        scan_paths(case, spec.channels)[0],
-        policy_of(case, job.settings.policy),
-    )
+    finished = job.finished(case)
     notices = export_case(finished, read_finished_mask(finished), names)
     new = tuple(notice for notice in notices if notice not in report.warnings)
     return replace(report, warnings=(*report.warnings, *new))

@@ -291,7 +291,6 @@ class _Drive:
             # Where nothing says that version 0.1.0 wrote them, records must hold their digest.
             sealed=before is None or before.seals_records,
         )
-        agreement.refuse_unknown(job.folder, found.of_others)
         finished = (name for name, report in found.reports.items() if report.status == "done")
         agreement.refuse_lost_probabilities(job.folder, finished, job.settings.exports)
         self._reports = found.reports

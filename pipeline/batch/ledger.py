@@ -48,11 +48,6 @@ class Finished:
     reports: dict[str, CaseReport] = field(default_factory=dict)
     again: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def of_others(self) -> dict[str, str]:
-        """Cases that are done again because another run has made them."""
-        return {case_id: why for case_id, why in self.again.items() if why == _EARLIER}
-
 
 def finished(
     job: Job,

@@ -126,7 +126,7 @@ class Evidence:
     label_planes, label_voxels : mapping of str to int
         For each label of the model, in how many of the planes it occurs, and
         how many voxels it has there, in the references, or in the masks of
-        the reference engine if there are none.
+        the reference engine for cases without references.
     """
 
     sha256: str

@@ -42,7 +42,7 @@ def resident_memory_mb() -> float:
 
 
 def _cgroup(name: str) -> float | None:
-    """Return a limit or counter of the control group, in MB; None if there is none."""
+    """Return a limit or counter of the control group, in MB; None without a limit or counter."""
     try:
         return int((_CGROUP / name).read_text()) / 1e6
     except (OSError, ValueError):  # no control group, or "max"

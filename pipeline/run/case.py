@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, Notice
-from voxtile.export import Finished, export_case, keeping_probabilities
+from voxtile.export import export_case, keeping_probabilities
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import Segmenter
-from voxtile.reading.channels import policy_of, read_channels, scan_paths
+from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
@@ -83,14 +83,7 @@ def run_case(
         reference = _reference(case, scan.volume, job, journal)
         watch.check()
     entropy = EntropyWatch(spec.activation)
-    finished = Finished(
-        case.case_id,
-        job.out,
-        spec.labels,
-        job.bundle.name,
-        scan_paths(case, spec.channels)[0],
-        policy_of(case, settings.policy),
-    )
+    finished = job.finished(case)
     with (
         journal.stage("infer"),
         keeping_probabilities(

@@ -13,13 +13,14 @@ from typing import Any
 from voxtile.case import Case, Split
 from voxtile.engines import Engine, Model, Wish
 from voxtile.errors import ManifestError
-from voxtile.export import check_formats, forget_exports
+from voxtile.export import Finished, check_formats, forget_exports
 from voxtile.inference.segmenter import Segmenter, load_segmenter
 from voxtile.machine.files import remove
 from voxtile.machine.memory import free_memory_mb
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
+from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import channel_paths
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import check_columns
@@ -117,6 +118,18 @@ class Job:
     def folder(self) -> RunFolder:
         """The run folder with its paths."""
         return RunFolder(self.out)
+
+    def finished(self, case: Case) -> Finished:
+        """Return what exporters need to know of a case, whose mask may not be written yet."""
+        spec = self.bundle.spec
+        return Finished(
+            case.case_id,
+            self.out,
+            spec.labels,
+            self.bundle.name,
+            scan_paths(case, spec.channels)[0],
+            policy_of(case, self.settings.policy),
+        )
 
     def load(self) -> Segmenter:
         """Return the networks, ready to run."""

@@ -171,7 +171,7 @@ def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
 
 
 def _parsed(record: dict[str, Any]) -> CaseReport:
-    """Return the report of a record; ValueError if it is none."""
+    """Return the report of a record; ValueError if the record is not valid."""
     lacking = [key for key in _REQUIRED if key not in record]
     if lacking:
         raise ValueError(f"it lacks {', '.join(lacking)}")

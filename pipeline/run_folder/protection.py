@@ -232,7 +232,7 @@ def _steps(path: Path) -> Iterator[Path]:
 
 
 def _identity(path: str | Path) -> _Identity | None:
-    """Return what identifies the file that a path leads to; None if there is none."""
+    """Return what identifies the file that a path leads to; None if no file is there."""
     try:
         state = os.stat(path)  # noqa: PTH116, also for text
     except (OSError, ValueError):

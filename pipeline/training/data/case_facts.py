@@ -62,7 +62,7 @@ class CaseFacts:
     labelled_planes : (R, A, S)
         Share of the planes along each axis that show a label.
     modality : str
-        The manifest's column `modality`; empty if there is none.
+        The manifest's column `modality`; empty without one.
     """
 
     shape: Shape3D
