@@ -398,7 +398,7 @@ def _limited(size: int) -> int:
 
 
 def _pair(value: Any, low: int, high: int) -> tuple[int, int]:
-    """Return two numbers, from one or two."""
+    """Return a pair; one number counts for both."""
     numbers = value if isinstance(value, list | tuple) else (value, value)
     if len(numbers) != 2:
         raise ValueError("a size must be one or two whole numbers")

@@ -2,7 +2,7 @@
 
 ONNX contains no code, but a graph can make a runtime load other files:
 operators of other domains come from plug-ins, and external data from any path
-beside the file. And a few bytes can ask for any amount of memory. The bytes are
+beside the file. A few bytes can also declare arrays that fill all memory. The bytes are
 checked here, and the size of every array is computed (`onnx_shapes`), before a
 runtime sees them.
 """

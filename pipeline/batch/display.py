@@ -55,7 +55,7 @@ class Display:
 
 @contextmanager
 def displayed(*, shown: bool, failures: bool = True) -> Iterator[Display]:
-    """Show a bar on standard error while the block runs, if that is a terminal and `shown`.
+    """Show progress while the block runs, if `shown` and if standard error is a terminal.
 
     `failures` is that of `Display`.
     """

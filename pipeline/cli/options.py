@@ -45,7 +45,7 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Option:
-    """How an option differs from its parameter or field; stands in the annotation.
+    """How an option differs from its parameter or field. It is written in the annotation.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ class _Resilient:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any backend says that memory ran out."""
+    """Whether an exception from any backend says that memory ran out."""
     if isinstance(error, MemoryError):
         return True
     words = f"{type(error).__name__} {error}".lower()

@@ -31,5 +31,5 @@ def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
     if spec.intensity.output_range is None:
         return tiles
     low, high = spec.intensity.output_range
-    # Three standard deviations to either side of the middle.
+    # Three standard deviations on either side of the mean.
     return np.clip(tiles / 6 + 0.5, 0, 1) * np.float32(high - low) + np.float32(low)

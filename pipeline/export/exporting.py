@@ -133,6 +133,6 @@ def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
         # Only its type: a third-party message may quote patient text.
         reason = Notice(
             "unexpected",
-            f"{type(error).__name__} while writing; this is a bug of voxtile: please report it",
+            f"{type(error).__name__} while writing; this is a bug in voxtile: please report it",
         )
         return Exported(case.case_id, name, reason=reason)

@@ -35,7 +35,7 @@ from voxtile.volume import Volume, canonical_axes
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 # Relative tolerance, so that no part of exactly the least volume is removed by a rounding error.
 _ROUNDING = 1e-9
-# Most times that a cleaned mask is divided again. Two were enough for every mask that was tried,
+# How often a cleaned mask is divided again, at most. Two were enough for every mask that was tried,
 # but a removed part may be a hole that is filled, divided and removed again without end.
 _DIVISIONS = 4
 

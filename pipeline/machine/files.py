@@ -161,7 +161,7 @@ def regular(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path leads to a pipe, socket or device; False for a link to nothing."""
+    """Whether a path leads to a pipe, socket or device; False for a broken link."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

@@ -102,7 +102,7 @@ def _backend() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Return whether a GPU can be used, from its driver alone."""
+    """Return whether a GPU can be used, by asking only its driver."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
     if find_spec("nvidia") is None:

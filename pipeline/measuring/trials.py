@@ -1,4 +1,4 @@
-"""Short trials on this machine that a forecast scales: tiles, and a case without networks."""
+"""Short timings on this machine, for a forecast: of tiles, and of a case without its networks."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence

@@ -194,9 +194,9 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
 
     A network whose output at a pixel depends only on the pixel's surroundings
     may see a whole plane at once, which needs the least arithmetic: tiles of
-    half overlap need four times as much. A network with statistics over the
-    tile (instance or group normalisation) uses the tile that it was trained
-    with, and so does one whose graph is not known.
+    half overlap need four times as much. The tile keeps the size used in
+    training if the network normalises over the tile (instance or group
+    normalisation), or if its graph is not known.
 
     A spec alone uses its own tile.
     """

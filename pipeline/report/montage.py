@@ -75,7 +75,7 @@ def write_montage(path: Path, picture: Image.Image) -> None:
 def _busiest_planes(masks: Sequence[np.ndarray]) -> tuple[int, ...]:
     """Return for each axis the plane with the most labelled voxels; without any, the middle."""
     shape = masks[0].shape
-    # Counted on a regular sample, and in full only if that misses a small structure.
+    # Every n-th voxel is counted. All are counted only if that misses a small structure.
     for most in (_VOXELS_TO_COUNT, np.inf):
         step = max(1, int(np.ceil((masks[0].size / most) ** (1 / 3))))
         marked = np.zeros([-(-size // step) for size in shape], bool)

@@ -189,7 +189,7 @@ def _worst(of_label: pd.DataFrame, metric: str) -> Any:
     better = column_named(metric).better
     if used.empty or better is None:
         return None
-    # Of equal cases the first by id, so that the order of rows does not matter.
+    # If cases are equal, the first id counts, so that the order of rows does not matter.
     rising = better == "higher"
     return used.sort_values([metric, "case_id"], ascending=[rising, True]).iloc[0]
 

@@ -71,7 +71,7 @@ def attempt(
         reason = Notice(
             "unexpected",
             f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
-            "this is a bug of voxtile: please report it with this line",
+            "this is a bug in voxtile: please report it with this line",
         )
     return replace(
         CaseReport.of(case, result.labels, reason),

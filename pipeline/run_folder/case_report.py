@@ -188,7 +188,7 @@ def read_run(out: Path) -> Records:
     """Read the cases of the newest run of a folder.
 
     Records of an earlier run with another manifest or other settings do not
-    count, unless the newest run has taken them over. Neither do damaged ones.
+    count, unless the newest run reuses them. Neither do damaged ones.
 
     Raises
     ------

@@ -79,7 +79,7 @@ class InputWatch:
 
     @classmethod
     def of_case(cls, case: Case) -> "InputWatch":
-        """Return the watch of the scans and the reference of a case."""
+        """Watch the scans and the reference of a case for changes."""
         scans = {
             "scan" if len(case.images) == 1 else f"scan of channel {channel}": path
             for channel, path in case.images
@@ -87,7 +87,7 @@ class InputWatch:
         return cls.of({**scans, "label": case.label})
 
     def check(self) -> None:
-        """Raise CaseError if a file was changed, added or removed since."""
+        """Raise CaseError if a file has been changed, added or removed since then."""
         for (name, path), before in zip(self.inputs, self.signatures, strict=True):
             try:
                 same = _signature(path) == before
@@ -121,7 +121,7 @@ def _unreadable(error: OSError) -> CaseError:
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file, or one hash of all files below a folder, in name order.
 
-    Links to folders are followed as the DICOM reader does. The two files of a
+    Links to folders are followed, as the DICOM reader follows them. The two files of a
     ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files
     that it names.
 

@@ -140,7 +140,7 @@ def _refuse_other(path: Path) -> None:
 
 
 def _refuse_if_alive(out: Path, path: Path) -> None:
-    """Take over from a dead holder; refuse if it lives."""
+    """Take over the lock if its process has ended; refuse if the process still runs."""
     holder = _read(path)
     if holder is None:
         return

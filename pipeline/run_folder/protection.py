@@ -175,7 +175,7 @@ class _Held:
                 if entry.is_symlink() or state.st_nlink > 1:
                     self.files[state.st_dev, state.st_ino] = path
         except OSError:
-            return  # a link to nothing
+            return  # a broken link
 
     def problem(self, one: Input, above: _Above) -> str | None:
         """Return how an input and the output collide; None if they do not."""

@@ -326,7 +326,7 @@ def test_what_a_function_of_the_user_raises_is_not_called_a_bug_of_voxtile(tmp_p
 
     reason = failure(tmp_path, [add_case(tmp_path, "a")], model=model)
     assert "network_failed: the network raised RuntimeError: layer 3 has no weights" in reason
-    assert "bug of voxtile" not in reason
+    assert "bug in voxtile" not in reason
 
 
 def test_channels_must_exist_and_share_a_grid(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def _summarise_label(value: int, cases: Sequence[CaseFacts], voxels: int) -> Lab
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    """Return least, median and greatest value; zeros without values."""
+    """Return the least, median and greatest value; three zeros if there are no values."""
     if not values:
         return Spread(0.0, 0.0, 0.0)
     return Spread(float(min(values)), float(np.median(values)), float(max(values)))

@@ -1,7 +1,7 @@
 """An endless stream of batches of training tiles, made ahead of time by threads.
 
-Seed and number alone decide what is in a batch, however many threads make
-batches and in whatever order.
+The content of a batch depends only on the seed and on the number of the batch,
+not on how many threads make batches, nor on the order in which they do.
 """
 
 from collections import deque

@@ -41,7 +41,7 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """Mean over the labels of their means over cases; 0 if nothing is defined."""
+        """Each label's mean over the cases, averaged over the labels; 0 if no value is defined."""
         return _mean_of(self.columns)
 
     @property

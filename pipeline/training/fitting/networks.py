@@ -68,8 +68,8 @@ def build_network(
 ) -> Any:
     """Return a network before its first step, the same one every time.
 
-    A bundle to start with gives its weights and layers; a network without one is
-    new, with `skip_first` as in `Standing`. `number` is its index in the spec.
+    If training starts from a bundle, its layers and weights are used. Otherwise the
+    network is new, with `skip_first` as in `Standing`. `number` is its index in the spec.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
