@@ -295,23 +295,31 @@ def _heaviest(
 
 
 def time_network(
-    model: Model, tile: Shape2D, batch: int, spec: ModelSpec, *, budget_s: float = _BUDGET_S
+    model: Model,
+    tile: Shape2D,
+    batch: int,
+    spec: ModelSpec,
+    *,
+    budget_s: float = _BUDGET_S,
+    least: int = _LEAST,
 ) -> NetworkSpeed:
-    """Return how fast a network is on tiles of noise, measured for about `budget_s`."""
+    """Return how fast a network is on tiles of noise, as `time_calls` measures it."""
     shape = (batch, *tile, spec.input_channels)
     tiles = np.random.default_rng(0).standard_normal(shape, np.float32)
-    first_s, batch_s = time_calls(lambda: np.asarray(model(tiles)), budget_s)
+    first_s, batch_s = time_calls(lambda: np.asarray(model(tiles)), budget_s, least)
     return NetworkSpeed(tile, batch, first_s, batch_s)
 
 
-def time_calls(call: Callable[[], object], budget_s: float = _BUDGET_S) -> tuple[float, Spread]:
-    """Return the seconds of the first call, and of later ones for about `budget_s` in all."""
+def time_calls(
+    call: Callable[[], object], budget_s: float = _BUDGET_S, least: int = _LEAST
+) -> tuple[float, Spread]:
+    """Return the seconds of the first call, and of `least` later ones or more in `budget_s`."""
     begin = time.perf_counter()
     call()
     first_s = time.perf_counter() - begin
     seconds: list[float] = []
     until = time.perf_counter() + budget_s
-    while len(seconds) < _LEAST or (len(seconds) < _MOST and time.perf_counter() < until):
+    while len(seconds) < least or (len(seconds) < _MOST and time.perf_counter() < until):
         begin = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - begin)

@@ -16,12 +16,12 @@ import numpy as np
 
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
-from voxtile.errors import CaseError, Notice, counted
+from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.inference.segmenter import make_plans
 from voxtile.label_values import label_type
 from voxtile.machine.at_once import in_order
 from voxtile.machine.clock import duration
-from voxtile.machine.memory import resident_memory_mb
+from voxtile.machine.memory import free_memory_mb, resident_memory_mb
 from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
@@ -103,6 +103,8 @@ class Forecast:
     ----------
     planned_mb : float
         Memory that each process plans with, in MB (10^6 bytes).
+    free_mb : float
+        Memory of this machine, or of its control group, that is not in use.
     sizes : tuple of PlaneSize
         Those with the most work first.
     cases : tuple of CaseForecast
@@ -128,6 +130,7 @@ class Forecast:
     model: str
     engine: Engine
     planned_mb: float
+    free_mb: float
     workers: int
     sizes: tuple[PlaneSize, ...]
     cases: tuple[CaseForecast, ...]
@@ -162,7 +165,10 @@ class Forecast:
         yield f"model: {self.model}"
         yield f"engine: {self.engine} ({self.engine.reason or 'as the options say'})"
         workers = counted(self.workers, "worker")
-        yield f"memory: {self.planned_mb:,.0f} MB planned for each of {workers}"
+        yield (
+            f"memory: {self.free_mb:,.0f} MB free here, {self.planned_mb:,.0f} MB planned for "
+            f"each of {workers}"
+        )
         yield from _table(self.sizes[:_ROWS])
         if len(self.sizes) > _ROWS:
             yield f"and {counted(len(self.sizes) - _ROWS, 'more size')} (all with --json)"
@@ -180,7 +186,8 @@ class Forecast:
         slowest = max(self.cases, key=lambda case: case.seconds)
         largest = max(self.cases, key=lambda case: case.memory_mb)
         rest = (
-            "reading, writing and scoring are not included: no case could be rehearsed"
+            "reading, writing and scoring are not included: no case is small enough to be tried, "
+            "or the tries failed"
             if slowest.rest_s is None
             else f"{figure(slowest.rest_s)} s for all else, scaled from {self.rehearsed} by voxels"
         )
@@ -194,6 +201,17 @@ class Forecast:
         )
         yield f"most memory: {largest.case_id}, {largest.memory_mb:,.0f} MB"
         yield (f"whole run with {workers}: {duration(self.seconds)}, {self.memory_mb:,.0f} MB")
+        too_large = [case.case_id for case in self.cases if case.memory_mb > self.free_mb]
+        if too_large:
+            yield (
+                f"would not fit: {first_few(too_large)}; more memory is needed than is free here. "
+                "Crop or resample these scans, or use a machine with more memory"
+            )
+        elif self.memory_mb > self.free_mb:
+            yield (
+                f"would not fit: {workers} at once need more memory than is free here; use fewer "
+                "--workers"
+            )
 
 
 def make_forecast(
@@ -218,7 +236,7 @@ def make_forecast(
         Called with (headers read, all cases).
     """
     settings = settings or RunSettings()
-    workers = max(1, workers)
+    workers, free_mb = max(1, workers), free_memory_mb()
     cases = chosen_cases(manifest, root, settings)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     plans = make_plans(bundle, with_memory(settings.plan, workers))
@@ -251,6 +269,7 @@ def make_forecast(
         model=bundle.name,
         engine=engine,
         planned_mb=room_mb,
+        free_mb=free_mb,
         workers=workers,
         sizes=sizes,
         cases=forecasts,

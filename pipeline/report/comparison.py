@@ -264,7 +264,7 @@ def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "case_id": usable["case_id"],
-            "group": usable["group_a"],
+            "group": usable["group_a"].where(usable["group_a"].notna(), usable["group_b"]),
             "value_a": usable[f"{metric}_a"],
             "value_b": usable[f"{metric}_b"],
             "difference": difference,

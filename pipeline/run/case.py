@@ -10,7 +10,7 @@ from voxtile.errors import CaseError, Notice
 from voxtile.export import export_case, keeping_probabilities
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import Segmenter
-from voxtile.reading.channels import read_channels
+from voxtile.reading.channels import constant_channels, read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
@@ -76,7 +76,7 @@ def run_case(
     settings, folder = job.settings, job.folder
     with journal.stage("read"):
         scan = read_channels(case, spec.channels, settings.policy)
-        journal.note(scan.notices)
+        journal.note((*scan.notices, *constant_channels(scan.volume, spec.channels)))
         job.forget_beside(case.case_id)
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.

@@ -7,7 +7,7 @@ from voxtile.errors import Notice
 from voxtile.inference.segmenter import load_segmenter, make_plans
 from voxtile.models.bundle import load_bundle
 from voxtile.preparation.plan import PlanWish
-from voxtile.reading.channels import read_scan
+from voxtile.reading.channels import constant_channels, read_scan
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.protection import Input, protect
 from voxtile.scoring.rows import LabelRow, label_rows
@@ -69,7 +69,8 @@ def segment_file(
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
     mask = segmenter(scan.volume)
     write_mask(out, mask)
-    notices = (*scan.notices, *segmenter.notices())
+    constant = constant_channels(scan.volume, bundle.spec.channels)
+    notices = (*scan.notices, *constant, *segmenter.notices())
     if scan.regridded:
         write_volume(image_path, scan.volume)
         sentence = f"the mask has a new grid; the image on this grid is {image_path.name}"
