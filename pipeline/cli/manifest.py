@@ -17,6 +17,7 @@ from .options import (
     Root,
     argument,
     fractions,
+    label_list,
     with_options,
     words,
 )
@@ -185,7 +186,7 @@ def export(
     """Write the cases of a manifest as a data set of nnU-Net or MONAI."""
     from voxtile.manifest.export import ExportSettings, export_manifest
 
-    names = {label.value: label.name for label in labels or ()}
+    names = {label.value: label.name for label in label_list(labels, out) or ()}
     settings = ExportSettings(to, link, channels, names, policy)
     notices = export_manifest(manifest, out, settings, root=root, on_case=counter("cases"))
     echo_lines(f"note: {notice}" for notice in notices)

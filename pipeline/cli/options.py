@@ -261,10 +261,14 @@ def nifti_path(path: Path) -> Path:
     return path
 
 
-def label_list(path: Path) -> "tuple[Label, ...]":
-    """Return the labels of a JSON or CSV file."""
+def label_list(path: Path | None, *outputs: Path) -> "tuple[Label, ...] | None":
+    """Return the labels of a JSON or CSV file, which no output may replace; None without one."""
     from voxtile.manifest.label_list import read_labels
+    from voxtile.run_folder.protection import Input, protect
 
+    if path is None:
+        return None
+    protect([Input("the labels", path)], *outputs)
     return read_labels(path)
 
 
@@ -385,11 +389,8 @@ LabelMap = Annotated[
     Option("Rename values of the references, such as 2:1,3:1.", read=label_map, default={}),
 ]
 Labels = Annotated[
-    "tuple[Label, ...] | None",
+    Path | None,
     Option(
-        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.',
-        read=label_list,
-        given=Path,
-        default=None,
+        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.', default=None
     ),
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import FOLDS, Labels, Manifest, Option, RecipeChoices, Root
+from .options import FOLDS, Labels, Manifest, Option, RecipeChoices, Root, label_list
 from .output import echo_lines
 
 
@@ -46,7 +46,9 @@ def train(
     from voxtile.training.folds.cross_validation import cross_validate, plan_folds
     from voxtile.training.recipe.recipe_file import asked_recipe
 
-    chosen = asked_recipe(recipe, choices | {"labels": labels})
+    outputs = () if dry_run else (out, out.with_name(f"{out.name}.training"))
+    protect([] if recipe is None else [Input("the recipe", recipe)], *outputs)
+    chosen = asked_recipe(recipe, choices | {"labels": label_list(labels, *outputs)})
     if folds is None and (fold is not None or join):
         raise UsageError("--fold and --join are for --folds")
     name = bundle_name(out)
@@ -65,8 +67,6 @@ def train(
         "licence": licence,
         "tensorboard": tensorboard,
     }
-    chosen_in = [] if recipe is None else [Input("the recipe", recipe)]
-    protect(chosen_in, out, out.with_name(f"{out.name}.training"))
     try:
         if folds is None:
             typer.echo(f"model: {train_model(manifest, out, **options).folder}")

@@ -14,6 +14,7 @@ from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_and_missing, finished_cases, read_finished_mask
+from .forgetting import refuse_to_replace
 from .formats import FORMATS, PROBABILITIES, check_formats
 
 _MISSING = "missing"
@@ -124,6 +125,7 @@ def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
     module, function = FORMATS[name].writer.split(":")
     try:
         writer: Writer = getattr(import_module(f"voxtile.export.{module}"), function)
+        refuse_to_replace(case.out, case.case_id, name)
         return Exported(case.case_id, name, writer(case, mask()))
     except EnvironmentFault:
         raise

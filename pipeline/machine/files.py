@@ -81,13 +81,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     written; `path` is then unchanged.
     """
     parent = path.absolute().parent
-    remainder = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(?:new|old)")
     new: Path | None = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(".*"):
-            if remainder.fullmatch(left.name):
-                shutil.rmtree(left, ignore_errors=True)
+        for left in folders_left(path):
+            shutil.rmtree(left, ignore_errors=True)
         new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=parent))
         new.chmod(0o777 & ~_umask())
         yield new
@@ -107,6 +105,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)
             shutil.rmtree(new.with_suffix(".old"), ignore_errors=True)
+
+
+def folders_left(path: Path) -> list[Path]:
+    """Return the folders that `replacing_folder` left beside a path because it was killed."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(?:new|old)")
+    return [left for left in path.absolute().parent.glob(".*") if name.fullmatch(left.name)]
 
 
 def append_line(path: Path, line: str) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_json, write_text
 from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
+from voxtile.run_folder.protection import inputs_of, protect
 
 from .bids import read_bids
 from .datalist import read_decathlon, read_monai
@@ -64,7 +65,7 @@ def build_manifest(
     source : Path
         A folder, or the JSON file of msd and monai.
     outputs : Outputs
-        Files that must not exist yet.
+        Files that must not exist yet, nor be inside a series.
     on_files : callable, optional
         Called with (files done, all files) while headers are read.
 
@@ -90,6 +91,8 @@ def build_manifest(
     if len(set(names)) < len(names):
         raise ManifestError(["--out, --key and --label-names must be different files"])
     found = _read(source, kind, options, outputs.key is not None, on_files)
+    written = (path for path in wanted if path is not None)
+    protect(inputs_of(found.cases), *written, advice="name another file")
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [

@@ -1,6 +1,5 @@
 """Check what this machine has and lacks, one line each, with the command that fixes it."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -160,17 +159,17 @@ def _memory() -> Finding:
 
 def _writable(out: Path) -> Finding:
     """Return whether results can be written, by a trial."""
-    from voxtile.errors import EnvironmentFault
-    from voxtile.machine.files import remove, write_text
-
     if not out.exists():
         out = next(parent for parent in out.absolute().parents if parent.exists())
-    probe = out / f".probe-{os.getpid()}"
     try:
-        write_text(probe, "")
-        remove(probe)
-    except EnvironmentFault as error:
-        return Finding(False, str(error), f"chmod u+w {out}, or name another folder with --out")
+        with tempfile.TemporaryFile(dir=out) as probe:
+            probe.write(b"voxtile")
+    except OSError as error:
+        return Finding(
+            False,
+            f"{out} cannot be written ({error.strerror})",
+            f"chmod u+w {out}, or name another folder with --out",
+        )
     return Finding(True, f"{out.absolute()} can be written")
 
 

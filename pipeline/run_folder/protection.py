@@ -19,7 +19,7 @@ from pathlib import Path
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError, counted, first_few
-from voxtile.machine.files import temporary_for
+from voxtile.machine.files import folders_left, temporary_for
 from voxtile.reading.formats import files_of
 
 from .case_report import read_case_report
@@ -70,7 +70,8 @@ def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDE
     Parameters
     ----------
     outputs : Path
-        Files or folders that a command writes; they need not exist.
+        Files or folders that a command writes; they need not exist. What a
+        killed `replacing_folder` left beside them is removed, so it counts too.
     advice : str
         What to do instead; ends each message.
 
@@ -82,7 +83,7 @@ def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDE
         input as a whole.
     """
     inputs, above, problems = list(inputs), _Above(), []
-    for output in outputs:
+    for output in [path for each in outputs for path in (each, *folders_left(each))]:
         held = _Held.of(output)
         for each in inputs:
             if problem := held.problem(each, above):
