@@ -21,8 +21,9 @@ from voxtile.machine.clock import now
 from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.report.tables import write_reports
-from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
+from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.journal import Journal
+from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport, failed_report
 from voxtile.run_folder.facts import (
     KEY,

@@ -27,8 +27,9 @@ from voxtile.models.cost import network_cost
 from voxtile.models.spec import ModelSpec
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.run.case import attempt_case
-from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
+from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.journal import Journal
+from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Shape2D, Shape3D

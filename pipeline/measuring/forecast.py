@@ -24,7 +24,8 @@ from voxtile.machine.clock import duration
 from voxtile.machine.memory import resident_memory_mb
 from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
+from voxtile.run.job import Job, chosen_cases, with_memory
+from voxtile.run.settings import RunSettings
 
 from .benchmark import NetworkSpeed, figure
 from .trials import Rates, known_sum, rehearse

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic_core import to_jsonable_python
 
@@ -30,7 +30,9 @@ from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import ANOTHER_FOLDER, Input, inputs_of, is_remainder, protect
 from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.differences import differences
-from voxtile.training.drive import TrainOptions, fingerprint_cases, train_bundle
+from voxtile.training.drive import train_bundle
+from voxtile.training.options import FoldOptions, TrainKeywords, TrainOptions
+from voxtile.training.plan import fingerprint_cases
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe, recipe_facts
@@ -55,7 +57,7 @@ def cross_validate(
     only: int | None = None,
     join: bool = False,
     say: Callable[[str], None] = lambda words: None,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> CrossValidation | None:
     """Train and score the folds of a cross-validation, and join them when all are finished.
 
@@ -96,9 +98,19 @@ def cross_validate(
         If `out` holds a different cross-validation, a file cannot be written,
         or, with `join`, folds are missing.
     """
-    manifest, out = Path(manifest), Path(out)
-    how = TrainOptions(**options)
-    recipe = how.recipe or Recipe()
+    chosen = FoldOptions(count, only, join)
+    return train_folds(Path(manifest), Path(out), chosen, TrainOptions(**options), say)
+
+
+def train_folds(
+    manifest: Path,
+    out: Path,
+    chosen: FoldOptions,
+    how: TrainOptions,
+    say: Callable[[str], None],
+) -> CrossValidation | None:
+    """Do what `cross_validate` says."""
+    recipe, join, count = how.recipe or Recipe(), chosen.join, chosen.count or 5
     bundle_name(out)  # refuse a wrong name now, not after all folds are trained
     # Joining needs no scans: the folds may be on a machine that has none.
     cases, problems = examine_manifest(
@@ -111,7 +123,7 @@ def cross_validate(
     digest = content_hash(manifest)
     folds = [
         replace(make_fold(cases, count, number, recipe.seed, manifest), manifest_sha256=digest)
-        for number in (range(count) if only is None else [only])
+        for number in (range(count) if chosen.only is None else [chosen.only])
     ]
     _check_trained(
         out,
@@ -121,7 +133,7 @@ def cross_validate(
         advice="move these folds away, or name another folder",
     )
     if not join:
-        _train_folds(manifest, out, cases, folds, replace(how, recipe=recipe), say)
+        _train_missing(manifest, out, cases, folds, replace(how, recipe=recipe), say)
     finished = finished_folds(out, count)
     missing = sorted(set(range(count)) - {fold.number for fold in finished})
     if not missing:
@@ -209,7 +221,7 @@ def plan_folds(
     return ["# recipe of every fold", dump_recipe(common, reasons), *map(_words, folds)]
 
 
-def _train_folds(
+def _train_missing(
     manifest: Path,
     out: Path,
     cases: Sequence[Case],
