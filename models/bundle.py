@@ -24,7 +24,8 @@ from voxtile.errors import ModelError, UsageError
 
 from .keras_archive import check_keras_archive as check_keras_archive
 from .onnx_network import check_onnx
-from .spec import NAME, ModelSpec, Network, read_spec
+from .spec import NAME, ModelSpec, Network
+from .spec_file import read_spec
 
 SHIPPED = Path(__file__).parent
 

@@ -7,7 +7,7 @@ from voxtile.errors import first_few
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.run_folder.case_report import CaseReport
 
-from .drive import RunResult
+from .case_loop import RunResult
 from .events import Event
 
 

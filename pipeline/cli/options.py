@@ -20,6 +20,7 @@ import typer
 from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run.settings import RunSettings
@@ -458,4 +459,5 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         count=Option(name="folds", least=2),
         only=Option(name="fold", least=0),
     ),
+    BuildOptions: _options_of(BuildOptions, suffixes=Option(name="suffix", read=words)),
 }

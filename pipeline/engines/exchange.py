@@ -15,7 +15,8 @@ import numpy as np
 from voxtile.errors import EnvironmentFault, ModelError, UsageError
 from voxtile.machine.files import regular, replacing_folder, write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
-from voxtile.models.spec import ModelSpec, Network, parse_spec
+from voxtile.models.spec import ModelSpec, Network
+from voxtile.models.spec_file import parse_spec
 
 from .engine import ENGINES, Engine, load_models, reference_engine
 from .translated import ask_child, ensure

@@ -236,23 +236,19 @@ def run_benchmark(
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")
     settings = settings or RunSettings()
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    machine = machine_facts()
-    plans = make_plans(bundle, with_memory(settings.plan))
+    machine, times = machine_facts(), counted(repeats, "time")
     engine = choose_engine(bundle, settings.engine)
+    plans = make_plans(bundle, with_memory(settings.plan))
     with tempfile.TemporaryDirectory(prefix="voxtile-bench-") as folder:
         job = Job(bundle, plans, settings, Path(folder, "out"), engine)
         if manifest is None:
             cases: tuple[Case, ...] = (_phantom(Path(folder), bundle.spec),)
-            shown = " x ".join(map(str, _PHANTOM_SHAPE))
-            scans = f"a phantom of {shown} voxels, {counted(repeats, 'time')}"
+            scans = f"a phantom of {' x '.join(map(str, _PHANTOM_SHAPE))} voxels, {times}"
         else:
             found = chosen_cases(manifest, root, settings)
             cases = tuple(found[:: -(-len(found) // most_cases)])
-            scans = f"{len(cases)} of {counted(len(found), 'case')}, "
-            scans += f"{counted(repeats, 'time')} each"
-        begin = time.perf_counter()
-        segmenter = job.load()
-        load_s = time.perf_counter() - begin
+            scans = f"{len(cases)} of {counted(len(found), 'case')}, {times} each"
+        segmenter, load_s = _loaded(job)
         done, failed = _whole_cases(cases, job, segmenter, repeats)
     if not done:
         raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
@@ -280,6 +276,13 @@ def run_benchmark(
         peak_memory_mb=max(peaks, default=None),
         failed=tuple(failed),
     )
+
+
+def _loaded(job: Job) -> tuple[Segmenter, float]:
+    """Return the networks, ready to run, and the seconds that loading them took."""
+    begin = time.perf_counter()
+    segmenter = job.load()
+    return segmenter, time.perf_counter() - begin
 
 
 def _heaviest(

@@ -105,13 +105,18 @@ def verify_model(
         label_voxels=label_voxels,
     )
     keep_evidence(evidence)
+    _say_unused(bundle, evidence, say)
+    return evidence
+
+
+def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) -> None:
+    """Say where `auto` uses other evidence than this."""
     known = read_evidence(bundle)
     if not evidence.on_scans and known is not None and known.on_scans:
         say(
             f"note: --precision auto uses what was measured on {known.source} "
             f"({known.date[:10]}), which a phantom does not replace"
         )
-    return evidence
 
 
 def _int8_engines(

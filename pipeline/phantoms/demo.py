@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voxtile.batch.drive import RunResult, run_manifest
+from voxtile.batch.case_loop import RunResult
+from voxtile.batch.drive import run_manifest
 from voxtile.case import Case, Split
 from voxtile.errors import UsageError, first_few
 from voxtile.machine.files import write_text

@@ -17,6 +17,7 @@ from voxtile.cli.run import run
 from voxtile.engines.engine import Precision
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run.settings import RunSettings
@@ -33,6 +34,7 @@ VALUE_OBJECTS = [
     RunSettings,
     TrainOptions,
     FoldOptions,
+    BuildOptions,
 ]
 
 
