@@ -70,10 +70,7 @@ class Bundle:
         The checked bytes are the bytes that are loaded, so nobody can change
         the file in between.
 
-        Raises
-        ------
-        ModelError
-            If the file is missing or altered, or has more than a network needs.
+        ModelError if the file is missing or altered, or has more than a network needs.
         """
         path = self.folder / network.file
         if path.exists() and not path.is_file():
@@ -161,10 +158,7 @@ def _meaning(spec: ModelSpec) -> list[tuple[int, str, tuple[int, ...]]]:
 def bundle_name(folder: Path) -> str:
     """Return the name of a new bundle, which is that of its folder.
 
-    Raises
-    ------
-    ValueError
-        If a bundle cannot have this name.
+    ValueError if a bundle cannot have this name.
 
     Examples
     --------

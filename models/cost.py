@@ -50,10 +50,7 @@ class Cost:
 def network_cost(bundle: Bundle, network: Network) -> Cost | None:
     """Return the cost of a network; None for an .onnx one, whose graph is not read.
 
-    Raises
-    ------
-    ModelError
-        If the file is refused.
+    ModelError if the file is refused.
     """
     if not network.file.endswith(".keras"):
         return None

@@ -22,6 +22,8 @@ def check_sizes(
 ) -> None:
     """Refuse a network with absurdly large arrays.
 
+    ModelError if one array, or all together, would be too large.
+
     Parameters
     ----------
     arrays : iterable of (str, sequence of int)
@@ -29,11 +31,6 @@ def check_sizes(
     tile : (rows, columns)
     name : str
         Of the file, for messages.
-
-    Raises
-    ------
-    ModelError
-        If one array, or all together, would be too large.
     """
     pixels = max(math.prod(tile), _LEAST_PIXELS)
     whole = 0

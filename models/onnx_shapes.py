@@ -27,10 +27,7 @@ def output_sizes(
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield name and shape of the output of each node, for one tile.
 
-    Raises
-    ------
-    ModelError
-        If the size of an array is not known before it is computed.
+    ModelError if the size of an array is not known before it is computed.
     """
     import onnx
 

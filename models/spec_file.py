@@ -18,11 +18,7 @@ _LARGEST = 16 * 2**20
 def read_spec(path: Path) -> ModelSpec:
     """Read and check a ``spec.json``.
 
-    Raises
-    ------
-    ModelError
-        If the file is missing, not JSON, or not a valid spec; it names every
-        wrong key.
+    ModelError if the file is missing, not JSON, or not a valid spec; it names every wrong key.
     """
     if path.exists() and not path.is_file():
         raise ModelError(f"{path} is not a file; a bundle is a folder with a spec.json")

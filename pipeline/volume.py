@@ -92,10 +92,7 @@ class Volume:
     def with_array(self, array: Array) -> "Volume":
         """Return a volume on the same grid with other voxels.
 
-        Raises
-        ------
-        ValueError
-            If the spatial shape differs.
+        ValueError if the spatial shape differs.
         """
         if array.shape[:3] != self.shape:
             raise ValueError(f"array has shape {array.shape}, but the grid has {self.shape}")

@@ -29,11 +29,8 @@ _WAY_OUT = "pass --fresh to do all cases again, or name another folder with --ou
 def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) -> Engine:
     """Return the engine of a run: where the options say "auto", that of the folder's last run.
 
-    Raises
-    ------
-    ModelError, EnvironmentFault
-        As `choose_engine`; if the engine of the folder cannot be used here,
-        with the ways out.
+    ModelError, EnvironmentFault as `choose_engine`; if the engine of the folder cannot be used
+    here, with the ways out.
     """
     before = None if fresh else newest(readable_facts(folder))
     known = {} if before is None else before.content.get("engine", {})
@@ -61,15 +58,12 @@ def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) ->
 def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run that would replace finished cases of another model, engine or setting.
 
+    ManifestError with the number of finished cases, and what differs.
+
     Parameters
     ----------
     facts : mapping
         Those of the new run.
-
-    Raises
-    ------
-    ManifestError
-        With the number of finished cases, and what differs.
     """
     before = newest(readable_facts(folder))
     if before is None:

@@ -66,10 +66,7 @@ class JobSettings:
     def read(cls, path: Path) -> "JobSettings":
         """Read the section ``[cluster]`` of a TOML file.
 
-        Raises
-        ------
-        ValueError
-            If the section is missing or has an unknown key.
+        ValueError if the section is missing or has an unknown key.
         """
         try:
             section = tomllib.loads(regular(path).read_text("utf-8"))["cluster"]
@@ -195,10 +192,7 @@ def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
 
     Jobs that it starts end with the block.
 
-    Raises
-    ------
-    EnvironmentFault
-        If Dask is missing, or the scheduler does not answer.
+    EnvironmentFault if Dask is missing, or the scheduler does not answer.
     """
     if cluster is None:
         yield None

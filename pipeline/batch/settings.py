@@ -17,6 +17,9 @@ QueueSystem = Literal["slurm", "pbs", "sge"]
 class Cluster:
     """A Dask cluster that runs already, or that a queue system starts.
 
+    ValueError if not exactly one of `scheduler` and `queue_system` is given, or the connection is
+    not secure.
+
     Parameters
     ----------
     scheduler : str, optional
@@ -29,12 +32,6 @@ class Cluster:
         Allow a scheduler on another host without TLS.
 
         Dask runs the code that it receives: everybody who can reach the port can run code.
-
-    Raises
-    ------
-    ValueError
-        If not exactly one of `scheduler` and `queue_system` is given, or the
-        connection is not secure.
     """
 
     scheduler: str | None = None

@@ -64,10 +64,7 @@ class Status:
 def read_status(out: Path) -> Status:
     """Return the status of a run folder.
 
-    Raises
-    ------
-    ManifestError
-        If it is not a run folder.
+    ManifestError if it is not a run folder.
     """
     folder = RunFolder(out)
     known = strict_facts(folder)

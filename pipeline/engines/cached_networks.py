@@ -72,6 +72,8 @@ def digest_of(entries: Iterator[dict[str, Any]]) -> str:
 def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Cache a network, whole or not at all, and replace an earlier one.
 
+    EnvironmentFault if the disk refuses.
+
     Parameters
     ----------
     path : Path
@@ -84,11 +86,6 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
     -------
     dict
         What is known, and ``sha256`` with the digest of each file.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses.
     """
     try:
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
@@ -118,10 +115,8 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
 def alone(folder: Path, timeout_s: float) -> Iterator[None]:
     """Keep other processes from adding to a folder, which is created if it is missing.
 
-    Raises
-    ------
-    EnvironmentFault
-        If another process holds the folder for too long, or it cannot be made or locked.
+    EnvironmentFault if another process holds the folder for too long, or it cannot be made or
+    locked.
     """
     import filelock
 

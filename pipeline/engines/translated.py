@@ -122,6 +122,9 @@ def _key(network: Network) -> str:
 def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
     """Translate a network in another process.
 
+    EnvironmentFault if the process cannot run, dies, or lacks memory. None of these is a fault of
+    the network, so they are never cached as a refusal.
+
     Parameters
     ----------
     form : {"openvino", "onnx", "savedmodel"}
@@ -132,12 +135,6 @@ def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict
     -------
     dict
         "difference", the largest from its reference; or "refused", the reason.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the process cannot run, dies, or lacks memory. None of these is a
-        fault of the network, so they are never cached as a refusal.
     """
     environment = {
         **os.environ,

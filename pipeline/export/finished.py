@@ -65,11 +65,8 @@ def finished_and_missing(
 
     With the cases of a manifest, which names the scans, other cases are left out.
 
-    Raises
-    ------
-    ManifestError
-        If the folder is not that of a run, or holds no finished case, or the
-        manifest lacks a channel of the run's model.
+    ManifestError if the folder is not that of a run, or holds no finished case, or the manifest
+    lacks a channel of the run's model.
     """
     folder = RunFolder(out)
     facts = read_facts(folder.facts(), "name the folder of a run")
@@ -118,10 +115,7 @@ def _image(case: Case, channels: Sequence[str]) -> Path:
 def read_finished_mask(case: Finished) -> Volume:
     """Read the mask of a case.
 
-    Raises
-    ------
-    CaseError
-        If the mask is missing, damaged, or not the one that the run wrote.
+    CaseError if the mask is missing, damaged, or not the one that the run wrote.
     """
     path, folder = case.mask_path, RunFolder(case.out)
     try:

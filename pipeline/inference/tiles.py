@@ -47,10 +47,7 @@ class Panel:
     def judge(self, tiles: np.ndarray) -> np.ndarray:
         """Return the mean prediction for some tiles, float32.
 
-        Raises
-        ------
-        CaseError
-            If a network fails, or gives something else than probabilities.
+        CaseError if a network fails, or gives something else than probabilities.
         """
         weights = sum(weight for _, weight in self.networks)
         turns = [axis + 1 for axis in self.flips]

@@ -23,10 +23,7 @@ def cache_folder(part: str = "") -> Path:
     used, see `cache_problem`, a private folder among the temporary files: its
     files may have to be made again after a restart, and nothing else changes.
 
-    Raises
-    ------
-    EnvironmentFault
-        If there is no folder for temporary files either.
+    EnvironmentFault if there is no folder for temporary files either.
     """
     if not cache_problem(part):
         for folder in _candidates():

@@ -95,6 +95,9 @@ def parse_object(
 ) -> dict[str, Any]:
     """Parse a JSON object.
 
+    ValueError if it is not such an object. The message names the key and never its value, which may
+    identify a patient.
+
     Parameters
     ----------
     shape : mapping
@@ -103,12 +106,6 @@ def parse_object(
         of such values). Other keys may have any value.
     required : collection of str
         Keys that must be present.
-
-    Raises
-    ------
-    ValueError
-        If it is not such an object. The message names the key and never its
-        value, which may identify a patient.
     """
     if _levels(text) > _MOST_LEVELS:
         raise ValueError(f"it is not valid JSON (more than {_MOST_LEVELS} levels)")

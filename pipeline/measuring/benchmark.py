@@ -51,10 +51,7 @@ def protect_inputs(
 ) -> None:
     """Refuse to write the figures over an input, or over a file that is not JSON.
 
-    Raises
-    ------
-    ManifestError
-        With both paths.
+    ManifestError with both paths.
     """
     inputs = [Input("the model", one.folder) for one in load_bundle(model).members]
     if manifest is not None:
@@ -217,6 +214,8 @@ def run_benchmark(
 ) -> Benchmark:
     """Measure a model on this machine.
 
+    CaseError if no case could be done.
+
     Parameters
     ----------
     manifest : str or Path, optional
@@ -226,11 +225,6 @@ def run_benchmark(
         Most cases, spread over the manifest.
     repeats : int
         How often each case is done, after one warm-up.
-
-    Raises
-    ------
-    CaseError
-        If no case could be done.
     """
     if most_cases < 1 or repeats < 1:
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")

@@ -61,6 +61,8 @@ def run_demo(
 ) -> DemoResult:
     """Make a cohort, train on part of it, segment and score the rest.
 
+    ValueError if `out` holds files that are not of a demo.
+
     Parameters
     ----------
     out : Path
@@ -70,11 +72,6 @@ def run_demo(
         Training budget.
     say : callable
         Called with a sentence before each step.
-
-    Raises
-    ------
-    ValueError
-        If `out` holds files that are not of a demo.
     """
     _clear(out)
     say(f"1. making {_TRAIN + _VAL + 6} synthetic scans in {out / 'cohort'}")

@@ -96,17 +96,14 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     Wilcoxon's signed-rank test, two-sided; `p_holm` is corrected for all tests
     of the comparison (Holm 1979). A win is a case in which B is better.
 
+    ManifestError if a folder is not a run folder, the runs have no case in common or other names
+    for a label, or a report lacks the metric.
+
     Parameters
     ----------
     metrics : sequence of str, optional
         Columns of the reports of which higher or lower values are better; by
         default Dice, HD95 and ASSD.
-
-    Raises
-    ------
-    ManifestError
-        If a folder is not a run folder, the runs have no case in common or
-        other names for a label, or a report lacks the metric.
     """
     if len(runs) < 2:
         raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])
@@ -165,10 +162,7 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
 def refuse_foreign_comparison(out: Path) -> None:
     """Refuse a folder with files that no comparison wrote.
 
-    Raises
-    ------
-    ManifestError
-        With the first file.
+    ManifestError with the first file.
     """
     if not out.is_dir():
         return

@@ -35,6 +35,8 @@ def attempt(
 ) -> CaseReport:
     """Do a case and return its report, which says why if it failed.
 
+    EnvironmentFault if results cannot be written: the next case would end in the same way.
+
     Parameters
     ----------
     labels : sequence of Label
@@ -48,11 +50,6 @@ def attempt(
         A new one unless given.
     more_memory : str
         What a user can do if memory runs out.
-
-    Raises
-    ------
-    EnvironmentFault
-        If results cannot be written: the next case would end in the same way.
     """
     journal = journal or Journal()
     result, reason = Result(failed_rows(labels, measures)), None

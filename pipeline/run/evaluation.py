@@ -250,10 +250,7 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
     References count even if their prediction is missing: the case fails, but
     it has a row for each of its labels.
 
-    Raises
-    ------
-    ManifestError
-        If no mask has a label: every table would be empty.
+    ManifestError if no mask has a label: every table would be empty.
     """
     values: set[int] = set()
     found = 0

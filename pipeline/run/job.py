@@ -80,10 +80,7 @@ class Job:
     def fingerprint(self, case: Case) -> str:
         """Return the hash of everything that decides a case's result.
 
-        Raises
-        ------
-        CaseError
-            If an input cannot be read.
+        CaseError if an input cannot be read.
         """
         return case_fingerprint(case, self._decisive())
 
@@ -115,10 +112,7 @@ class Job:
     def forget(self, case_id: str) -> None:
         """Remove everything of a case from the folder except its record.
 
-        Raises
-        ------
-        EnvironmentFault
-            If it cannot be removed.
+        EnvironmentFault if it cannot be removed.
         """
         remove(self.folder.mask(case_id))
         remove(self.folder.picture(case_id))
@@ -136,10 +130,7 @@ def chosen_cases(
 ) -> tuple[Case, ...]:
     """Return the manifest's cases of the chosen splits.
 
-    Raises
-    ------
-    ManifestError
-        If the manifest has problems, or no case of these splits.
+    ManifestError if the manifest has problems, or no case of these splits.
     """
     cases = read_manifest(manifest, root=root)
     check_columns(settings.by, cases)

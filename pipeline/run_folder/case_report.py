@@ -190,10 +190,7 @@ def read_run(out: Path) -> Records:
     Records of an earlier run with another manifest or other settings do not
     count, unless the newest run has taken them over. Neither do damaged ones.
 
-    Raises
-    ------
-    ManifestError
-        If it is not a run folder, or no record counts.
+    ManifestError if it is not a run folder, or no record counts.
     """
     folder = RunFolder(out)
     known = strict_facts(folder)

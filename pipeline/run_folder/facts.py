@@ -168,15 +168,12 @@ class RunFacts:
 def read_facts(path: Path, advice: str) -> RunFacts:
     """Read ``run.json`` or ``run-i-of-n.json``.
 
+    ManifestError if it cannot be read, or is not what a run writes.
+
     Parameters
     ----------
     advice : str
         What to do if it cannot be used; ends the message of the error.
-
-    Raises
-    ------
-    ManifestError
-        If it cannot be read, or is not what a run writes.
     """
     try:
         return RunFacts.read(path)
@@ -197,10 +194,7 @@ def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
 def strict_facts(folder: RunFolder) -> list[RunFacts]:
     """Return the facts of a folder.
 
-    Raises
-    ------
-    ManifestError
-        If one is damaged: it may be that of the newest run.
+    ManifestError if one is damaged: it may be that of the newest run.
     """
     found = []
     for path in folder.all_facts():
@@ -257,11 +251,7 @@ def write_facts(
 def read_shards(folder: RunFolder) -> list[RunFacts]:
     """Read the facts of all shards of a folder.
 
-    Raises
-    ------
-    ManifestError
-        If there is no shard, one cannot be read, or they are of different
-        runs.
+    ManifestError if there is no shard, one cannot be read, or they are of different runs.
     """
     paths = folder.shard_facts()
     if not paths:

@@ -21,6 +21,8 @@ CHANGED = "input_changed"
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
     """Return the fingerprint of a case, hexadecimal.
 
+    CaseError if an input cannot be read.
+
     Parameters
     ----------
     case : Case
@@ -29,11 +31,6 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
         JSON values; what else changes the result: model, plan, policies.
     images : bool, default True
         Whether the scans count; an evaluation reads none.
-
-    Raises
-    ------
-    CaseError
-        If an input cannot be read.
     """
     parts = {
         "images": {channel: content_hash(path) for channel, path in case.images if images},
@@ -69,10 +66,7 @@ class InputWatch:
     def of(cls, inputs: Mapping[str, Path | None]) -> "InputWatch":
         """Return the watch of some inputs, before they are read.
 
-        Raises
-        ------
-        CaseError
-            If an input cannot be found.
+        CaseError if an input cannot be found.
         """
         present = tuple((name, path) for name, path in inputs.items() if path is not None)
         return cls(present, tuple(_signature(path) for _, path in present))
@@ -125,10 +119,7 @@ def content_hash(path: Path) -> str:
     ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files
     that it names.
 
-    Raises
-    ------
-    CaseError
-        If a file cannot be read, or a DICOMDIR names a missing file.
+    CaseError if a file cannot be read, or a DICOMDIR names a missing file.
     """
     digests = []
     try:

@@ -63,11 +63,8 @@ class Holder:
 def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
     """Hold a run folder, or a shard of it, while the block runs.
 
-    Raises
-    ------
-    EnvironmentFault
-        If another run holds it, with its pid, host and start; or if it
-        cannot be written.
+    EnvironmentFault if another run holds it, with its pid, host and start; or if it cannot be
+    written.
     """
     folder = RunFolder(out)
     path = folder.holder(shard)

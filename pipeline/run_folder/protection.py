@@ -67,19 +67,15 @@ def inputs_of(cases: Iterable[Case]) -> Iterator[Input]:
 def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse to write where an input would be changed, replaced or removed.
 
+    ManifestError with both paths, if an input is inside an output folder or is the same file as one
+    in it, or if an output would be inside a folder that is an input as a whole.
+
     Parameters
     ----------
     outputs : Path
         Files or folders that a command writes; they need not exist.
     advice : str
         What to do instead; ends each message.
-
-    Raises
-    ------
-    ManifestError
-        With both paths, if an input is inside an output folder or is the same
-        file as one in it, or if an output would be inside a folder that is an
-        input as a whole.
     """
     inputs, above, problems = list(inputs), _Above(), []
     for output in outputs:
@@ -251,10 +247,7 @@ def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     The lock, probes and temporary files of a run that was killed at once do not
     count, and nor do empty folders.
 
-    Raises
-    ------
-    ManifestError
-        With the first file that was found.
+    ManifestError with the first file that was found.
     """
     if not os.path.lexists(folder.path):
         return
@@ -325,17 +318,14 @@ def refuse_unnamed(
 ) -> None:
     """Refuse to replace files of cases that no run of this folder had.
 
+    ManifestError with the first files.
+
     Parameters
     ----------
     case_ids : iterable of str
         Cases that a command is about to write.
     paths : callable
         Returns the files that it may write or remove for a case.
-
-    Raises
-    ------
-    ManifestError
-        With the first files.
     """
     named = {case_id for facts in readable_facts(folder) for case_id in facts.case_ids}
     found = [
@@ -380,10 +370,7 @@ def _unnamed(
 def refuse_tables(folder: RunFolder) -> None:
     """Refuse to replace a table or page that does not begin as those of voxtile do.
 
-    Raises
-    ------
-    ManifestError
-        With all such files.
+    ManifestError with all such files.
     """
     found = [path for path, begin in folder.derived() if not _begins(path, begin)]
     if found:

@@ -34,10 +34,7 @@ class Shard:
 
         `environment` has Slurm's variables.
 
-        Raises
-        ------
-        ValueError
-            If the text is neither, or the job array is not complete.
+        ValueError if the text is neither, or the job array is not complete.
         """
         if text == "auto":
             try:

@@ -66,6 +66,9 @@ def read_picture(
 ) -> Picture:
     """Read the first channel, the mask and the reference of a case, and make them small.
 
+    CaseError if the image or the mask cannot be read, or their grids differ. A reference that
+    cannot be shown is only noted.
+
     Parameters
     ----------
     mask : Path
@@ -77,12 +80,6 @@ def read_picture(
     channels : sequence of str, optional
         Channels of the model, of which the first is shown; by default those
         of the manifest.
-
-    Raises
-    ------
-    CaseError
-        If the image or the mask cannot be read, or their grids differ. A
-        reference that cannot be shown is only noted.
     """
     notes = []
     channels = channels or case.images[0][:1]

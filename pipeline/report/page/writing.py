@@ -95,6 +95,8 @@ def write_page(
 ) -> PageFacts:
     """Write the page of a run.
 
+    ManifestError if the manifest has problems, or the folder is not a run folder.
+
     Parameters
     ----------
     manifest : str or Path, optional
@@ -107,11 +109,6 @@ def write_page(
         pictures of other cases are retained; ``none`` removes all.
     single_file : bool, default False
         Whether viewer and pictures become part of the page itself.
-
-    Raises
-    ------
-    ManifestError
-        If the manifest has problems, or the folder is not a run folder.
     """
     folder = RunFolder(Path(out))
     most = parse_cases(cases)
@@ -336,10 +333,7 @@ def protect_report(
 ) -> None:
     """Refuse to write tables and page where an input or somebody's file would be replaced.
 
-    Raises
-    ------
-    ManifestError
-        With the paths; or if the folder is not a run folder.
+    ManifestError with the paths; or if the folder is not a run folder.
     """
     read_facts(folder.facts(), "a run folder has one")
     inputs = []

@@ -86,10 +86,7 @@ def store_cases(
 
     Label maps may have the values of `labels` beside 0; empty allows any.
 
-    Raises
-    ------
-    ManifestError
-        With every case that cannot be used, and why.
+    ManifestError with every case that cannot be used, and why.
     """
     do = partial(_store, folder=folder, labels=labels)
     return _each(cases, manifest, advance, do)

@@ -164,10 +164,7 @@ def _protect_inputs(manifest: Path, cases: Sequence[Case], how: TrainOptions, ou
 def _refuse_foreign(out: Path) -> None:
     """Refuse a folder with files that no cross-validation wrote.
 
-    Raises
-    ------
-    ManifestError
-        With the first such file.
+    ManifestError with the first such file.
     """
     if not out.is_dir():
         return

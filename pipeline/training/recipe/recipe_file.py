@@ -24,10 +24,7 @@ from .recipe import BUDGETS, Recipe
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; the rules make the choices that it leaves out.
 
-    Raises
-    ------
-    ManifestError
-        If the file is not TOML, or has an unknown key or a wrong value.
+    ManifestError if the file is not TOML, or has an unknown key or a wrong value.
     """
     try:
         content = tomllib.loads(regular(path).read_text("utf-8"))
