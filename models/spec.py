@@ -167,36 +167,21 @@ class Label(_Frozen):
 
 
 class Cleaning(_Frozen):
-    """How one label of a finished mask is cleaned, see `voxtile.inference.postprocess.clean`.
+    """How one label of a finished mask is cleaned, see `voxtile.inference.postprocess.clean`."""
 
-    Parameters
-    ----------
-    label : int
-        Its value; the parts are those of its region.
-    largest : int or None
-        How many parts stay, the largest first; None means all.
-    smallest_mm3 : float
-        Parts of less volume are removed.
-    """
-
-    label: Annotated[int, Field(ge=1, le=65535)]
+    label: Annotated[int, Field(ge=1, le=65535)]  # its value; the parts are those of its region
+    # How many parts stay, the largest first; None means all.
     largest: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    # Parts of less volume are removed.
     smallest_mm3: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] = 0.0
     fill_holes: bool = False
 
 
 class Division(_Frozen):
-    """Labels of which each plane gets only one, see `voxtile.inference.postprocess.divide`.
+    """Labels of which each plane gets only one, see `voxtile.inference.postprocess.divide`."""
 
-    Parameters
-    ----------
-    axis : {"R", "A", "S"}
-        World axis across the planes: A for coronal planes.
-    labels : tuple of int
-        Values; at least two.
-    """
-
-    axis: Axis
+    axis: Axis  # world axis across the planes: A for coronal planes
+    # Values; at least two.
     labels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2, max_length=1000)
     ]

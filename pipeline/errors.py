@@ -82,17 +82,10 @@ class EnvironmentFault(VoxtileError):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to know about a case that did not stop it; part of its record and the report.
+    """Something to know about a case that did not stop it; part of its record and the report."""
 
-    Parameters
-    ----------
-    code : str
-        Stable name, for programs.
-    sentence : str
-        For people. No value of a DICOM text tag, no name of a DICOM file.
-    """
-
-    code: str
+    code: str  # stable name, for programs
+    # For people. No value of a DICOM text tag, no name of a DICOM file.
     sentence: str
 
     def __str__(self) -> str:

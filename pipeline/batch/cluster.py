@@ -40,27 +40,15 @@ _INSTALL = 'install it with pip install "voxtile[distributed]"'
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What one Dask worker requests from a queue system; the section ``[cluster]``.
-
-    Parameters
-    ----------
-    memory : str
-        Such as ``16GB``.
-    walltime : str
-        Such as ``04:00:00``.
-    maximum : int
-        Most jobs at once; no more are started than there are cases.
-    directives : tuple of str
-        Further lines for the queue system, in its own syntax.
-    """
+    """What one Dask worker requests from a queue system; the section ``[cluster]``."""
 
     cores: int = 4
     memory: str = "16GB"
     walltime: str = "04:00:00"
-    maximum: int = 8
+    maximum: int = 8  # most jobs at once; no more are started than there are cases
     queue: str | None = None
     gpus: int = 0
-    directives: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()  # further lines for the queue system, in its own syntax
 
     @classmethod
     def read(cls, path: Path) -> "JobSettings":

@@ -29,22 +29,13 @@ _WRITE_EVERY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened.
-
-    Parameters
-    ----------
-    case_id : str or None
-        None for the run as a whole.
-    facts : mapping
-        JSON values: counts, the stage, the reason.
-    report : CaseReport or None
-        Of a finished case.
-    """
+    """Something that happened."""
 
     kind: Kind
-    case_id: str | None = None
+    case_id: str | None = None  # None for the run as a whole
+    # JSON values: counts, the stage, the reason.
     facts: Mapping[str, Any] = field(default_factory=dict)
-    report: "CaseReport | None" = None
+    report: "CaseReport | None" = None  # of a finished case
 
 
 Listener = Callable[[Event], None]

@@ -35,17 +35,11 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What an earlier run has left to do.
+    """What an earlier run has left to do."""
 
-    Parameters
-    ----------
-    reports : dict of str to CaseReport
-        Cases that need not be done again, by id.
-    again : dict of str to str
-        Why each other case that has a record is done again, by id.
-    """
-
+    # Cases that need not be done again, by id.
     reports: dict[str, CaseReport] = field(default_factory=dict)
+    # Why each other case that has a record is done again, by id.
     again: dict[str, str] = field(default_factory=dict)
 
 

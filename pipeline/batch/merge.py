@@ -23,18 +23,12 @@ from .folder import clear
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """How many cases the shards have done, and which are missing.
-
-    Parameters
-    ----------
-    reasons : dict of str to str
-        Each case without a record that counts, and why; empty if no shard has
-        done it yet.
-    """
+    """How many cases the shards have done, and which are missing."""
 
     total: int
     done: int
     failed: int
+    # Each case without a record that counts, and why; empty if no shard has done it yet.
     reasons: dict[str, str]
 
     @property

@@ -36,21 +36,11 @@ _GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker may use.
+    """What a worker may use."""
 
-    Parameters
-    ----------
-    threads : int
-        Processors of one worker.
-    memory_mb : float
-        In MB (10^6 bytes).
-    timeout_s : float or None
-        For one case, without loading the networks.
-    """
-
-    threads: int
-    memory_mb: float
-    timeout_s: float | None = None
+    threads: int  # processors of one worker
+    memory_mb: float  # in MB (10^6 bytes)
+    timeout_s: float | None = None  # for one case, without loading the networks
 
 
 @dataclass(frozen=True, slots=True)

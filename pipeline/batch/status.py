@@ -29,36 +29,17 @@ _PROGRESS = {"running": {ANY_KEY: str}, "eta_s": (float, NoneType)}
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a run folder.
+    """The state of a run folder."""
 
-    Parameters
-    ----------
-    total : int
-        Cases of the manifest.
-    reasons : dict of str to int
-        Failed cases by reason.
-    running : dict of str to str
-        Stage of each case that is running.
-    missing : tuple of str
-        Cases without a report that are not running.
-    damaged : dict of str to str
-        Why the report of a missing case does not count, where it has one.
-    eta_s : float or None
-        Seconds until the end; None unless a batch runs that has finished a
-        case.
-    runs : tuple of str
-        The batches that run in this folder, in words.
-    """
-
-    total: int
+    total: int  # cases of the manifest
     done: int
     failed: int
-    reasons: dict[str, int]
-    running: dict[str, str]
-    missing: tuple[str, ...]
-    damaged: dict[str, str]
-    eta_s: float | None
-    runs: tuple[str, ...]
+    reasons: dict[str, int]  # failed cases by reason
+    running: dict[str, str]  # stage of each case that is running
+    missing: tuple[str, ...]  # cases without a report that are not running
+    damaged: dict[str, str]  # why the report of a missing case does not count, where it has one
+    eta_s: float | None  # seconds until the end; None unless a batch runs that has finished a case
+    runs: tuple[str, ...]  # the batches that run in this folder, in words
 
 
 def read_status(out: Path) -> Status:

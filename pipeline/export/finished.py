@@ -22,25 +22,16 @@ from .formats import PLACES
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A case that a run finished in the folder `out`, with the bundle's name and labels.
-
-    Parameters
-    ----------
-    image : Path or None
-        Its scan (the model's first channel), if a manifest names it.
-    policy : ReadPolicy
-        The options with which the run read the scan.
-    sealed : bool
-        Whether its record must hold the digest of its content.
-    """
+    """A case that a run finished in the folder `out`, with the bundle's name and labels."""
 
     case_id: str
     out: Path
     labels: tuple[Label, ...]
     model: str
-    image: Path | None = None
+    image: Path | None = None  # its scan (the model's first channel), if a manifest names it
+    # The options with which the run read the scan.
     policy: ReadPolicy = field(default_factory=ReadPolicy)
-    sealed: bool = True
+    sealed: bool = True  # whether its record must hold the digest of its content
 
     @property
     def mask_path(self) -> Path:

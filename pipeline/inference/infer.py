@@ -38,16 +38,10 @@ Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the models whose mean is a mask; usually the only one.
-
-    Parameters
-    ----------
-    models : tuple of Model
-        One for each of ``spec.networks``.
-    """
+    """One of the models whose mean is a mask; usually the only one."""
 
     spec: ModelSpec
-    models: tuple[Model, ...]
+    models: tuple[Model, ...]  # one for each of ``spec.networks``
     plan: Plan
 
     def share(self, view: View) -> float:

@@ -17,18 +17,10 @@ from .infer import Member, Watch, deciding_view, infer_together
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """Loaded networks and their plans.
+    """Loaded networks and their plans."""
 
-    Parameters
-    ----------
-    members : tuple of Member
-        One for each of ``bundle.members``.
-    scratch : Path or None
-        Folder for sums of views that do not fit into memory.
-    """
-
-    members: tuple[Member, ...]
-    scratch: Path | None = None
+    members: tuple[Member, ...]  # one for each of ``bundle.members``
+    scratch: Path | None = None  # folder for sums of views that do not fit into memory
     fallbacks: Fallbacks = field(default_factory=dict)
 
     def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:

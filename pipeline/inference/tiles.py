@@ -26,23 +26,14 @@ _BEYOND = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Networks that compute the same tiles; their weighted mean is the prediction.
-
-    Parameters
-    ----------
-    classes : int
-        Channels of a prediction.
-    flips : tuple of int
-        Axes of a tile (0 rows, 1 columns) along which each tile is mirrored
-        as well, and its prediction mirrored back (test-time augmentation).
-    empty : tuple of float
-        The prediction for a pixel of a tile that holds only background.
-    """
+    """Networks that compute the same tiles; their weighted mean is the prediction."""
 
     networks: tuple[tuple[Model, float], ...]
-    classes: int
+    classes: int  # channels of a prediction
+    # Axes of a tile (0 rows, 1 columns) along which each tile is mirrored as well, and its
+    # prediction mirrored back (test-time augmentation).
     flips: tuple[int, ...] = ()
-    empty: tuple[float, ...] = ()
+    empty: tuple[float, ...] = ()  # the prediction for a pixel of a tile that holds only background
 
     def judge(self, tiles: np.ndarray) -> np.ndarray:
         """Return the mean prediction for some tiles, float32.

@@ -82,24 +82,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpeed:
-    """One network on tiles of one size.
+    """One network on tiles of one size."""
 
-    Parameters
-    ----------
-    tile : (rows, columns)
-        In pixels.
-    batch : int
-        Tiles at once.
-    first_s : float
-        Seconds of the first call, in which the engine prepares for the shape.
-    batch_s : Spread
-        Seconds of each later call.
-    """
-
-    tile: tuple[int, int]
-    batch: int
-    first_s: float
-    batch_s: Spread
+    tile: tuple[int, int]  # (rows, columns): in pixels
+    batch: int  # tiles at once
+    first_s: float  # seconds of the first call, in which the engine prepares for the shape
+    batch_s: Spread  # seconds of each later call
 
     @property
     def pixel_s(self) -> float:
@@ -114,44 +102,25 @@ class NetworkSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The measurements of one model.
-
-    Parameters
-    ----------
-    load_s : float
-        Seconds to load the networks.
-    network : NetworkSpeed
-        The first network, on the tiles that have the most work.
-    network_gflops : float or None
-        Its arithmetic in a second, in 10^9 operations; None if the network's
-        graph is not known.
-    matrix_gflops : Spread
-        The same for a matrix multiplication in the same precision (float32
-        for int8 networks), on the same device and threads.
-    stages_s, case_s : dict of str to Spread, Spread
-        Seconds of each stage of a case, and of a whole case.
-    tiles_per_s, voxels_per_s : Spread
-        Of whole cases.
-    peak_memory_mb : float or None
-        Largest resident memory of this process during a case, in MB.
-    failed : tuple of str
-        Cases that failed, with the reason.
-    """
+    """The measurements of one model."""
 
     model: str
     scans: str
     engine: Engine
     machine: dict[str, Any]
-    load_s: float
-    network: NetworkSpeed
+    load_s: float  # seconds to load the networks
+    network: NetworkSpeed  # the first network, on the tiles that have the most work
+    # Its arithmetic in a second, in 10^9 operations; None if the network's graph is not known.
     network_gflops: float | None
+    # The same for a matrix multiplication in the same precision (float32 for int8 networks), on the
+    # same device and threads.
     matrix_gflops: Spread
-    stages_s: dict[str, Spread]
-    case_s: Spread
-    tiles_per_s: Spread
-    voxels_per_s: Spread
-    peak_memory_mb: float | None
-    failed: tuple[str, ...] = ()
+    stages_s: dict[str, Spread]  # of each stage of a case
+    case_s: Spread  # of a whole case
+    tiles_per_s: Spread  # of whole cases
+    voxels_per_s: Spread  # of whole cases
+    peak_memory_mb: float | None  # largest resident memory of this process during a case, in MB
+    failed: tuple[str, ...] = ()  # cases that failed, with the reason
 
     @property
     def share(self) -> float | None:

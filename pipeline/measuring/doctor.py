@@ -29,21 +29,11 @@ _UNITS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report.
+    """One line of the report."""
 
-    Parameters
-    ----------
-    good : bool
-        False only if voxtile cannot work.
-    words : str
-        What was found.
-    remedy : str
-        A command, or what else to do; empty if nothing is missing.
-    """
-
-    good: bool
-    words: str
-    remedy: str = ""
+    good: bool  # False only if voxtile cannot work
+    words: str  # what was found
+    remedy: str = ""  # a command, or what else to do; empty if nothing is missing
 
     def __str__(self) -> str:
         mark = "ok " if self.good and not self.remedy else "-- " if self.good else "BAD"

@@ -23,23 +23,13 @@ _PHANTOM_PLANES = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Some planes of one case along one view.
-
-    Parameters
-    ----------
-    volume : Volume
-        Closest-canonical, shape (R, A, S, channels).
-    label : ndarray or None
-        Reference label map, closest-canonical.
-    indices : tuple of int
-        The planes.
-    """
+    """Some planes of one case along one view."""
 
     case_id: str
-    volume: Volume
-    label: np.ndarray | None
+    volume: Volume  # closest-canonical, shape (R, A, S, channels)
+    label: np.ndarray | None  # ndarray or None: reference label map, closest-canonical
     view: View
-    indices: tuple[int, ...]
+    indices: tuple[int, ...]  # the planes
 
 
 def samples_of(

@@ -13,22 +13,12 @@ from voxtile.volume import Shape3D, Volume
 
 @dataclass(frozen=True, slots=True)
 class Ellipsoid:
-    """A solid ellipsoid along the world's axes.
+    """A solid ellipsoid along the world's axes."""
 
-    Parameters
-    ----------
-    centre_mm, radii_mm : (x, y, z)
-        In RAS+ millimetres.
-    intensity : float
-        Value of its voxels in the image.
-    label : int, default 0
-        Value of its voxels in the mask; 0 for a distractor.
-    """
-
-    centre_mm: tuple[float, float, float]
+    centre_mm: tuple[float, float, float]  # (x, y, z) in RAS+ millimetres, as are the radii
     radii_mm: tuple[float, float, float]
-    intensity: float
-    label: int = 0
+    intensity: float  # value of its voxels in the image
+    label: int = 0  # value of its voxels in the mask; 0 for a distractor
 
 
 def draw(

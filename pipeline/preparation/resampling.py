@@ -25,14 +25,9 @@ _CHANNELS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampler:
-    """Two linear maps, from one grid of a plane to another.
+    """Two linear maps, from one grid of a plane to another."""
 
-    Parameters
-    ----------
-    rows, columns : csr_array of float32, shape (new, old)
-        Weights of the old rows (columns) in each new one; they sum to one.
-    """
-
+    # float32, shape (new, old): weights of the old rows (columns) in each new one; they sum to one.
     rows: sparse.csr_array
     columns: sparse.csr_array
 

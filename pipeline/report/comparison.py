@@ -67,25 +67,14 @@ _DEFAULT = ("dice", "hd95_mm", "assd_mm")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """Runs compared with the first of them.
+    """Runs compared with the first of them."""
 
-    Parameters
-    ----------
-    runs : tuple of str
-        Names of the runs; the first is the baseline.
-    summary : DataFrame
-        `COLUMNS`: a row for each other run, label and metric.
-    cases : DataFrame
-        `CASE_COLUMNS`: a row for each other run, case, label and metric, the
-        largest changes of each metric first.
-    incomplete : tuple of str
-        Lines for people about runs that lack cases.
-    """
-
-    runs: tuple[str, ...]
-    summary: pd.DataFrame
+    runs: tuple[str, ...]  # names of the runs; the first is the baseline
+    summary: pd.DataFrame  # `COLUMNS`: a row for each other run, label and metric
+    # `CASE_COLUMNS`: a row for each other run, case, label and metric, the largest changes of each
+    # metric first.
     cases: pd.DataFrame
-    incomplete: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()  # lines for people about runs that lack cases
 
 
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:

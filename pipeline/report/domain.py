@@ -42,17 +42,10 @@ _ROWS = TypeAdapter(
 
 @dataclass(frozen=True, slots=True)
 class ScanFacts:
-    """The properties of a scan that are compared.
+    """The properties of a scan that are compared."""
 
-    Parameters
-    ----------
-    spacing_mm : (R, A, S)
-        Spacing of the closest-canonical array.
-    intensity : dict of str to tuple of float
-        For each channel the `PERCENTILES` of its scaled voxels.
-    """
-
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]  # (R, A, S): spacing of the closest-canonical array
+    # For each channel the `PERCENTILES` of its scaled voxels.
     intensity: dict[str, tuple[float, ...]]
 
     def dump(self) -> dict[str, Any]:

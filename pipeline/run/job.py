@@ -31,27 +31,15 @@ from .settings import RunSettings as RunSettings
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is the same for every case of a run; it is sent to the workers.
-
-    Parameters
-    ----------
-    plans : tuple of Plan
-        One for each of ``bundle.members``.
-    out : Path
-        The run folder.
-    models : tuple of callables, optional
-        To run instead of the bundle's networks, one for each.
-    cases_sha256 : str
-        Hash of the manifest and of the cases that were chosen from it; empty
-        without a manifest.
-    """
+    """What is the same for every case of a run; it is sent to the workers."""
 
     bundle: Bundle
-    plans: tuple[Plan, ...]
+    plans: tuple[Plan, ...]  # one for each of ``bundle.members``
     settings: RunSettings
-    out: Path
+    out: Path  # the run folder
     engine: Engine
-    models: tuple[Model, ...] | None = None
+    models: tuple[Model, ...] | None = None  # to run instead of the bundle's networks, one for each
+    # Hash of the manifest and of the cases that were chosen from it; empty without a manifest.
     cases_sha256: str = ""
 
     @property

@@ -70,37 +70,18 @@ class RunFacts:
 
     A value is empty if it was not recorded: earlier versions recorded less,
     and an evaluation has no model.
-
-    Parameters
-    ----------
-    content : mapping
-        Everything that was recorded.
-    number : int
-        Greater than those of earlier runs in the folder; 0 if version 0.1.0
-        wrote it.
-    started : str
-        UTC, ISO 8601.
-    settings_sha256 : str
-        Hash that the records of this run have too.
-    case_ids : tuple of str
-        Cases that were chosen from the manifest, with those of other shards.
-    by : tuple of str
-        Columns that the run summarised by.
-    model : str
-        Name of the bundle.
-    channels : tuple of str
-        Those of the model.
     """
 
     path: Path
-    content: Mapping[str, Any]
-    number: int
-    started: str
-    settings_sha256: str
+    content: Mapping[str, Any]  # everything that was recorded
+    number: int  # greater than those of earlier runs in the folder; 0 if version 0.1.0 wrote it
+    started: str  # UTC, ISO 8601
+    settings_sha256: str  # hash that the records of this run have too
+    # Cases that were chosen from the manifest, with those of other shards.
     case_ids: tuple[str, ...]
-    by: tuple[str, ...]
-    model: str
-    channels: tuple[str, ...]
+    by: tuple[str, ...]  # columns that the run summarised by
+    model: str  # name of the bundle
+    channels: tuple[str, ...]  # those of the model
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -50,16 +50,11 @@ class InputWatch:
     A file that is changed while it is read, or put back afterwards, gets
     another time of change. Reading these facts costs nothing beside reading
     the files.
-
-    Parameters
-    ----------
-    inputs : tuple of (str, Path)
-        Name of each input for people, and its file or folder.
-    signatures : tuple
-        Of each input: path, size, times and number of each of its files.
     """
 
+    # Name of each input for people, and its file or folder.
     inputs: tuple[tuple[str, Path], ...]
+    # Of each input: path, size, times and number of each of its files.
     signatures: tuple[tuple[tuple[str, int, int, int, int], ...], ...]
 
     @classmethod

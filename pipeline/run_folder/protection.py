@@ -36,18 +36,12 @@ _PROBE = re.compile(r"\.probe(?:-\d+-of-\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file or folder that a command reads, and what to call it in a message.
-
-    Parameters
-    ----------
-    whole : bool
-        Whether a folder belongs together with everything below it, as a DICOM
-        series does. A folder that only holds inputs, such as that of the
-        predictions, does not.
-    """
+    """A file or folder that a command reads, and what to call it in a message."""
 
     name: str
     path: Path
+    # Whether a folder belongs together with everything below it, as a DICOM series does. A folder
+    # that only holds inputs, such as that of the predictions, does not.
     whole: bool = True
 
     def __str__(self) -> str:
@@ -120,20 +114,12 @@ class _Above:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An output: the folders that it consists of, and its files that have other names too.
-
-    Parameters
-    ----------
-    folders : mapping of identity to Path
-        The folder with all folders below it, also through links.
-    files : mapping of identity to Path
-        The output file, or the files of the folder that are links or have hard
-        links. Files with one name need no comparison: what is inside the
-        folder is found by its folder.
-    """
+    """An output: the folders that it consists of, and its files that have other names too."""
 
     output: Path
-    folders: dict[_Identity, Path]
+    folders: dict[_Identity, Path]  # the folder with all folders below it, also through links
+    # The output file, or the files of the folder that are links or have hard links. Files with one
+    # name need no comparison: what is inside the folder is found by its folder.
     files: dict[_Identity, Path]
 
     @classmethod

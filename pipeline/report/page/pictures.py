@@ -30,28 +30,14 @@ _SAMPLES = 500_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A case to look at, on one grid that is stored in the order closest to RAS.
+    """A case to look at, on one grid that is stored in the order closest to RAS."""
 
-    Parameters
-    ----------
-    image : Volume of uint8
-        Windowed: 0 and 255 are the edges of `window`.
-    prediction : Volume of uint8 or uint16
-        Position of each voxel's label in the list of labels, from 1; 0 is
-        background.
-    reference : Volume of uint8 or uint16, or None
-        Positions, as in `prediction`.
-    window : (float, float)
-        Intensities that became 0 and 255.
-    notes : tuple of str
-        How the picture differs from the scan, for people.
-    """
-
-    image: Volume
+    image: Volume  # windowed: 0 and 255 are the edges of `window`
+    # Position of each voxel's label in the list of labels, from 1; 0 is background.
     prediction: Volume
-    reference: Volume | None
-    window: tuple[float, float]
-    notes: tuple[str, ...] = ()
+    reference: Volume | None  # positions, as in `prediction`
+    window: tuple[float, float]  # intensities that became 0 and 255
+    notes: tuple[str, ...] = ()  # how the picture differs from the scan, for people
 
 
 def read_picture(

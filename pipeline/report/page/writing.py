@@ -50,18 +50,11 @@ _NO_INPUTS = "-"
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """A page that was written.
-
-    Parameters
-    ----------
-    pictured : tuple of str
-        Ids of the cases that have pictures.
-    problems : tuple of (case_id, sentence)
-        Cases whose pictures could not be made, and why.
-    """
+    """A page that was written."""
 
     path: Path
-    pictured: tuple[str, ...]
+    pictured: tuple[str, ...]  # ids of the cases that have pictures
+    # Case id and sentence: cases whose pictures could not be made, and why.
     problems: tuple[tuple[str, str], ...]
 
 

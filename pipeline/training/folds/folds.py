@@ -26,23 +26,14 @@ _CHOOSING, _MOST_CHOOSING = 0.1, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One of `count` folds of a cross-validation, numbered from 0.
-
-    Parameters
-    ----------
-    cases : tuple of Case
-        To train with, split ``train``, and to choose with, split ``val``.
-    held_out : tuple of Case
-        Give the scores; they choose nothing.
-    manifest_sha256 : str
-        Of the manifest when it was divided; it may change during the training.
-    """
+    """One of `count` folds of a cross-validation, numbered from 0."""
 
     number: int
     count: int
     seed: int
-    cases: tuple[Case, ...]
-    held_out: tuple[Case, ...]
+    cases: tuple[Case, ...]  # to train with, split ``train``, and to choose with, split ``val``
+    held_out: tuple[Case, ...]  # give the scores; they choose nothing
+    # Of the manifest when it was divided; it may change during the training.
     manifest_sha256: str = ""
 
     def facts(self) -> dict[str, Any]:
