@@ -67,9 +67,7 @@ class Bundle:
     def read_network(self, network: Network) -> bytes:
         """Return the verified bytes of one network.
 
-        The checked bytes are the bytes that are loaded, so nobody can change
-        the file in between.
-
+        The checked bytes are the bytes that are loaded, so nobody can change the file in between.
         ModelError if the file is missing or altered, or has more than a network needs.
         """
         path = self.folder / network.file

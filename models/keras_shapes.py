@@ -27,16 +27,8 @@ def layer_sizes(
 ) -> tuple[list[tuple[str, Sequence[int]]], int]:
     """Return the shapes of the outputs of all layers for one tile, and the number of weights.
 
-    ValueError if a value is not possible.
-
-    Parameters
-    ----------
-    config : JSON
-        Content of ``config.json``.
-    tile : (rows, columns)
-        For axes of any size.
-    channels : int
-        For an input with any number of channels.
+    `config` is the content of ``config.json``; `tile` (rows, columns) and `channels` are for axes
+    of any size. ValueError if a value is not possible.
     """
     arrays: list[tuple[str, Sequence[int]]] = []
     weights = _network(_dict(config, "config.json"), None, (1, *tile, channels), arrays, 0)[1]

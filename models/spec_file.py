@@ -35,12 +35,7 @@ def read_spec(path: Path) -> ModelSpec:
 def parse_spec(text: bytes | str, name: str) -> ModelSpec:
     """Check the content of a ``spec.json``.
 
-    Parameters
-    ----------
-    text : bytes or str
-        JSON.
-    name : str
-        Of the file, for messages.
+    `name` is that of the file, for messages.
     """
     try:
         if len(text) > _LARGEST:

@@ -58,12 +58,8 @@ def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) ->
 def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run that would replace finished cases of another model, engine or setting.
 
-    ManifestError with the number of finished cases, and what differs.
-
-    Parameters
-    ----------
-    facts : mapping
-        Those of the new run.
+    `facts` are those of the new run. ManifestError with the number of finished cases, and what
+    differs.
     """
     before = newest(readable_facts(folder))
     if before is None:

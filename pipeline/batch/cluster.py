@@ -76,14 +76,8 @@ class JobSettings:
 class DaskPool:
     """Does cases on a cluster, one at a time on each Dask worker.
 
-    Parameters
-    ----------
-    most : int
-        Cases at once.
-    timeout_s, memory_mb : float, optional
-        For one case; the memory of the Dask worker unless given.
-    tell : callable
-        Called with each event.
+    At most `most` at once. A case may use the memory of the Dask worker unless `memory_mb` is
+    given. `tell` is called with each event.
     """
 
     def __init__(
@@ -178,9 +172,8 @@ class DaskPool:
 def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
     """Yield a Dask client while the block runs, or None without a cluster.
 
-    Jobs that it starts end with the block.
-
-    EnvironmentFault if Dask is missing, or the scheduler does not answer.
+    Jobs that it starts end with the block. EnvironmentFault if Dask is missing, or the scheduler
+    does not answer.
     """
     if cluster is None:
         yield None
@@ -221,11 +214,7 @@ def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
 def queue_cluster(system: QueueSystem, settings: JobSettings, shared: Path) -> Any:
     """Return a dask-jobqueue cluster whose workers are jobs of a queue system.
 
-    Parameters
-    ----------
-    system : {"slurm", "pbs", "sge"}
-    shared : Path
-        Folder on a shared file system; it holds certificates during the run.
+    `shared` is a folder on a shared file system; it holds certificates during the run.
     """
     try:
         import dask_jobqueue

@@ -14,10 +14,7 @@ from .events import Event
 class Display:
     """Shows events on a progress bar.
 
-    Parameters
-    ----------
-    failures : bool, default True
-        Whether it shows failed cases too; False if something else does.
+    `failures` says whether it shows failed cases too; it is False if something else does.
     """
 
     def __init__(self, progress: Progress, *, failures: bool = True) -> None:

@@ -64,14 +64,7 @@ def log_event(path: Path, event: Event) -> None:
 class ProgressFile:
     """Writes a small file with the progress of a run, for ``voxtile status``.
 
-    Parameters
-    ----------
-    path : Path
-        Removed when the run ends.
-    total : int
-        Cases of the run.
-    kept : int
-        Cases that earlier runs had finished.
+    The file is removed when the run ends. Earlier runs had finished `kept` of the `total` cases.
     """
 
     def __init__(self, path: Path, total: int, kept: int) -> None:

@@ -24,14 +24,7 @@ def refuse_others(
 ) -> None:
     """Refuse to replace files that are not of a run in this folder.
 
-    ManifestError with their paths.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-        Those of the shard.
-    channels : sequence of str
-        Those of the model.
+    `cases` are those of the shard, `channels` those of the model. ManifestError with their paths.
     """
 
     def paths(case_id: str) -> Iterable[Path]:
@@ -49,14 +42,8 @@ def prepare(
 ) -> None:
     """Make the needed folders, try to write in each, and clean up after a killed run.
 
-    EnvironmentFault if it cannot be written, or the disk is full.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-        Those of the shard.
-    channels : sequence of str
-        Those of the model.
+    `cases` are those of the shard, `channels` those of the model. EnvironmentFault if it cannot be
+    written, or the disk is full.
     """
     for probe in folder.probes(shard):
         if os.path.lexists(probe) and not is_remainder(probe):

@@ -53,15 +53,9 @@ def finished(
 ) -> Finished:
     """Return the reports of the cases that need not be done again, and why others are.
 
-    Parameters
-    ----------
-    retry_failed : bool
-        Whether a case that failed is done again.
-    earlier : str
-        Settings hash of the folder's last run, whose records differ from
-        those of this run only if an input has changed.
-    sealed : bool
-        Whether records must hold their digest.
+    A case that failed is done again with `retry_failed`. `earlier` is the settings hash of the
+    folder's last run, whose records differ from those of this run only if an input has changed.
+    `sealed` says whether records must hold their digest.
     """
     candidates = [case for case in cases if job.folder.record(case.case_id).exists()]
     with ThreadPoolExecutor(_READERS) as readers:

@@ -40,11 +40,7 @@ class Merged:
 def merge_shards(out: Path) -> Merged:
     """Write the CSVs and ``run.json`` of a folder that shards have filled.
 
-    Parameters
-    ----------
-    out : Path
-        The run folder. It may be merged before all shards are done, and again
-        after.
+    It may be merged before all shards are done, and again after.
 
     Raises
     ------

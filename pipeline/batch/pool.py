@@ -97,14 +97,8 @@ class _Worker:
 class WorkerPool:
     """Several workers that share the cases of a run.
 
-    ValueError if the job's models cannot be sent to another process.
-
-    Parameters
-    ----------
-    count : int
-        Workers at once.
-    tell : callable
-        Called with each event.
+    At most `count` workers at once. `tell` is called with each event. ValueError if the job's
+    models cannot be sent to another process.
     """
 
     def __init__(self, job: Job, count: int, limits: Limits, stop: Stop, tell: Listener) -> None:

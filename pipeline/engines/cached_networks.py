@@ -34,12 +34,7 @@ _IN_USE_S = 3600.0
 def read_entry(path: Path, files: Collection[str]) -> dict[str, Any] | None:
     """Return what is known of a cached network; None if it is missing or was altered.
 
-    Parameters
-    ----------
-    path : Path
-        Folder of the network.
-    files : collection of str
-        Names of its files. A network that was refused has none.
+    `files` are the names of its files; a network that was refused has none.
     """
     try:
         if not is_private(path) or not all(map(is_private, path.iterdir())):

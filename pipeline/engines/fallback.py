@@ -39,12 +39,8 @@ def resilient(
     the process. Both are recorded; the first changes probabilities by at most
     1e-5 in float32.
 
-    Parameters
-    ----------
-    bundle : Bundle
-        Loaded again for the processor.
-    fallbacks : dict of str to Notice
-        Gets a notice of what was done, by its code.
+    `bundle` is loaded again for the processor. `fallbacks` gets a notice of what was done, by its
+    code.
     """
     return tuple(
         _Resilient(model, index, bundle, engine, fallbacks, load)

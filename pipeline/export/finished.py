@@ -54,10 +54,9 @@ def finished_and_missing(
 ) -> tuple[tuple[Finished, ...], Mapping[str, str]]:
     """Return the finished cases of a run folder, and why others are missing, by case id.
 
-    With the cases of a manifest, which names the scans, other cases are left out.
-
-    ManifestError if the folder is not that of a run, or holds no finished case, or the manifest
-    lacks a channel of the run's model.
+    With the cases of a manifest, which names the scans, other cases are left out. ManifestError if
+    the folder is not that of a run, or holds no finished case, or the manifest lacks a channel of
+    the run's model.
     """
     folder = RunFolder(out)
     facts = read_facts(folder.facts(), "name the folder of a run")

@@ -32,14 +32,8 @@ def keeping_probabilities(
     Files are ``exports/<format>/<case_id>/<value>_<name>.nii.gz``, one for each
     label, on the scan's grid. With softmax, the rest to 1 is background.
 
-    Parameters
-    ----------
-    scan : Volume
-        The scan; its voxels are not used.
-    view : View
-        The view of the planes, from `voxtile.inference.infer.deciding_view`.
-    formats : sequence of str
-        Names of formats; those that are not in `PROBABILITIES` are ignored.
+    The voxels of `scan` are not used; `view` is that of the planes, from
+    `voxtile.inference.infer.deciding_view`. Formats that are not in `PROBABILITIES` are ignored.
     """
     wanted = [name for name in formats if name in PROBABILITIES]
     if not wanted:

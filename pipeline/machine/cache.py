@@ -18,12 +18,10 @@ from voxtile.errors import EnvironmentFault
 def cache_folder(part: str = "") -> Path:
     """Return the user's cache folder, or a folder in it, created if it is missing.
 
-    ``$VOXTILE_CACHE``, else ``$XDG_CACHE_HOME/voxtile``, else
-    ``~/.cache/voxtile`` (XDG Base Directory Specification 0.8). If it cannot be
-    used, see `cache_problem`, a private folder among the temporary files: its
-    files may have to be made again after a restart, and nothing else changes.
-
-    EnvironmentFault if there is no folder for temporary files either.
+    ``$VOXTILE_CACHE``, else ``$XDG_CACHE_HOME/voxtile``, else ``~/.cache/voxtile`` (XDG Base
+    Directory Specification 0.8). If it cannot be used, see `cache_problem`, a private folder among
+    the temporary files: its files may have to be made again after a restart, and nothing else
+    changes. EnvironmentFault if there is no folder for temporary files either.
     """
     if not cache_problem(part):
         for folder in _candidates():

@@ -183,17 +183,9 @@ def run_benchmark(
 ) -> Benchmark:
     """Measure a model on this machine.
 
-    CaseError if no case could be done.
-
-    Parameters
-    ----------
-    manifest : str or Path, optional
-        Cases to measure with; a phantom of 128 x 128 x 64 voxels of 1 mm unless
-        given.
-    most_cases : int
-        Most cases, spread over the manifest.
-    repeats : int
-        How often each case is done, after one warm-up.
+    Without a manifest, cases are a phantom of 128 x 128 x 64 voxels of 1 mm. At most `most_cases`,
+    spread over the manifest, are done `repeats` times each, after one warm-up. CaseError if no case
+    could be done.
     """
     if most_cases < 1 or repeats < 1:
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")

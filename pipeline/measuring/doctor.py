@@ -43,10 +43,7 @@ class Finding:
 def examine(out: Path) -> Iterator[Finding]:
     """Yield the findings, one line each.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the results.
+    `out` is the folder of the results.
     """
     yield Finding(True, f"voxtile {__version__}, Python {sys.version.split()[0]}")
     yield from _packages()

@@ -162,12 +162,7 @@ def make_forecast(
     Sizes, tiles and arithmetic are exact, except for tiles that a bundle's
     `background` leaves out. Seconds and memory are predictions.
 
-    Parameters
-    ----------
-    workers : int
-        Worker processes of the run.
-    on_case : callable, optional
-        Called with (headers read, all cases).
+    `workers` is the number of worker processes. `on_case` is called with (headers read, all cases).
     """
     settings = settings or RunSettings()
     workers = max(1, workers)

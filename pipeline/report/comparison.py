@@ -80,19 +80,14 @@ class Comparison:
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
     """Compare two or more finished runs with the first of them.
 
-    Differences are B - A, over cases that have a value in both runs, measured
-    against the same reference (the same number of voxels). The test is
-    Wilcoxon's signed-rank test, two-sided; `p_holm` is corrected for all tests
-    of the comparison (Holm 1979). A win is a case in which B is better.
+    Differences are B - A, over cases that have a value in both runs, measured against the same
+    reference (the same number of voxels). The test is Wilcoxon's signed-rank test, two-sided;
+    `p_holm` is corrected for all tests of the comparison (Holm 1979). A win is a case in which B is
+    better. ManifestError if a folder is not a run folder, the runs have no case in common or other
+    names for a label, or a report lacks the metric.
 
-    ManifestError if a folder is not a run folder, the runs have no case in common or other names
-    for a label, or a report lacks the metric.
-
-    Parameters
-    ----------
-    metrics : sequence of str, optional
-        Columns of the reports of which higher or lower values are better; by
-        default Dice, HD95 and ASSD.
+    `metrics` are columns of the reports of which higher or lower values are better; by default
+    Dice, HD95 and ASSD.
     """
     if len(runs) < 2:
         raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])

@@ -80,13 +80,8 @@ class Flag(Notice):
 def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:
     """Describe a scan as its network sees it.
 
-    Parameters
-    ----------
-    volume : Volume
-        Shape (i, j, k), or (i, j, k, channels) if there are several.
-    intensity : Intensity
-        The scaling of the spec. It is measured, as the percentiles are, on a
-        regular sample of at most 2**20 voxels.
+    The volume is (i, j, k), or (i, j, k, channels) if there are several. The scaling of the spec
+    and the percentiles are measured on a regular sample of at most 2**20 voxels.
     """
     ras = canonical(volume)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
@@ -132,10 +127,7 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
 def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ...]:
     """Flag how a scan differs from the training scans.
 
-    Parameters
-    ----------
-    training : mapping
-        The `training` of a spec; without a valid "domain" there are no flags.
+    `training` is that of a spec; without a valid "domain" there are no flags.
     """
     domain = training.get("domain")
     if not isinstance(domain, Mapping):

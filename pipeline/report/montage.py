@@ -40,14 +40,8 @@ def montage(
 ) -> Image.Image:
     """Draw a case.
 
-    Parameters
-    ----------
-    image : Volume
-        Shape (i, j, k), or (i, j, k, channels), of which the first is shown.
-    prediction : Volume of integers
-        On the grid of `image`.
-    reference : Volume of integers, optional
-        On the grid of `image`.
+    The image is (i, j, k), or (i, j, k, channels), of which the first is shown. Prediction and
+    reference hold integers on its grid.
     """
     scan = canonical(image)
     voxels = scan.array if scan.array.ndim == 3 else scan.array[..., 0]

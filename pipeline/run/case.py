@@ -61,10 +61,8 @@ def run_case(
 ) -> Result:
     """Read a scan, segment it, write the mask on the scan's own grid, and score it.
 
-    `watch` is that of the case from before its inputs were hashed.
-
-    CaseError with the reason why the case cannot be done; also if an input was changed while it was
-    read.
+    `watch` is that of the case from before its inputs were hashed. CaseError with the reason why
+    the case cannot be done; also if an input was changed while it was read.
     """
     spec = job.bundle.spec
     settings, folder = job.settings, job.folder

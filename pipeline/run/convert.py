@@ -38,13 +38,8 @@ class Converted:
 def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Converted:
     """Read a scan and write its voxels and position, and nothing else, as NIfTI.
 
-    Parameters
-    ----------
-    source : Path
-        NIfTI file, DICOM file, folder or DICOMDIR.
-    out : Path
-        ``.nii.gz`` or ``.nii``; replaced if it exists. It is read back and
-        compared.
+    `source` is a NIfTI file, DICOM file, folder or DICOMDIR. `out` ends in ``.nii.gz`` or ``.nii``
+    and is replaced if it exists. It is read back and compared.
 
     Raises
     ------

@@ -118,11 +118,8 @@ def missing_lines(
 def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
     """Read ``cases/<case_id>.json``.
 
-    Parameters
-    ----------
-    sealed : bool, default True
-        Whether a record without the digest of its content is refused;
-        `RunFacts.seals_records` says so of a folder.
+    With `sealed` a record without the digest of its content is refused; `RunFacts.seals_records`
+    says so of a folder.
 
     Raises
     ------
@@ -154,10 +151,9 @@ def _parsed(record: dict[str, Any]) -> CaseReport:
 def read_run(out: Path) -> Records:
     """Read the cases of the newest run of a folder.
 
-    Records of an earlier run with another manifest or other settings do not
-    count, unless the newest run has taken them over. Neither do damaged ones.
-
-    ManifestError if it is not a run folder, or no record counts.
+    Records of an earlier run with another manifest or other settings do not count, unless the
+    newest run has taken them over. Neither do damaged ones. ManifestError if it is not a run
+    folder, or no record counts.
     """
     folder = RunFolder(out)
     known = strict_facts(folder)

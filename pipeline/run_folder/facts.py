@@ -149,12 +149,8 @@ class RunFacts:
 def read_facts(path: Path, advice: str) -> RunFacts:
     """Read ``run.json`` or ``run-i-of-n.json``.
 
-    ManifestError if it cannot be read, or is not what a run writes.
-
-    Parameters
-    ----------
-    advice : str
-        What to do if it cannot be used; ends the message of the error.
+    `advice` says what to do if it cannot be used; it ends the message of the error. ManifestError
+    if it cannot be read, or is not what a run writes.
     """
     try:
         return RunFacts.read(path)

@@ -21,16 +21,9 @@ CHANGED = "input_changed"
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
     """Return the fingerprint of a case, hexadecimal.
 
-    CaseError if an input cannot be read.
-
-    Parameters
-    ----------
-    case : Case
-        The contents of its files count; their names and the case id do not.
-    settings : mapping
-        JSON values; what else changes the result: model, plan, policies.
-    images : bool, default True
-        Whether the scans count; an evaluation reads none.
+    The contents of the case's files count; their names and the case id do not, and the scans only
+    with `images`, because an evaluation reads none. `settings` is what else changes the result, as
+    JSON values: model, plan, policies. CaseError if an input cannot be read.
     """
     parts = {
         "images": {channel: content_hash(path) for channel, path in case.images if images},
@@ -110,11 +103,9 @@ def _unreadable(error: OSError) -> CaseError:
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file, or one hash of all files below a folder, in name order.
 
-    Links to folders are followed as the DICOM reader does. The two files of a
-    ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files
-    that it names.
-
-    CaseError if a file cannot be read, or a DICOMDIR names a missing file.
+    Links to folders are followed as the DICOM reader does. The two files of a ``.hdr``/``.img``
+    pair count together, and so do a DICOMDIR and the files that it names. CaseError if a file
+    cannot be read, or a DICOMDIR names a missing file.
     """
     digests = []
     try:

@@ -61,15 +61,9 @@ def inputs_of(cases: Iterable[Case]) -> Iterator[Input]:
 def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse to write where an input would be changed, replaced or removed.
 
-    ManifestError with both paths, if an input is inside an output folder or is the same file as one
-    in it, or if an output would be inside a folder that is an input as a whole.
-
-    Parameters
-    ----------
-    outputs : Path
-        Files or folders that a command writes; they need not exist.
-    advice : str
-        What to do instead; ends each message.
+    The outputs, files or folders, need not exist. `advice` says what to do instead; it ends each
+    message. ManifestError with both paths, if an input is inside an output folder or is the same
+    file as one in it, or if an output would be inside a folder that is an input as a whole.
     """
     inputs, above, problems = list(inputs), _Above(), []
     for output in outputs:
@@ -230,10 +224,8 @@ def _same_text(one: Path, other: Path) -> bool:
 def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse a folder that holds files but no valid facts of a run.
 
-    The lock, probes and temporary files of a run that was killed at once do not
-    count, and nor do empty folders.
-
-    ManifestError with the first file that was found.
+    The lock, probes and temporary files of a run that was killed at once do not count, and nor do
+    empty folders. ManifestError with the first file that was found.
     """
     if not os.path.lexists(folder.path):
         return
@@ -304,14 +296,8 @@ def refuse_unnamed(
 ) -> None:
     """Refuse to replace files of cases that no run of this folder had.
 
+    `paths` returns the files that a command may write or remove for one of `case_ids`.
     ManifestError with the first files.
-
-    Parameters
-    ----------
-    case_ids : iterable of str
-        Cases that a command is about to write.
-    paths : callable
-        Returns the files that it may write or remove for a case.
     """
     named = {case_id for facts in readable_facts(folder) for case_id in facts.case_ids}
     found = [

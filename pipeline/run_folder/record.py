@@ -38,14 +38,9 @@ def read_record(
 ) -> dict[str, Any]:
     """Read ``cases/<case_id>.json``.
 
-    Parameters
-    ----------
-    sealed : bool
-        Whether it must hold the digest of its content, as every record does
-        except those of folders that version 0.1.0 wrote.
-    whole : bool, default True
-        Whether every value is checked. If not, the digest vouches for those
-        that `voxtile status` does not show.
+    With `sealed` it must hold the digest of its content, as every record does except those of
+    folders that version 0.1.0 wrote. Unless `whole`, the digest vouches for the values that
+    `voxtile status` does not show.
 
     Raises
     ------

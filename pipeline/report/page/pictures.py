@@ -100,12 +100,8 @@ def make_picture(
 ) -> Picture:
     """Make volumes on one RAS grid small.
 
-    Parameters
-    ----------
-    most_voxels : int
-        Largest number of voxels of each volume. A larger scan is cropped to
-        its masks and a margin, and if that is not enough, blocks of voxels
-        become one voxel.
+    A scan of more than `most_voxels` is cropped to its masks and a margin, and if that is not
+    enough, blocks of voxels become one voxel.
     """
     notes = list(notes)
     masks = [mask for mask in (prediction, reference) if mask is not None]

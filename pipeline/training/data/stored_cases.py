@@ -71,9 +71,8 @@ def store_cases(
 ) -> list[StoredCase]:
     """Read every case with its label and store its arrays, unless they are stored already.
 
-    Label maps may have the values of `labels` beside 0; empty allows any.
-
-    ManifestError with every case that cannot be used, and why.
+    Label maps may have the values of `labels` beside 0; empty allows any. ManifestError with every
+    case that cannot be used, and why.
     """
     do = partial(_store, folder=folder, labels=labels)
     return _each(cases, manifest, advance, do)
