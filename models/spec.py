@@ -206,78 +206,49 @@ class Network(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """Everything that a bundle's networks take and give.
-
-    Parameters
-    ----------
-    channels : tuple of str
-        Input channels in order. One channel is the manifest's `image` column;
-        several are its `image_<channel>` columns.
-    context_slices : int
-        Planes that the network sees at once, odd; it segments the middle one.
-        It has ``len(channels) * context_slices`` input channels, for
-        each channel its planes in order.
-    spacing_mm : (R, A, S) or None
-        Pixel spacing to which planes are resampled. Each view uses its two
-        in-plane entries; the through-plane one is never resampled. None means
-        the scan's own spacing.
-    intensity : Intensity
-        One method for all channels, measured on each.
-    tile : (rows, columns)
-        In pixels; a multiple of `multiple`.
-    multiple : int
-        A tile must be a multiple of it: ``2**depth``.
-    overlap : float
-        Least fraction of a tile that neighbours share.
-    weighting : {"gaussian", "constant"}
-        Trust in the pixels of a tile when overlaps are blended.
-    background : Background or None
-        Voxels that cannot belong to a label.
-    flips : tuple of {"R", "A", "S"}
-        World axes along which planes are also segmented mirrored, unless a run
-        has other options (test-time augmentation). Only for networks that were
-        trained on mirrored planes.
-    labels : tuple of Label
-        Outputs in order, background not among them. A softmax network has
-        one channel more, the first, for background.
-    activation : {"softmax", "sigmoid"}
-        Softmax for exclusive labels, sigmoid for one or overlapping ones.
-    thresholds : tuple of float
-        Least probability for each sigmoid label; empty means 0.5.
-    divisions : tuple of Division
-        Labels of which each plane of the finished mask gets only one.
-    postprocess : tuple of Cleaning
-        How the mask is cleaned after that, label by label.
-    networks : tuple of Network
-        A file with a different weight for each of its views is named once for
-        each view.
-    training : dict
-        How it was trained, for people: manifest hash, cases, scores, versions.
-    """
+    """Everything that a bundle's networks take and give."""
 
     format: Literal["voxtile-bundle"] = "voxtile-bundle"
     format_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=NAME)]
     description: Annotated[str, Field(max_length=100_000)] = ""
+    # Input channels in order. One channel is the manifest's `image` column; several are its
+    # `image_<channel>` columns.
     channels: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...],
         Field(min_length=1, max_length=64),
     ] = ("image",)
+    # Planes that the network sees at once, odd; it segments the middle one. For each channel of the
+    # scan it has so many input channels, its planes in order.
     context_slices: Annotated[int, Field(ge=1, le=63)] = 1
+    # (R, A, S): pixel spacing to which planes are resampled. Each view uses its two in-plane
+    # entries; the through-plane one is never resampled. None means the scan's own spacing.
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    intensity: Intensity = ZScore()
-    tile: TileSize
+    intensity: Intensity = ZScore()  # one method for all channels, measured on each
+    tile: TileSize  # (rows, columns) in pixels; a multiple of `multiple`
+    # A tile must be a multiple of it: ``2**depth``.
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+    # Least fraction of a tile that neighbours share.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    weighting: Weighting = "gaussian"
-    background: Background | None = None
+    weighting: Weighting = "gaussian"  # trust in the pixels of a tile when overlaps are blended
+    background: Background | None = None  # voxels that cannot belong to a label
+    # World axes along which planes are also segmented mirrored, unless a
+    # run has other options (test-time augmentation). Only for networks that were trained on
+    # mirrored planes.
     flips: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
+    # Outputs in order, background not among them. A softmax network has one channel more, the
+    # first, for background.
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
+    # Softmax for exclusive labels, sigmoid for one or overlapping ones.
     activation: Literal["softmax", "sigmoid"]
+    # Least probability for each sigmoid label; empty means 0.5.
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    # Labels of which each plane of the finished mask gets only one.
     divisions: Annotated[tuple[Division, ...], Field(max_length=1000)] = ()
-    postprocess: tuple[Cleaning, ...] = ()
+    postprocess: tuple[Cleaning, ...] = ()  # how the mask is cleaned after that, label by label
+    # A file with a different weight for each of its views is named once for each view.
     networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)]
+    # How it was trained, for people: manifest hash, cases, scores, versions.
     training: dict[str, Any] = {}
 
     @model_validator(mode="after")

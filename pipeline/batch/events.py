@@ -14,15 +14,9 @@ if TYPE_CHECKING:  # `status` answers without pandas
     from voxtile.run_folder.case_report import CaseReport
 
 Kind = Literal[
-    "run_started",
-    "done_again",
-    "case_started",
-    "stage",
-    "case_lost",
-    "case_finished",
-    "interrupted",
-    "run_finished",
-]
+    "run_started", "done_again", "case_started", "stage", "case_lost", "case_finished",
+    "interrupted", "run_finished",
+]  # fmt: skip
 # How often the progress file is written, in seconds.
 _WRITE_EVERY_S = 2.0
 

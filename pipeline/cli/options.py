@@ -47,27 +47,14 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Option:
-    """How an option differs from its parameter or field; stands in the annotation.
+    """How an option differs from its parameter or field; stands in the annotation."""
 
-    Parameters
-    ----------
-    help : str
-        By default the description of the field.
-    name : str
-        Without the leading dashes.
-    read : callable, optional
-        From the text of the option to the value of the parameter; raises UsageError.
-    form : str
-        What that text looks like, for the help.
-    given : type
-        What `read` takes.
-    """
-
-    help: str = ""
-    name: str = ""
+    help: str = ""  # by default the description of the field
+    name: str = ""  # without the leading dashes
+    # From the text of the option to the value of the parameter; raises UsageError.
     read: Callable[[Any], Any] | None = None
-    form: str = ""
-    given: type = str
+    form: str = ""  # what that text looks like, for the help
+    given: type = str  # what `read` takes
     default: Any = _EMPTY
     least: float | None = None
     most: float | None = None

@@ -12,13 +12,9 @@ from .engine import Engine, Model, load_models
 
 # Words of such errors: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
 _SIGNS = (
-    "resourceexhausted",
-    "resource_exhausted",
-    "outofmemory",
-    "out of memory",
-    "bad_alloc",
+    "resourceexhausted", "resource_exhausted", "outofmemory", "out of memory", "bad_alloc",
     "bad allocation",
-)
+)  # fmt: skip
 
 
 # By its code, the last notice of what was done when memory ran out.

@@ -34,16 +34,9 @@ from .terminology import coded, rgb
 
 # Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, may be empty.
 _PRESENT = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
 
 
 def write_binary_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:

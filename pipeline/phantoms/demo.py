@@ -33,14 +33,9 @@ LABELS = (
 _TRAIN, _VAL = 12, 3
 _TESTED = ("axial", "oblique", "reversed", "dicom", "unlabelled", "damaged")
 _OF_MODEL = (
-    "spec.json",
-    "README.md",
-    "LICENSE",
-    "fingerprint.json",
-    "recipe.toml",
-    "history.csv",
+    "spec.json", "README.md", "LICENSE", "fingerprint.json", "recipe.toml", "history.csv",
     "training.png",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,40 +28,14 @@ from .summary import records, units
 from .tables import csv_text, report_table
 
 COLUMNS = (
-    "run_a",
-    "run_b",
-    "label",
-    "label_name",
-    "metric",
-    "n",
-    "n_units",
-    "n_only_a",
-    "n_only_b",
-    "n_other_reference",
-    "mean_a",
-    "mean_b",
-    "mean_difference",
-    "ci_low",
-    "ci_high",
-    "median_difference",
-    "wins",
-    "ties",
-    "losses",
-    "p",
-    "p_holm",
-)
+    "run_a", "run_b", "label", "label_name", "metric", "n", "n_units", "n_only_a", "n_only_b",
+    "n_other_reference", "mean_a", "mean_b", "mean_difference", "ci_low", "ci_high",
+    "median_difference", "wins", "ties", "losses", "p", "p_holm",
+)  # fmt: skip
 CASE_COLUMNS = (
-    "run_a",
-    "run_b",
-    "case_id",
-    "label",
-    "label_name",
-    "metric",
-    "value_a",
-    "value_b",
-    "difference",
-    "outcome",
-)
+    "run_a", "run_b", "case_id", "label", "label_name", "metric", "value_a", "value_b",
+    "difference", "outcome",
+)  # fmt: skip
 _DEFAULT = ("dice", "hd95_mm", "assd_mm")
 
 

@@ -20,25 +20,9 @@ from voxtile.scoring.columns import column_named, metrics_of
 from .bootstrap import DRAWS, LEVEL, SEED, mean_intervals
 
 COLUMNS = (
-    "label",
-    "label_name",
-    "metric",
-    "n",
-    "n_used",
-    "n_failed",
-    "mean",
-    "sd",
-    "median",
-    "q1",
-    "q3",
-    "worst",
-    "worst_case",
-    "n_empty",
-    "ci_low",
-    "ci_high",
-    "by",
-    "by_value",
-)
+    "label", "label_name", "metric", "n", "n_used", "n_failed", "mean", "sd", "median", "q1", "q3",
+    "worst", "worst_case", "n_empty", "ci_low", "ci_high", "by", "by_value",
+)  # fmt: skip
 # Columns of text. Their cells may look like numbers: a case can have the id 007.
 TEXT_COLUMNS = ("label_name", "metric", "worst_case", "by", "by_value")
 # Status of a row whose prediction, reference or both are empty.

@@ -52,16 +52,8 @@ _SHAPE = {
 }
 # What must be equal in all shards of a run: all that decides a result.
 _DECISIVE = (
-    "voxtile",
-    "manifest",
-    "model",
-    "plan",
-    "engine",
-    "settings",
-    "labels",
-    "case_ids",
-    KEY,
-)
+    "voxtile", "manifest", "model", "plan", "engine", "settings", "labels", "case_ids", KEY,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,18 +18,9 @@ from typing import Any
 
 # In the order in which they must run: each uses those before it.
 SCRIPTS = (
-    "dom.js",
-    "data.js",
-    "loading.js",
-    "sections.js",
-    "plots.js",
-    "viewer.js",
-    "case.js",
-    "overview.js",
-    "gallery.js",
-    "table.js",
-    "start.js",
-)
+    "dom.js", "data.js", "loading.js", "sections.js", "plots.js", "viewer.js", "case.js",
+    "overview.js", "gallery.js", "table.js", "start.js",
+)  # fmt: skip
 # NiiVue, byte for byte as it was published.
 VIEWER = "niivue.umd.js"
 
