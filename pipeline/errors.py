@@ -31,12 +31,12 @@ class ManifestError(VoxtileError):
 
     Parameters
     ----------
-    problems : iterable of str
+    problems : str or iterable of str
         One sentence each, with the line number where there is one.
     """
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
 

@@ -66,16 +66,14 @@ def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
         return
     if not before.is_segmentation:
         raise ManifestError(
-            [f"{folder.path} holds an evaluation; name another folder with --out for this run"]
+            f"{folder.path} holds an evaluation; name another folder with --out for this run"
         )
     differing = "; ".join(differences(before.content, facts))
     finished = _finished_cases(folder, before) if differing else 0
     if finished:
         raise ManifestError(
-            [
-                f"{folder.path}: {counted(finished, 'finished case')} to be done again: "
-                f"{differing}; {_WAY_OUT}"
-            ]
+            f"{folder.path}: {counted(finished, 'finished case')} to be done again: "
+            f"{differing}; {_WAY_OUT}"
         )
 
 
@@ -93,10 +91,8 @@ def refuse_lost_probabilities(
             if lacking:
                 verb = "has" if len(lacking) == 1 else "have"
                 raise ManifestError(
-                    [
-                        f"{counted(len(lacking), 'finished case')} {verb} no {name} "
-                        f"({first_few(lacking)}), which only a network gives; {_WAY_OUT}"
-                    ]
+                    f"{counted(len(lacking), 'finished case')} {verb} no {name} "
+                    f"({first_few(lacking)}), which only a network gives; {_WAY_OUT}"
                 )
 
 

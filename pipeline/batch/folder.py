@@ -47,7 +47,7 @@ def prepare(
     """
     for probe in folder.probes(shard):
         if os.path.lexists(probe) and not is_remainder(probe):
-            raise ManifestError([f"{probe} would be replaced for a trial; move it away"])
+            raise ManifestError(f"{probe} would be replaced for a trial; move it away")
         try:
             write_text(probe, "")
         finally:

@@ -40,15 +40,9 @@ class Merged:
 def merge_shards(out: Path) -> Merged:
     """Write the CSVs and ``run.json`` of a folder that shards have filled.
 
-    It may be merged before all shards are done, and again after.
-
-    Raises
-    ------
-    ManifestError
-        If it holds no shards, shards of different runs, or a table that is
-        not from voxtile.
-    EnvironmentFault
-        If a shard is running.
+    It may be merged before all shards are done, and again after. ManifestError if it holds no
+    shards, shards of different runs, or a table that is not from voxtile; EnvironmentFault if a
+    shard is running.
     """
     folder = RunFolder(out)
     read_shards(folder)  # before the lock, which would make the folder
@@ -64,7 +58,7 @@ def merge_shards(out: Path) -> Merged:
             and latest.settings_sha256 != first.settings_sha256
         ):
             raise ManifestError(
-                [f"{latest.path} is of a later run than the shards; run the manifest again"]
+                f"{latest.path} is of a later run than the shards; run the manifest again"
             )
         found = collect(folder, first)
         by = tuple(dict.fromkeys(column for shard in shards for column in shard.by))

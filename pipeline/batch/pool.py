@@ -122,14 +122,9 @@ class WorkerPool:
         The workers stay alive for more cases, unless the caller closes the
         iterator early or an error ends the run.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            If a signal stopped the run.
-        EnvironmentFault
-            If results cannot be written, or workers cannot start.
-        ModelError, ValueError
-            If a network, or a model that was passed in, cannot be loaded.
+        KeyboardInterrupt if a signal stopped the run; EnvironmentFault if results cannot be
+        written, or workers cannot start; ModelError or ValueError if a network, or a model that was
+        passed in, cannot be loaded.
         """
         waiting = deque(assignments)
         try:

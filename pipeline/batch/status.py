@@ -51,7 +51,7 @@ def read_status(out: Path) -> Status:
     known = strict_facts(folder)
     facts = newest(known)
     if facts is None:
-        raise ManifestError([f"{out} is not a run folder: it has no run.json"])
+        raise ManifestError(f"{out} is not a run folder: it has no run.json")
     case_ids = facts.case_ids
     alive = holders(folder)
     running: dict[str, str] = {}

@@ -67,20 +67,8 @@ def digest_of(entries: Iterator[dict[str, Any]]) -> str:
 def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Cache a network, whole or not at all, and replace an earlier one.
 
-    EnvironmentFault if the disk refuses.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of the network.
-    make : callable
-        Writes files into the folder that it is given, and returns what is
-        known of the network.
-
-    Returns
-    -------
-    dict
-        What is known, and ``sha256`` with the digest of each file.
+    `make` writes files into the folder that it is given, and returns what is known of the network;
+    to this the digest of each file is added as ``sha256``. EnvironmentFault if the disk refuses.
     """
     try:
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))

@@ -148,15 +148,9 @@ CALLABLE = Engine("callable")
 def load_models(bundle: "Bundle", engine: Engine) -> tuple[Model, ...]:
     """Return one model for each network of a bundle, in the spec's order.
 
-    Each takes any number of tiles, of any size that the network allows, and
-    compiles itself once for each size.
-
-    Raises
-    ------
-    ModelError
-        If a network does not fit the spec, or the engine cannot build it.
-    EnvironmentFault
-        If the device is missing or cannot compute in the engine's precision.
+    Each takes any number of tiles, of any size that the network allows, and compiles itself once
+    for each size. ModelError if a network does not fit the spec, or the engine cannot build it;
+    EnvironmentFault if the device is missing or cannot compute in the engine's precision.
     """
     if engine.name == "callable":
         raise ValueError("functions of the caller are not loaded from a bundle")

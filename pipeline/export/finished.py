@@ -61,11 +61,11 @@ def finished_and_missing(
     folder = RunFolder(out)
     facts = read_facts(folder.facts(), "name the folder of a run")
     if not facts.is_segmentation:
-        raise ManifestError([f"{facts.path} is of an evaluation; name the folder of a run"])
+        raise ManifestError(f"{facts.path} is of an evaluation; name the folder of a run")
     latest = newest(strict_facts(folder))
     if latest is not None and latest.settings_sha256 != facts.settings_sha256:
         raise ManifestError(
-            [f"{out}/run.json is of an earlier run than its shards; run `voxtile merge` first"]
+            f"{out}/run.json is of an earlier run than its shards; run `voxtile merge` first"
         )
     labels, run_policy = facts.labels(), facts.policy()
     named = None if cases is None else {case.case_id: case for case in cases}
@@ -85,7 +85,7 @@ def finished_and_missing(
             found.append(replace(one, image=_image(case, facts.channels), policy=policy))
     if not found:
         which = "" if named is None else " that the manifest names"
-        raise ManifestError([f"{out} has no finished case{which}, so there is nothing to export"])
+        raise ManifestError(f"{out} has no finished case{which}, so there is nothing to export")
     missing = {
         case_id: why
         for case_id, why in records.missing.items()
@@ -99,7 +99,7 @@ def _image(case: Case, channels: Sequence[str]) -> Path:
     try:
         return scan_paths(case, channels or case.images[0][:1])[0]
     except CaseError as error:
-        raise ManifestError([f"case {case.case_id}: {error.sentence}"]) from error
+        raise ManifestError(f"case {case.case_id}: {error.sentence}") from error
 
 
 def read_finished_mask(case: Finished) -> Volume:

@@ -110,14 +110,9 @@ def predict_planes(
 ) -> Iterator[np.ndarray]:
     """Yield the probabilities of each plane, float32, shape (rows, columns, classes).
 
-    Parameters
-    ----------
-    planes : iterable of ndarray of float32, shape (*shape, channels)
-    occupied : iterable of ndarray of bool, shape (rows, columns), optional
-        For each plane, where there is more than background; the networks do
-        not compute tiles without any.
-    pool : Executor, optional
-        Of one thread, in which networks compute ahead if the tiling allows it.
+    Planes are float32, (*shape, channels). The networks do not compute tiles without a True in
+    `occupied`, (rows, columns) for each plane: where there is more than background. They compute
+    ahead in a pool of one thread if the tiling allows it.
     """
     padding = Padding(shape, tiling.tile)
     grid = tiling.grid(shape)

@@ -58,7 +58,7 @@ def protect_inputs(
         inputs += [Input("the manifest", manifest), *inputs_of(read_manifest(manifest, root=root))]
     protect(inputs, json_file, advice="name another file with --json")
     if json_file.is_file() and json_file.read_bytes()[:1] != b"{":
-        raise ManifestError([f"{json_file} exists and is not JSON; name another file with --json"])
+        raise ManifestError(f"{json_file} exists and is not JSON; name another file with --json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def verify_model(
     else:
         listed = read_manifest(manifest, root=root)
         if not listed:
-            raise ManifestError([f"{manifest} has no cases"])
+            raise ManifestError(f"{manifest} has no cases")
         compared = [listed[index] for index in evenly(len(listed), cases)]
         samples = samples_of(bundle.spec, compared, planes)
         # Tiles that the integers were fitted to would not show how well they fit others.

@@ -58,14 +58,7 @@ def judge_samples(
 ) -> list[np.ndarray]:
     """Return the label maps of each sample's planes; each view is decided alone.
 
-    Parameters
-    ----------
-    models : sequence of Model
-        One for each of its networks.
-
-    Returns
-    -------
-    list of ndarray of uint8 or uint16, shape (planes, rows, columns)
+    There is a model for each network. Label maps are uint8 or uint16, (planes, rows, columns).
     """
     spec = bundle.spec
     # Mirrored tiles would compare nothing else.

@@ -37,10 +37,7 @@ def rehearse(
 ) -> tuple[str, float] | None:
     """Time one case of usual size with everything but the networks.
 
-    Returns
-    -------
-    (case_id, seconds for each voxel) or None
-        None if no case could be done.
+    It is (case_id, seconds for each voxel); None if no case could be done.
     """
     usual = sorted(grids, key=lambda pair: pair[1].voxels)
     usual = [pair for pair in usual if pair[1].voxels <= _REHEARSED_VOXELS] or usual[:1]

@@ -56,17 +56,9 @@ def run_demo(
 ) -> DemoResult:
     """Make a cohort, train on part of it, segment and score the rest.
 
-    ValueError if `out` holds files that are not of a demo.
-
-    Parameters
-    ----------
-    out : Path
-        Folder for ``cohort/``, ``model/`` and ``run/``. An earlier demo there
-        is replaced; a folder with other files is refused.
-    minutes : float, default 1
-        Training budget.
-    say : callable
-        Called with a sentence before each step.
+    `out` gets ``cohort/``, ``model/`` and ``run/``. An earlier demo there is replaced; a folder
+    with other files is refused. `minutes` is the training budget, and `say` is called with a
+    sentence before each step. ValueError if `out` holds files that are not of a demo.
     """
     _clear(out)
     say(f"1. making {_TRAIN + _VAL + 6} synthetic scans in {out / 'cohort'}")

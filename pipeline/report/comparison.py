@@ -64,7 +64,7 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     Dice, HD95 and ASSD.
     """
     if len(runs) < 2:
-        raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])
+        raise ManifestError(f"a comparison needs at least 2 runs, but got {len(runs)}")
     names = _names([Path(run) for run in runs])
     found = [read_run(Path(run)) for run in runs]
     tables = [report_table(one.reports) for one in found]
@@ -131,10 +131,8 @@ def refuse_foreign_comparison(out: Path) -> None:
         is_ours = False
     if entries and not is_ours:
         raise ManifestError(
-            [
-                f"{out} holds files (such as {entries[0].name}), but no comparison (no valid "
-                f"comparison.json); {ANOTHER_FOLDER}"
-            ]
+            f"{out} holds files (such as {entries[0].name}), but no comparison (no valid "
+            f"comparison.json); {ANOTHER_FOLDER}"
         )
 
 
@@ -180,7 +178,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
         return short
     paths = [str(folder) for folder in folders]
     if len(set(paths)) < len(paths):
-        raise ManifestError(["a run was given twice; compare different runs"])
+        raise ManifestError("a run was given twice; compare different runs")
     return paths
 
 
@@ -201,7 +199,7 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     if not (paired["status_a"].notna() & paired["status_b"].notna()).any():
         both_names = f"{names[0]} and {names[1]}"
         raise ManifestError(
-            [f"{both_names} have no case and label in common; compare runs of the same cases"]
+            f"{both_names} have no case and label in common; compare runs of the same cases"
         )
     same = (paired["voxels_ref_a"] == paired["voxels_ref_b"]).fillna(True).astype(bool)
     return paired.assign(comparable=same).sort_values(["case_id", "label"], ignore_index=True)

@@ -97,12 +97,9 @@ def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity)
 def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
     """Describe training scans for the spec of a bundle, as JSON values.
 
-    Returns
-    -------
-    dict
-        ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and
-        under ``intensity``, for each channel and each of ``percentiles``, the
-        minimum, quartiles and maximum over the scans. Empty without scans.
+    ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and under ``intensity``, for
+    each channel and each of ``percentiles``, the minimum, quartiles and maximum over the scans.
+    Empty without scans.
     """
     if not scans:
         return {}

@@ -58,19 +58,9 @@ def inspect_case(
 ) -> dict[str, Any]:
     """Check a single case; return the part "qc" of its record.
 
-    Parameters
-    ----------
-    mask : Volume of integers
-        The prediction.
-    image : Volume, optional
-        The scan; with a spec it is compared with the training scans.
-    entropy : float, optional
-        Mean entropy from `voxtile.inference.entropy`.
-
-    Returns
-    -------
-    dict
-        ``entropy``, ``scan`` (spacing and intensities) and ``flags``.
+    It has ``entropy``, ``scan`` (spacing and intensities) and ``flags``. `mask` is the prediction;
+    `image` is the scan, which is compared with the training scans if there is a spec; `entropy` is
+    the mean, from `voxtile.inference.entropy`.
     """
     flags = []
     for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):

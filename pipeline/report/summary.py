@@ -32,20 +32,11 @@ EMPTY = ("both_empty", "pred_empty", "ref_empty")
 def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Summarise a report by label and metric.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `voxtile.report.tables.report_table`.
-    by : sequence of str
-        Columns of the report. After the rows of the whole cohort there are
-        rows for each value of each of these columns.
+    The columns are `COLUMNS`, see ``docs/metrics.md``. Cases without a value (both masks empty, no
+    reference, failed) are left out of the statistics; there are ``n - n_used`` of them.
 
-    Returns
-    -------
-    DataFrame
-        `COLUMNS`, see ``docs/metrics.md``. Cases without a value (both masks
-        empty, no reference, failed) are left out of the statistics; there are
-        ``n - n_used`` of them.
+    `table` is from `voxtile.report.tables.report_table`. After the rows of the whole cohort there
+    are rows for each value of each column in `by`.
     """
     for column in by:
         if column not in table.columns:

@@ -99,7 +99,7 @@ def evaluate(
     cases = read_manifest(manifest, root=root, need_images=False)
     check_columns(by, cases)
     if not folder.is_dir():
-        raise ManifestError([f"predictions folder {folder} does not exist; check the path"])
+        raise ManifestError(f"predictions folder {folder} does not exist; check the path")
     _protect_inputs(Path(manifest), cases, folder, run_folder)
     with locked(run_folder.path):
         ids = [case.case_id for case in cases]
@@ -269,7 +269,7 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
             except Exception:
                 continue  # the report of its case says why
     if values <= {0}:
-        raise ManifestError([_nothing_to_score(cases, folder, found)])
+        raise ManifestError(_nothing_to_score(cases, folder, found))
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
 
 

@@ -125,7 +125,7 @@ def chosen_cases(
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)
         if not cases:
-            raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
+            raise ManifestError(f"{manifest} has no case of split {', '.join(settings.splits)}")
     return cases
 
 

@@ -119,14 +119,8 @@ def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
     """Read ``cases/<case_id>.json``.
 
     With `sealed` a record without the digest of its content is refused; `RunFacts.seals_records`
-    says so of a folder.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is not a case report, or was changed after it was written.
+    says so of a folder. OSError if it cannot be read; ValueError if it is not a case report, or was
+    changed after it was written.
     """
     try:
         return _parsed(read_record(path, sealed=sealed, required=_REQUIRED))
@@ -160,25 +154,23 @@ def read_run(out: Path) -> Records:
     facts = newest(known)
     if facts is None:
         raise ManifestError(
-            [f"{out} is not a run folder: it has no run.json; name the folder of a run"]
+            f"{out} is not a run folder: it has no run.json; name the folder of a run"
         )
     found = collect(folder, facts)
     reports, missing = found.reports, found.missing
     if not reports:
         damaged = [f"{case_id}: {why}" for case_id, why in missing.items() if "damaged" in why]
         raise ManifestError(
-            [
-                f"{out}: {damaged[0]}; run the case again"
-                if damaged
-                else f"{out} has no case of its last run, only those of an earlier one with "
-                "another model, manifest or settings; run it to the end"
-                if folder.records()
-                else f"{out} has no finished case of {counted(len(missing), 'case')}; run the "
-                "manifest first"
-            ]
+            f"{out}: {damaged[0]}; run the case again"
+            if damaged
+            else f"{out} has no case of its last run, only those of an earlier one with "
+            "another model, manifest or settings; run it to the end"
+            if folder.records()
+            else f"{out} has no finished case of {counted(len(missing), 'case')}; run the "
+            "manifest first"
         )
     if newest(strict_facts(folder)) != facts:
-        raise ManifestError([f"{out} was changed by a run while it was read; try again"])
+        raise ManifestError(f"{out} was changed by a run while it was read; try again")
     return found
 
 

@@ -225,10 +225,8 @@ def read_shards(folder: RunFolder) -> list[RunFacts]:
     paths = folder.shard_facts()
     if not paths:
         raise ManifestError(
-            [
-                f"{folder.path} holds no shards (run-i-of-n.json); run some with "
-                "`voxtile run --shard i/n`"
-            ]
+            f"{folder.path} holds no shards (run-i-of-n.json); run some with "
+            "`voxtile run --shard i/n`"
         )
     advice = "run its shard again"
     shards = [read_facts(path, advice) for path in paths]
@@ -288,10 +286,8 @@ def refuse_mixed(folder: RunFolder, count: int) -> None:
         other = path.stem.rpartition("-")[2]
         if other != str(count):
             raise ManifestError(
-                [
-                    f"{folder.path} holds shards of {other}, not of {count}; pass --shard "
-                    f"i/{other}, or run once without --shard"
-                ]
+                f"{folder.path} holds shards of {other}, not of {count}; pass --shard "
+                f"i/{other}, or run once without --shard"
             )
 
 
@@ -307,13 +303,11 @@ def refuse_run(folder: RunFolder) -> None:
         facts = read_facts(path, f"{folder.path} may hold a run, so name another folder with --out")
         if facts.is_segmentation:
             raise ManifestError(
-                [
-                    f"{folder.path} holds a segmentation run ({path.name}), whose records would "
-                    "be lost; name another folder with --out"
-                ]
+                f"{folder.path} holds a segmentation run ({path.name}), whose records would "
+                "be lost; name another folder with --out"
             )
 
 
 def _unusable(path: Path, reason: str, advice: str) -> ManifestError:
     """Return the error for a file of facts that cannot be used."""
-    return ManifestError([f"{path} cannot be read ({reason}); {advice}"])
+    return ManifestError(f"{path} cannot be read ({reason}); {advice}")

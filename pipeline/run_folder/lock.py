@@ -132,7 +132,7 @@ def _refuse_other(path: Path) -> None:
         return  # released in between, or refused when it is locked
     if not is_ours and os.path.lexists(path):
         raise ManifestError(
-            [f"{path} is not a lock of voxtile and would be lost; move it away, or name another"]
+            f"{path} is not a lock of voxtile and would be lost; move it away, or name another"
         )
 
 

@@ -230,7 +230,7 @@ def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     if not os.path.lexists(folder.path):
         return
     if not folder.path.is_dir():
-        raise ManifestError([f"{folder.path} is not a folder; {advice}"])
+        raise ManifestError(f"{folder.path} is not a folder; {advice}")
     if _is_ours(folder):
         return
     found = next(_strangers(folder), None)
@@ -238,10 +238,8 @@ def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     if found is None or _is_ours(folder):
         return
     raise ManifestError(
-        [
-            f"{folder.path} holds files (such as {found.relative_to(folder.path)}), but no valid "
-            f"run.json, so it is not a run folder; {advice}"
-        ]
+        f"{folder.path} holds files (such as {found.relative_to(folder.path)}), but no valid "
+        f"run.json, so it is not a run folder; {advice}"
     )
 
 
@@ -310,10 +308,8 @@ def refuse_unnamed(
         files = "this file" if len(found) == 1 else "these files"
         names = [path.relative_to(folder.path) for path in found]
         raise ManifestError(
-            [
-                f"{folder.path} holds {first_few(names, 3)}, but no record of a run here names "
-                f"{files}; move what you need away, or {ANOTHER_FOLDER}"
-            ]
+            f"{folder.path} holds {first_few(names, 3)}, but no record of a run here names "
+            f"{files}; move what you need away, or {ANOTHER_FOLDER}"
         )
 
 
@@ -348,10 +344,8 @@ def refuse_tables(folder: RunFolder) -> None:
     if found:
         files = "it is" if len(found) == 1 else "they are"
         raise ManifestError(
-            [
-                f"{first_few(found)} would be replaced, but {files} not from voxtile; move "
-                f"{'it' if len(found) == 1 else 'them'} away"
-            ]
+            f"{first_few(found)} would be replaced, but {files} not from voxtile; move "
+            f"{'it' if len(found) == 1 else 'them'} away"
         )
 
 

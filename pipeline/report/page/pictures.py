@@ -52,20 +52,11 @@ def read_picture(
 ) -> Picture:
     """Read the first channel, the mask and the reference of a case, and make them small.
 
-    CaseError if the image or the mask cannot be read, or their grids differ. A reference that
-    cannot be shown is only noted.
-
-    Parameters
-    ----------
-    mask : Path
-        The prediction, on the grid of the scan in any storage order.
-    policy : ReadPolicy, optional
-        How the run read scans; the row of the case comes first.
-    label_map : mapping of int to int, optional
-        Reference values that the run renamed.
-    channels : sequence of str, optional
-        Channels of the model, of which the first is shown; by default those
-        of the manifest.
+    `mask` is the prediction, on the grid of the scan in any storage order. `policy` says how the
+    run read scans; the row of the case comes first. `label_map` has the reference values that the
+    run renamed, and `channels` are those of the model, by default of the manifest. CaseError if the
+    image or the mask cannot be read, or their grids differ. A reference that cannot be shown is
+    only noted.
     """
     notes = []
     channels = channels or case.images[0][:1]

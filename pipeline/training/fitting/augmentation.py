@@ -102,17 +102,9 @@ def coordinates(
 ) -> np.ndarray:
     """Return where each pixel of a tile is read on its plane: (row, column), perhaps outside.
 
-    Parameters
-    ----------
-    centre : (row, column)
-        Point of the plane that the middle of the tile shows, in pixels; the
-        middle of a tile of 4 pixels is 1.5.
-    spacing_mm : (rows, columns)
-        Of the plane: the rotation is done in mm, so that nothing is sheared.
-
-    Returns
-    -------
-    ndarray of float32, shape (2, rows, columns)
+    The result is float32, (2, rows, columns). `centre` is the point of the plane that the middle of
+    the tile shows, in pixels; the middle of a tile of 4 pixels is 1.5. The rotation is done in mm,
+    with `spacing_mm` (rows, columns) of the plane, so that nothing is sheared.
     """
     offsets = [np.arange(size) - (size - 1) / 2 for size in tile]
     moved = np.stack(np.meshgrid(*offsets, indexing="ij"))
@@ -135,15 +127,8 @@ def coordinates(
 def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Interpolate a plane linearly; outside of it, the value at the edge counts.
 
-    Parameters
-    ----------
-    plane : ndarray of float32, shape (rows, columns, channels)
-    where : ndarray of float32, shape (2, ...)
-        Row and column to read, in pixels.
-
-    Returns
-    -------
-    ndarray of float32, shape (..., channels)
+    The plane is float32, (rows, columns, channels); `where`, float32, (2, ...), has row and column
+    to read, in pixels; the result is float32, (..., channels).
     """
     rows, columns, channels = plane.shape
     corner, part = [], []

@@ -176,10 +176,8 @@ def _refuse_foreign(out: Path) -> None:
         others = [path for path in others if path.name == ENSEMBLE and not _is_bundle(path)]
     if others:
         raise ManifestError(
-            [
-                f"{out} holds {others[0].name}, but no cross-validation (no valid {_IDENTITY}); "
-                f"{ANOTHER_FOLDER}"
-            ]
+            f"{out} holds {others[0].name}, but no cross-validation (no valid {_IDENTITY}); "
+            f"{ANOTHER_FOLDER}"
         )
 
 

@@ -29,9 +29,9 @@ def read_recipe(path: Path) -> Recipe:
     try:
         content = tomllib.loads(regular(path).read_text("utf-8"))
     except OSError as error:
-        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+        raise ManifestError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError([f"{path} is not TOML: {error}"]) from error
+        raise ManifestError(f"{path} is not TOML: {error}") from error
     problems = [
         *_unknown(content, Recipe, ""),
         *_unknown(content.get("augmentation"), Augmentation, "augmentation."),
