@@ -254,7 +254,7 @@ def _convolved(settings: dict[str, Any], shape: Shape) -> Shape:
 
 def _deepened(settings: dict[str, Any], shape: Shape) -> Shape:
     width = _channels(settings, shape) * _multiplier(settings)
-    return _windowed(settings, shape, _limited(width))
+    return _windowed(settings, shape, _whole(width, 1, 10**9, "its channels"))
 
 
 def _pooled(settings: dict[str, Any], shape: Shape) -> Shape:
@@ -380,10 +380,6 @@ def _fixed(size: int | None) -> int:
     if size is None:
         raise ValueError("its weights would depend on the size of a tile")
     return size
-
-
-def _limited(size: int) -> int:
-    return _whole(size, 1, 10**9, "its channels")
 
 
 def _pair(value: Any, low: int, high: int) -> tuple[int, int]:

@@ -127,10 +127,7 @@ def _known(graph: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _check_growth(node: Any, values: dict[str, np.ndarray], name: str) -> None:
-    """Refuse absurd sizes of the operators that make a large array from a small one.
-
-    The sum of two such sizes would overflow and look small.
-    """
+    """Refuse absurd sizes of operators that enlarge arrays: their sum overflows and looks small."""
     limit = _LARGEST.get(node.op_type)
     if limit is None:
         return

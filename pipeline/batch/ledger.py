@@ -72,10 +72,7 @@ def finished(
 def _finished(
     job: Job, case: Case, retry_failed: bool, earlier: str, sealed: bool
 ) -> CaseReport | str:
-    """Return the report of a case if it is still valid, brought up to date; else why it is not.
-
-    The reason is empty if nothing finished is replaced.
-    """
+    """Return the report of a case if it is still valid, else why not; "" if nothing is replaced."""
     try:
         report = read_case_report(job.folder.record(case.case_id), sealed=sealed)
     except (OSError, ValueError):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any
 
 from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.clock import duration
@@ -73,11 +72,12 @@ def read_status(out: Path) -> Status:
         whole=False,
     )
     failed = [record for record in records.values() if record["status"] == "failed"]
+    codes = [str((record.get("reason") or {}).get("code", "")) for record in failed]
     return Status(
         total=len(case_ids),
         done=len(records) - len(failed),
         failed=len(failed),
-        reasons=dict(Counter(map(_code, failed)).most_common()),
+        reasons=dict(Counter(codes).most_common()),
         running=running,
         missing=tuple(missing),
         damaged={case_id: why for case_id, why in missing.items() if why},
@@ -106,8 +106,3 @@ def status_lines(status: Status) -> Iterator[str]:
             yield f"ends in about {duration(status.eta_s)}"
     elif status.missing:
         yield "no batch is running; run the same command again to do the missing cases"
-
-
-def _code(record: dict[str, Any]) -> str:
-    """Return why a case failed, as a code."""
-    return str((record.get("reason") or {}).get("code", ""))

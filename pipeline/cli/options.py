@@ -151,11 +151,9 @@ def _choices(kind: Any) -> Any:
 def _options_of(
     cls: Any, panel: str = "", *, others: bool = True, **spelled: Any
 ) -> tuple[inspect.Parameter, ...]:
-    """Return a parameter for each field of a value object that is an option.
-
-    `spelled` has an Option, a whole annotation, or the value object that a field holds. None
-    leaves a field out; without `others`, those that it does not name are too.
-    """
+    """Return a parameter for each field of a value object that is an option."""
+    # `spelled` has an Option, a whole annotation, or the value object that a field holds. None
+    # leaves a field out; without `others`, those that it does not name are too.
     about, made = descriptions(cls), []
     for field in fields(cls):
         option = spelled.get(field.name, Option() if others else None)

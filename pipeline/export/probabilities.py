@@ -70,12 +70,10 @@ def keeping_probabilities(
 def _store(
     scan: Volume, kind: type[np.unsignedinteger], along: int, case: Finished
 ) -> tuple[ScratchArray, np.ndarray]:
-    """Return a file for the voxels of a scan, and a view of the file with the axes of the scan.
-
-    The axis across the planes is the slowest in the file, and k the next if it
-    is another. Then a plane touches only its own pages, and few pages hold
-    parts of many planes along k, the order in which voxels are written later.
-    """
+    """Return a file for the voxels of a scan, and a view of the file with the axes of the scan."""
+    # The axis across the planes is the slowest in the file, and k the next if it is another. Then
+    # a plane touches only its own pages, and few pages hold parts of many planes along k, the
+    # order in which voxels are written later.
     order = (along, *(axis for axis in (2, 1, 0) if axis != along))
     try:
         case.out.mkdir(parents=True, exist_ok=True)

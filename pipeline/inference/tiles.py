@@ -63,10 +63,7 @@ class Panel:
 
 
 def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
-    """Return a network's prediction; refuse one that is not probabilities of the right shape.
-
-    What is wrong here is wrong with the network, so its own words are given.
-    """
+    """Return a network's prediction; refuse one that is not probabilities of the right shape."""
     try:
         answer = np.asarray(model(tiles))
     except (VoxtileError, MemoryError):

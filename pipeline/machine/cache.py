@@ -70,10 +70,7 @@ def _candidates() -> list[Path]:
 
 
 def _problem(folder: Path) -> str:
-    """Return why a folder cannot be used, and what to do; empty if it exists or was created.
-
-    A link counts as its target.
-    """
+    """Return why a folder, or the target of a link, cannot be used; empty if it exists now."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = folder.resolve(strict=True)

@@ -138,10 +138,7 @@ def _measure(
     samples: Sequence[Sample],
     reference: list[np.ndarray],
 ) -> Iterator[Measurement]:
-    """Yield the measurement of each engine; the first is the reference of the others.
-
-    `reference` is filled with the masks of the first.
-    """
+    """Yield the measurement of each engine; `reference` is filled with the masks of the first."""
     for engine in engines:
         assert engine.name != "callable"
         models = [_Timed(model) for model in load_models(bundle, engine)]

@@ -121,10 +121,7 @@ class Plan:
         return Tiling(tile, (rows, columns), self.weighting, batch, ahead)
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
-        """Return the whole plane if it fits, else the tile whose grid has the fewest pixels.
-
-        Of tiles with equally many, the one with the fewest tiles.
-        """
+        """Return the plane if it fits, else the tile of the grid with the fewest pixels (tiles)."""
         choices = [
             [
                 (count, _rounded(-(-(size + (count - 1) * shared) // count), least, self.multiple))

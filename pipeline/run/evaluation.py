@@ -245,11 +245,9 @@ def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
 
 
 def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
-    """Return a label for each value that any readable mask has.
-
-    References count even if their prediction is missing: the case fails, but it has a row for each
-    of its labels. ManifestError if no mask has a label: every table would be empty.
-    """
+    """Return a label for each value that any readable mask has; ManifestError if none has one."""
+    # References count even if their prediction is missing: the case fails, with a row for each of
+    # its labels.
     values: set[int] = set()
     found = 0
     for case in cases:

@@ -159,7 +159,7 @@ class _Held:
             identity = _identity(path)
             if identity in self.files:
                 other = self.files[identity]
-                if _same_text(other, path):
+                if other.absolute() == path.absolute():
                     return f"is also the output {other} and would be replaced"
                 return f"is the same file as the output {other} and would be replaced"
             folders = above(path) if path.is_dir() else frozenset()
@@ -214,11 +214,6 @@ def _identity(path: str | Path) -> _Identity | None:
     except (OSError, ValueError):
         return None
     return state.st_dev, state.st_ino
-
-
-def _same_text(one: Path, other: Path) -> bool:
-    """Whether two paths are one as text."""
-    return one.absolute() == other.absolute()
 
 
 def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:

@@ -139,10 +139,7 @@ def _has_ended(out: Path) -> bool:
 
 
 def _remove(work: Path) -> None:
-    """Remove a working folder; ``training.json``, which marks it as one, goes last.
-
-    Files that no training made stay, and the folder with them.
-    """
+    """Remove what a training made in its folder; ``training.json``, which marks it, goes last."""
     for path in work.iterdir():
         if path.name == _IDENTITY or not _is_of_training(path):
             continue

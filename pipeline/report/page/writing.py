@@ -144,16 +144,13 @@ def write_page(
 
 @dataclass(frozen=True, slots=True)
 class _Album:
-    """The side files of a page: pictures of cases, each with a hash of its sources.
-
-    `cases` are those of the manifest.
-    """
+    """The side files of a page: pictures of cases, each with a hash of its sources."""
 
     folder: Path
     masks: Path
     labels: Sequence[Label]
     facts: RunFacts
-    cases: Mapping[str, Case]
+    cases: Mapping[str, Case]  # those of the manifest
 
     def add_all(self, reports: Iterable[CaseReport]) -> dict[str, str]:
         """Make the missing pictures of cases of the manifest; return the problems by case id."""
@@ -269,10 +266,7 @@ class _Album:
             return ""
 
     def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
-        """Return the stamp of a side file, and the hash of its inputs if it has one.
-
-        Both are empty if its content was changed after it was written.
-        """
+        """Return the stamp of a side file and the hash of its inputs; empty if it was changed."""
         line, _, call = self._path(kind, case_id).read_bytes().partition(b"\n")
         words = line.decode("utf-8", "replace").strip().removeprefix(_STAMP).split(" ")
         whole = call.startswith(b"receive(") and call.endswith(b");\n")

@@ -162,10 +162,7 @@ def _protect_inputs(manifest: Path, cases: Sequence[Case], how: TrainOptions, ou
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder with files that no cross-validation wrote.
-
-    ManifestError with the first such file.
-    """
+    """Refuse a folder with files that no cross-validation wrote."""
     if not out.is_dir():
         return
     entries = sorted(out.iterdir())
@@ -173,7 +170,9 @@ def _refuse_foreign(out: Path) -> None:
     folds = [path for path in entries if _FOLD.fullmatch(path.name) and path.is_dir()]
     others = [path for path in entries if path not in folds and not is_remainder(path)]
     if folds or _is_record(out / _IDENTITY):
-        others = [path for path in others if path.name == ENSEMBLE and not _is_bundle(path)]
+        others = [
+            path for path in others if path.name == ENSEMBLE and not (path / "spec.json").is_file()
+        ]
     if others:
         raise ManifestError(
             f"{out} holds {others[0].name}, but no cross-validation (no valid {_IDENTITY}); "
@@ -187,11 +186,6 @@ def _is_record(path: Path) -> bool:
         return "voxtile-cross-validation" in read_object(path, {})
     except (OSError, ValueError):
         return False
-
-
-def _is_bundle(folder: Path) -> bool:
-    """Whether a folder is a model."""
-    return (folder / "spec.json").is_file()
 
 
 def plan_folds(
