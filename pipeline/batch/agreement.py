@@ -157,11 +157,7 @@ def again_line(again: Mapping[str, str]) -> str:
 def _finished_cases(folder: RunFolder, before: RunFacts) -> int:
     """Return how many cases the last run of a folder has finished."""
     records, _ = read_records(
-        folder,
-        before.case_ids,
-        before.settings_sha256,
-        sealed=before.seals_records,
-        whole=False,
+        folder, before.case_ids, before.settings_sha256, sealed=before.seals_records, whole=False
     )
     return sum(record["status"] == "done" for record in records.values())
 

@@ -91,9 +91,7 @@ class CaseLoop:
         self._next_tables = time.monotonic() + _TABLES_EVERY_S
 
     def run(
-        self,
-        on_case: Callable[[CaseReport, int, int], None] | None,
-        on_event: Listener | None,
+        self, on_case: Callable[[CaseReport, int, int], None] | None, on_event: Listener | None
     ) -> RunResult:
         """Do the cases that are not finished."""
         job, batch = self._job, self._batch

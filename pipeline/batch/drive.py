@@ -17,11 +17,7 @@ from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport
-from voxtile.run_folder.facts import (
-    KEY,
-    new_facts,
-    refuse_mixed,
-)
+from voxtile.run_folder.facts import KEY, new_facts, refuse_mixed
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
@@ -178,9 +174,7 @@ def _absolute_case(case: Case) -> Case:
 def _absolute_bundle(bundle: Bundle) -> Bundle:
     """Return a bundle with absolute paths."""
     return replace(
-        bundle,
-        folder=bundle.folder.absolute(),
-        others=tuple(map(_absolute_bundle, bundle.others)),
+        bundle, folder=bundle.folder.absolute(), others=tuple(map(_absolute_bundle, bundle.others))
     )
 
 

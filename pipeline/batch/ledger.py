@@ -44,12 +44,7 @@ class Finished:
 
 
 def finished(
-    job: Job,
-    cases: Sequence[Case],
-    *,
-    retry_failed: bool,
-    earlier: str = "",
-    sealed: bool = True,
+    job: Job, cases: Sequence[Case], *, retry_failed: bool, earlier: str = "", sealed: bool = True
 ) -> Finished:
     """Return the reports of the cases that need not be done again, and why others are.
 

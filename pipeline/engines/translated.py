@@ -35,10 +35,7 @@ TOLERANCE = 1e-4
 MODEL = "model.xml"
 FILES = (MODEL, "model.bin")
 # Packages that make and check an export, by the suffix of the network.
-SOURCES = {
-    ".keras": ("openvino", "keras", "tensorflow"),
-    ".onnx": ("openvino", "onnxruntime"),
-}
+SOURCES = {".keras": ("openvino", "keras", "tensorflow"), ".onnx": ("openvino", "onnxruntime")}
 
 # Increased whenever the way of exporting changes.
 _FORMAT = 1

@@ -65,11 +65,7 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
             "BIDSVersion": _VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [
-                {
-                    "Name": "voxtile",
-                    "Version": __version__,
-                    "Description": f"model {case.model}",
-                }
+                {"Name": "voxtile", "Version": __version__, "Description": f"model {case.model}"}
             ],
         },
     )

@@ -16,11 +16,7 @@ from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
 # Packages, and what they decode.
-_CODECS = {
-    "openjpeg": "JPEG 2000",
-    "jpeg_ls": "JPEG-LS",
-    "gdcm": "JPEG and JPEG lossless",
-}
+_CODECS = {"openjpeg": "JPEG 2000", "jpeg_ls": "JPEG-LS", "gdcm": "JPEG and JPEG lossless"}
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
 # Processor flags of the units that make bfloat16 and int8 fast.

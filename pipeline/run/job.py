@@ -81,11 +81,7 @@ class Job:
         other inputs, or of a patient who has withdrawn. A later run takes over
         the records that are still valid.
         """
-        parts = {
-            "settings": self._decisive(),
-            "version": __version__,
-            "cases": self.cases_sha256,
-        }
+        parts = {"settings": self._decisive(), "version": __version__, "cases": self.cases_sha256}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _decisive(self) -> dict[str, Any]:

@@ -207,11 +207,7 @@ def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any
 
 
 def write_facts(
-    folder: RunFolder,
-    facts: Mapping[str, Any],
-    shard: Shard | None = None,
-    *,
-    seal: bool = True,
+    folder: RunFolder, facts: Mapping[str, Any], shard: Shard | None = None, *, seal: bool = True
 ) -> None:
     """Write ``run.json``, or the same file of a shard; what version 0.1.0 wrote is not sealed."""
     write_json(folder.facts(shard), sealed(facts) if seal else facts)

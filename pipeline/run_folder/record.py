@@ -15,12 +15,7 @@ from voxtile.scoring.columns import METRICS, column_named
 from .layout import RunFolder
 
 _FLAG = {"code": str, "sentence": str, "severity": float, "label": (int, NoneType)}
-_SHOWN = {
-    "case_id": str,
-    "status": str,
-    "reason": (dict, NoneType),
-    "settings_sha256": str,
-}
+_SHOWN = {"case_id": str, "status": str, "reason": (dict, NoneType), "settings_sha256": str}
 _SHAPE = {
     "labels": [
         {"label": int, "label_name": str, "status": str, "nsd": {ANY_KEY: (float, NoneType)}}
@@ -63,12 +58,7 @@ def read_record(
 
 
 def read_records(
-    folder: RunFolder,
-    case_ids: tuple[str, ...],
-    settings: str,
-    *,
-    sealed: bool,
-    whole: bool = True,
+    folder: RunFolder, case_ids: tuple[str, ...], settings: str, *, sealed: bool, whole: bool = True
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Read the records of a run.
 

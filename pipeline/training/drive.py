@@ -17,11 +17,7 @@ from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.data.fingerprint import take_fingerprint
 from voxtile.training.data.plane_stacks import PlaneStack, store_planes
 from voxtile.training.data.splits import absent_labels, check_values
-from voxtile.training.data.stored_cases import (
-    StoredCase,
-    notice_lines,
-    store_cases,
-)
+from voxtile.training.data.stored_cases import StoredCase, notice_lines, store_cases
 from voxtile.training.folds.folds import Fold
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
@@ -33,13 +29,7 @@ from voxtile.training.recipe.warm_start import continued, seen_words
 from .options import TrainKeywords, TrainOptions
 from .plan import TrainingPlan
 from .source import Source, protect_inputs, read_source
-from .workfolder import (
-    hold_same,
-    publish,
-    remembered,
-    remove_finished,
-    working_folder,
-)
+from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
 
 if TYPE_CHECKING:  # they load Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork, NetworkFit

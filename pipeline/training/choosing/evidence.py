@@ -82,12 +82,7 @@ def of_view(
 
 
 def _gather(
-    case: StoredCase,
-    spec: ModelSpec,
-    models: Sequence[Model],
-    plan: Plan,
-    stem: Path,
-    least: float,
+    case: StoredCase, spec: ModelSpec, models: Sequence[Model], plan: Plan, stem: Path, least: float
 ) -> Evidence:
     """Segment one case with each view."""
     # These act on masks, not on probabilities.

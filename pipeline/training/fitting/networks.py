@@ -51,12 +51,7 @@ class FittedNetwork:
 
 
 def build_network(
-    spec: ModelSpec,
-    recipe: Recipe,
-    number: int,
-    start: Bundle | None,
-    *,
-    skip_first: bool = False,
+    spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None, *, skip_first: bool = False
 ) -> Any:
     """Return a network before its first step, the same one every time.
 

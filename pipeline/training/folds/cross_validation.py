@@ -103,11 +103,7 @@ def cross_validate(
 
 
 def train_folds(
-    manifest: Path,
-    out: Path,
-    chosen: FoldOptions,
-    how: TrainOptions,
-    say: Callable[[str], None],
+    manifest: Path, out: Path, chosen: FoldOptions, how: TrainOptions, say: Callable[[str], None]
 ) -> CrossValidation | None:
     """Do what `cross_validate` says."""
     recipe, join, count = how.recipe or Recipe(), chosen.join, chosen.count or 5
