@@ -25,7 +25,8 @@ from voxtile.errors import ModelError, UsageError
 
 from .keras_archive import check_keras_archive as check_keras_archive
 from .onnx_network import check_onnx
-from .spec import NAME, ModelSpec, Network, read_spec
+from .spec import NAME, ModelSpec, Network
+from .spec_file import read_spec
 
 SHIPPED = Path(__file__).parent
 
@@ -67,13 +68,8 @@ class Bundle:
     def read_network(self, network: Network) -> bytes:
         """Return the verified bytes of one network.
 
-        The checked bytes are the bytes that are loaded, so nobody can change
-        the file in between.
-
-        Raises
-        ------
-        ModelError
-            If the file is missing or altered, or has more than a network needs.
+        The checked bytes are the bytes that are loaded, so nobody can change the file in between.
+        ModelError if the file is missing or altered, or has more than a network needs.
         """
         path = self.folder / network.file
         if path.exists() and not path.is_file():
@@ -172,10 +168,7 @@ def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
 def bundle_name(folder: Path) -> str:
     """Return the name of a new bundle, which is that of its folder.
 
-    Raises
-    ------
-    ValueError
-        If a bundle cannot have this name.
+    ValueError if a bundle cannot have this name.
 
     Examples
     --------

@@ -50,14 +50,8 @@ def check_onnx(
 ) -> None:
     """Refuse an ``.onnx`` file that is damaged or has more than a plain network.
 
-    Parameters
-    ----------
-    name : str
-        Of the file, for messages.
-    tile : (rows, columns)
-        For which the sizes of its arrays are computed, unless it takes only another.
-    channels : int
-        Of a tile.
+    The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless it takes
+    only another. `name` is that of the file, for messages.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 READERS = ("reading/nifti.py", "reading/channels.py", "reading/isolation.py", "reading/dicom/*.py")
 # What notes that a run had to do something in another way than planned.
-FALLBACKS = ("engines/*.py", "batch/drive.py")
+FALLBACKS = ("engines/*.py", "batch/case_loop.py")
 
 
 def used(kind: str, files: tuple[str, ...] = READERS) -> set[str]:

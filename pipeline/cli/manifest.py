@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from voxtile.errors import UsageError, counted
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.reading.scan import ReadPolicy
 
 from .options import (
@@ -46,21 +47,7 @@ def build(
         Option("What SOURCE is (default: detected, and printed).", name="from"),
     ] = None,
     bids: Annotated[bool, "The same as --from bids."] = False,
-    labels: Annotated[Path | None, "nifti: folder of references, named as their images."] = None,
-    label_pattern: Annotated[
-        str | None,
-        Option(
-            "nifti: name of a reference, such as {case}_seg. bids: its path, such as "
-            "derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz."
-        ),
-    ] = None,
-    suffix: Annotated[
-        tuple[str, ...],
-        Option("bids: which images, such as T1w; several are channels.", read=words),
-    ] = (),
-    root: Annotated[
-        Path | None, "monai: folder that relative paths start from (default: the list's)."
-    ] = None,
+    options: BuildOptions,
     label_names: Annotated[
         Path | None, "Write the names of the labels to this JSON, for train."
     ] = None,
@@ -69,7 +56,7 @@ def build(
     ] = None,
 ) -> None:
     """Make a manifest from DICOM, NIfTI, nnU-Net, Decathlon, MONAI or BIDS data."""
-    from voxtile.manifest.build import BuildOptions, Outputs, build_manifest, detect
+    from voxtile.manifest.build import Outputs, build_manifest, detect
 
     if bids and kind not in (None, "bids"):
         raise UsageError(f"--bids and --from {kind} exclude each other")
@@ -80,7 +67,7 @@ def build(
         source,
         Outputs(out, key, label_names),
         kind=chosen,
-        options=BuildOptions(labels, label_pattern, suffix, root),
+        options=options,
         on_files=counter("files"),
     )
     echo_lines(f"note: {notice}" for notice in found.notices)

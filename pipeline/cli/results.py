@@ -127,11 +127,7 @@ def compare(
     ] = (),
 ) -> None:
     """Compare runs case by case: differences with intervals and tests."""
-    from voxtile.report.comparison import (
-        compare_runs,
-        refuse_foreign_comparison,
-        write_comparison,
-    )
+    from voxtile.report.comparison import compare_runs, refuse_foreign_comparison, write_comparison
     from voxtile.report.page.comparison_page import write_comparison_page
     from voxtile.run_folder.protection import Input, protect
 

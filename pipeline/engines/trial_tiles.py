@@ -12,9 +12,7 @@ def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
     wide slopes. The tiles have mean 0 and standard deviation 1, or values in
     the `output_range` of the spec's intensity method.
 
-    Returns
-    -------
-    ndarray of float32, shape (count, *spec.tile, spec.input_channels)
+    They are float32, (count, *spec.tile, spec.input_channels).
     """
     rng = np.random.default_rng(seed)
     rows, columns = spec.tile

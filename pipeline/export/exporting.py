@@ -92,7 +92,7 @@ def export_run(
         if cases:
             absent = sorted(set(cases) - {case.case_id for case in finished})
             if absent:
-                raise ManifestError([f"{out} has no finished case {first_few(absent)}"])
+                raise ManifestError(f"{out} has no finished case {first_few(absent)}")
             finished, missing = tuple(case for case in finished if case.case_id in cases), {}
         for case in finished:
             mask = cache(partial(read_finished_mask, case))

@@ -112,12 +112,7 @@ def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
     All voxels of a plane that have a label of the division take the label that
     most of them have; of two with as many voxels, the one that is named first.
 
-    Parameters
-    ----------
-    array : ndarray of uint8 or uint16, shape (R, A, S)
-        In canonical order; it may be a view.
-    divisions : sequence of Division
-        Applied in order.
+    `array`, uint8 or uint16, (R, A, S), may be a view. Divisions are applied in order.
 
     Examples
     --------

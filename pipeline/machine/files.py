@@ -149,11 +149,7 @@ def remove(path: Path) -> None:
 def regular(path: Path) -> Path:
     """Return the path of a file that can be read to its end.
 
-    Raises
-    ------
-    OSError
-        If it is missing, or a folder, pipe, socket or device: reading those
-        may never end.
+    OSError if it is missing, or a folder, pipe, socket or device: reading those may never end.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):

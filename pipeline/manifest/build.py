@@ -12,6 +12,7 @@ from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
 from voxtile.run_folder.protection import inputs_of, protect
 
 from .bids import read_bids
+from .build_options import BuildOptions
 from .datalist import read_decathlon, read_monai
 from .dicom_tree import read_dicom_tree
 from .names import find_files
@@ -21,16 +22,6 @@ from .source import Found, read_json
 from .table import Table, defused, table_of
 
 Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """Options of the sources, as in the functions of their names; None or empty if not used."""
-
-    labels: Path | None = None
-    label_pattern: str | None = None
-    suffixes: tuple[str, ...] = ()
-    root: Path | None = None
 
 
 _USED: dict[str, tuple[Source, ...]] = {

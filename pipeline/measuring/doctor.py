@@ -15,11 +15,7 @@ from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
 # Packages, and what they decode.
-_CODECS = {
-    "openjpeg": "JPEG 2000",
-    "jpeg_ls": "JPEG-LS",
-    "gdcm": "JPEG and JPEG lossless",
-}
+_CODECS = {"openjpeg": "JPEG 2000", "jpeg_ls": "JPEG-LS", "gdcm": "JPEG and JPEG lossless"}
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
 # Processor flags of the units that make bfloat16 and int8 fast.
@@ -28,21 +24,11 @@ _UNITS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report.
+    """One line of the report."""
 
-    Parameters
-    ----------
-    good : bool
-        False only if voxtile cannot work.
-    words : str
-        What was found.
-    remedy : str
-        A command, or what else to do; empty if nothing is missing.
-    """
-
-    good: bool
-    words: str
-    remedy: str = ""
+    good: bool  # False only if voxtile cannot work
+    words: str  # what was found
+    remedy: str = ""  # a command, or what else to do; empty if nothing is missing
 
     def __str__(self) -> str:
         mark = "ok " if self.good and not self.remedy else "-- " if self.good else "BAD"
@@ -52,10 +38,7 @@ class Finding:
 def examine(out: Path) -> Iterator[Finding]:
     """Yield the findings, one line each.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the results.
+    `out` is the folder of the results.
     """
     yield Finding(True, f"voxtile {__version__}, Python {sys.version.split()[0]}")
     yield from _packages()

@@ -24,7 +24,8 @@ from voxtile.machine.clock import duration
 from voxtile.machine.memory import free_memory_mb, resident_memory_mb
 from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
+from voxtile.run.job import Job, chosen_cases, with_memory
+from voxtile.run.settings import RunSettings
 
 from .benchmark import NetworkSpeed, figure
 from .trials import Rates, known_sum, rehearse
@@ -36,58 +37,34 @@ _ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class PlaneSize:
-    """All planes of one size, in one view, of one member.
-
-    Parameters
-    ----------
-    plane, spacing_mm : (least, most)
-        As scanned, (rows, columns).
-    resampled, tile, overlap : (rows, columns)
-        In pixels; `resampled` is the size of the planes that are tiled.
-    grid : (rows, columns)
-        Tiles along each axis.
-    batch : int
-        Tiles at once.
-    gflop : float or None
-        Arithmetic of all planes, in 10^9 operations; None if not known.
-    seconds : float
-        Of the networks, predicted.
-    """
+    """All planes of one size, in one view, of one member."""
 
     model: str
     view: str
+    # Least and most, as scanned, (rows, columns).
     plane: tuple[tuple[int, int], tuple[int, int]]
     spacing_mm: tuple[tuple[float, float], tuple[float, float]]
+    # (rows, columns) in pixels; `resampled` is the size of the planes that are tiled.
     resampled: tuple[int, int]
     tile: tuple[int, int]
-    grid: tuple[int, int]
+    grid: tuple[int, int]  # (rows, columns): tiles along each axis
     overlap: tuple[int, int]
-    batch: int
+    batch: int  # tiles at once
     cases: int
     planes: int
     tiles: int
-    gflop: float | None
-    seconds: float
+    gflop: float | None  # arithmetic of all planes, in 10^9 operations; None if not known
+    seconds: float  # of the networks, predicted
 
 
 @dataclass(frozen=True, slots=True)
 class CaseForecast:
-    """Time and memory of one case.
-
-    Parameters
-    ----------
-    network_s : float
-        Seconds in the networks.
-    rest_s : float or None
-        Seconds of all other stages; None if no case could be rehearsed.
-    memory_mb : float
-        Peak resident memory of the process, in MB (10^6 bytes).
-    """
+    """Time and memory of one case."""
 
     case_id: str
-    network_s: float
-    rest_s: float | None
-    memory_mb: float
+    network_s: float  # seconds in the networks
+    rest_s: float | None  # seconds of all other stages; None if no case could be rehearsed
+    memory_mb: float  # peak resident memory of the process, in MB (10^6 bytes)
 
     @property
     def seconds(self) -> float:
@@ -97,51 +74,24 @@ class CaseForecast:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do, and its time and memory.
-
-    Parameters
-    ----------
-    planned_mb : float
-        Memory that each process plans with, in MB (10^6 bytes).
-    free_mb : float
-        Memory of this machine, or of its control group, that is not in use.
-    sizes : tuple of PlaneSize
-        Those with the most work first.
-    cases : tuple of CaseForecast
-        In the manifest's order.
-    unreadable : tuple of (case_id, Notice)
-        Cases that would fail, judging by their headers.
-    start_s : float
-        Seconds until a worker has started and loaded the networks.
-    first_s : float
-        Seconds in which the engine prepares for every shape of a batch.
-    base_mb : float
-        Resident memory before the first case.
-    trials : tuple of NetworkSpeed
-        The measurements that seconds are computed from.
-    rehearsed : str or None
-        The case whose reading, writing and scoring was timed.
-    seconds : float
-        Of the whole run.
-    gflop : float or None
-        Arithmetic of the whole run, in 10^9 operations; None if not known.
-    """
+    """What a run would do, and its time and memory."""
 
     model: str
     engine: Engine
-    planned_mb: float
-    free_mb: float
+    planned_mb: float  # memory that each process plans with, in MB (10^6 bytes)
+    free_mb: float  # memory of this machine, or of its control group, that is not in use
     workers: int
-    sizes: tuple[PlaneSize, ...]
-    cases: tuple[CaseForecast, ...]
+    sizes: tuple[PlaneSize, ...]  # those with the most work first
+    cases: tuple[CaseForecast, ...]  # in the manifest's order
+    # Case id and notice: cases that would fail, judging by their headers.
     unreadable: tuple[tuple[str, Notice], ...]
-    start_s: float
-    first_s: float
-    base_mb: float
-    trials: tuple[NetworkSpeed, ...]
-    rehearsed: str | None
-    seconds: float
-    gflop: float | None
+    start_s: float  # seconds until a worker has started and loaded the networks
+    first_s: float  # seconds in which the engine prepares for every shape of a batch
+    base_mb: float  # resident memory before the first case
+    trials: tuple[NetworkSpeed, ...]  # the measurements that seconds are computed from
+    rehearsed: str | None  # the case whose reading, writing and scoring was timed
+    seconds: float  # of the whole run
+    gflop: float | None  # arithmetic of the whole run, in 10^9 operations; None if not known
 
     @property
     def memory_mb(self) -> float:
@@ -228,12 +178,7 @@ def make_forecast(
     Sizes, tiles and arithmetic are exact, except for tiles that a bundle's
     `background` leaves out. Seconds and memory are predictions.
 
-    Parameters
-    ----------
-    workers : int
-        Worker processes of the run.
-    on_case : callable, optional
-        Called with (headers read, all cases).
+    `workers` is the number of worker processes. `on_case` is called with (headers read, all cases).
     """
     settings = settings or RunSettings()
     workers, free_mb = max(1, workers), free_memory_mb()

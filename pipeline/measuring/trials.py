@@ -42,10 +42,8 @@ def rehearse(
 ) -> tuple[str, float] | None:
     """Time one case of usual size with everything but the networks.
 
-    Returns
-    -------
-    (case_id, seconds for each voxel) or None
-        None if no case could be done, or all are too large to be tried.
+    It is (case_id, seconds for each voxel); None if no case could be done, or all are
+    too large to be tried.
     """
     grids = [pair for pair in grids if pair[1].voxels <= _MOST_VOXELS]
     usual = sorted(grids, key=lambda pair: pair[1].voxels)

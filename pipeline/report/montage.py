@@ -40,20 +40,15 @@ def montage(
 ) -> Image.Image:
     """Draw a case.
 
-    Parameters
-    ----------
-    image : Volume
-        Shape (i, j, k), or (i, j, k, channels), of which the first is shown.
-    prediction : Volume of integers
-        On the grid of `image`.
-    reference : Volume of integers, optional
-        On the grid of `image`.
+    The image is (i, j, k), or (i, j, k, channels), of which the first is shown. Prediction and
+    reference hold integers on its grid.
     """
     scan = canonical(image)
     voxels = scan.array if scan.array.ndim == 3 else scan.array[..., 0]
     masks = [canonical(mask).array for mask in (prediction, reference) if mask is not None]
     chosen = _busiest_planes(masks)
-    shown = Image.new("RGB", (3 * _PANEL, _PANEL + _legend_height(labels)), _PAPER)
+    legend = max(top for _, top, _ in _legend_positions(labels)) + _LINE
+    shown = Image.new("RGB", (3 * _PANEL, _PANEL + legend), _PAPER)
     for column, (axis, edges) in enumerate(_VIEWS):
         plane, *outlined = (shown_plane(array, axis, chosen[axis]) for array in (voxels, *masks))
         spacing = [size for other, size in enumerate(scan.spacing_mm) if other != axis]
@@ -165,11 +160,6 @@ def _legend_positions(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label
             left, top = 8, top + _LINE
         yield left, top, label
         left += width + 12
-
-
-def _legend_height(labels: Sequence[Label]) -> int:
-    """Return the height of the legend, in pixels."""
-    return max(top for _, top, _ in _legend_positions(labels)) + _LINE
 
 
 def _legend(picture: Image.Image, labels: Sequence[Label], *, has_reference: bool) -> None:

@@ -29,10 +29,7 @@ from .journal import Journal
 def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
     """Return the report of a case, whatever happens to it; a failed case leaves no mask.
 
-    Raises
-    ------
-    EnvironmentFault
-        If results cannot be written: the next case would end in the same way.
+    EnvironmentFault if results cannot be written: the next case would end in the same way.
     """
 
     def do(journal: Journal) -> Result:
@@ -64,13 +61,8 @@ def run_case(
 ) -> Result:
     """Read a scan, segment it, write the mask on the scan's own grid, and score it.
 
-    `watch` is that of the case from before its inputs were hashed.
-
-    Raises
-    ------
-    CaseError
-        With the reason why the case cannot be done; also if an input was
-        changed while it was read.
+    `watch` is that of the case from before its inputs were hashed. CaseError with the reason why
+    the case cannot be done; also if an input was changed while it was read.
     """
     spec = job.bundle.spec
     settings, folder = job.settings, job.folder

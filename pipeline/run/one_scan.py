@@ -30,32 +30,12 @@ def segment_file(
 ) -> tuple[tuple[LabelRow, ...], tuple[Notice, ...]]:
     """Segment one scan into one mask file.
 
-    Parameters
-    ----------
-    image : Path
-        NIfTI file or DICOM folder, one channel.
-    model : str
-        Name of a shipped bundle, or path of a bundle folder.
-    out : Path
-        ``.nii.gz`` or ``.nii``; replaced if it exists. If the mask has a grid
-        that no source file has, its image is written too, as ``<out>_image``.
-
-    Returns
-    -------
-    rows : tuple of LabelRow
-        Voxels and volume of each label.
-    notices : tuple of Notice
-        Warnings.
-
-    Raises
-    ------
-    CaseError
-        If the scan is not exactly one volume; nothing is written.
-    ModelError
-        If the bundle is refused.
-    ManifestError
-        If the mask or its image would replace the scan, or become a part of
-        its folder or of the model; or if the image would replace another file.
+    `image` is a NIfTI file or DICOM folder with one channel. `out` ends in ``.nii.gz`` or ``.nii``
+    and is replaced if it exists. If the mask has a grid that no source file has, its image is
+    written too, as ``<out>_image``. The notices are warnings. CaseError if the scan is not exactly
+    one volume, and nothing is written; ModelError if the bundle is refused; ManifestError if the
+    mask or its image would replace the scan, or become a part of its folder or of the model, or if
+    the image would replace another file.
     """
     bundle = load_bundle(model)
     stem, _, ending = out.name.lower().partition(".nii")
