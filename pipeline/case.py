@@ -31,8 +31,8 @@ class Case:
         Patient, or anything else that must not be divided between splits.
     series : str or None
         Which of several DICOM series, as in `ReadPolicy`.
-    volume : int or None
-        Which volume of a 4D scan, counting from 0.
+    volume : int, str or None
+        Which volume of a 4D scan, as in `ReadPolicy`.
     extras : tuple of (column, value)
         Further columns, as they stand in the manifest.
     line : int
@@ -45,7 +45,7 @@ class Case:
     split: Split | None = None
     group: str | None = None
     series: str | None = None
-    volume: int | None = None
+    volume: int | str | None = None
     extras: tuple[tuple[str, str], ...] = ()
     line: int = 0
 

@@ -21,7 +21,7 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
 from voxtile.preparation.options import PlanWish
-from voxtile.reading.scan import ReadPolicy
+from voxtile.reading.scan import ReadPolicy, volume_choice
 from voxtile.scoring.measures import Measures
 from voxtile.training.recipe.recipe import Recipe
 
@@ -221,6 +221,7 @@ _spacing = _reader(
     "be three numbers, such as 1,1,3, or native",
     lambda text: text if text == "native" else _numbers(text, ",", *[float] * 3),
 )
+_volume = _reader("volume", "be a number from 0, or a value such as b=1000", volume_choice)
 _tolerances = _reader(
     "nsd",
     "be numbers of mm, such as 1,2",
@@ -290,7 +291,7 @@ class RecipeChoices(dict[str, Any]):
 
 
 _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
-    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0)),
+    ReadPolicy: _options_of(ReadPolicy, volume=Option(read=_volume)),
     PlanWish: _options_of(
         PlanWish,
         _NETWORK,

@@ -17,6 +17,8 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from voxtile.errors import CaseError, counted
 
+from .attributes import Tells, tells
+from .elements import numbers, words
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
 
@@ -81,14 +83,10 @@ class Slice:
         SliceThickness, 0 if missing. This is not the distance of slices.
     slope, intercept : float
         Value = stored * slope + intercept (PS3.3 C.11.1).
-    component, echo : str, float
-        Kind of value, such as magnitude (empty if missing), and echo time in
-        ms (NaN if missing); the same for all slices of one volume.
     rescaled : bool
         Whether the file gives slope and intercept.
-    order : tuple of float
-        Sorts the slices of several volumes at one position; NaN for values
-        that the file does not give.
+    tells : mapping of str to value
+        What may tell volumes at the same places apart, by `Attribute.name`.
     """
 
     store: PixelStore
@@ -103,9 +101,7 @@ class Slice:
     slope: float
     intercept: float
     rescaled: bool
-    component: str
-    echo: float
-    order: tuple[float, ...]
+    tells: Tells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +183,7 @@ def _read_header(place: Place) -> Instance:
         store = _pixel_store(dataset, place, syntax, element)
         changes |= {
             "slices": _slices(dataset, store),
-            "plain_ct": sop_class.name == "CT Image Storage" and "RescaleSlope" not in dataset,
+            "plain_ct": sop_class.name == "CT Image Storage" and not _has(dataset, "RescaleSlope"),
             "tilt_deg": _optional(dataset, "GantryDetectorTilt", 0.0),
             "inverted": store.photometric == "MONOCHROME1",
         }
@@ -216,9 +212,8 @@ def _should_be_image(dataset: Dataset, sop_class: UID) -> bool:
 
 def _is_scout(dataset: Dataset) -> bool:
     """Whether an image is a scout or localiser (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1)."""
-    value = dataset.get("ImageType", "")
-    words = [value] if isinstance(value, str) else [str(word) for word in value or ()]
-    return any("LOCALI" in word or "SCOUT" in word for word in words)
+    stated = words(dataset.get("ImageType"))
+    return any("LOCALI" in word or "SCOUT" in word for word in stated)
 
 
 _Element = tuple[str, int, int | None, bool]
@@ -313,12 +308,7 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             f"{store.place} holds {store.frames} frames without their positions (per-frame "
             "functional groups); export it as enhanced multi-frame or as single slices",
         )
-    component = _component(dataset.get("ImageType"), None)
-    times = (
-        _optional(dataset, "EchoTime", nan),
-        _optional(dataset, "TemporalPositionIdentifier", nan),
-    )
-    whole = _slice(dataset, store, 0, lambda _: dataset, component, times)
+    whole = _slice(dataset, store, 0, lambda _: dataset)
     tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     if tiles is None:
         return (replace(whole, position=_position(dataset, store.place)),)
@@ -346,17 +336,7 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             _require_ascending(found, store.place)
             return found
 
-        content = group("FrameContentSequence")
-        frame_type = group("MRImageFrameTypeSequence")
-        component = _component(
-            frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
-            frame_type.get("ComplexImageComponent"),
-        )
-        times = (
-            _optional(group("MREchoSequence"), "EffectiveEchoTime", nan),
-            _optional(content, "TemporalPositionIndex", nan),
-        )
-        piece = _slice(dataset, store, index, group, component, times)
+        piece = _slice(dataset, store, index, group)
         position = _position(group("PlanePositionSequence"), store.place)
         slices.append(replace(piece, position=position))
     return tuple(slices)
@@ -367,17 +347,16 @@ def _slice(
     store: PixelStore,
     frame: int,
     group: Callable[[str], Dataset],
-    component: str,
-    times: tuple[float, float],
+    **counts: float,
 ) -> Slice:
     """Return a frame as a slice that has no position yet.
 
     `group` gives its functional groups; a classic image is its own group.
+    `counts` are further values that tell volumes apart.
     """
     transformation = group("PixelValueTransformationSequence")
     slope, intercept = _rescale(transformation, store.place)
     measures = group("PixelMeasuresSequence")
-    echo, moment = times
     return Slice(
         store=store,
         frame=frame,
@@ -390,39 +369,9 @@ def _slice(
         thickness_mm=_optional(measures, "SliceThickness", 0.0),
         slope=slope,
         intercept=intercept,
-        rescaled="RescaleSlope" in transformation,
-        component=component,
-        echo=echo,
-        order=(
-            _rank(component),
-            echo,
-            moment,
-            _optional(dataset, "AcquisitionNumber", nan),
-            _optional(dataset, "InstanceNumber", nan),
-            frame,
-        ),
+        rescaled=_has(transformation, "RescaleSlope"),
+        tells=tells(dataset, group, str(dataset.get("Modality")), frame=frame, **counts),
     )
-
-
-def _component(image_type: Any, named: Any) -> str:
-    """Return the kind of value of an image, such as M, P, R, I or a map; empty if unknown.
-
-    For enhanced images from the complex component and the fourth value of
-    FrameType, for classic MR from the third value of ImageType.
-    """
-    words = [str(word) for word in image_type] if image_type else []
-    if named is not None:
-        return f"{named} {words[3] if len(words) > 3 else ''}"
-    return words[2] if len(words) > 2 else ""
-
-
-def _rank(component: str) -> float:
-    """Return 0 for magnitude, which is the first volume, and a fixed number for other kinds."""
-    if not component:
-        return nan
-    if component.startswith("M"):
-        return 0
-    return int.from_bytes(component.encode()[:4].ljust(4, b"\0"))
 
 
 def _position(dataset: Dataset, place: Place) -> tuple[float, float, float]:
@@ -456,8 +405,7 @@ def _spacing(dataset: Dataset, place: Place) -> tuple[float, float]:
 
 def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
     """Return slope and intercept; (1, 0) if both are missing."""
-    present = [name for name in ("RescaleSlope", "RescaleIntercept") if name in dataset]
-    if not present:
+    if not any(_has(dataset, name) for name in ("RescaleSlope", "RescaleIntercept")):
         return 1.0, 0.0
     try:
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
@@ -472,9 +420,14 @@ def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
     return slope, intercept
 
 
+def _has(dataset: Dataset, name: str) -> bool:
+    """Whether an element has a value; anonymisers leave some empty."""
+    return dataset.get(name) not in (None, "")
+
+
 def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[float, ...]:
     """Return the numbers of an element that gives the position of an image."""
-    values = _numbers(dataset, name)
+    values = numbers(dataset.get(name))
     if len(values) != count or not all(map(isfinite, values)):
         raise CaseError(
             "no_geometry",
@@ -485,19 +438,7 @@ def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[floa
     return values
 
 
-def _numbers(dataset: Dataset, name: str) -> tuple[float, ...]:
-    """Return the numbers of an element; empty if it is missing, empty or not numbers."""
-    try:
-        value = dataset.get(name)
-        if value is None or value == "":
-            return ()
-        many = [value] if isinstance(value, int | float | str) else list(value)
-        return tuple(float(number) for number in many)
-    except (ValueError, TypeError, OverflowError, NotImplementedError):
-        return ()
-
-
 def _optional(dataset: Dataset, name: str, default: float) -> float:
     """Return the first number of an element, if it has a finite one."""
-    values = _numbers(dataset, name)
+    values = numbers(dataset.get(name))
     return values[0] if values and isfinite(values[0]) else default
