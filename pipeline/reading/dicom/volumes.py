@@ -142,7 +142,8 @@ def gather(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
     ]
     if all(volume.missing for volume in found):
         return []
-    return sorted(found, key=lambda volume: min(map(_order, volume.slices)))
+    first = [min(keys) for keys in _keys(found)]
+    return [found[at] for at in sorted(range(len(found)), key=first.__getitem__)]
 
 
 def choose(volumes: Sequence[Candidate], wanted: int | str | None) -> Candidate:
@@ -326,7 +327,7 @@ def _may_rank(attribute: Attribute, places: Sequence[Sequence[Slice]], members: 
 
 def _in_order(volumes: list[Candidate]) -> list[Candidate]:
     """Return the volumes in the order of their files' counts, if that is one at all places."""
-    keys = [[_order(piece) for piece in volume.slices] for volume in volumes]
+    keys = _keys(volumes)
     orders = {
         tuple(sorted(range(len(volumes)), key=place.__getitem__))
         for place in zip(*keys, strict=True)
@@ -334,10 +335,17 @@ def _in_order(volumes: list[Candidate]) -> list[Candidate]:
     return [volumes[at] for at in orders.pop()] if len(orders) == 1 else volumes
 
 
-def _order(piece: Slice) -> tuple[float, ...]:
-    """Return the key of a slice's volume: magnitude first, then by echo, times and counts."""
-    counts = (piece.tells.get(name, 0.0) for name in _SORTED)
-    return (_component(piece), *(float(count) for count in counts))  # type: ignore[arg-type]
+def _keys(volumes: Sequence[Candidate]) -> list[list[tuple[float, ...]]]:
+    """Return what sorts each slice of each volume: magnitude first, then by what all files give."""
+    slices = [piece for volume in volumes for piece in volume.slices]
+    names = [name for name in _SORTED if all(name in piece.tells for piece in slices)]
+    return [
+        [
+            (_component(piece), *(float(piece.tells[name]) for name in names))  # type: ignore[arg-type]
+            for piece in volume.slices
+        ]
+        for volume in volumes
+    ]
 
 
 def _component(piece: Slice) -> float:
