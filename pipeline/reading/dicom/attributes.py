@@ -255,7 +255,9 @@ _CONTRASTS = {
 _NO_COMPONENT = ("CT", "PT", "NM")
 
 
-def tells(dataset: Dataset, group: Group, modality: str, **counts: float) -> dict[str, Hashable]:
+def tells(
+    dataset: Dataset, group: Group, modality: str, counts: Mapping[str, float]
+) -> dict[str, Hashable]:
     """Return the attributes of one slice that have a value.
 
     `group` gives a functional group of its frame; a classic image is its own
