@@ -26,7 +26,7 @@ class Case:
     split: Split | None = None
     group: str | None = None  # patient, or anything else that must not be divided between splits
     series: str | None = None  # which of several DICOM series, as in `ReadPolicy`
-    volume: int | None = None  # which volume of a 4D scan, counting from 0
+    volume: int | str | None = None  # which volume of a 4D scan, as in `ReadPolicy`
     # Further columns, with their values as they stand in the manifest.
     extras: tuple[tuple[str, str], ...] = ()
     line: int = 0  # line of the manifest, for messages; 0 without one

@@ -22,7 +22,7 @@ from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
 from voxtile.manifest.build_options import BuildOptions
 from voxtile.preparation.options import PlanWish
-from voxtile.reading.scan import ReadPolicy
+from voxtile.reading.scan import ReadPolicy, volume_choice
 from voxtile.run.settings import RunSettings
 from voxtile.scoring.measures import Measures
 from voxtile.training.options import FoldOptions, TrainOptions
@@ -230,6 +230,7 @@ _spacing = _reader(
     "be three numbers, such as 1,1,3, or native",
     lambda text: text if text == "native" else _numbers(text, ",", *[float] * 3),
 )
+_volume = _reader("volume", "be a number from 0, or a value such as b=1000", volume_choice)
 _tolerances = _reader(
     "nsd",
     "be numbers of mm, such as 1,2",
@@ -350,7 +351,7 @@ class RecipeChoices(dict[str, Any]):
 
 
 _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
-    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0)),
+    ReadPolicy: _options_of(ReadPolicy, volume=Option(read=_volume)),
     PlanWish: _options_of(
         PlanWish,
         _NETWORK,

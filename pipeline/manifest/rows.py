@@ -19,6 +19,7 @@ from typing import Any, get_args
 from voxtile.case import Case, Split, id_problem
 from voxtile.errors import ManifestError
 from voxtile.machine.files import is_special, regular
+from voxtile.reading.scan import volume_choice
 from voxtile.scoring.columns import is_column
 
 _CHANNEL = re.compile(r"image_([A-Za-z0-9_]{1,40})")
@@ -50,20 +51,15 @@ def _split(cell: str) -> str:
     return cell
 
 
-def _volume(cell: str) -> int:
-    """Return the number of a volume."""
-    if not cell.isdecimal():
-        raise ValueError("is not a whole number from 0")
-    return int(cell)
-
-
 # Each is a field of `Case` with the same name.
 KNOWN = {
     "label": Column("reference mask, on the grid of the image", Path, is_path=True),
     "split": Column("`train`, `val` or `test`; may be empty", _split),
     "group": Column("the patient, if one has several scans; never divided between splits"),
     "series": Column("which of several DICOM series: `id=...`, a UID, or a rule such as `largest`"),
-    "volume": Column("which volume of a 4D scan, counting from 0", _volume),
+    "volume": Column(
+        "which volume of a 4D scan: its number from 0, or a value such as `b=1000`", volume_choice
+    ),
 }
 
 

@@ -14,7 +14,9 @@ from .formats import format_of
 from .scan import ReadPolicy, Scan
 
 
-def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = None) -> Volume:
+def read_volume(
+    path: str | Path, *, nan: str = "refuse", volume: int | str | None = None
+) -> Volume:
     """Read a NIfTI file or the DICOM series in a folder.
 
     Parameters
@@ -23,8 +25,8 @@ def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = N
     nan : {"refuse", "fill"}, default "refuse"
         What to do with NaN and infinite voxels; "fill" replaces them by the
         finite minimum.
-    volume : int, optional
-        Which volume of a 4D scan, counting from 0.
+    volume : int or str, optional
+        Which volume of a 4D scan, counting from 0; in DICOM also a value, such as "b=1000".
 
     Returns
     -------

@@ -70,7 +70,7 @@ def is_dicom(path: Path) -> bool:
 
     The preamble is that of PS3.10 section 7.1.
     """
-    if path.is_dir() or path.suffix.lower() in DICOM.suffixes:
+    if path.is_dir() or path.name.lower().removesuffix(".gz").endswith(DICOM.suffixes):
         return True
     try:
         with regular(path).open("rb") as file:

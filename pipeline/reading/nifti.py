@@ -359,6 +359,12 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
                 f"choose one with --volume 0 to --volume {count - 1}",
             )
         chosen = 0
+    if not isinstance(chosen, int):
+        raise CaseError(
+            "no_such_volume",
+            f"{name}: volume {chosen} was chosen, but a NIfTI file does not say what its volumes "
+            "are; choose one by its number, from 0",
+        )
     if not 0 <= chosen < count:
         raise CaseError(
             "no_such_volume",

@@ -33,8 +33,9 @@ class ReadPolicy:
     ----------
     nan : {"refuse", "fill"}
         NaN and infinite voxels: refuse the scan, or fill them with its smallest finite value.
-    volume : int, optional
-        Which volume of a 4D scan to read, counting from 0.
+    volume : int or str, optional
+        Which volume of a 4D scan to read: its number, counting from 0, or in DICOM a value of what
+        tells it from the others, such as b=1000, "phase 3" or water.
     series : str, optional
         Which DICOM series to read where there are several: id=..., a SeriesInstanceUID, or rules
         such as modality=CT, slices>=20, largest, separated by commas.
@@ -55,7 +56,7 @@ class ReadPolicy:
     """
 
     nan: Literal["refuse", "fill"] = "refuse"
-    volume: int | None = None
+    volume: int | str | None = None
     series: str | None = None
     missing_slices: Literal["refuse", "interpolate"] = "refuse"
     duplicates: Literal["refuse", "first"] = "refuse"
@@ -66,3 +67,12 @@ class ReadPolicy:
             value, known = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in known:
                 raise UsageError(f"{field.name} {value!r} must be one of {', '.join(known)}")
+
+
+def volume_choice(text: str) -> int | str:
+    """Return the number of a volume, or the value that names it; ValueError for other texts."""
+    if text.isdecimal():
+        return int(text)
+    if not any(letter.isalpha() for letter in text):
+        raise ValueError("is not a whole number from 0 or a value such as b=1000")
+    return text

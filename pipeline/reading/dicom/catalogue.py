@@ -40,7 +40,8 @@ def _entry(place: Place, identify: bool) -> dict[str, Any]:
     if kind == "image" and instance.problem is not None and instance.problem.code in NO_VOLUME:
         kind = "picture"
     try:
-        named = dcmread(place.path, specific_tags=_IDENTIFIERS, stop_before_pixels=True)
+        with place.open() as file:
+            named = dcmread(file, specific_tags=_IDENTIFIERS, stop_before_pixels=True)
         patient, issuer, study = (str(named.get(name) or "").strip() for name in _IDENTIFIERS)
     except Exception as error:  # pydicom raises anything on a damaged file
         raise CaseError("damaged", f"{place} has a damaged header; copy it again") from error

@@ -1,9 +1,13 @@
 """List the DICOM files of a folder in name order. Messages give a file's number, not its name."""
 
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
+from isal import igzip, isal_zlib
 from pydicom import dcmread
 
 from voxtile.errors import CaseError, counted
@@ -13,7 +17,14 @@ from voxtile.reading.isolation import Workspace
 from .kinds import is_dicomdir
 
 # Files with such names must be DICOM.
-_DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
+_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_GZIP = b"\x1f\x8b"
+# Deflate compresses at most 1032:1, and pixel data have at most 4 GiB.
+_MOST_BYTES = 2**32
+_CHUNK = 2**22
+# isal's stub calls its exception class an instance.
+_ISAL_ERROR: Any = isal_zlib.error
+_GZIP_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,38 @@ class Place:
 
     def __str__(self) -> str:
         return f"file {self.number} of {self.count}" if self.count > 1 else "the file"
+
+    def head(self) -> bytes:
+        """Return the first bytes, decompressed if the file is gzipped and that is possible."""
+        with self.path.open("rb") as file:
+            head = file.read(4096)
+        if head.startswith(_GZIP):
+            try:
+                with igzip.open(self.path) as unzipped:
+                    return bytes(unzipped.read(4096))
+            except _GZIP_ERRORS:
+                return head
+        return head
+
+    def open(self) -> BinaryIO:
+        """Return the opened file; one that is gzipped is decompressed to its checksum."""
+        file = self.path.open("rb")
+        if file.read(2) != _GZIP:
+            file.seek(0)
+            return file
+        file.close()
+        content = bytearray()
+        try:
+            with igzip.open(self.path) as unzipped:
+                while len(content) <= _MOST_BYTES and (chunk := unzipped.read(_CHUNK)):
+                    content += chunk
+        except _GZIP_ERRORS as error:
+            raise CaseError(
+                "corrupt", f"{self} is gzipped but damaged or cut short; copy it again"
+            ) from error
+        if len(content) > _MOST_BYTES:
+            raise CaseError("too_large", f"{self} has more than 4 GiB when decompressed")
+        return BytesIO(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +116,14 @@ def named_here(workspace: Workspace, path: Path) -> list[str]:
 def _listing(paths: list[Path], looking_at: Callable[[str], None]) -> Listing:
     """Return the files that are DICOM, numbered among all files."""
     places = [Place(path, number, len(paths)) for number, path in enumerate(paths, start=1)]
-    found = []
+    found: list[Place] = []
+    others: list[Place] = []
     for place in places:
         looking_at(str(place))
-        if is_dicom(place):
-            found.append(place)
+        (found if _has_preamble(place) else others).append(place)
+    own = {_suffix(place.path) for place in found} - {""}
+    for place in others:
+        is_dicom(place, own)
     if not found:
         raise CaseError(
             "not_dicom",
@@ -101,6 +147,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def _in_dicomdir(path: Path) -> Iterator[Path]:
     """Yield the files that a DICOMDIR names, in its order."""
     missing = 0
+    folders: dict[Path, dict[str, list[Path]]] = {}
     try:
         records = dcmread(path, specific_tags=["DirectoryRecordSequence"]).DirectoryRecordSequence
         names = [record.ReferencedFileID for record in records if "ReferencedFileID" in record]
@@ -111,9 +158,9 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
         ) from error
     for components in parts:
         # A component is a single name (PS3.10 section 8.2), so files outside are never read.
-        file = path.parent.joinpath(*components)
         outside = any(part in ("", ".", "..") or set(part) & set("/\\\0") for part in components)
-        if not outside and file.is_file():
+        file = None if outside else _on_disc(path.parent, components, folders)
+        if file is not None:
             yield file
         else:
             missing += 1
@@ -125,40 +172,94 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
         )
 
 
-def is_dicom(place: Place) -> bool:
-    """Whether a file of a folder is DICOM; refuses one that should be DICOM and is not."""
+def _on_disc(
+    folder: Path, components: list[str], names: dict[Path, dict[str, list[Path]]]
+) -> Path | None:
+    """Return a file of a DICOMDIR; a disc's copy may have other case, a dot or version (;1)."""
+    path = folder
+    for component in components:
+        if not (path / component).exists():
+            if path not in names:
+                names[path] = {}
+                for other in path.iterdir() if path.is_dir() else ():
+                    key = other.name.lower().removesuffix(";1").rstrip(".")
+                    names[path].setdefault(key, []).append(other)
+            (component, *more) = [one.name for one in names[path].get(component.lower(), [])] or [
+                ""
+            ]
+            if more or not component:
+                return None
+        path = path / component
+    return path if path.is_file() else None
+
+
+def is_dicom(place: Place, suffixes: Collection[str] = ()) -> bool:
+    """Whether a file of a folder is DICOM; refuses one that should be DICOM and is not.
+
+    A damaged slice must not be ignored, so only files that are clearly something
+    else are: those with a suffix of letters (.txt, .json, .nii.gz) that none of
+    the DICOM files has (`suffixes`), and text without a suffix.
+    """
+    if _has_preamble(place):
+        return True
+    head, suffix = place.head(), _suffix(place.path)
+    named = {part.lower().rstrip("~") for part in place.path.suffixes} & _DICOM_SUFFIXES
+    if not named and suffix not in suffixes and not _is_headerless(head):
+        if suffix[1:2].isalpha():
+            return False
+        # ASCII without control characters.
+        if suffix == "" and head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+            return False
+    _require_dicom(place)
+    return True
+
+
+def _suffix(path: Path) -> str:
+    """Return a file's suffix in lower case, without that of gzip if there is another."""
+    name = Path(path.name.lower())
+    inner = Path(name.stem).suffix if name.suffix == ".gz" else ""
+    return inner or name.suffix
+
+
+def _has_preamble(place: Place) -> bool:
+    """Whether a file is DICOM by the preamble of PS3.10 section 7.1."""
     if not place.path.exists():
         raise CaseError(
             "unreadable",
             f"{place} is a link to a missing file; fetch that file, for instance with "
             "`git annex get` or `dvc pull`",
         )
-    with place.path.open("rb") as file:
-        head = file.read(4096)
-    if head[128:132] == b"DICM":
-        return True
-    # A damaged slice must not be ignored, so only files that are clearly something else are:
-    # those with a suffix of letters (.txt, .json, .nii.gz), and text.
-    suffix = place.path.suffix.lower()
-    if suffix not in _DICOM_SUFFIXES and suffix[1:2].isalpha():
-        return False
-    # ASCII without control characters.
-    if suffix == "" and head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
-        return False
-    _require_dicom(place)
-    return True
+    return place.head()[128:132] == b"DICM"
+
+
+def _is_headerless(head: bytes) -> bool:
+    """Whether a file begins with an element of group 2 or 8, as DICOM without a preamble does."""
+    for order in ("<", ">"):
+        if len(head) >= 8:
+            group, element, length = struct.unpack_from(f"{order}HHI", head)
+            explicit = head[4:6].isalpha() and head[4:6].isupper()
+            if group in (2, 8) and element < 0x20 and (explicit or length <= 128):
+                return True
+    return False
 
 
 def _require_dicom(place: Place) -> None:
     """Refuse a file without the preamble of PS3.10 section 7.1."""
-    with place.path.open("rb") as file:
-        head = file.read(132)
+    head = place.head()
     if head[128:132] == b"DICM":
         return
     if not head:
         raise CaseError("empty_file", f"{place} has 0 bytes; copy or download it again")
+    if head.startswith(_GZIP):
+        place.open().close()  # says what is wrong with the gzip stream
+    if _is_headerless(head):
+        raise CaseError(
+            "not_dicom",
+            f"{place} is DICOM without a file header (bytes 129 to 132 are not DICM); convert it, "
+            "for instance with dcmconv (DCMTK) or gdcmconv",
+        )
     raise CaseError(
         "not_dicom",
         f"{place} is not a DICOM file (bytes 129 to 132 are not DICM); copy it again if it should "
-        "be one, convert it if it is DICOM without a file header, else move it away",
+        "be one, else move it away",
     )

@@ -6,7 +6,7 @@ are compared and never shown, except a known Modality.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import isfinite, nan
@@ -17,8 +17,11 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from voxtile.errors import CaseError, counted
 
+from .attributes import Tells, tells
+from .elements import numbers, words
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
+from .tomography import Tomogram, tomograms
 
 # Objects with pixel data that are not scans: Segmentation, Surface Segmentation, Label Map
 # Segmentation, RT Dose (PS3.4 B.5).
@@ -81,14 +84,10 @@ class Slice:
         SliceThickness, 0 if missing. This is not the distance of slices.
     slope, intercept : float
         Value = stored * slope + intercept (PS3.3 C.11.1).
-    component, echo : str, float
-        Kind of value, such as magnitude (empty if missing), and echo time in
-        ms (NaN if missing); the same for all slices of one volume.
     rescaled : bool
         Whether the file gives slope and intercept.
-    order : tuple of float
-        Sorts the slices of several volumes at one position; NaN for values
-        that the file does not give.
+    tells : mapping of str to value
+        What may tell volumes at the same places apart, by `Attribute.name`.
     """
 
     store: PixelStore
@@ -103,9 +102,7 @@ class Slice:
     slope: float
     intercept: float
     rescaled: bool
-    component: str
-    echo: float
-    order: tuple[float, ...]
+    tells: Tells
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +122,8 @@ class Instance:
     series: str
     modality: str  # a code such as CT; "OT" if it is not a known one
     kind: str
+    sop_class: str = ""
+    secondary: bool = False  # made by a program from others, such as a picture of the screen
     frame_of_reference: str = ""  # empty if missing
     slices: tuple[Slice, ...] = ()
     problem: CaseError | None = None
@@ -139,9 +138,9 @@ def read_header(place: Place) -> Instance:
         return _read_header(place)
     except (CaseError, MemoryError):
         raise
-    except OSError as error:
-        raise CaseError("unreadable", f"{place} cannot be read ({error.strerror})") from error
-    except Exception as error:  # pydicom raises anything on a damaged file
+    except Exception as error:  # pydicom raises anything on a damaged file, also an OSError
+        if isinstance(error, OSError) and error.errno is not None:
+            raise CaseError("unreadable", f"{place} cannot be read ({error.strerror})") from error
         raise CaseError(
             "damaged",
             f"{place} has a damaged header ({type(error).__name__}); copy it again, or leave it "
@@ -151,8 +150,15 @@ def read_header(place: Place) -> Instance:
 
 def _read_header(place: Place) -> Instance:
     """Return the contents of one file; a damaged one may raise any exception."""
-    with place.path.open("rb") as file:
-        dataset = dcmread(file, stop_before_pixels=True)
+    with place.open() as file:
+        try:
+            dataset = dcmread(file, stop_before_pixels=True)
+        except Exception as error:
+            if getattr(error, "errno", None) is None and not file.read(1):
+                raise CaseError(
+                    "truncated", f"{place} ends within its header; copy it again, or leave it out"
+                ) from error
+            raise
         pixel_offset = file.tell()
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         if not syntax:
@@ -174,6 +180,8 @@ def _read_header(place: Place) -> Instance:
         series=str(dataset.get("SeriesInstanceUID", "")),
         modality=modality if modality in _MODALITIES else "OT",
         kind="other",
+        sop_class=sop_class,
+        secondary=_is_secondary(dataset, sop_class),
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
     )
     if sop_class in _NOT_SCANS or not (element or _should_be_image(dataset, sop_class)):
@@ -187,7 +195,7 @@ def _read_header(place: Place) -> Instance:
         store = _pixel_store(dataset, place, syntax, element)
         changes |= {
             "slices": _slices(dataset, store),
-            "plain_ct": sop_class.name == "CT Image Storage" and "RescaleSlope" not in dataset,
+            "plain_ct": sop_class.name == "CT Image Storage" and not _has(dataset, "RescaleSlope"),
             "tilt_deg": _optional(dataset, "GantryDetectorTilt", 0.0),
             "inverted": store.photometric == "MONOCHROME1",
         }
@@ -202,23 +210,34 @@ def _require_ascending(dataset: Dataset, place: Place) -> None:
     if any(after <= before for before, after in pairwise(tags)):
         raise CaseError(
             "damaged",
-            f"{place} has elements out of order, so it is damaged; copy it again, or rewrite it "
-            "with a DICOM tool",
+            f"{place} has elements out of order, as damaged files have; copy it again, or rewrite "
+            "it with a DICOM tool, such as gdcmconv, if another program reads it",
         )
 
 
 def _should_be_image(dataset: Dataset, sop_class: UID) -> bool:
     """Whether an object without pixel data should have pixel data."""
     meta_class = UID(str(dataset.file_meta.get("MediaStorageSOPClassUID", "")))
-    named = any("Image Storage" in uid.name for uid in (sop_class, meta_class))
-    return named or "Rows" in dataset or "BitsAllocated" in dataset
+    names = [uid.name for uid in (sop_class, meta_class)]
+    if any("Image Storage" in name or "Parametric Map" in name for name in names):
+        return True
+    # Private objects beside images have a size, but no place in the patient (Philips' XX files).
+    placed = "ImagePositionPatient" in dataset or "ImageOrientationPatient" in dataset
+    unknown = all(uid.name == str(uid) for uid in (sop_class, meta_class))
+    return unknown and placed and "Rows" in dataset
 
 
 def _is_scout(dataset: Dataset) -> bool:
     """Whether an image is a scout or localiser (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1)."""
-    value = dataset.get("ImageType", "")
-    words = [value] if isinstance(value, str) else [str(word) for word in value or ()]
-    return any("LOCALI" in word or "SCOUT" in word for word in words)
+    stated = words(dataset.get("ImageType"))
+    return any("LOCALI" in word or "SCOUT" in word for word in stated)
+
+
+def _is_secondary(dataset: Dataset, sop_class: UID) -> bool:
+    """Whether an image is a secondary capture or says that it is secondary or a screen save."""
+    stated = words(dataset.get("ImageType"))
+    screen = any("SCREEN" in word for word in stated)
+    return "Secondary Capture" in sop_class.name or screen or stated[1:2] == ("SECONDARY",)
 
 
 _Element = tuple[str, int, int | None, bool]
@@ -228,44 +247,48 @@ def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | Non
     """Return (kind, offset, length or None, whether OW) of the pixel data at a file position."""
     if len(head) < 8:
         return None
-    implicit, little = dataset.original_encoding
+    _, little = dataset.original_encoding
     order = "<" if little else ">"
     group, element = struct.unpack_from(f"{order}HH", head)
     kind = _PIXEL_TAGS.get(group << 16 | element)
     if kind is None:
         return None
-    if not implicit and head[4:6] not in (b"OB", b"OW", b"OF", b"OD", b"UN"):
-        return None
-    begin = 4 if implicit else 8
+    # Some files state another syntax than theirs. No even length has the bytes of a VR.
+    explicit = head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
+    begin = 8 if explicit else 4
     if len(head) < begin + 4:
         return None
     (length,) = struct.unpack_from(f"{order}I", head, begin)
-    words = not implicit and head[4:6] == b"OW"
-    return kind, offset + begin + 4, None if length == _UNDEFINED else length, words
+    in_words = head[4:6] == b"OW"
+    return kind, offset + begin + 4, None if length == _UNDEFINED else length, in_words
 
 
 def _deflated_pixels(place: Place) -> _Element | None:
     """Return the same for a deflated data set, with 0 as position."""
-    dataset = dcmread(place.path)
+    with place.open() as file:
+        dataset = dcmread(file)
     return ("integer", 0, len(dataset.PixelData), False) if "PixelData" in dataset else None
 
 
 def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element) -> PixelStore:
     """Return how the pixels are stored, if that is supported."""
-    kind, offset, length, words = element
-    if int(dataset.get("SamplesPerPixel") or 0) != 1 or str(
-        dataset.get("PhotometricInterpretation")
-    ) not in ("MONOCHROME1", "MONOCHROME2"):
+    kind, offset, length, in_words = element
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    grey = photometric in ("MONOCHROME1", "MONOCHROME2")
+    if photometric and not (grey and int(dataset.get("SamplesPerPixel") or 1) == 1):
         raise CaseError(
             "colour",
-            f"{place} has coloured pixels or does not state that they are grey, but one grey value "
-            "per pixel is needed (MONOCHROME1 or MONOCHROME2); convert it to grey values",
+            f"{place} has coloured pixels, but one grey value per pixel is needed (MONOCHROME1 or "
+            "MONOCHROME2); convert it to grey values",
         )
+    if not _has(dataset, "HighBit"):
+        dataset.HighBit = int(dataset.get("BitsStored") or 0) - 1  # no other is supported
     names = ["Rows", "Columns", "BitsAllocated"]
     if kind == "integer":
         names += ["BitsStored", "HighBit", "PixelRepresentation"]
     for name in names:
-        if not isinstance(dataset.get(name), int):
+        if not photometric or not isinstance(dataset.get(name), int):
+            name = name if photometric else "PhotometricInterpretation"
             raise CaseError("damaged", f"{place} has no valid {name}; copy or export it again")
     store = PixelStore(
         place=place,
@@ -279,9 +302,9 @@ def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element)
         allocated=dataset.BitsAllocated,
         stored=dataset.BitsStored if kind == "integer" else dataset.BitsAllocated,
         signed=kind != "integer" or dataset.PixelRepresentation == 1,
-        photometric=str(dataset.PhotometricInterpretation),
+        photometric=photometric,
         kind=kind,
-        words=words,
+        words=in_words,
     )
     allowed = {"integer": (8, 16, 32), "float32": (32,), "float64": (64,)}[kind]
     supported = store.allocated in allowed and 1 <= store.stored <= store.allocated
@@ -294,7 +317,7 @@ def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element)
             f"{counted(store.frames, 'frame')}, {store.stored} of {store.allocated} bits used; "
             "only 8, 16 or 32 bits with HighBit = BitsStored - 1 are supported, so convert it",
         )
-    if "ModalityLUTSequence" in dataset:
+    if dataset.get("ModalityLUTSequence"):
         raise CaseError(
             "modality_lut",
             f"{place} maps stored values by a table (Modality LUT), which is not supported; only "
@@ -307,22 +330,29 @@ def _slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
     """Return the slices of a file with an image."""
     if "PerFrameFunctionalGroupsSequence" in dataset:
         return _enhanced_slices(dataset, store)
+    if store.frames > 1 and (found := tomograms(dataset, store.place, store.frames)):
+        return tuple(_tomographic(dataset, store, index, one) for index, one in enumerate(found))
     if store.frames > 1:
         raise CaseError(
             "no_geometry",
             f"{store.place} holds {store.frames} frames without their positions (per-frame "
             "functional groups); export it as enhanced multi-frame or as single slices",
         )
-    component = _component(dataset.get("ImageType"), None)
-    times = (
-        _optional(dataset, "EchoTime", nan),
-        _optional(dataset, "TemporalPositionIdentifier", nan),
-    )
-    whole = _slice(dataset, store, 0, lambda _: dataset, component, times)
+    whole = _slice(dataset, store, 0, lambda _: dataset)
     tiles = siemens_tiles(dataset, store.place) or uih_tiles(dataset, store.place)
     if tiles is None:
         return (replace(whole, position=_position(dataset, store.place)),)
     return tuple(replace(whole, **asdict(tile)) for tile in tiles)
+
+
+def _tomographic(dataset: Dataset, store: PixelStore, frame: int, found: Tomogram) -> Slice:
+    """Return a frame of a reconstruction of nuclear medicine."""
+
+    def group(name: str) -> Dataset:
+        return found.orientation if name == "PlaneOrientationSequence" else dataset
+
+    piece = _slice(dataset, store, frame, group, found.counts)
+    return replace(piece, position=found.position)
 
 
 def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
@@ -346,17 +376,7 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             _require_ascending(found, store.place)
             return found
 
-        content = group("FrameContentSequence")
-        frame_type = group("MRImageFrameTypeSequence")
-        component = _component(
-            frame_type.get("FrameType") or group("CTImageFrameTypeSequence").get("FrameType"),
-            frame_type.get("ComplexImageComponent"),
-        )
-        times = (
-            _optional(group("MREchoSequence"), "EffectiveEchoTime", nan),
-            _optional(content, "TemporalPositionIndex", nan),
-        )
-        piece = _slice(dataset, store, index, group, component, times)
+        piece = _slice(dataset, store, index, group)
         position = _position(group("PlanePositionSequence"), store.place)
         slices.append(replace(piece, position=position))
     return tuple(slices)
@@ -367,17 +387,16 @@ def _slice(
     store: PixelStore,
     frame: int,
     group: Callable[[str], Dataset],
-    component: str,
-    times: tuple[float, float],
+    counts: Mapping[str, float] | None = None,
 ) -> Slice:
     """Return a frame as a slice that has no position yet.
 
     `group` gives its functional groups; a classic image is its own group.
+    `counts` are further values that tell volumes apart.
     """
     transformation = group("PixelValueTransformationSequence")
     slope, intercept = _rescale(transformation, store.place)
     measures = group("PixelMeasuresSequence")
-    echo, moment = times
     return Slice(
         store=store,
         frame=frame,
@@ -390,39 +409,11 @@ def _slice(
         thickness_mm=_optional(measures, "SliceThickness", 0.0),
         slope=slope,
         intercept=intercept,
-        rescaled="RescaleSlope" in transformation,
-        component=component,
-        echo=echo,
-        order=(
-            _rank(component),
-            echo,
-            moment,
-            _optional(dataset, "AcquisitionNumber", nan),
-            _optional(dataset, "InstanceNumber", nan),
-            frame,
+        rescaled=_has(transformation, "RescaleSlope"),
+        tells=tells(
+            dataset, group, str(dataset.get("Modality")), {"frame": frame, **(counts or {})}
         ),
     )
-
-
-def _component(image_type: Any, named: Any) -> str:
-    """Return the kind of value of an image, such as M, P, R, I or a map; empty if unknown.
-
-    For enhanced images from the complex component and the fourth value of
-    FrameType, for classic MR from the third value of ImageType.
-    """
-    words = [str(word) for word in image_type] if image_type else []
-    if named is not None:
-        return f"{named} {words[3] if len(words) > 3 else ''}"
-    return words[2] if len(words) > 2 else ""
-
-
-def _rank(component: str) -> float:
-    """Return 0 for magnitude, which is the first volume, and a fixed number for other kinds."""
-    if not component:
-        return nan
-    if component.startswith("M"):
-        return 0
-    return int.from_bytes(component.encode()[:4].ljust(4, b"\0"))
 
 
 def _position(dataset: Dataset, place: Place) -> tuple[float, float, float]:
@@ -456,8 +447,7 @@ def _spacing(dataset: Dataset, place: Place) -> tuple[float, float]:
 
 def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
     """Return slope and intercept; (1, 0) if both are missing."""
-    present = [name for name in ("RescaleSlope", "RescaleIntercept") if name in dataset]
-    if not present:
+    if not any(_has(dataset, name) for name in ("RescaleSlope", "RescaleIntercept")):
         return 1.0, 0.0
     try:
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
@@ -472,9 +462,14 @@ def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
     return slope, intercept
 
 
+def _has(dataset: Dataset, name: str) -> bool:
+    """Whether an element has a value; anonymisers leave some empty."""
+    return dataset.get(name) not in (None, "")
+
+
 def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[float, ...]:
     """Return the numbers of an element that gives the position of an image."""
-    values = _numbers(dataset, name)
+    values = numbers(dataset.get(name))
     if len(values) != count or not all(map(isfinite, values)):
         raise CaseError(
             "no_geometry",
@@ -485,19 +480,7 @@ def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[floa
     return values
 
 
-def _numbers(dataset: Dataset, name: str) -> tuple[float, ...]:
-    """Return the numbers of an element; empty if it is missing, empty or not numbers."""
-    try:
-        value = dataset.get(name)
-        if value is None or value == "":
-            return ()
-        many = [value] if isinstance(value, int | float | str) else list(value)
-        return tuple(float(number) for number in many)
-    except (ValueError, TypeError, OverflowError, NotImplementedError):
-        return ()
-
-
 def _optional(dataset: Dataset, name: str, default: float) -> float:
     """Return the first number of an element, if it has a finite one."""
-    values = _numbers(dataset, name)
+    values = numbers(dataset.get(name))
     return values[0] if values and isfinite(values[0]) else default

@@ -18,6 +18,7 @@ from pydicom import Dataset
 
 from voxtile.errors import CaseError
 
+from .elements import private, words
 from .folder import Place
 
 
@@ -37,12 +38,12 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     The number of slices and their normal come from the private CSA header
     (0029,xx10); distances from SpacingBetweenSlices.
     """
-    words = dataset.get("ImageType") or ()
-    says_mosaic = any("MOSAIC" in str(word) for word in words)
-    csa = _csa(_private(dataset, 0x0029, "SIEMENS CSA HEADER", 0x10))
+    if not _may_be_tiled(dataset, "MOSAIC"):
+        return None
+    csa = _csa(private(dataset, 0x0029, "SIEMENS CSA HEADER", 0x10))
     counts = csa.get("NumberOfImagesInMosaic", [])
-    count = int(counts[0]) if counts else _private(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A)
-    if not says_mosaic and not count:
+    count = int(counts[0]) if counts else private(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A)
+    if not count and not words(dataset.get("ImageType")):
         return None
     normal = np.array([float(text) for text in csa.get("SliceNormalVector", [])])
     spacing = dataset.get("SpacingBetweenSlices")
@@ -78,12 +79,13 @@ def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
 
     The private sequence (0065,xx51) holds each slice's position.
     """
-    words = dataset.get("ImageType") or ()
-    items = _private(dataset, 0x0065, "Image Private Header", 0x51)
-    if not items and not any("VFRAME" in str(word) for word in words):
+    if not _may_be_tiled(dataset, "VFRAME"):
+        return None
+    items = private(dataset, 0x0065, "Image Private Header", 0x51)
+    if not items and not words(dataset.get("ImageType")):
         return None
     count = len(items or ())
-    stated = _private(dataset, 0x0065, "Image Private Header", 0x50)
+    stated = private(dataset, 0x0065, "Image Private Header", 0x50)
     if not count or (stated is not None and int(stated) != count):
         raise CaseError(
             "mosaic",
@@ -96,6 +98,15 @@ def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     return [
         _tile(number, across, rows, columns, position) for number, position in enumerate(positions)
     ]
+
+
+def _may_be_tiled(dataset: Dataset, word: str) -> bool:
+    """Whether ImageType says so; if it is missing, the private header decides.
+
+    Slices that a program cut out of a mosaic often keep its private header.
+    """
+    stated = words(dataset.get("ImageType"))
+    return not stated or any(word in each for each in stated)
 
 
 def _tile(number: int, across: int, rows: int, columns: int, position: np.ndarray) -> Tile:
@@ -114,14 +125,6 @@ def _tile_size(dataset: Dataset, grid: tuple[int, int], place: Place) -> tuple[i
             f"{grid[0]} x {grid[1]} equal tiles; export the series as single slices",
         )
     return dataset.Rows // grid[0], dataset.Columns // grid[1]
-
-
-def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
-    """Return the value of a private element, or None."""
-    try:
-        return dataset.private_block(group, creator)[element].value
-    except KeyError:
-        return None
 
 
 def _csa(content: Any) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGExtended12Bit
 
 from voxtile.errors import CaseError, Notice, counted
 from voxtile.reading.isolation import Workspace
@@ -25,7 +25,7 @@ _PLUGINS = {
     "RLE": ("pydicom", "pylibjpeg", "gdcm"),
 }
 _ITEM = b"\xfe\xff\x00\xe0"
-_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0" + bytes(4)
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +35,7 @@ class Decoder:
     workspace: Workspace
     _unused_bits: int = 0
     _padding: int = 0
+    _open_ended: int = 0
 
     def stored(self, slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the index and the stored values, shape (rows, columns), of each slice.
@@ -75,6 +76,12 @@ class Decoder:
         if self._padding:
             sentence = f"bytes after the last pixel in {counted(self._padding, 'file')}; ignored"
             notices.append(Notice("pixel_padding", sentence))
+        if self._open_ended:
+            sentence = (
+                f"compressed pixels without an end mark in {counted(self._open_ended, 'file')}; "
+                "their last fragment is complete"
+            )
+            notices.append(Notice("no_delimiter", sentence))
         return notices
 
     def _frames(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
@@ -83,7 +90,7 @@ class Decoder:
         if wanted[-1] >= store.frames:
             raise _undecodable(store, "a frame is missing")
         try:
-            unpack = _encapsulated if store.length is None else self._native
+            unpack = self._encapsulated if store.length is None else self._native
             for frame in unpack(store, wanted):
                 self.workspace.at(str(store.place))  # a sign of life within a long file
                 if frame.shape != (store.rows, store.columns):
@@ -105,6 +112,8 @@ class Decoder:
         count = store.rows * store.columns
         each = count * dtype.itemsize
         excess = (store.length or 0) - each * store.frames
+        if excess not in (0, 1) and _starts_with_item(store):
+            raise _compressed(store)
         if excess < 0 or excess >= max(each, 2):
             raise CaseError(
                 "truncated" if excess < 0 else "damaged",
@@ -114,23 +123,26 @@ class Decoder:
             )
         self._padding += excess > 1
         if store.syntax == DeflatedExplicitVRLittleEndian:
-            content = dcmread(store.place.path).PixelData
+            with store.place.open() as file:
+                content = dcmread(file).PixelData
             for frame in wanted:
                 flat = np.frombuffer(content, dtype, count, offset=frame * each)
                 yield self._used_bits(flat.reshape(store.rows, store.columns), store)
             return
         swapped = store.words and not store.little_endian and dtype.itemsize == 1
-        with store.place.path.open("rb") as file:
+        with store.place.open() as file:
             for frame in wanted:
                 begin = frame * each
                 if swapped:
                     # Read whole words: a frame with an odd number of bytes shares a word.
                     file.seek(store.offset + begin // 2 * 2)
-                    pairs = np.fromfile(file, np.uint16, -(-(begin + each) // 2) - begin // 2)
+                    size = (-(-(begin + each) // 2) - begin // 2) * 2
+                    pairs = np.frombuffer(file.read(size), np.uint16)
                     flat = pairs.byteswap().view(dtype)[begin % 2 :][:count]
                 else:
                     file.seek(store.offset + begin)
-                    flat = np.fromfile(file, dtype, count)
+                    content = file.read(each)
+                    flat = np.frombuffer(content, dtype, len(content) // dtype.itemsize)
                 if flat.size < count:
                     raise CaseError(
                         "truncated",
@@ -149,27 +161,58 @@ class Decoder:
         self._unused_bits += not np.array_equal(used, native)
         return used
 
+    def _encapsulated(self, store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
+        """Yield compressed frames (PS3.5 annex A.4)."""
+        plugin = _plugin(store)
+        decoded = get_decoder(store.syntax).iter_array(
+            self._fragments(store),
+            indices=wanted,
+            raw=True,
+            decoding_plugin=plugin,
+            rows=store.rows,
+            columns=store.columns,
+            number_of_frames=store.frames,
+            samples_per_pixel=1,
+            photometric_interpretation=store.photometric,
+            pixel_keyword="PixelData",
+            pixel_representation=int(store.signed),
+            bits_allocated=store.allocated,
+            bits_stored=store.stored,
+        )
+        for frame, _ in decoded:
+            yield frame
 
-def _encapsulated(store: PixelStore, wanted: list[int]) -> Iterator[np.ndarray]:
-    """Yield compressed frames (PS3.5 annex A.4)."""
-    plugin = _plugin(store)
-    decoded = get_decoder(store.syntax).iter_array(
-        _fragments(store),
-        indices=wanted,
-        raw=True,
-        decoding_plugin=plugin,
-        rows=store.rows,
-        columns=store.columns,
-        number_of_frames=store.frames,
-        samples_per_pixel=1,
-        photometric_interpretation=store.photometric,
-        pixel_keyword="PixelData",
-        pixel_representation=int(store.signed),
-        bits_allocated=store.allocated,
-        bits_stored=store.stored,
-    )
-    for frame, _ in decoded:
-        yield frame
+    def _fragments(self, store: PixelStore) -> bytes:
+        """Return the items of encapsulated pixel data, if they are complete."""
+        with store.place.open() as file:
+            file.seek(store.offset)
+            content = file.read()
+        at = items = last = 0
+        while not _SEQUENCE_END.startswith(content[at : at + 8]):
+            tag = content[at : at + 4]
+            length = int.from_bytes(content[at + 4 : at + 8], "little")
+            if len(tag) < 4 or at + 8 + length > len(content):
+                raise _cut(store)
+            if tag != _ITEM:
+                raise _undecodable(store, "its fragments are out of order")
+            last, at = at + 8, at + 8 + length
+            items += 1
+        rle = store.syntax.name.startswith("RLE")
+        if len(content) < at + 8:
+            # Without the end mark, the end of the last frame must be seen: RLE has one fragment for
+            # each frame, others end in a marker.
+            if not (rle or content[last:at].rstrip(b"\0").endswith(b"\xff\xd9")):
+                raise _cut(store)
+            self._open_ended += 1
+        fragments = max(items - 1, 0)  # the first item is the table of offsets
+        if fragments < store.frames or (rle and fragments > store.frames == 1):
+            few = len(content) < at + 8
+            raise (_cut(store) if few else _undecodable(store, _numbered(store.frames, fragments)))
+        if fragments == store.frames:
+            # Some programs write a wrong table, and one fragment for each frame needs none.
+            first = 8 + int.from_bytes(content[4:8], "little")
+            return _ITEM + bytes(4) + content[first:at]
+        return content[:at]
 
 
 def _plugin(store: PixelStore) -> str:
@@ -184,45 +227,49 @@ def _plugin(store: PixelStore) -> str:
         ) from error
     name = store.syntax.name
     wanted = next((plugins for start, plugins in _PLUGINS.items() if name.startswith(start)), ())
+    if not store.syntax.is_encapsulated:
+        raise _compressed(store)
+    extra = "dicom-codecs"
+    if store.syntax == JPEGExtended12Bit and store.stored > 8:
+        wanted, extra = ("pylibjpeg",), "dicom-codecs-gpl"
     for plugin in wanted:
         if plugin in decoder.available_plugins:
             return plugin
     raise CaseError(
         "missing_codec",
         f"{store.place} is compressed ({name.split(' (')[0]}) and its decoder is not installed; "
-        'run: pip install "voxtile[dicom-codecs]"',
+        f'run: pip install "voxtile[{extra}]"',
     )
 
 
-def _fragments(store: PixelStore) -> bytes:
-    """Return the items of encapsulated pixel data, if they are complete."""
-    with store.place.path.open("rb") as file:
+def _starts_with_item(store: PixelStore) -> bool:
+    """Whether pixel data begin with a table of offsets, as compressed ones do."""
+    with store.place.open() as file:
         file.seek(store.offset)
-        content = file.read()
-    at = 0
-    items = 0
-    while True:
-        tag = content[at : at + 4]
-        length = int.from_bytes(content[at + 4 : at + 8], "little")
-        if tag == _SEQUENCE_END and length == 0:
-            break
-        if len(tag) < 4 or at + 8 + length > len(content):
-            raise CaseError(
-                "truncated",
-                f"{store.place} ends within its compressed pixel data; copy it again, or leave it "
-                "out",
-            )
-        if tag != _ITEM:
-            raise _undecodable(store, "its fragments are out of order")
-        at += 8 + length
-        items += 1
-    if items - 1 < store.frames:  # the first item is the table of offsets
-        raise _undecodable(
-            store, f"{counted(store.frames, 'frame')} but {counted(max(items - 1, 0), 'fragment')}"
-        )
-    if store.frames == 1 and items - 1 > 1 and store.syntax.name.startswith("RLE"):
-        raise _undecodable(store, f"1 frame but {items - 1} fragments")
-    return content[:at]
+        head = file.read(8)
+    return head[:4] == _ITEM and int.from_bytes(head[4:], "little") in (0, 4 * store.frames)
+
+
+def _compressed(store: PixelStore) -> CaseError:
+    """Return the error of compressed pixels in a file that states no compression."""
+    return CaseError(
+        "unsupported_syntax",
+        f"{store.place} states a transfer syntax without compression, but its pixels are "
+        "compressed; export it again",
+    )
+
+
+def _cut(store: PixelStore) -> CaseError:
+    """Return the error of compressed pixels that are not complete."""
+    return CaseError(
+        "truncated",
+        f"{store.place} ends within its compressed pixel data; copy it again, or leave it out",
+    )
+
+
+def _numbered(frames: int, fragments: int) -> str:
+    """Return the detail of a wrong number of fragments."""
+    return f"{counted(frames, 'frame')} but {counted(fragments, 'fragment')}"
 
 
 def _undecodable(store: PixelStore, detail: str) -> CaseError:

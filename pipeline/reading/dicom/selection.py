@@ -6,8 +6,9 @@ never count as a volume. If several series are left, none is guessed.
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from operator import ge, le
 
 import numpy as np
@@ -26,6 +27,7 @@ _HOW = (
     "choose one with --series (or a column `series`): its id, a SeriesInstanceUID, or rules such "
     "as modality=CT, slices>=20, largest, separated by commas"
 )
+_ALL = ", or pass --series all to read them as one, if they are slices of one volume"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +37,8 @@ class Series:
     uid: str  # SeriesInstanceUID; never shown
     images: tuple[Instance, ...]  # in name order, scouts left out
     scouts: int = 0
+    pictures: int = 0  # that are among its images no more
+    joined: int = 1  # how many series these are
 
     @property
     def label(self) -> str:
@@ -85,7 +89,7 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
     ----------
     rule : str or None
         A SeriesInstanceUID, or terms separated by commas: ``id=3f2a90c1``,
-        ``modality=CT``, ``slices>=20``, ``slices<=300``, ``largest``.
+        ``modality=CT``, ``slices>=20``, ``slices<=300``, ``largest``, ``all``.
 
     Raises
     ------
@@ -111,20 +115,75 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
             "several_series",
             f"there are {len(chosen)} series: {first_few(chosen, 20)}; put the files of one into a "
             "folder of their own",
-            _HOW,
+            _HOW + (_ALL if _may_be_one(chosen) else ""),
         )
-    (series,) = chosen
+    series = _without_foreign(chosen[0])
+    notices = _left_aside(instances, every, found, series)
     for image in series.images:
         if image.problem is not None:
             raise image.problem
     worlds = len({image.frame_of_reference for image in series.images})
-    if worlds > 1:
+    if worlds == len(series.images) > 2:
+        sentence = f"each of {worlds} files states its own frame of reference; read as one"
+        notices.append(Notice("frames_of_reference", sentence))
+    elif worlds > 1:
         raise CaseError(
             "mixed_frame_of_reference",
             f"the images of the series have {worlds} frames of reference, so that their positions "
             "cannot be compared; put those of one into a folder of their own",
         )
-    return series, _left_aside(instances, every, found, series)
+    return series, notices
+
+
+def _without_foreign(series: Series) -> Series:
+    """Return a series without what is clearly no slice of it: pictures of the screen and scouts."""
+    placed = [image for image in series.images if image.slices]
+    primary = [image for image in placed if not image.secondary]
+    classes = {image.sop_class for image in primary or placed}
+    looks = Counter(_look(image) for image in primary or placed)
+    usual, count = looks.most_common(1)[0] if looks else (None, 0)
+    images = tuple(
+        image
+        for image in series.images
+        if not _is_picture(image, classes, bool(primary))
+        and not (usual and 2 * count > len(placed) and image.slices and _is_scout(image, usual))
+    )
+    left = len(series.images) - len(images)
+    return replace(series, images=images, pictures=left) if left and images else series
+
+
+def _is_picture(image: Instance, classes: Collection[str], primary: bool) -> bool:
+    """Whether an image is a picture beside slices of some classes, primary images or not."""
+    foreign = image.sop_class not in classes
+    if image.problem is not None and image.problem.code in NO_VOLUME:
+        return foreign or (image.secondary and primary)
+    return foreign and image.secondary and primary
+
+
+_Look = tuple[tuple[float, ...], tuple[int, int], tuple[float, float]]
+
+
+def _look(image: Instance) -> _Look:
+    """Return the orientation, size and spacing of an image's first slice."""
+    piece = image.slices[0]
+    return piece.orientation, (piece.rows, piece.columns), piece.spacing
+
+
+def _is_scout(image: Instance, usual: _Look) -> bool:
+    """Whether an image differs much from most in orientation, and in size or spacing too."""
+    orientation, size, spacing = _look(image)
+    turned = np.abs(np.subtract(orientation, usual[0])).max() > _SEVERAL_ORIENTATIONS
+    scaled = np.abs(np.divide(spacing, usual[2]) - 1).max() > _SEVERAL_ORIENTATIONS
+    return bool(turned and (size != usual[1] or scaled))
+
+
+def _may_be_one(found: Sequence[Series]) -> bool:
+    """Whether several series may be slices of one volume: alike, and each at its own place."""
+    slices = [piece for series in found for piece in series.slices]
+    sizes = {(piece.rows, piece.columns) for piece in slices}
+    turned = len(clusters([piece.orientation for piece in slices], _SEVERAL_ORIENTATIONS))
+    places = {piece.position for piece in slices}
+    return len(sizes) == turned == 1 and len(places) == len(slices) > 2
 
 
 def _group(instances: Sequence[Instance]) -> list[Series]:
@@ -187,12 +246,16 @@ def _left_aside(
     """Return notices about objects that were not read."""
     notices = []
     if len(found) > 1:
-        notices.append(Notice("series_chosen", f"{chosen} was chosen from {len(found)} series"))
+        what = f"{chosen.joined} series were read as one, " if chosen.joined > 1 else ""
+        notices.append(
+            Notice("series_chosen", f"{what}{chosen} was chosen from {len(found)} series")
+        )
     aside = {
         "scouts": sum(series.scouts for series in every),
         "images without a position in the patient": sum(
             len(series.images) for series in every if not series.may_be_volume
         ),
+        "pictures and scouts within the series": chosen.pictures,
         "slices of a series with several orientations": sum(
             len(series.slices) for series in every if series.may_be_volume and series not in found
         ),
@@ -207,12 +270,15 @@ def _left_aside(
 def _apply(rule: str, found: Sequence[Series]) -> list[Series]:
     """Return the series that match a rule."""
     terms = [term.strip() for term in rule.split(",") if term.strip()]
-    tests = [_test(term) for term in terms if term != "largest"]
+    tests = [_test(term) for term in terms if term not in ("largest", "all")]
     chosen = [series for series in found if all(test(series) for test in tests)]
     # Wherever it is in the rule: the largest of the others' matches.
     if "largest" in terms and chosen:
         most = max(len(series.slices) for series in chosen)
         chosen = [series for series in chosen if len(series.slices) == most]
+    if "all" in terms and len(chosen) > 1:
+        images = tuple(image for series in chosen for image in series.images)
+        return [replace(chosen[0], images=images, joined=len(chosen))]
     return chosen
 
 
@@ -232,5 +298,5 @@ def _test(term: str) -> Callable[[Series], bool]:
     raise CaseError(
         "bad_series_rule",
         "the rule for the series must consist of id=..., modality=..., slices>=..., slices<=..., "
-        "largest, or a SeriesInstanceUID; correct it",
+        "largest, all, or a SeriesInstanceUID; correct it",
     )

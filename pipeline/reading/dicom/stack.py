@@ -7,12 +7,12 @@
     '. '. '. '.  steps are tilted         gantry tilt, a sheared grid
 
 Only positions decide. InstanceNumber, SliceLocation and the order of files are
-wrong in some archives.
+wrong in some archives. `volumes.py` separates several volumes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import atan2, degrees
 
@@ -22,10 +22,13 @@ from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.reading.scan import ReadPolicy
 
 from .header import Slice
+from .volumes import Candidate, choose, gather, separate
 
 # Scanners write unit vectors and positions with 4 to 14 digits: smaller differences are rounding.
 _ORIENTATION_TOLERANCE = 1e-4
 _SPACING_TOLERANCE = 1e-4
+# Larger ones are accepted with a notice if they move no pixel by more than a tenth of one.
+_PIXEL_TOLERANCE = 0.1
 # A step with a larger tangent of its angle is tilted; this is highdicom's limit too.
 _TILT_TOLERANCE = 1e-3
 
@@ -82,15 +85,79 @@ def stack_slices(
     CaseError
         If they are not exactly one evenly spaced volume.
     """
-    _require_alike(slices)
     notices: list[Notice] = []
+    stacks = _stacks(slices)
+    found = [
+        replace(volume, labels=(name, *volume.labels)) if name else volume
+        for name, own in stacks.items()
+        for volume in _volumes(own, policy, same, notices)
+    ]
+    if policy.volume is None and len(stacks) > 1 and not _stack_ids(slices):
+        raise _mixed_orientation(
+            [len(own) for own in stacks.values()],
+            f'choose one with --volume 0 to --volume {len(found) - 1}, or --volume "stack 1"',
+        )
+    volume = choose(found, policy.volume)
+    if incomplete := sum(one.missing > 0 for one in found):
+        sentence = f"{counted(incomplete, 'volume')} of {len(found)} without all slices; left out"
+        notices.append(Notice("incomplete_volumes", sentence))
+    return _evenly_spaced(list(volume.slices), policy, notices), notices
+
+
+def _stacks(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
+    """Return the stacks that slices are in, by name; the name of a single one is empty.
+
+    Stacks are by StackID if the slices are not one stack without it, else by
+    orientation, unless one has a single slice, whose orientation may be damaged.
+    """
+    turned = _by_orientation(slices)
+    if ids := _stack_ids(slices):
+        if len(turned) == 1 and _is_one_stack(slices):
+            return {"": list(slices)}
+        return {
+            name: [piece for piece in slices if piece.tells["stack"] == value]
+            for name, value in ids.items()
+        }
+    if len(turned) > 1 and all(len(own) > 1 for own in turned):
+        return {f"stack {number}": own for number, own in enumerate(turned, start=1)}
+    return {"": list(slices)}
+
+
+def _stack_ids(slices: Sequence[Slice]) -> dict[str, Hashable]:
+    """Return the values of StackID by a name that shows no text; empty if it is not several."""
+    values = {piece.tells.get("stack") for piece in slices}
+    if len(values) == 1 or None in values:
+        return {}
+    return {f"stack {at}": value for at, value in enumerate(sorted(values, key=str), start=1)}
+
+
+def _is_one_stack(slices: Sequence[Slice]) -> bool:
+    """Whether all slices together are evenly spaced, equally often at each position."""
     positions = _by_position(slices)
     if len({len(group) for group in positions}) > 1:
-        positions = _without_duplicates(positions, policy, same, notices)
-    else:
-        positions = _without_copies(positions, same, notices)
-    volume = _one_volume(positions, policy)
-    return _evenly_spaced(volume, policy, notices), notices
+        return False
+    try:
+        _evenly_spaced([group[0] for group in positions], ReadPolicy(tilt="native"), [])
+    except CaseError:
+        return False
+    return True
+
+
+def _volumes(
+    slices: Sequence[Slice], policy: ReadPolicy, same: SameContent, notices: list[Notice]
+) -> list[Candidate]:
+    """Return the volumes of slices of one stack, without copies of slices."""
+    _require_alike(slices, notices)
+    positions = _by_position(slices)
+    if len({len(group) for group in positions}) == 1:
+        return separate(_without_copies(positions, same, notices))
+    positions = _without_duplicates(positions, same, notices)
+    counts = Counter(len(group) for group in positions)
+    if len(counts) == 1:
+        return separate(positions)
+    usual = counts.most_common(1)[0][0]
+    found = gather(positions) if usual > 1 or policy.volume is not None else []
+    return found or separate(_decided(positions, usual, policy, notices))
 
 
 def _axes(piece: Slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,7 +169,7 @@ def _axes(piece: Slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return across, down, normal / np.linalg.norm(normal)
 
 
-def _require_alike(slices: Sequence[Slice]) -> None:
+def _require_alike(slices: Sequence[Slice], notices: list[Notice]) -> None:
     """Refuse slices of several sizes, spacings or orientations."""
     sizes = Counter((piece.rows, piece.columns) for piece in slices)
     if len(sizes) > 1:
@@ -114,29 +181,61 @@ def _require_alike(slices: Sequence[Slice]) -> None:
             f"the slices have several sizes: {', '.join(each)}; put those of one size into a "
             "folder of their own",
         )
-    orientations = clusters([piece.orientation for piece in slices], _ORIENTATION_TOLERANCE)
-    if len(orientations) > 1:
-        raise CaseError(
-            "mixed_orientation",
-            f"the slices have {len(orientations)} orientations "
-            f"({' and '.join(map(str, orientations))} slices), but a volume has one; put those of "
-            "one orientation into a folder of their own",
-        )
+    turned = _by_orientation(slices)
+    if len(turned) > 1:
+        raise _mixed_orientation([len(own) for own in turned])
     if len({piece.rescaled for piece in slices}) > 1:
         raise CaseError(
             "bad_rescale",
             f"only {sum(piece.rescaled for piece in slices)} of {len(slices)} slices have a "
             "RescaleSlope; export the series again",
         )
-    relative = np.array([piece.spacing for piece in slices]) / slices[0].spacing
-    spacings = clusters(relative.tolist(), _SPACING_TOLERANCE)
-    if len(spacings) > 1:
+    spacings = np.array([piece.spacing for piece in slices])
+    relative = spacings / spacings[0]
+    # Of the last row and column, in pixels.
+    moved = np.abs(relative - 1) * (slices[0].rows, slices[0].columns)
+    close = (np.abs(relative - 1) <= _SPACING_TOLERANCE) | (moved <= _PIXEL_TOLERANCE)
+    if not close.all():
+        counts = clusters(relative.tolist(), _SPACING_TOLERANCE)
         raise CaseError(
             "mixed_spacing",
-            f"the slices have {len(spacings)} pixel spacings "
-            f"({' and '.join(map(str, spacings))} slices), but a volume has one; put those of one "
+            f"the slices have {len(counts)} pixel spacings "
+            f"({' and '.join(map(str, counts))} slices), but a volume has one; put those of one "
             "spacing into a folder of their own",
         )
+    turns = np.ptp([piece.orientation for piece in slices], axis=0).max()
+    if turns > _ORIENTATION_TOLERANCE or np.abs(relative - 1).max() > _SPACING_TOLERANCE:
+        sentence = (
+            "the slices differ a little in orientation or pixel spacing, which moves no pixel by "
+            "more than a tenth of one; those of the first slice along the stack were used"
+        )
+        notices.append(Notice("rounded_geometry", sentence))
+
+
+def _mixed_orientation(counts: Sequence[int], option: str = "") -> CaseError:
+    """Return the error of slices of several orientations."""
+    return CaseError(
+        "mixed_orientation",
+        f"the slices have {len(counts)} orientations ({' and '.join(map(str, counts))} slices), "
+        "but a volume has one; put those of one orientation into a folder of their own",
+        option,
+    )
+
+
+def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Return the slices grouped by orientation, if it moves a pixel by a tenth of one."""
+    left, groups = list(slices), []
+    while left:
+        first = left[0]
+        turns = np.array([piece.orientation for piece in left]) - first.orientation
+        rows, columns = first.spacing
+        far = np.linalg.norm(turns[:, :3], axis=1) * columns * first.columns
+        far += np.linalg.norm(turns[:, 3:], axis=1) * rows * first.rows
+        close = far <= _PIXEL_TOLERANCE * min(first.spacing)
+        close |= np.abs(turns).max(axis=1) <= _ORIENTATION_TOLERANCE
+        groups.append([piece for piece, near in zip(left, close, strict=True) if near])
+        left = [piece for piece, near in zip(left, close, strict=True) if not near]
+    return groups
 
 
 def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
@@ -178,7 +277,7 @@ def _without_copies(
         return positions
     alike = all(
         piece.store is not group[0].store
-        and np.array_equal(piece.order, group[0].order, equal_nan=True)
+        and piece.tells == group[0].tells
         and same(group[0], piece)
         for group in positions
         for piece in group[1:]
@@ -198,96 +297,54 @@ def _dropped(count: int) -> Notice:
 
 
 def _without_duplicates(
-    positions: list[list[Slice]], policy: ReadPolicy, same: SameContent, notices: list[Notice]
+    positions: list[list[Slice]], same: SameContent, notices: list[Notice]
 ) -> list[list[Slice]]:
-    """Return the positions with equally many slices: copies left out, conflicts decided."""
+    """Return the positions without copies, if slices are not equally often at each."""
     single = []
-    dropped = 0
     for group in positions:
         kept: list[Slice] = []
         for piece in group:
-            copy = any(
-                piece.component == other.component
-                and np.array_equal(piece.echo, other.echo, equal_nan=True)
-                and same(piece, other)
-                for other in kept
-            )
-            if not copy:
+            if not any(_alike(piece, other) and same(piece, other) for other in kept):
                 kept.append(piece)
-        dropped += len(group) - len(kept)
         single.append(kept)
-    counts = Counter(len(group) for group in single)
-    usual = counts.most_common(1)[0][0]
-    if len(counts) > 1 and usual > 1:
-        others = [len(group) for group in single if len(group) != usual]
+    if dropped := sum(map(len, positions)) - sum(map(len, single)):
+        notices.append(_dropped(dropped))
+    return single
+
+
+def _alike(one: Slice, other: Slice) -> bool:
+    """Whether nothing but the instance number tells two slices apart."""
+    names = {*one.tells, *other.tells} - {"instance number"}
+    return all(one.tells.get(name) == other.tells.get(name) for name in names)
+
+
+def _decided(
+    positions: list[list[Slice]], usual: int, policy: ReadPolicy, notices: list[Notice]
+) -> list[list[Slice]]:
+    """Return one slice at each position, if different ones are there and the policy allows it."""
+    if usual > 1:
+        others = [len(group) for group in positions if len(group) != usual]
         raise CaseError(
             "incomplete_volumes",
-            f"most of the {len(single)} positions have {usual} slices, one for each volume, but "
+            f"most of the {len(positions)} positions have {usual} slices, one for each volume, but "
             f"{counted(len(others), 'position has', 'positions have')} {min(others)}"
             f"{f' to {max(others)}' if max(others) > min(others) else ''}; find the missing files, "
             "or put the files of one volume into a folder of their own",
         )
-    if dropped:
-        notices.append(_dropped(dropped))
-    if len(counts) == 1:
-        return single
-    conflicts = [group for group in single if len(group) > 1]
-    what = f"{len(conflicts)} of {len(single)} positions have several different slices"
+    conflicts = [group for group in positions if len(group) > 1]
+    what = f"{len(conflicts)} of {len(positions)} positions have several different slices"
     if policy.duplicates == "refuse":
         files = " and ".join(str(piece.store.place) for piece in conflicts[0][:4])
+        option = "pass --duplicates first to take the first in name order"
+        if volumes := gather(positions):
+            option += f", or --volume to take one of {counted(len(volumes), 'volume')}"
         raise CaseError(
             "duplicate_slices",
             f"{what} (the first of them: {files}); remove the wrong files",
-            "pass --duplicates first to take the first in name order",
+            option,
         )
     notices.append(Notice("duplicates_first", f"{what}; the first in name order was taken"))
-    return [group[:1] for group in single]
-
-
-def _one_volume(positions: list[list[Slice]], policy: ReadPolicy) -> list[Slice]:
-    """Return the slices of the only volume, or of the one that the policy chooses."""
-    in_order = (sorted(group, key=_in_order) for group in positions)
-    volumes = [list(volume) for volume in zip(*in_order, strict=True)]
-    count = len(volumes)
-    given = np.isfinite([piece.order for group in positions for piece in group])
-    if count > 1 and (given.any(axis=0) != given.all(axis=0)).any():
-        raise CaseError(
-            "mixed_volumes",
-            f"the series holds {count} volumes, but only some of its slices give their echo time, "
-            "temporal position, acquisition or instance number, so that the volumes cannot be "
-            "separated; put the files of one into a folder of their own",
-        )
-    for volume in volumes:
-        if len({(piece.component, f"{piece.echo:.3f}") for piece in volume}) > 1:
-            raise CaseError(
-                "mixed_volumes",
-                f"the {len(positions)} slices of a volume differ in echo or in kind of value (such "
-                "as magnitude and phase), so that the volumes cannot be separated; put the files "
-                "of one into a folder of their own",
-            )
-    if policy.volume is None and count > 1:
-        each = counted(len(positions), "slice")
-        where = ", all at one position" if len(positions) == 1 else ""
-        raise CaseError(
-            "several_volumes",
-            f"the series holds {count} volumes of {each}{where}, but one is needed; put the files "
-            "of one into a folder of their own",
-            f"choose one with --volume 0 to --volume {count - 1}",
-        )
-    chosen = policy.volume or 0
-    if not 0 <= chosen < count:
-        raise CaseError(
-            "no_such_volume",
-            f"volume {chosen} was chosen, but the series holds {counted(count, 'volume')}, "
-            "numbered from 0; choose another",
-        )
-    return volumes[chosen]
-
-
-def _in_order(piece: Slice) -> list[float]:
-    """Return the key that sorts slices at one position; NaN cannot be compared."""
-    ordered: list[float] = np.nan_to_num(piece.order).tolist()
-    return ordered
+    return [group[:1] for group in positions]
 
 
 def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice]) -> Stack:
