@@ -51,9 +51,7 @@ class Volume:
             raise ValueError(f"affine {affine.tolist()} must be a finite (4, 4) matrix")
         if not np.array_equal(affine[3], (0, 0, 0, 1)):
             raise ValueError(f"last row of the affine is {affine[3].tolist()}, not [0, 0, 0, 1]")
-        lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        # The determinant of the direction cosines: free of unit and voxel size.
-        if not (lengths > 0).all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+        if not is_grid(affine):
             raise ValueError(
                 f"affine {affine.tolist()} is singular: it gives several voxels one position"
             )
@@ -200,6 +198,17 @@ def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
     return GridDifference(
         position_mm=float(np.linalg.norm(corners, axis=1).max()),
         direction=float(np.abs(cosines[0] - cosines[1]).max()),
+    )
+
+
+def is_grid(affine: Array) -> bool:
+    """Whether an affine is finite and gives every voxel a position of its own."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # The determinant of the direction cosines: free of unit and voxel size.
+    return bool(
+        np.isfinite(affine).all()
+        and (lengths > 0).all()
+        and abs(np.linalg.det(affine[:3, :3] / lengths)) >= 1e-6
     )
 
 
