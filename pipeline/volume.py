@@ -13,6 +13,9 @@ import numpy as np
 Array = np.ndarray
 Shape2D = tuple[int, int]
 Shape3D = tuple[int, int, int]
+# In voxels: how far a label or channel may be from the grid of its scan. Scanners round the
+# positions of slices, and converters differ in how they make one step of them.
+OFF_GRID = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,14 +182,26 @@ class GridDifference:
         Largest distance between corresponding corners, in mm.
     direction : float
         Largest difference of an entry of the direction cosines.
+    voxels : float
+        Largest distance between corresponding corners along an axis of the
+        second grid, in its voxels.
     """
 
     position_mm: float
     direction: float
+    voxels: float
 
     def __bool__(self) -> bool:
-        """Whether the difference matters: beyond 1e-3 mm or 1e-4 in direction."""
-        return self.position_mm > 1e-3 or self.direction > 1e-4
+        """Whether there is a difference: beyond 1e-3 mm or voxels, or 1e-4 in direction."""
+        return max(self.position_mm, self.voxels) > 1e-3 or self.direction > 1e-4
+
+    @property
+    def tolerable(self) -> bool:
+        """Whether voxels of both grids are the same: no corner is further off than `OFF_GRID`.
+
+        An axis of one voxel has no corners to compare, so no axis may be turned by 6 degrees.
+        """
+        return self.voxels <= OFF_GRID and self.direction <= 0.1
 
 
 def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
@@ -198,6 +213,7 @@ def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
     return GridDifference(
         position_mm=float(np.linalg.norm(corners, axis=1).max()),
         direction=float(np.abs(cosines[0] - cosines[1]).max()),
+        voxels=float(np.abs(np.linalg.solve(other[:3, :3], corners.T)).max()),
     )
 
 

@@ -11,7 +11,7 @@ from voxtile.errors import CaseError, Notice, counted
 from voxtile.volume import Volume, grid_difference
 
 from .formats import format_of
-from .scan import ReadPolicy, Scan
+from .scan import ReadPolicy, Scan, off_grid
 
 
 def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = None) -> Volume:
@@ -70,9 +70,8 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     scans = [read_scan(path, policy) for path in scan_paths(case, channels)]
     if len(scans) == 1:
         return scans[0]
-    first = _on_one_grid(channels, scans)
+    first, notices = _on_one_grid(channels, scans)
     stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
-    notices = tuple(notice for scan in scans for notice in scan.notices)
     regridded = any(scan.regridded for scan in scans)
     return Scan(first.with_array(stacked), notices, regridded)
 
@@ -81,8 +80,7 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
     """Return the grid and notices that `read_channels` would, from headers alone."""
     policy = policy_of(case, policy or ReadPolicy())
     scans = [survey_scan(path, policy) for path in scan_paths(case, channels)]
-    first = _on_one_grid(channels, scans)
-    return Scan(first, tuple(notice for scan in scans for notice in scan.notices))
+    return Scan(*_on_one_grid(channels, scans))
 
 
 def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
@@ -105,19 +103,26 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     return [images[channel] for channel in channels]
 
 
-def _on_one_grid(channels: Sequence[str], scans: Sequence[Scan]) -> Volume:
-    """Return the first channel's volume, if the others are on its grid."""
+def _on_one_grid(
+    channels: Sequence[str], scans: Sequence[Scan]
+) -> tuple[Volume, tuple[Notice, ...]]:
+    """Return the first channel's volume and all notices, if the others are on its grid."""
     first = scans[0].volume
+    notices = [notice for scan in scans for notice in scan.notices]
     for channel, scan in zip(channels[1:], scans[1:], strict=True):
         other = scan.volume
-        if other.shape != first.shape or grid_difference(first.shape, first.affine, other.affine):
+        same = other.shape == first.shape
+        difference = grid_difference(first.shape, other.affine, first.affine)
+        if not same or not difference.tolerable:
             raise CaseError(
                 "channel_grid",
                 f"channel {channel} has shape {other.shape} and spacing "
                 f"{in_mm(other.spacing_mm)}, but {channels[0]} has {first.shape} and "
                 f"{in_mm(first.spacing_mm)}, or another position; resample one to the other first",
             )
-    return first
+        if difference:
+            notices.append(off_grid("channel", f"channel {channel}", difference.voxels))
+    return first, tuple(notices)
 
 
 def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:

@@ -12,7 +12,7 @@ from voxtile.volume import Axes, Volume, grid_difference, reorient
 
 from .channels import in_mm, read_scan, survey_scan
 from .dicom import annotation_file, read_annotation
-from .scan import Scan
+from .scan import Scan, off_grid
 
 # Up to this distance from an integer, a value was rounded by a writer; above it, the file is not
 # a label map.
@@ -91,8 +91,8 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
     Raises
     ------
     CaseError
-        If they differ in shape, by more than 1e-3 mm anywhere, or by more
-        than 1e-4 in direction, even after axes are permuted and flipped.
+        If they differ in shape, or by more than a tenth of a voxel at a
+        corner, even after axes are permuted and flipped.
     """
     name = _name(what)
     if mask.array.ndim != 3:
@@ -108,20 +108,23 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
             f"{image.shape} ({image.orientation}); resample the {name} to the image first",
         )
     difference = grid_difference(image.shape, placed.affine, image.affine)
-    if difference:
+    if not difference.tolerable:
         raise CaseError(
             "label_grid",
             f"the {name} is up to {difference.position_mm:.3g} mm away from the image (its spacing "
             f"is {in_mm(mask.spacing_mm)}, the image's {in_mm(image.spacing_mm)}); resample the "
             f"{name} to the image first",
         )
-    notice = Notice(
-        f"{what}_reoriented",
-        f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
-        "grid; its axes were put into the image's order",
-    )
-    moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
-    return image.with_array(placed.array), (notice,) if moved else ()
+    notices = []
+    if axes is not None and axes != Axes((0, 1, 2), (False, False, False)):
+        sentence = (
+            f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
+            "grid; its axes were put into the image's order"
+        )
+        notices.append(Notice(f"{what}_reoriented", sentence))
+    if difference:
+        notices.append(off_grid(what, f"the {name}", difference.voxels))
+    return image.with_array(placed.array), tuple(notices)
 
 
 def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ...]]:

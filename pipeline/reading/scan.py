@@ -25,6 +25,15 @@ class Scan:
     regridded: bool = False
 
 
+def off_grid(what: str, name: str, voxels: float) -> Notice:
+    """Return the notice of a mask or channel that is off the grid of its scan, but tolerably."""
+    return Notice(
+        f"{what}_off_grid",
+        f"{name} is up to {voxels:.2g} voxels away from the image; its voxels were taken as those "
+        "of the image",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPolicy:
     """How a scan is read where there is a choice; the defaults refuse.
