@@ -18,6 +18,20 @@ Shape3D = tuple[int, int, int]
 OFF_GRID = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a volume was read from, to compare it with what its label was drawn on.
+
+    Parameters
+    ----------
+    frames, series : tuple of str
+        Pseudonyms of coordinate systems and series; empty if unknown.
+    """
+
+    frames: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
     """An array of voxels with its affine, immutable.
@@ -31,6 +45,8 @@ class Volume:
     codes : (sform, qform), default (1, 1)
         Coordinate system, in NIfTI's numbers (1 scanner, 2 aligned, 3
         Talairach, 4 MNI; 0 unknown). A mask has those of its scan.
+    source : Source
+        Of a scan that was read from DICOM.
 
     Raises
     ------
@@ -42,6 +58,7 @@ class Volume:
     array: Array
     affine: Array
     codes: tuple[int, int] = (1, 1)
+    source: Source = Source()
 
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or 0 in self.array.shape:

@@ -15,6 +15,7 @@ sources.py    the file and frame of each slice, for objects that refer to them
 annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map
 segmentation.py   SEG: frames placed on the scan's grid
 structure_set.py  RTSTRUCT: contours on the scan's slices
+references.py     the coordinate system and series of a scan and of a label, compared
 polygons.py       polygons -> voxels, by the even-odd rule
 """
 
@@ -175,7 +176,7 @@ def read_annotation(
     return run_isolated(
         "voxtile.reading.dicom.annotation:annotation_here",
         path.absolute(),
-        Grid(image.shape, image.affine),
+        Grid(image.shape, image.affine, image.source),
         tuple(labels),
         dict(numbers or {}),
     )

@@ -9,7 +9,7 @@ hold is refused. Runs in the child process.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Grid, Segment
+from .references import check_source
 from .segmentation import Segmentation
 from .structure_set import StructureSet
 
@@ -55,7 +56,7 @@ def annotation_here(
 ) -> Scan:
     """Do the work of `voxtile.reading.dicom.read_annotation` in this process."""
     try:
-        return _label_map(workspace, _open(path, grid), grid, labels, numbers)
+        return _label_map(workspace, _open(path, grid, workspace.at), grid, labels, numbers)
     except (CaseError, MemoryError):
         raise
     except Exception as error:  # pydicom and highdicom raise anything on a damaged file
@@ -66,11 +67,12 @@ def annotation_here(
         ) from error
 
 
-def _open(path: Path, grid: Grid) -> Segmentation | StructureSet:
+def _open(path: Path, grid: Grid, at: Callable[[str], None]) -> Segmentation | StructureSet:
     """Return the segments of a file."""
     dataset = dcmread(path, stop_before_pixels=True)
+    at("its segments")
     if dataset.get("SOPClassUID") == _RTSTRUCT:
-        return StructureSet(dataset, grid)
+        return StructureSet(dataset, grid, at)
     return Segmentation(path, dataset, grid)
 
 
@@ -83,6 +85,8 @@ def _label_map(
 ) -> Scan:
     """Return the label map of a drawing."""
     meant, notices = match(drawing.segments, labels, numbers, drawing.what)
+    _require_own_numbers(drawing.segments, meant, drawing.what)
+    notices += check_source((one.segment.frame for one in meant), drawing.series, grid.source)
     top = max(label.value for label in labels)
     kind = np.dtype(np.int16 if top < 2**15 else np.int32)
     array = workspace.allocate(grid.shape, kind)
@@ -96,8 +100,27 @@ def _label_map(
         if box is not None:
             array[box][mask[box]] = one.value
             kept.append((one, box, mask[box].copy()))
+            continue
+        name = next(label.name for label in labels if label.value == one.value)
+        sentence = (
+            f"{drawing.what} {one.segment.number} of the reference, label {one.value} ({name}), "
+            "has no voxel in the image; taken as empty"
+        )
+        notices.append(Notice("label_empty", sentence))
     _require_whole(array, kept, drawing.what)
     return Scan(Volume(array, grid.affine), (*notices, *drawing.notices()))
+
+
+def _require_own_numbers(segments: Sequence[Segment], meant: Sequence[_Meant], what: str) -> None:
+    """Refuse a segment that is used if another of the same number has another name."""
+    for number in dict.fromkeys(one.segment.number for one in meant):
+        names = {segment.name for segment in segments if segment.number == number}
+        if len(names) > 1:
+            raise CaseError(
+                "label_ambiguous",
+                f"{len(names)} {what}s of different names have the number {number}, so it is "
+                f"unknown which of them was drawn; give each {what} a number of its own",
+            )
 
 
 def match(

@@ -55,10 +55,14 @@ class Segmentation:
                 int(item.SegmentNumber),
                 str(item.get("SegmentLabel", "")),
                 coded(item, "SegmentedPropertyTypeCodeSequence"),
+                str(dataset.get("FrameOfReferenceUID", "")),
             )
             for item in dataset.SegmentSequence
             # A LABELMAP describes its background too, as segment 0.
             if int(item.SegmentNumber) > 0
+        )
+        self.series = frozenset(
+            str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()
         )
         self._map: np.ndarray | None = None
 

@@ -14,6 +14,7 @@ from voxtile.volume import Volume
 from .folder import list_files
 from .header import Instance, read_header
 from .pixels import Decoder, voxels
+from .references import source_of
 from .repair import fill_gaps, rectangular
 from .selection import Series, choose_series
 from .stack import Stack, stack_slices
@@ -39,7 +40,7 @@ def read_here(workspace: Workspace, path: Path, policy: ReadPolicy, survey: bool
         array, affine = rectangular(array, affine, workspace)
     notices = (*found.notices, *_about(found.series.images, stack), *decoder.notices())
     regridded = bool(stack.missing) or affine is not acquired
-    return Scan(Volume(array.T, affine), notices, regridded)
+    return Scan(Volume(array.T, affine, source=source_of(found.series.images)), notices, regridded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
