@@ -22,7 +22,7 @@ from voxtile.errors import CaseError, Notice, counted
 from voxtile.machine.files import is_special
 from voxtile.volume import Volume, grid_difference, is_grid, is_sheared
 
-from .scan import ReadPolicy, Scan
+from .scan import LabelPolicy, ReadPolicy, Scan
 
 # Deflate compresses at most 1032:1, so a header that promises more is wrong.
 _MOST_INFLATION = 1100
@@ -359,12 +359,14 @@ def _finish(file: _Source, name: str, promised: int) -> None:
 
 
 def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
-    """Return the (i, j, k) array of the only volume, or of the one that the policy chooses."""
+    """Return the (i, j, k) array of the only volume, or what the policy chooses of several."""
     space = (*voxels.shape[:3], 1, 1)[:3]
     volumes = voxels.reshape((*space, -1), order="F")
     count = volumes.shape[3]
-    chosen = policy.volume
-    if chosen is None:
+    chosen: int | slice | None = policy.volume
+    if isinstance(policy, LabelPolicy) and count > 1:
+        chosen = slice(None)
+    elif chosen is None:
         if count > 1:
             raise CaseError(
                 "several_volumes",
@@ -373,7 +375,7 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
                 f"choose one with --volume 0 to --volume {count - 1}",
             )
         chosen = 0
-    if not 0 <= chosen < count:
+    if isinstance(chosen, int) and not 0 <= chosen < count:
         raise CaseError(
             "no_such_volume",
             f"{name}: volume {chosen} was chosen, but the file holds {counted(count, 'volume')}, "

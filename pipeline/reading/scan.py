@@ -75,3 +75,9 @@ class ReadPolicy:
             value, known = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in known:
                 raise UsageError(f"{field.name} {value!r} must be one of {', '.join(known)}")
+
+
+class LabelPolicy(ReadPolicy):
+    """How a label map is read: if there are several volumes, all of them, as (i, j, k, volume)."""
+
+    __slots__ = ()

@@ -15,13 +15,14 @@ from voxtile.models.bundle import load_bundle
 from voxtile.reading.channels import read_scan
 from voxtile.reading.reference import read_reference
 
-# What a notice or error must be; None for what needs neither.
+# The codes of the notices.
 LABELS = {
     "label_10um_from_other_converter": {"label_off_grid"},
     "rt_interpolated_planar_every_second": set(),
     "rt_roi_in_two_items": set(),
     "rt_roi_without_contours": {"label_empty"},
     "rt_contour_above_scan": {"label_clipped"},
+    "label_one_hot_4d": {"label_one_hot"},
 }
 SCANS = {
     "nifti_sform_zero_qform_good": {"bad_sform"},

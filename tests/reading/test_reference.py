@@ -141,14 +141,14 @@ def test_an_unreadable_reference_is_refused_without_options_for_scans(tmp_path: 
     assert caught.value.sentence == (
         "the reference cannot be used: 1 NaN or infinite voxel found; repair the file"
     )
-    nibabel.Nifti1Image(np.stack([TRUTH.array] * 2, axis=-1), TRUTH.affine).to_filename(path)
-    for survey in (False, True):
-        with pytest.raises(
-            CaseError, match=r"^the prediction cannot be used: .* one of them in the"
-        ):
-            read_label_map(path, "prediction", survey=survey)
-    with pytest.raises(CaseError, match=r"l\.nii\.gz holds 2 volumes") as caught:
+    nibabel.Nifti1Image(np.stack([TRUTH.array * 2] * 2, axis=-1), TRUTH.affine).to_filename(path)
+    with pytest.raises(
+        CaseError, match=r"^the prediction cannot be used: it has 2 volumes with values"
+    ):
+        read_label_map(path, "prediction")
+    with pytest.raises(CaseError, match="a channel of 0 and 1 for each label; keep") as caught:
         read_reference(path, IMAGE, LABELS)
+    assert caught.value.code == "several_volumes"
     assert "--" not in caught.value.sentence
 
 

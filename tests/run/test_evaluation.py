@@ -156,7 +156,7 @@ def test_an_unreadable_mask_is_reported_without_options_for_scans(
     cohort: Path,
 ) -> None:
     _, truth = ball()
-    both = nibabel.Nifti1Image(np.stack([truth.array] * 2, axis=-1), truth.affine)
+    both = nibabel.Nifti1Image(np.stack([truth.array * 2] * 2, axis=-1), truth.affine)
     both.to_filename(cohort / "masks/exact.nii.gz")
     both.to_filename(cohort / "truth.nii.gz")
     prediction, label, *_ = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")

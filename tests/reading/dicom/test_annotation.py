@@ -574,7 +574,7 @@ def segments(*names: str, code: Code | None = None) -> list[Segment]:
 def test_matching_never_guesses() -> None:
     pair = labels("left lung", "right lung")
     meant, notices = match(segments("Left_Lung", "RIGHT LUNG", "body"), pair, {}, "ROI")
-    assert [(one.segment.number, one.value) for one in meant] == [(1, 1), (2, 2)]
+    assert [(one.number, one.value) for one in meant] == [(1, 1), (2, 2)]
     assert [notice.code for notice in notices] == ["label_left_out"]
     _, notices = match(segments("left lung"), pair, {}, "ROI")
     assert [notice.code for notice in notices] == ["label_absent"]
