@@ -27,6 +27,7 @@ LABELS = {
 SCANS = {
     "nifti_sform_zero_qform_good": {"bad_sform"},
     "nifti_units_micron": {"unit"},
+    "parametric_map_integer_rwvm": set(),
 }
 
 

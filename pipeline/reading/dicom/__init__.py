@@ -3,6 +3,7 @@
 kinds.py      whether a path is a DICOMDIR, a SEG or RTSTRUCT
 folder.py     a folder, file or DICOMDIR -> the files, in name order
 header.py     a file -> its slices: their geometry, and how they are stored
+real_world.py  the values of a map
 mosaic.py     an image tiled with slices -> the position of each slice
 selection.py  images -> the series to read
 stack.py      the images of a series -> one volume's slices, in order, with the affine

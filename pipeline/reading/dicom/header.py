@@ -19,6 +19,7 @@ from voxtile.errors import CaseError, counted
 
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
+from .real_world import Values, real_world
 
 # Objects with pixel data that are not scans: Segmentation, Surface Segmentation, Label Map
 # Segmentation, RT Dose (PS3.4 B.5).
@@ -89,6 +90,8 @@ class Slice:
     order : tuple of float
         Sorts the slices of several volumes at one position; NaN for values
         that the file does not give.
+    other_values : bool
+        Whether the file has other real world values, which are not used.
     """
 
     store: PixelStore
@@ -106,6 +109,7 @@ class Slice:
     component: str
     echo: float
     order: tuple[float, ...]
+    other_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -375,7 +379,8 @@ def _slice(
     `group` gives its functional groups; a classic image is its own group.
     """
     transformation = group("PixelValueTransformationSequence")
-    slope, intercept = _rescale(transformation, store.place)
+    rescale = Values(*_rescale(transformation, store.place), "RescaleSlope" in transformation)
+    values = real_world(dataset, frame, rescale, store.place)
     measures = group("PixelMeasuresSequence")
     echo, moment = times
     return Slice(
@@ -388,9 +393,9 @@ def _slice(
         orientation=_orientation(group("PlaneOrientationSequence"), store.place),
         spacing=_spacing(measures, store.place),
         thickness_mm=_optional(measures, "SliceThickness", 0.0),
-        slope=slope,
-        intercept=intercept,
-        rescaled="RescaleSlope" in transformation,
+        slope=values.slope,
+        intercept=values.intercept,
+        rescaled=values.given,
         component=component,
         echo=echo,
         order=(
@@ -401,6 +406,7 @@ def _slice(
             _optional(dataset, "InstanceNumber", nan),
             frame,
         ),
+        other_values=values.others,
     )
 
 

@@ -80,11 +80,17 @@ def _about(images: Sequence[Instance], stack: Stack) -> Iterator[Notice]:
             "monochrome1",
             "low values are to be displayed bright (MONOCHROME1); values were not changed",
         )
-    if any(image.plain_ct for image in images):
+    if any(image.plain_ct for image in images) and not stack.slices[0].rescaled:
         yield Notice(
             "no_rescale",
             "the CT has no rescale slope and intercept, so its values may not be HU; they were "
             "not changed",
+        )
+    if any(piece.other_values for piece in stack.slices):
+        yield Notice(
+            "real_world_values",
+            "the file has other real world values than its rescale slope and intercept give; these "
+            "were used",
         )
     tilt = max((image.tilt_deg for image in images), key=abs)
     # Upright: every axis of the grid is parallel to one of the world's.
