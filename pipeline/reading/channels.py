@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,17 +15,24 @@ from .formats import format_of
 from .scan import ReadPolicy, Scan, off_grid
 
 
-def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = None) -> Volume:
-    """Read a NIfTI file or the DICOM series in a folder.
+def read_volume(
+    path: str | Path,
+    *,
+    nan: Literal["refuse", "fill"] = "refuse",
+    volume: int | None = None,
+    series: str | None = None,
+    missing_slices: Literal["refuse", "interpolate"] = "refuse",
+    duplicates: Literal["refuse", "first"] = "refuse",
+    tilt: Literal["refuse", "native", "resample"] = "refuse",
+) -> Volume:
+    """Read a file of a known format, such as NIfTI, or the DICOM series in a folder.
 
     Parameters
     ----------
     path : str or Path
-    nan : {"refuse", "fill"}, default "refuse"
-        What to do with NaN and infinite voxels; "fill" replaces them by the
-        finite minimum.
-    volume : int, optional
-        Which volume of a 4D scan, counting from 0.
+    nan, volume, series, missing_slices, duplicates, tilt
+        What to do where a scan leaves a choice, as the options of ``voxtile
+        run``; `ReadPolicy` has the values. By default such a scan is refused.
 
     Returns
     -------
@@ -35,10 +43,14 @@ def read_volume(path: str | Path, *, nan: str = "refuse", volume: int | None = N
     ------
     CaseError
         If the path is not exactly one volume; says why and what to do.
+    UsageError
+        If a choice has another value.
+
+    Examples
+    --------
+    >>> read_volume("p002", series="modality=CT,largest", tilt="native")  # doctest: +SKIP
     """
-    if nan not in ("refuse", "fill"):
-        raise ValueError(f"nan {nan!r} must be 'refuse' or 'fill'")
-    policy = ReadPolicy(nan="fill" if nan == "fill" else "refuse", volume=volume)
+    policy = ReadPolicy(nan, volume, series, missing_slices, duplicates, tilt)
     return read_scan(Path(path), policy).volume
 
 

@@ -363,10 +363,10 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
     space = (*voxels.shape[:3], 1, 1)[:3]
     volumes = voxels.reshape((*space, -1), order="F")
     count = volumes.shape[3]
-    chosen: int | slice | None = policy.volume
+    chosen = policy.volume
     if isinstance(policy, LabelPolicy) and count > 1:
-        chosen = slice(None)
-    elif chosen is None:
+        return _native(volumes)
+    if chosen is None:
         if count > 1:
             raise CaseError(
                 "several_volumes",
@@ -375,14 +375,18 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
                 f"choose one with --volume 0 to --volume {count - 1}",
             )
         chosen = 0
-    if isinstance(chosen, int) and not 0 <= chosen < count:
+    if not 0 <= chosen < count:
         raise CaseError(
             "no_such_volume",
             f"{name}: volume {chosen} was chosen, but the file holds {counted(count, 'volume')}, "
             "numbered from 0; choose another",
         )
-    picked: np.ndarray = volumes[..., chosen]
-    return picked if picked.dtype.isnative else picked.astype(picked.dtype.newbyteorder("="))
+    return _native(volumes[..., chosen])
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the byte order of this machine."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _scaled(header: Any, array: np.ndarray) -> np.ndarray:

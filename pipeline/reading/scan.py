@@ -46,7 +46,7 @@ class ReadPolicy:
         Which volume of a 4D scan to read, counting from 0.
     series : str, optional
         Which DICOM series to read where there are several: id=..., a SeriesInstanceUID, or rules
-        such as modality=CT, slices>=20, largest, separated by commas.
+        such as modality=CT, description=t1*, slices>=20, largest, separated by commas.
     missing_slices : {"refuse", "interpolate"}
         Gaps in a DICOM stack: refuse the scan, or interpolate between the neighbouring slices.
     duplicates : {"refuse", "first"}

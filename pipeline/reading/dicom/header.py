@@ -1,8 +1,8 @@
 """Read a DICOM file's header: its slices, their geometry, and how their pixels are stored.
 
 Only the values that an image needs are read, and each is checked where it is
-read. Of the text of tags only CS code strings and UIDs leave this module. They
-are compared and never shown, except a known Modality.
+read. Of the text of tags only CS code strings, UIDs and the description of a
+series leave this module. They are compared and never shown, except a known Modality.
 """
 
 import struct
@@ -130,6 +130,7 @@ class Instance:
     modality: str  # a code such as CT; "OT" if it is not a known one
     kind: str
     frame_of_reference: str = ""  # empty if missing
+    description: str = ""  # SeriesDescription; compared in this process, and never shown
     slices: tuple[Slice, ...] = ()
     problem: CaseError | None = None
     plain_ct: bool = False  # a CT without the values that give HU
@@ -179,6 +180,7 @@ def _read_header(place: Place) -> Instance:
         modality=modality if modality in _MODALITIES else "OT",
         kind="other",
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
+        description=str(dataset.get("SeriesDescription") or "").strip(),
     )
     if sop_class in _NOT_SCANS or not (element or _should_be_image(dataset, sop_class)):
         return instance
