@@ -47,19 +47,22 @@ class StructureSet:
         self._items: dict[int, list[Dataset]] = {}
         for item in dataset.get("ROIContourSequence") or ():
             self._items.setdefault(int(item.ReferencedROINumber), []).append(item)
+        systems = dataset.get("ReferencedFrameOfReferenceSequence") or ()
+        named = {str(system.get("FrameOfReferenceUID", "")) for system in systems}
+        only = named.pop() if len(named) == 1 else str(dataset.get("FrameOfReferenceUID", ""))
         self.segments = tuple(
             Segment(
                 int(item.ROINumber),
                 str(item.get("ROIName", "")),
                 codes.get(item.ROINumber),
-                str(item.get("ReferencedFrameOfReferenceUID", "")),
+                str(item.get("ReferencedFrameOfReferenceUID") or only),
             )
             for item in dataset.StructureSetROISequence
         )
         self.series = frozenset(
             str(series.SeriesInstanceUID)
-            for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
-            for study in frame.get("RTReferencedStudySequence") or ()
+            for system in systems
+            for study in system.get("RTReferencedStudySequence") or ()
             for series in study.get("RTReferencedSeriesSequence") or ()
         )
         # What notices count: contours of several kinds, voxels, slices.

@@ -509,6 +509,13 @@ def test_a_label_of_another_frame_of_reference_is_refused_unless_it_names_the_se
     assert codes(frame, "1.2.4") == ["label_series"]
     with pytest.raises(CaseError, match=r"in another coordinate system .* not refer to its series"):
         codes("1.2.3", "1.2.4")
+    if name == "rt.dcm":  # the frame of all regions, if they state none of their own
+
+        def change(dataset: Dataset) -> None:
+            del dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID
+
+        with pytest.raises(CaseError, match="in another coordinate system"):
+            read_reference(edit(path, change), scan, labels("a"))
     # The scan as NIfTI has neither, so nothing can be compared.
     scan = Volume(scan.array, scan.affine)
     assert codes("1.2.3", "1.2.4") == []
