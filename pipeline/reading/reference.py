@@ -60,7 +60,7 @@ def read_reference(
         return image.with_array(drawn.volume.array.astype(kind)), drawn.notices
     scan = _read(path, "label")
     several = scan.volume.array.ndim == 4
-    scan = _flat(scan, "label", labels, label_map)
+    scan = _flat(scan, "label", labels, label_map or {})
     placed, notices = on_grid_of(scan.volume, image, "label")
     array, more = integral(placed.array, "label")
     if label_map and not several:
@@ -77,14 +77,17 @@ def read_reference(
     return image.with_array(array.astype(kind)), (*scan.notices, *notices, *more)
 
 
-def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
+def read_label_map(
+    path: Path, what: str, *, survey: bool = False, labels: Sequence[Label] = ()
+) -> Scan:
     """Read a mask on its own grid; a survey reads only headers.
 
     `what` is "label" (called the reference in messages), "prediction" or "mask".
-    Errors have no options such as ``--volume``, which are for scans.
+    Errors have no options such as ``--volume``, which are for scans. Channels of
+    0 and 1 may overlap if `labels` are regions.
     """
     scan = _read(path, what, survey=survey)
-    return _without_voxels(scan, what) if survey else _flat(scan, what)
+    return _without_voxels(scan, what) if survey else _flat(scan, what, labels)
 
 
 def _read(path: Path, what: str, *, survey: bool = False) -> Scan:
@@ -108,7 +111,7 @@ def _flat(
         array, sentence = flatten(scan.volume.array, labels, label_map)
     except CaseError as error:
         bare = f"the {_name(what)} cannot be used: {error.bare}"
-        raise CaseError(error.code, bare, error.option if labels else "") from error
+        raise CaseError(error.code, bare, error.option if label_map is not None else "") from error
     notice = Notice(f"{what}_one_hot", f"the {_name(what)} has {sentence}")
     return Scan(scan.volume.with_array(array), (*scan.notices, notice))
 
