@@ -13,6 +13,23 @@ import numpy as np
 Array = np.ndarray
 Shape2D = tuple[int, int]
 Shape3D = tuple[int, int, int]
+# In voxels: how far a label or channel may be from the grid of its scan. Scanners round the
+# positions of slices, and converters differ in how they make one step of them.
+OFF_GRID = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a volume was read from, to compare it with what its label was drawn on.
+
+    Parameters
+    ----------
+    frames, series : tuple of str
+        Pseudonyms of coordinate systems and series; empty if unknown.
+    """
+
+    frames: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +45,8 @@ class Volume:
     codes : (sform, qform), default (1, 1)
         Coordinate system, in NIfTI's numbers (1 scanner, 2 aligned, 3
         Talairach, 4 MNI; 0 unknown). A mask has those of its scan.
+    source : Source
+        Of a scan that was read from DICOM.
 
     Raises
     ------
@@ -39,6 +58,7 @@ class Volume:
     array: Array
     affine: Array
     codes: tuple[int, int] = (1, 1)
+    source: Source = Source()
 
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or 0 in self.array.shape:
@@ -51,9 +71,7 @@ class Volume:
             raise ValueError(f"affine {affine.tolist()} must be a finite (4, 4) matrix")
         if not np.array_equal(affine[3], (0, 0, 0, 1)):
             raise ValueError(f"last row of the affine is {affine[3].tolist()}, not [0, 0, 0, 1]")
-        lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        # The determinant of the direction cosines: free of unit and voxel size.
-        if not (lengths > 0).all() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+        if not is_grid(affine):
             raise ValueError(
                 f"affine {affine.tolist()} is singular: it gives several voxels one position"
             )
@@ -166,10 +184,20 @@ class GridDifference:
 
     position_mm: float  # largest distance between corresponding corners, in mm
     direction: float  # largest difference of an entry of the direction cosines
+    # Largest distance of corresponding corners along an axis of the second grid, in its voxels.
+    voxels: float
 
     def __bool__(self) -> bool:
-        """Whether the difference matters: beyond 1e-3 mm or 1e-4 in direction."""
-        return self.position_mm > 1e-3 or self.direction > 1e-4
+        """Whether there is a difference: beyond 1e-3 mm or voxels, or 1e-4 in direction."""
+        return max(self.position_mm, self.voxels) > 1e-3 or self.direction > 1e-4
+
+    @property
+    def tolerable(self) -> bool:
+        """Whether voxels of both grids are the same: no corner is further off than `OFF_GRID`.
+
+        An axis of one voxel has no corners to compare, so no axis may be turned by 6 degrees.
+        """
+        return self.voxels <= OFF_GRID and self.direction <= 0.1
 
 
 def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
@@ -181,6 +209,18 @@ def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
     return GridDifference(
         position_mm=float(np.linalg.norm(corners, axis=1).max()),
         direction=float(np.abs(cosines[0] - cosines[1]).max()),
+        voxels=float(np.abs(np.linalg.solve(other[:3, :3], corners.T)).max()),
+    )
+
+
+def is_grid(affine: Array) -> bool:
+    """Whether an affine is finite and gives every voxel a position of its own."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # The determinant of the direction cosines: free of unit and voxel size.
+    return bool(
+        np.isfinite(affine).all()
+        and (lengths > 0).all()
+        and abs(np.linalg.det(affine[:3, :3] / lengths)) >= 1e-6
     )
 
 

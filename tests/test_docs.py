@@ -3,8 +3,11 @@
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dicoms import voxels, write_series
+from phantoms import ball
 from test_floors import FLOORS
 from typer.main import get_command
 
@@ -14,6 +17,7 @@ from voxtile.models.spec import ModelSpec
 from voxtile.report import comparison, qc, summary
 from voxtile.scoring.columns import COLUMNS
 from voxtile.scoring.score import Measures
+from voxtile.writing.nifti import write_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 # Not the changelog: it may name what a later version no longer has.
@@ -107,6 +111,18 @@ def test_the_readmes_python_runs(tmp_path: Path, data_dir: Path, monkeypatch, ca
     said = capsys.readouterr().out
     assert re.search(r"anterior hippocampus 0\.9\d+ 1\.0 0\.9\d+", said)
     assert (tmp_path / "mask.nii.gz").exists()
+
+
+def test_the_python_of_the_page_about_reading_runs(tmp_path: Path, monkeypatch) -> None:
+    text = (ROOT / "docs/ingest.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    image, _ = ball(shape=(20, 20, 12))
+    write_volume(tmp_path / "scan.nii.gz", image)
+    write_series(tmp_path / "dicom/p002", voxels(20, 20, 20), SeriesDescription="T1 axial")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "ingest.md", "exec"), names)
+    assert names["scan"].shape == names["mask"].shape == (20, 20, 20)
 
 
 def test_the_public_names_exist_and_are_documented() -> None:

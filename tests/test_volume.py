@@ -65,3 +65,11 @@ def test_grid_difference_is_the_largest_over_the_corners() -> None:
     assert difference.position_mm == pytest.approx(0.1)
     assert difference.direction == pytest.approx(0)
     assert difference
+    # In voxels of the second grid, along its axes.
+    assert difference.voxels == pytest.approx(0.1 / 1.001)
+    assert difference.tolerable
+    assert not grid_difference((10, 10, 103), np.eye(4), stretched).tolerable
+    # One voxel along an axis has no corners, so the axis itself is compared.
+    leaning = np.eye(4)
+    leaning[0, 2] = 0.2
+    assert not grid_difference((10, 10, 1), np.eye(4), leaning).tolerable

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine, load_models
 from voxtile.engines.fallback import Fallbacks, resilient
-from voxtile.errors import Notice
+from voxtile.errors import CaseError, Notice, counted
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import View
 from voxtile.preparation.plan import Plan, PlanWish, make_plan
+from voxtile.reading.channels import read_channels
+from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
 
 from .infer import Member, Watch, deciding_view, infer_together
@@ -71,21 +74,29 @@ def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[P
     return tuple(make_plan(one if known else one.spec, wish) for one in bundle.members)
 
 
-def segment(volume: Volume, bundle: Bundle | str) -> Volume:
+def segment(
+    volume: Volume | str | Path | Sequence[str | Path],
+    bundle: Bundle | str,
+    policy: ReadPolicy | None = None,
+) -> Volume:
     """Segment one volume.
 
     Parameters
     ----------
-    volume : Volume
-        Shape (i, j, k), or (i, j, k, channels) if the bundle has several channels.
+    volume : Volume, path, or paths
+        Shape (i, j, k), or (i, j, k, channels) if the bundle has several channels;
+        or the scan's file or DICOM folder; or one for each channel, in the
+        order of the bundle.
     bundle : Bundle or str
         A loaded bundle, or its name or folder; the mean of several, with
         commas between, decides.
+    policy : ReadPolicy, optional
+        How paths are read where a scan leaves a choice.
 
     Returns
     -------
     Volume
-        Label map on the grid of `volume`: uint8, or uint16 if a label value
+        Label map on the grid of the scan: uint8, or uint16 if a label value
         needs it.
 
     Raises
@@ -93,16 +104,32 @@ def segment(volume: Volume, bundle: Bundle | str) -> Volume:
     ModelError
         If the bundle is refused.
     CaseError
-        If the volume has other channels than the bundle, or the network
-        gives NaN.
+        If the scan cannot be read, has other channels than the bundle, or the
+        network gives NaN.
 
     Examples
     --------
-    >>> from voxtile import read_volume, segment, write_mask
-    >>> scan = read_volume("p001.nii.gz")                       # doctest: +SKIP
-    >>> write_mask("p001_mask.nii.gz", segment(scan, "hippocampus"))  # doctest: +SKIP
+    >>> from voxtile import segment, write_mask
+    >>> write_mask("p001_mask.nii.gz", segment("p001.nii.gz", "hippocampus"))  # doctest: +SKIP
     """
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle)
+    if not isinstance(volume, Volume):
+        volume = _read(volume, bundle.spec.channels, policy)
     engine = choose_engine(bundle)
     return load_segmenter(bundle, make_plans(bundle, PlanWish()), engine)(volume)
+
+
+def _read(
+    paths: str | Path | Sequence[str | Path], channels: Sequence[str], policy: ReadPolicy | None
+) -> Volume:
+    """Read the channels of a scan, in the order of a bundle."""
+    several = [paths] if isinstance(paths, str | Path) else list(paths)
+    if len(several) != len(channels):
+        raise CaseError(
+            "missing_channel",
+            f"the model needs {counted(len(channels), 'channel')} ({', '.join(channels)}), but "
+            f"{counted(len(several), 'path')} came; give one path for each channel, in this order",
+        )
+    images = tuple(zip(channels, map(Path, several), strict=True))
+    return read_channels(Case("scan", images), channels, policy).volume

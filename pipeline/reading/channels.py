@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,22 +12,27 @@ from voxtile.errors import CaseError, Notice, counted
 from voxtile.volume import Volume, grid_difference
 
 from .formats import format_of
-from .scan import ReadPolicy, Scan
+from .scan import ReadPolicy, Scan, off_grid
 
 
 def read_volume(
-    path: str | Path, *, nan: str = "refuse", volume: int | str | None = None
+    path: str | Path,
+    *,
+    nan: Literal["refuse", "fill"] = "refuse",
+    volume: int | str | None = None,
+    series: str | None = None,
+    missing_slices: Literal["refuse", "interpolate"] = "refuse",
+    duplicates: Literal["refuse", "first"] = "refuse",
+    tilt: Literal["refuse", "native", "resample"] = "refuse",
 ) -> Volume:
-    """Read a NIfTI file or the DICOM series in a folder.
+    """Read a file of a known format, such as NIfTI, or the DICOM series in a folder.
 
     Parameters
     ----------
     path : str or Path
-    nan : {"refuse", "fill"}, default "refuse"
-        What to do with NaN and infinite voxels; "fill" replaces them by the
-        finite minimum.
-    volume : int or str, optional
-        Which volume of a 4D scan, counting from 0; in DICOM also a value, such as "b=1000".
+    nan, volume, series, missing_slices, duplicates, tilt
+        What to do where a scan leaves a choice, as the options of ``voxtile
+        run``; `ReadPolicy` has the values. By default such a scan is refused.
 
     Returns
     -------
@@ -37,10 +43,14 @@ def read_volume(
     ------
     CaseError
         If the path is not exactly one volume; says why and what to do.
+    UsageError
+        If a choice has another value.
+
+    Examples
+    --------
+    >>> read_volume("p002", series="modality=CT,largest", tilt="native")  # doctest: +SKIP
     """
-    if nan not in ("refuse", "fill"):
-        raise ValueError(f"nan {nan!r} must be 'refuse' or 'fill'")
-    policy = ReadPolicy(nan="fill" if nan == "fill" else "refuse", volume=volume)
+    policy = ReadPolicy(nan, volume, series, missing_slices, duplicates, tilt)
     return read_scan(Path(path), policy).volume
 
 
@@ -72,9 +82,8 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     scans = [read_scan(path, policy) for path in scan_paths(case, channels)]
     if len(scans) == 1:
         return scans[0]
-    first = _on_one_grid(channels, scans)
+    first, notices = _on_one_grid(channels, scans)
     stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
-    notices = tuple(notice for scan in scans for notice in scan.notices)
     regridded = any(scan.regridded for scan in scans)
     return Scan(first.with_array(stacked), notices, regridded)
 
@@ -83,8 +92,7 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
     """Return the grid and notices that `read_channels` would, from headers alone."""
     policy = policy_of(case, policy or ReadPolicy())
     scans = [survey_scan(path, policy) for path in scan_paths(case, channels)]
-    first = _on_one_grid(channels, scans)
-    return Scan(first, tuple(notice for scan in scans for notice in scan.notices))
+    return Scan(*_on_one_grid(channels, scans))
 
 
 def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, ...]:
@@ -122,19 +130,26 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     return [images[channel] for channel in channels]
 
 
-def _on_one_grid(channels: Sequence[str], scans: Sequence[Scan]) -> Volume:
-    """Return the first channel's volume, if the others are on its grid."""
+def _on_one_grid(
+    channels: Sequence[str], scans: Sequence[Scan]
+) -> tuple[Volume, tuple[Notice, ...]]:
+    """Return the first channel's volume and all notices, if the others are on its grid."""
     first = scans[0].volume
+    notices = [notice for scan in scans for notice in scan.notices]
     for channel, scan in zip(channels[1:], scans[1:], strict=True):
         other = scan.volume
-        if other.shape != first.shape or grid_difference(first.shape, first.affine, other.affine):
+        same = other.shape == first.shape
+        difference = grid_difference(first.shape, other.affine, first.affine)
+        if not same or not difference.tolerable:
             raise CaseError(
                 "channel_grid",
                 f"channel {channel} has shape {other.shape} and spacing "
                 f"{in_mm(other.spacing_mm)}, but {channels[0]} has {first.shape} and "
                 f"{in_mm(first.spacing_mm)}, or another position; resample one to the other first",
             )
-    return first
+        if difference:
+            notices.append(off_grid("channel", f"channel {channel}", difference.voxels))
+    return first, tuple(notices)
 
 
 def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:

@@ -29,6 +29,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -37,7 +38,7 @@ import numpy as np
 
 from voxtile.errors import CaseError, EnvironmentFault, Notice
 from voxtile.machine.processes import ending, settle_child, spawn
-from voxtile.volume import Volume
+from voxtile.volume import Source, Volume
 
 from .scan import Scan
 
@@ -232,7 +233,8 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
         array = np.frombuffer(memory, dtype).reshape(shape)
         if reply["transposed"]:
             array = array.T
-        volume = Volume(array, np.array(reply["affine"], np.float64), (1, 1))
+        source = Source(*(tuple(map(str, uids)) for uids in reply["source"]))
+        volume = Volume(array, np.array(reply["affine"], np.float64), (1, 1), source)
         notices = tuple(Notice(str(code), str(text)) for code, text in reply["notices"])
         return Scan(volume, notices, bool(reply["regridded"]))
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -323,6 +325,7 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
             "offset": workspace.offset(array),
             "transposed": transposed,
             "affine": scan.volume.affine.tolist(),
+            "source": astuple(scan.volume.source),
             "notices": [(notice.code, notice.sentence) for notice in scan.notices],
             "regridded": scan.regridded,
         }

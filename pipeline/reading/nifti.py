@@ -20,9 +20,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from voxtile.errors import CaseError, Notice, counted
 from voxtile.machine.files import is_special
-from voxtile.volume import Volume, grid_difference, is_sheared
+from voxtile.volume import Volume, grid_difference, is_grid, is_sheared
 
-from .scan import ReadPolicy, Scan
+from .scan import LabelPolicy, ReadPolicy, Scan
 
 # Deflate compresses at most 1032:1, so a header that promises more is wrong.
 _MOST_INFLATION = 1100
@@ -34,6 +34,16 @@ _ISAL_ERROR: Any = isal_zlib.error
 _INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
 # sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
 FORM_TOLERANCE_MM = 0.1
+# The first bytes of other files, in lower case.
+_OTHER_FORMATS = {
+    b"nrrd000": "an NRRD file",
+    b"objecttype": "a MetaImage file",
+    b"\x89png": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"pk\x03\x04": "a zip archive",
+}
+# Units of space by their code in xyzt_units, other than mm, and their length in mm (nifti1.h).
+_UNITS = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
 
 
 def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
@@ -42,7 +52,8 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     `path` may be either file of a pair. Gzip is recognised by content, not by
     name. NaN is not checked here. Voxels are in storage order with ``scl_slope``
     and ``scl_inter`` applied; integers stay integers if they are not scaled. The
-    affine is the sform, else the qform, else nibabel's default.
+    affine is the sform, else the qform, else nibabel's default, in mm whatever
+    the header's unit is.
 
     Raises
     ------
@@ -233,7 +244,7 @@ def _read_header(file: _Source, name: str) -> Any:
             raise CaseError(
                 "bad_header", f"{name} has a damaged header ({error}); copy it again"
             ) from error
-    if header["sform_code"] == 0:
+    if header["sform_code"] == 0 or not is_grid(header.get_sform()):
         # nibabel replaces a voxel size of 0 by 1 mm. If no sform is used, that is a guess.
         stored = kind(bytes(block), endianness=endian, check=False)["pixdim"][1:4]
         header["pixdim"][1:4][stored == 0] = 0
@@ -249,6 +260,9 @@ def _looks_like(block: bytearray) -> str:
         return ": it is a git-lfs pointer; run `git lfs pull` in its repository"
     if struct.unpack("<i", block[:4])[0] == 348 or struct.unpack(">i", block[:4])[0] == 348:
         return ": it looks like an Analyze 7.5 header, which has no orientation; convert it"
+    for magic, name in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            return f": it is {name}; convert it to NIfTI, for instance with 3D Slicer or SimpleITK"
     if bytes(block[128:132]) == b"DICM":
         return ": it is a DICOM file; name the folder of its series instead"
     return "; name a .nii, .nii.gz or .hdr/.img file"
@@ -345,11 +359,13 @@ def _finish(file: _Source, name: str, promised: int) -> None:
 
 
 def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
-    """Return the (i, j, k) array of the only volume, or of the one that the policy chooses."""
+    """Return the (i, j, k) array of the only volume, or what the policy chooses of several."""
     space = (*voxels.shape[:3], 1, 1)[:3]
     volumes = voxels.reshape((*space, -1), order="F")
     count = volumes.shape[3]
     chosen = policy.volume
+    if isinstance(policy, LabelPolicy) and count > 1:
+        return _native(volumes)
     if chosen is None:
         if count > 1:
             raise CaseError(
@@ -371,8 +387,12 @@ def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarra
             f"{name}: volume {chosen} was chosen, but the file holds {counted(count, 'volume')}, "
             "numbered from 0; choose another",
         )
-    picked: np.ndarray = volumes[..., chosen]
-    return picked if picked.dtype.isnative else picked.astype(picked.dtype.newbyteorder("="))
+    return _native(volumes[..., chosen])
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the byte order of this machine."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
@@ -393,13 +413,30 @@ def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
     return scaled
 
 
+def _qform(header: Any) -> np.ndarray:
+    """Return the affine of the quaternion; not a number if it has none."""
+    try:
+        affine: np.ndarray = header.get_qform()
+        return affine
+    except ValueError:  # the quaternion is longer than 1
+        return np.full((4, 4), np.nan)
+
+
 def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Notice]]:
     """Return the volume with the header's affine, and notices about that."""
     notices = []
     codes = int(header["sform_code"]), int(header["qform_code"])
-    affine = header.get_best_affine()
+    qform = _qform(header)
+    if codes[0] and codes[1] and not is_grid(header.get_sform()) and is_grid(qform):
+        codes, affine = (0, codes[1]), qform
+        sentence = f"{name}: the sform gives several voxels one position; the qform was used"
+        notices.append(Notice("bad_sform", sentence))
+    else:
+        affine = header.get_best_affine() if codes[0] or not codes[1] else qform
+    # Other codes are seconds and the like, or unknown, which is mm in practice.
+    unit, scale = _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
     try:
-        volume = Volume(array, affine, codes)
+        volume = Volume(array, np.diag([scale, scale, scale, 1]) @ affine, codes)
     except ValueError as error:
         cure = "set the header's sform to the scan's position"
         size = header["pixdim"][1:4].tolist()
@@ -413,14 +450,12 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
         )
         notices.append(Notice("no_orientation", sentence))
     elif min(codes) > 0 and not is_sheared(affine):
-        away = grid_difference(volume.shape, affine, header.get_qform()).position_mm
-        if away > FORM_TOLERANCE_MM:
-            sentence = f"{name}: sform and qform differ by up to {away:.3g} mm; the sform was used"
+        away = grid_difference(volume.shape, affine, qform).position_mm * scale
+        if not away <= FORM_TOLERANCE_MM * min(scale, 1):
+            by = f"differ by up to {away:.3g} mm" if is_grid(qform) else "differ: it is not valid"
+            sentence = f"{name}: sform and qform {by}; the sform was used"
             notices.append(Notice("form_conflict", sentence))
-    unit = header.get_xyzt_units()[0]
-    if unit in ("meter", "micron"):
-        sentence = (
-            f"{name}: the header's unit is {unit}, but numbers were read as mm, as in viewers"
-        )
+    if unit:
+        sentence = f"{name}: the header's unit is {unit}; voxel size and position became mm"
         notices.append(Notice("unit", sentence))
     return volume, notices

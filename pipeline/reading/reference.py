@@ -12,7 +12,8 @@ from voxtile.volume import Axes, Volume, grid_difference, reorient
 
 from .channels import in_mm, read_scan, survey_scan
 from .dicom import annotation_file, read_annotation
-from .scan import Scan
+from .one_hot import flatten
+from .scan import LabelPolicy, Scan, off_grid
 
 # Up to this distance from an integer, a value was rounded by a writer; above it, the file is not
 # a label map.
@@ -39,7 +40,8 @@ def read_reference(
         RTSTRUCT are matched to these labels by name or code.
     label_map : mapping of int to int, optional
         Reference values to rename before they are checked; for SEG and
-        RTSTRUCT, numbers of segments or ROIs.
+        RTSTRUCT, numbers of segments or ROIs; for channels of 0 and 1, their
+        numbers.
 
     Returns
     -------
@@ -56,10 +58,12 @@ def read_reference(
     if annotation is not None:
         drawn = read_annotation(annotation, image, labels, label_map)
         return image.with_array(drawn.volume.array.astype(kind)), drawn.notices
-    scan = read_label_map(path, "label")
+    scan = _read(path, "label")
+    several = scan.volume.array.ndim == 4
+    scan = _flat(scan, "label", labels, label_map or {})
     placed, notices = on_grid_of(scan.volume, image, "label")
     array, more = integral(placed.array, "label")
-    if label_map:
+    if label_map and not several:
         array = _renamed(array, label_map)
     allowed = {0, *(value for label in labels for value in label.values)}
     unknown = sorted(set(label_values(array)) - allowed)
@@ -73,16 +77,56 @@ def read_reference(
     return image.with_array(array.astype(kind)), (*scan.notices, *notices, *more)
 
 
-def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
+def read_label_map(
+    path: Path, what: str, *, survey: bool = False, labels: Sequence[Label] = ()
+) -> Scan:
     """Read a mask on its own grid; a survey reads only headers.
 
     `what` is "label" (called the reference in messages), "prediction" or "mask".
-    Errors have no options such as ``--volume``, which are for scans.
+    Errors have no options such as ``--volume``, which are for scans. Channels of
+    0 and 1 may overlap if `labels` are regions.
     """
+    scan = _read(path, what, survey=survey)
+    return _without_voxels(scan, what) if survey else _flat(scan, what, labels)
+
+
+def _read(path: Path, what: str, *, survey: bool = False) -> Scan:
+    """Read a mask; several volumes come as (i, j, k, volume)."""
     try:
-        return survey_scan(path) if survey else read_scan(path)
+        return (survey_scan if survey else read_scan)(path, LabelPolicy())
     except CaseError as error:
         raise CaseError(error.code, f"the {_name(what)} cannot be used: {error.bare}") from error
+
+
+def _flat(
+    scan: Scan,
+    what: str,
+    labels: Sequence[Label] = (),
+    label_map: Mapping[int, int] | None = None,
+) -> Scan:
+    """Return the label map of a mask with several channels."""
+    if scan.volume.array.ndim == 3:
+        return scan
+    try:
+        array, sentence = flatten(scan.volume.array, labels, label_map)
+    except CaseError as error:
+        bare = f"the {_name(what)} cannot be used: {error.bare}"
+        raise CaseError(error.code, bare, error.option if label_map is not None else "") from error
+    notice = Notice(f"{what}_one_hot", f"the {_name(what)} has {sentence}")
+    return Scan(scan.volume.with_array(array), (*scan.notices, notice))
+
+
+def _without_voxels(scan: Scan, what: str) -> Scan:
+    """Return one volume of a mask whose voxels were not read."""
+    array = scan.volume.array
+    if array.ndim == 3:
+        return scan
+    sentence = (
+        f"the {_name(what)} has {array.shape[3]} volumes; they are used if each is a channel of 0 "
+        "and 1, for one label (to check this, read the voxels)"
+    )
+    volume = scan.volume.with_array(array[..., 0])
+    return Scan(volume, (*scan.notices, Notice(f"{what}_one_hot", sentence)))
 
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:
@@ -91,8 +135,8 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
     Raises
     ------
     CaseError
-        If they differ in shape, by more than 1e-3 mm anywhere, or by more
-        than 1e-4 in direction, even after axes are permuted and flipped.
+        If they differ in shape, or by more than a tenth of a voxel at a
+        corner, even after axes are permuted and flipped.
     """
     name = _name(what)
     if mask.array.ndim != 3:
@@ -108,20 +152,23 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
             f"{image.shape} ({image.orientation}); resample the {name} to the image first",
         )
     difference = grid_difference(image.shape, placed.affine, image.affine)
-    if difference:
+    if not difference.tolerable:
         raise CaseError(
             "label_grid",
             f"the {name} is up to {difference.position_mm:.3g} mm away from the image (its spacing "
             f"is {in_mm(mask.spacing_mm)}, the image's {in_mm(image.spacing_mm)}); resample the "
             f"{name} to the image first",
         )
-    notice = Notice(
-        f"{what}_reoriented",
-        f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
-        "grid; its axes were put into the image's order",
-    )
-    moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
-    return image.with_array(placed.array), (notice,) if moved else ()
+    notices = []
+    if axes is not None and axes != Axes((0, 1, 2), (False, False, False)):
+        sentence = (
+            f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
+            "grid; its axes were put into the image's order"
+        )
+        notices.append(Notice(f"{what}_reoriented", sentence))
+    if difference:
+        notices.append(off_grid(what, f"the {name}", difference.voxels))
+    return image.with_array(placed.array), tuple(notices)
 
 
 def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ...]]:

@@ -25,6 +25,15 @@ class Scan:
     regridded: bool = False
 
 
+def off_grid(what: str, name: str, voxels: float) -> Notice:
+    """Return the notice of a mask or channel that is off the grid of its scan, but tolerably."""
+    return Notice(
+        f"{what}_off_grid",
+        f"{name} is up to {voxels:.2g} voxels away from the image; its voxels were taken as those "
+        "of the image",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ReadPolicy:
     """How a scan is read where there is a choice; the defaults refuse.
@@ -38,7 +47,7 @@ class ReadPolicy:
         tells it from the others, such as b=1000, "phase 3" or water.
     series : str, optional
         Which DICOM series to read where there are several: id=..., a SeriesInstanceUID, or rules
-        such as modality=CT, slices>=20, largest, separated by commas.
+        such as modality=CT, description=t1*, slices>=20, largest, separated by commas.
     missing_slices : {"refuse", "interpolate"}
         Gaps in a DICOM stack: refuse the scan, or interpolate between the neighbouring slices.
     duplicates : {"refuse", "first"}
@@ -76,3 +85,9 @@ def volume_choice(text: str) -> int | str:
     if not any(letter.isalpha() for letter in text):
         raise ValueError("is not a whole number from 0 or a value such as b=1000")
     return text
+
+
+class LabelPolicy(ReadPolicy):
+    """How a label map is read: if there are several volumes, all of them, as (i, j, k, volume)."""
+
+    __slots__ = ()

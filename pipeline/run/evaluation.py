@@ -177,7 +177,7 @@ def _evaluate_case(
         }
         fingerprint = case_fingerprint(case, settings, images=False)
     with journal.stage("read"):
-        pair = _read_pair(case, path)
+        pair = _read_pair(case, path, labels)
         watch.check()
         journal.note(pair.notices)
         journal.note(_not_scored(pair, labels))
@@ -208,15 +208,15 @@ def _prediction_path(case: Case, folder: Path) -> Path:
     return path
 
 
-def _read_pair(case: Case, path: Path) -> _Pair:
+def _read_pair(case: Case, path: Path, labels: Sequence[Label]) -> _Pair:
     """Read a prediction and its reference, on the grid of the reference."""
-    scan = read_label_map(path, "prediction")
+    scan = read_label_map(path, "prediction", labels=labels)
     array, notices = integral(scan.volume.array, "prediction")
     prediction = scan.volume.with_array(array)
     notices = (*scan.notices, *notices)
     if case.label is None:
         return _Pair(prediction, None, notices)
-    reference_scan = read_label_map(case.label, "label")
+    reference_scan = read_label_map(case.label, "label", labels=labels)
     array, more = integral(reference_scan.volume.array, "label")
     reference = reference_scan.volume.with_array(array)
     placed, moved = on_grid_of(prediction, reference, "prediction")

@@ -74,8 +74,9 @@ class Overlap:
 
 def check_one_grid(prediction: Volume, reference: Volume) -> None:
     """Refuse masks on grids of different shapes or positions with a ValueError."""
-    if prediction.shape != reference.shape or grid_difference(
-        reference.shape, prediction.affine, reference.affine
+    if (
+        prediction.shape != reference.shape
+        or not grid_difference(reference.shape, prediction.affine, reference.affine).tolerable
     ):
         raise ValueError(
             f"the prediction (shape {prediction.shape}, orientation {prediction.orientation}) and "

@@ -6,19 +6,21 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from bundles import write_bundle
 from phantoms import ball, make_spec
 
 from voxtile.engines import Engine, load_models
-from voxtile.errors import ModelError
+from voxtile.errors import CaseError, ModelError
 from voxtile.inference.infer import infer
 from voxtile.inference.segmenter import segment
 from voxtile.models.bundle import bundle_name, check_keras_archive, load_bundle
 from voxtile.models.spec import Label, ModelSpec, Network
 from voxtile.models.spec_file import read_spec
 from voxtile.preparation.plan import make_plan
+from voxtile.reading.scan import ReadPolicy
 
 KERAS = Engine("keras")
 
@@ -47,6 +49,22 @@ def test_a_sound_bundle_segments_a_volume(tmp_path: Path, network: bytes) -> Non
     mask = segment(image, bundle)
     assert mask.array.dtype == np.uint8
     np.testing.assert_array_equal(mask.affine, image.affine)
+
+
+def test_paths_are_segmented_as_the_volumes_that_they_hold(tmp_path: Path, network: bytes) -> None:
+    bundle = load_bundle(write_bundle(tmp_path / "b", network))
+    image, _ = ball()
+    several = np.stack([image.array.astype(np.float32)] * 2, axis=-1)
+    nibabel.Nifti1Image(several, image.affine).to_filename(tmp_path / "a.nii")
+    expected = segment(image, bundle).array
+    for paths in (str(tmp_path / "a.nii"), tmp_path / "a.nii", [tmp_path / "a.nii"]):
+        mask = segment(paths, bundle, ReadPolicy(volume=0))
+        np.testing.assert_array_equal(mask.array, expected)
+        np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)
+    with pytest.raises(CaseError, match="holds 2 volumes"):
+        segment(tmp_path / "a.nii", bundle)
+    with pytest.raises(CaseError, match=r"needs 1 channel \(image\), but 2 paths came"):
+        segment([tmp_path / "a.nii"] * 2, bundle)
 
 
 def test_the_batch_changes_probabilities_by_at_most_1e_5(tmp_path: Path, network: bytes) -> None:

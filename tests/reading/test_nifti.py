@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
 from voxtile.errors import CaseError
 from voxtile.reading.nifti import read_nifti, survey_nifti
@@ -122,6 +123,9 @@ def test_a_single_slice_may_have_two_axes(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "not_nifti", "git lfs pull"),
         (bytes(1000), "not_nifti", "not a NIfTI file"),
         (b"\x1f\x8b" + bytes(100), "corrupt", "damaged"),
+        (b"NRRD0004\ntype: short\n" * 20, "not_nifti", "an NRRD file; convert it to NIfTI"),
+        (b"ObjectType = Image\n" * 20, "not_nifti", "a MetaImage file; convert"),
+        (b"PK\x03\x04" * 99, "not_nifti", "a zip archive; convert"),
         (bytes(128) + b"DICM" + bytes(400), "not_nifti", "folder of its series"),
         ((348).to_bytes(4, "little") + bytes(400), "not_nifti", "Analyze 7.5"),
     ],
@@ -137,10 +141,11 @@ def test_files_that_are_not_nifti_are_refused_with_their_kind(
     assert "a.nii.gz" in error.sentence
 
 
-def patched(path: Path, offset: int, value: np.ndarray) -> Path:
-    """The file with some bytes of its header replaced."""
+def edited(path: Path, changes: dict[int, np.ndarray]) -> Path:
+    """A file with values of its header replaced, by their place in bytes."""
     content = bytearray(saved(path).read_bytes())
-    content[offset : offset + value.nbytes] = value.tobytes()
+    for offset, value in changes.items():
+        content[offset : offset + value.nbytes] = value.tobytes()
     path.write_bytes(content)
     return path
 
@@ -156,14 +161,12 @@ def patched(path: Path, offset: int, value: np.ndarray) -> Path:
         (70, np.array([32], "<i2"), "not_scalar"),  # complex
         (70, np.array([7777], "<i2"), "bad_header"),
         (108, np.array([np.nan], "<f4"), "bad_header"),
-        (280, np.zeros(12, "<f4"), "bad_affine"),
-        (280, np.full(12, np.nan, "<f4"), "bad_affine"),
     ],
 )
 def test_an_impossible_header_is_refused_before_anything_is_allocated(
     tmp_path: Path, offset, value, code
 ) -> None:
-    assert refused(patched(tmp_path / "a.nii", offset, value)).code == code
+    assert refused(edited(tmp_path / "a.nii", {offset: value})).code == code
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,7 @@ def test_a_voxel_size_of_0_is_refused_without_an_sform(
 
 
 def test_a_voxel_size_of_0_is_accepted_with_an_sform(tmp_path: Path) -> None:
-    path = patched(tmp_path / "a.nii", 88, np.zeros(1, "<f4"))
+    path = edited(tmp_path / "a.nii", {88: np.zeros(1, "<f4")})
     np.testing.assert_allclose(read_nifti(path).volume.affine, AFFINE)
 
 
@@ -213,7 +216,7 @@ def test_a_missing_file_of_a_pair_is_reported(tmp_path: Path) -> None:
     assert refused(tmp_path).code == "not_nifti"
 
 
-def test_conflicting_forms_missing_codes_and_other_units_give_notices(tmp_path: Path) -> None:
+def test_conflicting_forms_and_missing_codes_give_notices(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(VOXELS, AFFINE)
     image.set_sform(AFFINE, 1)
     image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)
@@ -227,10 +230,52 @@ def test_conflicting_forms_missing_codes_and_other_units_give_notices(tmp_path: 
     scan = read_nifti(tmp_path / "none.nii")
     assert [notice.code for notice in scan.notices] == ["no_orientation"]
     assert "LAS" in scan.notices[0].sentence
-    image = nibabel.Nifti1Image(VOXELS, AFFINE)
-    image.header.set_xyzt_units("micron")
-    nibabel.save(image, tmp_path / "micron.nii")
-    assert [n.code for n in read_nifti(tmp_path / "micron.nii").notices] == ["unit"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "millimetres"), [(0, 1), (1, 1000), (2, 1), (3, 1e-3), (3 + 8, 1e-3), (7, 1)]
+)
+def test_every_unit_of_space_becomes_mm_as_in_simpleitk(tmp_path: Path, unit, millimetres) -> None:
+    path = saved(tmp_path / "a.nii", xyzt_units=unit)
+    scan = read_nifti(path)
+    np.testing.assert_allclose(scan.volume.affine[:3], AFFINE[:3] * millimetres, rtol=1e-6)
+    assert [notice.code for notice in scan.notices] == ["unit"] * (millimetres != 1)
+    other = SimpleITK.ReadImage(path)
+    np.testing.assert_allclose(scan.volume.spacing_mm, other.GetSpacing(), rtol=1e-6)
+    np.testing.assert_allclose(
+        scan.volume.affine[:3, 3], np.multiply(other.GetOrigin(), (-1, -1, 1)), rtol=1e-6
+    )
+
+
+# Where the header of a NIfTI-1 file has them.
+PIXDIM, QFORM_CODE, SFORM_CODE, QUATERN_B, SROW_X = 80, 252, 254, 256, 280
+WRONG = np.array([np.nan], "<f4")
+LONG = np.array([2], "<f4")
+NONE = np.zeros(1, "<i2")
+
+
+@pytest.mark.parametrize(
+    "sform", [np.zeros((3, 4)), np.full((3, 4), np.nan), np.diag([1.0, 1, 0, 1])[:3]]
+)
+def test_an_sform_that_is_no_grid_gives_way_to_the_qform(tmp_path: Path, sform) -> None:
+    rows = {SROW_X: sform.astype("<f4")}
+    scan = read_nifti(edited(tmp_path / "a.nii", rows))
+    np.testing.assert_allclose(scan.volume.affine, AFFINE, rtol=1e-6)
+    assert [notice.code for notice in scan.notices] == ["bad_sform"]
+    assert scan.volume.codes == (0, 1)
+    # Without a qform, or with one that is no grid either, the position is unknown. nibabel would
+    # guess 1 mm for a voxel size of 0.
+    for more in ({QFORM_CODE: NONE}, {QUATERN_B: WRONG}, {QUATERN_B: LONG}, {PIXDIM: LONG * 0}):
+        assert refused(edited(tmp_path / "b.nii", rows | more)).code == "bad_affine"
+
+
+@pytest.mark.parametrize("quaternion", [WRONG, LONG])
+def test_a_qform_that_is_no_grid_gives_way_to_the_sform(tmp_path: Path, quaternion) -> None:
+    scan = read_nifti(edited(tmp_path / "a.nii", {QUATERN_B: quaternion}))
+    np.testing.assert_allclose(scan.volume.affine, AFFINE)
+    assert [notice.code for notice in scan.notices] == ["form_conflict"]
+    alone = edited(tmp_path / "b.nii", {QUATERN_B: quaternion, SFORM_CODE: NONE})
+    assert refused(alone).code == "bad_affine"
 
 
 def test_the_real_edge_files_are_read_as_nibabel_reads_them(data_dir: Path) -> None:

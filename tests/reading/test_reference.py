@@ -12,7 +12,7 @@ from phantoms import LABELS, ball
 
 from voxtile.errors import CaseError
 from voxtile.reading.channels import read_scan
-from voxtile.reading.reference import integral, read_label_map, read_reference
+from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Axes, Volume, reorient
 from voxtile.writing.nifti import write_volume
@@ -36,17 +36,66 @@ def test_any_storage_order_of_one_grid_is_reordered(tmp_path: Path, order, flips
     assert [notice.code for notice in notices] == ["label_reoriented"] * moved
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (np.array([10.0, 0, 0]), "is up to 10 mm away from the image"),
-        (np.array([0, 0.002, 0]), "is up to 0.002 mm away"),
-    ],
-)
-def test_another_position_in_the_world_is_refused(tmp_path: Path, change, message) -> None:
+def stretched(voxels: float) -> Volume:
+    """The true mask on a grid whose last corner is off by some voxels along each axis in turn."""
+    step = np.diag([*(1 + voxels / (np.array(TRUTH.shape) - 1)), 1])
+    return Volume(TRUTH.array, TRUTH.affine @ step)
+
+
+def turned(degrees: float) -> Volume:
+    """The true mask on a grid turned in its plane about its first voxel."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.eye(4)
+    turn[:2, :2] = [[cos, -sin], [sin, cos]]
+    return Volume(TRUTH.array, TRUTH.affine @ turn)
+
+
+def shifted(voxels: float, axis: int = 1) -> Volume:
+    """The true mask on a grid that is some voxels away."""
+    step = np.eye(4)
+    step[axis, 3] = voxels
+    return Volume(TRUTH.array, TRUTH.affine @ step)
+
+
+@pytest.mark.parametrize("make", [stretched, shifted])
+def test_a_grid_may_be_a_tenth_of_a_voxel_off_at_every_corner(tmp_path: Path, make) -> None:
+    for off in (0.005, -0.09, 0.09):
+        mask, notices = reference(tmp_path, make(off))
+        np.testing.assert_array_equal(mask.array, TRUTH.array)
+        np.testing.assert_array_equal(mask.affine, IMAGE.affine)
+        assert [notice.code for notice in notices] == ["label_off_grid"]
+        assert f"up to {abs(off)} voxels away" in notices[0].sentence
+    for off in (-0.11, 0.11, 0.4):
+        with pytest.raises(CaseError, match=r"mm away from the image .* resample the reference"):
+            reference(tmp_path, make(off))
+    assert not reference(tmp_path, make(1e-5))[1]
+
+
+def test_the_tolerance_is_the_same_in_voxels_of_any_size(tmp_path: Path) -> None:
+    for size in (1e-3, 1, 30):
+        zoom = np.diag([size, size, 5 * size, 1])
+        grid = Volume(TRUTH.array, zoom)
+        for off, fits in ((0.09, True), (0.11, False)):
+            away = Volume(TRUTH.array, zoom @ np.diag([1, 1, 1 + off / 11, 1]))
+            assert away.shape[2] == 12
+            if fits:
+                _, (notice,) = on_grid_of(away, grid, "label")
+                assert notice.code == "label_off_grid"
+            else:
+                with pytest.raises(CaseError, match="away from the image"):
+                    on_grid_of(away, grid, "label")
+
+
+def test_a_turned_grid_is_judged_by_its_corners_too(tmp_path: Path) -> None:
+    assert [notice.code for notice in reference(tmp_path, turned(0.1))[1]] == ["label_off_grid"]
+    with pytest.raises(CaseError, match="away from the image"):
+        reference(tmp_path, turned(0.5))
+
+
+def test_another_position_in_the_world_is_refused(tmp_path: Path) -> None:
     affine = TRUTH.affine.copy()
-    affine[:3, 3] += change
-    with pytest.raises(CaseError, match=message):
+    affine[:3, 3] += (10.0, 0, 0)
+    with pytest.raises(CaseError, match="is up to 10 mm away from the image"):
         reference(tmp_path, Volume(TRUTH.array, affine))
 
 
@@ -92,14 +141,14 @@ def test_an_unreadable_reference_is_refused_without_options_for_scans(tmp_path: 
     assert caught.value.sentence == (
         "the reference cannot be used: 1 NaN or infinite voxel found; repair the file"
     )
-    nibabel.Nifti1Image(np.stack([TRUTH.array] * 2, axis=-1), TRUTH.affine).to_filename(path)
-    for survey in (False, True):
-        with pytest.raises(
-            CaseError, match=r"^the prediction cannot be used: .* one of them in the"
-        ):
-            read_label_map(path, "prediction", survey=survey)
-    with pytest.raises(CaseError, match=r"l\.nii\.gz holds 2 volumes") as caught:
+    nibabel.Nifti1Image(np.stack([TRUTH.array * 2] * 2, axis=-1), TRUTH.affine).to_filename(path)
+    with pytest.raises(
+        CaseError, match=r"^the prediction cannot be used: it has 2 volumes with values"
+    ):
+        read_label_map(path, "prediction")
+    with pytest.raises(CaseError, match="a channel of 0 and 1 for each label; keep") as caught:
         read_reference(path, IMAGE, LABELS)
+    assert caught.value.code == "several_volumes"
     assert "--" not in caught.value.sentence
 
 

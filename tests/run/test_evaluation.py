@@ -16,6 +16,7 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.manifest.check import check_manifest
 from voxtile.manifest.label_list import read_labels
+from voxtile.models.spec import Label
 from voxtile.report.page.cohort import cohort_data
 from voxtile.run.evaluation import evaluate
 from voxtile.run.job import RunSettings, chosen_cases
@@ -156,7 +157,7 @@ def test_an_unreadable_mask_is_reported_without_options_for_scans(
     cohort: Path,
 ) -> None:
     _, truth = ball()
-    both = nibabel.Nifti1Image(np.stack([truth.array] * 2, axis=-1), truth.affine)
+    both = nibabel.Nifti1Image(np.stack([truth.array * 2] * 2, axis=-1), truth.affine)
     both.to_filename(cohort / "masks/exact.nii.gz")
     both.to_filename(cohort / "truth.nii.gz")
     prediction, label, *_ = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
@@ -165,6 +166,26 @@ def test_an_unreadable_mask_is_reported_without_options_for_scans(
         assert report.reason.code == "several_volumes"
         assert report.reason.sentence.startswith(f"the {what} cannot be used: ")
         assert "--volume" not in report.reason.sentence
+
+
+def test_overlapping_channels_of_regions_are_scored(cohort: Path) -> None:
+    _, truth = ball()
+    whole = truth.array
+    core = whole * (np.arange(whole.shape[0]) < 12)[:, np.newaxis, np.newaxis]
+    both = nibabel.Nifti1Image(np.stack([whole, core], axis=-1), truth.affine)
+    both.to_filename(cohort / "masks/exact.nii.gz")
+    both.to_filename(cohort / "truth.nii.gz")
+    labels = [
+        Label(value=1, name="whole", color="#00ff00", region=(1, 2)),
+        Label(value=2, name="core", color="#ff0000"),
+    ]
+    evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=labels)
+    table = pd.read_csv(cohort / "out/report.csv").set_index(["case_id", "label"])
+    rows = table.loc["exact"]
+    assert rows.voxels_ref.to_dict() == {1: whole.sum(), 2: core.sum()}
+    assert rows.dice.to_list() == [1, 1]
+    for name in ("prediction_one_hot", "label_one_hot"):
+        assert rows.warnings.str.contains(name).all()
 
 
 def test_a_missing_predictions_folder_is_said(cohort: Path) -> None:

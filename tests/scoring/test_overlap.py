@@ -38,6 +38,7 @@ def test_masks_on_different_grids_are_refused() -> None:
     one = Volume(np.ones((2, 2, 2), np.uint8), np.eye(4))
     with pytest.raises(ValueError, match="must be on one grid; resample one"):
         score(one, Volume(one.array, np.diag([1, 1, 2, 1])))
+    assert score(one, Volume(one.array, np.diag([1, 1, 1.05, 1])))[0].overlap.dice == 1
     with pytest.raises(ValueError, match="differ"):
         count_overlaps(np.ones((2, 2, 2), int), np.ones((2, 2, 3), int), [[1]])
 

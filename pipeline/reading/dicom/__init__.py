@@ -3,6 +3,7 @@
 kinds.py      whether a path is a DICOMDIR, a SEG or RTSTRUCT
 folder.py     a folder, file or DICOMDIR -> the files, in name order
 header.py     a file -> its slices: their geometry, and how they are stored
+real_world.py  the values of a map
 mosaic.py     an image tiled with slices -> the position of each slice
 selection.py  images -> the series to read
 stack.py      the images of a series -> one volume's slices, in order, with the affine
@@ -15,6 +16,7 @@ sources.py    the file and frame of each slice, for objects that refer to them
 annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map
 segmentation.py   SEG: frames placed on the scan's grid
 structure_set.py  RTSTRUCT: contours on the scan's slices
+references.py     the coordinate system and series of a scan and of a label, compared
 polygons.py       polygons -> voxels, by the even-odd rule
 """
 
@@ -175,7 +177,7 @@ def read_annotation(
     return run_isolated(
         "voxtile.reading.dicom.annotation:annotation_here",
         path.absolute(),
-        Grid(image.shape, image.affine),
+        Grid(image.shape, image.affine, image.source),
         tuple(labels),
         dict(numbers or {}),
     )

@@ -4,13 +4,11 @@
     structure_set.py   an RTSTRUCT -> regions of interest, each a mask on the scan's grid
     here               segments -> their labels -> one label map
 
-The label of a segment is never guessed, and an overlap that a label map cannot
-hold is refused. Runs in the child process.
+The label of a segment is never guessed. Runs in the child process.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,32 +16,18 @@ from pydicom import dcmread
 from pydicom.sr.coding import Code
 
 from voxtile.errors import CaseError, Notice, counted, first_few
-from voxtile.label_values import Box, region_box
 from voxtile.models.spec import Label
 from voxtile.reading.isolation import Workspace
+from voxtile.reading.joining import Meant, by_number, join
 from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Grid, Segment
+from .references import check_source
 from .segmentation import Segmentation
 from .structure_set import StructureSet
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
-
-
-@dataclass(frozen=True, slots=True)
-class _Meant:
-    """A segment with its value in the label map."""
-
-    segment: Segment
-    value: int
-    # The values that its voxels may have in the end, such as those of the parts of a region;
-    # several if it may be a region or its part of the same value.
-    meanings: tuple[tuple[int, ...], ...]
-
-
-# With the box of its voxels, and their mask in the box.
-_Drawn = tuple[_Meant, Box, np.ndarray]
 
 
 def annotation_here(
@@ -55,7 +39,7 @@ def annotation_here(
 ) -> Scan:
     """Do the work of `voxtile.reading.dicom.read_annotation` in this process."""
     try:
-        return _label_map(workspace, _open(path, grid), grid, labels, numbers)
+        return _label_map(workspace, _open(path, grid, workspace.at), grid, labels, numbers)
     except (CaseError, MemoryError):
         raise
     except Exception as error:  # pydicom and highdicom raise anything on a damaged file
@@ -66,11 +50,12 @@ def annotation_here(
         ) from error
 
 
-def _open(path: Path, grid: Grid) -> Segmentation | StructureSet:
+def _open(path: Path, grid: Grid, at: Callable[[str], None]) -> Segmentation | StructureSet:
     """Return the segments of a file."""
     dataset = dcmread(path, stop_before_pixels=True)
+    at("its segments")
     if dataset.get("SOPClassUID") == _RTSTRUCT:
-        return StructureSet(dataset, grid)
+        return StructureSet(dataset, grid, at)
     return Segmentation(path, dataset, grid)
 
 
@@ -83,26 +68,44 @@ def _label_map(
 ) -> Scan:
     """Return the label map of a drawing."""
     meant, notices = match(drawing.segments, labels, numbers, drawing.what)
+    _require_own_numbers(drawing.segments, meant, drawing.what)
+    used = {one.number for one in meant}
+    frames = (one.frame for one in drawing.segments if one.number in used)
+    notices += check_source(frames, drawing.series, grid.source)
     top = max(label.value for label in labels)
     kind = np.dtype(np.int16 if top < 2**15 else np.int32)
     array = workspace.allocate(grid.shape, kind)
-    kept: list[_Drawn] = []
-    # In the order of the spec, so that a region's parts are written over it.
-    order = {label.value: index for index, label in enumerate(labels)}
-    for one in sorted(meant, key=lambda one: order.get(one.value, -1)):
-        workspace.at(f"segment {one.segment.number}")
-        mask = drawing.mask(one.segment.number)
-        box = region_box(mask.view(np.uint8), (1,))
-        if box is not None:
-            array[box][mask[box]] = one.value
-            kept.append((one, box, mask[box].copy()))
-    _require_whole(array, kept, drawing.what)
+
+    def mask_of(number: int) -> np.ndarray:
+        """Draw one segment, with a sign of life."""
+        workspace.at(f"segment {number}")
+        return drawing.mask(number)
+
+    for one in join(array, meant, labels, mask_of, drawing.what):
+        name = next(label.name for label in labels if label.value == one.value)
+        sentence = (
+            f"{drawing.what} {one.number} of the reference, label {one.value} ({name}), has no "
+            "voxel in the image; taken as empty"
+        )
+        notices.append(Notice("label_empty", sentence))
     return Scan(Volume(array, grid.affine), (*notices, *drawing.notices()))
+
+
+def _require_own_numbers(segments: Sequence[Segment], meant: Sequence[Meant], what: str) -> None:
+    """Refuse a segment that is used if another of the same number has another name."""
+    for number in dict.fromkeys(one.number for one in meant):
+        names = {segment.name for segment in segments if segment.number == number}
+        if len(names) > 1:
+            raise CaseError(
+                "label_ambiguous",
+                f"{len(names)} {what}s of different names have the number {number}, so it is "
+                f"unknown which of them was drawn; give each {what} a number of its own",
+            )
 
 
 def match(
     segments: Sequence[Segment], labels: Sequence[Label], numbers: Mapping[int, int], what: str
-) -> tuple[list[_Meant], list[Notice]]:
+) -> tuple[list[Meant], list[Notice]]:
     """Match segments to labels: by number if `numbers` has it, else by name, else by code.
 
     Raises
@@ -111,22 +114,19 @@ def match(
         If nothing matches, two segments match one label, or both segments and
         labels are left without a match, so that they may belong together.
     """
-    meant: list[_Meant] = []
+    meant: list[Meant] = []
     left: list[Segment] = []
     for segment in segments:
         if segment.number in numbers:
             value = numbers[segment.number]
             if value:
-                # A region and one of its parts may have the same value.
-                own = [label.values for label in labels if label.value == value]
-                meanings = tuple(dict.fromkeys([(value,), *own]))
-                meant.append(_Meant(segment, value, meanings))
+                meant.append(by_number(segment.number, value, labels))
             continue
         found = [label for label in labels if _plain(label.name) == _plain(segment.name)]
         if not found and segment.code is not None:
             found = [label for label in labels if _is(label, segment.code)]
         if len(found) == 1:
-            meant.append(_Meant(segment, found[0].value, (found[0].values,)))
+            meant.append(Meant(segment.number, found[0].value, (found[0].values,)))
         else:
             left.append(segment)
     values = {label.value for label in labels}
@@ -141,7 +141,7 @@ def match(
 
 
 def _judged(
-    meant: Sequence[_Meant],
+    meant: Sequence[Meant],
     left: Sequence[Segment],
     labels: Sequence[Label],
     numbers: Mapping[int, int],
@@ -150,9 +150,7 @@ def _judged(
     """Return notices about segments and labels without a match, or refuse them."""
     for label in labels:
         same = [
-            one.segment.number
-            for one in meant
-            if one.value == label.value and one.segment.number not in numbers
+            one.number for one in meant if one.value == label.value and one.number not in numbers
         ]
         if len(same) > 1:
             raise CaseError(
@@ -204,33 +202,3 @@ def _is(label: Label, code: Code) -> bool:
     if concept is None:
         return False
     return bool(Code(concept.value, concept.scheme, concept.meaning) == code)
-
-
-def _require_whole(array: np.ndarray, kept: Sequence[_Drawn], what: str) -> None:
-    """Refuse segments whose overlap a label map cannot hold."""
-    values, numbers = np.unique(array, return_counts=True)
-    counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
-    for one, box, mask in kept:
-        # A label to which --label-map gives several segments is their union.
-        alike = [other for other in kept if other[0].value == one.value]
-        drawn = np.count_nonzero(mask if len(alike) == 1 else _union(array.shape, alike))
-        wrong = []
-        for meant in one.meanings:
-            lost = int(np.count_nonzero(mask & ~np.isin(array[box], meant)))
-            gained = sum(counts.get(value, 0) for value in meant) - int(drawn)
-            wrong.append(max(lost, gained))
-        if min(wrong) > 0:
-            raise CaseError(
-                "label_overlap",
-                f"{what} {one.segment.number} overlaps others in {counted(min(wrong), 'voxel')}, "
-                "but a voxel of a label map has one value; use labels that are regions",
-                f"leave one out with --label-map {one.segment.number}:0",
-            )
-
-
-def _union(shape: tuple[int, ...], several: Sequence[_Drawn]) -> np.ndarray:
-    """Return the voxels that are in at least one of some segments."""
-    union = np.zeros(shape, bool)
-    for _, box, mask in several:
-        union[box] |= mask
-    return union

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.sr.coding import Code
 
-from voxtile.volume import Shape3D
+from voxtile.volume import Shape3D, Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -14,6 +14,7 @@ class Grid:
 
     shape: Shape3D
     affine: np.ndarray
+    source: Source
 
     def indices(self, points_lps: np.ndarray) -> np.ndarray:
         """Return voxel indices, shape (n, 3), of points in the patient (LPS, mm)."""
@@ -31,3 +32,4 @@ class Segment:
     name: str  # compared with the names of labels, never shown
     # Segmented Property Type (PS3.3 C.8.20.4) or RT ROI Identification Code (C.8.8.8).
     code: Code | None
+    frame: str = ""  # its FrameOfReferenceUID; empty if missing

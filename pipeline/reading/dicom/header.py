@@ -1,8 +1,8 @@
 """Read a DICOM file's header: its slices, their geometry, and how their pixels are stored.
 
 Only the values that an image needs are read, and each is checked where it is
-read. Of the text of tags only CS code strings and UIDs leave this module. They
-are compared and never shown, except a known Modality.
+read. Of the text of tags only CS code strings, UIDs and the description of a
+series leave this module. They are compared and never shown, except a known Modality.
 """
 
 import struct
@@ -21,6 +21,7 @@ from .attributes import Tells, tells
 from .elements import numbers, words
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
+from .real_world import Values, real_world
 from .tomography import Tomogram, tomograms
 
 # Objects with pixel data that are not scans: Segmentation, Surface Segmentation, Label Map
@@ -88,6 +89,8 @@ class Slice:
         Whether the file gives slope and intercept.
     tells : mapping of str to value
         What may tell volumes at the same places apart, by `Attribute.name`.
+    other_values : bool
+        Whether the file has other real world values, which are not used.
     """
 
     store: PixelStore
@@ -103,6 +106,7 @@ class Slice:
     intercept: float
     rescaled: bool
     tells: Tells
+    other_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +129,7 @@ class Instance:
     sop_class: str = ""
     secondary: bool = False  # made by a program from others, such as a picture of the screen
     frame_of_reference: str = ""  # empty if missing
+    description: str = ""  # SeriesDescription; compared in this process, and never shown
     slices: tuple[Slice, ...] = ()
     problem: CaseError | None = None
     plain_ct: bool = False  # a CT without the values that give HU
@@ -183,6 +188,7 @@ def _read_header(place: Place) -> Instance:
         sop_class=sop_class,
         secondary=_is_secondary(dataset, sop_class),
         frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
+        description=str(dataset.get("SeriesDescription") or "").strip(),
     )
     if sop_class in _NOT_SCANS or not (element or _should_be_image(dataset, sop_class)):
         return instance
@@ -395,7 +401,10 @@ def _slice(
     `counts` are further values that tell volumes apart.
     """
     transformation = group("PixelValueTransformationSequence")
-    slope, intercept = _rescale(transformation, store.place)
+    rescale = Values(
+        *_rescale(transformation, store.place), given=_has(transformation, "RescaleSlope")
+    )
+    values = real_world(dataset, frame, rescale, store.place)
     measures = group("PixelMeasuresSequence")
     return Slice(
         store=store,
@@ -407,12 +416,13 @@ def _slice(
         orientation=_orientation(group("PlaneOrientationSequence"), store.place),
         spacing=_spacing(measures, store.place),
         thickness_mm=_optional(measures, "SliceThickness", 0.0),
-        slope=slope,
-        intercept=intercept,
-        rescaled=_has(transformation, "RescaleSlope"),
+        slope=values.slope,
+        intercept=values.intercept,
+        rescaled=values.given,
         tells=tells(
             dataset, group, str(dataset.get("Modality")), {"frame": frame, **(counts or {})}
         ),
+        other_values=values.others,
     )
 
 

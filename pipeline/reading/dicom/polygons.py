@@ -13,7 +13,9 @@ outside, so that polygons that share an edge share no pixel.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,20 +23,74 @@ from voxtile.errors import CaseError
 
 # In voxels. A contour is on a slice; planning systems round its height to hundredths of a mm.
 _OFF_SLICE = 0.2
-# How far a contour may reach over the edge of the image, in pixels.
+# How far a contour may reach over the edge of the image without being counted, in pixels.
 _OVER_EDGE = 1.0
 
 
-def rasterise(
-    polygons: Sequence[np.ndarray], shape: tuple[int, int, int]
-) -> tuple[np.ndarray, int]:
-    """Fill polygons by the even-odd rule.
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """Polygons on the slices of a grid.
+
+    Parameters
+    ----------
+    axis : int
+        The axis of the grid across the slices.
+    by_slice : dict of int to list of ndarray, shape (n, 2)
+        The polygons that are in the image, at least in part.
+    beyond, outside : int
+        Number of polygons that reach beyond the image, and of those that are
+        wholly outside.
+    """
+
+    axis: int
+    by_slice: dict[int, list[np.ndarray]]
+    beyond: int
+    outside: int
+
+
+def place(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Placed:
+    """Find the slices of polygons.
 
     Parameters
     ----------
     polygons : sequence of ndarray of float, shape (n, 3)
         Voxel indices of corners; each polygon is in one slice, across an axis
         that is the same for all.
+
+    Raises
+    ------
+    CaseError
+        If a polygon in the image is between slices or across them.
+    """
+    spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0, initial=0)
+    axis = int(np.argmin(spread))
+    size = np.delete(np.array(shape), axis)
+    by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
+    beyond = outside = 0
+    for polygon in polygons:
+        height = polygon[:, axis]
+        plane = int(np.rint(height.mean()))
+        flat = np.delete(polygon, axis, axis=1)
+        low, high = flat.min(axis=0), flat.max(axis=0)
+        if not 0 <= plane < shape[axis] or (high < -0.5).any() or (low > size - 0.5).any():
+            beyond, outside = beyond + 1, outside + 1
+            continue
+        off = float(np.abs(height - plane).max())
+        if off > _OFF_SLICE:
+            raise CaseError(
+                "label_grid",
+                f"a contour of the reference is {off:.3g} slices away from the nearest slice of "
+                "the image; name the series it was drawn on",
+            )
+        beyond += max((-0.5 - low).max(), (high - (size - 0.5)).max()) > _OVER_EDGE
+        by_slice[plane].append(flat)
+    return Placed(axis, by_slice, beyond, outside)
+
+
+def rasterise(
+    placed: Placed, shape: tuple[int, int, int], at: Callable[[str], None] = lambda _: None
+) -> tuple[np.ndarray, int]:
+    """Fill polygons by the even-odd rule; `at` is called with each slice.
 
     Returns
     -------
@@ -45,26 +101,25 @@ def rasterise(
     Raises
     ------
     CaseError
-        If a polygon is between slices, across them, or outside the image, or
-        most polygons are on every second, or every third slice.
+        If most polygons are on every second, or every third slice.
     """
-    if not polygons:
-        return np.zeros(shape, bool), 0
-    axis, by_slice = _on_slices(polygons, shape)
-    between = _slices_between(sorted(by_slice))
-    rows, columns = np.delete(np.array(shape), axis).tolist()
-    planes = np.zeros((shape[axis], rows, columns), bool)
-    for plane, flats in by_slice.items():
+    between = _slices_between(sorted(placed.by_slice))
+    rows, columns = np.delete(np.array(shape), placed.axis).tolist()
+    planes = np.zeros((shape[placed.axis], rows, columns), bool)
+    for plane, flats in placed.by_slice.items():
+        at(f"slice {plane}")
         planes[plane] = fill(flats, (rows, columns))
-    return np.moveaxis(planes, 0, axis), between
+    return np.moveaxis(planes, 0, placed.axis), between
 
 
-def count_crossed(polygons: Sequence[np.ndarray], mask: np.ndarray) -> tuple[int, int]:
+def count_crossed(
+    placed: Placed, mask: np.ndarray, at: Callable[[str], None] = lambda _: None
+) -> tuple[int, int]:
     """Count the voxels in two polygons that overlap and neither of which is inside the other.
 
     Parameters
     ----------
-    polygons, mask
+    placed, mask, at
         As for `rasterise`, and its result.
 
     Returns
@@ -72,72 +127,67 @@ def count_crossed(polygons: Sequence[np.ndarray], mask: np.ndarray) -> tuple[int
     crossed, outside : int
         All such voxels, and those of them that are not in the mask.
     """
-    if len(polygons) < 2:
-        return 0, 0
-    axis, by_slice = _on_slices(polygons, mask.shape)
     crossed = outside = 0
-    for plane, flats in by_slice.items():
-        inside = np.moveaxis(mask, axis, 0)[plane]
-        both = _crossed(flats, inside.shape)
+    for plane, flats in placed.by_slice.items():
+        inside = np.moveaxis(mask, placed.axis, 0)[plane]
+        both = _crossed(flats, inside.shape, partial(at, f"slice {plane}"))
         crossed += int(np.count_nonzero(both))
         outside += int(np.count_nonzero(both & ~inside))
     return crossed, outside
 
 
-def _crossed(polygons: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+def _crossed(
+    polygons: Sequence[np.ndarray], shape: tuple[int, ...], alive: Callable[[], None]
+) -> np.ndarray:
     """Return the pixels of a slice in two polygons neither of which is inside the other."""
+    crossed = np.zeros(shape, bool)
+    if len(polygons) < 2:
+        return crossed
     size = np.array(shape)
     # The box of the pixels whose centres may be in a polygon, from low to below high.
     low = np.array([np.ceil(one.min(axis=0)).clip(0, size) for one in polygons], int)
     high = np.array([(np.floor(one.max(axis=0)) + 1).clip(0, size) for one in polygons], int)
-    crossed = np.zeros(shape, bool)
-    begin = np.maximum(low[:, np.newaxis], low)
-    end = np.minimum(high[:, np.newaxis], high)
-    meet = np.triu((begin < end).all(axis=-1), 1)
-    filled = {
-        index: fill([polygons[index] - low[index]], tuple((high - low)[index].tolist()))
-        for index in np.flatnonzero(meet.any(axis=0) | meet.any(axis=1)).tolist()
-    }
-    for one, other in np.argwhere(meet).tolist():
-        joint = begin[one, other], end[one, other]
-        first, second = (
-            filled[index][tuple(map(slice, joint[0] - low[index], joint[1] - low[index]))]
-            for index in (one, other)
-        )
-        both = first & second
-        count = np.count_nonzero(both)
-        if count and count < min(np.count_nonzero(filled[one]), np.count_nonzero(filled[other])):
-            crossed[tuple(map(slice, *joint))] |= both
+    high = np.maximum(high, low)
+    filled = []
+    for index, polygon in enumerate(polygons):
+        alive()
+        filled.append(fill([polygon - low[index]], tuple((high - low)[index].tolist())))
+    if _is_nested(filled, low, high, shape):
+        return crossed
+    counts = [np.count_nonzero(one) for one in filled]
+    for one in range(len(polygons)):
+        alive()
+        begin, end = np.maximum(low[one], low), np.minimum(high[one], high)
+        begin[: one + 1] = end[: one + 1]  # each pair once
+        for other in np.flatnonzero((begin < end).all(axis=1)).tolist():
+            joint = begin[other], end[other]
+            first, second = (
+                filled[index][tuple(map(slice, joint[0] - low[index], joint[1] - low[index]))]
+                for index in (one, other)
+            )
+            both = first & second
+            count = np.count_nonzero(both)
+            if count and count < min(counts[one], counts[other]):
+                crossed[tuple(map(slice, *joint))] |= both
     return crossed
 
 
-def _on_slices(
-    polygons: Sequence[np.ndarray], shape: tuple[int, int, int]
-) -> tuple[int, dict[int, list[np.ndarray]]]:
-    """Return the axis across the slices, and the polygons of each slice, shape (n, 2)."""
-    spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0)
-    axis = int(np.argmin(spread))
-    by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
-    for polygon in polygons:
-        height = polygon[:, axis]
-        plane = int(np.rint(height.mean()))
-        off = float(np.abs(height - plane).max())
-        if off > _OFF_SLICE:
-            raise CaseError(
-                "label_grid",
-                f"a contour of the reference is {off:.3g} slices away from the nearest slice of "
-                "the image; name the series it was drawn on",
-            )
-        flat = np.delete(polygon, axis, axis=1)
-        size = np.delete(np.array(shape), axis)
-        over = float(max((-0.5 - flat).max(), (flat - (size - 0.5)).max()))
-        if not 0 <= plane < shape[axis] or over > _OVER_EDGE:
-            raise CaseError(
-                "label_grid",
-                "a contour of the reference is outside the image; name the series it was drawn on",
-            )
-        by_slice[plane].append(flat)
-    return axis, by_slice
+def _is_nested(
+    filled: Sequence[np.ndarray], low: np.ndarray, high: np.ndarray, shape: tuple[int, ...]
+) -> bool:
+    """Whether any two polygons are apart, or one is inside the other.
+
+    They are laid on the slice from the largest to the smallest. Each must lie on
+    one that was laid before, or on none: if it crosses any, it lies on several.
+    """
+    owner = np.full(shape, -1, np.int32)
+    for index in sorted(range(len(filled)), key=lambda index: -np.count_nonzero(filled[index])):
+        window = owner[tuple(map(slice, low[index], high[index]))]
+        under = window[filled[index]]
+        if under.size and (under != under[0]).any():
+            return False
+        window[filled[index]] = index
+    return True
 
 
 def _slices_between(planes: Sequence[int]) -> int:

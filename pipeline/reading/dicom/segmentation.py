@@ -13,12 +13,12 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from voxtile.errors import CaseError, Notice, counted
+from voxtile.reading.scan import off_grid
+from voxtile.volume import OFF_GRID
 
 from .drawing import Grid, Segment
 
 _SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-# In voxels. A frame has the rounded position of its slice, but a grid has an even step.
-_OFF_GRID = 0.1
 
 
 class Segmentation:
@@ -37,6 +37,7 @@ class Segmentation:
         self._frames = highdicom.imread(path)
         self._type = str(dataset.SegmentationType)
         self._uncertain = 0
+        self._off = 0.0  # in voxels
         self._scale = int(dataset.get("MaximumFractionalValue", 1))
         self._owners: dict[int, list[int]] = {}
         shared = dataset.SharedFunctionalGroupsSequence[0]
@@ -54,10 +55,14 @@ class Segmentation:
                 int(item.SegmentNumber),
                 str(item.get("SegmentLabel", "")),
                 coded(item, "SegmentedPropertyTypeCodeSequence"),
+                str(dataset.get("FrameOfReferenceUID", "")),
             )
             for item in dataset.SegmentSequence
             # A LABELMAP describes its background too, as segment 0.
             if int(item.SegmentNumber) > 0
+        )
+        self.series = frozenset(
+            str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()
         )
         self._map: np.ndarray | None = None
 
@@ -84,15 +89,16 @@ class Segmentation:
 
     def notices(self) -> list[Notice]:
         """Return notices about the masks drawn so far."""
-        if not self._uncertain:
-            return []
-        return [
-            Notice(
-                "label_fractional",
+        notices = []
+        if self._uncertain:
+            sentence = (
                 f"the reference is fractional, with {counted(self._uncertain, 'voxel')} between 0 "
-                "and 1; values of at least 0.5 were taken as inside",
+                "and 1; values of at least 0.5 were taken as inside"
             )
-        ]
+            notices.append(Notice("label_fractional", sentence))
+        if self._off > 1e-3:
+            notices.append(off_grid("label", "the reference", self._off))
+        return notices
 
     def _lay(self, values: np.ndarray, inside: np.ndarray, index: int, out: np.ndarray) -> None:
         """Write the values of a frame's inside pixels to their voxels of the grid."""
@@ -100,20 +106,21 @@ class Segmentation:
         if not rows.size:
             return
         # Three points fix the map from pixel (column, row) to voxel, which must be whole numbers.
-        corner, along, down = self._grid.indices(
-            (self._geometry[index] @ [[0, 1, 0], [0, 0, 1], [1, 1, 1]])[:3].T
-        )
+        placed = (self._geometry[index] @ [[0, 1, 0], [0, 0, 1], [1, 1, 1]])[:3].T
+        corner, along, down = self._grid.indices(placed)
         steps = np.array([corner, along - corner, down - corner])
         whole = np.rint(steps)
-        # A small error in the spacing adds up along the frame; this is the error at its far end.
-        reach = np.array([[1], [inside.shape[1]], [inside.shape[0]]])
-        off = float((np.abs(steps - whole) * reach).max())
-        if off > _OFF_GRID or (np.abs(whole[1:]).sum(axis=1) != 1).any():
+        # A small error in the spacing adds up along the frame, so its corners are compared.
+        last_row, last_column = np.array(inside.shape) - 1
+        corners = [[1, 0, 0], [1, last_column, 0], [1, 0, last_row], [1, last_column, last_row]]
+        off = float(np.abs(corners @ (steps - whole)).max())
+        if off > OFF_GRID or (np.abs(whole[1:]).sum(axis=1) != 1).any():
             raise CaseError(
                 "label_grid",
                 f"frames of the reference are {off:.3g} voxels away from the image's voxels; "
                 "resample the reference to the image first, or name the series it was drawn on",
             )
+        self._off = max(self._off, off)
         start, right, below = whole.astype(int)
         voxels = start + np.outer(columns, right) + np.outer(rows, below)
         outside = ((voxels < 0) | (voxels >= self._grid.shape)).any(axis=1)

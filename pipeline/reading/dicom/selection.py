@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from operator import ge, le
 
 import numpy as np
@@ -89,7 +90,8 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
     ----------
     rule : str or None
         A SeriesInstanceUID, or terms separated by commas: ``id=3f2a90c1``,
-        ``modality=CT``, ``slices>=20``, ``slices<=300``, ``largest``, ``all``.
+        ``modality=CT``, ``description=t1*``, ``slices>=20``,
+        ``slices<=300``, ``largest``, ``all``.
 
     Raises
     ------
@@ -293,10 +295,15 @@ def _test(term: str) -> Callable[[Series], bool]:
     if match := re.fullmatch(r"id\s*=\s*([0-9a-f]{8})", term):
         label = match[1]
         return lambda series: series.label == label
+    if match := re.fullmatch(r"description\s*=\s*(.+)", term):
+        pattern = match[1].casefold()
+        return lambda series: any(
+            fnmatchcase(image.description.casefold(), pattern) for image in series.images
+        )
     if re.fullmatch(r"[0-9]+(\.[0-9]+)+", term):
         return lambda series: series.uid == term
     raise CaseError(
         "bad_series_rule",
-        "the rule for the series must consist of id=..., modality=..., slices>=..., slices<=..., "
-        "largest, all, or a SeriesInstanceUID; correct it",
+        "the rule for the series must consist of id=..., modality=..., description=..., "
+        "slices>=..., slices<=..., largest, all, or a SeriesInstanceUID; correct it",
     )

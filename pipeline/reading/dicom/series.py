@@ -14,6 +14,7 @@ from voxtile.volume import Volume
 from .folder import list_files
 from .header import Instance, read_header
 from .pixels import Decoder, voxels
+from .references import source_of
 from .repair import fill_gaps, rectangular
 from .selection import Series, choose_series
 from .stack import Stack, stack_slices
@@ -39,7 +40,7 @@ def read_here(workspace: Workspace, path: Path, policy: ReadPolicy, survey: bool
         array, affine = rectangular(array, affine, workspace)
     notices = (*found.notices, *_about(found.series.images, stack), *decoder.notices())
     regridded = bool(stack.missing) or affine is not acquired
-    return Scan(Volume(array.T, affine), notices, regridded)
+    return Scan(Volume(array.T, affine, source=source_of(found.series.images)), notices, regridded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,11 +80,17 @@ def _about(images: Sequence[Instance], stack: Stack) -> Iterator[Notice]:
             "monochrome1",
             "low values are to be displayed bright (MONOCHROME1); values were not changed",
         )
-    if any(image.plain_ct for image in images):
+    if any(image.plain_ct for image in images) and not stack.slices[0].rescaled:
         yield Notice(
             "no_rescale",
             "the CT has no rescale slope and intercept, so its values may not be HU; they were "
             "not changed",
+        )
+    if any(piece.other_values for piece in stack.slices):
+        yield Notice(
+            "real_world_values",
+            "the file has other real world values than its rescale slope and intercept give; these "
+            "were used",
         )
     tilt = max((image.tilt_deg for image in images), key=abs)
     # Upright: every axis of the grid is parallel to one of the world's.

@@ -118,7 +118,7 @@ def _label_positions(
     path: Path, image: Volume, what: str, labels: Sequence[Label], renamed: Mapping[int, int]
 ) -> Volume:
     """Read a mask onto the grid of the image, and replace its values by positions of labels."""
-    placed, _ = on_grid_of(read_label_map(path, what).volume, image, what)
+    placed, _ = on_grid_of(read_label_map(path, what, labels=labels).volume, image, what)
     values, _ = integral(placed.array, what)
     return _positions(image.with_array(values), labels, renamed)
 

@@ -1,13 +1,16 @@
 """DICOM SEG and RTSTRUCT as references: laid on the scan's voxels and matched, or refused."""
 
 import shutil
+import warnings
 from pathlib import Path
 
+import highdicom
 import nrrd
 import numpy as np
 import pytest
+from dicoms import make_slice, voxels, write_series
 from phantoms import ball
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -57,6 +60,35 @@ def write_structure_set(path: Path, regions: dict[str, list[np.ndarray]], kind="
         dataset.StructureSetROISequence.append(roi)
         dataset.ROIContourSequence.append(drawn)
     dataset.save_as(path, enforce_file_format=True)
+
+
+def write_seg(path: Path, images: list[Dataset], planes: np.ndarray) -> None:
+    """A SEG of one segment, drawn on some images."""
+    described = highdicom.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="a",
+        segmented_property_category=Code("91723000", "SCT", "Anatomical structure"),
+        segmented_property_type=Code("10200004", "SCT", "Liver"),
+        algorithm_type="MANUAL",
+    )
+    for image in images:
+        for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID"):
+            setattr(image, name, "")
+        image.StudyDate = image.StudyTime = image.AccessionNumber = ""
+    highdicom.seg.Segmentation(
+        source_images=images,
+        pixel_array=planes,
+        segmentation_type="BINARY",
+        segment_descriptions=[described],
+        series_instance_uid=generate_uid(),
+        series_number=1,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="voxtile",
+        manufacturer_model_name="voxtile",
+        software_versions="1",
+        device_serial_number="1",
+    ).save_as(path)
 
 
 def square(volume: Volume, low: float, high: float, k: float) -> np.ndarray:
@@ -183,7 +215,8 @@ def test_the_phantom_contours_enclose_the_voxels_counted_by_hand(data_dir: Path)
     assert mask.array.sum(axis=(0, 1)).tolist() == [49**2 - (31**2 - 3), 0]
     assert mask.array[152, 152, 0] == mask.array[200, 200, 0] == 1
     assert mask.array[175, 175, 0] == mask.array[151, 175, 0] == 0
-    assert not notices
+    # The program that wrote it made a FrameOfReferenceUID up, but names the series.
+    assert [notice.code for notice in notices] == ["label_frame"]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +261,7 @@ def test_a_repeated_contour_is_filled_once_with_a_notice(tmp_path: Path) -> None
     write_structure_set(tmp_path / "xor.dcm", {"a": [outer, turned]}, kind="CLOSEDPLANAR_XOR")
     gone, notices = read_reference(tmp_path / "xor.dcm", image, labels("a"))
     assert not gone.array.any()
-    assert not notices
+    assert [notice.code for notice in notices] == ["label_empty"]
 
 
 def test_voxels_of_crossing_contours_are_left_out_with_a_notice(tmp_path: Path) -> None:
@@ -261,8 +294,8 @@ def test_contours_off_the_slices_or_the_image_are_refused(tmp_path: Path) -> Non
     image, _ = ball(shape=(20, 20, 12))
     cases = {
         "0.4 slices away from": [square(image, 2, 9, 1.4)],
-        "is outside the image": [square(image, 2, 9, 12)],
-        "a contour of the reference is outside": [square(image, 2, 22, 3)],
+        "has 1 contour, but none in the image": [square(image, 2, 9, 12)],
+        "has 2 contours, but none in the image": [square(image, 22, 29, k) for k in (1, 2)],
         "on 3 slices of the image and skip 2": [square(image, 2, 9, k) for k in (1, 3, 5)],
         "on 6 slices of the image and skip 4": [square(image, 2, 9, k) for k in (0, 2, 4, 6, 8, 9)],
     }
@@ -298,7 +331,210 @@ def test_points_are_left_out_with_a_notice(tmp_path: Path) -> None:
     write_structure_set(tmp_path / "rt.dcm", {"a": [square(image, 2, 9, 1)]}, kind="POINT")
     mask, notices = read_reference(tmp_path / "rt.dcm", image, labels("a"))
     assert not mask.array.any()
-    assert [notice.code for notice in notices] == ["label_contours"]
+    assert [notice.code for notice in notices] == ["label_empty", "label_contours"]
+
+
+def edit(path: Path, change) -> Path:
+    """Change the data set of a file; pydicom warns of values that the standard does not allow."""
+    dataset = dcmread(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        change(dataset)
+        dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", ["CLOSED_PLANAR", "INTERPOLATED_PLANAR", "closed_planar", "", None]
+)
+def test_every_closed_contour_is_filled_whatever_its_type(tmp_path: Path, kind) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    polygons = [square(image, 2.5, 9.5, k) for k in (1, 2)]
+    write_structure_set(tmp_path / "rt.dcm", {"a": [*polygons, polygons[0]]})
+
+    def change(dataset: Dataset) -> None:
+        for contour in dataset.ROIContourSequence[0].ContourSequence[1:]:
+            contour.ContourGeometricType = kind
+            if kind is None:
+                del contour.ContourGeometricType
+
+    mask, notices = read_reference(edit(tmp_path / "rt.dcm", change), image, labels("a"))
+    assert mask.array.sum() == 2 * 7**2
+    assert [notice.code for notice in notices] == ["label_repeated"]
+
+
+@pytest.mark.parametrize("kind", ["OPEN_PLANAR", "OPEN_NONPLANAR"])
+def test_an_open_contour_that_closes_is_filled_with_a_notice(tmp_path: Path, kind) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    box = square(image, 2.5, 9.5, 1)
+    closed = np.concatenate([box, box[:1] + 0.01])
+    write_structure_set(tmp_path / "rt.dcm", {"a": [closed, box]}, kind=kind)
+    mask, notices = read_reference(tmp_path / "rt.dcm", image, labels("a"))
+    assert mask.array.sum() == 7**2
+    assert [str(notice).split(" ")[:2] for notice in notices] == [
+        ["label_contours:", "1"],
+        ["label_closed:", "1"],
+    ]
+
+
+def test_the_items_of_a_region_are_joined(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    outer, hole = square(image, 1.5, 15.5, 2), square(image, 5.5, 10.5, 2)
+    write_structure_set(tmp_path / "rt.dcm", {"a": [outer], "b": [hole], "c": [outer + 0.0]})
+
+    def change(dataset: Dataset) -> None:
+        dataset.ROIContourSequence[1].ReferencedROINumber = 1
+        dataset.ROIContourSequence[2].ReferencedROINumber = 1
+        dataset.ROIContourSequence[2].ContourSequence = []
+        dataset.StructureSetROISequence = dataset.StructureSetROISequence[:1]
+
+    mask, notices = read_reference(edit(tmp_path / "rt.dcm", change), image, labels("a"))
+    assert mask.array.sum() == 14**2 - 5**2
+    assert not notices
+
+
+def test_two_regions_with_one_number_are_refused_if_they_are_used(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    box = square(image, 1.5, 5.5, 2)
+    write_structure_set(tmp_path / "rt.dcm", {"a": [box], "b": [box], "c": [box]})
+
+    def change(dataset: Dataset) -> None:
+        dataset.StructureSetROISequence[2].ROINumber = 2
+
+    path = edit(tmp_path / "rt.dcm", change)
+    assert read_reference(path, image, labels("a"))[0].array.sum() == 4**2
+    with pytest.raises(CaseError, match="2 ROIs of different names have the number 2"):
+        read_reference(path, image, labels("a", "b"))
+
+    def rename(dataset: Dataset) -> None:
+        dataset.StructureSetROISequence[2].ROIName = "b"
+
+    with pytest.raises(CaseError, match="ROIs 2, 2 all match label 2"):
+        read_reference(edit(path, rename), image, labels("a", "b"))
+
+
+def test_a_region_drawn_nowhere_gives_a_notice(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    write_structure_set(tmp_path / "rt.dcm", {"a": [square(image, 2, 9, 1)], "b": [], "c": []})
+    expected = "label_empty: ROI 2 of the reference, label 2 (b), has no voxel in the image"
+    _, notices = read_reference(tmp_path / "rt.dcm", image, labels("a", "b"))
+    assert [str(notice).partition(";")[0] for notice in notices] == [
+        "label_left_out: 1 ROI of the reference left out: no label has the name or code",
+        expected,
+    ]
+
+    def change(dataset: Dataset) -> None:
+        del dataset.ROIContourSequence[1]  # the region is described, but has no item either
+
+    _, notices = read_reference(edit(tmp_path / "rt.dcm", change), image, labels("a", "b"))
+    assert str(notices[-1]).startswith(expected)
+
+
+def test_contours_beyond_the_image_are_clipped_with_a_notice(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 18, 4))
+    inside = square(image, 2.5, 9.5, 1)
+    across, above = square(image, 10.5, 25.5, 1), square(image, 2.5, 9.5, 4)
+    beside, over = square(image, 30, 35, 1), square(image, -1.2, 1.5, 2)
+    write_structure_set(
+        tmp_path / "rt.dcm", {"a": [inside, across, above, beside, over], "b": [above]}
+    )
+    mask, notices = read_reference(tmp_path / "rt.dcm", image, labels("a", "b"))
+    expected = np.zeros(image.shape, np.uint8)
+    expected[3:10, 3:10, 1] = expected[11:, 11:, 1] = expected[:2, :2, 2] = 1
+    np.testing.assert_array_equal(mask.array, expected)
+    # What reaches over the edge by less than a pixel is not counted.
+    assert [str(notice).partition(";")[0] for notice in notices] == [
+        "label_empty: ROI 2 of the reference, label 2 (b), has no voxel in the image",
+        "label_clipped: 4 contours of the reference beyond the edge of the image, 3 of them wholly",
+    ]
+
+
+def test_broken_contour_data_are_refused(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4))
+    for data in (["1", "2", "3", "4"], ["1", "2", "nan"] * 4):
+        write_structure_set(tmp_path / "rt.dcm", {"a": [square(image, 2, 9, 1)]})
+
+        def change(dataset: Dataset, data=data) -> None:
+            dataset.ROIContourSequence[0].ContourSequence[0].ContourData = data
+
+        edit(tmp_path / "rt.dcm", change)
+        with pytest.raises(CaseError, match="cannot be read") as caught:
+            read_reference(tmp_path / "rt.dcm", image, labels("a"))
+        assert caught.value.code == "label_damaged"
+
+
+def drawn_on(path: Path, frame: str, series: str) -> Path:
+    """Let a structure set state what it was drawn on."""
+
+    def change(dataset: Dataset) -> None:
+        for roi in dataset.StructureSetROISequence:
+            roi.ReferencedFrameOfReferenceUID = frame
+        named, study, system = Dataset(), Dataset(), Dataset()
+        named.SeriesInstanceUID = series
+        study.RTReferencedSeriesSequence = [named]
+        system.FrameOfReferenceUID = frame
+        system.RTReferencedStudySequence = [study]
+        dataset.ReferencedFrameOfReferenceSequence = [system]
+
+    return edit(path, change)
+
+
+@pytest.mark.parametrize("name", ["rt.dcm", "seg.dcm"])
+def test_a_label_of_another_frame_of_reference_is_refused_unless_it_names_the_series(
+    tmp_path: Path, name
+) -> None:
+    write_series(tmp_path / "scan", voxels(count=5, rows=20, columns=20))
+    scan = read_scan(tmp_path / "scan").volume
+    own = make_slice(0, voxels(1)[0])
+    path = tmp_path / name
+
+    def codes(frame: str, series: str) -> list[str]:
+        if name == "rt.dcm":
+            write_structure_set(path, {"a": [square(scan, 2, 9, 1)]})
+            drawn_on(path, frame, series)
+        else:
+            images = [dcmread(file) for file in sorted((tmp_path / "scan").iterdir())]
+            for image in images:
+                image.FrameOfReferenceUID, image.SeriesInstanceUID = frame, series
+            write_seg(
+                path, images, np.pad(np.ones((1, 6, 6), np.uint8), ((1, 3), (2, 12), (2, 12)))
+            )
+        mask, notices = read_reference(path, scan, labels("a"))
+        assert mask.array.any()
+        return [notice.code for notice in notices]
+
+    same, frame = own.SeriesInstanceUID, own.FrameOfReferenceUID
+    assert codes(frame, same) == []
+    assert codes("1.2.3", same) == ["label_frame"]
+    assert codes(frame, "1.2.4") == ["label_series"]
+    with pytest.raises(CaseError, match=r"in another coordinate system .* not refer to its series"):
+        codes("1.2.3", "1.2.4")
+    if name == "rt.dcm":  # the frame of all regions, if they state none of their own
+
+        def change(dataset: Dataset) -> None:
+            del dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID
+
+        with pytest.raises(CaseError, match="in another coordinate system"):
+            read_reference(edit(path, change), scan, labels("a"))
+    # The scan as NIfTI has neither, so nothing can be compared.
+    scan = Volume(scan.array, scan.affine)
+    assert codes("1.2.3", "1.2.4") == []
+
+
+def test_only_the_frame_of_regions_that_are_used_counts(tmp_path: Path) -> None:
+    write_series(tmp_path / "scan", voxels(count=5, rows=20, columns=20))
+    scan = read_scan(tmp_path / "scan").volume
+    write_structure_set(tmp_path / "rt.dcm", {"a": [square(scan, 2, 9, 1)], "b": []})
+
+    def change(dataset: Dataset) -> None:
+        frame = make_slice(0, voxels(1)[0]).FrameOfReferenceUID
+        for roi, uid in zip(dataset.StructureSetROISequence, (frame, "1.2.3"), strict=True):
+            roi.ReferencedFrameOfReferenceUID = uid
+
+    _, notices = read_reference(edit(tmp_path / "rt.dcm", change), scan, labels("a"))
+    assert [notice.code for notice in notices] == ["label_left_out"]
+    with pytest.raises(CaseError, match="another coordinate system"):
+        read_reference(tmp_path / "rt.dcm", scan, labels("a", "b"))
 
 
 def test_overlapping_regions_are_refused_unless_labels_are_regions(tmp_path: Path) -> None:
@@ -345,7 +581,7 @@ def segments(*names: str, code: Code | None = None) -> list[Segment]:
 def test_matching_never_guesses() -> None:
     pair = labels("left lung", "right lung")
     meant, notices = match(segments("Left_Lung", "RIGHT LUNG", "body"), pair, {}, "ROI")
-    assert [(one.segment.number, one.value) for one in meant] == [(1, 1), (2, 2)]
+    assert [(one.number, one.value) for one in meant] == [(1, 1), (2, 2)]
     assert [notice.code for notice in notices] == ["label_left_out"]
     _, notices = match(segments("left lung"), pair, {}, "ROI")
     assert [notice.code for notice in notices] == ["label_absent"]
