@@ -168,12 +168,11 @@ def strict_facts(folder: RunFolder) -> list[RunFacts]:
     found = []
     for path in folder.all_facts():
         try:
-            found.append(RunFacts.read(path))
-        except FileNotFoundError:  # a run of all cases has replaced those of shards
-            continue
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise _unusable(path, reason, "run the same manifest again") from error
+            found.append(read_facts(path, "run the same manifest again"))
+        except ManifestError as error:
+            # A run of all cases may have replaced those of shards.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
     return found
 
 
