@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
-_STATUS = Path("/proc/self/status")
+STATUS = Path("/proc/self/status")
 
 
 def total_memory_mb() -> float:
@@ -17,28 +17,32 @@ def total_memory_mb() -> float:
 def free_memory_mb() -> float:
     """Return the memory that can be used now without swapping, in MB (10^6 bytes)."""
     free = total_memory_mb()
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable:"))
-        free = min(free, float(available.split()[1]) * 1024 / 1e6)
-    except (OSError, StopIteration, ValueError, IndexError):
-        pass  # not Linux
+    available = number_in(Path("/proc/meminfo"), "MemAvailable")
+    if available is not None:
+        free = min(free, available * 1024 / 1e6)
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit is not None and used is not None:
         # The system frees its cache of files when memory is needed.
-        free = min(free, limit - used + (_cached_mb() or 0.0))
+        cached = number_in(_CGROUP / "memory.stat", "inactive_file") or 0.0
+        free = min(free, limit - used + cached / 1e6)
     return max(free, 0.0)
 
 
 def resident_memory_mb() -> float:
     """Return the resident memory of this process, in MB (10^6 bytes); 0 if not reported."""
+    return (number_in(STATUS, "VmRSS") or 0.0) * 1024 / 1e6
+
+
+def number_in(path: Path, name: str) -> float | None:
+    """Return the number after a name in a file such as ``/proc/meminfo``; None without one."""
     try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return float(line.split()[1]) * 1024 / 1e6
-    except OSError:
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words and words[0].rstrip(":") == name:
+                return float(words[1])
+    except (OSError, ValueError, IndexError):
         pass  # not Linux
-    return 0.0
+    return None
 
 
 def _cgroup(name: str) -> float | None:
@@ -47,15 +51,3 @@ def _cgroup(name: str) -> float | None:
         return int((_CGROUP / name).read_text()) / 1e6
     except (OSError, ValueError):  # no control group, or "max"
         return None
-
-
-def _cached_mb() -> float | None:
-    """Return the cached files of the control group that it can free, in MB."""
-    try:
-        for line in (_CGROUP / "memory.stat").read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "inactive_file":
-                return int(value) / 1e6
-    except (OSError, ValueError):
-        pass
-    return None
