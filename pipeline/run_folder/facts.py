@@ -184,12 +184,6 @@ def newest(facts: Iterable[RunFacts]) -> RunFacts | None:
     return max(reversed(hashed), key=lambda one: (one.number, one.started), default=None)
 
 
-def current_settings(folder: RunFolder) -> str | None:
-    """Return the settings hash of the newest run in a folder; None makes all records count."""
-    found = newest(readable_facts(folder))
-    return None if found is None else found.settings_sha256 or None
-
-
 def next_number(folder: RunFolder) -> int:
     """Return the number of a run that begins now in a folder."""
     return 1 + max((one.number for one in readable_facts(folder)), default=0)
