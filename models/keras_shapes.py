@@ -147,7 +147,7 @@ def _layer(
     """Return the outputs of a layer, and the number of its weights."""
     kind = str(layer["class_name"])
     if kind == "Functional":
-        return _network({**layer, "class_name": kind}, inputs, tile, arrays, depth + 1)
+        return _network(layer, inputs, tile, arrays, depth + 1)
     if kind in _MERGING:
         merged = _MERGING[kind]
         parts = [shape for shape, _ in inputs], [shape for _, shape in inputs]
@@ -190,7 +190,7 @@ def _moved(
     return tuple(moved)
 
 
-def _windowed(settings: dict[str, Any], shape: Shape, channels: int | None) -> Shape:
+def _windowed(settings: dict[str, Any], shape: Shape, channels: int | None = None) -> Shape:
     """Return the output of a convolution or pooling."""
     pooling = "pool_size" in settings
     kernel = _pair(settings["pool_size" if pooling else "kernel_size"], 1, _LARGEST_FACTOR)
@@ -255,10 +255,6 @@ def _convolved(settings: dict[str, Any], shape: Shape) -> Shape:
 def _deepened(settings: dict[str, Any], shape: Shape) -> Shape:
     width = _channels(settings, shape) * _multiplier(settings)
     return _windowed(settings, shape, _whole(width, 1, 10**9, "its channels"))
-
-
-def _pooled(settings: dict[str, Any], shape: Shape) -> Shape:
-    return _windowed(settings, shape, None)
 
 
 def _no_weights(*_: Any) -> int:
@@ -344,8 +340,8 @@ _KINDS: dict[str, tuple[Callable[..., Shape], Callable[..., int]]] = {
     "Conv2DTranspose": (_transposed, _of_conv),
     "DepthwiseConv2D": (_deepened, _of_depthwise),
     "SeparableConv2D": (_convolved, _of_separable),
-    "AveragePooling2D": (_pooled, _no_weights),
-    "MaxPooling2D": (_pooled, _no_weights),
+    "AveragePooling2D": (_windowed, _no_weights),
+    "MaxPooling2D": (_windowed, _no_weights),
     "UpSampling2D": (_scaled, _no_weights),
     "ZeroPadding2D": (_bordered, _no_weights),
     "Cropping2D": (_bordered, _no_weights),

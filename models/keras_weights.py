@@ -4,6 +4,7 @@ HDF5 can name other files, and can say that an array is large without holding it
 numbers. Only the structure is read here, not the numbers.
 """
 
+import math
 from io import BytesIO
 from typing import Any
 
@@ -84,12 +85,8 @@ def _check_dataset(item: Any) -> None:
         raise ValueError("its weights have an array without a shape")
     if any(plan.get_filter(index)[0] not in _FILTERS for index in range(plan.get_nfilters())):
         raise ValueError("its weights are compressed in a way that Keras does not use")
-    if item.chunks is not None:
-        chunk = 1
-        for length in item.chunks:
-            chunk *= length
-        if chunk > max(4 * item.size, 2**20):
-            raise ValueError("its weights have a chunk that is larger than its array")
+    if item.chunks is not None and math.prod(item.chunks) > max(4 * item.size, 2**20):
+        raise ValueError("its weights have a chunk that is larger than its array")
 
 
 def _check_attributes(item: Any) -> None:

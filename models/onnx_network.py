@@ -51,12 +51,8 @@ def check_onnx(
     """Refuse an ``.onnx`` file that is damaged or has more than a plain network.
 
     The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless it takes
-    only another. `name` is that of the file, for messages.
-
-    Raises
-    ------
-    ModelError
-        Also if the package onnx is not installed.
+    only another. `name` is that of the file, for messages. ModelError also if the package onnx is
+    not installed.
     """
     try:
         import onnx

@@ -35,15 +35,10 @@ class IntensityMethod(_Frozen):
     """How intensities are scaled; `voxtile.preparation.intensity.measure` computes it.
 
     A new method is a subclass here, one more in `Intensity`, and a case there.
-
-    Attributes
-    ----------
-    output_range : (low, high) or None
-        Values that no scaled voxel is outside of; None for a method that does
-        not bound them, whose values are about 0 with a standard deviation
-        about 1.
     """
 
+    # Low and high, which no scaled voxel is outside of; None for a method that does not bound
+    # them, whose values are about 0 with a standard deviation about 1.
     output_range: ClassVar[tuple[float, float] | None]
 
     @property

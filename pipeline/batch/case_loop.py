@@ -1,10 +1,11 @@
 """The loop over the cases of a run: what is finished, what is done now, what is tried again."""
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -67,28 +68,20 @@ class RunResult:
         return tuple(report for report in self.reports if report.status == "failed")
 
 
+@dataclass(slots=True)
 class CaseLoop:
     """One run over its cases, in a folder that it has locked."""
 
-    def __init__(
-        self,
-        job: Job,
-        cases: Sequence[Case],
-        batch: BatchSettings,
-        stop: Stop,
-        facts: dict[str, Any],
-        client: Any,
-    ) -> None:
-        self._client = client
-        self._job = job
-        self._cases = cases
-        self._batch = batch
-        self._stop = stop
-        self._facts = facts
-        self._reports: dict[str, CaseReport] = {}
-        self._listeners: list[Listener] = []
-        self._started: set[str] = set()
-        self._next_tables = time.monotonic() + _TABLES_EVERY_S
+    _job: Job
+    _cases: Sequence[Case]
+    _batch: BatchSettings
+    _stop: Stop
+    _facts: dict[str, Any]
+    _client: Any
+    _reports: dict[str, CaseReport] = field(default_factory=dict)
+    _listeners: list[Listener] = field(default_factory=list)
+    _started: set[str] = field(default_factory=set)
+    _next_tables: float = field(default_factory=lambda: time.monotonic() + _TABLES_EVERY_S)
 
     def run(
         self, on_case: Callable[[CaseReport, int, int], None] | None, on_event: Listener | None
@@ -239,15 +232,9 @@ class CaseLoop:
         """Return workers of this machine, or those of the cluster."""
         batch = self._batch
         if self._client is not None:
-            return DaskPool(
-                self._client,
-                job,
-                most=count,
-                timeout_s=batch.timeout_s,
-                memory_mb=batch.memory_mb,
-                stop=self._stop,
-                tell=self._notify,
-            )
+            each = batch.timeout_s, batch.memory_mb
+            job_bytes = pickle.dumps(job)
+            return DaskPool(self._client, job_bytes, count, each, self._stop, self._notify)
         limits = Limits(
             threads=max(1, processor_count() // max(1, batch.workers or 1)),
             memory_mb=batch.memory_of_one(count),

@@ -23,7 +23,6 @@ from typing import Any
 from voxtile.errors import EnvironmentFault, ModelError, Notice, UsageError
 from voxtile.machine.files import regular
 from voxtile.machine.memory import total_memory_mb
-from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
 
 from .events import Event, Listener
@@ -73,30 +72,17 @@ class JobSettings:
         return cls(**section)
 
 
+@dataclass(frozen=True, slots=True)
 class DaskPool:
-    """Does cases on a cluster, one at a time on each Dask worker.
+    """Does cases on a cluster, one at a time on each Dask worker."""
 
-    At most `most` at once. A case may use the memory of the Dask worker unless `memory_mb` is
-    given. `tell` is called with each event.
-    """
-
-    def __init__(
-        self,
-        client: Any,
-        job: Job,
-        *,
-        most: int,
-        timeout_s: float | None,
-        memory_mb: float | None,
-        stop: Stop,
-        tell: Listener,
-    ) -> None:
-        self._client = client
-        self._job = pickle.dumps(job)
-        self._most = most
-        self._limits = (timeout_s, memory_mb)
-        self._stop = stop
-        self._tell = tell
+    _client: Any
+    _job: bytes  # pickled
+    _most: int  # cases at once
+    # Seconds and MB of one case; by default no limit, and the memory of the Dask worker.
+    _limits: tuple[float | None, float | None]
+    _stop: Stop
+    _tell: Listener  # called with each event
 
     def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Lost]:
         """Do cases, and yield the outcome of each; as `WorkerPool.run`."""

@@ -129,10 +129,10 @@ def merge(*, folder: Annotated[Path, argument("Run folder of shards.")]) -> None
 
     merged = merge_shards(folder)
     typer.echo(
-        f"{merged.done} done, {merged.failed} failed, {len(merged.missing)} missing of "
-        f"{merged.total}"
+        f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
+        f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
     )
-    echo_lines(missing_lines(merged.reasons, advice="run their shards again"))
+    echo_lines(missing_lines(merged.missing, advice="run their shards again"))
     print_summary(folder)
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
 

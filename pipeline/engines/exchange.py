@@ -32,18 +32,9 @@ _SUM_TOLERANCE = 1e-3
 def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
     """Write the networks of a bundle for other programs, and compare their output with Keras'.
 
-    Parameters
-    ----------
-    form : {"onnx", "openvino", "savedmodel"}
-    out : Path
-        New folder: ``<network>.onnx``, ``<network>.xml`` with ``.bin``, or a
-        folder ``<network>``; and ``spec.json``, ``README.md`` and ``LICENSE``.
-        With "onnx" it is a bundle again.
-
-    Returns
-    -------
-    list of Path
-        The file or folder of each network.
+    `form` is onnx, openvino or savedmodel. The new folder `out` has ``<network>.onnx``,
+    ``<network>.xml`` with ``.bin``, or a folder ``<network>``; and ``spec.json``, ``README.md`` and
+    ``LICENSE``. With onnx it is a bundle again. Return the file or folder of each network.
     """
     if form not in get_args(Format):
         raise UsageError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
@@ -75,16 +66,10 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
 def import_model(file: Path, spec: Path, out: Path) -> Bundle:
     """Make a bundle of a 2D network that another program trained.
 
-    Parameters
-    ----------
-    file : Path
-        ``.onnx`` or ``.keras``.
-    spec : Path
-        ``spec.json``. Its `networks` may be missing, or have one entry
-        without `file` and `sha256`: views (default axial), layout, output.
-    out : Path
-        New folder. The bundle gets its name, whatever the spec says: a spec
-        may be a copy of another model's.
+    `file` is ``.onnx`` or ``.keras``, `spec` a ``spec.json``. Its `networks` may be missing, or
+    have one entry without `file` and `sha256`: views (default axial), layout, output. The bundle
+    gets the name of the new folder `out`, whatever the spec says: a spec may be a copy of another
+    model's.
     """
     called = bundle_name(out)
     if file.suffix not in (".onnx", ".keras"):

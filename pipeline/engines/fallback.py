@@ -15,8 +15,6 @@ _SIGNS = (
     "resourceexhausted", "resource_exhausted", "outofmemory", "out of memory", "bad_alloc",
     "bad allocation",
 )  # fmt: skip
-
-
 # By its code, the last notice of what was done when memory ran out.
 Fallbacks = dict[str, Notice]
 

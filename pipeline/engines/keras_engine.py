@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.errors import EnvironmentFault, ModelError, counted
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
@@ -109,7 +109,7 @@ def _on_device(device: str) -> AbstractContextManager[Any]:
     if kind == "gpu" and int(number or 0) >= len(found):
         raise EnvironmentFault(
             f"--device {device}: Keras with {keras.config.backend()} finds "
-            f"{len(found)} GPU{'' if len(found) == 1 else 's'}; voxtile doctor says what is missing"
+            f"{counted(len(found), 'GPU')}; voxtile doctor says what is missing"
         )
     if kind == "cpu" and not found:
         return nullcontext()

@@ -70,8 +70,7 @@ class OnnxModel:
             self._session.run(None, {self._input: tiles[start : start + most]})[0]
             for start in range(0, len(tiles), most)
         ]
-        answers: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return answers
+        return np.asarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def _providers(device: str) -> list[Any]:

@@ -85,5 +85,4 @@ def _smoothed(corners: np.ndarray, triangles: np.ndarray, passes: int) -> np.nda
     for _ in range(passes):
         for weight in (_SHRINK, _GROW):
             moved = moved + weight * (mean @ moved - moved)
-    smoothed: np.ndarray = (moved + middle).astype(np.float32)
-    return smoothed
+    return np.asarray((moved + middle).astype(np.float32))

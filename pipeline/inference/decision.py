@@ -16,8 +16,7 @@ def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     kind = label_type(label.value for label in spec.labels)
     if spec.activation == "softmax":
         values = np.array([0, *(label.value for label in spec.labels)], kind)
-        chosen: np.ndarray = values[probabilities.argmax(axis=-1)]
-        return chosen
+        return np.asarray(values[probabilities.argmax(axis=-1)])
     plane = np.zeros(probabilities.shape[:2], kind)
     thresholds = spec.thresholds or (0.5,) * len(spec.labels)
     for index, (label, threshold) in enumerate(zip(spec.labels, thresholds, strict=True)):

@@ -63,24 +63,11 @@ def infer_together(
 ) -> Volume:
     """Segment one volume with several models at once: the mean of their probabilities decides.
 
-    Parameters
-    ----------
-    volume : Volume
-        Finite voxels, shape (i, j, k) or (i, j, k, channels).
-    members : sequence of Member
-        They take the same channels and give the same labels, as
-        `voxtile.models.bundle.load_bundle` checks; each scales, resamples
-        and slices in its own way.
-    watch : callable, optional
-        Takes the planes' probabilities and yields them unchanged, such as a
-        `voxtile.inference.entropy.EntropyWatch`.
-    scratch : Path, optional
-        Folder for sums of views that do not fit into memory.
-
-    Returns
-    -------
-    Volume
-        Label map on the grid of `volume`.
+    The volume has finite voxels, (i, j, k) or (i, j, k, channels); the label map is on its grid.
+    Members take the same channels and give the same labels, as `voxtile.models.bundle.load_bundle`
+    checks; each scales, resamples and slices in its own way. `watch` takes the planes'
+    probabilities and yields them unchanged, such as a `voxtile.inference.entropy.EntropyWatch`.
+    Sums of views that do not fit into memory are in the folder `scratch`.
     """
     spec = members[0].spec
     ras = canonical(volume)

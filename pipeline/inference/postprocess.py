@@ -52,18 +52,10 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     the border of the scan nor any value outside the region. It takes the most
     common value around it (the smaller of two that are equally common).
 
-    Parameters
-    ----------
-    mask : Volume of uint8 or uint16, shape (i, j, k)
-        In any orientation; an oblique or sheared grid has voxels of
-        ``|det affine|`` mm3.
-
-    Returns
-    -------
-    Volume
-        On the same grid, in the same storage order, with no new value.
-        Cleaning it again changes nothing. `mask` itself if the spec asks for
-        nothing.
+    The mask, uint8 or uint16, (i, j, k), may have any orientation; an oblique or sheared grid has
+    voxels of ``|det affine|`` mm3. The result is on the same grid, in the same storage order, with
+    no new value. Cleaning it again changes nothing. It is `mask` itself if the spec asks for
+    nothing.
 
     Examples
     --------

@@ -14,7 +14,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
-_STATUS = Path("/proc/self/status")
+STATUS = Path("/proc/self/status")
 
 
 def total_memory_mb() -> float:
@@ -26,24 +26,27 @@ def total_memory_mb() -> float:
 def free_memory_mb() -> float:
     """Return the memory that can be used now without swapping, in MB (10^6 bytes)."""
     free = total_memory_mb()
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(line for line in lines if line.startswith("MemAvailable:"))
-        free = min(free, float(available.split()[1]) * 1024 / 1e6)
-    except (OSError, StopIteration, ValueError, IndexError):
-        pass  # not Linux
+    available = number_in(Path("/proc/meminfo"), "MemAvailable")
+    if available is not None:
+        free = min(free, available * 1024 / 1e6)
     return max(0.0, min([free, *(limit - used for limit, used in _groups())]))
 
 
 def resident_memory_mb() -> float:
     """Return the resident memory of this process, in MB (10^6 bytes); 0 if not reported."""
+    return (number_in(STATUS, "VmRSS") or 0.0) * 1024 / 1e6
+
+
+def number_in(path: Path, name: str) -> float | None:
+    """Return the number after a name in a file such as ``/proc/meminfo``; None without one."""
     try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return float(line.split()[1]) * 1024 / 1e6
-    except OSError:
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words and words[0].rstrip(":") == name:
+                return float(words[1])
+    except (OSError, ValueError, IndexError):
         pass  # not Linux
-    return 0.0
+    return None
 
 
 def _groups() -> Iterator[tuple[float, float]]:
@@ -70,9 +73,5 @@ def _limit_and_use(group: Path, most: str, used: str, cached: str) -> Iterator[t
         limit, use = (int((group / name).read_text()) for name in (most, used))
     except (OSError, ValueError):  # no control group, or "max"
         return
-    try:
-        lines = (group / "memory.stat").read_text().splitlines()
-        use -= next((int(line.split()[1]) for line in lines if line.startswith(f"{cached} ")), 0)
-    except (OSError, ValueError, IndexError):
-        pass
-    yield limit / 1e6, use / 1e6
+    freeable = number_in(group / "memory.stat", cached) or 0.0
+    yield limit / 1e6, (use - freeable) / 1e6

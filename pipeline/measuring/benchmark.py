@@ -203,7 +203,7 @@ def run_benchmark(
             found = chosen_cases(manifest, root, settings)
             cases = tuple(found[:: -(-len(found) // most_cases)])
             scans = f"{len(cases)} of {counted(len(found), 'case')}, {times} each"
-        segmenter, load_s = _loaded(job)
+        segmenter, load_s = loaded(job)
         done, failed = _whole_cases(cases, job, segmenter, repeats)
     if not done:
         raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
@@ -233,7 +233,7 @@ def run_benchmark(
     )
 
 
-def _loaded(job: Job) -> tuple[Segmenter, float]:
+def loaded(job: Job) -> tuple[Segmenter, float]:
     """Return the networks, ready to run, and the seconds that loading them took."""
     begin = time.perf_counter()
     segmenter = job.load()

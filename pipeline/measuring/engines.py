@@ -55,22 +55,11 @@ def verify_model(
     are made and measured as well. Their scales are chosen from as many other
     cases of the manifest, or from the same ones if there are no others.
 
-    Parameters
-    ----------
-    manifest : Path, optional
-        Of cases like those to come. Without one a phantom is measured, which
-        shows speed, but allows no reduced precision.
-    cases, planes : int
-        Most cases, evenly chosen, and most planes of each view.
-    say : callable
-        Takes a line about a precision that could not be measured, or evidence
-        that is not used.
-
-    Returns
-    -------
-    Evidence
-        The first measurement is the reference: Keras in float32, or ONNX
-        Runtime for ``.onnx`` networks.
+    The manifest is of cases like those to come. Without one a phantom is measured, which shows
+    speed, but allows no reduced precision. At most `cases`, evenly chosen, and `planes` of each
+    view are measured. `say` takes a line about a precision that could not be measured, or evidence
+    that is not used. The first measurement is the reference: Keras in float32, or ONNX Runtime for
+    ``.onnx`` networks.
     """
     bundle = load_bundle(name)
     if bundle.others:

@@ -27,7 +27,7 @@ from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
 
-from .benchmark import NetworkSpeed, figure
+from .benchmark import NetworkSpeed, figure, loaded
 from .trials import Rates, known_sum, rehearse
 from .workload import Grid, Pass, passes, survey_grid
 
@@ -189,9 +189,7 @@ def make_forecast(
     grids, unreadable = _survey(cases, bundle, settings, on_case)
     with tempfile.TemporaryDirectory(prefix="voxtile-plan-") as folder:
         job = Job(bundle, plans, settings, Path(folder), engine)
-        begin = time.perf_counter()
-        segmenter = job.load()
-        load_s = time.perf_counter() - begin
+        segmenter, load_s = loaded(job)
         rehearsed, voxel_s = rehearse(grids, job, segmenter) or (None, None)
     base_mb, room_mb = resident_memory_mb(), plans[0].room_mb()
     steps = {case.case_id: list(passes(grid, segmenter.members)) for case, grid in grids}

@@ -51,8 +51,7 @@ class Resampler:
         tall = self.rows @ plane.reshape(rows, columns * channels)
         turned = tall.reshape(-1, columns, channels).transpose(1, 0, 2).reshape(columns, -1)
         wide = self.columns @ turned
-        result: np.ndarray = wide.reshape(self.columns.shape[0], -1, channels).transpose(1, 0, 2)
-        return result
+        return np.asarray(wide.reshape(self.columns.shape[0], -1, channels).transpose(1, 0, 2))
 
 
 def resampled_size(size: int, spacing_mm: float, new_spacing_mm: float) -> int:
@@ -105,5 +104,4 @@ def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
 def _hat_area(end: np.ndarray) -> np.ndarray:
     """Return the area below ``max(0, 1 - |x|)`` up to `end`."""
     inside = np.clip(end, -1, 1)
-    area: np.ndarray = np.where(inside < 0, (1 + inside) ** 2 / 2, 1 - (1 - inside) ** 2 / 2)
-    return area
+    return np.asarray(np.where(inside < 0, (1 + inside) ** 2 / 2, 1 - (1 - inside) ** 2 / 2))

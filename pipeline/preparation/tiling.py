@@ -133,8 +133,7 @@ def tile_weight(tile: Shape2D, weighting: Weighting) -> np.ndarray:
         np.exp(-0.5 * np.square((np.arange(size) - (size - 1) / 2) / (size / 8))) for size in tile
     )
     weight = np.outer(rows, columns)
-    trusted: np.ndarray = np.maximum(weight, 1e-3 * weight.max()).astype(np.float32)
-    return trusted
+    return np.asarray(np.maximum(weight, 1e-3 * weight.max()).astype(np.float32))
 
 
 def cut(plane: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:

@@ -61,20 +61,10 @@ class ScanFacts:
 
 @dataclass(frozen=True, slots=True)
 class Flag(Notice):
-    """A reason to look at a case.
+    """A reason to look at a case; its code is one of `voxtile.report.qc.CODES`."""
 
-    Parameters
-    ----------
-    code : str
-        One of `voxtile.report.qc.CODES`.
-    severity : float
-        1 at the limit.
-    label : int or None
-        None if it concerns the whole case.
-    """
-
-    severity: float
-    label: int | None = None
+    severity: float  # 1 at the limit
+    label: int | None = None  # None if it concerns the whole case
 
 
 def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:

@@ -127,8 +127,7 @@ def _grey(plane: np.ndarray) -> np.ndarray:
     if high <= low:
         low, high = float(plane.min()), float(plane.max())
     scale = 255 / (high - low) if high > low else 0.0
-    grey: np.ndarray = ((plane.astype(np.float64) - low) * scale).clip(0, 255).astype(np.uint8)
-    return grey
+    return np.asarray(((plane.astype(np.float64) - low) * scale).clip(0, 255).astype(np.uint8))
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
@@ -138,8 +137,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     inside[:-1] &= mask[1:]
     inside[:, 1:] &= mask[:, :-1]
     inside[:, :-1] &= mask[:, 1:]
-    outline: np.ndarray = mask & ~inside
-    return outline
+    return np.asarray(mask & ~inside)
 
 
 def _letter(panel: Image.Image, edges: str) -> None:

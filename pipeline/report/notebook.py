@@ -74,7 +74,9 @@ def view(
     """
     if how not in ("auto", "widget", "picture"):
         raise ValueError(f"how {how!r} must be one of 'auto', 'widget', 'picture'")
-    image = _first_channel(scan if isinstance(scan, Volume) else read_volume(scan))
+    image = scan if isinstance(scan, Volume) else read_volume(scan)
+    if image.array.ndim > 3:
+        image = image.with_array(image.array[..., 0])
     masks = {
         name: _label_map(source, image, name)
         for name, source in (("mask", mask), ("reference", reference))
@@ -89,11 +91,6 @@ def view(
     # A legend needs at least one line.
     named = named or (Label(value=1, name="nothing labelled", color="#808080"),)
     return montage(image, masks.get("mask", empty), named, reference=masks.get("reference"))
-
-
-def _first_channel(volume: Volume) -> Volume:
-    """Return a volume with one channel."""
-    return volume if volume.array.ndim == 3 else volume.with_array(volume.array[..., 0])
 
 
 def _label_map(source: Source, image: Volume, name: str) -> Volume:

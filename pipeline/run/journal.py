@@ -3,13 +3,13 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from voxtile.errors import Notice
+from voxtile.machine.memory import STATUS, number_in
 
 _CLEAR = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
 
 
 class Journal:
@@ -26,7 +26,8 @@ class Journal:
         self.fingerprint = ""
         self.stage_name = "start"
         self._begin = time.perf_counter()
-        _reset_peak_memory()
+        with suppress(OSError):  # resets the kernel's peak (Linux, proc(5))
+            _CLEAR.write_text("5")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -57,23 +58,12 @@ def peak_memory_mb() -> float | None:
     Where the system cannot reset the peak, it is that since the process began;
     None if the system does not report it.
     """
-    try:
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
+    kilobytes = number_in(STATUS, "VmHWM")
+    if kilobytes is not None:
+        return kilobytes * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def _reset_peak_memory() -> None:
-    """Reset the kernel's peak (Linux, proc(5): write 5 to clear_refs)."""
-    try:
-        _CLEAR.write_text("5")
-    except OSError:
-        return

@@ -86,10 +86,14 @@ class Records:
     missing: Mapping[str, str]
 
     @property
+    def failed(self) -> int:
+        """How many cases failed."""
+        return sum(report.status == "failed" for report in self.reports)
+
+    @property
     def counts(self) -> str:
         """How many cases are done, failed and missing, for people."""
-        failed = sum(report.status == "failed" for report in self.reports)
-        return count_line(len(self.reports) - failed, failed, len(self.missing))
+        return count_line(len(self.reports) - self.failed, self.failed, len(self.missing))
 
     def lines(self) -> tuple[str, ...]:
         """Return the missing cases with reasons, and what to do, for people."""
@@ -191,11 +195,6 @@ def collect(folder: RunFolder, facts: RunFacts) -> Records:
         except ValueError as error:
             missing[case_id] = f"its record is damaged: {error}"
     return Records(facts, tuple(reports), missing)
-
-
-def read_case_reports(out: Path) -> tuple[CaseReport, ...]:
-    """Return the reports of `read_run`, without the cases that are missing."""
-    return read_run(out).reports
 
 
 def _written_order(folder: RunFolder) -> list[str]:

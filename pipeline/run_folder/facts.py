@@ -168,12 +168,11 @@ def strict_facts(folder: RunFolder) -> list[RunFacts]:
     found = []
     for path in folder.all_facts():
         try:
-            found.append(RunFacts.read(path))
-        except FileNotFoundError:  # a run of all cases has replaced those of shards
-            continue
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise _unusable(path, reason, "run the same manifest again") from error
+            found.append(read_facts(path, "run the same manifest again"))
+        except ManifestError as error:
+            # A run of all cases may have replaced those of shards.
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
     return found
 
 
@@ -183,12 +182,6 @@ def newest(facts: Iterable[RunFacts]) -> RunFacts | None:
     hashed = [one for one in recorded if one.settings_sha256] or recorded
     # The last of several that began in the same second.
     return max(reversed(hashed), key=lambda one: (one.number, one.started), default=None)
-
-
-def current_settings(folder: RunFolder) -> str | None:
-    """Return the settings hash of the newest run in a folder; None makes all records count."""
-    found = newest(readable_facts(folder))
-    return None if found is None else found.settings_sha256 or None
 
 
 def next_number(folder: RunFolder) -> int:

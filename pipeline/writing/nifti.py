@@ -57,15 +57,9 @@ def write_volume(
 ) -> None:
     """Write the voxels of one channel as NIfTI, as `write_mask` writes a mask.
 
-    Parameters
-    ----------
-    volume : Volume of int or float, shape (i, j, k)
-        Written in its storage order and type.
-    slope : float, optional
-        ``scl_slope``, the value of a stored 1; 1 by default.
-    let_go : callable, optional
-        Called after each plane along k, so that voxels of a mapped file can
-        leave memory.
+    The volume, int or float, (i, j, k), is written in its storage order and type. `slope` is
+    ``scl_slope``, the value of a stored 1; 1 by default. `let_go` is called after each plane along
+    k, so that voxels of a mapped file can leave memory.
     """
     if volume.array.ndim != 3:
         raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")

@@ -20,7 +20,7 @@ from voxtile.errors import ManifestError
 from voxtile.export.finished import finished_cases
 from voxtile.preparation.plan import PlanWish
 from voxtile.run.job import RunSettings
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import read_run
 from voxtile.run_folder.shard import Shard
 from voxtile.writing.nifti import write_volume
 
@@ -37,7 +37,7 @@ FRESH = BatchSettings(fresh=True)
 def counted_cases(out: Path) -> list[list[str]]:
     """Case ids of a folder by each of those who count its records."""
     return [
-        [report.case_id for report in read_case_reports(out)],
+        [report.case_id for report in read_run(out).reports],
         [case.case_id for case in finished_cases(out)],
     ]
 
@@ -106,9 +106,9 @@ def test_cases_that_only_an_earlier_model_has_done_are_not_counted(tmp_path: Pat
     run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2), fresh=True), settings=OTHER)
     status = read_status(out)
     assert (status.done, status.missing) == (2, ("c001", "c003"))
-    assert [report.case_id for report in read_case_reports(out)] == ["c000", "c002"]
+    assert [report.case_id for report in read_run(out).reports] == ["c000", "c002"]
     merged = merge_shards(out)
-    assert (merged.done, merged.missing) == (2, ("c001", "c003"))
+    assert (len(merged.reports), tuple(merged.missing)) == (2, ("c001", "c003"))
     rows = (out / "report.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["case_id", "c000", "c002"]
     # Those of the earlier settings are still there, but never mixed with the others.
@@ -125,11 +125,11 @@ def test_a_folder_with_cases_of_an_earlier_model_only_has_nothing_to_report(tmp_
     sooner = manifest.with_name("sooner.csv")
     sooner.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))
     run_faulty(sooner, out, FRESH, settings=OTHER)
-    assert [report.case_id for report in read_case_reports(out)] == ["c000"]
+    assert [report.case_id for report in read_run(out).reports] == ["c000"]
     assert [case.case_id for case in finished_cases(out)] == ["c000"]
     (out / "cases/c000.json").unlink()
     with pytest.raises(ManifestError, match="only those of an earlier one with another model"):
-        read_case_reports(out)
+        read_run(out)
 
 
 def test_a_withdrawn_patient_is_not_counted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from reports import case, write_run
 
 from voxtile.errors import ManifestError
 from voxtile.report.tables import csv_text, write_reports
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import read_run
 from voxtile.run_folder.facts import write_facts
 from voxtile.run_folder.layout import RunFolder
 
@@ -17,18 +17,18 @@ def test_cases_are_read_in_the_order_of_the_report(tmp_path: Path) -> None:
     reports = [case("b", 80), case("c", 80), case("a", 80)]
     out = write_run(tmp_path / "run", reports)
     before = (out / "report.csv").read_bytes()
-    assert [report.case_id for report in read_case_reports(out)] == ["b", "c", "a"]
-    write_reports(out, read_case_reports(out))
+    assert [report.case_id for report in read_run(out).reports] == ["b", "c", "a"]
+    write_reports(out, read_run(out).reports)
     assert (out / "report.csv").read_bytes() == before
     (out / "report.csv").unlink()
-    assert [report.case_id for report in read_case_reports(out)] == ["b", "c", "a"]
+    assert [report.case_id for report in read_run(out).reports] == ["b", "c", "a"]
     # An evaluation of version 0.1.0 did not record its cases.
     write_facts(RunFolder(out), {"labels": []})
-    assert [report.case_id for report in read_case_reports(out)] == ["a", "b", "c"]
+    assert [report.case_id for report in read_run(out).reports] == ["a", "b", "c"]
     for path in (out / "cases").iterdir():
         path.write_text("{")
     with pytest.raises(ManifestError, match="its record is damaged: it is not valid JSON"):
-        read_case_reports(out)
+        read_run(out)
 
 
 def test_cells_that_look_like_formulas_get_an_apostrophe() -> None:

@@ -20,7 +20,7 @@ from voxtile.models.spec import Label
 from voxtile.report.page.cohort import cohort_data
 from voxtile.run.evaluation import evaluate
 from voxtile.run.job import RunSettings, chosen_cases
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import read_run
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
@@ -244,7 +244,7 @@ def test_cases_of_an_earlier_evaluation_are_not_counted(cohort: Path) -> None:
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:2]))
     evaluate(manifest, cohort / "masks", out)
     assert len(list((out / "cases").iterdir())) == 4
-    assert [report.case_id for report in read_case_reports(out)] == ["exact"]
+    assert [report.case_id for report in read_run(out).reports] == ["exact"]
 
 
 def test_a_prediction_that_is_changed_while_it_is_read_is_not_scored(

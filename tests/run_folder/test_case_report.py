@@ -8,7 +8,7 @@ from faulty import run_faulty, valid_cases
 
 from voxtile.errors import ManifestError
 from voxtile.machine.json_objects import sealed
-from voxtile.run_folder.case_report import read_case_report, read_case_reports, read_run
+from voxtile.run_folder.case_report import read_case_report, read_run
 
 ROW = {"label": 1, "label_name": "ball", "status": "ok"}
 
@@ -77,7 +77,7 @@ def test_a_record_with_a_value_of_another_type_is_refused(
     with pytest.raises(ValueError, match=r"c000\.json is not a case report: "):
         read_case_report(path, sealed=False)
     with pytest.raises(ManifestError, match="run the case again"):
-        read_case_reports(tmp_path / "out")
+        read_run(tmp_path / "out")
 
 
 def test_a_changed_digit_a_removed_record_and_one_of_another_run_are_named(

@@ -8,9 +8,10 @@ import pytest
 from voxtile.errors import ManifestError
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.facts import (
-    current_settings,
+    newest,
     read_facts,
     read_shards,
+    readable_facts,
     refuse_mixed,
     refuse_run,
 )
@@ -28,6 +29,11 @@ FACTS = {
     "case_ids": ["a"],
     "settings_sha256": "first",
 }
+
+
+def current_settings(folder: RunFolder) -> str | None:
+    found = newest(readable_facts(folder))
+    return None if found is None else found.settings_sha256
 
 
 def write(path: Path, **changes) -> Path:

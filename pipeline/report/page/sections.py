@@ -49,6 +49,7 @@ def make_sections(picture: Picture) -> list[dict[str, Any]]:
         spacing_mm = picture.image.spacing_mm
         size_mm = (spacing_mm[across], spacing_mm[up])
         plane = shown_plane(picture.image.array, axis, number)
+        step = -(-max(plane.shape) // _MOST_PIXELS)  # pixels are left out
         sections.append(
             {
                 "view": view,
@@ -57,7 +58,7 @@ def make_sections(picture: Picture) -> list[dict[str, Any]]:
                 "why": why,
                 "width_mm": round(plane.shape[1] * size_mm[0], 2),
                 "height_mm": round(plane.shape[0] * size_mm[1], 2),
-                "png": base64.b64encode(_png(_small(plane))).decode(),
+                "png": base64.b64encode(_png(plane[::step, ::step])).decode(),
                 "prediction": _contours(shown_plane(prediction, axis, number), size_mm),
                 "reference": None
                 if reference is None
@@ -82,12 +83,6 @@ def _chosen_slice(
     if labelled.any():
         return int(labelled.argmax()), "the prediction is largest"
     return prediction.shape[axis] // 2, "there is no label"
-
-
-def _small(plane: np.ndarray) -> np.ndarray:
-    """Return a plane of at most `_MOST_PIXELS` pixels per side, by leaving pixels out."""
-    step = -(-max(plane.shape) // _MOST_PIXELS)
-    return plane[::step, ::step]
 
 
 def _contours(plane: np.ndarray, size_mm: tuple[float, float]) -> list[list[Any]]:

@@ -88,20 +88,11 @@ def write_page(
 ) -> PageFacts:
     """Write the page of a run.
 
+    The manifest has the paths of the scans; without it no new pictures are made, and existing ones
+    are retained. `predictions` is the folder of masks, by default that of the run. `cases` get
+    pictures: ``worst:N``, ``all`` or ``none``. Valid pictures of other cases are retained; ``none``
+    removes all. With `single_file`, viewer and pictures become part of the page itself.
     ManifestError if the manifest has problems, or the folder is not a run folder.
-
-    Parameters
-    ----------
-    manifest : str or Path, optional
-        Manifest with the paths of the scans. Without it no new pictures are
-        made; existing ones are retained.
-    predictions : str or Path, optional
-        Folder of masks; by default that of the run.
-    cases : str, default "worst:20"
-        Which cases get pictures: ``worst:N``, ``all`` or ``none``. Valid
-        pictures of other cases are retained; ``none`` removes all.
-    single_file : bool, default False
-        Whether viewer and pictures become part of the page itself.
     """
     folder = RunFolder(Path(out))
     most = parse_cases(cases)

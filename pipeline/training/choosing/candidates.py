@@ -17,14 +17,12 @@ def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """
     both, predicted = counts[..., 0], counts[..., 1]
     with np.errstate(invalid="ignore"):
-        dice: np.ndarray = 2 * both / (predicted + totals)
-    return dice
+        return np.asarray(2 * both / (predicted + totals))
 
 
 def mean_dice(dice: np.ndarray) -> np.ndarray:
     """Return the mean over cases and labels (the last two axes); NaN (both masks empty) is 1."""
-    mean: np.ndarray = np.nan_to_num(dice, nan=1.0).mean(axis=(-2, -1))
-    return mean
+    return np.asarray(np.nan_to_num(dice, nan=1.0).mean(axis=(-2, -1)))
 
 
 def best_of(dice: np.ndarray, margin: float) -> int:

@@ -47,8 +47,7 @@ class Selection:
     # ndarray of float64, shape (views, cases, labels): of each view alone; NaN if neither mask has
     # the label.
     view_dice: np.ndarray
-    # ndarray of float64, shape (cases, labels): of all views before the choices, and after
-    # them.
+    # ndarray of float64, shape (cases, labels): of all views before the choices, and after them.
     before: np.ndarray
     dice: np.ndarray
 
@@ -93,8 +92,7 @@ def view_shares(spec: ModelSpec) -> np.ndarray:
             for view in spec.views
         ]
     )
-    shares: np.ndarray = weights / weights.sum()
-    return shares
+    return np.asarray(weights / weights.sum())
 
 
 def weight_grid(views: int) -> np.ndarray:
@@ -190,8 +188,7 @@ def _slabs(case: Evidence, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray
 
 def _blend(said: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weighted mean of the views, shape (n, channels)."""
-    blended: np.ndarray = np.einsum("nvc,v->nc", said, weights.astype(np.float32))
-    return blended
+    return np.asarray(np.einsum("nvc,v->nc", said, weights.astype(np.float32)))
 
 
 def _values(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:

@@ -120,8 +120,7 @@ def coordinates(
         )
         shift = np.einsum("rm,mnd,cn->drc", rows, warp.control_mm, columns, optimize=True)
         moved = moved + shift / spacing
-    where: np.ndarray = (moved + np.reshape(centre, (2, 1, 1))).astype(np.float32)
-    return where
+    return np.asarray((moved + np.reshape(centre, (2, 1, 1))).astype(np.float32))
 
 
 def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -142,8 +141,7 @@ def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
     below, right = columns * (rows > 1), int(columns > 1)
     top = flat[start] * (1 - part[1]) + flat[start + right] * part[1]
     bottom = flat[start + below] * (1 - part[1]) + flat[start + below + right] * part[1]
-    read: np.ndarray = top * (1 - part[0]) + bottom * part[0]
-    return read
+    return np.asarray(top * (1 - part[0]) + bottom * part[0])
 
 
 def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -152,8 +150,7 @@ def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
         np.clip(np.rint(where[axis]).astype(np.intp), 0, size - 1)
         for axis, size in enumerate(plane.shape)
     )
-    read: np.ndarray = plane[rows, columns]
-    return read
+    return np.asarray(plane[rows, columns])
 
 
 def flip(
@@ -222,8 +219,7 @@ def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.n
     unit = (high - image if inverted else image - low) / (high - low)
     bent = np.power(unit, np.float32(exponent)) * (high - low)
     bent = high - bent if inverted else bent + low
-    result: np.ndarray = bent.astype(np.float32, copy=False)
-    return result
+    return np.asarray(bent.astype(np.float32, copy=False))
 
 
 def low_resolution(image: np.ndarray, share: float) -> np.ndarray:

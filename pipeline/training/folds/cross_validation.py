@@ -61,42 +61,19 @@ def cross_validate(
 ) -> CrossValidation | None:
     """Train and score the folds of a cross-validation, and join them when all are finished.
 
-    Parameters
-    ----------
-    manifest : str or Path
-        Rows with split ``train`` or ``val`` are divided into folds by column
-        `group`. Other rows take no part.
-    out : str or Path
-        Folder. Folds that are finished there are not trained again.
-    count : int, default 5
-        Number of folds.
-    only : int, optional
-        Train this fold alone; by default every fold that is missing.
-    join : bool, default False
-        Train nothing, and join the folds in `out`.
-    say : callable
-        Called with a line after each step.
-    options
-        Those of `voxtile.train`, for each fold. The rules settle the recipe
-        once, on the fingerprint of all cases that take part, so that the folds
-        can become one ensemble. Its budget is that of each fold. Its seed also
-        decides the division into folds. `resume` continues an interrupted
-        fold; `tensorboard` gets a folder for each fold.
+    Rows with split ``train`` or ``val`` are divided into `count` folds by column `group`; other
+    rows take no part. Folds that are finished in the folder `out` are not trained again. `only`
+    trains this fold alone, and `join` trains nothing. `say` is called with a line after each step.
 
-    Returns
-    -------
-    CrossValidation or None
-        None while folds are missing.
+    The options are those of `voxtile.train`, for each fold. The rules settle the recipe once, on
+    the fingerprint of all cases that take part, so that the folds can become one ensemble. Its
+    budget is that of each fold. Its seed also decides the division into folds. `resume` continues
+    an interrupted fold; `tensorboard` gets a folder for each fold.
 
-    Raises
-    ------
-    ManifestError
-        If the cases cannot be divided or used.
-    ModelError
-        If a fold in `out` was made from another manifest, recipe or seed.
-    EnvironmentFault
-        If `out` holds a different cross-validation, a file cannot be written,
-        or, with `join`, folds are missing.
+    Return None while folds are missing. ManifestError if the cases cannot be divided or used;
+    ModelError if a fold in `out` was made from another manifest, recipe or seed; EnvironmentFault
+    if `out` holds a different cross-validation, a file cannot be written, or, with `join`, folds
+    are missing.
     """
     chosen = FoldOptions(count, only, join)
     return train_folds(Path(manifest), Path(out), chosen, TrainOptions(**options), say)

@@ -9,7 +9,7 @@ from phantoms import LABELS
 from voxtile.engines import Engine
 from voxtile.report.page.cohort import cohort_data, worst_first
 from voxtile.report.tables import report_table, write_reports
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import read_run
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_page_names_the_engine_of_the_run(tmp_path: Path, engine: Engine | N
 
 
 def test_columns_of_the_page_have_the_titles_of_the_table(tmp_path: Path, run_folder: Path) -> None:
-    (done, *_) = read_case_reports(run_folder / "out")
+    (done, *_) = read_run(run_folder / "out").reports
     row = replace(done.labels[0], nsd={"nsd_0.5mm": 0.25})
     reports = [replace(done, labels=(row,), extras={"scan_site": "x"})]
     columns = cohort_data(tmp_path, reports, LABELS, {})["columns"]
@@ -46,7 +46,7 @@ def test_columns_of_the_page_have_the_titles_of_the_table(tmp_path: Path, run_fo
 
 
 def test_failed_cases_come_first_then_the_lowest_dice(run_folder: Path) -> None:
-    reports = list(read_case_reports(run_folder / "out"))
+    reports = list(read_run(run_folder / "out").reports)
     failed = replace(reports[0], case_id="x", status="failed", labels=())
     assert [one.case_id for one in worst_first(reports, report_table(reports))] == [
         "c2",
@@ -59,7 +59,7 @@ def test_failed_cases_come_first_then_the_lowest_dice(run_folder: Path) -> None:
 def test_ids_and_groups_of_the_summary_stay_text_if_they_look_like_numbers(
     tmp_path: Path, run_folder: Path
 ) -> None:
-    done = read_case_reports(run_folder / "out")
+    done = read_run(run_folder / "out").reports
     reports = [replace(done[0], case_id="007", extras={"site": "1e5"})]
     write_reports(tmp_path / "new", reports, by=["site"])
     summary = cohort_data(tmp_path / "new", reports, LABELS, {})["summary"]

@@ -322,11 +322,11 @@ def test_it_prints_light_and_without_controls(page: Any) -> None:
 
 
 def test_a_single_file_needs_nothing_beside_it(browser: Any, cohort: Path, tmp_path: Path) -> None:
-    from voxtile.run_folder.case_report import read_case_reports
+    from voxtile.run_folder.case_report import read_run
 
     write_page(
         cohort / "run",
-        read_case_reports(cohort / "run"),
+        read_run(cohort / "run").reports,
         manifest=cohort / "cases.csv",
         cases="worst:1",
         single_file=True,
@@ -339,7 +339,7 @@ def test_a_single_file_needs_nothing_beside_it(browser: Any, cohort: Path, tmp_p
     assert errors_of(browser) == []
     write_page(
         cohort / "run",
-        read_case_reports(cohort / "run"),
+        read_run(cohort / "run").reports,
         manifest=cohort / "cases.csv",
         cases="worst:6",
     )

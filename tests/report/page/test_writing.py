@@ -14,12 +14,12 @@ from voxtile.errors import ManifestError
 from voxtile.machine.json_objects import sealed
 from voxtile.report.page import parse_cases, write_page
 from voxtile.run.evaluation import evaluate
-from voxtile.run_folder.case_report import read_case_reports
+from voxtile.run_folder.case_report import read_run
 from voxtile.writing.nifti import write_mask, write_volume
 
 
 def write(folder: Path, **choices):
-    return write_page(folder / "out", read_case_reports(folder / "out"), **choices)
+    return write_page(folder / "out", read_run(folder / "out").reports, **choices)
 
 
 def test_the_page_of_a_run_shows_what_its_model_saw(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_pictures_of_an_evaluation_follow_changed_masks_and_scans(
     manifest, masks, out = run_folder / "cases.csv", run_folder / "out/masks", run_folder / "scored"
 
     def pictured(given: bool = True, cases: str = "all") -> list[str]:
-        reports = read_case_reports(out)
+        reports = read_run(out).reports
         told = {"manifest": manifest, "predictions": masks} if given else {}
         return sorted(write_page(out, reports, cases=cases, **told).pictured)
 
@@ -129,7 +129,7 @@ def test_pictures_of_an_evaluation_follow_changed_masks_and_scans(
     # A mask that was changed after it was scored is not shown as the one that was.
     write_mask(masks / "c0.nii.gz", truth.with_array(np.roll(truth.array, 1, axis=0)))
     facts = write_page(
-        out, read_case_reports(out), manifest=manifest, predictions=masks, cases="all"
+        out, read_run(out).reports, manifest=manifest, predictions=masks, cases="all"
     )
     assert dict(facts.problems).keys() == {"c0"}
     assert "c0.nii.gz is not the mask that was scored" in dict(facts.problems)["c0"]
