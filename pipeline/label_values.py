@@ -7,6 +7,9 @@ from scipy import ndimage
 
 Box = tuple[slice, ...]
 
+# As many as a bundle may have. A mask with more values is a scan, or numbers single objects.
+MOST_LABELS = 1000
+
 # Voxels counted at once: few enough to stay in the processor's cache.
 _SLAB = 2**16
 

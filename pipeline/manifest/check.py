@@ -125,8 +125,8 @@ class CheckResult:
             lines.append(f"orientation: {named}")
         values = Counter(value for case in self.cases for value in case.label_values or ())
         if values:
-            found = (f"{value} in {counted(values[value], 'case')}" for value in sorted(values))
-            lines.append(f"label values: {', '.join(found)}")
+            found = [f"{value} in {counted(values[value], 'case')}" for value in sorted(values)]
+            lines.append(f"label values: {first_few(found, shown=200)}")
         return tuple(lines)
 
     def as_json(self) -> dict[str, Any]:

@@ -127,10 +127,12 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
     rows = []
     for (label, name), of_label in table.groupby(["label", "label_name"], sort=False):
         numbers = of_label[metrics].to_numpy(np.float64, na_value=np.nan)
-        intervals = mean_intervals(numbers, units(of_label["case_id"], of_label["group"]))
+        cases, status = of_label["case_id"].tolist(), of_label["status"]
+        intervals = mean_intervals(numbers, units(cases, of_label["group"]))
+        failed, empty = (int(status.isin(some).sum()) for some in (("failed",), EMPTY))
         for metric, column, (low, high) in zip(metrics, numbers.T, intervals, strict=True):
             used = column[~np.isnan(column)]
-            worst = _worst(of_label, metric)
+            worst, worst_case = _worst(cases, column, metric)
             q1, middle, q3 = np.percentile(used, (25, 50, 75)) if used.size else (math.nan,) * 3
             rows.append(
                 {
@@ -139,16 +141,16 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
                     "metric": metric,
                     "n": len(of_label),
                     "n_used": used.size,
-                    "n_failed": int((of_label["status"] == "failed").sum()),
+                    "n_failed": failed,
                     # fsum is exact, so the mean does not depend on the order of the cases.
                     "mean": math.fsum(used) / used.size if used.size else math.nan,
                     "sd": _deviation(used.tolist()),
                     "median": middle,
                     "q1": q1,
                     "q3": q3,
-                    "worst": None if worst is None else worst[metric],
-                    "worst_case": None if worst is None else worst["case_id"],
-                    "n_empty": int(of_label["status"].isin(EMPTY).sum()),
+                    "worst": worst,
+                    "worst_case": worst_case,
+                    "n_empty": empty,
                     "ci_low": low,
                     "ci_high": high,
                     "by": by,
@@ -158,15 +160,19 @@ def _summarise(table: pd.DataFrame, by: str, value: str) -> list[dict[str, Any]]
     return rows
 
 
-def _worst(of_label: pd.DataFrame, metric: str) -> Any:
-    """Return the row of the worst case; None if no value is better than another."""
-    used = of_label[["case_id", metric]].dropna()
+def _worst(
+    cases: Sequence[str], numbers: np.ndarray, metric: str
+) -> tuple[float, str] | tuple[None, None]:
+    """Return the worst value and its case; None if no value is better than another."""
+    used = [
+        (value, case) for value, case in zip(numbers.tolist(), cases, strict=True) if value == value
+    ]
     better = column_named(metric).better
-    if used.empty or better is None:
-        return None
+    if not used or better is None:
+        return None, None
+    sign = 1 if better == "higher" else -1
     # If cases are equal, the first id counts, so that the order of rows does not matter.
-    rising = better == "higher"
-    return used.sort_values([metric, "case_id"], ascending=[rising, True]).iloc[0]
+    return min(used, key=lambda pair: (sign * pair[0], pair[1]))
 
 
 def _deviation(numbers: Sequence[float]) -> float:

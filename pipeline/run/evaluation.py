@@ -8,7 +8,7 @@ from secrets import token_hex
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, counted
-from voxtile.label_values import label_values
+from voxtile.label_values import MOST_LABELS, label_values
 from voxtile.machine.files import write_text
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
@@ -89,7 +89,8 @@ def evaluate(
     ------
     ManifestError
         If the manifest has problems, `labels` are not given and no mask has
-        a label, an input would be changed or removed, or `out` is the folder
+        a label, there are more than 1000 labels, an input would be changed
+        or removed, or `out` is the folder
         of a segmentation run or holds files that no evaluation wrote; nothing
         was written.
     EnvironmentFault
@@ -105,6 +106,8 @@ def evaluate(
         ids = [case.case_id for case in cases]
         _refuse_others(run_folder, ids)
         labels = _labels_of_cohort(cases, folder) if labels is None else labels
+        if len(labels) > MOST_LABELS:
+            raise ManifestError(_too_many(f"--labels names {len(labels)} values"))
         settings = _write_facts(run_folder, Path(manifest), ids, labels, measures)
         reports = []
         for case in cases:
@@ -245,9 +248,11 @@ def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
 
 
 def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
-    """Return a label for each value that any readable mask has; ManifestError if none has one."""
-    # References count even if their prediction is missing: the case fails, with a row for each of
-    # its labels.
+    """Return a label for each value that any readable mask has; ManifestError if none has one.
+
+    References count even if their prediction is missing: the case fails, with a row for each of its
+    labels. ManifestError also if there are too many values.
+    """
     values: set[int] = set()
     found = 0
     for case in cases:
@@ -266,9 +271,23 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
                 raise
             except Exception:
                 continue  # the report of its case says why
+            if len(values - {0}) > MOST_LABELS:
+                name = "prediction" if what == "prediction" else "reference"
+                came = (
+                    f"with the {name} of {case.case_id}, the masks have {len(values - {0})} values"
+                )
+                raise ManifestError(_too_many(came))
     if values <= {0}:
         raise ManifestError(_nothing_to_score(cases, folder, found))
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
+
+
+def _too_many(came: str) -> str:
+    """Return why so many labels are not scored, and what to do."""
+    return (
+        f"{came} other than 0, but at most {MOST_LABELS} labels can be scored; check that every "
+        "mask is a label map and not a scan, or name the labels to score with --labels"
+    )
 
 
 def _nothing_to_score(cases: Sequence[Case], folder: Path, found: int) -> str:

@@ -89,6 +89,20 @@ def test_a_cohort_without_any_label_is_refused_and_names_the_expected_files(coho
     assert not (cohort / "out/report.csv").exists()
 
 
+def test_a_scan_among_the_masks_is_refused_and_not_scored_for_hours(cohort: Path) -> None:
+    _, truth = ball()
+    many = np.arange(truth.array.size, dtype=np.uint16).reshape(truth.shape)
+    write_volume(cohort / "masks/exact.nii.gz", truth.with_array(many))
+    count = many.size - 1
+    said = rf"with the prediction of exact, the masks have {count} values .* at most 1000 labels"
+    with pytest.raises(ManifestError, match=said):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out")
+    names = plain_labels({value: str(value) for value in range(1, 1002)})
+    with pytest.raises(ManifestError, match="--labels names 1001 values"):
+        evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=names)
+    assert not (cohort / "out/report.csv").exists()
+
+
 def test_a_page_shows_cases_without_rows(cohort: Path) -> None:
     reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=())
     shown = cohort_data(cohort / "out", reports, (), {})["cases"]

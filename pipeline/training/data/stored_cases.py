@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
+from voxtile.label_values import MOST_LABELS, label_values
 from voxtile.machine.files import replacing, write_json
 from voxtile.models.spec import Label
 from voxtile.reading.channels import read_channels
@@ -211,4 +212,10 @@ def _read_label(
     scan = read_label_map(path, "label")
     placed, moved = on_grid_of(scan.volume, image, "label")
     array, rounded = integral(placed.array, "label")
+    if (count := len(label_values(array))) > MOST_LABELS + 1:
+        raise CaseError(
+            "label_values",
+            f"the reference has {count} values, but a model has at most {MOST_LABELS} labels; "
+            "check that it is a label map, not a scan, or name labels with --labels",
+        )
     return array, (*scan.notices, *moved, *rounded)

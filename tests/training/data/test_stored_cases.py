@@ -53,6 +53,17 @@ def test_a_stored_case_has_the_voxels_of_its_files(tmp_path: Path, axes: str) ->
     assert stored.facts.values == (1, 3)
 
 
+def test_a_scan_in_place_of_a_reference_is_refused_at_once(tmp_path: Path) -> None:
+    affine = centred_affine(SHAPE, SPACING_MM)
+    many = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE)
+    write_mask(tmp_path / "c.nii", Volume(many, affine))
+    case = Case("c", (("image", tmp_path / "c.nii"),), tmp_path / "c.nii", line=2)
+    with pytest.raises(
+        ManifestError, match=r"reference has 1512 values, but .* at most 1000 labels"
+    ):
+        store_cases([case], tmp_path, labels=(), manifest=Path("m.csv"))
+
+
 @pytest.mark.parametrize("spacing_mm", [None, (1.3, 1.3, 1.3), (0.8, 2.0, 3.0)])
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SLA"])
 def test_training_planes_are_those_of_a_run(
