@@ -45,7 +45,7 @@ FILES = (
         "nifti",
         "read_nifti",
         "survey_nifti",
-        (".nii.gz", ".nii", ".hdr.gz", ".hdr"),
+        (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".nii.zst", ".nii.bz2"),
         ("", "", ".img.gz", ".img"),
     ),
 )
