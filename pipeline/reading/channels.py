@@ -55,6 +55,13 @@ def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
     return found.reader(found.survey)(path, policy or ReadPolicy())
 
 
+def read_mask(path: Path, *, survey: bool = False) -> Scan:
+    """Read a label map; a survey reads only its header. No option of a scan is for a label."""
+    policy = ReadPolicy()
+    scan = format_of(path).mask_reader(survey=survey)(path, policy)
+    return scan if survey else _finite(scan, policy)
+
+
 def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
     """Read the channels of a case, in the order that a network needs.
 

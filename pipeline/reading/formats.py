@@ -6,9 +6,12 @@ and `survey_nifti`, and add a row to `FILES`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from voxtile.errors import CaseError
 from voxtile.machine.files import regular
 
 from .scan import ReadPolicy, Scan
@@ -28,11 +31,33 @@ class Format:
     suffixes: tuple[str, ...]  # in lower case, the usual one first
     # For each suffix, that of the second file of a pair; empty if a volume is one file.
     seconds: tuple[str, ...] = ()
+    # Function that reads a label map, where this differs: (path, policy, survey) -> scan.
+    mask: str = ""
+    # Function that returns all files of a volume whose header names others.
+    files: str = ""
 
     def reader(self, function: str) -> Reader:
         """Return a function of the module, imported now."""
-        found: Reader = getattr(import_module(f"voxtile.reading.{self.module}"), function)
+        found: Reader = self._function(function)
         return found
+
+    def mask_reader(self, *, survey: bool) -> Reader:
+        """Return the function that reads a label map, or only its header."""
+        if not self.mask:
+            return self.reader(self.survey if survey else self.read)
+        return partial(self._function(self.mask), survey=survey)
+
+    def all_files(self, path: Path) -> list[Path]:
+        """Return the files of a volume whose header may name others; the path if it is damaged."""
+        try:
+            found: list[Path] = self._function(self.files)(path)
+        except (CaseError, OSError):
+            return [path]
+        return found
+
+    def _function(self, name: str) -> Any:
+        """Return a function of the module, imported now."""
+        return getattr(import_module(f"voxtile.reading.{self.module}"), name)
 
 
 # A folder, or files that hold one slice or many each; also recognised by content.
@@ -48,6 +73,16 @@ FILES = (
         (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".nii.zst", ".nii.bz2"),
         ("", "", ".img.gz", ".img"),
     ),
+    Format(
+        "3D Slicer segmentation",
+        "slicer",
+        "read_nrrd",
+        "survey_nrrd",
+        (".seg.nrrd", ".seg.nhdr"),
+        mask="read_segmentation",
+        files="files_of_nrrd",
+    ),
+    Format("NRRD", "nrrd", "read_nrrd", "survey_nrrd", (".nrrd", ".nhdr"), files="files_of_nrrd"),
 )
 SUFFIXES = tuple(suffix for each in FILES for suffix in each.suffixes)
 _SECONDS = tuple(second for each in FILES for second in each.seconds if second)
@@ -112,6 +147,8 @@ def files_of(path: Path) -> list[Path]:
     stem, suffix = split_suffix(path.name.lower())
     plain = suffix.removesuffix(".gz")
     for each in FILES:
+        if each.files and suffix in each.suffixes:
+            return each.all_files(path)
         for pair in zip(each.suffixes, each.seconds, strict=False):
             if pair[1] and plain in pair:
                 names = [stem + end for end in pair]

@@ -10,7 +10,7 @@ from voxtile.label_values import label_type, label_values
 from voxtile.models.spec import Label
 from voxtile.volume import Axes, Volume, grid_difference, reorient
 
-from .channels import in_mm, read_scan, survey_scan
+from .channels import in_mm, read_mask
 from .dicom import annotation_file, read_annotation
 from .scan import Scan
 
@@ -30,8 +30,8 @@ def read_reference(
     Parameters
     ----------
     path : Path
-        A label map in a NIfTI file or DICOM folder; or a DICOM SEG or
-        RTSTRUCT, as a file or in a folder of its own.
+        A label map in any format; or a DICOM SEG, RTSTRUCT or 3D Slicer
+        segmentation, as a file or in a folder of its own.
     image : Volume
         The scan; its voxels are not used.
     labels : sequence of Label
@@ -80,7 +80,7 @@ def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
     Errors have no options such as ``--volume``, which are for scans.
     """
     try:
-        return survey_scan(path) if survey else read_scan(path)
+        return read_mask(path, survey=survey)
     except CaseError as error:
         raise CaseError(error.code, f"the {_name(what)} cannot be used: {error.bare}") from error
 
