@@ -83,6 +83,15 @@ FILES = (
         files="files_of_nrrd",
     ),
     Format("NRRD", "nrrd", "read_nrrd", "survey_nrrd", (".nrrd", ".nhdr"), files="files_of_nrrd"),
+    Format(
+        "MetaImage",
+        "metaimage",
+        "read_metaimage",
+        "survey_metaimage",
+        (".mha", ".mhd"),
+        files="files_of_metaimage",
+    ),
+    Format("FreeSurfer", "mgh", "read_mgh", "survey_mgh", (".mgz", ".mgh", ".mgh.gz")),
 )
 SUFFIXES = tuple(suffix for each in FILES for suffix in each.suffixes)
 _SECONDS = tuple(second for each in FILES for second in each.seconds if second)
