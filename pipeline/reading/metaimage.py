@@ -16,7 +16,7 @@ from voxtile.volume import Volume
 
 from .beside import data_file
 from .scan import ReadPolicy, Scan
-from .stream import Source
+from .stream import Compression, Source
 from .voxels import Layout, Voxels, no_voxels, pick_volume, read_voxels
 
 _LONGEST_HEADER = 2**20
@@ -76,7 +76,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
             start = named.stat().st_size - layout.nbytes if skip == -1 else int(skip)
         if start < 0:
             raise _bad(path.name, "promises more voxels than the file has")
-        compression = "zlib" if _is_true(header, "compresseddata") else "none"
+        compression: Compression = "zlib" if _is_true(header, "compresseddata") else "none"
         with opened(named or path, start=start, compression=compression) as file:
             stored = voxels_of(file, layout, 0)
     except OSError as error:
