@@ -33,6 +33,10 @@ class Case:
         Which of several DICOM series, as in `ReadPolicy`.
     volume : int or None
         Which volume of a 4D scan, counting from 0.
+    pages : {"refuse", "stack"} or None
+        How to read a picture with several pages, as in `ReadPolicy`.
+    pixel_mm : tuple of float
+        Size of a picture's pixels, as in `ReadPolicy`.
     extras : tuple of (column, value)
         Further columns, as they stand in the manifest.
     line : int
@@ -46,6 +50,8 @@ class Case:
     group: str | None = None
     series: str | None = None
     volume: int | None = None
+    pages: Literal["refuse", "stack"] | None = None
+    pixel_mm: tuple[float, ...] = ()
     extras: tuple[tuple[str, str], ...] = ()
     line: int = 0
 

@@ -28,6 +28,9 @@ class Volume:
     codes : (sform, qform), default (1, 1)
         Coordinate system, in NIfTI's numbers (1 scanner, 2 aligned, 3
         Talairach, 4 MNI; 0 unknown). A mask has those of its scan.
+    is_picture : bool
+        Whether the grid is that of a picture, which has no position in the
+        world: another of the same size is on the same grid.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class Volume:
     array: Array
     affine: Array
     codes: tuple[int, int] = (1, 1)
+    is_picture: bool = False
 
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or 0 in self.array.shape:

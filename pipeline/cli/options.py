@@ -290,7 +290,7 @@ class RecipeChoices(dict[str, Any]):
 
 
 _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
-    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0)),
+    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0), pixel_mm=None),
     PlanWish: _options_of(
         PlanWish,
         _NETWORK,

@@ -4,18 +4,19 @@ To read another format, write a module with two functions like `read_nifti`
 and `survey_nifti`, and add a row to `FILES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from voxtile.errors import CaseError
 from voxtile.machine.files import regular
 
 from .scan import ReadPolicy, Scan
 
+Family = Literal["volume", "picture", "archive"]
 Reader = Callable[[Path, ReadPolicy], Scan]
 
 
@@ -31,6 +32,8 @@ class Format:
     suffixes: tuple[str, ...]  # in lower case, the usual one first
     # For each suffix, that of the second file of a pair; empty if a volume is one file.
     seconds: tuple[str, ...] = ()
+    # What a folder is searched for first: volumes, then pictures, then archives.
+    family: Family = "volume"
     # Function that reads a label map, where this differs: (path, policy, survey) -> scan.
     mask: str = ""
     # Function that returns all files of a volume whose header names others.
@@ -92,6 +95,15 @@ FILES = (
         files="files_of_metaimage",
     ),
     Format("FreeSurfer", "mgh", "read_mgh", "survey_mgh", (".mgz", ".mgh", ".mgh.gz")),
+    Format(
+        "picture",
+        "pictures",
+        "read_picture",
+        "survey_picture",
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+        family="picture",
+        mask="read_picture_mask",
+    ),
 )
 SUFFIXES = tuple(suffix for each in FILES for suffix in each.suffixes)
 _SECONDS = tuple(second for each in FILES for second in each.seconds if second)
@@ -138,8 +150,29 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file is a volume by its name; the first file of a pair stands for both."""
-    return split_suffix(path.name)[1] in SUFFIXES
+    """Whether a file is a volume by its name; the first file of a pair stands for both.
+
+    Pictures and archives are not: beside volumes they are something else.
+    """
+    return family_of(path) == "volume"
+
+
+def family_of(path: Path) -> Family | None:
+    """Return the family of a file's format by its name; None for other files."""
+    suffix = split_suffix(path.name)[1]
+    return next((each.family for each in FILES if suffix in each.suffixes), None)
+
+
+def volumes_among(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of the first family that any belongs to.
+
+    A picture beside volumes is a figure, and an archive beside them is a copy.
+    """
+    families = {path: family_of(path) for path in paths}
+    for family in get_args(Family):
+        if found := [path for path in paths if families[path] == family]:
+            return found
+    return []
 
 
 def find_volume(folder: Path, name: str) -> Path | None:

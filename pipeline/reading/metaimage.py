@@ -16,7 +16,7 @@ from voxtile.volume import Volume
 
 from .beside import data_file
 from .scan import ReadPolicy, Scan
-from .stream import Compression, Source
+from .stream import Compression, Stream
 from .voxels import Layout, Voxels, no_voxels, pick_volume, read_voxels
 
 _LONGEST_HEADER = 2**20
@@ -66,7 +66,7 @@ def files_of_metaimage(path: Path) -> list[Path]:
 
 def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
     """Return a scan with the voxels that `voxels_of` reads."""
-    opened = partial(Source, code="not_metaimage", needed="a MetaImage file")
+    opened = partial(Stream, code="not_metaimage", needed="a MetaImage file")
     try:
         header, start = _read_header(path)
         layout, affine, notices = _layout(header, path.name), *_affine(header, path.name)
@@ -96,7 +96,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
 
 def _read_header(path: Path) -> tuple[Header, int]:
     """Return the values of a header by their keys in lower case, and where it ends."""
-    with Source(path, "not_metaimage", "a MetaImage file", compression="none") as file:
+    with Stream(path, "not_metaimage", "a MetaImage file", compression="none") as file:
         content = file.read(min(_LONGEST_HEADER, file.size))
     header: dict[str, str] = {}
     end = 0

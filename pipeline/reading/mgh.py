@@ -9,7 +9,7 @@ from voxtile.errors import CaseError, Notice
 from voxtile.volume import Volume
 
 from .scan import ReadPolicy, Scan
-from .stream import Source
+from .stream import Stream
 from .voxels import Layout, Voxels, no_voxels, pick_volume, read_voxels
 
 # FreeSurfer appends scan parameters, a table of colours, and the commands that made the file.
@@ -36,7 +36,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
     """Return a scan with the voxels that `voxels_of` reads."""
     name = path.name
     try:
-        with Source(path, "not_mgh", "an MGH file") as file:
+        with Stream(path, "not_mgh", "an MGH file") as file:
             block = file.read(header_dtype.itemsize)
             if len(block) < header_dtype.itemsize or block[:4] != b"\0\0\0\1":
                 raise CaseError(

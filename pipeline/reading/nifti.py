@@ -20,7 +20,7 @@ from voxtile.errors import CaseError, Notice
 from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
-from .stream import Source
+from .stream import Stream
 from .voxels import (
     Layout,
     Voxels,
@@ -32,7 +32,7 @@ from .voxels import (
     zeros,
 )
 
-_open = partial(Source, code="not_nifti", needed="a NIfTI file")
+_open = partial(Stream, code="not_nifti", needed="a NIfTI file")
 # sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
 FORM_TOLERANCE_MM = 0.1
 
@@ -72,7 +72,7 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     """
     same = False
 
-    def compare(file: Source, layout: Layout, consumed: int) -> np.ndarray:
+    def compare(file: Stream, layout: Layout, consumed: int) -> np.ndarray:
         """Compare the voxels in storage order."""
         nonlocal same
         same = layout.shape == array.shape and layout.dtype == array.dtype
@@ -141,7 +141,7 @@ def _sibling(path: Path, ending: str) -> Path:
     )
 
 
-def _read_header(file: Source, name: str) -> Any:
+def _read_header(file: Stream, name: str) -> Any:
     """Return the nibabel header at the start of a file."""
     if file.size == 0:
         raise CaseError("empty_file", f"{name} has 0 bytes; copy or download it again")

@@ -19,7 +19,7 @@ from voxtile.volume import Volume
 
 from .beside import data_file
 from .scan import ReadPolicy, Scan
-from .stream import Compression, Source
+from .stream import Compression, Stream
 from .voxels import Layout, Voxels, no_voxels, pick_volume, read_voxels
 
 # Segmentations have a line of text for each property of each segment.
@@ -100,7 +100,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
 
 def read_header(path: Path) -> tuple[Header, int]:
     """Return the fields of a header, with plain names in lower case, and where it ends."""
-    with Source(path, "not_nrrd", "an NRRD file", compression="none") as file:
+    with Stream(path, "not_nrrd", "an NRRD file", compression="none") as file:
         content = file.read(min(_LONGEST_HEADER, file.size))
     if not content.startswith(b"NRRD000"):
         raise CaseError("not_nrrd", f"{path.name} does not begin as an NRRD file; convert it again")
@@ -134,7 +134,7 @@ def layers_of(path: Path, header: Header, start: int, voxels_of: Voxels) -> np.n
             raise _bad(path.name, "has a byte skip of -1, but not so many bytes")
     layout = Layout(layout.shape, layout.dtype, skip)
     compression = _COMPRESSIONS[encoding]
-    opened = partial(Source, code="not_nrrd", needed="an NRRD file")
+    opened = partial(Stream, code="not_nrrd", needed="an NRRD file")
     with opened(named or path, start=start, compression=compression) as file:
         stored = voxels_of(file, layout, 0)
     spatial = _spatial_axes(header, path.name)

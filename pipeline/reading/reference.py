@@ -63,6 +63,11 @@ def read_reference(
         array = _renamed(array, label_map)
     allowed = {0, *(value for label in labels for value in label.values)}
     unknown = sorted(set(label_values(array)) - allowed)
+    if unknown == [255] and len(labels) == 1 and not array[(array != 0) & (array != 255)].any():
+        (label,), unknown = labels, []
+        array = np.where(array, np.uint16(label.value), np.uint16(0))
+        sentence = f"the reference has values 0 and 255; 255 was read as {label.value}"
+        more = (*more, Notice("label_binary", sentence))
     if unknown:
         raise CaseError(
             "label_values",
@@ -73,14 +78,16 @@ def read_reference(
     return image.with_array(array.astype(kind)), (*scan.notices, *notices, *more)
 
 
-def read_label_map(path: Path, what: str, *, survey: bool = False) -> Scan:
-    """Read a mask on its own grid; a survey reads only headers.
+def read_label_map(
+    path: Path, what: str, *, survey: bool = False, pixel_mm: tuple[float, ...] = ()
+) -> Scan:
+    """Read a mask on its own grid (`pixel_mm` is that of a picture); a survey reads only headers.
 
     `what` is "label" (called the reference in messages), "prediction" or "mask".
     Errors have no options such as ``--volume``, which are for scans.
     """
     try:
-        return read_mask(path, survey=survey)
+        return read_mask(path, survey=survey, pixel_mm=pixel_mm)
     except CaseError as error:
         raise CaseError(error.code, f"the {_name(what)} cannot be used: {error.bare}") from error
 
@@ -99,6 +106,8 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
         raise CaseError(
             "label_grid", f"the {name} has several channels; it needs one value a voxel"
         )
+    if mask.is_picture or image.is_picture:
+        return _on_picture(mask, image, name), ()
     axes = _axes_between(mask, image)
     placed = mask if axes is None else reorient(mask, axes)
     if placed.shape != image.shape:
@@ -122,6 +131,27 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
     )
     moved = axes is not None and axes != Axes((0, 1, 2), (False, False, False))
     return image.with_array(placed.array), (notice,) if moved else ()
+
+
+def _on_picture(mask: Volume, image: Volume, name: str) -> Volume:
+    """Return `mask` on the grid of `image` if one of them is a picture and sizes agree.
+
+    A mask of another format must have columns, rows and pages in the order of
+    pictures, as the masks have that voxtile writes for them.
+    """
+    plain = all(
+        volume.is_picture
+        or (volume.orientation == "LPS" and np.count_nonzero(volume.affine[:3, :3]) == 3)
+        for volume in (mask, image)
+    )
+    if not plain or mask.shape != image.shape:
+        raise CaseError(
+            "label_grid",
+            f"the {name} has shape {mask.shape} ({mask.orientation}), but the image has "
+            f"{image.shape} ({image.orientation}), and a picture has no position in the world; "
+            f"save the {name} as a picture of the same size",
+        )
+    return image.with_array(mask.array)
 
 
 def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ...]]:

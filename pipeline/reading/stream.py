@@ -40,7 +40,7 @@ _ISAL_ERROR: Any = isal_zlib.error
 _INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error, zstd.ZstdError)
 
 
-class Source:
+class Stream:
     """A file, decompressed while it is read; every read is checked.
 
     Parameters

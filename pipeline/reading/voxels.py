@@ -13,7 +13,7 @@ import numpy as np
 from voxtile.errors import CaseError, counted
 
 from .scan import ReadPolicy
-from .stream import SLACK, Source
+from .stream import SLACK, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Layout:
         return self.voxels * self.dtype.itemsize
 
 
-Voxels = Callable[[Source, Layout, int], np.ndarray]
+Voxels = Callable[[Stream, Layout, int], np.ndarray]
 
 
-def read_voxels(file: Source, layout: Layout, consumed: int = 0) -> np.ndarray:
+def read_voxels(file: Stream, layout: Layout, consumed: int = 0) -> np.ndarray:
     """Return all voxels in storage order, after the file was read to its end."""
     promised = promised_bytes(file, layout)
     skipped = memoryview(bytearray(layout.offset - consumed))
@@ -61,7 +61,7 @@ def read_voxels(file: Source, layout: Layout, consumed: int = 0) -> np.ndarray:
     return stored.reshape(layout.shape, order="F")
 
 
-def no_voxels(file: Source, layout: Layout, _: int = 0) -> np.ndarray:
+def no_voxels(file: Stream, layout: Layout, _: int = 0) -> np.ndarray:
     """Return zeros of the promised shape, after the size of the file was checked."""
     promised_bytes(file, layout)
     return zeros(layout)
@@ -72,7 +72,7 @@ def zeros(layout: Layout) -> np.ndarray:
     return np.broadcast_to(np.zeros((), layout.dtype.newbyteorder("=")), layout.shape)
 
 
-def promised_bytes(file: Source, layout: Layout) -> int:
+def promised_bytes(file: Stream, layout: Layout) -> int:
     """Return the number of bytes that the header promises, if the file can hold them."""
     promised = layout.offset + layout.nbytes
     file.require(promised, f"{layout.shape} voxels")

@@ -11,7 +11,7 @@ from backports import zstd
 
 from voxtile.errors import CaseError
 from voxtile.reading.channels import read_scan
-from voxtile.reading.stream import Source
+from voxtile.reading.stream import Stream
 from voxtile.volume import Volume
 from voxtile.writing.nifti import write_mask
 
@@ -59,11 +59,11 @@ def test_a_bomb_is_stopped_at_the_size_that_the_header_promises(tmp_path, suffix
 def test_a_zlib_stream_may_have_the_header_of_gzip(tmp_path: Path, compress) -> None:
     path = tmp_path / "a.zraw"
     path.write_bytes(b"head" + compress(VOXELS.tobytes()))
-    with Source(path, "", "", start=4, compression="zlib") as file:
+    with Stream(path, "", "", start=4, compression="zlib") as file:
         assert file.read(VOXELS.size + 1) == VOXELS.tobytes()
     path.write_bytes(path.read_bytes()[:-1])
     with (
-        Source(path, "", "", start=4, compression="zlib") as file,
+        Stream(path, "", "", start=4, compression="zlib") as file,
         pytest.raises(CaseError, match="the zlib stream ends too early"),
     ):
         file.read(VOXELS.size + 1)
