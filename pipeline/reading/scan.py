@@ -74,6 +74,7 @@ class ReadPolicy:
     pixel_mm: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pixel_mm", tuple(self.pixel_mm))  # JSON has a list
         for field in fields(self):
             value, known = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in known:

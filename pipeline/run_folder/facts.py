@@ -40,7 +40,7 @@ _SHAPE = {
     "model": {"name": str, "sha256": str, "channels": [str]},
     "engine": dict,
     "settings": {
-        "policy": {"volume": (int, NoneType), ANY_KEY: (str, NoneType)},
+        "policy": {"volume": (int, NoneType), "pixel_mm": [float], ANY_KEY: (str, NoneType)},
         "label_map": {ANY_KEY: int},
     },
     "by": [str],
