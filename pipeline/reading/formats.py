@@ -104,6 +104,14 @@ FILES = (
         family="picture",
         mask="read_picture_mask",
     ),
+    Format(
+        "DICOM archive",
+        "archives",
+        "read_archive",
+        "survey_archive",
+        (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst"),
+        family="archive",
+    ),
 )
 SUFFIXES = tuple(suffix for each in FILES for suffix in each.suffixes)
 _SECONDS = tuple(second for each in FILES for second in each.seconds if second)
