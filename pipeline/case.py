@@ -27,6 +27,9 @@ class Case:
     group: str | None = None  # patient, or anything else that must not be divided between splits
     series: str | None = None  # which of several DICOM series, as in `ReadPolicy`
     volume: int | str | None = None  # which volume of a 4D scan, as in `ReadPolicy`
+    # How to read a picture with several pages, and the size of its pixels, as in `ReadPolicy`.
+    pages: Literal["refuse", "stack"] | None = None
+    pixel_mm: tuple[float, ...] = ()
     # Further columns, with their values as they stand in the manifest.
     extras: tuple[tuple[str, str], ...] = ()
     line: int = 0  # line of the manifest, for messages; 0 without one

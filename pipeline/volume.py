@@ -47,6 +47,9 @@ class Volume:
         Talairach, 4 MNI; 0 unknown). A mask has those of its scan.
     source : Source
         Of a scan that was read from DICOM.
+    is_picture : bool
+        Whether the grid is that of a picture, which has no position in the
+        world: another of the same size is on the same grid.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Volume:
     affine: Array
     codes: tuple[int, int] = (1, 1)
     source: Source = Source()
+    is_picture: bool = False
 
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or 0 in self.array.shape:

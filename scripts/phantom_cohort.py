@@ -1,4 +1,4 @@
-"""Write one of the synthetic cohorts of docs/cohorts.md: 48 scans with an exact reference."""
+"""Write one of the synthetic cohorts of docs/cohorts.md, with an exact reference."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,20 +14,28 @@ class Task(StrEnum):
 
     organs = "organs"
     lesions = "lesions"
+    pictures = "pictures"
 
 
 def main(
-    task: Annotated[Task, typer.Argument(help="Three organs in CT, or small lesions in MR.")],
+    task: Annotated[Task, typer.Argument(help="Organs in CT, lesions in MR, or colour pictures.")],
     folder: Annotated[Path, typer.Argument(help="An empty or new folder.")],
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives another cohort.")] = 0,
 ) -> None:
     """Write scans, labels and a manifest of a synthetic cohort."""
     with explained():
-        from cohorts.phantom_cohorts import SPLITS, write_cohort
+        from cohorts import drawn_pictures, phantom_cohorts
 
-        manifest = write_cohort(task.value, folder, seed=seed)
-        splits = ", ".join(f"{count} {split}" for split, count in SPLITS)
-        typer.echo(f"{manifest}: {splits}")
+        if task is Task.pictures:
+            splits, manifest = (
+                drawn_pictures.SPLITS,
+                drawn_pictures.write_pictures(folder, seed=seed),
+            )
+        else:
+            splits = phantom_cohorts.SPLITS
+            manifest = phantom_cohorts.write_cohort(task.value, folder, seed=seed)
+        counts = ", ".join(f"{count} {split}" for split, count in splits)
+        typer.echo(f"{manifest}: {counts}")
 
 
 if __name__ == "__main__":

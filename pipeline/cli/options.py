@@ -351,7 +351,7 @@ class RecipeChoices(dict[str, Any]):
 
 
 _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
-    ReadPolicy: _options_of(ReadPolicy, volume=Option(read=_volume)),
+    ReadPolicy: _options_of(ReadPolicy, volume=Option(read=_volume), pixel_mm=None),
     PlanWish: _options_of(
         PlanWish,
         _NETWORK,

@@ -11,6 +11,7 @@ tables.py         label tables for Slicer and ITK-SNAP, beside the masks
 dicom_seg.py      DICOM SEG that refers to its series
 bids.py           a BIDS derivatives folder
 binary.py         one NIfTI per label
+picture.py        PNG, for the masks of pictures
 mesh.py           a label -> a smooth surface in world millimetres
 surfaces.py       meshes -> STL and GLB files
 probabilities.py  probabilities of each label, while a run infers

@@ -1,6 +1,6 @@
 """Write cases in formats. A case that cannot be written gets a reason, and the others go on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -113,9 +113,14 @@ def export_run(
     return tuple(results)
 
 
-def export_case(case: Finished, mask: Volume, formats: Sequence[str]) -> tuple[Notice, ...]:
-    """Write one mask in several formats; a failure is a notice too, because the mask is kept."""
+def export_case(case: Finished, mask: Volume, formats: Iterable[str]) -> tuple[Notice, ...]:
+    """Write one mask in several formats; a failure is a notice too, because the mask is kept.
+
+    The mask of a picture is written as a picture, too.
+    """
     notices: list[Notice] = []
+    if mask.is_picture and mask.shape[2] == 1:
+        formats = dict.fromkeys((*formats, "png"))
     for name in formats:
         if name in PROBABILITIES:
             continue

@@ -27,6 +27,7 @@ FORMATS = {
     "binary": Format("binary:write_binary", "{}"),
     "stl": Format("surfaces:write_stl", "{}"),
     "glb": Format("surfaces:write_glb", "{}.glb"),
+    "png": Format("picture:write_png", "{}.png"),
 }
 # Written while the network runs, because probabilities are not stored otherwise.
 PROBABILITIES: dict[str, type[np.unsignedinteger]] = {

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_json, write_text
-from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
+from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix, volumes_among
 from voxtile.run_folder.protection import inputs_of, protect
 
 from .bids import read_bids
@@ -118,8 +118,10 @@ def detect(source: Path) -> Source:
     if (source / "dataset_description.json").is_file() or _has_subjects(source):
         return "bids"
     files = find_files(source)
-    volumes = any(split_suffix(path.name)[1] for path in files)
+    volumes = any(is_volume(path) for path in files)
     dicom = any(not split_suffix(path.name)[1] and is_dicom(path) for path in files)
+    if not volumes and not dicom:
+        volumes = bool(volumes_among(files))  # pictures or archives
     if volumes == dicom:
         names = [each.name for each in FILES] + ["DICOM"]
         what = (

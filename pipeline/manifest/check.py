@@ -17,8 +17,9 @@ from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.label_values import label_values
 from voxtile.machine.at_once import in_order
 from voxtile.models.spec import ModelSpec
-from voxtile.reading.channels import read_channels, survey_channels
+from voxtile.reading.channels import own_channels, read_channels, survey_channels
 from voxtile.reading.dicom import annotation_file
+from voxtile.reading.formats import DICOM, format_of
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
@@ -192,10 +193,10 @@ def _check_case(
     """Return the properties of a case, its findings, and a hash of its voxels (deep only)."""
     facts = CaseFacts(case.case_id, case.line, case.split, case.group, has_label=bool(case.label))
     findings: list[Finding] = []
-    channels = tuple(channel for channel, _ in case.images) if spec is None else spec.channels
     image: Volume | None = None
     content = ""
     try:
+        channels = own_channels(case, settings.policy) if spec is None else spec.channels
         read = read_channels if settings.deep else survey_channels
         scan = read(case, channels, settings.policy)
         image = scan.volume
@@ -224,7 +225,7 @@ def _check_label(
     if settings.deep and image is not None and spec is not None:
         mask, notices = read_reference(path, image, spec.labels, settings.label_map)
         return _values(mask.array), notices
-    if annotation_file(path) is not None:
+    if annotation_file(path) is not None and format_of(path) is DICOM:
         sentence = (
             "the label is a DICOM SEG or RTSTRUCT, whose segments can only be matched to the "
             "labels of a model; check it with --deep and --model"

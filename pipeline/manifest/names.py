@@ -8,7 +8,7 @@ from pathlib import Path
 from voxtile.case import id_problem
 from voxtile.errors import ManifestError
 from voxtile.machine.files import files_below
-from voxtile.reading.formats import is_volume, split_suffix
+from voxtile.reading.formats import split_suffix, volumes_among
 
 # nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -17,10 +17,11 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")
 def find_volumes(folder: Path) -> list[Path]:
     """Return the files below a folder that are volumes (not DICOM), in the order of their names.
 
+    Without any, pictures, and without these, archives.
     Of a pair only the header is returned. Hidden files are left out: macOS
     puts a ``._x.nii.gz`` beside each ``x.nii.gz`` that it copies.
     """
-    return [path for path in find_files(folder) if is_volume(path)]
+    return volumes_among(find_files(folder))
 
 
 def find_files(folder: Path) -> list[Path]:

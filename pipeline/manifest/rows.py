@@ -51,6 +51,24 @@ def _split(cell: str) -> str:
     return cell
 
 
+def _pages(cell: str) -> str:
+    """Return how to read pages."""
+    if cell not in ("refuse", "stack"):
+        raise ValueError("is not one of refuse, stack")
+    return cell
+
+
+def _pixel_mm(cell: str) -> tuple[float, ...]:
+    """Return the size of a pixel: one number, or two or three separated by x."""
+    try:
+        sizes = tuple(float(part) for part in cell.lower().split("x"))
+    except ValueError:
+        sizes = ()
+    if not 1 <= len(sizes) <= 3 or not all(1e-6 < size < 1e6 for size in sizes):
+        raise ValueError("is not a size in mm, such as 0.5, 0.5x0.4 or 0.5x0.5x2")
+    return sizes
+
+
 # Each is a field of `Case` with the same name.
 KNOWN = {
     "label": Column("reference mask, on the grid of the image", Path, is_path=True),
@@ -60,6 +78,8 @@ KNOWN = {
     "volume": Column(
         "which volume of a 4D scan: its number from 0, or a value such as `b=1000`", volume_choice
     ),
+    "pages": Column("`stack` reads the pages of a picture as slices", _pages),
+    "pixel_mm": Column("size of a picture's pixels, such as `0.5` or `0.5x0.4`", _pixel_mm),
 }
 
 

@@ -95,10 +95,12 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
     return table
 
 
-def _cell(value: Path | str | int | None, folder: Path) -> str:
+def _cell(value: Path | str | int | tuple[float, ...] | None, folder: Path) -> str:
     """Return the cell of a value; empty for None."""
     if value is None:
         return ""
+    if isinstance(value, tuple):
+        return "x".join(map(repr, value))
     return relative(value, folder) if isinstance(value, Path) else str(value)
 
 

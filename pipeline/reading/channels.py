@@ -1,6 +1,6 @@
 """Read a path of any format as a volume, and a case's channels as one scan."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,8 @@ from voxtile.case import Case
 from voxtile.errors import CaseError, Notice, counted
 from voxtile.volume import Volume, grid_difference
 
-from .formats import format_of
-from .scan import ReadPolicy, Scan, off_grid
+from .formats import Reader, family_of, format_of
+from .scan import COLOURS, LabelPolicy, ReadPolicy, Scan, off_grid
 
 
 def read_volume(
@@ -57,14 +57,32 @@ def read_volume(
 def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Read one channel of one scan, as `read_volume` does, with its notices."""
     policy = policy or ReadPolicy()
-    found = format_of(path)
-    return _finite(found.reader(found.read)(path, policy), policy)
+    return _finite(_reader(path, policy, survey=False)(path, policy), policy)
 
 
 def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Return what `read_scan` would, from headers alone: all voxels are 0 and not read."""
+    policy = policy or ReadPolicy()
+    return _reader(path, policy, survey=True)(path, policy)
+
+
+def _reader(path: Path, policy: ReadPolicy, *, survey: bool) -> Reader:
+    """Return the reader of a scan, or of its header."""
     found = format_of(path)
-    return found.reader(found.survey)(path, policy or ReadPolicy())
+    if policy.pixel_mm and found.family != "picture":
+        raise CaseError(
+            "pixel_mm",
+            "the column pixel_mm is for pictures, but this scan has a spacing of its own; leave "
+            "the cell empty",
+        )
+    return found.reader(found.survey if survey else found.read)
+
+
+def read_mask(path: Path, *, survey: bool = False, pixel_mm: tuple[float, ...] = ()) -> Scan:
+    """Read a label map, or only its header; several volumes come along a fourth axis."""
+    policy = LabelPolicy(pixel_mm=pixel_mm)
+    scan = format_of(path).mask_reader(survey=survey)(path, policy)
+    return scan if survey else _finite(scan, policy)
 
 
 def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
@@ -78,8 +96,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
     CaseError
         If a channel is missing, is on another grid, or cannot be read.
     """
-    policy = policy_of(case, policy or ReadPolicy())
-    scans = [read_scan(path, policy) for path in scan_paths(case, channels)]
+    scans = _scans(case, channels, policy, read_scan)
     if len(scans) == 1:
         return scans[0]
     first, notices = _on_one_grid(channels, scans)
@@ -90,8 +107,7 @@ def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None
 
 def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
     """Return the grid and notices that `read_channels` would, from headers alone."""
-    policy = policy_of(case, policy or ReadPolicy())
-    scans = [survey_scan(path, policy) for path in scan_paths(case, channels)]
+    scans = _scans(case, channels, policy, survey_scan)
     return Scan(*_on_one_grid(channels, scans))
 
 
@@ -119,6 +135,8 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):
         return list(images.values())
+    if is_colours_of_one(case, channels):
+        return [images["image"]] * len(channels)
     missing = [channel for channel in channels if channel not in images]
     if missing:
         columns = ", ".join(f"image_{channel}" for channel in missing)
@@ -128,6 +146,61 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
             f"{', '.join(images)}; add column {columns}",
         )
     return [images[channel] for channel in channels]
+
+
+def is_colours_of_one(case: Case, channels: Sequence[str]) -> bool:
+    """Whether the channels are colours of the only picture of a case."""
+    (name, path), *others = case.images
+    picture = name == "image" and not others and family_of(path) == "picture"
+    return picture and set(channels) <= set(COLOURS)
+
+
+def own_channels(case: Case, policy: ReadPolicy | None = None) -> tuple[str, ...]:
+    """Return the names of a case's channels: those of its columns, or the colours of its picture.
+
+    Raises
+    ------
+    CaseError
+        If the picture cannot be read.
+    """
+    if is_colours_of_one(case, ()):
+        policy = policy_of(case, policy or ReadPolicy())
+        return survey_scan(case.images[0][1], policy).channels or ("image",)
+    return tuple(channel for channel, _ in case.images)
+
+
+def _scans(
+    case: Case,
+    channels: Sequence[str],
+    policy: ReadPolicy | None,
+    read: Callable[[Path, ReadPolicy], Scan],
+) -> list[Scan]:
+    """Return a scan for each channel; a file of several is read once, and its notices stay once."""
+    policy = policy_of(case, policy or ReadPolicy())
+    paths = scan_paths(case, channels)
+    files = {path: read(path, policy) for path in dict.fromkeys(paths)}
+    scans = []
+    for number, (path, channel) in enumerate(zip(paths, channels, strict=True)):
+        scan = _component(files[path], channel, len(paths) > 1 and len(files) == 1)
+        scans.append(scan if path not in paths[:number] else replace(scan, notices=()))
+    return scans
+
+
+def _component(scan: Scan, channel: str, shared: bool) -> Scan:
+    """Return the colour of a picture that is a channel; a grey one is each of them."""
+    if not scan.channels:
+        if not shared or not scan.volume.is_picture:
+            return scan
+        sentence = "the picture is grey; red, green and blue were taken as equal"
+        return replace(scan, notices=(*scan.notices, Notice("grey_picture", sentence)))
+    if channel not in scan.channels:
+        raise CaseError(
+            "colour",
+            f"the picture has channels {', '.join(scan.channels)}, but channel {channel} is "
+            "needed; save it as grey, or use a model of colours",
+        )
+    array = scan.volume.array[..., scan.channels.index(channel)]
+    return replace(scan, volume=scan.volume.with_array(array), channels=())
 
 
 def _on_one_grid(
@@ -158,6 +231,8 @@ def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
         policy,
         series=policy.series if case.series is None else case.series,
         volume=policy.volume if case.volume is None else case.volume,
+        pages=case.pages or policy.pages,
+        pixel_mm=case.pixel_mm or policy.pixel_mm,
     )
 
 

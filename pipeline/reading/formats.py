@@ -4,15 +4,19 @@ To read another format, write a module with two functions like `read_nifti`
 and `survey_nifti`, and add a row to `FILES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal, get_args
 
+from voxtile.errors import CaseError
 from voxtile.machine.files import regular
 
 from .scan import ReadPolicy, Scan
 
+Family = Literal["volume", "picture", "archive"]
 Reader = Callable[[Path, ReadPolicy], Scan]
 
 
@@ -28,11 +32,35 @@ class Format:
     suffixes: tuple[str, ...]  # in lower case, the usual one first
     # For each suffix, that of the second file of a pair; empty if a volume is one file.
     seconds: tuple[str, ...] = ()
+    # What a folder is searched for first: volumes, then pictures, then archives.
+    family: Family = "volume"
+    # Function that reads a label map, where this differs: (path, policy, survey) -> scan.
+    mask: str = ""
+    # Function that returns all files of a volume whose header names others.
+    files: str = ""
 
     def reader(self, function: str) -> Reader:
         """Return a function of the module, imported now."""
-        found: Reader = getattr(import_module(f"voxtile.reading.{self.module}"), function)
+        found: Reader = self._function(function)
         return found
+
+    def mask_reader(self, *, survey: bool) -> Reader:
+        """Return the function that reads a label map, or only its header."""
+        if not self.mask:
+            return self.reader(self.survey if survey else self.read)
+        return partial(self._function(self.mask), survey=survey)
+
+    def all_files(self, path: Path) -> list[Path]:
+        """Return the files of a volume whose header may name others; the path if it is damaged."""
+        try:
+            found: list[Path] = self._function(self.files)(path)
+        except (CaseError, OSError):
+            return [path]
+        return found
+
+    def _function(self, name: str) -> Any:
+        """Return a function of the module, imported now."""
+        return getattr(import_module(f"voxtile.reading.{self.module}"), name)
 
 
 # A folder, or files that hold one slice or many each; also recognised by content.
@@ -45,8 +73,44 @@ FILES = (
         "nifti",
         "read_nifti",
         "survey_nifti",
-        (".nii.gz", ".nii", ".hdr.gz", ".hdr"),
+        (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".nii.zst", ".nii.bz2"),
         ("", "", ".img.gz", ".img"),
+    ),
+    Format(
+        "3D Slicer segmentation",
+        "slicer",
+        "read_nrrd",
+        "survey_nrrd",
+        (".seg.nrrd", ".seg.nhdr"),
+        mask="read_segmentation",
+        files="files_of_nrrd",
+    ),
+    Format("NRRD", "nrrd", "read_nrrd", "survey_nrrd", (".nrrd", ".nhdr"), files="files_of_nrrd"),
+    Format(
+        "MetaImage",
+        "metaimage",
+        "read_metaimage",
+        "survey_metaimage",
+        (".mha", ".mhd"),
+        files="files_of_metaimage",
+    ),
+    Format("FreeSurfer", "mgh", "read_mgh", "survey_mgh", (".mgz", ".mgh", ".mgh.gz")),
+    Format(
+        "picture",
+        "pictures",
+        "read_picture",
+        "survey_picture",
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+        family="picture",
+        mask="read_picture_mask",
+    ),
+    Format(
+        "DICOM archive",
+        "archives",
+        "read_archive",
+        "survey_archive",
+        (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.zst"),
+        family="archive",
     ),
 )
 SUFFIXES = tuple(suffix for each in FILES for suffix in each.suffixes)
@@ -94,8 +158,29 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file is a volume by its name; the first file of a pair stands for both."""
-    return split_suffix(path.name)[1] in SUFFIXES
+    """Whether a file is a volume by its name; the first file of a pair stands for both.
+
+    Pictures and archives are not: beside volumes they are something else.
+    """
+    return family_of(path) == "volume"
+
+
+def family_of(path: Path) -> Family | None:
+    """Return the family of a file's format by its name; None for other files."""
+    suffix = split_suffix(path.name)[1]
+    return next((each.family for each in FILES if suffix in each.suffixes), None)
+
+
+def volumes_among(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of the first family that any belongs to.
+
+    A picture beside volumes is a figure, and an archive beside them is a copy.
+    """
+    families = {path: family_of(path) for path in paths}
+    for family in get_args(Family):
+        if found := [path for path in paths if families[path] == family]:
+            return found
+    return []
 
 
 def find_volume(folder: Path, name: str) -> Path | None:
@@ -112,6 +197,8 @@ def files_of(path: Path) -> list[Path]:
     stem, suffix = split_suffix(path.name.lower())
     plain = suffix.removesuffix(".gz")
     for each in FILES:
+        if each.files and suffix in each.suffixes:
+            return each.all_files(path)
         for pair in zip(each.suffixes, each.seconds, strict=False):
             if pair[1] and plain in pair:
                 names = [stem + end for end in pair]

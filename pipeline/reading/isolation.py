@@ -49,7 +49,7 @@ MOST_MEMORY_BYTES = 2**34
 
 _LENGTH = struct.Struct("!Q")
 _LONGEST_REPLY = 2**24
-_DTYPES = ("int16", "int32", "int64", "float32", "float64")
+_DTYPES = ("uint8", "uint16", "int16", "int32", "int64", "float32", "float64")
 
 
 class Workspace:

@@ -5,33 +5,34 @@ files give wrong voxels without an error. Here files are decompressed to the end
 """
 
 import struct
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip, isal_zlib
 from nibabel import imageglobals
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 
-from voxtile.errors import CaseError, Notice, counted
-from voxtile.machine.files import is_special
+from voxtile.errors import CaseError, Notice
 from voxtile.volume import Volume, grid_difference, is_grid, is_sheared
 
-from .scan import LabelPolicy, ReadPolicy, Scan
+from .scan import ReadPolicy, Scan
+from .stream import Stream
+from .voxels import (
+    Layout,
+    Voxels,
+    hold_promise,
+    no_voxels,
+    pick_volume,
+    promised_bytes,
+    read_voxels,
+    zeros,
+)
 
-# Deflate compresses at most 1032:1, so a header that promises more is wrong.
-_MOST_INFLATION = 1100
-# Bytes after the last voxel that are accepted; some writers pad.
-_SLACK = 2**16
-_CHUNK = 2**22
-# isal's stub calls its exception class an instance.
-_ISAL_ERROR: Any = isal_zlib.error
-_INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error)
+_open = partial(Stream, code="not_nifti", needed="a NIfTI file")
 # sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
 FORM_TOLERANCE_MM = 0.1
 # The first bytes of other files, in lower case.
@@ -47,10 +48,10 @@ _UNITS = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
 
 
 def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Read a NIfTI file: ``.nii``, ``.hdr``/``.img``, version 1 or 2, plain or gzip, any endian.
+    """Read a NIfTI file: ``.nii``, ``.hdr``/``.img``, version 1 or 2, any endian.
 
-    `path` may be either file of a pair. Gzip is recognised by content, not by
-    name. NaN is not checked here. Voxels are in storage order with ``scl_slope``
+    `path` may be either file of a pair. Compression is recognised by content,
+    not by name. NaN is not checked here. Voxels are in storage order with ``scl_slope``
     and ``scl_inter`` applied; integers stay integers if they are not scaled. The
     affine is the sform, else the qform, else nibabel's default, in mm whatever
     the header's unit is.
@@ -61,7 +62,7 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
         With the reason: not NIfTI, damaged, truncated, more than one volume,
         invalid affine, voxels that are not real numbers.
     """
-    return _read(path, policy or ReadPolicy(), _read_voxels)
+    return _read(path, policy or ReadPolicy(), read_voxels)
 
 
 def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
@@ -71,7 +72,7 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     and take no memory. Voxels and checksum are not read, but a file that is
     shorter than its header promises is refused.
     """
-    return _read(path, policy or ReadPolicy(), _no_voxels)
+    return _read(path, policy or ReadPolicy(), no_voxels)
 
 
 def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
@@ -82,50 +83,48 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     """
     same = False
 
-    def compare(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
+    def compare(file: Stream, layout: Layout, consumed: int) -> np.ndarray:
         """Compare the voxels in storage order."""
         nonlocal same
         same = layout.shape == array.shape and layout.dtype == array.dtype
-        promised = _promised(file, layout, name)
-        got = consumed + file.read_into(memoryview(bytearray(layout.offset - consumed)), name)
+        promised = promised_bytes(file, layout)
+        got = consumed + file.read_into(memoryview(bytearray(layout.offset - consumed)))
         plane = int(np.prod(layout.shape[:2]))
         stored = np.empty(plane, layout.dtype)
         for k in range(layout.voxels // max(1, plane)):
-            got += file.read_into(stored.view(np.uint8).data, name)
+            got += file.read_into(stored.view(np.uint8).data)
             same = same and np.array_equal(stored, array[..., k].reshape(-1, order="F"))
-        _hold_promise(got, promised, name)
-        _finish(file, name, promised)
-        return _zeros(layout)
+        hold_promise(got, promised, file.name)
+        file.finish(promised)
+        return zeros(layout)
 
     scan = _read(path, ReadPolicy(), compare)
     # Voxels that a slope changes are not equal.
     return scan, same and scan.volume.array.dtype == array.dtype
 
 
-def _read(path: Path, policy: ReadPolicy, voxels_of: "_Voxels") -> Scan:
+def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
     """Return a scan with the voxels that `voxels_of` reads from the opened file."""
     try:
         is_image = path.name.lower().endswith((".img", ".img.gz"))
-        with _Source(_sibling(path, ".hdr") if is_image else path) as file:
+        with _open(_sibling(path, ".hdr") if is_image else path) as file:
             header = _read_header(file, path.name)
             layout = _layout(header, path.name)
             if layout.paired:
-                _finish(file, path.name, header.sizeof_hdr)
+                file.finish(header.sizeof_hdr)
             else:
-                voxels = voxels_of(file, layout, path.name, header.sizeof_hdr)
+                voxels = voxels_of(file, layout, header.sizeof_hdr)
         if layout.paired:
-            with _Source(path if is_image else _sibling(path, ".img")) as file:
-                voxels = voxels_of(file, layout, path.name, 0)
+            with _open(path if is_image else _sibling(path, ".img")) as file:
+                voxels = voxels_of(file, layout, 0)
     except OSError as error:
         raise CaseError(
             "unreadable", f"{path.name} cannot be read ({error.strerror or error})"
         ) from error
-    array = _pick_volume(voxels, policy, path.name)
-    if voxels_of is _read_voxels and array.size < voxels.size:
-        array = array.copy(order="F")  # a view would keep all other volumes in memory
+    array = pick_volume(voxels, policy, path.name)
     del voxels
     try:
-        scaled = array if voxels_of is _no_voxels else _scaled(header, array)
+        scaled = array if voxels_of is no_voxels else _scaled(header, array)
         volume, notices = _place(header, scaled, path.name)
     except (HeaderDataError, ValueError) as error:
         raise CaseError("bad_header", f"{path.name}: {error}") from error
@@ -138,68 +137,6 @@ def channel_paths(path: Path, channels: Sequence[str]) -> tuple[Path, ...]:
         return (path,)
     stem, _, ending = path.name.partition(".nii")
     return tuple(path.with_name(f"{stem}_{channel}.nii{ending}") for channel in channels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The voxels that a header promises."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int
-    paired: bool
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels, without overflow."""
-        return int(np.prod(self.shape, dtype=object))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all voxels."""
-        return self.voxels * self.dtype.itemsize
-
-
-class _Source:
-    """A file, decompressed while it is read if it is gzip; every read is checked."""
-
-    def __init__(self, path: Path) -> None:
-        if path.is_dir():
-            raise CaseError("not_nifti", f"{path.name} is a folder; name a NIfTI file")
-        if is_special(path):
-            raise CaseError(
-                "not_nifti", f"{path.name} is a pipe, socket or device; name a NIfTI file"
-            )
-        self.size = path.stat().st_size
-        self._raw = path.open("rb")
-        self.gzip = self._raw.read(2) == b"\x1f\x8b"
-        self._raw.seek(0)
-        self._file: Any = igzip.GzipFile(fileobj=self._raw, mode="rb") if self.gzip else self._raw
-
-    def __enter__(self) -> "_Source":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._raw.close()
-
-    def read_into(self, target: memoryview, name: str) -> int:
-        """Fill `target` and return the number of bytes read; less only at the end of the file."""
-        filled = 0
-        try:
-            while filled < len(target):
-                got = self._file.readinto(target[filled : filled + _CHUNK])
-                if not got:
-                    break
-                filled += got
-        except EOFError as error:
-            raise CaseError(
-                "truncated", f"{name}: the gzip stream ends too early; copy the file again"
-            ) from error
-        except _INFLATE_ERRORS as error:
-            raise CaseError(
-                "corrupt", f"{name}: the gzip stream is damaged ({error}); copy the file again"
-            ) from error
-        return filled
 
 
 def _sibling(path: Path, ending: str) -> Path:
@@ -215,12 +152,13 @@ def _sibling(path: Path, ending: str) -> Path:
     )
 
 
-def _read_header(file: _Source, name: str) -> Any:
+def _read_header(file: Stream, name: str) -> Any:
     """Return the nibabel header at the start of a file."""
     if file.size == 0:
         raise CaseError("empty_file", f"{name} has 0 bytes; copy or download it again")
-    block = bytearray(348)
-    if file.read_into(memoryview(block), name) < len(block):
+    block = bytearray(file.read(348))
+    if len(block) < 348:
+        block += bytes(348 - len(block))
         raise CaseError("not_nifti", f"{name} is too short to be a NIfTI file{_looks_like(block)}")
     for endian in "<>":
         (size,) = struct.unpack(endian + "i", block[:4])
@@ -229,10 +167,9 @@ def _read_header(file: _Source, name: str) -> Any:
             break
         if size == 540 and bytes(block[4:8]) in (b"n+2\0", b"ni2\0"):
             kind = Nifti2Header if block[4:8] == b"n+2\0" else Nifti2PairHeader
-            rest = bytearray(540 - 348)
-            if file.read_into(memoryview(rest), name) < len(rest):
+            block += file.read(540 - 348)
+            if len(block) < 540:
                 raise CaseError("truncated", f"{name} ends within its header; copy it again")
-            block += rest
             break
     else:
         raise CaseError("not_nifti", f"{name} is not a NIfTI file{_looks_like(block)}")
@@ -268,7 +205,7 @@ def _looks_like(block: bytearray) -> str:
     return "; name a .nii, .nii.gz or .hdr/.img file"
 
 
-def _layout(header: Any, name: str) -> _Layout:
+def _layout(header: Any, name: str) -> Layout:
     """Return the voxels that the header promises, checked before memory is allocated."""
     count = int(header["dim"][0])
     if not 1 <= count <= 7:
@@ -298,101 +235,7 @@ def _layout(header: Any, name: str) -> _Layout:
             "bad_header", f"{name}: the header states that voxels begin at byte {offset}"
         )
     # Voxels of a single file cannot begin inside its header, but some writers write 0.
-    return _Layout(shape, dtype, max(int(offset), least), paired)
-
-
-def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
-    """Return all voxels in storage order, after the file was read to its end."""
-    promised = _promised(file, layout, name)
-    skipped = memoryview(bytearray(layout.offset - consumed))
-    stored = np.empty(layout.voxels, layout.dtype)
-    got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
-    _hold_promise(consumed + got, promised, name)
-    _finish(file, name, promised)
-    return stored.reshape(layout.shape, order="F")
-
-
-_Voxels = Callable[[_Source, _Layout, str, int], np.ndarray]
-
-
-def _no_voxels(file: _Source, layout: _Layout, name: str, _: int) -> np.ndarray:
-    """Return zeros of the promised shape, after the size of the file was checked."""
-    _promised(file, layout, name)
-    return _zeros(layout)
-
-
-def _zeros(layout: _Layout) -> np.ndarray:
-    """Return zeros of the promised shape that take no memory."""
-    return np.broadcast_to(np.zeros((), layout.dtype.newbyteorder("=")), layout.shape)
-
-
-def _hold_promise(got: int, promised: int, name: str) -> None:
-    """Refuse a file with fewer bytes than its header promises."""
-    if got < promised:
-        raise CaseError(
-            "truncated",
-            f"{name}: the header promises {promised} bytes, but the file has {got}; copy it again",
-        )
-
-
-def _promised(file: _Source, layout: _Layout, name: str) -> int:
-    """Return the number of bytes that the header promises, if the file can hold them."""
-    promised = layout.offset + layout.nbytes
-    if promised > (file.size * _MOST_INFLATION if file.gzip else file.size):
-        raise CaseError(
-            "truncated",
-            f"{name}: the header promises {layout.shape} voxels, {promised} bytes, but the file "
-            f"has {file.size}{' compressed' if file.gzip else ''}; copy it again",
-        )
-    return promised
-
-
-def _finish(file: _Source, name: str, promised: int) -> None:
-    """Read to the end of a stream, which checks its CRC; refuse a file that is much too long."""
-    rest = memoryview(bytearray(_SLACK + 1))
-    if file.read_into(rest, name) > _SLACK:
-        raise CaseError(
-            "too_long",
-            f"{name} holds more than the {promised} bytes that its header promises, so header or "
-            "file is damaged; copy it again",
-        )
-
-
-def _pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
-    """Return the (i, j, k) array of the only volume, or what the policy chooses of several."""
-    space = (*voxels.shape[:3], 1, 1)[:3]
-    volumes = voxels.reshape((*space, -1), order="F")
-    count = volumes.shape[3]
-    chosen = policy.volume
-    if isinstance(policy, LabelPolicy) and count > 1:
-        return _native(volumes)
-    if chosen is None:
-        if count > 1:
-            raise CaseError(
-                "several_volumes",
-                f"{name} holds {count} volumes (shape {voxels.shape}), but one is needed; "
-                "keep one of them in the file",
-                f"choose one with --volume 0 to --volume {count - 1}",
-            )
-        chosen = 0
-    if not isinstance(chosen, int):
-        raise CaseError(
-            "no_such_volume",
-            f"{name}: volume {chosen} was chosen, but a NIfTI file does not say what its volumes "
-            "are; choose one by its number, from 0",
-        )
-    if not 0 <= chosen < count:
-        raise CaseError(
-            "no_such_volume",
-            f"{name}: volume {chosen} was chosen, but the file holds {counted(count, 'volume')}, "
-            "numbered from 0; choose another",
-        )
-    return _native(volumes[..., chosen])
-
-
-def _native(array: np.ndarray) -> np.ndarray:
-    """Return an array in the byte order of this machine."""
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return Layout(shape, dtype, max(int(offset), least), paired)
 
 
 def _scaled(header: Any, array: np.ndarray) -> np.ndarray:

@@ -10,10 +10,10 @@ from voxtile.label_values import label_type, label_values
 from voxtile.models.spec import Label
 from voxtile.volume import Axes, Volume, grid_difference, reorient
 
-from .channels import in_mm, read_scan, survey_scan
+from .channels import in_mm, read_mask
 from .dicom import annotation_file, read_annotation
 from .one_hot import flatten
-from .scan import LabelPolicy, Scan, off_grid
+from .scan import Scan, off_grid
 
 # Up to this distance from an integer, a value was rounded by a writer; above it, the file is not
 # a label map.
@@ -31,8 +31,8 @@ def read_reference(
     Parameters
     ----------
     path : Path
-        A label map in a NIfTI file or DICOM folder; or a DICOM SEG or
-        RTSTRUCT, as a file or in a folder of its own.
+        A label map in any format; or a DICOM SEG, RTSTRUCT or 3D Slicer
+        segmentation, as a file or in a folder of its own.
     image : Volume
         The scan; its voxels are not used.
     labels : sequence of Label
@@ -67,6 +67,11 @@ def read_reference(
         array = _renamed(array, label_map)
     allowed = {0, *(value for label in labels for value in label.values)}
     unknown = sorted(set(label_values(array)) - allowed)
+    if unknown == [255] and len(labels) == 1 and not array[(array != 0) & (array != 255)].any():
+        (label,), unknown = labels, []
+        array = np.where(array, np.uint16(label.value), np.uint16(0))
+        sentence = f"the reference has values 0 and 255; 255 was read as {label.value}"
+        more = (*more, Notice("label_binary", sentence))
     if unknown:
         raise CaseError(
             "label_values",
@@ -78,22 +83,27 @@ def read_reference(
 
 
 def read_label_map(
-    path: Path, what: str, *, survey: bool = False, labels: Sequence[Label] = ()
+    path: Path,
+    what: str,
+    *,
+    survey: bool = False,
+    labels: Sequence[Label] = (),
+    pixel_mm: tuple[float, ...] = (),
 ) -> Scan:
-    """Read a mask on its own grid; a survey reads only headers.
+    """Read a mask on its own grid (`pixel_mm` is that of a picture); a survey reads only headers.
 
     `what` is "label" (called the reference in messages), "prediction" or "mask".
     Errors have no options such as ``--volume``, which are for scans. Channels of
     0 and 1 may overlap if `labels` are regions.
     """
-    scan = _read(path, what, survey=survey)
+    scan = _read(path, what, survey=survey, pixel_mm=pixel_mm)
     return _without_voxels(scan, what) if survey else _flat(scan, what, labels)
 
 
-def _read(path: Path, what: str, *, survey: bool = False) -> Scan:
+def _read(path: Path, what: str, *, survey: bool = False, pixel_mm: tuple[float, ...] = ()) -> Scan:
     """Read a mask; several volumes come as (i, j, k, volume)."""
     try:
-        return (survey_scan if survey else read_scan)(path, LabelPolicy())
+        return read_mask(path, survey=survey, pixel_mm=pixel_mm)
     except CaseError as error:
         raise CaseError(error.code, f"the {_name(what)} cannot be used: {error.bare}") from error
 
@@ -143,6 +153,8 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
         raise CaseError(
             "label_grid", f"the {name} has several channels; it needs one value a voxel"
         )
+    if mask.is_picture or image.is_picture:
+        return _on_picture(mask, image, name), ()
     axes = _axes_between(mask, image)
     placed = mask if axes is None else reorient(mask, axes)
     if placed.shape != image.shape:
@@ -169,6 +181,27 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
     if difference:
         notices.append(off_grid(what, f"the {name}", difference.voxels))
     return image.with_array(placed.array), tuple(notices)
+
+
+def _on_picture(mask: Volume, image: Volume, name: str) -> Volume:
+    """Return `mask` on the grid of `image` if one of them is a picture and sizes agree.
+
+    A mask of another format must have columns, rows and pages in the order of
+    pictures, as the masks have that voxtile writes for them.
+    """
+    plain = all(
+        volume.is_picture
+        or (volume.orientation == "LPS" and np.count_nonzero(volume.affine[:3, :3]) == 3)
+        for volume in (mask, image)
+    )
+    if not plain or mask.shape != image.shape:
+        raise CaseError(
+            "label_grid",
+            f"the {name} has shape {mask.shape} ({mask.orientation}), but the image has "
+            f"{image.shape} ({image.orientation}), and a picture has no position in the world; "
+            f"save the {name} as a picture of the same size",
+        )
+    return image.with_array(mask.array)
 
 
 def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ...]]:

@@ -8,6 +8,9 @@ from voxtile.errors import Notice, UsageError
 if TYPE_CHECKING:
     from voxtile.volume import Volume
 
+# The channels of a picture with colours.
+COLOURS = ("red", "green", "blue")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
@@ -18,11 +21,14 @@ class Scan:
     regridded : bool
         Whether the volume is on a grid that the source does not have (tilt
         undone, gaps filled), so that a mask can only be shown on this image.
+    channels : tuple of str
+        Names along the last axis of a picture with colours; else empty.
     """
 
     volume: "Volume"
     notices: tuple[Notice, ...] = ()
     regridded: bool = False
+    channels: tuple[str, ...] = ()
 
 
 def off_grid(what: str, name: str, voxels: float) -> Notice:
@@ -57,6 +63,10 @@ class ReadPolicy:
     tilt : {"refuse", "native", "resample"}
         Gantry tilt: refuse the scan, keep the slices as acquired on a sheared grid (native), or
         resample them onto an upright grid.
+    pages : {"refuse", "stack"}
+        Pictures (TIFF) with several pages: refuse the scan, or read the pages as its slices.
+    pixel_mm : tuple of float
+        Size of a picture's pixels, for all axes or along (columns, rows, pages); empty for 1 mm.
 
     Raises
     ------
@@ -70,8 +80,11 @@ class ReadPolicy:
     missing_slices: Literal["refuse", "interpolate"] = "refuse"
     duplicates: Literal["refuse", "first"] = "refuse"
     tilt: Literal["refuse", "native", "resample"] = "refuse"
+    pages: Literal["refuse", "stack"] = "refuse"
+    pixel_mm: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "pixel_mm", tuple(self.pixel_mm))  # JSON has a list
         for field in fields(self):
             value, known = getattr(self, field.name), get_args(field.type)
             if get_origin(field.type) is Literal and value not in known:

@@ -47,6 +47,12 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     protect([Input("the scan", source)], out, advice="name another file")
     scan = read_scan(source, policy)
     volume = scan.volume
+    if volume.array.ndim == 4:
+        raise CaseError(
+            "colour",
+            f"the picture has channels {', '.join(scan.channels)}, but a NIfTI file has one; use "
+            "the picture itself, or save it as grey",
+        )
     write_volume(out, volume)
     written = read_nifti(out).volume
     difference = grid_difference(volume.shape, volume.affine, written.affine)

@@ -219,7 +219,7 @@ def _read_pair(case: Case, path: Path, labels: Sequence[Label]) -> _Pair:
     notices = (*scan.notices, *notices)
     if case.label is None:
         return _Pair(prediction, None, notices)
-    reference_scan = read_label_map(case.label, "label", labels=labels)
+    reference_scan = read_label_map(case.label, "label", labels=labels, pixel_mm=case.pixel_mm)
     array, more = integral(reference_scan.volume.array, "label")
     reference = reference_scan.volume.with_array(array)
     placed, moved = on_grid_of(prediction, reference, "prediction")

@@ -40,7 +40,11 @@ _SHAPE = {
     "model": {"name": str, "sha256": str, "channels": [str]},
     "engine": dict,
     "settings": {
-        "policy": {"volume": (int, str, NoneType), ANY_KEY: (str, NoneType)},
+        "policy": {
+            "volume": (int, str, NoneType),
+            "pixel_mm": [float],
+            ANY_KEY: (str, NoneType),
+        },
         "label_map": {ANY_KEY: int},
     },
     "by": [str],

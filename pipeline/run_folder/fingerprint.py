@@ -29,6 +29,8 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
         "images": {channel: content_hash(path) for channel, path in case.images if images},
         "series": case.series,
         "volume": case.volume,
+        "pages": case.pages,
+        "pixel_mm": case.pixel_mm,
         "label": None if case.label is None else content_hash(case.label),
         "settings": dict(settings),
         "version": __version__,

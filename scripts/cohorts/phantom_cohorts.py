@@ -120,10 +120,10 @@ def write_cohort(
         if on_case:
             on_case(case_id)
     labels = [(str(label.value), label.name, label.color) for label in LABELS[task]]
-    write_text(folder / "labels.csv", _table(("value", "name", "color"), labels))
+    write_text(folder / "labels.csv", table(("value", "name", "color"), labels))
     # Last, so that a folder with a manifest is a complete cohort.
     manifest = folder / "cases.csv"
-    write_text(manifest, _table(("case_id", "image", "label", "split"), rows))
+    write_text(manifest, table(("case_id", "image", "label", "split"), rows))
     return manifest
 
 
@@ -138,7 +138,7 @@ def _paint(solids: list[Layer], grid: Grid, *, background: float) -> tuple[np.nd
     return image, truth
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return rows as CSV text."""
     text = StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -1,7 +1,8 @@
-"""Read a DICOM segmentation or structure set as a label map, for use as a reference.
+"""Read a segmentation or structure set as a label map, for use as a reference.
 
     segmentation.py    a SEG      -> segments, each a mask on the scan's grid
     structure_set.py   an RTSTRUCT -> regions of interest, each a mask on the scan's grid
+    layered.py         a .seg.nrrd -> segments, each a mask on the scan's grid
     here               segments -> their labels -> one label map
 
 The label of a segment is never guessed. Runs in the child process.
@@ -23,6 +24,8 @@ from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Grid, Segment
+from .kinds import is_slicer_segmentation
+from .layered import SlicerSegmentation
 from .references import check_source
 from .segmentation import Segmentation
 from .structure_set import StructureSet
@@ -39,13 +42,16 @@ def annotation_here(
 ) -> Scan:
     """Do the work of `voxtile.reading.dicom.read_annotation` in this process."""
     try:
+        if is_slicer_segmentation(path):
+            layered = SlicerSegmentation(path, grid, {label.value for label in labels})
+            return _label_map(workspace, layered, grid, labels, {**layered.values, **numbers})
         return _label_map(workspace, _open(path, grid, workspace.at), grid, labels, numbers)
     except (CaseError, MemoryError):
         raise
     except Exception as error:  # pydicom and highdicom raise anything on a damaged file
         raise CaseError(
             "label_damaged",
-            f"the reference is a DICOM object that cannot be read ({type(error).__name__}); "
+            f"the reference is a segmentation that cannot be read ({type(error).__name__}); "
             "export it again",
         ) from error
 
@@ -61,7 +67,7 @@ def _open(path: Path, grid: Grid, at: Callable[[str], None]) -> Segmentation | S
 
 def _label_map(
     workspace: Workspace,
-    drawing: Segmentation | StructureSet,
+    drawing: Segmentation | StructureSet | SlicerSegmentation,
     grid: Grid,
     labels: Sequence[Label],
     numbers: Mapping[int, int],

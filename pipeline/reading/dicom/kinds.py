@@ -1,4 +1,4 @@
-"""Recognise a DICOMDIR, SEG or RTSTRUCT by its name and first bytes, without decoding it."""
+"""Recognise a DICOMDIR, SEG, RTSTRUCT or .seg.nrrd by name and first bytes, without decoding."""
 
 import struct
 from pathlib import Path
@@ -19,14 +19,25 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def annotation_file(path: Path) -> Path | None:
-    """Return the DICOM SEG or RTSTRUCT that a path stands for; None for other paths.
+    """Return the SEG, RTSTRUCT or 3D Slicer segmentation of a path; None for other paths.
 
     It is the file itself, or the only file in a folder, as a PACS exports it.
     """
     if path.is_dir():
         files = [file for file in path.iterdir() if not file.name.startswith(".")]
         path = files[0] if len(files) == 1 else path
-    return path if _is_annotation(path) else None
+    return path if is_slicer_segmentation(path) or _is_annotation(path) else None
+
+
+def is_slicer_segmentation(path: Path) -> bool:
+    """Whether a file has segments of 3D Slicer, by its name and header."""
+    if not path.name.lower().endswith((".seg.nrrd", ".seg.nhdr")):
+        return False
+    try:
+        with regular(path).open("rb") as file:
+            return b"\nSegment0_" in file.read(2**16)
+    except OSError:
+        return False
 
 
 def _is_annotation(path: Path) -> bool:

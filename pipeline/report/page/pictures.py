@@ -14,7 +14,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError
 from voxtile.label_values import Box, label_type, region_box
 from voxtile.models.spec import Label
-from voxtile.reading.channels import policy_of, read_scan, scan_paths
+from voxtile.reading.channels import own_channels, read_channels
 from voxtile.reading.dicom import annotation_file
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.reading.scan import ReadPolicy
@@ -59,11 +59,10 @@ def read_picture(
     only noted.
     """
     notes = []
-    channels = channels or case.images[0][:1]
-    path = scan_paths(case, channels)[0]
-    if len(case.images) > 1:
-        notes.append(f"channel {channels[0]} of {len(case.images)}")
-    scan = read_scan(path, policy_of(case, policy or ReadPolicy())).volume
+    channels = channels or own_channels(case, policy)
+    scan = read_channels(case, channels[:1], policy).volume
+    if len(channels) > 1:
+        notes.append(f"channel {channels[0]} of {len(channels)}")
     image = canonical(scan)
     if not mask.exists():
         raise CaseError("no_mask", f"the mask {mask.name} is missing; run the case again")

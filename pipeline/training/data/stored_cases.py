@@ -23,7 +23,7 @@ from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
 from voxtile.label_values import MOST_LABELS, label_values
 from voxtile.machine.files import replacing, write_json
 from voxtile.models.spec import Label
-from voxtile.reading.channels import read_channels
+from voxtile.reading.channels import own_channels, read_channels
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.volume import Volume
@@ -58,7 +58,14 @@ class StoredCase:
 
 
 def channel_names(cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return the names of the input channels, in order."""
+    """Return the names of the input channels, in order; colours if any picture has them."""
+    for case in cases:
+        try:
+            channels = own_channels(case)
+        except CaseError:  # it is reported with all others when it is read
+            continue
+        if channels != ("image",):
+            return channels
     return tuple(channel for channel, _ in cases[0].images)
 
 

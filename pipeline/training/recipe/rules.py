@@ -138,6 +138,9 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
     """Return all three views of near-isotropic scans, else the one with the finest detail."""
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     size = [spread.median for spread in fingerprint.shape]
+    for view in _VIEWS:
+        if _is_flat(fingerprint, view):
+            return (view,), "every case is a single plane"
     ratio = max(spacing) / min(spacing)
     if ratio < _ALIKE and min(size) >= _LEAST_SIDE:
         return _VIEWS, (
@@ -157,6 +160,11 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
     )
 
 
+def _is_flat(fingerprint: Fingerprint, view: View) -> bool:
+    """Whether every case is a single plane in a view."""
+    return fingerprint.shape[slice_axis(view)].most == 1
+
+
 def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, str]:
     """Return the median if spacings differ more than augmentation magnifies; else "native"."""
     ratios = [spread.most / spread.least for spread in fingerprint.spacing_mm]
@@ -174,7 +182,9 @@ def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, st
 
 
 def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, str]:
-    """Return fewer neighbour slices if they are far apart."""
+    """Return fewer neighbour slices if they are far apart; none if there are none."""
+    if all(_is_flat(fingerprint, view) for view in views):
+        return 1, "a single plane has no neighbours"
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     ratio = max(spacing[slice_axis(view)] / min(in_plane(view, spacing)) for view in views)
     if ratio < _THICK:
@@ -223,6 +233,10 @@ def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> t
     # Without any labelled part, 0 becomes infinite.
     largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
     diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
+    for view in _VIEWS:
+        if _is_flat(fingerprint, view):  # a disc and not a ball
+            thick_mm = fingerprint.spacing_mm[slice_axis(view)].median
+            diameter_mm = (4000 * largest_ml / thick_mm / pi) ** (1 / 2)
     finest = [min(in_plane(view, spacing)[axis] for view in views) for axis in (0, 1)]
     enough = [max(_LEAST_TILE, _DIAMETERS * diameter_mm / mm) for mm in finest]
     if all(size <= most for size, most in zip(planes, enough, strict=True)):

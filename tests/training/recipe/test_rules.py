@@ -74,6 +74,17 @@ def test_near_isotropic_scans_get_every_view() -> None:
     assert (one.tile, one.depth, one.filters) == ((36, 60), 2, 32)
 
 
+@pytest.mark.parametrize("pixel", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize(("axis", "view"), [(0, "sagittal"), (1, "coronal"), (2, "axial")])
+def test_single_planes_have_one_view_and_no_neighbours(pixel, axis, view) -> None:
+    shape, spacing = [512, 512, 512], [pixel] * 3
+    shape[axis], spacing[axis] = 1, 1.0
+    # A disc of 20 pixels' diameter: a tile shows four diameters.
+    disc = LabelFacts(1, 314, component_ml=(314 * pixel**2 / 1000,))
+    recipe = settled(CaseFacts(tuple(shape), tuple(spacing), (disc,)))
+    assert (recipe.views, recipe.context_slices, recipe.tile) == ((view,), 1, (80, 80))
+
+
 def test_a_network_is_as_wide_as_the_budget_allows() -> None:
     organs = fingerprint(CaseFacts((160, 160, 20), (0.8, 0.8, 4.0), ONE))
     plain, reasons = settle(Recipe(), organs)

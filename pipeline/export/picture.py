@@ -1,0 +1,38 @@
+"""Write the mask of a picture as PNG: the picture's rows and columns, and label values as grey."""
+
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from voxtile.errors import CaseError, Notice
+from voxtile.label_values import label_type
+from voxtile.machine.files import replacing
+from voxtile.volume import Volume
+
+from .finished import Finished
+
+
+def write_png(case: Finished, mask: Volume) -> tuple[Notice, ...]:
+    """Write ``exports/png/<case_id>.png``, with 8 bits, or 16 if a value is above 255.
+
+    A run writes it for each picture without being asked.
+    """
+    if not is_plane(mask):
+        raise CaseError(
+            "not_a_picture",
+            f"a PNG holds one plane of columns and rows, but the mask has shape {mask.shape} "
+            f"({mask.orientation}); export another format",
+        )
+    rows = mask.array[:, :, 0].T
+    content = BytesIO()
+    Image.fromarray(np.ascontiguousarray(rows, label_type([int(rows.max())]))).save(content, "PNG")
+    with replacing(case.target("png")) as file:
+        file.write(content.getvalue())
+    return ()
+
+
+def is_plane(mask: Volume) -> bool:
+    """Whether a mask is one plane with the columns and rows of a picture, as pictures are read."""
+    straight = np.count_nonzero(mask.affine[:3, :3]) == 3
+    return mask.shape[2] == 1 and straight and mask.orientation == "LPS"
