@@ -90,8 +90,10 @@ def run(
     from voxtile.batch.cluster import Cluster, queue_system
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
+    from voxtile.manifest.advice import manifest_notices
     from voxtile.run.job import RunSettings
 
+    print_warnings(manifest_notices(manifest))
     workers = max(1, how.workers or 0)
     settings = RunSettings(
         policy=policy,

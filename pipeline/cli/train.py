@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .options import FOLDS, Labels, Manifest, Option, RecipeChoices, Root
-from .output import echo_lines
+from .output import echo_lines, print_warnings
 
 
 def train(
@@ -39,6 +39,7 @@ def train(
 ) -> None:
     """Train U-Nets on a manifest's train split, and write them as a model folder."""
     from voxtile.errors import UsageError
+    from voxtile.manifest.advice import manifest_notices
     from voxtile.models.bundle import bundle_name
     from voxtile.run_folder.protection import Input, protect
     from voxtile.training.drive import plan_training
@@ -50,6 +51,7 @@ def train(
     if folds is None and (fold is not None or join):
         raise UsageError("--fold and --join are for --folds")
     name = bundle_name(out)
+    print_warnings(manifest_notices(manifest))
     if dry_run and folds is not None:
         echo_lines(plan_folds(manifest, folds, root=root, recipe=chosen, init=init))
         return

@@ -1,6 +1,8 @@
 """Read, make, check, divide and export manifests.
 
+cells.py         a file of any spreadsheet -> rows of text
 rows.py          a manifest -> cases; the columns that have a meaning
+advice.py        what to know about a manifest that can be read
 label_list.py    a list of labels that people write -> labels
 build.py         a data set -> a manifest, by one of the sources
   dicom_tree.py    a tree of DICOM: a row for each series, under pseudonyms

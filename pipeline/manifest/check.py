@@ -23,6 +23,7 @@ from voxtile.reading.reference import integral, on_grid_of, read_label_map, read
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
+from .advice import manifest_notices
 from .rows import examine_manifest
 
 OnCase = Callable[[int, int], None]
@@ -38,8 +39,9 @@ class Finding:
         With an error, a case or the whole manifest cannot be used as it is.
     code : str
         Stable name, for programs: that of the reader's error or notice, or
-        ``manifest``, ``group_divided``, ``same_image``, ``same_content``,
-        ``same_label``, ``no_label``.
+        ``manifest``, ``manifest_encoding``, ``manifest_sheet``,
+        ``manifest_column``, ``manifest_group``, ``group_divided``, ``same_image``,
+        ``same_content``, ``same_label``, ``no_label``.
     case_id : str
         Empty if the finding is not about one case.
     line : int
@@ -165,6 +167,7 @@ def check_manifest(
     settings = settings or CheckSettings()
     cases, problems = examine_manifest(manifest, root=root)
     findings = [Finding("error", "manifest", problem) for problem in problems]
+    findings += [Finding("warning", one.code, one.sentence) for one in manifest_notices(manifest)]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
