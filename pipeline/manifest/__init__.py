@@ -7,6 +7,7 @@ label_list.py    a list of labels that people write -> labels
 build.py         a data set -> a manifest, by one of the sources
   dicom_tree.py    a tree of DICOM: a row for each series, under pseudonyms
   nifti_folder.py  folders of images and labels
+  roles.py         names of files -> scan or label, of which case, channel and split
   nnunet.py        an nnU-Net data set, read and written
   datalist.py      JSON lists: Medical Segmentation Decathlon, MONAI (also written)
   bids.py          a BIDS data set

@@ -1,14 +1,16 @@
 """Make a manifest from a data set."""
 
 import os
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from voxtile.errors import ManifestError, UsageError
+from voxtile.errors import CaseError, ManifestError, UsageError, first_few
+from voxtile.label_values import label_values
 from voxtile.machine.files import write_json, write_text
 from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix
+from voxtile.reading.reference import integral, read_label_map
 
 from .bids import read_bids
 from .datalist import read_decathlon, read_monai
@@ -90,6 +92,7 @@ def build_manifest(
     if len(set(names)) < len(names):
         raise ManifestError(["--out, --key and --label-names must be different files"])
     found = _read(source, kind, options, outputs.key is not None, on_files)
+    found = replace(found, notices=(*found.notices, *_of_pictures(found)))
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [
@@ -135,6 +138,24 @@ def detect(source: Path) -> Source:
             [f"{source} holds {what}; choose with --from {', '.join(get_args(Source))}"]
         )
     return "nifti" if volumes else "dicom"
+
+
+def _of_pictures(found: Found) -> Iterator[str]:
+    """Yield a notice if the first labels have only the values 0 and 255, as pictures have."""
+    labels = [(case.case_id, case.label) for case in found.cases if case.label is not None]
+    white = []
+    for name, path in [pair for pair in labels if is_volume(pair[1])][:3]:
+        try:
+            array, _ = integral(read_label_map(path, "label").volume.array, "label")
+        except CaseError:  # `manifest check` says what is wrong with it
+            continue
+        if set(label_values(array)) - {0} == {255}:
+            white.append(name)
+    if white:
+        yield (
+            f"labels of {first_few(white)} have only the values 0 and 255, as pictures have; if "
+            "255 is label 1 of a model, pass --label-map 255:1 to `voxtile run`"
+        )
 
 
 def _detect_json(path: Path) -> Source:
