@@ -6,6 +6,7 @@ advice.py        what to know about a manifest that can be read
 label_list.py    a list of labels that people write -> labels
 build.py         a data set -> a manifest, by one of the sources
   dicom_tree.py    a tree of DICOM: a row for each series, under pseudonyms
+  annotations.py   SEG and RTSTRUCT -> the series that they were drawn on
   nifti_folder.py  folders of images and labels
   roles.py         names of files -> scan or label, of which case, channel and split
   nnunet.py        an nnU-Net data set, read and written
