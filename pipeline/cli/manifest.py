@@ -60,6 +60,10 @@ def build(
     root: Annotated[
         Path | None, "monai: folder that relative paths start from (default: the list's)."
     ] = None,
+    fold: Annotated[
+        int | None,
+        Option("nnunet: write this fold of splits_final.json as splits train and val.", least=0),
+    ] = None,
     label_names: Annotated[
         Path | None, "Write the names of the labels to this JSON, for train."
     ] = None,
@@ -79,7 +83,7 @@ def build(
         source,
         Outputs(out, key, label_names),
         kind=chosen,
-        options=BuildOptions(labels, label_pattern, suffix, root),
+        options=BuildOptions(labels, label_pattern, suffix, root, fold),
         on_files=counter("files"),
     )
     echo_lines(f"note: {notice}" for notice in found.notices)

@@ -10,6 +10,7 @@ build.py         a data set -> a manifest, by one of the sources
   nifti_folder.py  folders of images and labels
   roles.py         names of files -> scan or label, of which case, channel and split
   nnunet.py        an nnU-Net data set, read and written
+  splits_final.py  the folds of an nnU-Net data set
   datalist.py      JSON lists: Medical Segmentation Decathlon, MONAI (also written)
   bids.py          a BIDS data set
 check.py         a manifest -> what is wrong with its files

@@ -32,6 +32,7 @@ class BuildOptions:
     label_pattern: str | None = None
     suffixes: tuple[str, ...] = ()
     root: Path | None = None
+    fold: int | None = None
 
 
 _USED: dict[str, tuple[Source, ...]] = {
@@ -39,6 +40,7 @@ _USED: dict[str, tuple[Source, ...]] = {
     "label_pattern": ("nifti", "bids"),
     "suffixes": ("bids",),
     "root": ("monai",),
+    "fold": ("nnunet",),
 }
 
 
@@ -79,7 +81,7 @@ def build_manifest(
     """
     options = options or BuildOptions()
     for name, kinds in _USED.items():
-        if getattr(options, name) and kind not in kinds:
+        if getattr(options, name) not in (None, ()) and kind not in kinds:
             raise UsageError(f"{name} is an option of --from {' or '.join(kinds)}, not of {kind}")
     if outputs.key is not None and kind != "dicom":
         raise UsageError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")
@@ -192,7 +194,7 @@ def _read(
         case "nifti":
             return read_nifti_folder(source, labels=options.labels, pattern=options.label_pattern)
         case "nnunet":
-            return read_nnunet(source if source.is_dir() else source.parent)
+            return read_nnunet(source if source.is_dir() else source.parent, options.fold)
         case "msd":
             return read_decathlon(source / "dataset.json" if source.is_dir() else source)
         case "monai":
