@@ -27,6 +27,10 @@ from .advice import manifest_notices
 from .rows import examine_manifest
 
 OnCase = Callable[[int, int], None]
+# Compares a case with the scans that a model was trained on; the last says if voxels were read.
+Compare = Callable[[Case, Volume, bool], Iterable[Notice]]
+# So many cases are compared by their voxels too, even if the check is not deep.
+_COMPARED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ def check_manifest(
     root: str | Path | None = None,
     spec: ModelSpec | None = None,
     settings: CheckSettings | None = None,
+    compare: Compare | None = None,
     on_case: OnCase | None = None,
 ) -> CheckResult:
     """Check a manifest and the files that it names; problems are findings, not errors.
@@ -161,6 +166,9 @@ def check_manifest(
     spec : ModelSpec, optional
         The model to use: every case must have its channels, and with `deep`
         labels may have only its values.
+    compare : callable, optional
+        Gives notices about a case from its volume; the first cases are read
+        completely for it, the others only if the check is deep.
     on_case : callable, optional
         Called with (cases done, all cases).
     """
@@ -171,9 +179,12 @@ def check_manifest(
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
+    looked_at = cases if settings.deep else cases[:_COMPARED] if compare else ()
     # One case at a time if voxels are read, so that memory is bounded by the largest case.
     checked = in_order(
-        lambda case: _check_case(case, spec, settings), cases, at_once=1 if settings.deep else None
+        lambda case: _check_case(case, spec, settings, compare, case in looked_at),
+        cases,
+        at_once=1 if settings.deep else None,
     )
     for number, (case, (known, found, content)) in enumerate(
         zip(cases, checked, strict=True), start=1
@@ -190,7 +201,11 @@ def check_manifest(
 
 
 def _check_case(
-    case: Case, spec: ModelSpec | None, settings: CheckSettings
+    case: Case,
+    spec: ModelSpec | None,
+    settings: CheckSettings,
+    compare: Compare | None,
+    voxels: bool,
 ) -> tuple[CaseFacts, list[Finding], str]:
     """Return the properties of a case, its findings, and a hash of its voxels (deep only)."""
     facts = CaseFacts(case.case_id, case.line, case.split, case.group, has_label=bool(case.label))
@@ -199,10 +214,11 @@ def _check_case(
     image: Volume | None = None
     content = ""
     try:
-        read = read_channels if settings.deep else survey_channels
+        read = read_channels if voxels else survey_channels
         scan = read(case, channels, settings.policy)
         image = scan.volume
-        findings += [_about(case, one.code, one.sentence) for one in scan.notices]
+        compared = compare(case, image, voxels) if compare else ()
+        findings += [_about(case, one.code, one.sentence) for one in (*scan.notices, *compared)]
         content = _content_hash(image) if settings.deep else ""
         facts = replace(facts, shape=image.shape, spacing_mm=image.spacing_mm)
         facts = replace(facts, orientation=image.orientation)
