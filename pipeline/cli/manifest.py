@@ -96,7 +96,9 @@ def check(
     policy: ReadPolicy,
     root: Root,
     deep: Annotated[bool, "Read every voxel: checksums, label values, copies."] = False,
-    model: Annotated[str | None, "Also check channels and label values for this model."] = None,
+    model: Annotated[
+        str | None, "Also check channels, label values and modality for this model."
+    ] = None,
     as_json: AsJson,
     label_map: LabelMap,
 ) -> None:
@@ -105,12 +107,15 @@ def check(
 
     from voxtile.manifest.check import CheckSettings, check_manifest
     from voxtile.models.bundle import load_bundle
+    from voxtile.report.suitability import suitability
 
+    bundle = None if model is None else load_bundle(model)
     result = check_manifest(
         manifest,
         root=root,
-        spec=None if model is None else load_bundle(model).spec,
+        spec=None if bundle is None else bundle.spec,
         settings=CheckSettings(deep, policy, label_map),
+        compare=None if bundle is None else suitability(bundle),
         on_case=None if as_json else counter("cases"),
     )
     if as_json:

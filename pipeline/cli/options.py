@@ -446,5 +446,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         count=Option(name="folds", least=2),
         only=Option(name="fold", least=0),
     ),
-    BuildOptions: _options_of(BuildOptions, suffixes=Option(name="suffix", read=words)),
+    BuildOptions: _options_of(
+        BuildOptions, suffixes=Option(name="suffix", read=words), fold=Option(least=0)
+    ),
 }

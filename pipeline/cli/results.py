@@ -9,7 +9,7 @@ import typer
 from voxtile.scoring.measures import Measures
 
 from .options import By, Html, Labels, Manifest, Option, Out, Root, argument, label_list, words
-from .output import SOME_FAILED, echo_lines, finish, print_case, write_page
+from .output import SOME_FAILED, echo_lines, finish, print_case, print_warnings, write_page
 
 if TYPE_CHECKING:
     from voxtile.export import Exported
@@ -28,8 +28,10 @@ def evaluate(
     html: Html,
 ) -> None:
     """Score finished masks, from any program, against a manifest's references."""
+    from voxtile.manifest.advice import manifest_notices
     from voxtile.run.evaluation import evaluate as evaluate_masks
 
+    print_warnings(manifest_notices(manifest))
     reports = evaluate_masks(
         manifest,
         predictions,

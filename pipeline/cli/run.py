@@ -55,7 +55,9 @@ def run(
     """Segment and score every case of a manifest that is not done yet."""
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
+    from voxtile.manifest.advice import manifest_notices
 
+    print_warnings(manifest_notices(manifest))
     workers = max(1, how.workers or 0)
     settings = replace(settings, plan=for_each_worker(settings.plan, workers))
     failures = 1 if fail_fast else how.max_failures

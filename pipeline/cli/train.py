@@ -9,7 +9,7 @@ import typer
 from voxtile.training.options import FoldOptions, TrainOptions
 
 from .options import Manifest, RecipeChoices, label_list
-from .output import echo_lines
+from .output import echo_lines, print_warnings
 
 
 def train(
@@ -23,6 +23,7 @@ def train(
     folds: FoldOptions,
 ) -> None:
     """Train U-Nets on a manifest's train split, and write them as a model folder."""
+    from voxtile.manifest.advice import manifest_notices
     from voxtile.models.bundle import bundle_name
     from voxtile.run_folder.protection import Input, protect
     from voxtile.training.drive import train_bundle
@@ -36,6 +37,7 @@ def train(
     options = replace(options, recipe=asked_recipe(recipe, choices))
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
     name = bundle_name(out)
+    print_warnings(manifest_notices(manifest))
     if dry_run:
         if folds.count is not None:
             echo_lines(plan_folds(manifest, folds.count, **common))

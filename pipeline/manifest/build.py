@@ -1,14 +1,16 @@
 """Make a manifest from a data set."""
 
 import os
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from voxtile.errors import ManifestError, UsageError
+from voxtile.errors import CaseError, ManifestError, UsageError, first_few
+from voxtile.label_values import label_values
 from voxtile.machine.files import write_json, write_text
 from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix, volumes_among
+from voxtile.reading.reference import integral, read_label_map
 from voxtile.run_folder.protection import inputs_of, protect
 
 from .bids import read_bids
@@ -29,6 +31,7 @@ _USED: dict[str, tuple[Source, ...]] = {
     "label_pattern": ("nifti", "bids"),
     "suffixes": ("bids",),
     "root": ("monai",),
+    "fold": ("nnunet",),
 }
 
 
@@ -69,7 +72,7 @@ def build_manifest(
     """
     options = options or BuildOptions()
     for name, kinds in _USED.items():
-        if getattr(options, name) and kind not in kinds:
+        if getattr(options, name) not in (None, ()) and kind not in kinds:
             raise UsageError(f"{name} is an option of --from {' or '.join(kinds)}, not of {kind}")
     if outputs.key is not None and kind != "dicom":
         raise UsageError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")
@@ -84,6 +87,7 @@ def build_manifest(
     found = _read(source, kind, options, outputs.key is not None, on_files)
     written = (path for path in wanted if path is not None)
     protect(inputs_of(found.cases), *written, advice="name another file")
+    found = replace(found, notices=(*found.notices, *_of_pictures(found)))
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [
@@ -133,6 +137,24 @@ def detect(source: Path) -> Source:
     return "nifti" if volumes else "dicom"
 
 
+def _of_pictures(found: Found) -> Iterator[str]:
+    """Yield a notice if the first labels have only the values 0 and 255, as pictures have."""
+    labels = [(case.case_id, case.label) for case in found.cases if case.label is not None]
+    white = []
+    for name, path in [pair for pair in labels if is_volume(pair[1])][:3]:
+        try:
+            array, _ = integral(read_label_map(path, "label").volume.array, "label")
+        except CaseError:  # `manifest check` says what is wrong with it
+            continue
+        if set(label_values(array)) - {0} == {255}:
+            white.append(name)
+    if white:
+        yield (
+            f"labels of {first_few(white)} have only the values 0 and 255, as pictures have; if "
+            "255 is label 1 of a model, pass --label-map 255:1 to `voxtile run`"
+        )
+
+
 def _detect_json(path: Path) -> Source:
     """Return the kind of source that a JSON file describes."""
     document = read_json(path)
@@ -167,7 +189,7 @@ def _read(
         case "nifti":
             return read_nifti_folder(source, labels=options.labels, pattern=options.label_pattern)
         case "nnunet":
-            return read_nnunet(source if source.is_dir() else source.parent)
+            return read_nnunet(source if source.is_dir() else source.parent, options.fold)
         case "msd":
             return read_decathlon(source / "dataset.json" if source.is_dir() else source)
         case "monai":

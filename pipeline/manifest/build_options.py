@@ -22,9 +22,12 @@ class BuildOptions:
         bids: which images, such as T1w; several are channels.
     root : Path, optional
         monai: folder that relative paths start from (default: the list's).
+    fold : int, optional
+        nnunet: write this fold of splits_final.json as splits train and val.
     """
 
     labels: Path | None = None
     label_pattern: str | None = None
     suffixes: tuple[str, ...] = ()
     root: Path | None = None
+    fold: int | None = None

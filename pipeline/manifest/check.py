@@ -24,9 +24,14 @@ from voxtile.reading.reference import integral, on_grid_of, read_label_map, read
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
+from .advice import manifest_notices
 from .rows import examine_manifest
 
 OnCase = Callable[[int, int], None]
+# Compares a case with the scans that a model was trained on; the last says if voxels were read.
+Compare = Callable[[Case, Volume, bool], Iterable[Notice]]
+# So many cases are compared by their voxels too, even if the check is not deep.
+_COMPARED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,9 @@ class Finding:
         With an error, a case or the whole manifest cannot be used as it is.
     code : str
         Stable name, for programs: that of the reader's error or notice, or
-        ``manifest``, ``group_divided``, ``same_image``, ``same_content``,
-        ``same_label``, ``no_label``.
+        ``manifest``, ``manifest_encoding``, ``manifest_sheet``,
+        ``manifest_column``, ``manifest_group``, ``group_divided``, ``same_image``,
+        ``same_content``, ``same_label``, ``no_label``.
     case_id : str
         Empty if the finding is not about one case.
     line : int
@@ -149,6 +155,7 @@ def check_manifest(
     root: str | Path | None = None,
     spec: ModelSpec | None = None,
     settings: CheckSettings | None = None,
+    compare: Compare | None = None,
     on_case: OnCase | None = None,
 ) -> CheckResult:
     """Check a manifest and the files that it names; problems are findings, not errors.
@@ -160,18 +167,25 @@ def check_manifest(
     spec : ModelSpec, optional
         The model to use: every case must have its channels, and with `deep`
         labels may have only its values.
+    compare : callable, optional
+        Gives notices about a case from its volume; the first cases are read
+        completely for it, the others only if the check is deep.
     on_case : callable, optional
         Called with (cases done, all cases).
     """
     settings = settings or CheckSettings()
     cases, problems = examine_manifest(manifest, root=root)
     findings = [Finding("error", "manifest", problem) for problem in problems]
+    findings += [Finding("warning", one.code, one.sentence) for one in manifest_notices(manifest)]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
+    looked_at = cases if settings.deep else cases[:_COMPARED] if compare else ()
     # One case at a time if voxels are read, so that memory is bounded by the largest case.
     checked = in_order(
-        lambda case: _check_case(case, spec, settings), cases, at_once=1 if settings.deep else None
+        lambda case: _check_case(case, spec, settings, compare, case in looked_at),
+        cases,
+        at_once=1 if settings.deep else None,
     )
     for number, (case, (known, found, content)) in enumerate(
         zip(cases, checked, strict=True), start=1
@@ -188,7 +202,11 @@ def check_manifest(
 
 
 def _check_case(
-    case: Case, spec: ModelSpec | None, settings: CheckSettings
+    case: Case,
+    spec: ModelSpec | None,
+    settings: CheckSettings,
+    compare: Compare | None,
+    voxels: bool,
 ) -> tuple[CaseFacts, list[Finding], str]:
     """Return the properties of a case, its findings, and a hash of its voxels (deep only)."""
     facts = CaseFacts(case.case_id, case.line, case.split, case.group, has_label=bool(case.label))
@@ -197,10 +215,11 @@ def _check_case(
     content = ""
     try:
         channels = own_channels(case, settings.policy) if spec is None else spec.channels
-        read = read_channels if settings.deep else survey_channels
+        read = read_channels if voxels else survey_channels
         scan = read(case, channels, settings.policy)
         image = scan.volume
-        findings += [_about(case, one.code, one.sentence) for one in scan.notices]
+        compared = compare(case, image, voxels) if compare else ()
+        findings += [_about(case, one.code, one.sentence) for one in (*scan.notices, *compared)]
         content = _content_hash(image) if settings.deep else ""
         facts = replace(facts, shape=image.shape, spacing_mm=image.spacing_mm)
         facts = replace(facts, orientation=image.orientation)

@@ -15,6 +15,7 @@ from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.at_once import in_order
 from voxtile.reading.dicom import catalogue
 
+from .annotations import Annotation, drawn_labels
 from .names import find_files
 from .source import Found, Identity
 
@@ -43,6 +44,7 @@ class _Series:
     # According to the first image; then according to all images.
     whose: _Whose
     identity: tuple[str, str]
+    frame: str = ""  # of reference
     everyone: set[_Whose] = field(default_factory=set)
     # For each folder its images: SOPInstanceUID and number of slices.
     folders: dict[Path, dict[str, int]] = field(default_factory=dict)
@@ -86,7 +88,8 @@ def read_dicom_tree(
     """
     paths = [path for path in find_files(folder) if path.name.upper() != "DICOMDIR"]
     counts = dict.fromkeys(("scout", "picture", "other", "damaged"), 0)
-    every = _found_series(_entries(paths, identify, on_files), counts)
+    annotations: list[Annotation] = []
+    every = _found_series(_entries(paths, identify, on_files), counts, annotations)
     volumes = sorted(
         (copy for series in every.values() for copy in series.copies()),
         key=lambda series: (min(series.folders), series.label),
@@ -107,11 +110,13 @@ def read_dicom_tree(
         (name, numbered[patient], series)
         for name, patient, series in zip(ids, patients, volumes, strict=True)
     ]
+    labels, drawn = drawn_labels(annotations, {one.uid: one.frame for one in every.values()})
     cases = tuple(
         Case(
             name,
             (("image", series.home),),
             group=group,
+            label=labels.get(series.uid),
             series=f"id={series.label}" if series.uid in crowded else None,
             extras=(("modality", series.modality), ("slices", str(sum(series.images.values())))),
         )
@@ -122,14 +127,16 @@ def read_dicom_tree(
     )
     repeated = [name for name, _, series in named if series.repeats]
     mixed = sum(_contradict(series.everyone) for series in every.values())
-    notices = tuple(_notices(counts, everyone, mixed, len(volumes) - len(every), repeated))
-    return Found(cases, notices, key=key if identify else ())
+    notices = _notices(counts, everyone, mixed, len(volumes) - len(every), repeated)
+    return Found(cases, (*drawn, *notices), key=key if identify else ())
 
 
 def _found_series(
-    entries: Iterable[tuple[Path, dict[str, Any] | None]], counts: dict[str, int]
+    entries: Iterable[tuple[Path, dict[str, Any] | None]],
+    counts: dict[str, int],
+    annotations: list[Annotation],
 ) -> dict[str, _Series]:
-    """Return the series of all images by UID, and add to `counts` what else there is."""
+    """Return the series of all images by UID; add other files to `counts` and `annotations`."""
     every: dict[str, _Series] = {}
     for path, entry in entries:
         if entry is None:
@@ -137,11 +144,15 @@ def _found_series(
         kind = entry["kind"]
         if kind in counts:
             counts[kind] += 1
+        if kind == "annotation":
+            uids = entry["instance"], tuple(entry["drawn_on"]), tuple(entry["frames"])
+            annotations.append(Annotation(path, *uids))
         if kind != "image":
             continue
         whose = _Whose(entry["patient"], entry["issuer"], entry["study"])
         patient, study = entry.get("identity", ("", ""))
         new = _Series(entry["series"], entry["label"], entry["modality"], whose, (patient, study))
+        new.frame = entry["frame"]
         series = every.setdefault(new.uid, new)
         images = series.folders.setdefault(path.parent, {})
         images[entry["instance"] or str(path)] = entry["slices"]

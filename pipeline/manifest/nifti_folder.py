@@ -1,137 +1,308 @@
-"""Read a folder of images, with labels beside them or in a folder of their own."""
+"""Read folders of scans, with labels beside them or in folders of their own."""
 
-from collections import Counter
-from collections.abc import Mapping
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import ManifestError, UsageError, first_few
+from voxtile.errors import ManifestError, UsageError, counted, first_few
 from voxtile.reading.formats import SUFFIXES
 
-from .names import case_ids, find_volumes, split_channel, stem
+from .names import case_ids, channel_name, find_volumes, split_channel
+from .roles import Role, file_stem, role_of, split_modality
 from .source import Found
 
-# Folder below the root, and name: an image and its label have the same.
+_EACH = "{case}"
+# Where a scan and its label agree: split, folders and name.
 _Place = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scans:
+    """The scans of one case by channel, and the names that its id is made from."""
+
+    place: _Place
+    channels: dict[str, Role]
+    names: tuple[str, ...]
+
+    @property
+    def first(self) -> Role:
+        """Its first file."""
+        return next(iter(self.channels.values()))
 
 
 def read_nifti_folder(
     folder: Path, *, labels: Path | None = None, pattern: str | None = None
 ) -> Found:
-    """Return a case for each image below a folder.
+    """Return a case for each scan below a folder.
+
+    What is a scan and what a label is known by the words of `roles`, and a
+    label is never taken for a scan. A label belongs to the scan with its name
+    in the same folder; or to the only scan of a folder, if it is the only label
+    there; or to a scan of its name elsewhere, if no other scan and no other
+    label has that name.
 
     Parameters
     ----------
     folder : Path
         ``case_0000.nii.gz``, ``case_0001.nii.gz`` are channels of one case,
-        as nnU-Net names them, unless labels have such names too.
+        as nnU-Net names them, unless labels have such names too. So are
+        ``case/t1.nii.gz`` and ``case/flair.nii.gz``.
     labels : Path, optional
-        Folder of label maps. A label belongs to the image with its name in
-        the same folder below `labels`; or in any folder, if no other label and
-        no other image has the name.
+        Folder of labels, whatever their names.
     pattern : str, optional
-        Name of a label without its suffix, such as ``{case}_seg``; the
-        default is ``{case}``. Without `labels`, such labels are beside
-        their images.
+        Name of a label without its suffix, such as ``{case}_seg``. With
+        ``{case}`` and without `labels`, each file is a scan.
 
     Raises
     ------
     ManifestError
-        If no image is found, or names are ambiguous.
+        If no scan is found, or names are ambiguous.
     """
-    pattern = pattern or "{case}"
-    if "{case}" not in pattern:
+    if pattern is not None and _EACH not in pattern:
         raise UsageError(f"--label-pattern {pattern!r} must contain {{case}}, as {{case}}_seg does")
-    images = _by_place(folder)
-    found: dict[_Place, Path] = {}
-    if labels is not None:
-        found = _by_place(labels)
-        inside = set(found.values())  # `labels` may lie below `folder`
-        images = {place: path for place, path in images.items() if path not in inside}
-    elif pattern != "{case}":
-        bases = _by_case(images, {}, pattern)
-        found = {
-            label: images[label]
-            for place in [*images, *bases]
-            if (label := _label_place(place, pattern)) in images
-        }
-        images = {place: path for place, path in images.items() if place not in found}
-    if not images:
-        raise ManifestError(
-            [f"{folder} holds no image ({', '.join(SUFFIXES)}); name another folder"]
+    scans, found, others = _sorted(folder, labels, pattern)
+    unnamed = pattern is None and labels is None
+    if unnamed and not found and role_of(folder / "a", folder.parent).word:
+        others, scans = scans, []  # the user named the folder of labels itself
+    if not scans:
+        alike = ["/".join(role.parts) for role in (*found, *others)]
+        because = (
+            f"; by name, its files are labels ({first_few(alike, 3)}); if they are scans, pass "
+            "--label-pattern {case}"
+            if alike and labels is None
+            else "; name another folder"
         )
-    return _pair(images, found, pattern)
+        raise ManifestError([f"{folder} holds no image ({', '.join(SUFFIXES)}){because}"])
+    _require_one_suffix(scans)
+    _require_one_suffix(found)
+    named = pattern is None
+    cases = [_alone(role) for role in scans] if pattern == _EACH else _by_case(scans, found, named)
+    pairs, how = _paired(cases, found)
+    kept, notices = _complete(pairs)
+    if others:
+        left = first_few(["/".join(role.parts) for role in others])
+        notices.append(f"left out {left}: by their names, they are no scans")
+    listed = _listed(kept)
+    return Found(listed, (*_notices(listed, found, how), *notices))
 
 
-def _pair(images: Mapping[_Place, Path], labels: Mapping[_Place, Path], pattern: str) -> Found:
-    """Return the cases of images and the labels that belong to them."""
-    grouped = _by_case(images, labels, pattern)
-    several = [place for place, channels in grouped.items() if len(channels) > 1]
-    notices = []
-    if several and len(several) == len(grouped) == 1:
-        notices.append(
-            f"the names end in _0000 to _{max(grouped[several[0]])}, so the files were read as "
-            "channels of one case; rename them if each file is a case"
-        )
-    by_name: dict[str, list[_Place]] = {}
-    for place in labels:
-        by_name.setdefault(place[-1], []).append(place)
-    images_of_name = Counter(place[-1] for place in grouped)
-    cases, used = [], set()
-    for name, (place, channels) in zip(case_ids(list(grouped)), grouped.items(), strict=True):
-        wanted = _label_place(place, pattern)
-        # In another folder, a name belongs to an image only if no other image has it.
-        elsewhere = by_name.get(wanted[-1], []) if images_of_name[place[-1]] == 1 else []
-        match = wanted if wanted in labels else elsewhere[0] if len(elsewhere) == 1 else None
-        if match is not None:
-            used.add(match)
-        named = tuple(
-            ("image" if len(channels) == 1 else channel, path)
-            for channel, path in sorted(channels.items())
-        )
-        cases.append(Case(name, named, None if match is None else labels[match]))
-    if labels:
-        without = [case.case_id for case in cases if case.label is None]
-        notices += [f"no label for {first_few(without)}"] if without else []
-        orphans = ["/".join(place) for place in labels if place not in used]
-        notices += [f"no image for label {first_few(orphans)}"] if orphans else []
-    return Found(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(notices))
+def _sorted(
+    folder: Path, labels: Path | None, pattern: str | None
+) -> tuple[list[Role], list[Role], list[Role]]:
+    """Return the scans, labels and other files of a data set."""
+    named = None if labels is None else [role_of(path, labels) for path in find_volumes(labels)]
+    inside = {role.path for role in named or ()}  # `labels` may lie below `folder`
+    roles = [role_of(path, folder) for path in find_volumes(folder) if path not in inside]
+    if pattern is None and named is None:
+        kinds = ("scan", "label", "other")
+        scans, found, others = ([role for role in roles if role.kind == kind] for kind in kinds)
+        return scans, found, others
+    if pattern in (None, _EACH):
+        # A file in both folders with one name is a scan with its label, whatever its name.
+        twins = {role.parts for role in roles} & {role.parts for role in named or ()}
+        scans, found, others = [], [], []
+        for role in roles:
+            is_scan = pattern or role.kind == "scan" or role.parts in twins
+            (scans if is_scan else others).append(role)
+        plain = [
+            [_plain(role) if pattern or role.parts in twins else role for role in some]
+            for some in (scans, named or ())
+        ]
+        return plain[0], plain[1], others
+    form = re.compile("(.+)".join(map(re.escape, (pattern or "").split(_EACH, 1))))
+    matches = [
+        (role, form.fullmatch(file_stem(role.path))) for role in (roles if named is None else named)
+    ]
+    found = [replace(role, base=match[1]) for role, match in matches if match]
+    used = {role.path for role in found}
+    rest = [role for role in roles if role.path not in used]
+    scans = [_plain(role) for role in rest if role.kind == "scan"]
+    return scans, found, [role for role in rest if role.kind != "scan"]
 
 
-def _by_case(
-    images: Mapping[_Place, Path], labels: Mapping[_Place, Path], pattern: str
-) -> dict[_Place, dict[str, Path]]:
-    """Return the files of each case by channel; a single file is the channel "image"."""
-    names = {place[-1] for place in labels}
-    grouped: dict[_Place, dict[str, Path]] = {}
-    for place, path in images.items():
-        numbered = split_channel(place[-1])
-        if numbered is not None:
-            base, channel = numbered
-            # Channels count from 0000. If a label has the number in its name too, the numbers
-            # count cases.
-            first = (*place[:-1], f"{base}_0000")
-            if first in images and _label_place(place, pattern)[-1] not in names:
-                grouped.setdefault((*place[:-1], base), {})[channel] = path
-                continue
-        grouped.setdefault(place, {})["image"] = path
-    return grouped
+def _plain(role: Role) -> Role:
+    """Return a file whose name is compared as it is."""
+    return replace(role, base=file_stem(role.path))
 
 
-def _label_place(place: _Place, pattern: str) -> _Place:
-    """Return where the label of a case is expected."""
-    return (*place[:-1], pattern.replace("{case}", place[-1]))
-
-
-def _by_place(folder: Path) -> dict[_Place, Path]:
-    """Return the volumes below a folder by folders and name."""
-    placed: dict[_Place, Path] = {}
+def _require_one_suffix(roles: Sequence[Role]) -> None:
+    """Refuse files that differ only in suffix."""
+    seen: dict[Path, Path] = {}
     problems = []
-    for path in find_volumes(folder):
-        place = (*path.relative_to(folder).parent.parts, stem(path))
-        if place in placed:
-            problems.append(f"{placed[place]} and {path.name} differ only in suffix; keep one")
-        placed[place] = path
+    for role in roles:
+        other = seen.setdefault(role.path.with_name(file_stem(role.path)), role.path)
+        if other != role.path:
+            problems.append(f"{other} and {role.path.name} differ only in suffix; keep one")
     if problems:
         raise ManifestError(problems)
-    return placed
+
+
+def _alone(role: Role) -> _Scans:
+    """Return a file as a case of its own."""
+    return _Scans((*role.place(), role.parts[-1]), {"image": role}, role.parts)
+
+
+def _by_case(scans: Sequence[Role], labels: Sequence[Role], modalities: bool) -> list[_Scans]:
+    """Return the scans of each case.
+
+    The numbers of channels count from 0000, unless a label has the number in
+    its name too. With `modalities`, files with such names are channels, unless
+    several of them have labels of their own.
+    """
+    places = {role.place() for role in scans}
+    bases, labelled = {role.base for role in labels}, {role.place() for role in labels}
+    grouped: dict[_Place, list[tuple[str, Role, tuple[str, ...]]]] = {}
+    for role in scans:
+        numbered = split_channel(role.base)
+        modality = split_modality(role.base) if modalities else None
+        place, channel = role.place(), "image"
+        own = (role.split or "", *role.folders, role.parts[-1]) if role.base else place
+        if numbered and role.base not in bases and role.place(f"{numbered[0]}_0000") in places:
+            own = place = role.place(numbered[0])
+            channel = numbered[1]
+        elif modality and any(role.place(modality[0])):
+            place, channel = role.place(modality[0]), channel_name(modality[1])
+        grouped.setdefault(place, []).append((channel, role, own))
+    cases = []
+    for place, members in grouped.items():
+        channels = {channel: role for channel, role, _ in sorted(members, key=lambda one: one[0])}
+        several = len(members) > 1
+        apart = sum(role.place() in labelled for role in channels.values()) > 1
+        if len(channels) < len(members) or (several and ("image" in channels or apart)):
+            cases += [_alone(role) for _, role, _ in members]
+        else:
+            names = place if several else members[0][2]
+            cases.append(_Scans(place, channels, tuple(filter(None, names)) or members[0][1].parts))
+    return cases
+
+
+def _paired(
+    cases: Sequence[_Scans], labels: Sequence[Role]
+) -> tuple[list[tuple[_Scans, Role | None]], Mapping[str, int]]:
+    """Return each case with its label, and how many were found by which rule."""
+    at, of_name, inside = (defaultdict[Any, list[Role]](list) for _ in range(3))
+    for role in labels:
+        at[role.place()].append(role)
+        of_name[role.base].append(role)
+        inside[role.place("")].append(role)
+    scans_of_name = Counter(case.place[-1] for case in cases)
+    scans_inside = Counter(case.first.place("") for case in cases)
+
+    def same(case: _Scans) -> list[Role]:
+        places = {case.place, *(role.place() for role in case.channels.values())}
+        return [role for place in sorted(places) for role in at.get(place, [])]
+
+    def only(case: _Scans) -> list[Role]:
+        folder = case.first.place("")
+        found = inside.get(folder, []) if any(folder[1:]) and scans_inside[folder] == 1 else []
+        return [role for role in found if case.place == folder or not role.base]
+
+    def elsewhere(case: _Scans) -> list[Role]:
+        found = of_name.get(case.place[-1], []) if scans_of_name[case.place[-1]] == 1 else []
+        folders = set(case.first.folders)
+        return [
+            role for role in found if folders <= set(role.folders) or folders >= set(role.folders)
+        ]
+
+    ways = {
+        "by name": same,
+        "as the only scan and label of a folder": only,
+        "by a name that occurs once, in other folders": elsewhere,
+    }
+    how, used, problems = Counter[str](), set[Path](), []
+    found: dict[int, Role] = {}
+    for words, rule in ways.items():
+        proposed = {
+            number: [role for role in rule(case) if role.path not in used]
+            for number, case in enumerate(cases)
+            if number not in found
+        }
+        claims = Counter(role.path for some in proposed.values() for role in some)
+        for number, candidates in proposed.items():
+            if len(candidates) > 1 and rule is same:
+                problems.append(
+                    f"{'/'.join(cases[number].names)} has {len(candidates)} labels "
+                    f"({first_few(['/'.join(role.parts) for role in candidates])}); choose with "
+                    "--label-pattern, such as {case}_seg, or with --labels"
+                )
+            if len(candidates) == 1 and claims[candidates[0].path] == 1:
+                found[number] = candidates[0]
+                used.add(candidates[0].path)
+                how[words] += 1
+    if problems:
+        raise ManifestError(problems)
+    return [(case, found.get(number)) for number, case in enumerate(cases)], how
+
+
+def _complete(
+    pairs: list[tuple[_Scans, Role | None]],
+) -> tuple[list[tuple[_Scans, Role | None]], list[str]]:
+    """Return the cases that have all channels, and notices about the others."""
+    several = [case for case, _ in pairs if len(case.channels) > 1]
+    channels = list(dict.fromkeys(name for case in several for name in case.channels))
+    missing = [[name for name in channels if name not in case.channels] for case, _ in pairs]
+    kept = [pair for pair, lacks in zip(pairs, missing, strict=True) if not lacks]
+    notices = [
+        f"left out {'/'.join(case.names)}: it has no {', '.join(lacks)}"
+        for (case, _), lacks in zip(pairs, missing, strict=True)
+        if lacks
+    ]
+    if len(notices) > len(kept):
+        raise ManifestError(
+            [
+                f"of {counted(len(pairs), 'case')}, only {len(kept)} would have all channels "
+                f"({', '.join(channels)}) that are in the names of files; list a folder with the "
+                "same channels in each case, or pass --label-pattern {case} for a row for each file"
+            ]
+        )
+    return kept, notices
+
+
+def _listed(kept: Sequence[tuple[_Scans, Role | None]]) -> tuple[Case, ...]:
+    """Return the cases of scans and labels."""
+    ids = case_ids([case.names for case, _ in kept])
+    cases = [
+        Case(
+            name,
+            tuple(
+                ("image" if len(case.channels) == 1 else channel, role.path)
+                for channel, role in case.channels.items()
+            ),
+            None if label is None else label.path,
+            case.first.split,
+        )
+        for name, (case, label) in zip(ids, kept, strict=True)
+    ]
+    return tuple(sorted(cases, key=lambda case: case.case_id))
+
+
+def _notices(
+    cases: Sequence[Case], labels: Sequence[Role], how: Mapping[str, int]
+) -> Iterator[str]:
+    """Yield what was paired and why, and what was left."""
+    words = sorted({role.word for role in labels if role.word})
+    if words:
+        yield f"taken for labels, because of the names: {first_few(words)}"
+    if words and how:
+        yield f"labels paired: {', '.join(f'{count} {way}' for way, count in how.items())}"
+    channels = [name for name, _ in cases[0].images]
+    if len(channels) > 1:
+        yield (
+            f"files with names that end in {', '.join(channels)} were read as channels of one "
+            "case; if each file is a case, pass --label-pattern {case}"
+        )
+    splits = Counter(case.split for case in cases if case.split)
+    if splits:
+        counts = ", ".join(f"{split} {count}" for split, count in splits.items())
+        yield f"splits are those of the folders' names: {counts}"
+    without = [case.case_id for case in cases if case.label is None]
+    if labels and without:
+        yield f"no label for {first_few(without)}"
+    used = {case.label for case in cases}
+    orphans = ["/".join(role.parts) for role in labels if role.path not in used]
+    if orphans:
+        yield f"no image for label {first_few(orphans)}"

@@ -20,6 +20,7 @@ from voxtile.reading.formats import SUFFIXES
 
 from .names import case_ids, find_files, split_channel
 from .source import Found, channel_names, label_names, read_object
+from .splits_final import read_splits
 
 # nnU-Net leaves voxels of this label out of loss and scores
 # (documentation/ignore_label.md of nnU-Net v2).
@@ -35,10 +36,12 @@ class _Part:
     labels: dict[str, Path] = field(default_factory=dict)
 
 
-def read_nnunet(folder: Path) -> Found:
+def read_nnunet(folder: Path, fold: int | None = None) -> Found:
     """Return the cases of an nnU-Net v2 raw data set: `Tr` as train, `Ts` as test.
 
-    What nnU-Net would refuse is refused too.
+    A ``splits_final.json`` beside them gives the column `fold`; with `fold`, the
+    splits train and val are those of that fold. What nnU-Net would refuse is
+    refused too.
     """
     path = folder / "dataset.json"
     document = read_object(path)
@@ -65,12 +68,15 @@ def read_nnunet(folder: Path) -> Found:
     rows = [(part, name) for part in parts for name in part.images]
     ids = case_ids([(part.split, name) for part, name in rows])
     named = ["image"] if len(channels) == 1 else channels
+    splits = read_splits(folder, list(parts[0].images), fold)
+    notices += splits.notices
     cases = [
         Case(
             case,
             tuple(zip(named, part.images[name], strict=True)),
             part.labels.get(name),
-            part.split,
+            splits.split[name] if part.split == "train" else part.split,
+            extras=(("fold", splits.fold[name]),) if part.split == "train" and splits.fold else (),
         )
         for case, (part, name) in zip(ids, rows, strict=True)
     ]

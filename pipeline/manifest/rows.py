@@ -1,4 +1,4 @@
-"""Read a manifest, a CSV file with one case in each row.
+"""Read a manifest, a table with one case in each row.
 
     case_id,image,label,split,group,site
     p001,scans/p001.nii.gz,labels/p001.nii.gz,train,p001,A
@@ -8,19 +8,21 @@
 row there, a field of the same name to `voxtile.case.Case`, and use it.
 """
 
-import csv
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 from voxtile.case import Case, Split, id_problem
-from voxtile.errors import ManifestError
-from voxtile.machine.files import is_special, regular
+from voxtile.errors import ManifestError, first_few
+from voxtile.machine.files import is_special
 from voxtile.reading.scan import volume_choice
 from voxtile.scoring.columns import is_column
+
+from .cells import Rows, read_cells
 
 _CHANNEL = re.compile(r"image_([A-Za-z0-9_]{1,40})")
 
@@ -69,6 +71,12 @@ def _pixel_mm(cell: str) -> tuple[float, ...]:
     return sizes
 
 
+def _volume(cell: str) -> int | str:
+    """Return the number of a volume, or the value that names it."""
+    whole = re.fullmatch(r"(\d+)(?:[.,]0+)?", cell)  # spreadsheets may write 2.0, or 2,0
+    return int(whole[1]) if whole else volume_choice(cell)
+
+
 # Each is a field of `Case` with the same name.
 KNOWN = {
     "label": Column("reference mask, on the grid of the image", Path, is_path=True),
@@ -76,10 +84,24 @@ KNOWN = {
     "group": Column("the patient, if one has several scans; never divided between splits"),
     "series": Column("which of several DICOM series: `id=...`, a UID, or a rule such as `largest`"),
     "volume": Column(
-        "which volume of a 4D scan: its number from 0, or a value such as `b=1000`", volume_choice
+        "which volume of a 4D scan: its number from 0, or a value such as `b=1000`", _volume
     ),
     "pages": Column("`stack` reads the pages of a picture as slices", _pages),
     "pixel_mm": Column("size of a picture's pixels, such as `0.5` or `0.5x0.4`", _pixel_mm),
+}
+
+# What people call these columns: letters and digits in lower case, without a plural's "s".
+_SIMILAR = {
+    "case_id": ("id", "case", "name", "scanid", "imageid"),
+    "image": ("img", "scan", "file", "filename", "path", "filepath", "imagepath", "imagefile"),
+    "label": (
+        *("mask", "seg", "segmentation", "annotation", "reference", "groundtruth", "gt"),
+        *("labelpath", "maskpath", "segpath", "labelfile", "maskfile", "segfile"),
+    ),
+    "split": ("subset", "partition"),
+    "group": ("patient", "subject", "patientid", "subjectid", "participant", "participantid"),
+    "series": ("seriesuid", "seriesinstanceuid"),
+    "volume": ("vol",),
 }
 
 
@@ -104,7 +126,7 @@ def read_manifest(
     Parameters
     ----------
     path : str or Path
-        CSV, UTF-8 (with or without BOM), any line ends, header required.
+        CSV or an Excel workbook, as `voxtile.manifest.cells` reads them; header required.
     root : str or Path, optional
         Where relative paths begin; the manifest's folder by default.
     need_images : bool, default True
@@ -135,12 +157,12 @@ def examine_manifest(
     Raises
     ------
     ManifestError
-        If the file is missing or empty.
+        If the file is missing, empty or not a table.
     """
     path = Path(path)
     base = path.parent if root is None else Path(root)
-    problems: list[str] = []
-    header, rows = read_rows(path, problems)
+    header, rows, found_problems = header_and_rows(path)
+    problems = list(found_problems)
     in_header = [f"{path} line 1: {problem}" for problem in header_problems(header)]
     problems += in_header
     # Columns whose files must exist.
@@ -167,60 +189,22 @@ def examine_manifest(
     return tuple(cases), tuple(problems)
 
 
-def read_rows(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header of a manifest, and each further row with the number of its first line.
-
-    What is wrong with the file as CSV is added to `problems`.
-    """
-    try:
-        content = regular(path).read_bytes()
-    except OSError as error:
-        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
-    rows = _rows(content, path, problems)
-    if not rows:
-        problems.append(f"{path} is empty; it needs a header line and at least one case")
-        raise ManifestError(problems)
-    return [name.strip() for name in rows[0][1]], rows[1:]
-
-
-def _rows(content: bytes, path: Path, problems: list[str]) -> list[tuple[int, list[str]]]:
-    """Return each row that is not blank with the number of its first line."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        for number, line in enumerate(content.splitlines(), start=1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                problems.append(
-                    f"{path} line {number}: byte 0x{line[error.start]:02x} is not UTF-8; "
-                    "save the file as CSV UTF-8"
-                )
-        text = content.decode("utf-8-sig", errors="replace")
-    rows = []
-    # newline="" leaves line ends to the csv module, so that quoted cells may hold some.
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
-    begin = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append((begin, cells))
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        problems.append(f"{path} line {begin}: not valid CSV ({error})")
-    return rows
+def header_and_rows(path: Path) -> tuple[list[str], Rows, tuple[str, ...]]:
+    """Return the header of a manifest, its further rows with their lines, and problems."""
+    found = read_cells(path)
+    return [name.strip() for name in found.rows[0][1]], found.rows[1:], found.problems
 
 
 def header_problems(header: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with the names of the columns."""
     channels = [name for name in header if name != "image" and channel_of(name)]
     if "case_id" not in header:
-        separated = len(header) == 1 and re.search(r"[;\t]", header[0])
-        yield "column case_id is missing" + (
-            "; cells must be separated by commas" if separated else ""
-        )
+        yield f"column case_id is missing; {_instead('case_id', header)}"
     if "image" not in header and not channels:
-        yield "column image is missing (or image_<channel> for several channels)"
+        yield (
+            "column image is missing (or image_<channel> for several channels); "
+            f"{_instead('image', header)}"
+        )
     if "image" in header and channels:
         yield f"columns image and {channels[0]} exclude each other; rename image to image_<channel>"
     for number, name in enumerate(header, start=1):
@@ -235,6 +219,24 @@ def header_problems(header: Sequence[str]) -> Iterator[str]:
                 f"column {number}, {name!r}, has the name of a column of report.csv; rename it, "
                 f"for example to {name}_given"
             )
+
+
+def similar(name: str) -> str | None:
+    """Return the column with a meaning that an unknown column's name may stand for."""
+    plain = re.sub(r"[\W_]", "", name.casefold())
+    for column, others in _SIMILAR.items():
+        if plain.removesuffix("s") in (column.replace("_", ""), *others):
+            return column
+    alike = get_close_matches(plain, [column.replace("_", "") for column in _SIMILAR], 1, 0.8)
+    close = alike and abs(len(alike[0]) - len(plain)) < 2
+    return alike[0].replace("caseid", "case_id") if close else None
+
+
+def _instead(column: str, header: Sequence[str]) -> str:
+    """Return a question about the column that may be meant, and the columns that are there."""
+    meant = [name for name in header if similar(name) == column]
+    rename = f"did you mean {meant[0]!r}? Then rename it to {column}; " if meant else ""
+    return f"{rename}the columns are {first_few([name[:40] for name in header], 20)}"
 
 
 def _as_known(name: str) -> str:
@@ -264,14 +266,24 @@ def _row_problems(row: dict[str, str], base: Path, files: set[str]) -> Iterator[
                 yield f"{column} {cell!r} {error}"
 
 
+def _located(cell: str, base: Path) -> Path:
+    """Return the path of a cell; ``~`` and ``$NAME`` are replaced, unless a file is named so."""
+    if (cell.startswith("~") or "$" in cell) and not os.path.lexists(base / cell):
+        cell = os.path.expanduser(os.path.expandvars(cell))  # noqa: PTH111, leaves unknown users
+    return base / cell
+
+
 def _path_problem(column: str, cell: str, base: Path) -> str | None:
     """Return why a file cannot be read, if so."""
+    path = _located(cell, base)
     try:
-        if is_special(base / cell):
+        if is_special(path):
             return f"{column} {cell!r} is a pipe, socket or device; name a file or folder"
-        if (base / cell).exists():
+        if path.exists():
             return None
-        return f"{column} {cell!r} does not exist (looked in {base.absolute()})"
+        unset = re.search(r"\$\w+|\$\{\w+\}", str(path))
+        where = f"the variable {unset[0]} is not set" if unset else f"looked in {base.absolute()}"
+        return f"{column} {cell!r} does not exist ({where})"
     except (OSError, ValueError) as error:
         return f"{column} {cell[:120]!r} cannot be a path ({error})"
 
@@ -281,11 +293,11 @@ def _case(row: dict[str, str], base: Path, line: int) -> Case:
     known: dict[str, Any] = {}
     for name, column in KNOWN.items():
         if cell := row.get(name):
-            known[name] = base / cell if column.is_path else column.value(cell)
+            known[name] = _located(cell, base) if column.is_path else column.value(cell)
     return Case(
         case_id=row["case_id"],
         images=tuple(
-            (channel, base / cell)
+            (channel, _located(cell, base))
             for name, cell in row.items()
             if (channel := channel_of(name)) is not None
         ),

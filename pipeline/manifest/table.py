@@ -11,7 +11,7 @@ from pathlib import Path
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 
-from .rows import KNOWN, header_problems, read_rows
+from .rows import KNOWN, header_and_rows, header_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,14 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """Read the cells of a manifest that `read_manifest` accepts."""
-    problems: list[str] = []
-    header, rows = read_rows(path, problems)
-    problems += [
-        f"{path} line {line}: {len(cells)} cells, but the header has {len(header)}"
-        for line, cells in rows
-        if len(cells) != len(header)
+    header, rows, found_problems = header_and_rows(path)
+    problems = [
+        *found_problems,
+        *(
+            f"{path} line {line}: {len(cells)} cells, but the header has {len(header)}"
+            for line, cells in rows
+            if len(cells) != len(header)
+        ),
     ]
     if problems:
         raise ManifestError(problems)

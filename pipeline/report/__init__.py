@@ -6,6 +6,7 @@ bootstrap.py   confidence intervals by resampling patients
 comparison.py  two or more runs, case by case
 qc.py          which cases to look at first, without a reference
 domain.py      how far a scan is from the training scans
+suitability.py whether a manifest's cases are like the training scans
 montage.py     a picture of a case
 notebook.py    a scan and its mask in a notebook
 page/          report.html

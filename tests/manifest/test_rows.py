@@ -76,7 +76,7 @@ def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> N
         b"q,none.nii,train\n"
         b"r,a.nii,dev\n"
         b"s,a.nii\n"
-        b"t\xff,a.nii,train\n"
+        b"t\xff,a.nii,\xc3\xbc\n"
         b"u,,train\n"
         b"OK,a.nii,\n"
     )
@@ -101,7 +101,9 @@ def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> N
         ("case_id,image\n", "has a header but no case"),
         ("id,image\nx,a.nii\n", "column case_id is missing"),
         ("case_id\nx\n", "column image is missing"),
-        ("case_id;image\nx;a.nii\n", "separated by commas"),
+        ("ID;File\nx;a.nii\n", "did you mean 'ID'? Then rename it to case_id; the columns are ID,"),
+        ("ID;File\nx;a.nii\n", "did you mean 'File'? Then rename it to image"),
+        ("patient|scan\nx|a.nii\n", "column case_id is missing; the columns are patient|scan"),
         ("case_id,image,image\nx,a.nii,a.nii\n", "column 'image' appears again as column 3"),
         ("case_id,image,image_t1\nx,a.nii,a.nii\n", "exclude each other"),
         ("case_id,image,Group\nx,a.nii,P\n", "column 'Group' must be written group"),
@@ -136,6 +138,34 @@ def test_upper_case_is_kept_in_further_columns_and_channels(tmp_path: Path) -> N
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in problems(tmp_path / "none.csv")
+
+
+def test_a_path_may_begin_at_home_or_at_a_variable(tmp_path: Path, monkeypatch) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for folder in (tmp_path, data):
+        for name in ("a.nii", "$b.nii", "~c.nii"):
+            (folder / name).touch()
+    monkeypatch.setenv("HOME", str(data))
+    monkeypatch.setenv("SCANS", str(data))
+    text = "case_id,image,label\np,~/a.nii,$SCANS/a.nii\nq,${SCANS}/a.nii,$b.nii\nr,~c.nii,\n"
+    p, q, r = read_manifest(write(tmp_path, text))
+    assert [case.images[0][1] for case in (p, q, r)] == [
+        data / "a.nii",
+        data / "a.nii",
+        tmp_path / "~c.nii",  # files that have such names are meant by them
+    ]
+    assert (p.label, q.label) == (data / "a.nii", tmp_path / "$b.nii")
+    said = problems(write(tmp_path, "case_id,image\np,$NOT_SET_1/a.nii\n"))
+    assert "'$NOT_SET_1/a.nii' does not exist (the variable $NOT_SET_1 is not set)" in said
+
+
+def test_a_whole_number_may_be_written_as_spreadsheets_do(tmp_path: Path) -> None:
+    text = "case_id;image;volume\np;a.nii;2,0\nq;a.nii;1.0\nr;b.nii;3\n"
+    assert [case.volume for case in read_manifest(write(tmp_path, text))] == [2, 1, 3]
+    assert "volume '1,5' is not a whole" in problems(
+        write(tmp_path, "case_id;image;volume\np;a.nii;1,5\n")
+    )
 
 
 @given(st.binary(max_size=200))

@@ -11,6 +11,8 @@ pixels.py     slices -> voxels, rescaled
 repair.py     fill gaps and undo tilt, if the policy says so
 series.py     all of these steps, in the child process
 catalogue.py  which series and patient each file of a tree belongs to
+glance.py     whether a file is like one that was read completely
+references.py the series that a SEG or RTSTRUCT was drawn on
 sources.py    the file and frame of each slice, for objects that refer to them
 
 annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map
@@ -94,11 +96,13 @@ def catalogue(files: Sequence[Path], *, identify: bool = False) -> list[dict[str
     """Return the series and patient of each file; None for a file that is not DICOM.
 
     An entry has ``kind``: "image", "scout", "picture" (an image without a
-    position), "other" or "damaged"; ``series`` and ``instance``: UIDs; ``label``:
-    the series' pseudonym; ``modality``; ``slices``; ``patient``, ``issuer`` and
-    ``study``: hashes of PatientID, of its issuer and of the study's UID, empty if
-    missing; and with `identify`, which is for a key file only, ``identity``:
-    (PatientID, StudyInstanceUID).
+    position), "annotation" (a SEG or RTSTRUCT), "other" or "damaged"; ``series``
+    and ``instance``: UIDs; ``label``: the series' pseudonym; ``modality``;
+    ``slices``; ``frame``: UID of the frame of reference; ``patient``, ``issuer``
+    and ``study``: hashes of PatientID, of its issuer and of the study's UID, empty
+    if missing; for an annotation, ``drawn_on`` and ``frames``: UIDs of series and
+    frames of reference that it names; and with `identify`, which is for a key file
+    only, ``identity``: (PatientID, StudyInstanceUID).
     """
     paths = [str(path.absolute()) for path in files]
     found: list[dict[str, Any] | None] = ask_isolated(

@@ -11,7 +11,9 @@ from voxtile.errors import CaseError
 from voxtile.reading.isolation import Workspace
 
 from .folder import Place, is_dicom
+from .glance import Key, glance
 from .header import read_header
+from .references import references
 from .selection import NO_VOLUME, Series
 
 # Blanks around them have no meaning (PS3.5 6.2, LO).
@@ -22,14 +24,23 @@ def catalogue_here(
     workspace: Workspace, paths: Sequence[str], identify: bool
 ) -> list[dict[str, Any] | None]:
     """Do the work of `voxtile.reading.dicom.catalogue` in this process."""
-    found = []
+    found: list[dict[str, Any] | None] = []
+    known: dict[Key, dict[str, Any]] = {}
     for number, path in enumerate(paths, start=1):
         place = Place(Path(path), number, len(paths))
         workspace.at(str(place))
+        seen = glance(place)
+        if seen is not None and seen.key in known:
+            found.append({**known[seen.key], "instance": seen.instance})
+            continue
         try:
-            found.append(_entry(place, identify) if is_dicom(place) else None)
+            entry = _entry(place, identify) if is_dicom(place) else None
         except (CaseError, OSError):
-            found.append({"kind": "damaged"})
+            entry = {"kind": "damaged"}
+        found.append(entry)
+        slices = entry["slices"] if entry is not None and entry["kind"] == "image" else 0
+        if seen is not None and entry is not None and slices == 1:
+            known[seen.key] = entry
     return found
 
 
@@ -43,19 +54,23 @@ def _entry(place: Place, identify: bool) -> dict[str, Any]:
         with place.open() as file:
             named = dcmread(file, specific_tags=_IDENTIFIERS, stop_before_pixels=True)
         patient, issuer, study = (str(named.get(name) or "").strip() for name in _IDENTIFIERS)
+        drawn_on = references(place) if kind == "other" else None
     except Exception as error:  # pydicom raises anything on a damaged file
         raise CaseError("damaged", f"{place} has a damaged header; copy it again") from error
     entry: dict[str, Any] = {
-        "kind": kind,
+        "kind": kind if drawn_on is None else "annotation",
         "series": instance.series,
         "instance": instance.uid,
         "label": Series(instance.series, ()).label,
         "modality": instance.modality,
         "slices": len(instance.slices),
+        "frame": instance.frame_of_reference,
         "patient": _hash(patient),
         "issuer": _hash(issuer) if patient else "",
         "study": _hash(study),
     }
+    if drawn_on is not None:
+        entry["drawn_on"], entry["frames"] = drawn_on
     if identify:
         entry["identity"] = (patient, study)
     return entry

@@ -1,0 +1,145 @@
+"""What a file is by its folders and name: a scan or a label, of which case, channel and split.
+
+    imagesTr/p1_0000.nii.gz   a scan of p1, split train, channel 0000
+    labelsTr/p1.nii.gz        a label of p1, split train
+    p1/flair.nii.gz           a scan of p1, channel flair
+    p1/p1-label.nii.gz        a label of p1
+    label0001.nii.gz          a label of 0001, the label of img0001.nii.gz
+
+Words are compared without upper case and without a plural's "s".
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxtile.case import Split
+from voxtile.reading.formats import split_suffix
+
+_SCAN = "image|img|imaging|scan|volume|vol|raw|orig|input"
+_LABEL = (
+    "label|labelmap|mask|seg|segm|segmentation|annotation|annot|contour|roi|gt|groundtruth|truth|"
+    "delineation|reference"
+)
+# Masks of programs; neither scans nor references.
+_PREDICTED = "pred|prediction|predicted"
+_CHANNEL = (
+    "t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t2|t2w|t2f|t2star|flair|pd|pdw|dwi|adc|swi|dce|ct|cta|cbct|"
+    "pet|suv|mr|mri|t[12]_?(?:w|ce|gd|flair)"
+)
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("tr", "train", "training"), "train"),
+    **dict.fromkeys(("va", "val", "valid", "validation"), "val"),
+    **dict.fromkeys(("ts", "te", "test", "testing"), "test"),
+}
+_PART = "|".join(sorted(_SPLITS, key=len, reverse=True))
+_FOLDER = re.compile(
+    rf"(?P<before>{_PART})?(?:(?P<scan>{_SCAN})|(?P<label>{_LABEL})|(?P<other>{_PREDICTED}))s?"
+    rf"(?P<after>{_PART})?"
+)
+_WORD = re.compile(
+    # A word of its own, or the end of another one, as in "brainmask"; then perhaps a number.
+    rf"(?:(?P<scan>(?:{_SCAN})s?)|(?P<label>(?:{_LABEL}|\S*(?:mask|seg|label))s?)"
+    rf"|(?P<other>(?:{_PREDICTED})s?))(?P<number>\d*)",
+    re.IGNORECASE,
+)
+_BREAK = re.compile(r"([._\- ]+)")
+_LAST = re.compile(rf"(?:(.+?)[._\- ])?({_CHANNEL})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a file's folders and name say.
+
+    Parameters
+    ----------
+    kind : {"scan", "label", "other"}
+    parts : tuple of str
+        Folders below the root, and the name without its suffix.
+    folders : tuple of str
+        Folders without those that only say kind or split.
+    base : str
+        The name without the word that says its kind; empty if it is nothing else.
+    word : str
+        The folder or word that makes it no scan, for messages; empty for a scan.
+    """
+
+    path: Path
+    kind: str
+    parts: tuple[str, ...]
+    folders: tuple[str, ...]
+    base: str
+    split: Split | None
+    word: str = ""
+
+    def place(self, base: str | None = None) -> tuple[str, ...]:
+        """Return split, folders and name of its case, or of another name there."""
+        base = self.base if base is None else base
+        return (self.split or "", *self.folders, *([base] if base else []))
+
+
+def file_stem(path: Path) -> str:
+    """Return a file's name without the suffix of its format; ``a.seg`` for ``a.seg.nrrd``."""
+    stem, suffix = split_suffix(path.name)
+    return f"{stem}.seg" if suffix.startswith(".seg.") else stem
+
+
+def role_of(path: Path, root: Path) -> Role:
+    """Return what a file below a root is."""
+    kind, word, split, folders = "scan", "", None, []
+    outer = path.relative_to(root).parent.parts
+    for folder in outer:
+        found = _folder(folder)
+        if found is None:
+            folders.append(folder)
+            continue
+        split = found[1] or split
+        if found[0] != "scan":
+            kind, word = found[0], f"{folder}/"
+    stem = file_stem(path)
+    base, named, part = _name(stem)
+    if kind == "scan" and named != "scan":
+        kind, word = named, part
+    return Role(path, kind, (*outer, stem), tuple(folders), base, split, word)
+
+
+def split_modality(base: str) -> tuple[str, str] | None:
+    """Return the name before the name of a modality, and that; None without one.
+
+    Examples
+    --------
+    >>> split_modality("p1_flair"), split_modality("T1"), split_modality("p1")
+    (('p1', 'flair'), ('', 'T1'), None)
+    """
+    match = _LAST.fullmatch(base)
+    return None if match is None else (match[1] or "", match[2])
+
+
+def _folder(name: str) -> tuple[str, Split | None] | None:
+    """Return kind and split of a folder's name; None if it says neither."""
+    plain = _BREAK.sub("", name.casefold())
+    if plain in _SPLITS:
+        return "scan", _SPLITS[plain]
+    match = _FOLDER.fullmatch(plain)
+    if match is None:
+        return None
+    kind = next(kind for kind in ("scan", "label", "other") if match[kind])
+    return kind, _SPLITS.get(match["before"] or match["after"] or "")
+
+
+def _name(stem: str) -> tuple[str, str, str]:
+    """Return a name without the word that says its kind, the kind, and that word."""
+    parts = _BREAK.split(stem)  # words at even places, with the characters between them
+    matches = [_WORD.fullmatch(part) for part in parts[::2]]
+    for kind in ("other", "label", "scan"):
+        for place, match in enumerate(matches):
+            # Inside a name, a word for a scan may be a part of the case's name.
+            outer = place in (0, len(matches) - 1)
+            if match is None or not match[kind] or (kind == "scan" and not outer):
+                continue
+            left = parts[: 2 * place] + parts[2 * place + 1 :]
+            if match["number"]:
+                left.insert(2 * place, match["number"])
+            base = _BREAK.sub(lambda mark: mark[0][:1], "".join(left)).strip("._- ")
+            return base, kind, parts[2 * place]
+    return stem, "scan", ""
