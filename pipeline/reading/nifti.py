@@ -35,13 +35,13 @@ from .voxels import (
 _open = partial(Stream, code="not_nifti", needed="a NIfTI file")
 # sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
 FORM_TOLERANCE_MM = 0.1
-# The first bytes of other files, in lower case.
+# The first bytes of other files, in lower case, and the suffix that such a file needs.
 _OTHER_FORMATS = {
-    b"nrrd000": "an NRRD file",
-    b"objecttype": "a MetaImage file",
-    b"\x89png": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"pk\x03\x04": "a zip archive",
+    b"nrrd000": ("an NRRD file", ".nrrd"),
+    b"objecttype": ("a MetaImage file", ".mha"),
+    b"\x89png": ("a PNG picture", ".png"),
+    b"\xff\xd8\xff": ("a JPEG picture", ".jpg"),
+    b"pk\x03\x04": ("a zip archive", ".zip"),
 }
 # Units of space by their code in xyzt_units, other than mm, and their length in mm (nifti1.h).
 _UNITS = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
@@ -197,9 +197,9 @@ def _looks_like(block: bytearray) -> str:
         return ": it is a git-lfs pointer; run `git lfs pull` in its repository"
     if struct.unpack("<i", block[:4])[0] == 348 or struct.unpack(">i", block[:4])[0] == 348:
         return ": it looks like an Analyze 7.5 header, which has no orientation; convert it"
-    for magic, name in _OTHER_FORMATS.items():
+    for magic, (name, suffix) in _OTHER_FORMATS.items():
         if start.startswith(magic):
-            return f": it is {name}; convert it to NIfTI, for instance with 3D Slicer or SimpleITK"
+            return f": it is {name}; rename it to end in {suffix}"
     if bytes(block[128:132]) == b"DICM":
         return ": it is a DICOM file; name the folder of its series instead"
     return "; name a .nii, .nii.gz or .hdr/.img file"

@@ -24,7 +24,7 @@ from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Grid, Segment
-from .drawn_on import check_source
+from .provenance import check_source
 from .kinds import is_slicer_segmentation
 from .layered import SlicerSegmentation
 from .segmentation import Segmentation

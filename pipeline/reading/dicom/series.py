@@ -11,7 +11,7 @@ from voxtile.reading.isolation import Workspace
 from voxtile.reading.scan import ReadPolicy, Scan
 from voxtile.volume import Volume
 
-from .drawn_on import source_of
+from .provenance import source_of
 from .folder import list_files
 from .header import Instance, read_header
 from .pixels import Decoder, voxels
