@@ -66,7 +66,7 @@ def read_nifti_folder(
         raise UsageError(f"--label-pattern {pattern!r} must contain {{case}}, as {{case}}_seg does")
     scans, found, others = _sorted(folder, labels, pattern)
     unnamed = pattern is None and labels is None
-    if unnamed and not found and role_of(folder / "a", folder.parent).word:
+    if unnamed and not found and role_of(folder / "a", folder.parent).kind != "scan":
         others, scans = scans, []  # the user named the folder of labels itself
     if not scans:
         alike = ["/".join(role.parts) for role in (*found, *others)]
@@ -85,7 +85,7 @@ def read_nifti_folder(
     kept, notices = _complete(pairs)
     if others:
         left = first_few(["/".join(role.parts) for role in others])
-        notices.append(f"left out {left}: by their names, they are no scans")
+        notices.append(f"left out {left}: by folder or name, neither scans nor labels")
     listed = _listed(kept)
     return Found(listed, (*_notices(listed, found, how), *notices))
 
@@ -100,7 +100,10 @@ def _sorted(
     if pattern is None and named is None:
         kinds = ("scan", "label", "other")
         scans, found, others = ([role for role in roles if role.kind == kind] for kind in kinds)
-        return scans, found, others
+        # If there are folders of images, other folders hold something else.
+        inner = [role for role in scans if role.word]
+        others += [role for role in scans if inner and not role.word]
+        return inner or scans, found, others
     if pattern in (None, _EACH):
         # A file in both folders with one name is a scan with its label, whatever its name.
         twins = {role.parts for role in roles} & {role.parts for role in named or ()}
@@ -194,7 +197,8 @@ def _paired(
 
     def same(case: _Scans) -> list[Role]:
         places = {case.place, *(role.place() for role in case.channels.values())}
-        return [role for place in sorted(places) for role in at.get(place, [])]
+        here = [role for place in sorted(places) for role in at.get(place, [])]
+        return [role for role in here if not role.variant] or here
 
     def only(case: _Scans) -> list[Role]:
         folder = case.first.place("")

@@ -61,7 +61,10 @@ class Role:
     base : str
         The name without the word that says its kind; empty if it is nothing else.
     word : str
-        The folder or word that makes it no scan, for messages; empty for a scan.
+        The folder (with ``/``) or word that tells its kind; empty if none does.
+    variant : bool
+        Whether the folder says more, as ``labels_left_right`` does: others of
+        its kind are preferred.
     """
 
     path: Path
@@ -71,6 +74,7 @@ class Role:
     base: str
     split: Split | None
     word: str = ""
+    variant: bool = False
 
     def place(self, base: str | None = None) -> tuple[str, ...]:
         """Return split, folders and name of its case, or of another name there."""
@@ -86,21 +90,21 @@ def file_stem(path: Path) -> str:
 
 def role_of(path: Path, root: Path) -> Role:
     """Return what a file below a root is."""
-    kind, word, split, folders = "scan", "", None, []
+    kind, word, split, folders, variant = "scan", "", None, [], False
     outer = path.relative_to(root).parent.parts
     for folder in outer:
-        found = _folder(folder)
-        if found is None:
+        named, part, whole = _folder(folder)
+        split = part or split
+        if not named and not whole:
             folders.append(folder)
-            continue
-        split = found[1] or split
-        if found[0] != "scan":
-            kind, word = found[0], f"{folder}/"
+        variant = variant or bool(named and not whole)
+        if named and (kind == "scan" or named != "scan"):
+            kind, word = named, f"{folder}/"
     stem = file_stem(path)
-    base, named, part = _name(stem)
-    if kind == "scan" and named != "scan":
-        kind, word = named, part
-    return Role(path, kind, (*outer, stem), tuple(folders), base, split, word)
+    base, said, meant = _name(stem)
+    if kind == "scan" and said != "scan":
+        kind, word = said, meant
+    return Role(path, kind, (*outer, stem), tuple(folders), base, split, word, variant)
 
 
 def split_modality(base: str) -> tuple[str, str] | None:
@@ -115,16 +119,20 @@ def split_modality(base: str) -> tuple[str, str] | None:
     return None if match is None else (match[1] or "", match[2])
 
 
-def _folder(name: str) -> tuple[str, Split | None] | None:
-    """Return kind and split of a folder's name; None if it says neither."""
+def _folder(name: str) -> tuple[str, Split | None, bool]:
+    """Return kind and split of a folder's name, and whether the name says nothing else."""
     plain = _BREAK.sub("", name.casefold())
     if plain in _SPLITS:
-        return "scan", _SPLITS[plain]
+        return "", _SPLITS[plain], True
     match = _FOLDER.fullmatch(plain)
-    if match is None:
-        return None
-    kind = next(kind for kind in ("scan", "label", "other") if match[kind])
-    return kind, _SPLITS.get(match["before"] or match["after"] or "")
+    if match is not None:
+        kind = next(kind for kind in ("scan", "label", "other") if match[kind])
+        return kind, _SPLITS.get(match["before"] or match["after"] or ""), True
+    # Such as "labels_left_right": no scans, and other labels than those of "labels".
+    words = _BREAK.split(name)
+    ends = [_FOLDER.fullmatch(word.casefold()) for word in (words[0], words[-1])]
+    kinds = [kind for kind in ("label", "other") if any(end and end[kind] for end in ends)]
+    return kinds[0] if kinds else "", None, False
 
 
 def _name(stem: str) -> tuple[str, str, str]:

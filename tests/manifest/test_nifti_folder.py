@@ -168,13 +168,36 @@ def test_two_labels_of_one_scan_must_be_chosen(tmp_path: Path) -> None:
         found(tmp_path, "a", "a_mask", "a_seg")
     rows, notices = found(tmp_path, pattern="{case}_seg")
     assert rows == [("a", {"image": "a"}, "a_seg", None)]
-    assert "left out a_mask: by their names, they are no scans" in notices
+    assert "left out a_mask: by folder or name, neither scans nor labels" in notices
 
 
 def test_predictions_are_neither_scans_nor_labels(tmp_path: Path) -> None:
     rows, notices = found(tmp_path, "a", "a_seg", "a_pred", "predictions/a")
     assert rows == [("a", {"image": "a"}, "a_seg", None)]
     assert "left out a_pred, predictions/a" in notices
+
+
+def test_other_folders_beside_images_hold_no_scans(tmp_path: Path) -> None:
+    folders = ("images", "labels", "labels_left_right", "votes", "old_masks")
+    rows, notices = found(tmp_path, *(f"{folder}/a" for folder in folders))
+    assert rows == [("a", {"image": "images/a"}, "labels/a", None)]
+    assert "no image for label labels_left_right/a, old_masks/a" in notices
+    assert "left out votes/a: by folder or name, neither scans nor labels" in notices
+    rows, _ = found(tmp_path / "one", "ct/a", "manual_labels/a")
+    assert rows == [("a", {"image": "ct/a"}, "manual_labels/a", None)]
+    rows, notices = found(tmp_path / "one", "auto_labels/a")
+    assert rows == [("a", {"image": "ct/a"}, None, None)]
+    assert "no image for label auto_labels/a, manual_labels/a" in notices
+
+
+def test_the_real_data_sets_have_a_label_for_each_image(data_dir: Path) -> None:
+    for name in ("lidc_nodules_ct", "lumbar_vertebrae_mr", "mouse_brain_mr", "hippocampus"):
+        folder = data_dir / "tasks" / name
+        folder = folder if folder.is_dir() else data_dir / name
+        cases = read_nifti_folder(folder).cases
+        images = {path.name: path for path in (folder / "images").glob("*.nii*")}
+        assert {path.name for case in cases for _, path in case.images} == set(images)
+        assert all(case.label == folder / "labels" / case.images[0][1].name for case in cases)
 
 
 def test_a_folder_of_labels_alone_is_refused(tmp_path: Path) -> None:

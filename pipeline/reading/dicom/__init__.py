@@ -12,7 +12,7 @@ repair.py     fill gaps and undo tilt, if the policy says so
 series.py     all of these steps, in the child process
 catalogue.py  which series and patient each file of a tree belongs to
 glance.py     whether a file is like one that was read completely
-references.py the series that a SEG or RTSTRUCT was drawn on
+drawn_on.py   the series that a SEG or RTSTRUCT was drawn on
 sources.py    the file and frame of each slice, for objects that refer to them
 
 annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map

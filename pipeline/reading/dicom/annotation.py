@@ -24,9 +24,9 @@ from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Grid, Segment
-from .provenance import check_source
 from .kinds import is_slicer_segmentation
 from .layered import SlicerSegmentation
+from .provenance import check_source
 from .segmentation import Segmentation
 from .structure_set import StructureSet
 

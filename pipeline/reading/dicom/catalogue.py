@@ -10,10 +10,10 @@ from pydicom import dcmread
 from voxtile.errors import CaseError
 from voxtile.reading.isolation import Workspace
 
+from .drawn_on import references
 from .folder import Place, is_dicom
 from .glance import Key, glance
 from .header import read_header
-from .references import references
 from .selection import NO_VOLUME, Series
 
 # Blanks around them have no meaning (PS3.5 6.2, LO).

@@ -11,10 +11,10 @@ from voxtile.reading.isolation import Workspace
 from voxtile.reading.scan import ReadPolicy, Scan
 from voxtile.volume import Volume
 
-from .provenance import source_of
 from .folder import list_files
 from .header import Instance, read_header
 from .pixels import Decoder, voxels
+from .provenance import source_of
 from .repair import fill_gaps, rectangular
 from .selection import Series, choose_series
 from .stack import Stack, stack_slices
