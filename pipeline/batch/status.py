@@ -42,10 +42,7 @@ class Status:
 
 
 def read_status(out: Path) -> Status:
-    """Return the status of a run folder.
-
-    ManifestError if it is not a run folder.
-    """
+    """Return the status of a run folder; ManifestError if it is not a run folder."""
     folder = RunFolder(out)
     known = strict_facts(folder)
     facts = newest(known)

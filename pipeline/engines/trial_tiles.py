@@ -5,16 +5,14 @@ import numpy as np
 from voxtile.models.spec import ModelSpec
 
 
-def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
+def trial_tiles(spec: ModelSpec, count: int = 1) -> np.ndarray:
     """Return tiles with structure at every scale, in the range of a spec's scaled intensities.
 
-    Noise of 1, 2, 4, ... pixels is added up, because an image has edges and
-    wide slopes. The tiles have mean 0 and standard deviation 1, or values in
-    the `output_range` of the spec's intensity method.
-
-    They are float32, (count, *spec.tile, spec.input_channels).
+    Noise of 1, 2, 4, ... pixels is added up, because an image has edges and wide slopes. The tiles,
+    float32, (count, *spec.tile, spec.input_channels), have mean 0 and standard deviation 1, or
+    values in the `output_range` of the spec's intensity method.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows, columns = spec.tile
     tiles = np.zeros((count, rows, columns, spec.input_channels), np.float32)
     step = 1

@@ -118,10 +118,7 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
 
 
 def refuse_foreign_comparison(out: Path) -> None:
-    """Refuse a folder with files that no comparison wrote.
-
-    ManifestError with the first file.
-    """
+    """Refuse a folder with files that no comparison wrote; ManifestError with the first file."""
     if not out.is_dir():
         return
     entries = sorted(path for path in out.iterdir() if not is_remainder(path))

@@ -217,7 +217,7 @@ def _identity(path: str | Path) -> _Identity | None:
     return state.st_dev, state.st_ino
 
 
-def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
+def refuse_foreign(folder: RunFolder) -> None:
     """Refuse a folder that holds files but no valid facts of a run.
 
     The lock, probes and temporary files of a run that was killed at once do not count, and nor do
@@ -226,7 +226,7 @@ def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     if not os.path.lexists(folder.path):
         return
     if not folder.path.is_dir():
-        raise ManifestError(f"{folder.path} is not a folder; {advice}")
+        raise ManifestError(f"{folder.path} is not a folder; {ANOTHER_FOLDER}")
     if _is_ours(folder):
         return
     found = next(_strangers(folder), None)
@@ -235,7 +235,7 @@ def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
         return
     raise ManifestError(
         f"{folder.path} holds files (such as {found.relative_to(folder.path)}), but no valid "
-        f"run.json, so it is not a run folder; {advice}"
+        f"run.json, so it is not a run folder; {ANOTHER_FOLDER}"
     )
 
 

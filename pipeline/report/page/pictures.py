@@ -48,7 +48,6 @@ def read_picture(
     policy: ReadPolicy | None = None,
     label_map: Mapping[int, int] | None = None,
     channels: Sequence[str] = (),
-    most_voxels: int = MOST_VOXELS,
 ) -> Picture:
     """Read the first channel, the mask and the reference of a case, and make them small.
 
@@ -77,7 +76,7 @@ def read_picture(
                 reference = _positions(canonical(drawn), labels, {})
         except CaseError as error:
             notes.append(f"reference not shown: {error.sentence}")
-    return make_picture(image, prediction, reference, notes=notes, most_voxels=most_voxels)
+    return make_picture(image, prediction, reference, notes=notes)
 
 
 def make_picture(
