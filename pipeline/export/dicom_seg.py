@@ -23,6 +23,7 @@ from voxtile.label_values import label_type
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Label
 from voxtile.reading.dicom import SourceSlice, read_sources
+from voxtile.reading.dicom.folder import Place
 from voxtile.reading.formats import DICOM, format_of
 from voxtile.reading.reference import on_grid_of
 from voxtile.version import __version__
@@ -199,7 +200,8 @@ def _sources(
 def _header(path: Path) -> Dataset:
     """Return a file's header, with the elements that a SEG must have."""
     try:
-        dataset = dcmread(path, stop_before_pixels=True)
+        with Place(path, 1, 1).open() as file:  # which may be gzipped
+            dataset = dcmread(file, stop_before_pixels=True)
         # Texts of the SEG are UTF-8, whatever the source has.
         dataset.decode()
         dataset.SpecificCharacterSet = "ISO_IR 192"

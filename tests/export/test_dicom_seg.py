@@ -1,6 +1,7 @@
 """DICOM SEG: read back voxel for voxel, right by dciodvfy, and pointing to its own slices."""
 
 import csv
+import gzip
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicoms import voxels, write_series
-from phantoms import make_bundle
+from phantoms import make_bundle, threshold_model
 from runs import write_manifest
 
 from voxtile.batch.drive import run_manifest
@@ -227,6 +228,22 @@ def test_a_seg_refers_to_the_series_that_was_segmented(oblique, tmp_path) -> Non
         assert made.ReferencedSeriesSequence[0].SeriesInstanceUID == source
         (later,) = export_run(out, ["dicom-seg"], manifest=manifest)
         assert later.reason is None
+
+
+def test_a_seg_refers_to_gzipped_slices(oblique, tmp_path) -> None:
+    folder, _ = oblique
+    (tmp_path / "zipped").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "zipped" / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    manifest = write_manifest(tmp_path, [{"case_id": "p", "image": "zipped"}])
+
+    settings = RunSettings(exports=("dicom-seg",))
+    run_manifest(
+        manifest, make_bundle(), tmp_path / "out", models=[threshold_model], settings=settings
+    )
+    made = pydicom.dcmread(tmp_path / "out/exports/dicom-seg/p.dcm")
+    source = pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID
+    assert made.ReferencedSeriesSequence[0].SeriesInstanceUID == source
 
 
 @pytest.mark.parametrize("count", [1, 2])

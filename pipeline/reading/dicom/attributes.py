@@ -9,36 +9,45 @@ import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from math import isfinite
 from typing import Any, Literal
 
 from pydicom import Dataset
+from pydicom import Sequence as DicomSequence
+from pydicom.datadict import tag_for_keyword
+from pydicom.multival import MultiValue
 
-from .elements import numbers, private, unpacked, words
+from .elements import named, numbers, private, private_blocks, unpacked, value_of, words
 
 Tells = Mapping[str, Hashable]
 Group = Callable[[str], Dataset]
+Blocks = Mapping[tuple[int, str], int]
 
 _SIEMENS, _UIH = "SIEMENS MR HEADER", "Image Private Header"
 _PHILIPS, _PHILIPS_MR = "Philips Imaging DD 001", "Philips MR Imaging DD 001"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Element:
     """An element: its keywords, from sequence to item, in a functional group ("" for none)."""
 
     keywords: str
     group: str = ""
 
-    def value(self, dataset: Dataset, group: Group) -> Any:
+    @cached_property
+    def _tags(self) -> list[int]:
+        """The tags of the keywords."""
+        return [tag_for_keyword(keyword) or 0 for keyword in self.keywords.split(".")]
+
+    def value(self, dataset: Dataset, group: Group, _: Blocks) -> Any:
         """Return the element's value in a frame, or None."""
         holder: Any = group(self.group) if self.group else dataset
-        *sequences, last = self.keywords.split(".")
-        for keyword in sequences:
-            items = holder.get(keyword)
-            if items:
-                holder = items[0]
-        return holder.get(last)
+        value = None
+        for tag in self._tags:
+            value = value_of(holder, tag)
+            holder = value[0] if isinstance(value, Sequence) and value else holder
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,13 @@ class Private:
     form: str = "text"
     count: int = 1
 
-    def value(self, dataset: Dataset, _: Group) -> Any:
+    def value(self, dataset: Dataset, _: Group, blocks: Blocks) -> Any:
         """Return the value, or None."""
+        if not blocks:
+            return None
         parts = [
-            unpacked(private(dataset, self.tag >> 16, self.creator, element), self.form)
-            for element in range(self.tag & 0xFF, (self.tag & 0xFF) + self.count)
+            unpacked(private(dataset, self.tag + number, self.creator, blocks), self.form)
+            for number in range(self.count)
         ]
         return (
             parts[0] if self.count == 1 else [number for part in parts for number in numbers(part)]
@@ -253,6 +264,8 @@ _CONTRASTS = {
 }
 # Modalities in which the third value of ImageType is no kind of value, but such as AXIAL.
 _NO_COMPONENT = ("CT", "PT", "NM")
+# Longer values are no names of volumes.
+_SHORT = 64
 
 
 def tells(
@@ -266,12 +279,32 @@ def tells(
     found: dict[str, Hashable] = {**_image_type(dataset, group, modality), **counts}
     indices = numbers(group("FrameContentSequence").get("DimensionIndexValues"))
     found |= {f"dimension {at}": index for at, index in enumerate(indices, start=1)}
+    blocks = private_blocks(dataset)
     for attribute in ATTRIBUTES:
         for source in attribute.sources:
-            value = _read(attribute, source.value(dataset, group), dataset)
+            value = _read(attribute, source.value(dataset, group, blocks), dataset)
             if value is not None:
                 found.setdefault(attribute.name, value)
                 break
+    return found
+
+
+def others(dataset: Dataset) -> dict[int, Hashable]:
+    """Return every short element of a data set or frame, also private ones, by tag.
+
+    They separate volumes only where no attribute of the table does, and may
+    contradict a count. Elements of the groups of a frame count as its own.
+    """
+    found: dict[int, Hashable] = {}
+    for element in dataset.values():
+        value = element.value
+        if isinstance(value, DicomSequence):
+            for item in value[:1]:
+                found |= others(item)
+        elif isinstance(value, bytes | str | MultiValue) and len(value) <= _SHORT:
+            found[int(element.tag)] = str(value) if isinstance(value, MultiValue) else value
+        elif isinstance(value, int | float):
+            found[int(element.tag)] = value
     return found
 
 
@@ -295,7 +328,7 @@ def _image_type(dataset: Dataset, group: Group, modality: str) -> dict[str, Hash
     """Return what ImageType or FrameType says (PS3.3 C.7.6.1.1.2, C.8.16.1)."""
     frame = group("MRImageFrameTypeSequence") or group("CTImageFrameTypeSequence")
     enhanced = "FrameType" in frame
-    stated = words(frame.get("FrameType") if enhanced else dataset.get("ImageType"))
+    stated = words(frame.get("FrameType") if enhanced else named(dataset, "ImageType"))
     found: dict[str, Hashable] = {"image type": stated} if stated else {}
     component = frame.get("ComplexImageComponent")
     if component is not None:
@@ -315,7 +348,7 @@ def _read(attribute: Attribute, value: Any, dataset: Dataset) -> Hashable | None
     if attribute.kind in ("text", "word"):
         return words(value if isinstance(value, str | Sequence) else str(value)) or None
     if attribute.kind == "clock":
-        return _seconds(str(value), str(dataset.get("AcquisitionDate") or ""))
+        return _seconds(str(value), str(named(dataset, "AcquisitionDate") or ""))
     many = numbers(value)
     if not many or not all(map(isfinite, many)):
         return None

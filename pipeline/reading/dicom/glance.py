@@ -39,7 +39,7 @@ class Glance:
 
 def glance(place: Place) -> Glance | None:
     """Return what a few tags of an image say; None if they do not show that it is a slice."""
-    with suppress(Exception), place.path.open("rb") as file:  # `read_header` says what is wrong
+    with suppress(Exception), place.open() as file:  # `read_header` says what is wrong
         dataset = dcmread(file, specific_tags=[*_TAGS.values()], stop_before_pixels=True)
         pixels = file.read(4)
         geometry = all(_finite(_bytes(dataset, name), count) for name, count in _GEOMETRY.items())

@@ -6,7 +6,7 @@ series leave this module. They are compared and never shown, except a known Moda
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import isfinite, nan
@@ -17,8 +17,8 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from voxtile.errors import CaseError, counted
 
-from .attributes import Tells, tells
-from .elements import numbers, words
+from .attributes import Tells, others, tells
+from .elements import named, numbers, words
 from .folder import Place
 from .mosaic import siemens_tiles, uih_tiles
 from .real_world import Values, real_world
@@ -29,6 +29,7 @@ from .tomography import Tomogram, tomograms
 _NOT_SCANS = [f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66.4", "66.5", "66.7", "481.2")]
 _PIXEL_TAGS = {0x7FE00010: "integer", 0x7FE00008: "float32", 0x7FE00009: "float64"}
 _UNDEFINED = 0xFFFFFFFF
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
 # Modalities that are shown (PS3.3 C.7.3.1.1.1). Any other value may be a name in the wrong tag.
 _MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "RF", "CR", "DX", "MG", "SC")
 
@@ -89,6 +90,8 @@ class Slice:
         Whether the file gives slope and intercept.
     tells : mapping of str to value
         What may tell volumes at the same places apart, by `Attribute.name`.
+    others : mapping of int to value
+        Its other short elements, by tag, which may do so too.
     other_values : bool
         Whether the file has other real world values, which are not used.
     """
@@ -106,6 +109,7 @@ class Slice:
     intercept: float
     rescaled: bool
     tells: Tells
+    others: Mapping[int, Hashable]
     other_values: bool = False
 
 
@@ -177,17 +181,17 @@ def _read_header(place: Place) -> Instance:
             file.seek(pixel_offset)
             element = _pixel_element(file.read(12), pixel_offset, dataset)
     _require_ascending(dataset, place)
-    sop_class = UID(str(dataset.get("SOPClassUID", "")))
-    modality = str(dataset.get("Modality", ""))
+    sop_class = UID(str(named(dataset, "SOPClassUID") or ""))
+    modality = str(named(dataset, "Modality") or "")
     instance = Instance(
         place=place,
-        uid=str(dataset.get("SOPInstanceUID", "")),
-        series=str(dataset.get("SeriesInstanceUID", "")),
+        uid=str(named(dataset, "SOPInstanceUID") or ""),
+        series=str(named(dataset, "SeriesInstanceUID") or ""),
         modality=modality if modality in _MODALITIES else "OT",
         kind="other",
         sop_class=sop_class,
         secondary=_is_secondary(dataset, sop_class),
-        frame_of_reference=str(dataset.get("FrameOfReferenceUID", "")),
+        frame_of_reference=str(named(dataset, "FrameOfReferenceUID") or ""),
         description=str(dataset.get("SeriesDescription") or "").strip(),
     )
     if sop_class in _NOT_SCANS or not (element or _should_be_image(dataset, sop_class)):
@@ -212,7 +216,7 @@ def _read_header(place: Place) -> Instance:
 
 def _require_ascending(dataset: Dataset, place: Place) -> None:
     """Refuse tags out of order (PS3.5 section 7.1), which show that a length or tag is wrong."""
-    tags = list(dataset.keys())
+    tags = list(map(int, dataset.keys()))
     if any(after <= before for before, after in pairwise(tags)):
         raise CaseError(
             "damaged",
@@ -235,13 +239,13 @@ def _should_be_image(dataset: Dataset, sop_class: UID) -> bool:
 
 def _is_scout(dataset: Dataset) -> bool:
     """Whether an image is a scout or localiser (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1)."""
-    stated = words(dataset.get("ImageType"))
+    stated = words(named(dataset, "ImageType"))
     return any("LOCALI" in word or "SCOUT" in word for word in stated)
 
 
 def _is_secondary(dataset: Dataset, sop_class: UID) -> bool:
     """Whether an image is a secondary capture or says that it is secondary or a screen save."""
-    stated = words(dataset.get("ImageType"))
+    stated = words(named(dataset, "ImageType"))
     screen = any("SCREEN" in word for word in stated)
     return "Secondary Capture" in sop_class.name or screen or stated[1:2] == ("SECONDARY",)
 
@@ -279,21 +283,22 @@ def _deflated_pixels(place: Place) -> _Element | None:
 def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element) -> PixelStore:
     """Return how the pixels are stored, if that is supported."""
     kind, offset, length, in_words = element
-    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    photometric = str(named(dataset, "PhotometricInterpretation") or "")
     grey = photometric in ("MONOCHROME1", "MONOCHROME2")
-    if photometric and not (grey and int(dataset.get("SamplesPerPixel") or 1) == 1):
+    if photometric and not (grey and int(named(dataset, "SamplesPerPixel") or 1) == 1):
         raise CaseError(
             "colour",
             f"{place} has coloured pixels, but one grey value per pixel is needed (MONOCHROME1 or "
             "MONOCHROME2); convert it to grey values",
         )
     if not _has(dataset, "HighBit"):
-        dataset.HighBit = int(dataset.get("BitsStored") or 0) - 1  # no other is supported
+        dataset.HighBit = int(named(dataset, "BitsStored") or 0) - 1  # no other is supported
     names = ["Rows", "Columns", "BitsAllocated"]
     if kind == "integer":
         names += ["BitsStored", "HighBit", "PixelRepresentation"]
+    found = {name: named(dataset, name) for name in names}
     for name in names:
-        if not photometric or not isinstance(dataset.get(name), int):
+        if not photometric or not isinstance(found[name], int):
             name = name if photometric else "PhotometricInterpretation"
             raise CaseError("damaged", f"{place} has no valid {name}; copy or export it again")
     store = PixelStore(
@@ -302,11 +307,11 @@ def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element)
         offset=offset,
         length=length,
         little_endian=bool(dataset.original_encoding[1]),
-        frames=int(dataset.get("NumberOfFrames") or 1),
-        rows=dataset.Rows,
-        columns=dataset.Columns,
-        allocated=dataset.BitsAllocated,
-        stored=dataset.BitsStored if kind == "integer" else dataset.BitsAllocated,
+        frames=int(named(dataset, "NumberOfFrames") or 1),
+        rows=found["Rows"],
+        columns=found["Columns"],
+        allocated=found["BitsAllocated"],
+        stored=found["BitsStored"] if kind == "integer" else found["BitsAllocated"],
         signed=kind != "integer" or dataset.PixelRepresentation == 1,
         photometric=photometric,
         kind=kind,
@@ -315,7 +320,7 @@ def _pixel_store(dataset: Dataset, place: Place, syntax: UID, element: _Element)
     allowed = {"integer": (8, 16, 32), "float32": (32,), "float64": (64,)}[kind]
     supported = store.allocated in allowed and 1 <= store.stored <= store.allocated
     if kind == "integer":
-        supported &= dataset.HighBit == store.stored - 1 and dataset.PixelRepresentation in (0, 1)
+        supported &= dataset.HighBit == store.stored - 1 and found["PixelRepresentation"] in (0, 1)
     if not supported or min(store.rows, store.columns, store.frames) < 1:
         raise CaseError(
             "pixel_layout",
@@ -382,7 +387,7 @@ def _enhanced_slices(dataset: Dataset, store: PixelStore) -> tuple[Slice, ...]:
             _require_ascending(found, store.place)
             return found
 
-        piece = _slice(dataset, store, index, group)
+        piece = _slice(dataset, store, index, group, own=groups)
         position = _position(group("PlanePositionSequence"), store.place)
         slices.append(replace(piece, position=position))
     return tuple(slices)
@@ -394,17 +399,19 @@ def _slice(
     frame: int,
     group: Callable[[str], Dataset],
     counts: Mapping[str, float] | None = None,
+    own: Dataset | None = None,
 ) -> Slice:
     """Return a frame as a slice that has no position yet.
 
     `group` gives its functional groups; a classic image is its own group.
-    `counts` are further values that tell volumes apart.
+    `counts` are further values that tell volumes apart, and `own` has the frame's own groups.
     """
     transformation = group("PixelValueTransformationSequence")
     rescale = Values(
         *_rescale(transformation, store.place), given=_has(transformation, "RescaleSlope")
     )
     values = real_world(dataset, frame, rescale, store.place)
+    found = others(dataset if own is None else own)
     measures = group("PixelMeasuresSequence")
     return Slice(
         store=store,
@@ -419,8 +426,9 @@ def _slice(
         slope=values.slope,
         intercept=values.intercept,
         rescaled=values.given,
+        others=found,
         tells=tells(
-            dataset, group, str(dataset.get("Modality")), {"frame": frame, **(counts or {})}
+            dataset, group, str(named(dataset, "Modality")), {"frame": frame, **(counts or {})}
         ),
         other_values=values.others,
     )
@@ -457,10 +465,10 @@ def _spacing(dataset: Dataset, place: Place) -> tuple[float, float]:
 
 def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
     """Return slope and intercept; (1, 0) if both are missing."""
-    if not any(_has(dataset, name) for name in ("RescaleSlope", "RescaleIntercept")):
+    if not any(_has(dataset, name) for name in _RESCALE):
         return 1.0, 0.0
     try:
-        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+        slope, intercept = (float(named(dataset, name)) for name in _RESCALE)
     except (AttributeError, TypeError, ValueError):
         slope = 0.0
     if slope == 0 or not isfinite(slope) or not isfinite(intercept):
@@ -474,12 +482,12 @@ def _rescale(dataset: Dataset, place: Place) -> tuple[float, float]:
 
 def _has(dataset: Dataset, name: str) -> bool:
     """Whether an element has a value; anonymisers leave some empty."""
-    return dataset.get(name) not in (None, "")
+    return named(dataset, name) not in (None, "")
 
 
 def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[float, ...]:
     """Return the numbers of an element that gives the position of an image."""
-    values = numbers(dataset.get(name))
+    values = numbers(named(dataset, name))
     if len(values) != count or not all(map(isfinite, values)):
         raise CaseError(
             "no_geometry",
@@ -492,5 +500,5 @@ def _needed(dataset: Dataset, name: str, count: int, place: Place) -> tuple[floa
 
 def _optional(dataset: Dataset, name: str, default: float) -> float:
     """Return the first number of an element, if it has a finite one."""
-    values = numbers(dataset.get(name))
+    values = numbers(named(dataset, name))
     return values[0] if values and isfinite(values[0]) else default

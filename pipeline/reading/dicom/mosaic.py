@@ -18,7 +18,7 @@ from pydicom import Dataset
 
 from voxtile.errors import CaseError
 
-from .elements import private, words
+from .elements import named, private, words
 from .folder import Place
 
 
@@ -40,10 +40,10 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     """
     if not _may_be_tiled(dataset, "MOSAIC"):
         return None
-    csa = _csa(private(dataset, 0x0029, "SIEMENS CSA HEADER", 0x10))
+    csa = _csa(private(dataset, 0x00290010, "SIEMENS CSA HEADER"))
     counts = csa.get("NumberOfImagesInMosaic", [])
-    count = int(counts[0]) if counts else private(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A)
-    if not count and not words(dataset.get("ImageType")):
+    count = int(counts[0]) if counts else private(dataset, 0x0019000A, "SIEMENS MR HEADER")
+    if not count and not words(named(dataset, "ImageType")):
         return None
     normal = np.array([float(text) for text in csa.get("SliceNormalVector", [])])
     spacing = dataset.get("SpacingBetweenSlices")
@@ -81,11 +81,11 @@ def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     """
     if not _may_be_tiled(dataset, "VFRAME"):
         return None
-    items = private(dataset, 0x0065, "Image Private Header", 0x51)
-    if not items and not words(dataset.get("ImageType")):
+    items = private(dataset, 0x00650051, "Image Private Header")
+    if not items and not words(named(dataset, "ImageType")):
         return None
     count = len(items or ())
-    stated = private(dataset, 0x0065, "Image Private Header", 0x50)
+    stated = private(dataset, 0x00650050, "Image Private Header")
     if not count or (stated is not None and int(stated) != count):
         raise CaseError(
             "mosaic",
@@ -105,7 +105,7 @@ def _may_be_tiled(dataset: Dataset, word: str) -> bool:
 
     Slices that a program cut out of a mosaic often keep its private header.
     """
-    stated = words(dataset.get("ImageType"))
+    stated = words(named(dataset, "ImageType"))
     return not stated or any(word in each for each in stated)
 
 

@@ -10,7 +10,7 @@ apart, or if content contradicts the result, the series is refused.
 """
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,8 +115,9 @@ def separate(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
 def gather(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
     """Return the volumes of slices that are not equally many at each place.
 
-    Only attributes that have one value in a volume count; a rank would shift
-    after a missing slice. Empty if they do not tell all slices apart.
+    Only attributes that have one value in a volume count, and instance numbers
+    that count through the places; a rank would shift after a missing slice.
+    Empty if they do not tell all slices apart, or no volume is complete.
     """
     slices = [piece for place in places for piece in place]
     where = np.repeat(np.arange(len(places)), [len(place) for place in places])
@@ -134,7 +135,10 @@ def gather(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
             key, distinct = joined, more
             labels.append(attribute)
     if distinct < len(slices):
-        return []
+        blocks = _blocks(slices, where) if distinct == len(places) else None
+        if blocks is None:
+            return []
+        key = blocks
     members = [[slices[index] for index in np.flatnonzero(key == code)] for code in np.unique(key)]
     found = [
         Candidate(tuple(own), tuple(_labels(table, labels, own[0])), len(places) - len(own))
@@ -144,6 +148,19 @@ def gather(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
         return []
     first = [min(keys) for keys in _keys(found)]
     return [found[at] for at in sorted(range(len(found)), key=first.__getitem__)]
+
+
+def _blocks(slices: Sequence[Slice], where: np.ndarray) -> np.ndarray | None:
+    """Return the volume of each slice if instances count through all places, volume by volume."""
+    given = [piece.tells.get("instance number") for piece in slices]
+    if None in given or len(set(given)) < len(given):
+        return None
+    count = int(where.max()) + 1
+    volume, step = np.divmod(np.array(given, float) - min(given), count)  # type: ignore[type-var]
+    # Each place has one step of its own.
+    pairs = {(int(place), float(one)) for place, one in zip(where, step, strict=True)}
+    same = len(pairs) == len({one for _, one in pairs}) == count
+    return np.unique(volume, return_inverse=True)[1] if same else None
 
 
 def choose(volumes: Sequence[Candidate], wanted: int | str | None) -> Candidate:
@@ -290,6 +307,8 @@ def _ranked(
             parts = [np.take_along_axis(members, part, axis=1) for part in _parts(codes)]
         elif (np.diff(ordered, axis=1) > 0).all() and _may_rank(attribute, places, members):
             order = np.take_along_axis(members, np.argsort(codes, axis=1), axis=1)
+            if attribute in _ORDER[-2:] and not _agree(_by_others(places, order)):
+                raise _mixed(members.shape[1], f"other elements contradict the {attribute.name}s")
             parts = np.split(order, order.shape[1], axis=1)
         else:
             continue
@@ -300,7 +319,32 @@ def _ranked(
                 own = (name, *volume.labels) if name else volume.labels
                 volumes.append(replace(volume, labels=own))
         return volumes
+    separated = list(_by_others(places, members))
+    if separated:
+        order = np.argsort(separated[0], axis=1)
+        if _agree(np.take_along_axis(codes, order, axis=1) for codes in separated):
+            order = np.take_along_axis(members, order, axis=1)
+            parts = np.split(order, order.shape[1], axis=1)
+            return [volume for part in parts for volume in _ranked(table, places, part, ())]
     raise _mixed(members.shape[1], "no attribute of their files tells them apart")
+
+
+def _by_others(places: Sequence[Sequence[Slice]], members: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the codes of each other element whose values differ at a place, the same at all."""
+    slices = [[place[at] for at in own] for place, own in zip(places, members, strict=True)]
+    for tag in slices[0][0].others:
+        ranks = {piece.others.get(tag): rank for rank, piece in enumerate(slices[0])}
+        if len(ranks) == len(slices[0]) and None not in ranks:
+            codes = np.array(
+                [[ranks.get(one.others.get(tag), -1) for one in own] for own in slices]
+            )
+            if _same_at_each_place(codes):
+                yield codes
+
+
+def _agree(every: Iterable[np.ndarray]) -> bool:
+    """Whether all codes have one value in each column, and so name the same volumes."""
+    return all((codes == codes[0]).all() for codes in every)
 
 
 def _may_rank(attribute: Attribute, places: Sequence[Sequence[Slice]], members: np.ndarray) -> bool:

@@ -162,10 +162,15 @@ def test_slices_of_a_series_each_are_read_as_one_on_request(tmp_path: Path) -> N
 
 
 def test_series_at_the_same_places_are_not_offered_as_one(tmp_path: Path) -> None:
-    write_series(tmp_path / "a", voxels(seed=1))
-    write_series(tmp_path / "b", voxels(seed=2), SeriesInstanceUID="1.2.3")
+    stored = [voxels(seed=1), voxels(seed=2)]
+    write_series(tmp_path / "a", stored[0], SeriesInstanceUID="1.2.3")
+    write_series(tmp_path / "b", stored[1], SeriesInstanceUID="1.2.4")
     assert "--series all" not in refused(tmp_path).sentence
-    assert refused(tmp_path, ReadPolicy(series="all")).code == "mixed_volumes"
+    # Read as one, they are several volumes, and none is mixed with the other.
+    assert refused(tmp_path, ReadPolicy(series="all")).code == "several_volumes"
+    for number in range(2):
+        array = read_series(tmp_path, ReadPolicy(series="all", volume=number)).volume.array
+        np.testing.assert_array_equal(array, stored[number].astype(int).T - 1024)
 
 
 def test_a_rule_limits_what_is_read_as_one(tmp_path: Path) -> None:

@@ -492,8 +492,18 @@ def test_volume_0_is_accepted_for_a_single_volume(tmp_path: Path) -> None:
 
 
 def test_an_incomplete_repeat_is_refused(tmp_path: Path) -> None:
-    write_repeats(tmp_path, 3)
+    stored = write_repeats(tmp_path, 3)
     drop(tmp_path / "2", 1)
+    assert refused(tmp_path, ReadPolicy(volume=1, duplicates="first")).code == "incomplete_volumes"
+    for volume in (0, 2):
+        scan = read_series(tmp_path, ReadPolicy(volume=volume, duplicates="first"))
+        np.testing.assert_array_equal(scan.volume.array, values(stored[volume]))
+        assert codes(scan) == ["incomplete_volumes"]
+    # Where instances do not count through the places, the volumes are not known.
+    path = tmp_path / "1" / "000.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset.InstanceNumber = 99
+    save(dataset, path)
     error = refused(tmp_path, ReadPolicy(volume=0, duplicates="first"))
     assert error.code == "incomplete_volumes"
     assert "most of the 5 positions have 3 slices" in error.sentence

@@ -9,6 +9,7 @@ from dicoms import OBLIQUE, make_slice, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.uid import EnhancedMRImageStorage
 
 from voxtile.errors import CaseError
 from voxtile.reading.channels import read_volume
@@ -366,3 +367,102 @@ def test_a_small_turn_is_read_if_it_moves_no_pixel(turn: float, tmp_path: Path) 
     assert [notice.code for notice in scan.notices] == ["rounded_geometry"]
     assert (scan.volume.array == np.arange(4) - 1024).all()
     np.testing.assert_allclose(np.abs(scan.volume.affine[:3, :3]), np.diag([0.5, 0.75, 3]))
+
+
+# Elements that no table has
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        private(0x00991001, "SOME VENDOR", "LO", "first", "second", "third"),
+        standard("ImageComments", "native", "arterial", "venous"),
+        standard("ContrastBolusAgent", "none", "A", "B"),
+        private(0x00991002, "SOME VENDOR", "DS", [0, 1, 0], [1, 0, 0], [0, 0, 1]),
+    ],
+)
+def test_an_unknown_element_separates_volumes_too(tell: Tell, tmp_path: Path) -> None:
+    write(tmp_path, tell)
+    for number in range(VOLUMES):
+        assert np.ptp(read_series(tmp_path, ReadPolicy(volume=number)).volume.array) == 0
+
+
+def test_an_unknown_element_may_contradict_regular_instances(tmp_path: Path) -> None:
+    tell = private(0x00991001, "SOME VENDOR", "LO", "water", "fat", "both")
+    # Regular from slice to slice, but the volumes are in another order at each place.
+    numbers = [
+        PLACES * place + (volume + place) % VOLUMES
+        for volume in range(VOLUMES)
+        for place in range(PLACES)
+    ]
+    write(tmp_path, tell, numbers)
+    error = refused(tmp_path)
+    assert error.code == "mixed_volumes"
+    assert "other elements contradict the instance numbers" in error.sentence
+
+
+# Enhanced images
+
+
+def frame_of(volume: int, place: int, **groups: dict[str, object]) -> Dataset:
+    """The functional groups of a frame."""
+    frame = Dataset()
+    groups["PlanePositionSequence"] = {"ImagePositionPatient": [0, 0, 3 * place]}
+    for name, elements in groups.items():
+        item = Dataset()
+        for keyword, value in elements.items():
+            setattr(item, keyword, value)
+        setattr(frame, name, [item])
+    return frame
+
+
+FRAMES: dict[str, Callable[[int, int], dict[str, dict[str, object]]]] = {
+    "b-value": lambda v, k: {"MRDiffusionSequence": {"DiffusionBValue": 500.0 * v}},
+    "dimension": lambda v, k: {"FrameContentSequence": {"DimensionIndexValues": [1, k + 1, v + 1]}},
+    "time": lambda v, k: {"FrameContentSequence": {"TemporalPositionIndex": v + 1}},
+    "trigger": lambda v, k: {
+        "CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": 40.0 * v + k}
+    },
+    "echo": lambda v, k: {"MREchoSequence": {"EffectiveEchoTime": 5.0 * (v + 1)}},
+    "kind of value": lambda v, k: {
+        "MRImageFrameTypeSequence": {
+            "FrameType": ["ORIGINAL", "PRIMARY", "X", "NONE"],
+            "ComplexImageComponent": ["MAGNITUDE", "PHASE", "REAL"][v],
+        }
+    },
+    "contrast": lambda v, k: {
+        "MRImageFrameTypeSequence": {"FrameType": ["DERIVED", "PRIMARY", "X", ["W", "F", "IP"][v]]}
+    },
+    "inversion": lambda v, k: {"MRModifierSequence": {"InversionTimes": [100.0 * (v + 1)]}},
+    "label": lambda v, k: {"FrameContentSequence": {"FrameLabel": f"part {v}"}},
+    "keV": lambda v, k: {"CTXRayDetailsSequence": {"KVP": 40 + v}},
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_frames_in_no_order_are_separated_by_their_groups(name: str, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(2).permutation(PLACES * VOLUMES).tolist()
+    frames = [frame_of(*divmod(n, PLACES), **FRAMES[name](*divmod(n, PLACES))) for n in numbers]
+    pictures = np.stack([np.full((4, 6), n // PLACES, np.uint16) for n in numbers])
+    shared, orientation, measures = (Dataset() for _ in range(3))
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing = [1, 1]
+    shared.PlaneOrientationSequence = [orientation]
+    shared.PixelMeasuresSequence = [measures]
+    dataset = make_slice(
+        0,
+        pictures,
+        SOPClassUID=EnhancedMRImageStorage,
+        Modality="MR",
+        Rows=4,
+        Columns=6,
+        NumberOfFrames=len(numbers),
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=frames,
+    )
+    save(dataset, tmp_path / "a.dcm")
+    found = [
+        read_series(tmp_path, ReadPolicy(volume=number)).volume.array for number in range(VOLUMES)
+    ]
+    assert [np.ptp(array) for array in found] == [0] * VOLUMES
+    assert {int(array.flat[0]) for array in found} == set(range(VOLUMES))
