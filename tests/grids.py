@@ -61,3 +61,8 @@ def assert_same(volume: Volume, voxels: np.ndarray, affine: np.ndarray, within=1
     """Voxels are equal, and every corner is at its place."""
     np.testing.assert_array_equal(volume.array, voxels)
     assert grid_difference(volume.shape, volume.affine, affine).position_mm < within
+
+
+def next_affine() -> np.ndarray:
+    """One oblique affine, for tests of something else."""
+    return next(affines("oblique"))

@@ -156,6 +156,12 @@ def _write_cases(
 def _write_image(source: Path, target: Path, policy: ReadPolicy, *, link: bool) -> Volume:
     """Write or link one channel, and return its grid."""
     scan = read_scan(source, policy)
+    if scan.channels:
+        raise CaseError(
+            "colour",
+            f"the picture has channels {', '.join(scan.channels)}, but one file is written for "
+            "each channel; save it as grey",
+        )
     # A notice is about something that was repaired, or that another reader may read differently.
     unchanged = policy.volume is None and not scan.notices
     if link and unchanged and source.is_file() and source.name.lower().endswith(".nii.gz"):

@@ -1,10 +1,20 @@
-"""Read scans and masks. Other rooms read no files with nibabel or pydicom.
+"""Read scans and masks. Other rooms read no files with nibabel, pynrrd or pydicom.
 
 channels.py    one scan, or several files that are its channels -> a Scan
 formats.py     which file belongs to which reader: one table
 scan.py        the result of a reader, and its options
 reference.py   a reference mask -> labels on the grid of its scan
-nifti.py       NIfTI, decompressed to the end and checked
 isolation.py   a reader in a child process with limits
+
+stream.py      a file, decompressed to its end and checked
+voxels.py      the raw voxels after a header: of NIfTI, NRRD, MetaImage and MGH
+beside.py      the data file that a header names
+nifti.py       NIfTI
+nrrd.py        NRRD
+slicer.py      segmentations of 3D Slicer
+metaimage.py   MetaImage
+mgh.py         FreeSurfer's MGH
+pictures.py    PNG, JPEG, TIFF and BMP; picture_file.py decodes them in the child
+archives.py    zip and tar archives of a DICOM series
 dicom/         DICOM series, SEG and RTSTRUCT
 """

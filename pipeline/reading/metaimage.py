@@ -21,7 +21,6 @@ from .voxels import Layout, Voxels, no_voxels, pick_volume, read_voxels
 
 _LONGEST_HEADER = 2**20
 _LAST = "elementdatafile"  # voxels follow the line of this key
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TYPES = {
     "CHAR": "i1",
     "UCHAR": "u1",
@@ -166,7 +165,8 @@ def _affine(header: Header, name: str) -> tuple[np.ndarray, list[Notice]]:
         notices.append(Notice("no_orientation", sentence))
     if count == 2:
         notices.append(Notice("no_thickness", f"{name}: one slice without a thickness; 1 mm taken"))
-    return _LPS @ affine, notices
+    affine[:2] *= -1  # from LPS
+    return affine, notices
 
 
 def _data_file(path: Path, header: Header) -> Path | None:

@@ -181,7 +181,8 @@ def affine_of(header: Header, name: str) -> tuple[np.ndarray, list[Notice]]:
     affine[:3, :3], affine[:3, 3] = axes * unit, origin * unit
     if len(spatial) == 2:
         affine[:3, 2] = axes[:, 2]
-    return np.diag([*world, 1]) @ affine, notices
+    affine[:3] *= np.array(world)[:, np.newaxis]
+    return affine, notices
 
 
 def _layout(name: str, header: Header) -> Layout:

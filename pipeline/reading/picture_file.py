@@ -87,7 +87,9 @@ def picture_here(
             f"{path.name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; cut it into "
             "parts",
         ) from error
-    except (OSError, SyntaxError, ValueError, IndexError, zlib.error) as error:
+    except (CaseError, MemoryError):
+        raise
+    except Exception as error:  # pillow and tifffile raise anything on a damaged file
         if isinstance(error, OSError) and error.errno is not None:
             raise
         code = "truncated" if "truncated" in str(error).lower() else "corrupt"

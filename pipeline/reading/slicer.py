@@ -57,10 +57,19 @@ class Layered:
     """
 
     def __init__(self, path: Path, *, survey: bool = False) -> None:
-        header, start = read_header(path)
-        layers = layers_of(path, header, start, no_voxels if survey else read_voxels)
-        affine, self.notices = affine_of(header, path.name)
-        self.volume = Volume(layers.reshape((*layers.shape[:3], -1)), affine)
+        try:
+            header, start = read_header(path)
+            layers = layers_of(path, header, start, no_voxels if survey else read_voxels)
+            affine, self.notices = affine_of(header, path.name)
+            self.volume = Volume(layers.reshape((*layers.shape[:3], -1)), affine)
+        except OSError as error:
+            raise CaseError(
+                "unreadable", f"{path.name} cannot be read ({error.strerror or error})"
+            ) from error
+        except ValueError as error:
+            raise CaseError(
+                "bad_affine", f"{path.name}: {error}; write its position again"
+            ) from error
         self.segments = [_segment(fields) for fields in segment_fields(header)]
         count = self.volume.array.shape[3]
         if any(not 0 <= segment.layer < count for segment in self.segments):
@@ -155,8 +164,10 @@ def _whole_grid(header: Header, part: Volume) -> tuple[tuple[int, ...], tuple[in
     None if the header does not say so, or its geometry is not that of the array.
     """
     geometry = _GEOMETRY.search(str(header.get("Segmentation_ConversionParameters", "")))
-    numbers = [float(text) for text in geometry[1].split(";") if text.strip()] if geometry else []
+    if geometry is None:
+        return None
     try:
+        numbers = [float(text) for text in geometry[1].split(";") if text.strip()]
         offset = [int(n) for n in header["Segmentation_ReferenceImageExtentOffset"].split()]
     except (KeyError, ValueError):
         return None

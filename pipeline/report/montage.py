@@ -48,12 +48,15 @@ def montage(
     masks = [canonical(mask).array for mask in (prediction, reference) if mask is not None]
     chosen = _busiest_planes(masks)
     legend = max(top for _, top, _ in _legend_positions(labels)) + _LINE
+    # Of a single plane, other views are lines.
+    flat = [view for view in _VIEWS if scan.shape[view[0]] == 1]
     shown = Image.new("RGB", (3 * _PANEL, _PANEL + legend), _PAPER)
-    for column, (axis, edges) in enumerate(_VIEWS):
+    for column, (axis, edges) in enumerate(flat[:1] or _VIEWS):
         plane, *outlined = (shown_plane(array, axis, chosen[axis]) for array in (voxels, *masks))
         spacing = [size for other, size in enumerate(scan.spacing_mm) if other != axis]
         panel = _panel(plane, outlined, labels, (spacing[1], spacing[0]))
-        _letter(panel, edges)
+        if not image.is_picture:
+            _letter(panel, edges)
         shown.paste(panel, (column * _PANEL, 0))
     _legend(shown, labels, has_reference=reference is not None)
     return shown

@@ -1,5 +1,6 @@
 """The picture of a case: orientation, colours, and any shape."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,14 @@ def test_a_real_case_is_drawn(data_dir: Path, tmp_path: Path) -> None:
     write_montage(tmp_path / "a.png", montage(ref, pred, labels, reference=ref))
     with Image.open(tmp_path / "a.png") as picture:
         assert len({label.color for label in labels} & colours(picture)) > 10
+
+
+def test_a_single_plane_has_one_panel_and_a_picture_has_no_letters() -> None:
+    mask = np.zeros((40, 30, 1), np.uint8)
+    mask[10:20, 5:15] = 1
+    plane = Volume(mask, np.diag([-1.0, -1.0, 1.0, 1.0]))
+    label = plain_labels({1: "one"})[0]
+    pixels = np.asarray(montage(plane, plane, [label]))
+    assert len(np.unique(pixels[:384, 384:].reshape(-1, 3), axis=0)) == 1
+    shown = replace(plane, is_picture=True)
+    assert (np.asarray(montage(shown, shown, [label])) != pixels).any()
