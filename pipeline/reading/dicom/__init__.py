@@ -3,9 +3,13 @@
 kinds.py      whether a path is a DICOMDIR, a SEG or RTSTRUCT
 folder.py     a folder, file or DICOMDIR -> the files, in name order
 header.py     a file -> its slices: their geometry, and how they are stored
-real_world.py  the values of a map
+elements.py   values of elements, standard and private
+attributes.py what may tell volumes at the same places apart, in one slice
+real_world.py the values of a map
 mosaic.py     an image tiled with slices -> the position of each slice
+tomography.py reconstructed nuclear medicine in one file -> the position of each frame
 selection.py  images -> the series to read
+volumes.py    slices at the same places -> volumes, by what tells them apart
 stack.py      the images of a series -> one volume's slices, in order, with the affine
 pixels.py     slices -> voxels, rescaled
 repair.py     fill gaps and undo tilt, if the policy says so

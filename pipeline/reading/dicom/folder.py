@@ -237,9 +237,15 @@ def _is_headerless(head: bytes) -> bool:
     for order in ("<", ">"):
         if len(head) >= 8:
             group, element, length = struct.unpack_from(f"{order}HHI", head)
-            explicit = head[4:6].isalpha() and head[4:6].isupper()
-            if group in (2, 8) and element < 0x20 and (explicit or length <= 128):
-                return True
+            if group not in (2, 8) or element >= 0x20:
+                continue
+            if head[4:6].isalpha() and head[4:6].isupper():
+                return True  # an explicit VR
+            # Voxels may look like one element, hardly like two in order.
+            if length % 2 == 0 and 12 + length <= len(head):
+                after = struct.unpack_from(f"{order}HH", head, 8 + length)
+                if after[0] == group and element < after[1] < 0x2000:
+                    return True
     return False
 
 

@@ -360,6 +360,7 @@ def _tomographic(dataset: Dataset, store: PixelStore, frame: int, found: Tomogra
     """Return a frame of a reconstruction of nuclear medicine."""
 
     def group(name: str) -> Dataset:
+        """Return the item that has a group's elements."""
         return found.orientation if name == "PlaneOrientationSequence" else dataset
 
     piece = _slice(dataset, store, frame, group, found.counts)

@@ -105,11 +105,7 @@ def stack_slices(
 
 
 def _stacks(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
-    """Return the stacks that slices are in, by name; the name of a single one is empty.
-
-    Stacks are by StackID if the slices are not one stack without it, else by
-    orientation, unless one has a single slice, whose orientation may be damaged.
-    """
+    """Return the stacks that slices are in, by name; the name of a single one is empty."""
     turned = _by_orientation(slices)
     if ids := _stack_ids(slices):
         if len(turned) == 1 and _is_one_stack(slices):
@@ -118,6 +114,7 @@ def _stacks(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
             name: [piece for piece in slices if piece.tells["stack"] == value]
             for name, value in ids.items()
         }
+    # The orientation of a single slice may be damaged.
     if len(turned) > 1 and all(len(own) > 1 for own in turned):
         return {f"stack {number}": own for number, own in enumerate(turned, start=1)}
     return {"": list(slices)}

@@ -289,10 +289,8 @@ def _ranked(
     members: np.ndarray,
     attributes: Sequence[Attribute],
 ) -> list[Candidate]:
-    """Return the volumes of slices whose content is the same: by times, else by counts.
-
-    `members`, of shape (places, volumes), has the index of each slice at its place.
-    """
+    """Return the volumes of slices with the same content: by times, else by counts."""
+    # `members`, of shape (places, volumes), has the index of each slice at its place.
     if members.shape[1] == 1:
         return [
             Candidate(tuple(place[at] for place, at in zip(places, members[:, 0], strict=True)))

@@ -61,7 +61,7 @@ def test_dicom_without_a_file_header_says_how_to_convert_it(big: bool, tmp_path:
     path = tmp_path / "004.dcm"
     content = path.read_bytes()[132:]
     if big:
-        content = b"\0\x08\0\x05\0\0\0\x0aISO_IR 100" + bytes(300)
+        content = b"\0\x08\0\x05\0\0\0\x0aISO_IR 100\0\x08\0\x08" + bytes(300)
     path.unlink()
     (tmp_path / "scan.xyz").write_bytes(content)
     error = refused(tmp_path)
@@ -76,9 +76,10 @@ def test_what_is_clearly_something_else_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("a")
     (tmp_path / "mask.nii.gz").write_bytes(gzip.compress(bytes(500)))
     (tmp_path / "thumbnail.png").write_bytes(bytes(200))
+    (tmp_path / "labels.img").write_bytes(b"\2\0\2\0\2\0\0\0" * 500)
     scan = read_series(tmp_path)
     np.testing.assert_array_equal(scan.volume.array, values(stored))
-    assert [str(notice) for notice in scan.notices] == ["ignored_files: 4 files not DICOM; ignored"]
+    assert [str(notice) for notice in scan.notices] == ["ignored_files: 5 files not DICOM; ignored"]
 
 
 # Gzipped files
