@@ -9,7 +9,14 @@ from typing import Literal, get_args
 from voxtile.errors import CaseError, ManifestError, UsageError, first_few
 from voxtile.label_values import label_values
 from voxtile.machine.files import write_json, write_text
-from voxtile.reading.formats import FILES, is_dicom, is_volume, split_suffix, volumes_among
+from voxtile.reading.formats import (
+    family_of,
+    format_of,
+    is_dicom,
+    is_volume,
+    split_suffix,
+    volumes_among,
+)
 from voxtile.reading.reference import integral, read_label_map
 from voxtile.run_folder.protection import inputs_of, protect
 
@@ -122,15 +129,15 @@ def detect(source: Path) -> Source:
     if (source / "dataset_description.json").is_file() or _has_subjects(source):
         return "bids"
     files = find_files(source)
-    volumes = any(is_volume(path) for path in files)
+    found = [path for path in files if family_of(path) == "volume"]
+    volumes = bool(found)
     dicom = any(not split_suffix(path.name)[1] and is_dicom(path) for path in files)
     if not volumes and not dicom:
         volumes = bool(volumes_among(files))  # pictures or archives
     if volumes == dicom:
-        names = [each.name for each in FILES] + ["DICOM"]
-        what = (
-            f"{'both' if dicom else 'neither'} {(' and ' if dicom else ' nor ').join(names)} files"
-        )
+        what = "neither NIfTI nor DICOM files, nor others that are read (docs/ingest.md)"
+        if dicom:
+            what = f"both {format_of(found[0]).name} and DICOM files"
         raise ManifestError(
             [f"{source} holds {what}; choose with --from {', '.join(get_args(Source))}"]
         )
@@ -169,7 +176,7 @@ def _detect_json(path: Path) -> Source:
 def _has_subjects(folder: Path) -> bool:
     """Whether a folder has BIDS subjects with volumes in them."""
     return any(
-        is_volume(path)
+        family_of(path) == "volume"
         for subject in sorted(folder.glob("sub-*"))[:3]
         for path in subject.glob("**/sub-*_*")
     )

@@ -158,11 +158,8 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file is a volume by its name; the first file of a pair stands for both.
-
-    Pictures and archives are not: beside volumes they are something else.
-    """
-    return family_of(path) == "volume"
+    """Whether a file is a volume by its name; the first file of a pair stands for both."""
+    return split_suffix(path.name)[1] in SUFFIXES
 
 
 def family_of(path: Path) -> Family | None:

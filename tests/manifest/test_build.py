@@ -404,7 +404,7 @@ def test_all_problems_of_an_nnunet_data_set_are_reported_at_once(tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file_ending": ".png"}, "'.png' is not supported"),
+        ({"file_ending": ".xyz"}, "'.xyz' is not supported"),
         ({"channel_names": ["T2"]}, "must look like"),
         ({"channel_names": {"1": "T2"}}, "must look like"),
         ({"dataset": {"a": {"images": ["none.nii.gz"]}}}, "must have a list"),

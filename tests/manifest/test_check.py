@@ -245,7 +245,7 @@ def test_a_hundred_cases_are_checked_without_reading_voxels(tmp_path: Path, monk
         folder.symlink_to(tmp_path / "s")
         rows.append({"case_id": f"d{number}", "image": folder.name, "label": ""})
     monkeypatch.setattr(
-        "voxtile.reading.nifti._read_voxels", lambda *_: pytest.fail("voxels were read")
+        "voxtile.reading.nifti.read_voxels", lambda *_: pytest.fail("voxels were read")
     )
     result = check(tmp_path, rows)
     assert len(result.cases) == 100

@@ -266,10 +266,10 @@ def test_a_prediction_that_is_changed_while_it_is_read_is_not_scored(
 ) -> None:
     read = voxtile.run.evaluation.read_label_map
 
-    def read_while_changed(path: Path, what: str):
+    def read_while_changed(path: Path, what: str, **options):
         if path.name == "exact.nii.gz":
             path.write_bytes(path.read_bytes())
-        return read(path, what)
+        return read(path, what, **options)
 
     monkeypatch.setattr(voxtile.run.evaluation, "read_label_map", read_while_changed)
     labels = plain_labels({1: "ball"})

@@ -22,7 +22,7 @@ sources.py    the file and frame of each slice, for objects that refer to them
 annotation.py     a SEG or RTSTRUCT that is the reference of a scan -> a label map
 segmentation.py   SEG: frames placed on the scan's grid
 structure_set.py  RTSTRUCT: contours on the scan's slices
-references.py     the coordinate system and series of a scan and of a label, compared
+provenance.py     the coordinate system and series of a scan and of a label, compared
 polygons.py       polygons -> voxels, by the even-odd rule
 """
 
