@@ -24,13 +24,15 @@ def read_volume(
     missing_slices: Literal["refuse", "interpolate"] = "refuse",
     duplicates: Literal["refuse", "first"] = "refuse",
     tilt: Literal["refuse", "native", "resample"] = "refuse",
+    pages: Literal["refuse", "stack"] = "refuse",
+    pixel_mm: tuple[float, ...] = (),
 ) -> Volume:
     """Read a file of a known format, such as NIfTI, or the DICOM series in a folder.
 
     Parameters
     ----------
     path : str or Path
-    nan, volume, series, missing_slices, duplicates, tilt
+    nan, volume, series, missing_slices, duplicates, tilt, pages, pixel_mm
         What to do where a scan leaves a choice, as the options of ``voxtile
         run``; `ReadPolicy` has the values. By default such a scan is refused.
 
@@ -50,7 +52,7 @@ def read_volume(
     --------
     >>> read_volume("p002", series="modality=CT,largest", tilt="native")  # doctest: +SKIP
     """
-    policy = ReadPolicy(nan, volume, series, missing_slices, duplicates, tilt)
+    policy = ReadPolicy(nan, volume, series, missing_slices, duplicates, tilt, pages, pixel_mm)
     return read_scan(Path(path), policy).volume
 
 

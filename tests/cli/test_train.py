@@ -52,8 +52,11 @@ def test_options_override_the_recipe_file(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(drive, "train_bundle", interrupted)
     (tmp_path / "r.toml").write_text("minutes = 3\nfilters = 8\ndepth = 2\n")
-    words = ["m.csv", "--out", "o", "--recipe", tmp_path / "r.toml", "--filters", 16, "--resume"]
-    code, said = invoke(*words, "--epochs", 4, "--spacing", "native", "--view", "axial,coronal")
+    (tmp_path / "m.csv").write_text("case_id,image,label\na,a.nii,b.nii\n")
+    words = [tmp_path / "m.csv", "--out", "o", "--recipe", tmp_path / "r.toml", "--resume"]
+    code, said = invoke(
+        *words, "--filters", 16, "--epochs", 4, "--spacing", "native", "--view", "axial,coronal"
+    )
     assert (code, said.strip()) == (
         130,
         "interrupted; the same command with --resume goes on from the last checkpoint",

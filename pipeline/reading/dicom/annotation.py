@@ -24,6 +24,7 @@ from voxtile.reading.scan import Scan
 from voxtile.volume import Volume
 
 from .drawing import Grid, Segment
+from .folder import Place
 from .kinds import is_slicer_segmentation
 from .layered import SlicerSegmentation
 from .provenance import check_source
@@ -58,11 +59,13 @@ def annotation_here(
 
 def _open(path: Path, grid: Grid, at: Callable[[str], None]) -> Segmentation | StructureSet:
     """Return the segments of a file."""
-    dataset = dcmread(path, stop_before_pixels=True)
+    place = Place(path, 1, 1)
+    with place.open() as file:
+        dataset = dcmread(file, stop_before_pixels=True)
     at("its segments")
     if dataset.get("SOPClassUID") == _RTSTRUCT:
         return StructureSet(dataset, grid, at)
-    return Segmentation(path, dataset, grid)
+    return Segmentation(place, dataset, grid)
 
 
 def _label_map(

@@ -16,7 +16,8 @@ def references(place: Place) -> tuple[list[str], list[str]] | None:
     """Return the series and frames of reference of an annotation; None for another file."""
     if annotation_file(place.path) is None:
         return None
-    dataset = dcmread(place.path, specific_tags=_TAGS, stop_before_pixels=True)
+    with place.open() as file:
+        dataset = dcmread(file, specific_tags=_TAGS, stop_before_pixels=True)
     frames = dataset.get("ReferencedFrameOfReferenceSequence") or ()
     drawn_on = _uids(dataset.get("ReferencedSeriesSequence"))
     for frame in frames:

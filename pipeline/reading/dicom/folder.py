@@ -5,26 +5,22 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from isal import igzip, isal_zlib
+from isal import igzip
 from pydicom import dcmread
 
 from voxtile.errors import CaseError, counted
 from voxtile.machine.files import files_below, regular
 from voxtile.reading.isolation import Workspace
 
-from .kinds import is_dicomdir
+from .kinds import GZIP, GZIP_ERRORS, first_bytes, is_dicomdir
 
 # Files with such names must be DICOM.
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
-_GZIP = b"\x1f\x8b"
 # Deflate compresses at most 1032:1, and pixel data have at most 4 GiB.
 _MOST_BYTES = 2**32
 _CHUNK = 2**22
-# isal's stub calls its exception class an instance.
-_ISAL_ERROR: Any = isal_zlib.error
-_GZIP_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +36,12 @@ class Place:
 
     def head(self) -> bytes:
         """Return the first bytes, decompressed if the file is gzipped and that is possible."""
-        with self.path.open("rb") as file:
-            head = file.read(4096)
-        if head.startswith(_GZIP):
-            try:
-                with igzip.open(self.path) as unzipped:
-                    return bytes(unzipped.read(4096))
-            except _GZIP_ERRORS:
-                return head
-        return head
+        return first_bytes(self.path)
 
     def open(self) -> BinaryIO:
         """Return the opened file; one that is gzipped is decompressed to its checksum."""
         file = self.path.open("rb")
-        if file.read(2) != _GZIP:
+        if file.read(2) != GZIP:
             file.seek(0)
             return file
         file.close()
@@ -62,7 +50,7 @@ class Place:
             with igzip.open(self.path) as unzipped:
                 while len(content) <= _MOST_BYTES and (chunk := unzipped.read(_CHUNK)):
                     content += chunk
-        except _GZIP_ERRORS as error:
+        except GZIP_ERRORS as error:
             raise CaseError(
                 "corrupt", f"{self} is gzipped but damaged or cut short; copy it again"
             ) from error
@@ -256,7 +244,7 @@ def _require_dicom(place: Place) -> None:
         return
     if not head:
         raise CaseError("empty_file", f"{place} has 0 bytes; copy or download it again")
-    if head.startswith(_GZIP):
+    if head.startswith(GZIP):
         place.open().close()  # says what is wrong with the gzip stream
     if _is_headerless(head):
         raise CaseError(

@@ -2,8 +2,16 @@
 
 import struct
 from pathlib import Path
+from typing import Any
+
+from isal import igzip, isal_zlib
 
 from voxtile.machine.files import regular
+
+GZIP = b"\x1f\x8b"
+# isal's stub calls its exception class an instance.
+_ISAL_ERROR: Any = isal_zlib.error
+GZIP_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, EOFError)
 
 # Segmentation, Label Map Segmentation, RT Structure Set (PS3.4 B.5).
 _ANNOTATIONS = (
@@ -29,6 +37,19 @@ def annotation_file(path: Path) -> Path | None:
     return path if is_slicer_segmentation(path) or _is_annotation(path) else None
 
 
+def first_bytes(path: Path) -> bytes:
+    """Return the first 4096 bytes, decompressed if the file is gzipped and that is possible."""
+    with regular(path).open("rb") as file:
+        head = file.read(4096)
+    if head.startswith(GZIP):
+        try:
+            with igzip.open(path) as unzipped:
+                return bytes(unzipped.read(4096))
+        except GZIP_ERRORS:
+            return head
+    return head
+
+
 def is_slicer_segmentation(path: Path) -> bool:
     """Whether a file has segments of 3D Slicer, by its name and header."""
     if not path.name.lower().endswith((".seg.nrrd", ".seg.nhdr")):
@@ -43,8 +64,7 @@ def is_slicer_segmentation(path: Path) -> bool:
 def _is_annotation(path: Path) -> bool:
     """Whether a file is a SEG or RTSTRUCT, by its file header (PS3.10 section 7.1)."""
     try:
-        with regular(path).open("rb") as file:
-            head = file.read(2048)
+        head = first_bytes(path)
     except OSError:
         return False
     # Media Storage SOP Class UID, always explicit little endian.

@@ -5,8 +5,6 @@ out frames without a voxel, so frames are not a stack, and each is placed by
 its own position and orientation.
 """
 
-from pathlib import Path
-
 import highdicom
 import numpy as np
 from pydicom import Dataset
@@ -17,6 +15,7 @@ from voxtile.reading.scan import off_grid
 from voxtile.volume import OFF_GRID
 
 from .drawing import Grid, Segment
+from .folder import Place
 
 _SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
@@ -26,7 +25,7 @@ class Segmentation:
 
     what = "segment"
 
-    def __init__(self, path: Path, dataset: Dataset, grid: Grid) -> None:
+    def __init__(self, place: Place, dataset: Dataset, grid: Grid) -> None:
         if dataset.get("SOPClassUID") not in _SOP_CLASSES:
             raise CaseError(
                 "label_kind",
@@ -34,7 +33,8 @@ class Segmentation:
             )
         self._grid = grid
         # Not segread, which refuses segmentations for details that are not used here.
-        self._frames = highdicom.imread(path)
+        with place.open() as file:
+            self._frames = highdicom.imread(file)
         self._type = str(dataset.SegmentationType)
         self._uncertain = 0
         self._off = 0.0  # in voxels

@@ -1,5 +1,6 @@
 """DICOM SEG and RTSTRUCT as references: laid on the scan's voxels and matched, or refused."""
 
+import gzip
 import shutil
 import warnings
 from pathlib import Path
@@ -230,6 +231,25 @@ def test_contours_are_filled_on_any_grid(tmp_path: Path, grid) -> None:
     expected = np.zeros(image.shape, np.uint8)
     expected[3:10, 3:10, 1:4] = 1
     np.testing.assert_array_equal(mask.array, expected)
+
+
+def test_a_gzipped_structure_set_is_read(tmp_path: Path) -> None:
+    image, _ = ball(shape=(20, 20, 4), axes="LPS")
+    plain, zipped = tmp_path / "rt.dcm", tmp_path / "rt.dcm.gz"
+    write_structure_set(plain, {"a": [square(image, 2.5, 9.5, 2)]})
+    zipped.write_bytes(gzip.compress(plain.read_bytes()))
+    one, _ = read_reference(plain, image, labels("a"))
+    other, _ = read_reference(zipped, image, labels("a"))
+    np.testing.assert_array_equal(one.array, other.array)
+    assert other.array.any()
+
+
+def test_a_gzipped_seg_is_read(small, tmp_path: Path) -> None:
+    data, scan = small
+    zipped = tmp_path / "seg.dcm.gz"
+    zipped.write_bytes(gzip.compress((data / "seg_image_ct_binary.dcm").read_bytes()))
+    mask, _ = read_reference(zipped, scan, labels("First Segment"))
+    assert mask.array.sum() == 638
 
 
 def test_a_keyhole_is_a_hole(tmp_path: Path) -> None:
