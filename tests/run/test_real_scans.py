@@ -117,7 +117,9 @@ def test_edge_cases_load_warn_or_fail_as_expected(tmp_path: Path, data_dir: Path
     result = run_manifest(tmp_path / "m.csv", bundle, tmp_path / "out", models=[model])
     for report in result.reports:
         row = expected[report.case_id]
-        outcome = "reject" if report.reason else "warn" if report.warnings else "load"
+        # A constant scan is read; the warning is about what a network can make of it.
+        warned = {notice.code for notice in report.warnings} - {"constant"}
+        outcome = "reject" if report.reason else "warn" if warned else "load"
         allowed = row["expected"].replace("report two series", "reject")
         assert outcome in allowed, (row, str(report.reason), report.warnings)
         if report.reason:
