@@ -19,6 +19,7 @@ from typing import Any, get_args
 from voxtile.case import Case, Split, id_problem
 from voxtile.errors import ManifestError
 from voxtile.machine.files import is_special, regular
+from voxtile.machine.spreadsheet import unescaped
 from voxtile.scoring.columns import is_column
 
 _CHANNEL = re.compile(r"image_([A-Za-z0-9_]{1,40})")
@@ -188,7 +189,7 @@ def _rows(content: bytes, path: Path, problems: list[str]) -> list[tuple[int, li
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                rows.append((begin, cells))
+                rows.append((begin, [unescaped(cell) for cell in cells]))
             begin = reader.line_num + 1
     except csv.Error as error:
         problems.append(f"{path} line {begin}: not valid CSV ({error})")
