@@ -9,7 +9,8 @@
     |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
 
 A `Notice` did not stop a case, and is reported with it. `first_few` and
-`counted` help to write both.
+`counted` help to write both. Errors of other libraries have a text that may quote a
+patient's data, so only their type and `place_of` are shown.
 """
 
 import traceback
@@ -99,10 +100,36 @@ class Notice:
         return f"{self.code}: {self.sentence}"
 
 
+# Words of errors for lack of memory: of TensorFlow and JAX, PyTorch, CUDA, C++ (OpenVINO, ONNX
+# Runtime), the system, the dynamic loader, and of threads that get no stack.
+_NO_MEMORY = (
+    "resourceexhausted",
+    "resource_exhausted",
+    "outofmemory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "cannot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of any library says that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    words = f"{type(error).__name__} {error}".lower()
+    return any(sign in words for sign in _NO_MEMORY)
+
+
 def place_of(error: BaseException) -> str:
-    """Return the file and line where an exception was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "unknown"
+    """Return the innermost file and line of voxtile that an exception passed."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    ours = [pair for pair in frames if pair[0].f_globals.get("__name__", "").startswith("voxtile")]
+    for frame, line in reversed(ours or frames):
+        return f"{Path(frame.f_code.co_filename).name} line {line}"
+    return "unknown"
 
 
 def first_few(items: Sequence[object], shown: int = 10) -> str:

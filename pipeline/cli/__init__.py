@@ -16,7 +16,15 @@ import typer
 from .manifest import app as manifest_app
 from .models import app as models_app
 from .options import with_options
-from .output import ENVIRONMENT, SOME_FAILED, echo_lines, print_case, print_summary, write_page
+from .output import (
+    ENVIRONMENT,
+    SOME_FAILED,
+    echo_lines,
+    explain,
+    print_case,
+    print_summary,
+    write_page,
+)
 from .results import compare, evaluate, export, report
 from .run import bench, convert, merge, plan, run, segment, status
 from .train import train
@@ -94,4 +102,7 @@ for _command in (*_SCANS, *_MASKS, train, bench, doctor, demo):
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except (Exception, KeyboardInterrupt) as error:  # before a command began, or after it ended
+        raise SystemExit(explain(error)) from None

@@ -1,7 +1,6 @@
 """What commands print, and the exit codes they end with."""
 
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,46 +18,57 @@ INTERRUPTED = 130
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End the command with a sentence and an exit code where voxtile refuses something."""
+    """End the command with a sentence and an exit code, whatever goes wrong."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) or type(error).__module__.startswith(
+            ("typer", "click")
+        ):
+            raise  # typer ends the command: its own errors, and a reader of the output that is gone
+        raise typer.Exit(explain(error)) from None
+
+
+def explain(error: BaseException) -> int:
+    """Print what went wrong and what to do; return the exit code.
+
+    Of an error that is not ours only the type and the place in voxtile are shown: its
+    text may be that of another library, and may quote a patient's data or file.
+    """
     from voxtile import errors
 
-    codes: dict[type[errors.VoxtileError], int] = {
+    codes: dict[type[BaseException], int] = {
         errors.CaseError: BAD_INPUT,
         errors.ManifestError: BAD_INPUT,
         errors.SourceError: BAD_INPUT,
         errors.ModelError: MODEL_REFUSED,
         errors.EnvironmentFault: ENVIRONMENT,
         errors.UsageError: USAGE,
+        KeyboardInterrupt: INTERRUPTED,
     }
-    try:
-        yield
-    except errors.VoxtileError as error:
+    code = next((codes[kind] for kind in codes if isinstance(error, kind)), UNEXPECTED)
+    where = f"({type(error).__name__} at {errors.place_of(error)})"
+    if code != UNEXPECTED:
         reason = f"{error.code}: " if isinstance(error, errors.CaseError) else ""
-        code = next((codes[kind] for kind in codes if isinstance(error, kind)), UNEXPECTED)
-        refuse(f"{reason}{error}", code)
-    except ValueError as error:
-        refuse("\n".join(_unexpected(error)), UNEXPECTED)
-    except KeyboardInterrupt as error:
-        refuse(str(error) or "interrupted", INTERRUPTED)
-
-
-def refuse(message: str, code: int) -> NoReturn:
-    """Print why the command cannot go on, and end it."""
+        message = f"{reason}{error}" or "interrupted"
+    elif errors.is_out_of_memory(error):
+        code = ENVIRONMENT
+        message = (
+            f"memory ran out {where}; end other programs, raise the limit on memory "
+            "(ulimit -v, or that of the container or job), or use a larger machine"
+        )
+    elif isinstance(error, OSError) and error.strerror:
+        code = ENVIRONMENT
+        message = (
+            f"the system refused to read or write: {error.strerror} {where}; check that disk, "
+            "folders and permissions are as the command needs them"
+        )
+    else:
+        message = (
+            f"unexpected error {where}; this is a bug of voxtile: please report it with this line"
+        )
     typer.echo(message, err=True)
-    raise typer.Exit(code)
-
-
-def _unexpected(error: Exception) -> Iterator[str]:
-    """Yield the type of an error and where it was raised, never its text.
-
-    The text may be that of another library, and may quote a patient's data.
-    """
-    yield (
-        f"unexpected {type(error).__name__}; this is a bug of voxtile: please report it with "
-        "these lines"
-    )
-    for frame in traceback.extract_tb(error.__traceback__):
-        yield f"  {Path(frame.filename).name} line {frame.lineno}, in {frame.name}"
+    return code
 
 
 def echo_lines(lines: Iterable[str]) -> None:
@@ -129,12 +139,14 @@ def print_summary(out: Path) -> None:
     """Print one line for each label of a run's summary, and the path of its report."""
     import csv
 
+    from voxtile.machine.spreadsheet import unescaped
+
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["metric"] == "dice" and row["mean"] and not row["by"]:
                 typer.echo(
-                    f"  {row['label_name']}: mean Dice {float(row['mean']):.4f}, "
+                    f"  {unescaped(row['label_name'])}: mean Dice {float(row['mean']):.4f}, "
                     f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "
-                    f"worst {row['worst_case']} {float(row['worst']):.3f}"
+                    f"worst {unescaped(row['worst_case'])} {float(row['worst']):.3f}"
                 )
     typer.echo(f"report: {out / 'report.csv'}")

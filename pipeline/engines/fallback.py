@@ -5,21 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import CaseError, Notice, is_out_of_memory
 from voxtile.models.bundle import Bundle
 
 from .engine import Engine, Model, load_models
-
-# Words of such errors: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
-_SIGNS = (
-    "resourceexhausted",
-    "resource_exhausted",
-    "outofmemory",
-    "out of memory",
-    "bad_alloc",
-    "bad allocation",
-)
-
 
 # By its code, the last notice of what was done when memory ran out.
 Fallbacks = dict[str, Notice]
@@ -103,11 +92,3 @@ class _Resilient:
         """Return the predictions for two halves of a batch, one after the other."""
         middle = (len(tiles) + 1) // 2
         return np.concatenate([self(tiles[:middle]), self(tiles[middle:])])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any backend says that memory ran out."""
-    if isinstance(error, MemoryError):
-        return True
-    words = f"{type(error).__name__} {error}".lower()
-    return any(sign in words for sign in _SIGNS)

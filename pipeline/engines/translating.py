@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.errors import ModelError
+from voxtile.errors import ModelError, is_out_of_memory
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .engine import Engine, Model
-from .fallback import is_out_of_memory
 from .translated import MODEL, TOLERANCE
 from .trial_tiles import trial_tiles
 

@@ -6,7 +6,15 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice, first_few
+from voxtile.errors import (
+    CaseError,
+    EnvironmentFault,
+    ManifestError,
+    Notice,
+    first_few,
+    is_out_of_memory,
+    place_of,
+)
 from voxtile.manifest.rows import read_manifest
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
@@ -133,6 +141,9 @@ def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
         # Only its type: a third-party message may quote patient text.
         reason = Notice(
             "unexpected",
-            f"{type(error).__name__} while writing; this is a bug of voxtile: please report it",
+            f"{type(error).__name__} while writing ({place_of(error)}); this is a bug of voxtile: "
+            "please report it",
         )
+        if is_out_of_memory(error):
+            reason = Notice("out_of_memory", "memory ran out; use a machine with more memory")
         return Exported(case.case_id, name, reason=reason)

@@ -12,8 +12,7 @@ from itertools import chain, combinations, islice
 import numpy as np
 
 from voxtile.engines import Model
-from voxtile.engines.fallback import is_out_of_memory
-from voxtile.errors import CaseError, VoxtileError
+from voxtile.errors import CaseError, VoxtileError, is_out_of_memory
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
 from voxtile.volume import Shape2D

@@ -1,9 +1,16 @@
 """Errors as exit codes: what voxtile refuses, and what is a bug."""
 
+import errno
+import re
+import struct
+
 import pytest
 import typer
 
+import voxtile.cli
+from voxtile.cli.options import with_options
 from voxtile.cli.output import explained
+from voxtile.cli.run import status
 from voxtile.errors import (
     CaseError,
     EnvironmentFault,
@@ -35,16 +42,84 @@ def test_each_error_has_its_exit_code(
     assert capsys.readouterr().err == f"{text}\n"
 
 
-def test_an_unexpected_value_error_is_a_bug_and_its_text_is_not_shown(
+FOREIGN = [
+    RuntimeError("DOE^JANE"),
+    KeyError("DOE^JANE"),
+    ValueError("DOE^JANE"),
+    struct.error("DOE^JANE"),
+    RecursionError("DOE^JANE"),
+    AssertionError("DOE^JANE"),
+    type("Strange", (Exception,), {})("DOE^JANE"),
+]
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
+def test_any_error_of_another_library_is_one_line_with_its_place_and_without_its_text(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("voxtile.batch.status.read_status", fails)
+    with pytest.raises(typer.Exit) as ended:
+        with_options(status)(folder=".", as_json=None)
+    assert ended.value.exit_code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(rf"unexpected error \({type(error).__name__} at run\.py line \d+\); ", line)
+    assert line.endswith("please report it with this line")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory", "DOE^JANE.nii"),
+        RuntimeError("std::bad_alloc"),
+        ImportError("x.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_lack_of_memory_is_a_sentence_whoever_reports_it(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        raise error
+    assert ended.value.exit_code == 6
+    line = capsys.readouterr().err
+    assert line.startswith("memory ran out (") and "use a larger machine" in line
+    assert "DOE" not in line
+
+
+def test_an_error_of_the_system_says_what_the_system_said_but_no_file_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(typer.Exit) as ended, explained():
-        int("DOE^JANE")
-    assert ended.value.exit_code == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("unexpected ValueError; this is a bug of voxtile")
-    assert lines[-1].startswith("  test_output.py line ")
-    assert not any("DOE" in line for line in lines)
+        raise PermissionError(errno.EACCES, "Permission denied", "/scans/DOE^JANE.nii")
+    assert ended.value.exit_code == 6
+    line = capsys.readouterr().err
+    assert "refused to read or write: Permission denied (PermissionError at" in line
+    assert "DOE" not in line
+
+
+def test_a_command_whose_reader_went_away_ends_as_usual() -> None:
+    with pytest.raises(BrokenPipeError), explained():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+    with pytest.raises(typer.BadParameter), explained():
+        raise typer.BadParameter("3")
+
+
+def test_an_error_outside_of_a_command_ends_in_the_same_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise KeyError("DOE^JANE")
+
+    monkeypatch.setattr("voxtile.cli.app", fails)
+    with pytest.raises(SystemExit) as ended:
+        voxtile.cli.main()
+    assert ended.value.code == 1
+    assert "unexpected error (KeyError at __init__.py line" in capsys.readouterr().err
 
 
 def test_a_usage_error_is_a_value_error_for_callers_in_python() -> None:

@@ -5,8 +5,8 @@ import pytest
 from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.engines import Engine
-from voxtile.engines.fallback import Fallbacks, is_out_of_memory, resilient
-from voxtile.errors import CaseError
+from voxtile.engines.fallback import Fallbacks, resilient
+from voxtile.errors import CaseError, is_out_of_memory
 from voxtile.inference.infer import Member, infer_together
 from voxtile.inference.segmenter import Segmenter
 from voxtile.preparation.plan import PlanWish, make_plan

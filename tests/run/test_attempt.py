@@ -38,7 +38,7 @@ def outcome(error: BaseException | None) -> CaseReport:
     [
         (CaseError("truncated", "the file ends early", "pass --x"), "the file ends early, or pass"),
         (MemoryError(), "memory ran out in stage infer; use fewer workers"),
-        (KeyError("Doe^John"), "KeyError in stage infer (test_attempt.py line"),
+        (KeyError("Doe^John"), "KeyError in stage infer (attempt.py line"),
     ],
 )
 def test_a_failed_case_has_a_reason_and_all_its_rows(error: Exception, reason: str) -> None:
