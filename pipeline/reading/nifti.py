@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from voxtile.errors import CaseError, Notice, counted
 from voxtile.machine.files import is_special
+from voxtile.machine.memory import free_memory_mb
 from voxtile.volume import Volume, grid_difference, is_sheared
 
 from .scan import ReadPolicy, Scan
@@ -289,7 +290,13 @@ def _layout(header: Any, name: str) -> _Layout:
 
 def _read_voxels(file: _Source, layout: _Layout, name: str, consumed: int) -> np.ndarray:
     """Return all voxels in storage order, after the file was read to its end."""
-    promised = _promised(file, layout, name)
+    promised, free = _promised(file, layout, name), free_memory_mb() * 1e6
+    if layout.nbytes > free:
+        raise CaseError(
+            "too_large",
+            f"{name} has {layout.nbytes / 2**30:.1f} GiB of voxels, but {free / 2**30:.1f} GiB of "
+            "memory are free; read it on a larger machine, or crop it",
+        )
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
     got = file.read_into(skipped, name) + file.read_into(stored.view(np.uint8).data, name)
