@@ -1,12 +1,15 @@
 """The outcome of a case: one report, whatever happens while the case is done."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, EnvironmentFault, Notice, place_of
+from voxtile.errors import CaseError, EnvironmentFault, Notice, is_out_of_memory, place_of
 from voxtile.models.spec import Label
+from voxtile.reading.formats import FILES, split_suffix
 from voxtile.run_folder.case_report import CaseReport, failed_rows
 from voxtile.scoring.rows import LabelRow
 from voxtile.scoring.score import Measures
@@ -62,10 +65,6 @@ def attempt(
         raise
     except CaseError as error:
         reason = Notice(error.code, error.sentence)
-    except MemoryError:
-        reason = Notice(
-            "out_of_memory", f"memory ran out in stage {journal.stage_name}; {more_memory}"
-        )
     except Exception as error:
         # Only its type and place: the message of another library may quote patient text.
         reason = Notice(
@@ -73,9 +72,13 @@ def attempt(
             f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
             "this is a bug of voxtile: please report it with this line",
         )
+        if is_out_of_memory(error):
+            words = f"memory ran out in stage {journal.stage_name}; {more_memory}"
+            reason = Notice("out_of_memory", words)
+    named = partial(without_names, case)
     return replace(
-        CaseReport.of(case, result.labels, reason),
-        warnings=tuple(journal.notices),
+        CaseReport.of(case, result.labels, None if reason is None else named(reason)),
+        warnings=tuple(dict.fromkeys(map(named, journal.notices))),
         fingerprint=journal.fingerprint,
         geometry=result.geometry,
         mask=result.mask,
@@ -84,3 +87,30 @@ def attempt(
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),
     )
+
+
+def without_names(case: Case, notice: Notice) -> Notice:
+    """Return a notice that names the inputs of a case by what they are, not by path or file name.
+
+    A file name may be that of a patient, and a record is passed on. The manifest has the names.
+    """
+    one = len(case.images) == 1
+    inputs = [("the scan" if one else f"channel {name}", path) for name, path in case.images]
+    inputs += [("the reference", case.label)] if case.label else []
+    sentence = notice.sentence
+    for role, path in inputs:
+        for given in (path, path.absolute(), path.resolve()):
+            if len(given.parts) > 1:
+                sentence = sentence.replace(str(given), role)
+    stems = [split_suffix(path.name)[0] for _, path in inputs]
+    endings = "|".join(
+        re.escape(end) for each in FILES for end in (*each.suffixes, *each.seconds) if end
+    )
+    for (role, path), stem in zip(inputs, stems, strict=True):
+        # No message has the bare name of a folder, which may be any word; a case id is no secret.
+        if stem not in (path.name, case.case_id):
+            said = "the file" if stems.count(stem) > 1 else role
+            # With any ending: also the other file of a .hdr/.img pair.
+            name = rf"(?:\S*/)?(?<![\w.-]){re.escape(stem)}(?:{endings})(?:\.gz)?(?!\w)"
+            sentence = re.sub(name, said, sentence, flags=re.IGNORECASE)
+    return replace(notice, sentence=sentence)

@@ -25,7 +25,7 @@ def test_a_run_without_failures_exits_with_0(cohort: Path) -> None:
 def test_a_failed_case_exits_with_3_and_its_reason(cohort: Path) -> None:
     code, said = invoke("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out")
     assert code == 3
-    assert "failed  empty_file: bad.nii.gz has 0 bytes" in said
+    assert "failed  empty_file: the scan has 0 bytes" in said
 
 
 def test_a_bad_manifest_exits_with_4_and_nothing_runs(cohort: Path) -> None:

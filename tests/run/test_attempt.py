@@ -62,6 +62,47 @@ def test_every_report_has_the_manifests_columns_and_the_journal(error: Exception
     assert list(report.timings_s) == ["infer"]
 
 
+SECRET = Path("/scans/DOE JANE/doe_jane")
+
+
+@pytest.mark.parametrize(
+    ("images", "label", "came", "written"),
+    [
+        ({"image": "{}.nii.gz"}, None, "{}.nii.gz ends", "the scan ends"),
+        ({"image": "{}.nii.gz"}, "{}.nii", "doe_jane.nii: bad", "the file: bad"),
+        ({"image": "x.nii"}, "{}.nii", "at doe_jane.nii, (doe_jane.nii)", "at the reference, (the"),
+        ({"t1": "x.nii", "t2": "{}.hdr"}, None, "doe_jane.img.gz is gone", "channel t2 is gone"),
+        ({"image": "{}"}, None, "[Errno 5] '{}/slice'", "[Errno 5] 'the scan/slice'"),
+        (
+            {"image": "{}.nii"},
+            None,
+            "doe_jane.py line 3, mydoe_jane.nii",
+            "doe_jane.py line 3, mydoe",
+        ),
+        ({"image": "a.nii"}, "a.nii", "no a.nii.gz here", "no a.nii.gz here"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["reason", "warning"])
+def test_a_record_never_has_the_name_of_a_file_of_its_case(
+    images, label, came, written, kind
+) -> None:
+    def path(text: str) -> Path:
+        return Path(text.format(SECRET))
+
+    def do(journal: Journal) -> Result:
+        if kind == "warning":
+            journal.note([Notice("truncated", came.format(SECRET))])
+            return Result(())
+        raise CaseError("truncated", came.format(SECRET))
+
+    case = Case(
+        "a", tuple((name, path(text)) for name, text in images.items()), label and path(label)
+    )
+    report = attempt(case, LABELS, do, measures=Measures())
+    (notice,) = report.warnings if kind == "warning" else [report.reason]
+    assert written in notice.sentence
+
+
 def test_a_case_that_is_done_has_its_result() -> None:
     report = outcome(None)
     assert (report.status, report.reason) == ("done", None)
