@@ -50,6 +50,8 @@ def explain(error: BaseException) -> int:
     where = f"({type(error).__name__} at {errors.place_of(error)})"
     if code != UNEXPECTED:
         reason = f"{error.code}: " if isinstance(error, errors.CaseError) else ""
+        if isinstance(error, errors.CaseError) and error.code in ("out_of_memory", "too_large"):
+            code = ENVIRONMENT
         message = f"{reason}{error}" or "interrupted"
     elif errors.is_out_of_memory(error):
         code = ENVIRONMENT
