@@ -50,6 +50,8 @@ def explain(error: BaseException) -> int:
     where = f"({type(error).__name__} at {errors.place_of(error)})"
     if code != UNEXPECTED:
         reason = f"{error.code}: " if isinstance(error, errors.CaseError) else ""
+        if isinstance(error, errors.CaseError) and error.code in ("out_of_memory", "too_large"):
+            code = ENVIRONMENT
         message = f"{reason}{error}" or "interrupted"
     elif errors.is_out_of_memory(error):
         code = ENVIRONMENT
@@ -139,12 +141,14 @@ def print_summary(out: Path) -> None:
     """Print one line for each label of a run's summary, and the path of its report."""
     import csv
 
+    from voxtile.machine.spreadsheet import unescaped
+
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["metric"] == "dice" and row["mean"] and not row["by"]:
                 typer.echo(
-                    f"  {row['label_name']}: mean Dice {float(row['mean']):.4f}, "
+                    f"  {unescaped(row['label_name'])}: mean Dice {float(row['mean']):.4f}, "
                     f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "
-                    f"worst {row['worst_case']} {float(row['worst']):.3f}"
+                    f"worst {unescaped(row['worst_case'])} {float(row['worst']):.3f}"
                 )
     typer.echo(f"report: {out / 'report.csv'}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from voxtile.errors import CaseError, Notice
 from voxtile.machine.files import replacing, write_json, write_text
+from voxtile.machine.spreadsheet import escaped
 from voxtile.version import __version__
 from voxtile.volume import Volume
 
@@ -112,6 +113,7 @@ def _table(case: Finished) -> str:
     """Return ``dseg.tsv``: index, name and colour of each label."""
     lines = ["index\tname\tcolor"]
     lines += [
-        f"{label.value}\t{' '.join(label.name.split())}\t{label.color}" for label in case.labels
+        f"{label.value}\t{escaped(' '.join(label.name.split()))}\t{label.color}"
+        for label in case.labels
     ]
     return "\n".join(lines) + "\n"

@@ -28,7 +28,7 @@ from .names import find_files
 from .nifti_folder import read_nifti_folder
 from .nnunet import read_nnunet
 from .source import Found, read_json
-from .table import Table, defused, table_of
+from .table import Table, table_of
 
 Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
 
@@ -208,4 +208,4 @@ def _read(
 def _key_table(found: Found) -> Table:
     """Return the key of the pseudonyms."""
     header = ("case_id", "group", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-    return Table(header, tuple(tuple(map(defused, astuple(who))) for who in found.key))
+    return Table(header, tuple(astuple(who) for who in found.key))

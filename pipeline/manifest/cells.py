@@ -16,6 +16,7 @@ from typing import Any
 
 from voxtile.errors import ManifestError, Notice, first_few
 from voxtile.machine.files import regular
+from voxtile.machine.spreadsheet import unescaped
 from voxtile.reading.formats import is_dicom, is_volume
 
 _SEPARATORS = ",;\t"
@@ -90,7 +91,7 @@ def _text(content: bytes, path: Path) -> Cells:
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                rows.append((begin, cells))
+                rows.append((begin, [unescaped(cell) for cell in cells]))
             begin = reader.line_num + before
     except csv.Error as error:
         problems.append(f"{path} line {begin}: not valid CSV ({error})")

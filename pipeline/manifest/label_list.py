@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from voxtile.errors import ManifestError
 from voxtile.machine.files import regular
+from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.complaints import complaints
 from voxtile.models.spec import Label
 from voxtile.scoring.overlap import plain_labels
@@ -27,7 +28,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
                 return tuple(Label.model_validate(label) for label in content["labels"])
             return plain_labels({int(value): str(name) for value, name in content.items()})
         rows = list(csv.DictReader(StringIO(text, newline="")))
-        plain = plain_labels({int(row["value"]): row["name"] for row in rows})
+        plain = plain_labels({int(row["value"]): unescaped(row["name"]) for row in rows})
         return tuple(
             _coloured(label, (row.get("color") or "").strip(), path)
             for label, row in zip(plain, rows, strict=True)

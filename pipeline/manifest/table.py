@@ -1,15 +1,14 @@
 """A manifest as a table of text: made from cases, or read, changed and written again."""
 
-import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import chain
 from pathlib import Path
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
+from voxtile.machine.spreadsheet import csv_lines
 
 from .rows import KNOWN, header_and_rows, header_problems
 
@@ -42,11 +41,7 @@ class Table:
 
     def csv(self) -> str:
         """Return the table as CSV text, lines ended by a line feed."""
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows(self.rows)
-        return text.getvalue()
+        return csv_lines([self.header, *self.rows])
 
 
 def read_table(path: Path) -> Table:
@@ -87,7 +82,7 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
                 case.case_id,
                 *(_cell(images.get(channel), folder) for channel in channels),
                 *(cells[number] for cells in filled.values()),
-                *(defused(further.get(column, "")) for column in extras),
+                *(further.get(column, "") for column in extras),
             )
         )
     table = Table(("case_id", *columns, *filled, *extras), tuple(rows))
@@ -121,17 +116,6 @@ def relative(path: Path, folder: Path) -> str:
         return str(path)
     # To a spreadsheet, a cell that begins so is a formula.
     return f"./{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
-
-
-def defused(cell: str) -> str:
-    """Return a cell that is no formula to a spreadsheet; plain numbers such as -5 stay."""
-    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return "'" + cell
-    return cell
 
 
 def _same(one: Path, other: Path) -> bool:

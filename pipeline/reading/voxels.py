@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.errors import CaseError, counted
+from voxtile.machine.memory import free_memory_mb
 
 from .scan import LabelPolicy, ReadPolicy
 from .stream import SLACK, Stream
@@ -52,7 +53,13 @@ Voxels = Callable[[Stream, Layout, int], np.ndarray]
 
 def read_voxels(file: Stream, layout: Layout, consumed: int = 0) -> np.ndarray:
     """Return all voxels in storage order, after the file was read to its end."""
-    promised = promised_bytes(file, layout)
+    promised, free = promised_bytes(file, layout), free_memory_mb() * 1e6
+    if layout.nbytes > free:
+        raise CaseError(
+            "too_large",
+            f"{file.name} has {layout.nbytes / 2**30:.1f} GiB of voxels, but only "
+            f"{free / 2**30:.1f} GiB of memory are free; read it on a larger machine, or crop it",
+        )
     skipped = memoryview(bytearray(layout.offset - consumed))
     stored = np.empty(layout.voxels, layout.dtype)
     got = file.read_into(skipped) + file.read_into(stored.view(np.uint8).data)

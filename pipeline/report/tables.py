@@ -13,6 +13,7 @@ import pandas as pd
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_text
+from voxtile.machine.spreadsheet import csv_lines
 from voxtile.run_folder.case_report import CaseReport, plain
 from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import COLUMNS, column_named, nsd_tolerance
@@ -83,27 +84,6 @@ def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Return a table as CSV that a spreadsheet can open without running a formula.
-
-    A text cell that begins like a formula gets an apostrophe in front, as
-    spreadsheets do themselves.
-    """
-    safe = table.copy()
-    safe.columns = pd.Index([_escaped(name) for name in safe.columns])
-    for position, kind in enumerate(safe.dtypes):
-        if not pd.api.types.is_numeric_dtype(kind):
-            column = safe.columns[position]
-            safe[column] = safe[column].map(_escaped)
-    text: str = safe.to_csv(index=False, lineterminator="\n")
-    return text
-
-
-def _escaped(cell: Any) -> Any:
-    """Return a cell that is not a formula; numbers such as -5 are not changed."""
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return "'" + cell
-    return cell
+    """Return a table as CSV that a spreadsheet can open without running a formula."""
+    cells = table.astype("object").where(table.notna(), None)
+    return csv_lines([map(str, table.columns), *cells.itertuples(index=False, name=None)])

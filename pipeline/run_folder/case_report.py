@@ -13,6 +13,7 @@ from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice, counted, first_few
 from voxtile.machine.files import json_text, regular
 from voxtile.machine.json_objects import SEAL, sealed
+from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.spec import Label
 from voxtile.scoring.rows import LabelRow
 from voxtile.scoring.score import Measures
@@ -201,7 +202,7 @@ def _written_order(folder: RunFolder) -> list[str]:
     """Return the case ids of ``report.csv``, each once; empty if it cannot be read."""
     try:
         with regular(folder.report_csv).open(newline="", encoding="utf-8") as file:
-            return list(dict.fromkeys(row["case_id"] for row in csv.DictReader(file)))
+            return list(dict.fromkeys(unescaped(row["case_id"]) for row in csv.DictReader(file)))
     except (OSError, KeyError, UnicodeDecodeError, csv.Error):
         return []  # it is about to be made again
 

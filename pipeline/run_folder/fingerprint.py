@@ -10,6 +10,7 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.errors import CaseError
 from voxtile.machine.files import files_below, regular
+from voxtile.machine.memory import total_memory_mb
 from voxtile.reading.dicom import dicomdir_files, is_dicomdir
 from voxtile.reading.formats import files_of
 from voxtile.version import __version__
@@ -102,18 +103,30 @@ def _unreadable(error: OSError) -> CaseError:
     return CaseError("unreadable", sentence)
 
 
+def _larger_than_memory(size: int) -> CaseError:
+    """Return the error for a file that no reader can hold, before hours are spent on its hash."""
+    return CaseError(
+        "too_large",
+        f"an input has {size / 2**30:.1f} GiB, which is more than the memory of this machine or "
+        "job; read it on a larger machine, or crop it",
+    )
+
+
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file, or one hash of all files below a folder, in name order.
 
     Links to folders are followed, as the DICOM reader follows them. The two files of a
     ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files that it names.
-    CaseError if a file cannot be read, or a DICOMDIR names a missing file.
+    CaseError if a file cannot be read or is larger than the memory, or a DICOMDIR names a
+    missing file.
     """
     digests = []
     try:
         files = _files(path)
         for file in files:
             with regular(file).open("rb") as stream:
+                if file.stat().st_size > total_memory_mb() * 1e6:
+                    raise _larger_than_memory(file.stat().st_size)
                 digests.append(hashlib.file_digest(stream, "sha256"))
     except OSError as error:
         raise _unreadable(error) from error

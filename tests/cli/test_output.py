@@ -27,6 +27,8 @@ from voxtile.errors import (
         (UsageError("tile 3"), 2, "tile 3"),
         (ManifestError(["line 2", "line 3"]), 4, "line 2\nline 3"),
         (CaseError("truncated", "too short"), 4, "truncated: too short"),
+        (CaseError("too_large", "94 GiB"), 6, "too_large: 94 GiB"),
+        (CaseError("out_of_memory", "in a tile"), 6, "out_of_memory: in a tile"),
         (SourceError("checksum"), 4, "checksum"),
         (ModelError("no spec"), 5, "no spec"),
         (EnvironmentFault("disk full"), 6, "disk full"),

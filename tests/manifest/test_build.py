@@ -17,7 +17,7 @@ from voxtile.manifest.build import Outputs, build_manifest, detect
 from voxtile.manifest.build_options import BuildOptions
 from voxtile.manifest.names import case_id, case_ids
 from voxtile.manifest.rows import read_manifest
-from voxtile.manifest.table import defused, relative, table_of
+from voxtile.manifest.table import relative, table_of
 from voxtile.reading.channels import read_channels
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -652,8 +652,6 @@ def test_paths_are_relative_if_that_leads_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "far/deep")
     # "../data" from behind the link would be looked for in `far`.
     assert relative(tmp_path / "data/a.nii", tmp_path / "link") == str(tmp_path / "data/a.nii")
-    assert defused("=1+1") == "'=1+1"
-    assert defused("-5") == "-5"
 
 
 def test_names_that_csv_would_change_are_refused(tmp_path: Path) -> None:

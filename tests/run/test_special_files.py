@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from phantoms import ball
 from runs import add_case, write_manifest
@@ -37,6 +39,28 @@ def special(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
     return write_manifest(tmp_path, [add_case(tmp_path, "c1")])
+
+
+def test_a_file_larger_than_the_memory_is_the_reason_of_its_case_at_once(tmp_path: Path) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((32767, 32767, 100))  # 100 GiB, of which nothing is on the disk
+    header.set_data_dtype(np.uint8)
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    path = tmp_path / "doe_jane.nii"
+    with path.open("wb") as file:
+        file.write(header.binaryblock)
+        file.truncate(352 + 32767 * 32767 * 100)
+    with pytest.raises(CaseError, match=r"100\.0 GiB of voxels, but .* GiB of memory are free"):
+        read_scan(path)
+    with pytest.raises(CaseError, match="which is more than the memory of this machine or job"):
+        content_hash(path)
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"case_id,image,label\nc1,{path.name},{path.name}\n")
+    code, said = invoke("run", manifest, "hippocampus", "--out", tmp_path / "out", "--no-html")
+    assert code == 3 and "failed  too_large: an input has 100.0 GiB" in said
+    code, said = invoke("manifest", "check", manifest, "--deep")
+    assert code == 4 and "too_large" in said
 
 
 def test_commands_refuse_what_is_not_a_file(special: Path, cohort: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.spec import Label
 from voxtile.report.qc import CaseFlags, flag_cases
 from voxtile.report.summary import TEXT_COLUMNS
@@ -167,7 +168,7 @@ def _summary(path: Path) -> dict[str, Any]:
         "header": rows[0],
         "rows": [
             [
-                (cell or None) if name in TEXT_COLUMNS else _number_or_text(cell)
+                (unescaped(cell) or None) if name in TEXT_COLUMNS else _number_or_text(cell)
                 for name, cell in zip(rows[0], row, strict=True)
             ]
             for row in rows[1:]

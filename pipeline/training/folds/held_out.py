@@ -17,6 +17,7 @@ from voxtile.engines import Model, choose_engine, load_models
 from voxtile.errors import CaseError, Notice
 from voxtile.inference.infer import infer
 from voxtile.machine.files import write_text
+from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.preparation.plan import Plan, make_plan
@@ -74,9 +75,14 @@ def read_held_out(folder: Path) -> pd.DataFrame | None:
             dtype=dict.fromkeys(words, "object"),
             keep_default_na=False,
             na_values=[""],
+            # Every digit, which is the default from pandas 3 on.
+            **({} if pd.__version__ >= "3" else {"float_precision": "round_trip"}),
         )
     except FileNotFoundError:
         return None
+    table = table.rename(columns=unescaped)
+    for word in words:
+        table[word] = table[word].map(unescaped, na_action="ignore").astype("object")
     # A case without a group is a group of its own: None and not NaN, as in a report in memory.
     table["group"] = table["group"].where(table["group"].notna(), None)
     return table
