@@ -18,6 +18,7 @@ from voxtile.engines import CALLABLE, Model
 from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.clock import now
+from voxtile.machine.processes import needing_threads
 from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.report.tables import write_reports
@@ -173,6 +174,7 @@ def run_manifest(
         locked(out, batch.shard),
         listening(at_once=batch.in_process) as stop,
         connected(batch.cluster, out) as client,
+        needing_threads(),
     ):
         if batch.shard is not None:
             refuse_mixed(job.folder, batch.shard.count)

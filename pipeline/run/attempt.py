@@ -6,6 +6,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, Notice, place_of
+from voxtile.machine.processes import needing_threads
 from voxtile.models.spec import Label
 from voxtile.run_folder.case_report import CaseReport, failed_rows
 from voxtile.scoring.rows import LabelRow
@@ -57,7 +58,8 @@ def attempt(
     journal = journal or Journal()
     result, reason = Result(failed_rows(labels, measures)), None
     try:
-        result = do(journal)
+        with needing_threads():
+            result = do(journal)
     except EnvironmentFault:
         raise
     except CaseError as error:

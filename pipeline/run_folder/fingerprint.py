@@ -16,6 +16,7 @@ from voxtile.version import __version__
 
 # The reason of a case whose input was changed while it was read.
 CHANGED = "input_changed"
+UNREADABLE = "unreadable"
 
 
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
@@ -115,7 +116,7 @@ def _signature(path: Path) -> tuple[tuple[str, int, int, int, int], ...]:
 def _unreadable(error: OSError) -> CaseError:
     """Return the error for an input that cannot be read."""
     sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"
-    return CaseError("unreadable", sentence)
+    return CaseError(UNREADABLE, sentence)
 
 
 def content_hash(path: Path) -> str:
