@@ -13,6 +13,7 @@ from typing import Any
 from voxtile.case import Case
 from voxtile.engines import CALLABLE, Model
 from voxtile.inference.segmenter import make_plans
+from voxtile.machine.processes import needing_threads
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
@@ -97,6 +98,7 @@ def run_manifest(
         locked(job.out, batch.shard),
         listening(at_once=batch.in_process) as stop,
         connected(batch.cluster, job.out) as client,
+        needing_threads(),
     ):
         _make_ready(job, cases, batch, facts)
         return CaseLoop(job, cases, batch, stop, facts, client).run(on_case, on_event)

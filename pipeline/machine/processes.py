@@ -22,9 +22,11 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+
+from voxtile.errors import EnvironmentFault
 
 # How long a child that closed its line may take to end, in seconds.
 _DYING_S = 1.0
@@ -100,6 +102,20 @@ def spawn(
         near.close()
         raise
     return process, near
+
+
+@contextmanager
+def needing_threads() -> Iterator[None]:
+    """Raise EnvironmentFault if the system cannot start another thread while the block runs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):  # threading has no error of its own
+            raise
+        raise EnvironmentFault(
+            "no further thread can be started; use fewer --workers, or raise the limit of "
+            "processes (ulimit -u), then run the same command again"
+        ) from error
 
 
 def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, Notice, is_out_of_memory, place_of
+from voxtile.machine.processes import needing_threads
 from voxtile.models.spec import Label
 from voxtile.reading.formats import FILES, split_suffix
 from voxtile.run_folder.case_report import CaseReport, failed_rows
@@ -46,7 +47,8 @@ def attempt(
     journal = journal or Journal()
     result, reason = Result(failed_rows(labels, measures)), None
     try:
-        result = do(journal)
+        with needing_threads():
+            result = do(journal)
     except EnvironmentFault:
         raise
     except CaseError as error:

@@ -15,7 +15,7 @@ from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
 from voxtile.run_folder.case_report import CaseReport
-from voxtile.run_folder.fingerprint import CHANGED, InputWatch, content_hash
+from voxtile.run_folder.fingerprint import CHANGED, UNREADABLE, InputWatch, content_hash
 from voxtile.scoring.rows import label_rows
 from voxtile.volume import Volume
 from voxtile.writing.nifti import write_channels, write_mask
@@ -39,8 +39,9 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         try:
             return run_case(case, job, segmenter, journal, watch)
         except CaseError as error:
-            if error.code == CHANGED:
-                journal.fingerprint = ""  # it is not that of what was read
+            # It is not that of what was read; or nothing was read, and the next run tries again.
+            if error.code in (CHANGED, UNREADABLE):
+                journal.fingerprint = ""
             raise
 
     report = attempt(

@@ -17,6 +17,7 @@ from voxtile.version import __version__
 
 # The reason of a case whose input was changed while it was read.
 CHANGED = "input_changed"
+UNREADABLE = "unreadable"
 
 
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
@@ -100,7 +101,7 @@ def _signature(path: Path) -> tuple[tuple[str, int, int, int, int], ...]:
 def _unreadable(error: OSError) -> CaseError:
     """Return the error for an input that cannot be read."""
     sentence = f"an input cannot be read ({error.strerror}); check its path and permissions"
-    return CaseError("unreadable", sentence)
+    return CaseError(UNREADABLE, sentence)
 
 
 def _larger_than_memory(size: int) -> CaseError:

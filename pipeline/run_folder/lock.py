@@ -55,6 +55,11 @@ class Holder:
         here = _identity(self.pid)
         return here is not None and here == self.identity
 
+    @property
+    def is_this_process(self) -> bool:
+        """Whether it is this process itself."""
+        return self.pid == os.getpid() and self.is_here and self.is_alive
+
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, started {self.started}"
 
@@ -82,7 +87,9 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
             "check free space and permissions, or name another folder"
         ) from error
     try:
-        _refuse_if_alive(out, path)
+        # This process has just got the lock: its record is of a run that could not remove it.
+        if (before := _read(path)) is None or not before.is_this_process:
+            _refuse_if_alive(out, path)
         try:
             pid = os.getpid()
             write_json(path, asdict(Holder(pid, socket.gethostname(), now(), _identity(pid))))

@@ -114,3 +114,8 @@ def test_a_case_that_is_done_has_its_result() -> None:
 def test_faults_of_the_machine_and_interrupts_are_no_outcome(error: BaseException) -> None:
     with pytest.raises(type(error)):
         outcome(error)
+
+
+def test_a_lack_of_threads_is_not_of_the_case() -> None:
+    with pytest.raises(EnvironmentFault, match=r"fewer --workers, or raise .* \(ulimit -u\)"):
+        outcome(RuntimeError("can't start new thread"))

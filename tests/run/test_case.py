@@ -13,7 +13,7 @@ from phantoms import ball, make_spec, threshold_model
 from runs import add_case, run, write_manifest
 
 import voxtile.run.case
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import CaseError, EnvironmentFault
 from voxtile.inference.infer import infer
 from voxtile.models.spec import Label, Network
 from voxtile.phantoms.dicom import write_series
@@ -435,3 +435,18 @@ def test_a_scan_or_label_that_is_swapped_while_it_is_read_gives_no_result(
     assert not list(out.glob("masks/*"))
     monkeypatch.undo()
     assert run(manifest, out).failed == ()
+
+
+def test_a_scan_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server that is away says nothing about the scan."""
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "c1")])
+
+    def stale(*_) -> None:
+        raise CaseError("unreadable", "c1.nii.gz cannot be read (Stale file handle)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("voxtile.run.case.read_channels", stale)
+        assert [report.status for report in run(manifest, tmp_path / "out").reports] == ["failed"]
+    assert [report.status for report in run(manifest, tmp_path / "out").reports] == ["done"]

@@ -47,3 +47,14 @@ def test_shards_share_a_folder_and_exclude_a_whole_run(tmp_path: Path) -> None:
                 run_faulty(manifest, out, BatchSettings(shard=shard))
     with locked(out), pytest.raises(EnvironmentFault, match="is in use by"):
         run_faulty(manifest, out, BatchSettings(shard=Shard(1, 2)))
+
+
+def test_what_this_process_could_not_remove_is_taken_over(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        left = (tmp_path / ".lock.json").read_text()
+        with pytest.raises(EnvironmentFault, match="is in use by"), locked(tmp_path):
+            pass
+    (tmp_path / ".lock.json").write_text(left)  # as on a disk that became read-only
+    with locked(tmp_path):
+        pass
+    assert not (tmp_path / ".lock.json").exists()
