@@ -19,12 +19,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from voxtile.errors import ModelError, UsageError
 
 from .keras_archive import check_keras_archive as check_keras_archive
 from .onnx_network import check_onnx
-from .spec import NAME, ModelSpec, Network, read_spec
+from .spec import NAME, ModelSpec, Network
+from .spec_file import read_spec
 
 SHIPPED = Path(__file__).parent
 
@@ -37,7 +39,7 @@ class Bundle:
     ----------
     others : tuple of Bundle
         Further bundles whose mean with this one decides (an ensemble); their
-        labels and channels are the same.
+        channels, labels and decision are the same.
     """
 
     folder: Path
@@ -66,13 +68,8 @@ class Bundle:
     def read_network(self, network: Network) -> bytes:
         """Return the verified bytes of one network.
 
-        The checked bytes are the bytes that are loaded, so nobody can change
-        the file in between.
-
-        Raises
-        ------
-        ModelError
-            If the file is missing or altered, or has more than a network needs.
+        The checked bytes are the bytes that are loaded, so nobody can change the file in between.
+        ModelError if the file is missing or altered, or has more than a network needs.
         """
         path = self.folder / network.file
         if path.exists() and not path.is_file():
@@ -108,7 +105,8 @@ def load_bundle(name: str | Path) -> Bundle:
     ------
     ModelError
         If the bundle does not exist, its spec or a network is refused, or
-        several do not have the same channels and labels.
+        several do not have the same channels, labels, thresholds, divisions
+        and post-processing.
     """
     if isinstance(name, str) and "," in name and not Path(name).is_dir():
         return _together([load_bundle(part.strip()) for part in name.split(",")])
@@ -127,18 +125,16 @@ def load_bundle(name: str | Path) -> Bundle:
 
 
 def _together(bundles: Sequence[Bundle]) -> Bundle:
-    """Return one bundle of several with the same channels, activation and labels."""
+    """Return one bundle of several with the same channels and labels, decided in the same way."""
     first = bundles[0]
     for other in bundles[1:]:
-        for what, one, another in (
-            ("channels", first.spec.channels, other.spec.channels),
-            ("activation", first.spec.activation, other.spec.activation),
-            ("labels", _meaning(first.spec), _meaning(other.spec)),
-        ):
+        others = _common(other.spec)
+        for what, (one, advice) in _common(first.spec).items():
+            another = others[what][0]
             if one != another:
                 raise ModelError(
                     f"{first.folder} and {other.folder} cannot be averaged: their {what} are "
-                    f"{one} and {another}"
+                    f"{one} and {another}; {advice}"
                 )
     known: dict[str, Path] = {}
     for bundle in bundles:
@@ -152,18 +148,27 @@ def _together(bundles: Sequence[Bundle]) -> Bundle:
     return replace(first, others=tuple(bundles[1:]))
 
 
-def _meaning(spec: ModelSpec) -> list[tuple[int, str, tuple[int, ...]]]:
-    """Return the meaning of a network's outputs."""
-    return [(label.value, label.name, label.values) for label in spec.labels]
+def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
+    """Return what the members of an ensemble share, each with what to do if they differ."""
+    meaning = "name models that take the same channels and give the same labels"
+    decision = (
+        "one mask has one decision, so write the same into the spec.json of both (of copies, if "
+        "the models are used alone too)"
+    )
+    return {
+        "channels": (spec.channels, meaning),
+        "activation": (spec.activation, meaning),
+        "labels": ([(label.value, label.name, label.values) for label in spec.labels], meaning),
+        "thresholds": (list(spec.thresholds) or [0.5] * len(spec.labels), decision),
+        "divisions": ([part.model_dump(mode="json") for part in spec.divisions], decision),
+        "postprocess": ([step.model_dump(mode="json") for step in spec.postprocess], decision),
+    }
 
 
 def bundle_name(folder: Path) -> str:
     """Return the name of a new bundle, which is that of its folder.
 
-    Raises
-    ------
-    ValueError
-        If a bundle cannot have this name.
+    ValueError if a bundle cannot have this name.
 
     Examples
     --------

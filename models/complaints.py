@@ -40,10 +40,7 @@ _KINDS = {
 def complaints(error: ValidationError, known: Collection[str] = ()) -> list[str]:
     """Return a sentence for each wrong value; pydantic's own text is for programmers.
 
-    Parameters
-    ----------
-    known : collection of str
-        Keys that a misspelt one may have meant.
+    `known` has the keys that a misspelt one may have meant.
     """
     problems = error.errors()
     places = [problem["loc"] for problem in problems]

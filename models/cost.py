@@ -24,25 +24,14 @@ _FREE = {"InputLayer", "Dropout", "SpatialDropout2D", "BatchNormalization", "Act
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one network.
+    """The cost of one network."""
 
-    Parameters
-    ----------
-    flops : float
-        Operations for each pixel of a tile; a multiplication and an addition
-        count as two.
-    values : float
-        Most numbers in memory at one moment, for each pixel of a tile.
-    tile_bound : bool
-        Whether a layer has statistics over the tile, so that the size of a
-        tile changes the output.
-    fixed : (rows, columns) or None
-        The only size that it takes; None if it takes several.
-    """
-
+    # Operations for each pixel of a tile; a multiplication and an addition count as two.
     flops: float
-    values: float
+    values: float  # most numbers in memory at one moment, for each pixel of a tile
+    # Whether a layer has statistics over the tile, so that the size of a tile changes the output.
     tile_bound: bool
+    # (rows, columns) or None: the only size that it takes; None if it takes several.
     fixed: tuple[int, int] | None
     parameters: int
 
@@ -50,10 +39,7 @@ class Cost:
 def network_cost(bundle: Bundle, network: Network) -> Cost | None:
     """Return the cost of a network; None for an .onnx one, whose graph is not read.
 
-    Raises
-    ------
-    ModelError
-        If the file is refused.
+    ModelError if the file is refused.
     """
     if not network.file.endswith(".keras"):
         return None

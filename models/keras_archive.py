@@ -45,14 +45,8 @@ def check_keras_archive(
 ) -> None:
     """Refuse a ``.keras`` file that is damaged or holds more than a stock network.
 
-    Parameters
-    ----------
-    name : str
-        Of the file, for messages.
-    tile : (rows, columns)
-        For which the sizes of its arrays are computed, unless it takes only another.
-    channels : int
-        Of a tile, if the file does not say.
+    The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless the file
+    says others. `name` is that of the file, for messages.
     """
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:

@@ -27,19 +27,8 @@ def layer_sizes(
 ) -> tuple[list[tuple[str, Sequence[int]]], int]:
     """Return the shapes of the outputs of all layers for one tile, and the number of weights.
 
-    Parameters
-    ----------
-    config : JSON
-        Content of ``config.json``.
-    tile : (rows, columns)
-        For axes of any size.
-    channels : int
-        For an input with any number of channels.
-
-    Raises
-    ------
-    ValueError
-        If a value is not possible.
+    `config` is the content of ``config.json``; `tile` (rows, columns) and `channels` are for axes
+    of any size. ValueError if a value is not possible.
     """
     arrays: list[tuple[str, Sequence[int]]] = []
     weights = _network(_dict(config, "config.json"), None, (1, *tile, channels), arrays, 0)[1]
@@ -265,7 +254,7 @@ def _convolved(settings: dict[str, Any], shape: Shape) -> Shape:
 
 def _deepened(settings: dict[str, Any], shape: Shape) -> Shape:
     width = _channels(settings, shape) * _multiplier(settings)
-    return _windowed(settings, shape, _limited(width))
+    return _windowed(settings, shape, _whole(width, 1, 10**9, "its channels"))
 
 
 def _pooled(settings: dict[str, Any], shape: Shape) -> Shape:
@@ -393,12 +382,8 @@ def _fixed(size: int | None) -> int:
     return size
 
 
-def _limited(size: int) -> int:
-    return _whole(size, 1, 10**9, "its channels")
-
-
 def _pair(value: Any, low: int, high: int) -> tuple[int, int]:
-    """Return two numbers, from one or two."""
+    """Return a pair; one number counts for both."""
     numbers = value if isinstance(value, list | tuple) else (value, value)
     if len(numbers) != 2:
         raise ValueError("a size must be one or two whole numbers")

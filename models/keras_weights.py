@@ -18,15 +18,8 @@ _FILTERS = {1, 2, 3}  # gzip, shuffle, a checksum
 def count_weights(content: bytes, size: int) -> int:
     """Return how many numbers an HDF5 file holds.
 
-    Parameters
-    ----------
-    size : int
-        Of the archive, in bytes.
-
-    Raises
-    ------
-    ValueError
-        If it is not HDF5, refers to other files, or would become far larger than it is.
+    `size` is that of the archive, in bytes. ValueError if it is not HDF5, refers to other files, or
+    would become far larger than it is.
     """
     import h5py
 

@@ -22,18 +22,8 @@ def check_sizes(
 ) -> None:
     """Refuse a network with absurdly large arrays.
 
-    Parameters
-    ----------
-    arrays : iterable of (str, sequence of int)
-        Name and shape of each array, for one tile.
-    tile : (rows, columns)
-    name : str
-        Of the file, for messages.
-
-    Raises
-    ------
-    ModelError
-        If one array, or all together, would be too large.
+    `arrays` has name and shape of each array, for one tile; `name` is that of the file, for
+    messages. ModelError if one array, or all together, would be too large.
     """
     pixels = max(math.prod(tile), _LEAST_PIXELS)
     whole = 0

@@ -2,7 +2,7 @@
 
 ONNX contains no code, but a graph can make a runtime load other files:
 operators of other domains come from plug-ins, and external data from any path
-beside the file. And a few bytes can ask for any amount of memory. The bytes are
+beside the file. A few bytes can also declare arrays that fill all memory. The bytes are
 checked here, and the size of every array is computed (`onnx_shapes`), before a
 runtime sees them.
 """
@@ -50,14 +50,8 @@ def check_onnx(
 ) -> None:
     """Refuse an ``.onnx`` file that is damaged or has more than a plain network.
 
-    Parameters
-    ----------
-    name : str
-        Of the file, for messages.
-    tile : (rows, columns)
-        For which the sizes of its arrays are computed, unless it takes only another.
-    channels : int
-        Of a tile.
+    The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless it takes
+    only another. `name` is that of the file, for messages.
 
     Raises
     ------

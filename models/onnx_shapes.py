@@ -27,10 +27,7 @@ def output_sizes(
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield name and shape of the output of each node, for one tile.
 
-    Raises
-    ------
-    ModelError
-        If the size of an array is not known before it is computed.
+    ModelError if the size of an array is not known before it is computed.
     """
     import onnx
 
@@ -130,10 +127,7 @@ def _known(graph: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _check_growth(node: Any, values: dict[str, np.ndarray], name: str) -> None:
-    """Refuse absurd sizes of the operators that make a large array from a small one.
-
-    The sum of two such sizes would overflow and look small.
-    """
+    """Refuse absurd sizes of operators that enlarge arrays: their sum overflows and looks small."""
     limit = _LARGEST.get(node.op_type)
     if limit is None:
         return

@@ -5,15 +5,11 @@ of a bundle. Every stage uses it: the views, how intensities are scaled, the
 size of a tile, and the meaning of the output channels.
 """
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from voxtile.errors import ModelError, counted
-
-from .complaints import complaints
+from voxtile.errors import counted
 
 View = Literal["axial", "coronal", "sagittal"]
 Axis = Literal["R", "A", "S"]
@@ -25,8 +21,6 @@ Millimetres = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=1000)]
 TileSize = tuple[Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]]
 Percent = Annotated[float, Field(ge=0, le=100)]
-# Of a spec.json; the longest of voxtile have 20 kB.
-_LARGEST = 16 * 2**20
 # Names of bundles: also valid as a folder everywhere, and in a list with commas.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -173,36 +167,21 @@ class Label(_Frozen):
 
 
 class Cleaning(_Frozen):
-    """How one label of a finished mask is cleaned, see `voxtile.inference.postprocess.clean`.
+    """How one label of a finished mask is cleaned, see `voxtile.inference.postprocess.clean`."""
 
-    Parameters
-    ----------
-    label : int
-        Its value; the parts are those of its region.
-    largest : int or None
-        How many parts stay, the largest first; None means all.
-    smallest_mm3 : float
-        Parts of less volume are removed.
-    """
-
-    label: Annotated[int, Field(ge=1, le=65535)]
+    label: Annotated[int, Field(ge=1, le=65535)]  # its value; the parts are those of its region
+    # How many parts stay, the largest first; None means all.
     largest: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    # Parts of less volume are removed.
     smallest_mm3: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] = 0.0
     fill_holes: bool = False
 
 
 class Division(_Frozen):
-    """Labels of which each plane gets only one, see `voxtile.inference.postprocess.divide`.
+    """Labels of which each plane gets only one, see `voxtile.inference.postprocess.divide`."""
 
-    Parameters
-    ----------
-    axis : {"R", "A", "S"}
-        World axis across the planes: A for coronal planes.
-    labels : tuple of int
-        Values; at least two.
-    """
-
-    axis: Axis
+    axis: Axis  # world axis across the planes: A for coronal planes
+    # Values; at least two.
     labels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2, max_length=1000)
     ]
@@ -227,78 +206,49 @@ class Network(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """Everything that a bundle's networks take and give.
-
-    Parameters
-    ----------
-    channels : tuple of str
-        Input channels in order. One channel is the manifest's `image` column;
-        several are its `image_<channel>` columns.
-    context_slices : int
-        Planes that the network sees at once, odd; it segments the middle one.
-        It has ``len(channels) * context_slices`` input channels, for
-        each channel its planes in order.
-    spacing_mm : (R, A, S) or None
-        Pixel spacing to which planes are resampled. Each view uses its two
-        in-plane entries; the through-plane one is never resampled. None means
-        the scan's own spacing.
-    intensity : Intensity
-        One method for all channels, measured on each.
-    tile : (rows, columns)
-        In pixels; a multiple of `multiple`.
-    multiple : int
-        A tile must be a multiple of it: ``2**depth``.
-    overlap : float
-        Least fraction of a tile that neighbours share.
-    weighting : {"gaussian", "constant"}
-        Trust in the pixels of a tile when overlaps are blended.
-    background : Background or None
-        Voxels that cannot belong to a label.
-    flips : tuple of {"R", "A", "S"}
-        World axes along which planes are also segmented mirrored, unless a run
-        has other options (test-time augmentation). Only for networks that were
-        trained on mirrored planes.
-    labels : tuple of Label
-        Outputs in order, background not among them. A softmax network has
-        one channel more, the first, for background.
-    activation : {"softmax", "sigmoid"}
-        Softmax for exclusive labels, sigmoid for one or overlapping ones.
-    thresholds : tuple of float
-        Least probability for each sigmoid label; empty means 0.5.
-    divisions : tuple of Division
-        Labels of which each plane of the finished mask gets only one.
-    postprocess : tuple of Cleaning
-        How the mask is cleaned after that, label by label.
-    networks : tuple of Network
-        A file with a different weight for each of its views is named once for
-        each view.
-    training : dict
-        How it was trained, for people: manifest hash, cases, scores, versions.
-    """
+    """Everything that a bundle's networks take and give."""
 
     format: Literal["voxtile-bundle"] = "voxtile-bundle"
     format_version: Literal[1] = 1
     name: Annotated[str, Field(pattern=NAME)]
     description: Annotated[str, Field(max_length=100_000)] = ""
+    # Input channels in order. One channel is the manifest's `image` column; several are its
+    # `image_<channel>` columns.
     channels: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...],
         Field(min_length=1, max_length=64),
     ] = ("image",)
+    # Planes that the network sees at once, odd; it segments the middle one. For each channel of the
+    # scan it has so many input channels, its planes in order.
     context_slices: Annotated[int, Field(ge=1, le=63)] = 1
+    # (R, A, S): pixel spacing to which planes are resampled. Each view uses its two in-plane
+    # entries; the through-plane one is never resampled. None means the scan's own spacing.
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    intensity: Intensity = ZScore()
-    tile: TileSize
+    intensity: Intensity = ZScore()  # one method for all channels, measured on each
+    tile: TileSize  # (rows, columns) in pixels; a multiple of `multiple`
+    # A tile must be a multiple of it: ``2**depth``.
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+    # Least fraction of a tile that neighbours share.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    weighting: Weighting = "gaussian"
-    background: Background | None = None
+    weighting: Weighting = "gaussian"  # trust in the pixels of a tile when overlaps are blended
+    background: Background | None = None  # voxels that cannot belong to a label
+    # World axes along which planes are also segmented mirrored, unless a
+    # run has other options (test-time augmentation). Only for networks that were trained on
+    # mirrored planes.
     flips: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
+    # Outputs in order, background not among them. A softmax network has one channel more, the
+    # first, for background.
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
+    # Softmax for exclusive labels, sigmoid for one or overlapping ones.
     activation: Literal["softmax", "sigmoid"]
+    # Least probability for each sigmoid label; empty means 0.5.
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    # Labels of which each plane of the finished mask gets only one.
     divisions: Annotated[tuple[Division, ...], Field(max_length=1000)] = ()
-    postprocess: tuple[Cleaning, ...] = ()
+    postprocess: tuple[Cleaning, ...] = ()  # how the mask is cleaned after that, label by label
+    # A file with a different weight for each of its views is named once for each view.
     networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)]
+    # How it was trained, for people: manifest hash, cases, scores, versions.
     training: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -388,87 +338,3 @@ class ModelSpec(_Frozen):
     def dump(self) -> str:
         """Return the spec as JSON text."""
         return self.model_dump_json(indent=2, exclude_none=True) + "\n"
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """Read and check a ``spec.json``.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, not JSON, or not a valid spec; it names every
-        wrong key.
-    """
-    if path.exists() and not path.is_file():
-        raise ModelError(f"{path} is not a file; a bundle is a folder with a spec.json")
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read ({error.strerror}); a bundle is a folder with a spec.json"
-        ) from error
-    return parse_spec(text, str(path))
-
-
-def parse_spec(text: bytes | str, name: str) -> ModelSpec:
-    """Check the content of a ``spec.json``.
-
-    Parameters
-    ----------
-    text : bytes or str
-        JSON.
-    name : str
-        Of the file, for messages.
-    """
-    try:
-        if len(text) > _LARGEST:
-            raise ValueError(f"it has more than {_LARGEST // 2**20} MiB")
-        json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_whole
-        )
-        return ModelSpec.model_validate_json(text)
-    except ValidationError as error:
-        problems = "; ".join(complaints(error, _KEYS))
-    except RecursionError:
-        problems = "it is nested too deeply"
-    except json.JSONDecodeError as error:
-        problems = f"it is not JSON (line {error.lineno}, column {error.colno})"
-    except UnicodeDecodeError:
-        problems = "it is not JSON in UTF-8"
-    except ValueError as error:
-        problems = str(error)
-    raise ModelError(f"{name} is not a valid spec: {problems}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; refuse one with a key twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:60]!r} appears twice")
-    return found
-
-
-def _whole(digits: str) -> int:
-    """Return a whole number that is not absurd."""
-    if len(digits) > 20:
-        raise ValueError(f"a whole number of {len(digits)} digits is too large")
-    return int(digits)
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    """Refuse NaN and infinity, which JSON does not have."""
-    raise ValueError(f"{text} is not a number in JSON; write a finite one")
-
-
-# All keys of a spec, for "did you mean".
-_KEYS = {
-    key
-    for part in (
-        *(ModelSpec, Network, Label, Cleaning, Division, Background, Concept),
-        *(Window, Percentile, ZScore),
-    )
-    for key in part.model_fields
-}

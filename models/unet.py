@@ -93,31 +93,39 @@ def build_unet(
         )
     if activation == "softmax" and num_classes == 1:
         raise ValueError("softmax over one class is always 1; use sigmoid or num_classes=2")
-    if activation is None:
-        activation = "sigmoid" if num_classes == 1 else "softmax"
-    x = inputs = keras.Input(tuple(input_shape), name="tiles")
-    skips = []
-    for level in range(depth):
-        x = _convolutions(x, filters * 2**level, normalisation, f"down{level + 1}")
-        if dropout and level == depth - 1:
-            x = layers.SpatialDropout2D(dropout, name=f"down{level + 1}_dropout")(x)
-        skips.append(x)
-        x = layers.MaxPooling2D(2, name=f"pool{level + 1}")(x)
-    x = _convolutions(x, filters * 2**depth, normalisation, "bottom")
-    if dropout:
-        x = layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
-    for level in reversed(range(depth)):
-        width = filters * 2**level
-        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", name=f"up{level + 1}")(x)
-        both = [skips[level], x] if skip_first else [x, skips[level]]
-        x = layers.Concatenate(name=f"skip{level + 1}")(both)
-        x = _convolutions(x, width, normalisation, f"merge{level + 1}")
-        if dropout and level == depth - 1:
-            x = layers.SpatialDropout2D(dropout, name=f"merge{level + 1}_dropout")(x)
+    inputs = keras.Input(tuple(input_shape), name="tiles")
+    x = _levels(inputs, filters, depth, normalisation, dropout, skip_first=skip_first)
     # float32 whatever the precision of the rest: probabilities are compared with thresholds.
     x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
-    outputs = layers.Activation(activation, dtype="float32", name="probabilities")(x)
+    last = activation or ("sigmoid" if num_classes == 1 else "softmax")
+    outputs = layers.Activation(last, dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, outputs, name=name)
+
+
+def _levels(
+    x: Any, filters: int, depth: int, normalisation: Normalisation, rate: float, *, skip_first: bool
+) -> Any:
+    """Apply the way down, the bottom and the way up; return features of the input's size."""
+
+    def level(x: Any, number: int, name: str, *, drops: bool) -> Any:
+        x = _convolutions(x, filters * 2**number, normalisation, name)
+        if rate and drops:
+            x = layers.SpatialDropout2D(rate, name=f"{name}_dropout")(x)
+        return x
+
+    skips = []
+    for number in range(depth):
+        x = level(x, number, f"down{number + 1}", drops=number == depth - 1)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"pool{number + 1}")(x)
+    x = level(x, depth, "bottom", drops=True)
+    for number in reversed(range(depth)):
+        width, name = filters * 2**number, f"up{number + 1}"
+        x = layers.Conv2DTranspose(width, 2, strides=2, padding="same", name=name)(x)
+        both = [skips[number], x] if skip_first else [x, skips[number]]
+        x = layers.Concatenate(name=f"skip{number + 1}")(both)
+        x = level(x, number, f"merge{number + 1}", drops=number == depth - 1)
+    return x
 
 
 def _check(

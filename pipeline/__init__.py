@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .reading.scan import ReadPolicy as ReadPolicy
     from .report.notebook import view as view
     from .run.evaluation import evaluate as evaluate
-    from .run.job import RunSettings as RunSettings
+    from .run.settings import RunSettings as RunSettings
     from .scoring.score import Measures as Measures
     from .scoring.score import score as score
     from .training.drive import train as train
@@ -52,7 +52,7 @@ _HOMES = {
     "PlanWish": "voxtile.preparation.plan",
     "ReadPolicy": "voxtile.reading.scan",
     "Recipe": "voxtile.training.recipe.recipe",
-    "RunSettings": "voxtile.run.job",
+    "RunSettings": "voxtile.run.settings",
     "Volume": "voxtile.volume",
     "VoxtileError": "voxtile.errors",
     "evaluate": "voxtile.run.evaluation",

@@ -14,46 +14,25 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNOR
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One patient scan of a manifest.
+    """One patient scan of a manifest."""
 
-    Parameters
-    ----------
-    case_id : str
-        Letters, digits, ``.``, ``_``, ``-``; at most 100. No ``.`` at the end,
-        and no name of a device on Windows, such as ``aux``.
-    images : tuple of (channel, Path)
-        A NIfTI file or a folder with a DICOM series for each channel. A single
-        column `image` is the channel "image".
-    label : Path or None
-        Reference mask.
-    split : {"train", "val", "test"} or None
-    group : str or None
-        Patient, or anything else that must not be divided between splits.
-    series : str or None
-        Which of several DICOM series, as in `ReadPolicy`.
-    volume : int or None
-        Which volume of a 4D scan, counting from 0.
-    pages : {"refuse", "stack"} or None
-        How to read a picture with several pages, as in `ReadPolicy`.
-    pixel_mm : tuple of float
-        Size of a picture's pixels, as in `ReadPolicy`.
-    extras : tuple of (column, value)
-        Further columns, as they stand in the manifest.
-    line : int
-        Line of the manifest, for messages; 0 without one.
-    """
-
+    # Letters, digits, ``.``, ``_``, ``-``; at most 100. No ``.`` at the end, and no name of a
+    # device on Windows, such as ``aux``.
     case_id: str
+    # For each channel a NIfTI file or a folder with a DICOM series. A single
+    # column `image` is the channel "image".
     images: tuple[tuple[str, Path], ...]
-    label: Path | None = None
+    label: Path | None = None  # reference mask
     split: Split | None = None
-    group: str | None = None
-    series: str | None = None
-    volume: int | None = None
+    group: str | None = None  # patient, or anything else that must not be divided between splits
+    series: str | None = None  # which of several DICOM series, as in `ReadPolicy`
+    volume: int | None = None  # which volume of a 4D scan, counting from 0
+    # How to read a picture with several pages, and the size of its pixels, as in `ReadPolicy`.
     pages: Literal["refuse", "stack"] | None = None
     pixel_mm: tuple[float, ...] = ()
+    # Further columns, with their values as they stand in the manifest.
     extras: tuple[tuple[str, str], ...] = ()
-    line: int = 0
+    line: int = 0  # line of the manifest, for messages; 0 without one
 
     def __post_init__(self) -> None:
         if problem := id_problem(self.case_id):

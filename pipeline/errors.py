@@ -31,12 +31,12 @@ class ManifestError(VoxtileError):
 
     Parameters
     ----------
-    problems : iterable of str
+    problems : str or iterable of str
         One sentence each, with the line number where there is one.
     """
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
 
 
@@ -82,17 +82,10 @@ class EnvironmentFault(VoxtileError):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to know about a case that did not stop it; part of its record and the report.
+    """Something to know about a case that did not stop it; part of its record and the report."""
 
-    Parameters
-    ----------
-    code : str
-        Stable name, for programs.
-    sentence : str
-        For people. No value of a DICOM text tag, no name of a DICOM file.
-    """
-
-    code: str
+    code: str  # stable name, for programs
+    # For people. No value of a DICOM text tag, no name of a DICOM file.
     sentence: str
 
     def __str__(self) -> str:

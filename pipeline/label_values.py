@@ -48,11 +48,7 @@ def label_values(array: np.ndarray) -> list[int]:
 def region_box(array: np.ndarray, values: Sequence[int]) -> Box | None:
     """Return the smallest box that holds every voxel of some values; None if there is no voxel.
 
-    Parameters
-    ----------
-    array : ndarray of int
-    values : sequence of int
-        At least one value; all are above 0.
+    `values` has at least one value; all are above 0.
 
     Examples
     --------

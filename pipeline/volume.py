@@ -96,10 +96,7 @@ class Volume:
     def with_array(self, array: Array) -> "Volume":
         """Return a volume on the same grid with other voxels.
 
-        Raises
-        ------
-        ValueError
-            If the spatial shape differs.
+        ValueError if the spatial shape differs.
         """
         if array.shape[:3] != self.shape:
             raise ValueError(f"array has shape {array.shape}, but the grid has {self.shape}")
@@ -108,18 +105,10 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """A change of storage axes: a permutation, then flips.
+    """A change of storage axes: a permutation, then flips."""
 
-    Parameters
-    ----------
-    order : (int, int, int)
-        Result axis ``a`` is storage axis ``order[a]``.
-    flips : (bool, bool, bool)
-        Whether result axis ``a`` is reversed.
-    """
-
-    order: Shape3D
-    flips: tuple[bool, bool, bool]
+    order: Shape3D  # result axis ``a`` is storage axis ``order[a]``
+    flips: tuple[bool, bool, bool]  # whether result axis ``a`` is reversed
 
     def apply(self, array: Array) -> Array:
         """Return a view of `array` with these axes; axes after the third stay."""
@@ -177,18 +166,10 @@ def canonical(volume: Volume) -> Volume:
 
 @dataclass(frozen=True, slots=True)
 class GridDifference:
-    """The difference between two grids of the same shape.
+    """The difference between two grids of the same shape."""
 
-    Parameters
-    ----------
-    position_mm : float
-        Largest distance between corresponding corners, in mm.
-    direction : float
-        Largest difference of an entry of the direction cosines.
-    """
-
-    position_mm: float
-    direction: float
+    position_mm: float  # largest distance between corresponding corners, in mm
+    direction: float  # largest difference of an entry of the direction cosines
 
     def __bool__(self) -> bool:
         """Whether the difference matters: beyond 1e-3 mm or 1e-4 in direction."""

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from voxtile.batch.cluster import Cluster
-from voxtile.batch.settings import BatchSettings
+from voxtile.batch.settings import BatchSettings, Cluster
 
 # What is imported here is imported there, and the models of the tests too.
 IMPORTS = os.pathsep.join(

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # All but reference.py and scan.py, whose codes are those of masks.
 READERS = ("reading/[!rs]*.py", "reading/stream.py", "reading/dicom/*.py")
 # What notes that a run had to do something in another way than planned.
-FALLBACKS = ("engines/*.py", "batch/drive.py")
+FALLBACKS = ("engines/*.py", "batch/case_loop.py")
 
 
 def used(kind: str, files: tuple[str, ...] = READERS) -> set[str]:

@@ -4,6 +4,7 @@ manifest -> cases -> ledger: which are done? -> workers -> cases/<id>.json -> re
 
 settings    how a batch runs: workers, limits, what is done again
 drive       `run_manifest`, which puts the other modules together
+case_loop   the cases of a run, one after another: finished, done now, tried again
 agreement   whether a run agrees with what its folder holds
 ledger      which cases are done, by fingerprint and hash of the mask
 folder      a run folder made ready, and cleaned

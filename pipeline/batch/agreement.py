@@ -29,11 +29,8 @@ _WAY_OUT = "pass --fresh to do all cases again, or name another folder with --ou
 def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) -> Engine:
     """Return the engine of a run: where the options say "auto", that of the folder's last run.
 
-    Raises
-    ------
-    ModelError, EnvironmentFault
-        As `choose_engine`; if the engine of the folder cannot be used here,
-        with the ways out.
+    ModelError, EnvironmentFault as `choose_engine`; if the engine of the folder cannot be used
+    here, with the ways out.
     """
     before = None if fresh else newest(readable_facts(folder))
     known = {} if before is None else before.content.get("engine", {})
@@ -61,31 +58,22 @@ def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) ->
 def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run that would replace finished cases of another model, engine or setting.
 
-    Parameters
-    ----------
-    facts : mapping
-        Those of the new run.
-
-    Raises
-    ------
-    ManifestError
-        With the number of finished cases, and what differs.
+    `facts` are those of the new run. ManifestError with the number of finished cases, and what
+    differs.
     """
     before = newest(readable_facts(folder))
     if before is None:
         return
     if not before.is_segmentation:
         raise ManifestError(
-            [f"{folder.path} holds an evaluation; name another folder with --out for this run"]
+            f"{folder.path} holds an evaluation; name another folder with --out for this run"
         )
     differing = "; ".join(differences(before.content, facts))
     finished = _finished_cases(folder, before) if differing else 0
     if finished:
         raise ManifestError(
-            [
-                f"{folder.path}: {counted(finished, 'finished case')} to be done again: "
-                f"{differing}; {_WAY_OUT}"
-            ]
+            f"{folder.path}: {counted(finished, 'finished case')} to be done again: "
+            f"{differing}; {_WAY_OUT}"
         )
 
 
@@ -103,10 +91,8 @@ def refuse_lost_probabilities(
             if lacking:
                 verb = "has" if len(lacking) == 1 else "have"
                 raise ManifestError(
-                    [
-                        f"{counted(len(lacking), 'finished case')} {verb} no {name} "
-                        f"({first_few(lacking)}), which only a network gives; {_WAY_OUT}"
-                    ]
+                    f"{counted(len(lacking), 'finished case')} {verb} no {name} "
+                    f"({first_few(lacking)}), which only a network gives; {_WAY_OUT}"
                 )
 
 
@@ -171,11 +157,7 @@ def again_line(again: Mapping[str, str]) -> str:
 def _finished_cases(folder: RunFolder, before: RunFacts) -> int:
     """Return how many cases the last run of a folder has finished."""
     records, _ = read_records(
-        folder,
-        before.case_ids,
-        before.settings_sha256,
-        sealed=before.seals_records,
-        whole=False,
+        folder, before.case_ids, before.settings_sha256, sealed=before.seals_records, whole=False
     )
     return sum(record["status"] == "done" for record in records.values())
 

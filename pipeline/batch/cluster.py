@@ -8,7 +8,6 @@ inputs are on a file system that all machines share.
 """
 
 import hashlib
-import ipaddress
 import logging
 import pickle
 import threading
@@ -19,8 +18,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from typing import Any
 
 from voxtile.errors import EnvironmentFault, ModelError, Notice, UsageError
 from voxtile.machine.files import regular
@@ -31,8 +29,8 @@ from voxtile.run_folder.case_report import CaseReport
 from .events import Event, Listener
 from .interrupt import Stop
 from .pool import CHECK_EVERY_S, Assignment, Limits, Lost, WorkerPool
+from .settings import Cluster, QueueSystem
 
-QueueSystem = Literal["slurm", "pbs", "sge"]
 # How long an answer from the scheduler may take.
 _ANSWER_S = 30.0
 # How long closing the connection to a scheduler may take.
@@ -41,72 +39,22 @@ _INSTALL = 'install it with pip install "voxtile[distributed]"'
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
-    """A Dask cluster that runs already, or that a queue system starts.
-
-    Parameters
-    ----------
-    scheduler : str, optional
-        Address, such as ``tls://head:8786``.
-    queue_system : {"slurm", "pbs", "sge"}, optional
-        Start Dask workers as jobs of this system instead.
-    settings : Path, optional
-        TOML with a section ``[cluster]`` for the jobs.
-    insecure : bool
-        Allow a scheduler on another host without TLS. Dask runs the code that
-        it receives: everybody who can reach the port can run code.
-
-    Raises
-    ------
-    ValueError
-        If not exactly one of `scheduler` and `queue_system` is given, or the
-        connection is not secure.
-    """
-
-    scheduler: str | None = None
-    queue_system: QueueSystem | None = None
-    settings: Path | None = None
-    insecure: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.scheduler is None) == (self.queue_system is None):
-            raise UsageError("pass either --scheduler ADDRESS or --cluster SYSTEM, and not both")
-        if self.scheduler is not None:
-            _check_address(self.scheduler, self.insecure)
-
-
-@dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What one Dask worker requests from a queue system; the section ``[cluster]``.
-
-    Parameters
-    ----------
-    memory : str
-        Such as ``16GB``.
-    walltime : str
-        Such as ``04:00:00``.
-    maximum : int
-        Most jobs at once; no more are started than there are cases.
-    directives : tuple of str
-        Further lines for the queue system, in its own syntax.
-    """
+    """What one Dask worker requests from a queue system; the section ``[cluster]``."""
 
     cores: int = 4
     memory: str = "16GB"
     walltime: str = "04:00:00"
-    maximum: int = 8
+    maximum: int = 8  # most jobs at once; no more are started than there are cases
     queue: str | None = None
     gpus: int = 0
-    directives: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()  # further lines for the queue system, in its own syntax
 
     @classmethod
     def read(cls, path: Path) -> "JobSettings":
         """Read the section ``[cluster]`` of a TOML file.
 
-        Raises
-        ------
-        ValueError
-            If the section is missing or has an unknown key.
+        ValueError if the section is missing or has an unknown key.
         """
         try:
             section = tomllib.loads(regular(path).read_text("utf-8"))["cluster"]
@@ -128,14 +76,8 @@ class JobSettings:
 class DaskPool:
     """Does cases on a cluster, one at a time on each Dask worker.
 
-    Parameters
-    ----------
-    most : int
-        Cases at once.
-    timeout_s, memory_mb : float, optional
-        For one case; the memory of the Dask worker unless given.
-    tell : callable
-        Called with each event.
+    At most `most` at once. A case may use the memory of the Dask worker unless `memory_mb` is
+    given. `tell` is called with each event.
     """
 
     def __init__(
@@ -230,12 +172,8 @@ class DaskPool:
 def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
     """Yield a Dask client while the block runs, or None without a cluster.
 
-    Jobs that it starts end with the block.
-
-    Raises
-    ------
-    EnvironmentFault
-        If Dask is missing, or the scheduler does not answer.
+    Jobs that it starts end with the block. EnvironmentFault if Dask is missing, or the scheduler
+    does not answer.
     """
     if cluster is None:
         yield None
@@ -273,22 +211,10 @@ def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
         yield client
 
 
-def queue_system(name: str) -> QueueSystem:
-    """Return the queue system of a name, or raise ValueError with the names."""
-    known: dict[str, QueueSystem] = {system: system for system in get_args(QueueSystem)}
-    if name not in known:
-        raise UsageError(f"--cluster {name!r} must be one of {', '.join(known)}")
-    return known[name]
-
-
 def queue_cluster(system: QueueSystem, settings: JobSettings, shared: Path) -> Any:
     """Return a dask-jobqueue cluster whose workers are jobs of a queue system.
 
-    Parameters
-    ----------
-    system : {"slurm", "pbs", "sge"}
-    shared : Path
-        Folder on a shared file system; it holds certificates during the run.
+    `shared` is a folder on a shared file system; it holds certificates during the run.
     """
     try:
         import dask_jobqueue
@@ -362,21 +288,3 @@ def _scheduler_lost() -> EnvironmentFault:
         "the Dask scheduler was lost; start it again, then run the same command, which does only "
         "the missing cases"
     )
-
-
-def _check_address(address: str, insecure: bool) -> None:
-    """Refuse an address that is not valid, or not secure."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("tcp", "tls") or not parts.hostname or parts.port is None:
-        raise UsageError(f"--scheduler {address!r} must look like tls://HOST:PORT")
-    if parts.scheme == "tls" or insecure:
-        return
-    try:
-        loopback = ipaddress.ip_address(parts.hostname).is_loopback
-    except ValueError:
-        loopback = parts.hostname == "localhost"
-    if not loopback:
-        raise UsageError(
-            f"--scheduler {address!r} is not encrypted, and everybody who reaches it can run code; "
-            "use tls://, or pass --insecure on a network that you trust"
-        )

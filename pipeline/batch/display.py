@@ -7,17 +7,14 @@ from voxtile.errors import first_few
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.run_folder.case_report import CaseReport
 
-from .drive import RunResult
+from .case_loop import RunResult
 from .events import Event
 
 
 class Display:
     """Shows events on a progress bar.
 
-    Parameters
-    ----------
-    failures : bool, default True
-        Whether it shows failed cases too; False if something else does.
+    `failures` says whether it shows failed cases too; it is False if something else does.
     """
 
     def __init__(self, progress: Progress, *, failures: bool = True) -> None:
@@ -55,7 +52,7 @@ class Display:
 
 @contextmanager
 def displayed(*, shown: bool, failures: bool = True) -> Iterator[Display]:
-    """Show a bar on standard error while the block runs, if that is a terminal and `shown`.
+    """Show progress while the block runs, if `shown` and if standard error is a terminal.
 
     `failures` is that of `Display`.
     """

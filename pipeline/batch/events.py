@@ -14,37 +14,22 @@ if TYPE_CHECKING:  # `status` answers without pandas
     from voxtile.run_folder.case_report import CaseReport
 
 Kind = Literal[
-    "run_started",
-    "done_again",
-    "case_started",
-    "stage",
-    "case_lost",
-    "case_finished",
-    "interrupted",
-    "run_finished",
-]
+    "run_started", "done_again", "case_started", "stage", "case_lost", "case_finished",
+    "interrupted", "run_finished",
+]  # fmt: skip
 # How often the progress file is written, in seconds.
 _WRITE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened.
-
-    Parameters
-    ----------
-    case_id : str or None
-        None for the run as a whole.
-    facts : mapping
-        JSON values: counts, the stage, the reason.
-    report : CaseReport or None
-        Of a finished case.
-    """
+    """Something that happened."""
 
     kind: Kind
-    case_id: str | None = None
+    case_id: str | None = None  # None for the run as a whole
+    # JSON values: counts, the stage, the reason.
     facts: Mapping[str, Any] = field(default_factory=dict)
-    report: "CaseReport | None" = None
+    report: "CaseReport | None" = None  # of a finished case
 
 
 Listener = Callable[[Event], None]
@@ -73,14 +58,7 @@ def log_event(path: Path, event: Event) -> None:
 class ProgressFile:
     """Writes a small file with the progress of a run, for ``voxtile status``.
 
-    Parameters
-    ----------
-    path : Path
-        Removed when the run ends.
-    total : int
-        Cases of the run.
-    kept : int
-        Cases that earlier runs had finished.
+    The file is removed when the run ends. Earlier runs had finished `kept` of the `total` cases.
     """
 
     def __init__(self, path: Path, total: int, kept: int) -> None:

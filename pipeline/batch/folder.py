@@ -24,17 +24,7 @@ def refuse_others(
 ) -> None:
     """Refuse to replace files that are not of a run in this folder.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        Those of the shard.
-    channels : sequence of str
-        Those of the model.
-
-    Raises
-    ------
-    ManifestError
-        With their paths.
+    `cases` are those of the shard, `channels` those of the model. ManifestError with their paths.
     """
 
     def paths(case_id: str) -> Iterable[Path]:
@@ -52,21 +42,12 @@ def prepare(
 ) -> None:
     """Make the needed folders, try to write in each, and clean up after a killed run.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        Those of the shard.
-    channels : sequence of str
-        Those of the model.
-
-    Raises
-    ------
-    EnvironmentFault
-        If it cannot be written, or the disk is full.
+    `cases` are those of the shard, `channels` those of the model. EnvironmentFault if it cannot be
+    written, or the disk is full.
     """
     for probe in folder.probes(shard):
         if os.path.lexists(probe) and not is_remainder(probe):
-            raise ManifestError([f"{probe} would be replaced for a trial; move it away"])
+            raise ManifestError(f"{probe} would be replaced for a trial; move it away")
         try:
             write_text(probe, "")
         finally:

@@ -14,11 +14,8 @@ class Interrupted(KeyboardInterrupt):
 class Stop:
     """Whether a signal asks the run to stop.
 
-    Parameters
-    ----------
-    at_once : bool
-        Whether a signal raises KeyboardInterrupt at once, for work in this
-        process. A second signal always does.
+    With `at_once` a signal raises KeyboardInterrupt at once, for work in this process. A second
+    signal always does.
     """
 
     def __init__(self, *, at_once: bool) -> None:

@@ -35,39 +35,22 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What an earlier run has left to do.
+    """What an earlier run has left to do."""
 
-    Parameters
-    ----------
-    reports : dict of str to CaseReport
-        Cases that need not be done again, by id.
-    again : dict of str to str
-        Why each other case that has a record is done again, by id.
-    """
-
+    # Cases that need not be done again, by id.
     reports: dict[str, CaseReport] = field(default_factory=dict)
+    # Why each other case that has a record is done again, by id.
     again: dict[str, str] = field(default_factory=dict)
 
 
 def finished(
-    job: Job,
-    cases: Sequence[Case],
-    *,
-    retry_failed: bool,
-    earlier: str = "",
-    sealed: bool = True,
+    job: Job, cases: Sequence[Case], *, retry_failed: bool, earlier: str = "", sealed: bool = True
 ) -> Finished:
     """Return the reports of the cases that need not be done again, and why others are.
 
-    Parameters
-    ----------
-    retry_failed : bool
-        Whether a case that failed is done again.
-    earlier : str
-        Settings hash of the folder's last run, whose records differ from
-        those of this run only if an input has changed.
-    sealed : bool
-        Whether records must hold their digest.
+    A case that failed is done again with `retry_failed`. `earlier` is the settings hash of the
+    folder's last run, whose records differ from those of this run only if an input has changed.
+    `sealed` says whether records must hold their digest.
     """
     candidates = [case for case in cases if job.folder.record(case.case_id).exists()]
     with ThreadPoolExecutor(_READERS) as readers:
@@ -84,10 +67,7 @@ def finished(
 def _finished(
     job: Job, case: Case, retry_failed: bool, earlier: str, sealed: bool
 ) -> CaseReport | str:
-    """Return the report of a case if it is still valid, brought up to date; else why it is not.
-
-    The reason is empty if nothing finished is replaced.
-    """
+    """Return the report of a case if it is still valid, else why not; "" if nothing is replaced."""
     try:
         report = read_case_report(job.folder.record(case.case_id), sealed=sealed)
     except (OSError, ValueError):

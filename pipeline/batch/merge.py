@@ -23,18 +23,12 @@ from .folder import clear
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """How many cases the shards have done, and which are missing.
-
-    Parameters
-    ----------
-    reasons : dict of str to str
-        Each case without a record that counts, and why; empty if no shard has
-        done it yet.
-    """
+    """How many cases the shards have done, and which are missing."""
 
     total: int
     done: int
     failed: int
+    # Each case without a record that counts, and why; empty if no shard has done it yet.
     reasons: dict[str, str]
 
     @property
@@ -46,19 +40,9 @@ class Merged:
 def merge_shards(out: Path) -> Merged:
     """Write the CSVs and ``run.json`` of a folder that shards have filled.
 
-    Parameters
-    ----------
-    out : Path
-        The run folder. It may be merged before all shards are done, and again
-        after.
-
-    Raises
-    ------
-    ManifestError
-        If it holds no shards, shards of different runs, or a table that is
-        not from voxtile.
-    EnvironmentFault
-        If a shard is running.
+    It may be merged before all shards are done, and again after. ManifestError if it holds no
+    shards, shards of different runs, or a table that is not from voxtile; EnvironmentFault if a
+    shard is running.
     """
     folder = RunFolder(out)
     read_shards(folder)  # before the lock, which would make the folder
@@ -74,7 +58,7 @@ def merge_shards(out: Path) -> Merged:
             and latest.settings_sha256 != first.settings_sha256
         ):
             raise ManifestError(
-                [f"{latest.path} is of a later run than the shards; run the manifest again"]
+                f"{latest.path} is of a later run than the shards; run the manifest again"
             )
         found = collect(folder, first)
         by = tuple(dict.fromkeys(column for shard in shards for column in shard.by))

@@ -36,21 +36,11 @@ _GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker may use.
+    """What a worker may use."""
 
-    Parameters
-    ----------
-    threads : int
-        Processors of one worker.
-    memory_mb : float
-        In MB (10^6 bytes).
-    timeout_s : float or None
-        For one case, without loading the networks.
-    """
-
-    threads: int
-    memory_mb: float
-    timeout_s: float | None = None
+    threads: int  # processors of one worker
+    memory_mb: float  # in MB (10^6 bytes)
+    timeout_s: float | None = None  # for one case, without loading the networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +97,8 @@ class _Worker:
 class WorkerPool:
     """Several workers that share the cases of a run.
 
-    Parameters
-    ----------
-    count : int
-        Workers at once.
-    tell : callable
-        Called with each event.
-
-    Raises
-    ------
-    ValueError
-        If the job's models cannot be sent to another process.
+    At most `count` workers at once. `tell` is called with each event. ValueError if the job's
+    models cannot be sent to another process.
     """
 
     def __init__(self, job: Job, count: int, limits: Limits, stop: Stop, tell: Listener) -> None:
@@ -141,14 +122,9 @@ class WorkerPool:
         The workers stay alive for more cases, unless the caller closes the
         iterator early or an error ends the run.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            If a signal stopped the run.
-        EnvironmentFault
-            If results cannot be written, or workers cannot start.
-        ModelError, ValueError
-            If a network, or a model that was passed in, cannot be loaded.
+        KeyboardInterrupt if a signal stopped the run; EnvironmentFault if results cannot be
+        written, or workers cannot start; ModelError or ValueError if a network, or a model that was
+        passed in, cannot be loaded.
         """
         waiting = deque(assignments)
         try:

@@ -1,14 +1,49 @@
 """How a batch runs. Nothing here changes a result."""
 
+import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from voxtile.errors import UsageError
 from voxtile.machine.memory import total_memory_mb
 from voxtile.run_folder.shard import Shard
 
-if TYPE_CHECKING:
-    from .cluster import Cluster
+QueueSystem = Literal["slurm", "pbs", "sge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Dask cluster that runs already, or that a queue system starts.
+
+    ValueError if not exactly one of `scheduler` and `queue_system` is given, or the connection is
+    not secure.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Run on a Dask cluster: tls://HOST:PORT.
+    queue_system : {"slurm", "pbs", "sge"}, optional
+        Start Dask workers as jobs of slurm, pbs or sge.
+    settings : Path, optional
+        TOML file with a section cluster: queue, memory, walltime, ...
+    insecure : bool
+        Allow a scheduler on another host without TLS.
+
+        Dask runs the code that it receives: everybody who can reach the port can run code.
+    """
+
+    scheduler: str | None = None
+    queue_system: QueueSystem | None = None
+    settings: Path | None = None
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.scheduler is None) == (self.queue_system is None):
+            raise UsageError("pass either --scheduler ADDRESS or --cluster SYSTEM, and not both")
+        if self.scheduler is not None:
+            _check_address(self.scheduler, self.insecure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +91,7 @@ class BatchSettings:
     retry_failed: bool = False
     fresh: bool = False
     shard: Shard | None = None
-    cluster: "Cluster | None" = None
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
@@ -76,3 +111,21 @@ class BatchSettings:
     def memory_of_one(self, workers: int) -> float:
         """Return the most memory of one of so many workers, in MB (10^6 bytes)."""
         return self.memory_mb or 0.9 * total_memory_mb() / workers
+
+
+def _check_address(address: str, insecure: bool) -> None:
+    """Refuse an address that is not valid, or not secure."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or parts.port is None:
+        raise UsageError(f"--scheduler {address!r} must look like tls://HOST:PORT")
+    if parts.scheme == "tls" or insecure:
+        return
+    try:
+        loopback = ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        loopback = parts.hostname == "localhost"
+    if not loopback:
+        raise UsageError(
+            f"--scheduler {address!r} is not encrypted, and everybody who reaches it can run code; "
+            "use tls://, or pass --insecure on a network that you trust"
+        )

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any
 
 from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.clock import duration
@@ -29,51 +28,29 @@ _PROGRESS = {"running": {ANY_KEY: str}, "eta_s": (float, NoneType)}
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a run folder.
+    """The state of a run folder."""
 
-    Parameters
-    ----------
-    total : int
-        Cases of the manifest.
-    reasons : dict of str to int
-        Failed cases by reason.
-    running : dict of str to str
-        Stage of each case that is running.
-    missing : tuple of str
-        Cases without a report that are not running.
-    damaged : dict of str to str
-        Why the report of a missing case does not count, where it has one.
-    eta_s : float or None
-        Seconds until the end; None unless a batch runs that has finished a
-        case.
-    runs : tuple of str
-        The batches that run in this folder, in words.
-    """
-
-    total: int
+    total: int  # cases of the manifest
     done: int
     failed: int
-    reasons: dict[str, int]
-    running: dict[str, str]
-    missing: tuple[str, ...]
-    damaged: dict[str, str]
-    eta_s: float | None
-    runs: tuple[str, ...]
+    reasons: dict[str, int]  # failed cases by reason
+    running: dict[str, str]  # stage of each case that is running
+    missing: tuple[str, ...]  # cases without a report that are not running
+    damaged: dict[str, str]  # why the report of a missing case does not count, where it has one
+    eta_s: float | None  # seconds until the end; None unless a batch runs that has finished a case
+    runs: tuple[str, ...]  # the batches that run in this folder, in words
 
 
 def read_status(out: Path) -> Status:
     """Return the status of a run folder.
 
-    Raises
-    ------
-    ManifestError
-        If it is not a run folder.
+    ManifestError if it is not a run folder.
     """
     folder = RunFolder(out)
     known = strict_facts(folder)
     facts = newest(known)
     if facts is None:
-        raise ManifestError([f"{out} is not a run folder: it has no run.json"])
+        raise ManifestError(f"{out} is not a run folder: it has no run.json")
     case_ids = facts.case_ids
     alive = holders(folder)
     running: dict[str, str] = {}
@@ -95,11 +72,12 @@ def read_status(out: Path) -> Status:
         whole=False,
     )
     failed = [record for record in records.values() if record["status"] == "failed"]
+    codes = [str((record.get("reason") or {}).get("code", "")) for record in failed]
     return Status(
         total=len(case_ids),
         done=len(records) - len(failed),
         failed=len(failed),
-        reasons=dict(Counter(map(_code, failed)).most_common()),
+        reasons=dict(Counter(codes).most_common()),
         running=running,
         missing=tuple(missing),
         damaged={case_id: why for case_id, why in missing.items() if why},
@@ -128,8 +106,3 @@ def status_lines(status: Status) -> Iterator[str]:
             yield f"ends in about {duration(status.eta_s)}"
     elif status.missing:
         yield "no batch is running; run the same command again to do the missing cases"
-
-
-def _code(record: dict[str, Any]) -> str:
-    """Return why a case failed, as a code."""
-    return str((record.get("reason") or {}).get("code", ""))

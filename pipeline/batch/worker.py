@@ -41,10 +41,7 @@ def serve(descriptor: int) -> None:
 def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
     """Do one case, and record it unless it should be tried again.
 
-    Raises
-    ------
-    EnvironmentFault
-        If results cannot be written.
+    EnvironmentFault if results cannot be written.
     """
     report = attempt_case(case, job, segmenter, journal)
     if not may_succeed_later(report):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from voxtile.errors import UsageError, counted
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.reading.scan import ReadPolicy
 
 from .options import (
@@ -17,6 +18,7 @@ from .options import (
     Root,
     argument,
     fractions,
+    label_list,
     with_options,
     words,
 )
@@ -45,21 +47,7 @@ def build(
         Option("What SOURCE is (default: detected, and printed).", name="from"),
     ] = None,
     bids: Annotated[bool, "The same as --from bids."] = False,
-    labels: Annotated[Path | None, "nifti: folder of references, named as their images."] = None,
-    label_pattern: Annotated[
-        str | None,
-        Option(
-            "nifti: name of a reference, such as {case}_seg. bids: its path, such as "
-            "derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz."
-        ),
-    ] = None,
-    suffix: Annotated[
-        tuple[str, ...],
-        Option("bids: which images, such as T1w; several are channels.", read=words),
-    ] = (),
-    root: Annotated[
-        Path | None, "monai: folder that relative paths start from (default: the list's)."
-    ] = None,
+    options: BuildOptions,
     label_names: Annotated[
         Path | None, "Write the names of the labels to this JSON, for train."
     ] = None,
@@ -68,7 +56,7 @@ def build(
     ] = None,
 ) -> None:
     """Make a manifest from DICOM, NIfTI, nnU-Net, Decathlon, MONAI or BIDS data."""
-    from voxtile.manifest.build import BuildOptions, Outputs, build_manifest, detect
+    from voxtile.manifest.build import Outputs, build_manifest, detect
 
     if bids and kind not in (None, "bids"):
         raise UsageError(f"--bids and --from {kind} exclude each other")
@@ -79,7 +67,7 @@ def build(
         source,
         Outputs(out, key, label_names),
         kind=chosen,
-        options=BuildOptions(labels, label_pattern, suffix, root),
+        options=options,
         on_files=counter("files"),
     )
     echo_lines(f"note: {notice}" for notice in found.notices)
@@ -185,7 +173,7 @@ def export(
     """Write the cases of a manifest as a data set of nnU-Net or MONAI."""
     from voxtile.manifest.export import ExportSettings, export_manifest
 
-    names = {label.value: label.name for label in labels or ()}
+    names = {label.value: label.name for label in label_list(labels, out) or ()}
     settings = ExportSettings(to, link, channels, names, policy)
     notices = export_manifest(manifest, out, settings, root=root, on_case=counter("cases"))
     echo_lines(f"note: {notice}" for notice in notices)

@@ -49,8 +49,15 @@ def verify(
     save: Annotated[bool, "Publish the table in the model's README and spec."] = False,
 ) -> None:
     """Measure every engine and precision of this machine against float32."""
+    from voxtile.manifest.rows import read_manifest
     from voxtile.measuring.engines import save_evidence, verify_model
+    from voxtile.models.bundle import load_bundle
+    from voxtile.run_folder.protection import Input, inputs_of, protect
 
+    if save and manifest is not None:
+        inputs = [Input("the manifest", manifest), *inputs_of(read_manifest(manifest, root=root))]
+        folder = load_bundle(model).folder
+        protect(inputs, folder / "spec.json", folder / "README.md", advice="leave --save out")
     say = partial(typer.echo, err=True)
     evidence = verify_model(model, manifest, root=root, cases=cases, planes=planes, say=say)
     echo_lines(evidence.lines())
@@ -68,9 +75,10 @@ def export(
 ) -> None:
     """Write a model's networks for other programs, and compare them with Keras."""
     from voxtile.engines.exchange import export_model
+    from voxtile.models.bundle import load_bundle
     from voxtile.run_folder.protection import Input, protect
 
-    protect([Input("the model", Path(model))], out)
+    protect([Input("the model", one.folder) for one in load_bundle(model).members], out)
     for path in export_model(model, form, out):
         typer.echo(f"network: {path}")
     typer.echo(f"spec: {out / 'spec.json'}")
@@ -86,5 +94,7 @@ def import_(
 ) -> None:
     """Make a model folder from a 2D network that was trained elsewhere."""
     from voxtile.engines.exchange import import_model
+    from voxtile.run_folder.protection import Input, protect
 
+    protect([Input("the network", file), Input("the spec", spec)], out)
     typer.echo(f"model: {import_model(file, spec, out).folder}")

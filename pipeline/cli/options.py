@@ -8,7 +8,7 @@ the field's entry in the docstring. `_OPTIONS` holds what the command line spell
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args
 
 import typer
 
-from voxtile.batch.settings import BatchSettings
+from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy
+from voxtile.run.settings import RunSettings
 from voxtile.scoring.measures import Measures
+from voxtile.training.options import FoldOptions, TrainOptions
 from voxtile.training.recipe.recipe import Recipe
 
 from .output import explained
@@ -34,7 +37,6 @@ if TYPE_CHECKING:
 
 # Headings in the help.
 MANY_CASES = "Many cases"
-FOLDS = "Cross-validation (docs/cross-validation.md)"
 _NETWORK = "The network"
 _CHOICES = "Choices (default: by rule, docs/training.md)"
 _PLAIN = "Options"  # what typer writes above options without a heading
@@ -45,27 +47,14 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Option:
-    """How an option differs from its parameter or field; stands in the annotation.
+    """How an option differs from its parameter or field. It is written in the annotation."""
 
-    Parameters
-    ----------
-    help : str
-        By default the description of the field.
-    name : str
-        Without the leading dashes.
-    read : callable, optional
-        From the text of the option to the value of the parameter; raises UsageError.
-    form : str
-        What that text looks like, for the help.
-    given : type
-        What `read` takes.
-    """
-
-    help: str = ""
-    name: str = ""
+    help: str = ""  # by default the description of the field
+    name: str = ""  # without the leading dashes
+    # From the text of the option to the value of the parameter; raises UsageError.
     read: Callable[[Any], Any] | None = None
-    form: str = ""
-    given: type = str
+    form: str = ""  # what that text looks like, for the help
+    given: type = str  # what `read` takes
     default: Any = _EMPTY
     least: float | None = None
     most: float | None = None
@@ -102,33 +91,45 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
     reads: dict[str, tuple[Callable[[Any], Any], Any]] = {}
-    for one in signature.parameters.values():
-        for part in _OPTIONS.get(one.annotation, (one,)):
-            name = one.name if part is one else f"{one.name}_{part.name}"
-            part = part.replace(name=name, kind=_KEYWORD)
-            (about,) = getattr(part.annotation, "__metadata__", ("",))
-            option = Option(about) if isinstance(about, str) else about
-            if isinstance(option, Option):
-                if option.read is not None:
-                    reads[name] = option.read, option.default_of(part)
-                part = option.shown(part)
-            parameters.append(part)
+    for part in (part for one in signature.parameters.values() for part in _parts(one)):
+        (about,) = getattr(part.annotation, "__metadata__", ("",))
+        option = Option(about) if isinstance(about, str) else about
+        if isinstance(option, Option):
+            if option.read is not None:
+                reads[part.name] = option.read, option.default_of(part)
+            part = option.shown(part)
+        parameters.append(part)
 
     @wraps(command)
     def called(**given: Any) -> None:
         with explained():
             for name, (read, default) in reads.items():
                 given[name] = default if given[name] is None else read(given[name])
-            for name, one in signature.parameters.items():
-                if one.annotation in _OPTIONS:
-                    names = [part.name for part in _OPTIONS[one.annotation]]
-                    values = {field: given.pop(f"{name}_{field}") for field in names}
-                    given[name] = one.annotation(**values)
-            command(**given)
+            whole = signature.parameters.values()
+            command(**{one.name: _filled(one, one.name, given) for one in whole})
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
+
+
+def _parts(one: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of the options that fill a parameter; their names begin with its own."""
+    if one.annotation not in _OPTIONS:
+        yield one.replace(kind=_KEYWORD)
+        return
+    for part in _OPTIONS[one.annotation]:
+        yield from _parts(part.replace(name=f"{one.name}_{part.name}"))
+
+
+def _filled(one: inspect.Parameter, name: str, given: dict[str, Any]) -> Any:
+    """Return the value of a parameter; None for an optional value object without any option."""
+    if one.annotation not in _OPTIONS:
+        return given[name]
+    parts = {
+        part.name: _filled(part, f"{name}_{part.name}", given) for part in _OPTIONS[one.annotation]
+    }
+    return None if one.default is None and not any(parts.values()) else one.annotation(**parts)
 
 
 def descriptions(cls: type) -> dict[str, str]:
@@ -148,16 +149,24 @@ def _choices(kind: Any) -> Any:
 
 
 def _options_of(
-    cls: Any, panel: str = "", *, others: bool = True, **spelled: Option | None
+    cls: Any, panel: str = "", *, others: bool = True, **spelled: Any
 ) -> tuple[inspect.Parameter, ...]:
-    """Return a parameter for each field of a value object that is an option.
-
-    None in `spelled` leaves a field out; without `others`, those that it does not name are too.
-    """
+    """Return a parameter for each field of a value object that is an option."""
+    # `spelled` has an Option, a whole annotation, or the value object that a field holds. None
+    # leaves a field out; without `others`, those that it does not name are too.
     about, made = descriptions(cls), []
     for field in fields(cls):
         option = spelled.get(field.name, Option() if others else None)
+        kind: Any = field.type
+        if get_origin(option) is Annotated:
+            kind, option = get_args(option)
         if option is None:
+            continue
+        if not isinstance(option, Option):
+            whole = option if isinstance(option, type) else Annotated[kind, option]
+            made.append(
+                inspect.Parameter(field.name, _KEYWORD, default=field.default, annotation=whole)
+            )
             continue
         default = field.default if option.default is _EMPTY else option.default
         if option.read and default and isinstance(default, tuple):
@@ -168,7 +177,7 @@ def _options_of(
             name=option.name or field.name.replace("_", "-"),
             panel=option.panel or panel,
         )
-        kind: Any = Annotated[Any if option.read else field.type, option]
+        kind = Annotated[Any if option.read else kind, option]
         made.append(inspect.Parameter(field.name, _KEYWORD, default=default, annotation=kind))
     return tuple(made)
 
@@ -261,10 +270,14 @@ def nifti_path(path: Path) -> Path:
     return path
 
 
-def label_list(path: Path) -> "tuple[Label, ...]":
-    """Return the labels of a JSON or CSV file."""
+def label_list(path: Path | None, *outputs: Path) -> "tuple[Label, ...] | None":
+    """Return the labels of a JSON or CSV file, which no output may replace; None without one."""
     from voxtile.manifest.label_list import read_labels
+    from voxtile.run_folder.protection import Input, protect
 
+    if path is None:
+        return None
+    protect([Input("the labels", path)], *outputs)
     return read_labels(path)
 
 
@@ -283,66 +296,6 @@ def _shard(text: str) -> "Shard":
     from voxtile.run_folder.shard import Shard
 
     return Shard.parse(text, os.environ)
-
-
-class RecipeChoices(dict[str, Any]):
-    """The choices of a recipe that were given as options; None where one was left out."""
-
-
-_OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
-    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0), pixel_mm=None),
-    PlanWish: _options_of(
-        PlanWish,
-        _NETWORK,
-        tile=Option(read=_tile, form="256x256"),
-        overlap=Option(least=0, most=0.95),
-        flips=Option(
-            name="tta", read=_mirrored, form="none, flips (all axes), or axes such as A,S"
-        ),
-        batch=Option(least=1),
-        memory_mb=Option(
-            "Memory to plan with for all workers together, in MB (default: 70 % of the free).",
-            name="max-memory",
-            least=1,
-        ),
-    ),
-    Wish: _options_of(Wish, _NETWORK),
-    Measures: _options_of(
-        Measures, nsd_mm=Option(name="nsd", read=_tolerances, form="1,2, or empty for no NSD")
-    ),
-    BatchSettings: _options_of(
-        BatchSettings,
-        MANY_CASES,
-        workers=Option(default=1, least=0),
-        timeout_s=Option(name="timeout", least=0),
-        memory_mb=Option(name="memory", least=0),
-        retries=Option(least=0),
-        max_failures=Option(least=1),
-        shard=Option(read=_shard, form="i/n, or auto in a Slurm array"),
-        cluster=None,
-    ),
-    RecipeChoices: _options_of(
-        Recipe,
-        _CHOICES,
-        others=False,
-        minutes=Option(panel=_PLAIN),
-        epochs=Option(least=1, panel=_PLAIN),
-        steps=Option(least=1, panel=_PLAIN),
-        patience=Option(least=1, panel=_PLAIN),
-        seed=Option(default=None, panel=_PLAIN),
-        views=Option(name="view", read=words, form="axial, or axial,coronal"),
-        network=Option(),
-        members=Option(least=1),
-        context_slices=Option(),
-        spacing_mm=Option(name="spacing", read=_spacing, form="R,A,S, such as 1,1,3, or native"),
-        tile=Option(read=_tile, form="ROWSxCOLUMNS, such as 256x256"),
-        filters=Option(least=1),
-        depth=Option(least=1),
-        precision=Option(),
-        batch=Option(least=1),
-        flips=Option(read=words, form="R or R,A", default=None),
-    ),
-}
 
 
 # Options and arguments that several commands share.
@@ -385,11 +338,112 @@ LabelMap = Annotated[
     Option("Rename values of the references, such as 2:1,3:1.", read=label_map, default={}),
 ]
 Labels = Annotated[
-    "tuple[Label, ...] | None",
+    Path | None,
     Option(
-        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.',
-        read=label_list,
-        given=Path,
-        default=None,
+        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.', default=None
     ),
 ]
+
+
+class RecipeChoices(dict[str, Any]):
+    """The choices of a recipe that were given as options; None where one was left out."""
+
+
+_OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
+    ReadPolicy: _options_of(ReadPolicy, volume=Option(least=0), pixel_mm=None),
+    PlanWish: _options_of(
+        PlanWish,
+        _NETWORK,
+        tile=Option(read=_tile, form="256x256"),
+        overlap=Option(least=0, most=0.95),
+        flips=Option(
+            name="tta", read=_mirrored, form="none, flips (all axes), or axes such as A,S"
+        ),
+        batch=Option(least=1),
+        memory_mb=Option(
+            "Memory to plan with for all workers together, in MB (default: 70 % of the free).",
+            name="max-memory",
+            least=1,
+        ),
+    ),
+    Wish: _options_of(Wish, _NETWORK),
+    Measures: _options_of(
+        Measures, nsd_mm=Option(name="nsd", read=_tolerances, form="1,2, or empty for no NSD")
+    ),
+    Cluster: _options_of(
+        Cluster,
+        MANY_CASES,
+        queue_system=Option(name="cluster"),
+        settings=Option(name="cluster-settings"),
+    ),
+    BatchSettings: _options_of(
+        BatchSettings,
+        MANY_CASES,
+        workers=Option(default=1, least=0),
+        timeout_s=Option(name="timeout", least=0),
+        memory_mb=Option(name="memory", least=0),
+        retries=Option(least=0),
+        max_failures=Option(least=1),
+        shard=Option(read=_shard, form="i/n, or auto in a Slurm array"),
+        cluster=Cluster,
+    ),
+    RecipeChoices: _options_of(
+        Recipe,
+        _CHOICES,
+        others=False,
+        minutes=Option(panel=_PLAIN),
+        epochs=Option(least=1, panel=_PLAIN),
+        steps=Option(least=1, panel=_PLAIN),
+        patience=Option(least=1, panel=_PLAIN),
+        seed=Option(default=None, panel=_PLAIN),
+        views=Option(name="view", read=words, form="axial, or axial,coronal"),
+        network=Option(),
+        members=Option(least=1),
+        context_slices=Option(),
+        spacing_mm=Option(name="spacing", read=_spacing, form="R,A,S, such as 1,1,3, or native"),
+        tile=Option(read=_tile, form="ROWSxCOLUMNS, such as 256x256"),
+        filters=Option(least=1),
+        depth=Option(least=1),
+        precision=Option(),
+        batch=Option(least=1),
+        flips=Option(read=words, form="R or R,A", default=None),
+        labels=Labels,
+    ),
+    RunSettings: _options_of(
+        RunSettings,
+        policy=ReadPolicy,
+        plan=PlanWish,
+        engine=Wish,
+        measures=Measures,
+        label_map=LabelMap,
+        ignore_bad_labels=Option(name="ignore-bad-labels/--no-ignore-bad-labels"),
+        splits=Option(name="split", read=splits),
+        exports=Option(name="export", read=words),
+        by=By,
+        montages=Option(name="qc"),
+    ),
+    TrainOptions: _options_of(
+        TrainOptions,
+        root=Root,
+        recipe=None,
+        progress=None,
+        licence=Annotated[
+            Path | None,
+            typer.Option(
+                "--licence",
+                exists=True,
+                dir_okay=False,
+                readable=True,
+                help="Licence of the weights, a text file.",
+            ),
+        ],
+        tensorboard=Annotated[Path | None, Option()],
+    ),
+    FoldOptions: _options_of(
+        FoldOptions,
+        "Cross-validation (docs/cross-validation.md)",
+        count=Option(name="folds", least=2),
+        only=Option(name="fold", least=0),
+    ),
+    BuildOptions: _options_of(BuildOptions, suffixes=Option(name="suffix", read=words)),
+}

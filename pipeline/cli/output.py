@@ -54,7 +54,7 @@ def _unexpected(error: Exception) -> Iterator[str]:
     The text may be that of another library, and may quote a patient's data.
     """
     yield (
-        f"unexpected {type(error).__name__}; this is a bug of voxtile: please report it with "
+        f"unexpected {type(error).__name__}; this is a bug in voxtile: please report it with "
         "these lines"
     )
     for frame in traceback.extract_tb(error.__traceback__):

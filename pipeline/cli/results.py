@@ -8,7 +8,7 @@ import typer
 
 from voxtile.scoring.measures import Measures
 
-from .options import By, Html, Labels, Manifest, Option, Out, Root, argument, words
+from .options import By, Html, Labels, Manifest, Option, Out, Root, argument, label_list, words
 from .output import SOME_FAILED, echo_lines, finish, print_case, write_page
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def evaluate(
         predictions,
         out,
         root=root,
-        labels=labels,
+        labels=label_list(labels, out),
         measures=measures,
         by=by,
         on_case=print_case,
@@ -127,11 +127,7 @@ def compare(
     ] = (),
 ) -> None:
     """Compare runs case by case: differences with intervals and tests."""
-    from voxtile.report.comparison import (
-        compare_runs,
-        refuse_foreign_comparison,
-        write_comparison,
-    )
+    from voxtile.report.comparison import compare_runs, refuse_foreign_comparison, write_comparison
     from voxtile.report.page.comparison_page import write_comparison_page
     from voxtile.run_folder.protection import Input, protect
 

@@ -12,14 +12,12 @@ from voxtile.batch.settings import BatchSettings
 from voxtile.engines.options import Wish
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy
-from voxtile.scoring.measures import Measures
+from voxtile.run.settings import RunSettings
 
 from .options import (
     MANY_CASES,
     AsJson,
-    By,
     Html,
-    LabelMap,
     Manifest,
     Model,
     Option,
@@ -30,7 +28,6 @@ from .options import (
     argument,
     for_each_worker,
     nifti_path,
-    words,
 )
 from .output import (
     SOME_FAILED,
@@ -48,69 +45,21 @@ def run(
     manifest: Manifest,
     model: Model,
     out: Out,
-    policy: ReadPolicy,
-    plan: PlanWish,
-    engine: Wish,
-    measures: Measures,
+    settings: RunSettings,
     how: BatchSettings,
     root: Root,
-    split: Splits,
-    label_map: LabelMap,
-    ignore_bad_labels: Annotated[
-        bool,
-        Option(
-            "If a reference cannot be used, segment its case without scoring it.",
-            name="ignore-bad-labels/--no-ignore-bad-labels",
-        ),
-    ] = False,
-    export: Annotated[
-        tuple[str, ...],
-        Option("Also write the masks in these formats, such as seg.nrrd,bids.", read=words),
-    ] = (),
-    by: By,
-    qc: Annotated[bool, "Draw a picture of each case into qc/."] = True,
     html: Html,
     fail_fast: Annotated[bool, Option("Stop at the first failed case.", panel=MANY_CASES)] = False,
-    scheduler: Annotated[
-        str | None, Option("Run on a Dask cluster: tls://HOST:PORT.", panel=MANY_CASES)
-    ] = None,
-    cluster: Annotated[
-        str | None, Option("Start Dask workers as jobs of slurm, pbs or sge.", panel=MANY_CASES)
-    ] = None,
-    cluster_settings: Annotated[
-        Path | None,
-        Option("TOML file with a section cluster: queue, memory, walltime, ...", panel=MANY_CASES),
-    ] = None,
-    insecure: Annotated[
-        bool, Option("Allow a scheduler on another host without TLS.", panel=MANY_CASES)
-    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Segment and score every case of a manifest that is not done yet."""
-    from voxtile.batch.cluster import Cluster, queue_system
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
-    from voxtile.run.job import RunSettings
 
     workers = max(1, how.workers or 0)
-    settings = RunSettings(
-        policy=policy,
-        label_map=label_map,
-        ignore_bad_labels=ignore_bad_labels,
-        plan=for_each_worker(plan, workers),
-        engine=engine,
-        splits=split,
-        exports=export,
-        measures=measures,
-        by=by,
-        montages=qc,
-    )
-    where = None
-    if scheduler is not None or cluster is not None:
-        system = None if cluster is None else queue_system(cluster)
-        where = Cluster(scheduler, system, cluster_settings, insecure)
+    settings = replace(settings, plan=for_each_worker(settings.plan, workers))
     failures = 1 if fail_fast else how.max_failures
-    how = replace(how, workers=workers, max_failures=failures, cluster=where)
+    how = replace(how, workers=workers, max_failures=failures)
     # A terminal has the bar with the failed cases; a file gets a line for each case.
     lines = not quiet and not sys.stdout.isatty()
     with displayed(shown=not quiet, failures=not lines) as display:
@@ -149,7 +98,6 @@ def plan(
 ) -> None:
     """Show what a run would do: tiles, arithmetic, and the expected time and memory."""
     from voxtile.measuring.forecast import make_forecast
-    from voxtile.run.job import RunSettings
 
     forecast = make_forecast(
         manifest,
@@ -244,7 +192,6 @@ def bench(
     """Measure a model on this machine: tiles and voxels per second, stages, memory."""
     from voxtile.machine.files import write_json
     from voxtile.measuring.benchmark import protect_inputs, run_benchmark
-    from voxtile.run.job import RunSettings
 
     if json_file is not None:
         protect_inputs(json_file, model, manifest, root)

@@ -33,7 +33,7 @@ _HOMES = {"Wish": "options", "choose_engine": "choice", "load_models": "engine"}
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, importing its module on first use: options alone are light."""
+    """Return a public name. Its module is imported on first use, since engines are heavy."""
     if name not in __all__:
         raise AttributeError(f"module 'voxtile.engines' has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES.get(name, 'engine')}", __name__), name)

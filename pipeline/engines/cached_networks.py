@@ -34,12 +34,7 @@ _IN_USE_S = 3600.0
 def read_entry(path: Path, files: Collection[str]) -> dict[str, Any] | None:
     """Return what is known of a cached network; None if it is missing or was altered.
 
-    Parameters
-    ----------
-    path : Path
-        Folder of the network.
-    files : collection of str
-        Names of its files. A network that was refused has none.
+    `files` are the names of its files; a network that was refused has none.
     """
     try:
         if not is_private(path) or not all(map(is_private, path.iterdir())):
@@ -72,23 +67,8 @@ def digest_of(entries: Iterator[dict[str, Any]]) -> str:
 def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Cache a network, whole or not at all, and replace an earlier one.
 
-    Parameters
-    ----------
-    path : Path
-        Folder of the network.
-    make : callable
-        Writes files into the folder that it is given, and returns what is
-        known of the network.
-
-    Returns
-    -------
-    dict
-        What is known, and ``sha256`` with the digest of each file.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the disk refuses.
+    `make` writes files into the folder that it is given, and returns what is known of the network;
+    to this the digest of each file is added as ``sha256``. EnvironmentFault if the disk refuses.
     """
     try:
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
@@ -118,10 +98,8 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
 def alone(folder: Path, timeout_s: float) -> Iterator[None]:
     """Keep other processes from adding to a folder, which is created if it is missing.
 
-    Raises
-    ------
-    EnvironmentFault
-        If another process holds the folder for too long, or it cannot be made or locked.
+    EnvironmentFault if another process holds the folder for too long, or it cannot be made or
+    locked.
     """
     import filelock
 

@@ -26,41 +26,22 @@ Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
-    """What is known of an engine before its module is imported.
-
-    Parameters
-    ----------
-    module : str
-        Of this package, with ``load(bundle, network, engine)`` and
-        ``precisions()``: those of the processor at hand, float32 first.
-    package : str
-        Its Python package, whose version may change a result.
-    extra : str
-        The extra of voxtile that installs the package; empty if voxtile needs it anyway.
-    reads : frozenset of str
-        Suffixes of the network files that it runs.
-    devices : tuple of {"cpu", "gpu"}
-    merit : str
-        Why ``auto`` chooses it: the rest of a sentence that begins with the title.
-    without : str
-        What voxtile does without it.
-    seeks_gpu : bool
-        Whether it uses a GPU without being asked to; its module then has ``gpu_count()``.
-    translates : bool
-        Whether it runs files that were made from a network, see `translated`
-        and `quantised`. An engine that runs the network's own file is the
-        reference for it.
-    """
+    """What is known of an engine before its module is imported."""
 
     title: str
+    # Of this package, with ``load(bundle, network, engine)`` and ``precisions()``: those of the
+    # processor at hand, float32 first.
     module: str
-    package: str
-    extra: str
-    reads: frozenset[str]
-    devices: tuple[str, ...]
-    merit: str
-    without: str = ""
+    package: str  # its Python package, whose version may change a result
+    extra: str  # the extra of voxtile that installs the package; empty if voxtile needs it anyway
+    reads: frozenset[str]  # suffixes of the network files that it runs
+    devices: tuple[str, ...]  # "cpu", "gpu"
+    merit: str  # why ``auto`` chooses it: the rest of a sentence that begins with the title
+    without: str = ""  # what voxtile does without it
+    # Whether it uses a GPU without being asked to; its module then has ``gpu_count()``.
     seeks_gpu: bool = False
+    # Whether it runs files that were made from a network, see `translated` and `quantised`. An
+    # engine that runs the network's own file is the reference for it.
     translates: bool = False
 
     @property
@@ -132,26 +113,15 @@ def reference_engine(network: "Network") -> EngineName:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What runs the networks of a run; part of every case's fingerprint.
+    """What runs the networks of a run; part of every case's fingerprint."""
 
-    Parameters
-    ----------
-    name : {"keras", "openvino", "onnx", "callable"}
-        "callable": functions that the caller gave.
-    precision : {"float32", "bfloat16", "float16", "int8"}
-        Of the arithmetic inside; tiles and probabilities are always float32.
-    device : str
-        "cpu", "gpu", or "gpu:N" for the N-th from 0.
-    versions : tuple of (package, version)
-        Of the packages that compute: another version may round differently.
-    reason : str
-        Why it was chosen, for people; it changes no result.
-    """
-
-    name: EngineName | Literal["callable"]
+    name: EngineName | Literal["callable"]  # "callable": functions that the caller gave
+    # Of the arithmetic inside; tiles and probabilities are always float32.
     precision: Precision = "float32"
-    device: str = "cpu"
+    device: str = "cpu"  # "cpu", "gpu", or "gpu:N" for the N-th from 0
+    # Of the packages that compute: another version may round differently.
     versions: tuple[tuple[str, str], ...] = ()
+    # Why it was chosen, for people; it changes no result.
     reason: str = field(default="", compare=False)
 
     def decisive(self) -> dict[str, str]:
@@ -178,15 +148,9 @@ CALLABLE = Engine("callable")
 def load_models(bundle: "Bundle", engine: Engine) -> tuple[Model, ...]:
     """Return one model for each network of a bundle, in the spec's order.
 
-    Each takes any number of tiles, of any size that the network allows, and
-    compiles itself once for each size.
-
-    Raises
-    ------
-    ModelError
-        If a network does not fit the spec, or the engine cannot build it.
-    EnvironmentFault
-        If the device is missing or cannot compute in the engine's precision.
+    Each takes any number of tiles, of any size that the network allows, and compiles itself once
+    for each size. ModelError if a network does not fit the spec, or the engine cannot build it;
+    EnvironmentFault if the device is missing or cannot compute in the engine's precision.
     """
     if engine.name == "callable":
         raise ValueError("functions of the caller are not loaded from a bundle")

@@ -15,7 +15,8 @@ import numpy as np
 from voxtile.errors import EnvironmentFault, ModelError, UsageError
 from voxtile.machine.files import regular, replacing_folder, write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
-from voxtile.models.spec import ModelSpec, Network, parse_spec
+from voxtile.models.spec import ModelSpec, Network
+from voxtile.models.spec_file import parse_spec
 
 from .engine import ENGINES, Engine, load_models, reference_engine
 from .translated import ask_child, ensure
@@ -56,9 +57,10 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
         written = [_export(bundle, network, form, work) for network in bundle.spec.networks]
         spec = bundle.spec
         if form == "onnx":
+            digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in written]
             networks = [
-                network.model_copy(update={"file": path.name, "sha256": _digest(path)})
-                for network, path in zip(spec.networks, written, strict=True)
+                network.model_copy(update={"file": path.name, "sha256": digest})
+                for network, path, digest in zip(spec.networks, written, digests, strict=True)
             ]
             spec = spec.model_copy(update={"networks": tuple(networks)})
         write_text(work / "spec.json", spec.dump())
@@ -205,8 +207,3 @@ def _new_folder(out: Path) -> Iterator[Path]:
         raise ModelError(f"{out} exists; name a new folder")
     with replacing_folder(out) as work:
         yield work
-
-
-def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -12,13 +12,9 @@ from .engine import Engine, Model, load_models
 
 # Words of such errors: TensorFlow and JAX, PyTorch, CUDA, C++ behind OpenVINO and ONNX Runtime.
 _SIGNS = (
-    "resourceexhausted",
-    "resource_exhausted",
-    "outofmemory",
-    "out of memory",
-    "bad_alloc",
+    "resourceexhausted", "resource_exhausted", "outofmemory", "out of memory", "bad_alloc",
     "bad allocation",
-)
+)  # fmt: skip
 
 
 # By its code, the last notice of what was done when memory ran out.
@@ -39,12 +35,8 @@ def resilient(
     the process. Both are recorded; the first changes probabilities by at most
     1e-5 in float32.
 
-    Parameters
-    ----------
-    bundle : Bundle
-        Loaded again for the processor.
-    fallbacks : dict of str to Notice
-        Gets a notice of what was done, by its code.
+    `bundle` is loaded again for the processor. `fallbacks` gets a notice of what was done, by its
+    code.
     """
     return tuple(
         _Resilient(model, index, bundle, engine, fallbacks, load)
@@ -106,7 +98,7 @@ class _Resilient:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any backend says that memory ran out."""
+    """Whether an exception from any backend says that memory ran out."""
     if isinstance(error, MemoryError):
         return True
     words = f"{type(error).__name__} {error}".lower()

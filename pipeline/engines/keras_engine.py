@@ -117,10 +117,7 @@ def _on_device(device: str) -> AbstractContextManager[Any]:
 
 
 def _at_precision(model: Any, precision: str) -> Any:
-    """Return the same network in another precision, but for its last two layers.
-
-    They stay float32, because probabilities are compared with thresholds.
-    """
+    """Return a network in another precision; the last two layers, for thresholds, stay float32."""
     last = {layer.name for layer in model.layers[-2:]}
 
     def changed(layer: Any) -> Any:

@@ -43,30 +43,18 @@ _UNITS = (
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One engine at one precision, compared with the reference engine.
-
-    Parameters
-    ----------
-    version : str
-        Of the engine's package.
-    agreement : float
-        Fraction of voxels with the same label as by the reference engine.
-    dice_change : mapping of str to float
-        For each label, the mean over cases of its Dice minus the Dice of the
-        reference engine, both against the case's reference. For cases without
-        a reference, the Dice between both engines minus 1. Labels that occur
-        nowhere are left out.
-    made : str
-        For int8, identifies the networks that were measured.
-    """
+    """One engine at one precision, compared with the reference engine."""
 
     engine: EngineName
     precision: Precision
-    version: str
-    agreement: float
+    version: str  # of the engine's package
+    agreement: float  # fraction of voxels with the same label as by the reference engine
+    # For each label, the mean over cases of its Dice minus the Dice of the reference engine, both
+    # against the case's reference. For cases without a reference, the Dice between both engines
+    # minus 1. Labels that occur nowhere are left out.
     dice_change: Mapping[str, float]
     tiles_per_s: float
-    made: str = ""
+    made: str = ""  # for int8, identifies the networks that were measured
 
     @property
     def mean_change(self) -> float:
@@ -107,37 +95,20 @@ _SHAPE = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was measured for one bundle on one machine.
+    """What was measured for one bundle on one machine."""
 
-    Parameters
-    ----------
-    sha256 : str
-        Of the bundle.
-    processor : str
-        From `processor_kind`.
-    source : str
-        Name of the manifest; `PHANTOM` without one.
-    labelled : bool
-        Whether Dice is against the cases' references.
-    date : str
-        ISO 8601.
-    measurements : tuple of Measurement
-        The first is the reference itself.
-    label_planes, label_voxels : mapping of str to int
-        For each label of the model, in how many of the planes it occurs, and
-        how many voxels it has there, in the references, or in the masks of
-        the reference engine for cases without references.
-    """
-
-    sha256: str
-    processor: str
+    sha256: str  # of the bundle
+    processor: str  # from `processor_kind`
     threads: int
-    source: str
+    source: str  # name of the manifest; `PHANTOM` without one
     cases: int
     planes: int
-    labelled: bool
-    date: str
-    measurements: tuple[Measurement, ...] = ()
+    labelled: bool  # whether Dice is against the cases' references
+    date: str  # ISO 8601
+    measurements: tuple[Measurement, ...] = ()  # the first is the reference itself
+    # For each label of the model, in how many of the planes it occurs, and how many voxels it
+    # has there, in the references, or in the masks of the reference engine for cases without
+    # references.
     label_planes: Mapping[str, int] = field(default_factory=dict)
     label_voxels: Mapping[str, int] = field(default_factory=dict)
 

@@ -158,11 +158,9 @@ class OpenVinoModel:
         return answers
 
     def _for(self, shape: tuple[int, ...], count: int) -> _Compiled:
-        """Return the network compiled for tiles of a shape, `count` of them at once or fewer.
-
-        Each stream has its own activations, so there are never more streams
-        than the most tiles at once so far, for which the plan has memory.
-        """
+        """Return the network compiled for tiles of a shape, `count` of them at once or fewer."""
+        # Each stream has its own activations, so there are never more streams than the most tiles
+        # at once so far, for which the plan has memory.
         streams = min(self._threads, count)
         found = self._compiled.pop(shape, None)
         if found is None or found.streams < streams:

@@ -12,6 +12,8 @@ from .engine import EngineName, Precision
 class Wish:
     """What runs the networks; "auto" leaves the choice to `choose_engine`.
 
+    UsageError if a value is not one of those listed.
+
     Parameters
     ----------
     engine : {"auto", "keras", "openvino", "onnx"}
@@ -21,11 +23,6 @@ class Wish:
         has measured that it is accurate enough.
     device : str
         Device that runs the networks: auto, cpu, gpu or gpu:N.
-
-    Raises
-    ------
-    UsageError
-        If a value is not one of those listed.
     """
 
     engine: Literal["auto"] | EngineName = "auto"

@@ -37,10 +37,8 @@ _LONGEST_S = 3600.0
 def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> None:
     """Make a network of integers, and replace an earlier one.
 
-    Parameters
-    ----------
-    tiles : sequence of ndarray of float32, shape (rows, columns, channels)
-        As the network gets them in a run; of any sizes that it takes.
+    `tiles`, float32, (rows, columns, channels), are as the network gets them in a run, of any sizes
+    that it takes.
     """
     source: Path | bytes = ensure(bundle, network)
     if network.file.endswith(".onnx"):

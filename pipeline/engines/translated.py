@@ -35,10 +35,7 @@ TOLERANCE = 1e-4
 MODEL = "model.xml"
 FILES = (MODEL, "model.bin")
 # Packages that make and check an export, by the suffix of the network.
-SOURCES = {
-    ".keras": ("openvino", "keras", "tensorflow"),
-    ".onnx": ("openvino", "onnxruntime"),
-}
+SOURCES = {".keras": ("openvino", "keras", "tensorflow"), ".onnx": ("openvino", "onnxruntime")}
 
 # Increased whenever the way of exporting changes.
 _FORMAT = 1
@@ -48,22 +45,9 @@ _EXPORT_S = 600.0
 def ensure(bundle: Bundle, network: Network) -> Path:
     """Return the exported network; it is made and checked unless the cache has it.
 
-    Parameters
-    ----------
-    network : Network
-        One of the bundle's. An ``.onnx`` network is only checked.
-
-    Returns
-    -------
-    Path
-        ``model.xml``, with ``model.bin`` beside it.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be translated, or its output differs from Keras'.
-    EnvironmentFault
-        If the process that translates cannot run, or the disk is full.
+    An ``.onnx`` network is only checked. The path is that of ``model.xml``, with ``model.bin``
+    beside it. ModelError if it cannot be translated, or its output differs from Keras';
+    EnvironmentFault if the process that translates cannot run, or the disk is full.
     """
     folder = cache_folder("networks")
     path = folder / _key(network)
@@ -122,22 +106,9 @@ def _key(network: Network) -> str:
 def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
     """Translate a network in another process.
 
-    Parameters
-    ----------
-    form : {"openvino", "onnx", "savedmodel"}
-    folder : Path
-        Gets the files.
-
-    Returns
-    -------
-    dict
-        "difference", the largest from its reference; or "refused", the reason.
-
-    Raises
-    ------
-    EnvironmentFault
-        If the process cannot run, dies, or lacks memory. None of these is a
-        fault of the network, so they are never cached as a refusal.
+    The files get into `folder`. The answer has "difference", the largest from its reference; or
+    "refused", the reason. EnvironmentFault if the process cannot run, dies, or lacks memory. None
+    of these is a fault of the network, so they are never cached as a refusal.
     """
     environment = {
         **os.environ,

@@ -62,19 +62,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     """Write a ``.keras`` network in another format, and compare the output of both.
 
-    Parameters
-    ----------
-    form : {"openvino", "onnx", "savedmodel"}
-        An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime.
-    folder : Path
-        Gets ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel
-        ``<name>``.
-
-    Returns
-    -------
-    float
-        Largest difference of a probability from the reference's, for a trial
-        tile of the spec's size; at most `TOLERANCE`.
+    It becomes ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel ``<name>`` in
+    `folder`. An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime. The result is
+    the largest difference of a probability from the reference's, for a trial tile of the spec's
+    size; at most `TOLERANCE`.
     """
     name = network.file  # not its folder: a refusal is cached, and is valid for every copy
     if name.endswith(".onnx"):

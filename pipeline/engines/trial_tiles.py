@@ -12,9 +12,7 @@ def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
     wide slopes. The tiles have mean 0 and standard deviation 1, or values in
     the `output_range` of the spec's intensity method.
 
-    Returns
-    -------
-    ndarray of float32, shape (count, *spec.tile, spec.input_channels)
+    They are float32, (count, *spec.tile, spec.input_channels).
     """
     rng = np.random.default_rng(seed)
     rows, columns = spec.tile
@@ -31,5 +29,5 @@ def trial_tiles(spec: ModelSpec, count: int = 1, seed: int = 0) -> np.ndarray:
     if spec.intensity.output_range is None:
         return tiles
     low, high = spec.intensity.output_range
-    # Three standard deviations to either side of the middle.
+    # Three standard deviations on either side of the mean.
     return np.clip(tiles / 6 + 0.5, 0, 1) * np.float32(high - low) + np.float32(low)

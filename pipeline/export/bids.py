@@ -25,11 +25,7 @@ _ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)((?:_[a-z]+-[A-Za-z0-9]+)*)(?:_[A-Za-
 def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write the case into ``exports/bids/``, and the files that all cases share.
 
-    Raises
-    ------
-    CaseError
-        If another case has the same name in BIDS, where names have only
-        letters and digits.
+    CaseError if another case has the same name in BIDS, where names have only letters and digits.
     """
     root = case.target("bids")
     entities = bids_entities(case.case_id)
@@ -69,11 +65,7 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
             "BIDSVersion": _VERSION,
             "DatasetType": "derivative",
             "GeneratedBy": [
-                {
-                    "Name": "voxtile",
-                    "Version": __version__,
-                    "Description": f"model {case.model}",
-                }
+                {"Name": "voxtile", "Version": __version__, "Description": f"model {case.model}"}
             ],
         },
     )

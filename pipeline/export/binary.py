@@ -14,7 +14,7 @@ from .terminology import file_stem
 def write_binary(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/binary/<case_id>/<value>_<name>.nii.gz``, 1 inside and 0 outside.
 
-    A region has all of its values. A label without a voxel has a file too.
+    A region has all of its values. A label without voxels has a file too.
     """
     for label in case.labels:
         inside = voxels_of(label, mask)

@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from voxtile.errors import CaseError, Notice, counted
 from voxtile.label_values import label_type
 from voxtile.machine.files import replacing
-from voxtile.models.spec import Concept, Label
+from voxtile.models.spec import Label
 from voxtile.reading.dicom import SourceSlice, read_sources
 from voxtile.reading.formats import DICOM, format_of
 from voxtile.reading.reference import on_grid_of
@@ -34,16 +34,9 @@ from .terminology import coded, rgb
 
 # Type 2 of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1): present, may be empty.
 _PRESENT = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
 
 
 def write_binary_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
@@ -249,7 +242,9 @@ def _renumber(made: Dataset, frames: Sequence[int]) -> None:
 
 def _description(number: int, label: Label, model: str) -> highdicom.seg.SegmentDescription:
     """Return the description of a segment (PS3.3 C.8.20.4)."""
-    category, kind = (_code(concept) for concept in coded(label))
+    category, kind = (
+        Code(concept.value, concept.scheme, concept.meaning[:64]) for concept in coded(label)
+    )
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=label.name[:64],
@@ -266,11 +261,6 @@ def _description(number: int, label: Label, model: str) -> highdicom.seg.Segment
         DataElement(0x0062000D, "US", list(highdicom.color.CIELabColor.from_rgb(*rgb(label)).value))
     )
     return described
-
-
-def _code(concept: Concept) -> Code:
-    """Return a concept in highdicom's form."""
-    return Code(concept.value, concept.scheme, concept.meaning[:64])
 
 
 def _series_number(source: Dataset) -> int:

@@ -14,6 +14,7 @@ from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_and_missing, finished_cases, read_finished_mask
+from .forgetting import refuse_to_replace
 from .formats import FORMATS, PROBABILITIES, check_formats
 
 _MISSING = "missing"
@@ -91,7 +92,7 @@ def export_run(
         if cases:
             absent = sorted(set(cases) - {case.case_id for case in finished})
             if absent:
-                raise ManifestError([f"{out} has no finished case {first_few(absent)}"])
+                raise ManifestError(f"{out} has no finished case {first_few(absent)}")
             finished, missing = tuple(case for case in finished if case.case_id in cases), {}
         for case in finished:
             mask = cache(partial(read_finished_mask, case))
@@ -129,6 +130,7 @@ def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
     module, function = FORMATS[name].writer.split(":")
     try:
         writer: Writer = getattr(import_module(f"voxtile.export.{module}"), function)
+        refuse_to_replace(case.out, case.case_id, name)
         return Exported(case.case_id, name, writer(case, mask()))
     except EnvironmentFault:
         raise
@@ -138,6 +140,6 @@ def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
         # Only its type: a third-party message may quote patient text.
         reason = Notice(
             "unexpected",
-            f"{type(error).__name__} while writing; this is a bug of voxtile: please report it",
+            f"{type(error).__name__} while writing; this is a bug in voxtile: please report it",
         )
         return Exported(case.case_id, name, reason=reason)

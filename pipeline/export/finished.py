@@ -22,25 +22,16 @@ from .formats import PLACES
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A case that a run finished in the folder `out`, with the bundle's name and labels.
-
-    Parameters
-    ----------
-    image : Path or None
-        Its scan (the model's first channel), if a manifest names it.
-    policy : ReadPolicy
-        The options with which the run read the scan.
-    sealed : bool
-        Whether its record must hold the digest of its content.
-    """
+    """A case that a run finished in the folder `out`, with the bundle's name and labels."""
 
     case_id: str
     out: Path
     labels: tuple[Label, ...]
     model: str
-    image: Path | None = None
+    image: Path | None = None  # its scan (the model's first channel), if a manifest names it
+    # The options with which the run read the scan.
     policy: ReadPolicy = field(default_factory=ReadPolicy)
-    sealed: bool = True
+    sealed: bool = True  # whether its record must hold the digest of its content
 
     @property
     def mask_path(self) -> Path:
@@ -63,22 +54,18 @@ def finished_and_missing(
 ) -> tuple[tuple[Finished, ...], Mapping[str, str]]:
     """Return the finished cases of a run folder, and why others are missing, by case id.
 
-    With the cases of a manifest, which names the scans, other cases are left out.
-
-    Raises
-    ------
-    ManifestError
-        If the folder is not that of a run, or holds no finished case, or the
-        manifest lacks a channel of the run's model.
+    With the cases of a manifest, which names the scans, other cases are left out. ManifestError if
+    the folder is not that of a run, or holds no finished case, or the manifest lacks a channel of
+    the run's model.
     """
     folder = RunFolder(out)
     facts = read_facts(folder.facts(), "name the folder of a run")
     if not facts.is_segmentation:
-        raise ManifestError([f"{facts.path} is of an evaluation; name the folder of a run"])
+        raise ManifestError(f"{facts.path} is of an evaluation; name the folder of a run")
     latest = newest(strict_facts(folder))
     if latest is not None and latest.settings_sha256 != facts.settings_sha256:
         raise ManifestError(
-            [f"{out}/run.json is of an earlier run than its shards; run `voxtile merge` first"]
+            f"{out}/run.json is of an earlier run than its shards; run `voxtile merge` first"
         )
     labels, run_policy = facts.labels(), facts.policy()
     named = None if cases is None else {case.case_id: case for case in cases}
@@ -98,7 +85,7 @@ def finished_and_missing(
             found.append(replace(one, image=_image(case, facts.channels), policy=policy))
     if not found:
         which = "" if named is None else " that the manifest names"
-        raise ManifestError([f"{out} has no finished case{which}, so there is nothing to export"])
+        raise ManifestError(f"{out} has no finished case{which}, so there is nothing to export")
     missing = {
         case_id: why
         for case_id, why in records.missing.items()
@@ -112,16 +99,13 @@ def _image(case: Case, channels: Sequence[str]) -> Path:
     try:
         return scan_paths(case, channels or case.images[0][:1])[0]
     except CaseError as error:
-        raise ManifestError([f"case {case.case_id}: {error.sentence}"]) from error
+        raise ManifestError(f"case {case.case_id}: {error.sentence}") from error
 
 
 def read_finished_mask(case: Finished) -> Volume:
     """Read the mask of a case.
 
-    Raises
-    ------
-    CaseError
-        If the mask is missing, damaged, or not the one that the run wrote.
+    CaseError if the mask is missing, damaged, or not the one that the run wrote.
     """
     path, folder = case.mask_path, RunFolder(case.out)
     try:

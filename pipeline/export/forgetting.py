@@ -1,7 +1,9 @@
 """Remove earlier exports of a case when it is processed again or fails, and temporary files."""
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,10 @@ from .tables import remove_other_tables
 _OF_LABEL = re.compile(r"\d+(?:_[A-Za-z0-9]+)*\.(?:nii\.gz|stl)")
 _BIDS_SHARED = re.compile(r"dataset_description\.json|README\.md|desc-\w+_dseg\.tsv")
 
+# How files of exports begin, somewhere in so many bytes; other programs add a comment to a NRRD.
+_OURS = (b"voxtile", b"Voxtile", b"NRRD0004\ntype:")
+_BEGINNING = 4096
+
 
 def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
     """Remove a case from every format in ``exports/``, and tables of other labels than `labels`."""
@@ -31,27 +37,66 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
     for name, place in _by_id():
         path = exports / name / place.format(case_id)
         if not path.is_dir() or path.is_symlink():
-            remove(path)
+            _remove_own(path)
         elif place == "{}":  # a folder with a file for each label
             for one in path.iterdir():
                 if _OF_LABEL.fullmatch(temporary_for(one) or one.name):
-                    remove(one)
+                    _remove_own(one)
             with suppress(OSError):  # somebody's files stay
                 path.rmdir()
     for path in _in_bids(exports / "bids", case_id):
+        _remove_own(path)
+
+
+def refuse_to_replace(out: Path, case_id: str, name: str) -> None:
+    """Refuse to export a case where a file that voxtile did not write has its place.
+
+    Raises
+    ------
+    CaseError
+        With its name.
+    """
+    for path in exported_paths(out, case_id, (name,)):
+        if not _is_own(path):
+            raise CaseError(
+                "export_foreign",
+                f"{path.name} in exports/{name} is not from voxtile, or was changed; move it away",
+            )
+
+
+def _remove_own(path: Path) -> None:
+    """Remove a file, unless another program wrote it."""
+    if _is_own(path):
         remove(path)
 
 
-def exported_paths(out: Path, case_id: str) -> Iterator[Path]:
+def _is_own(path: Path) -> bool:
+    """Whether a file begins as those of exports do; so does one that is empty, or missing."""
+    if not path.is_file() or path.is_symlink():
+        return not os.path.lexists(path)
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            begin = file.read(_BEGINNING)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return not begin or any(mark in begin for mark in _OURS)
+
+
+def exported_paths(
+    out: Path, case_id: str, names: Collection[str] = tuple(PLACES)
+) -> Iterator[Path]:
     """Yield the existing files of a case in ``exports/``, without temporary ones."""
     exports = RunFolder(out).exports
     if not exports.is_dir():
         return
     for name, place in _by_id():
+        if name not in names:
+            continue
         path = exports / name / place.format(case_id)
         found = sorted(path.iterdir()) if path.is_dir() and not path.is_symlink() else [path]
         yield from (one for one in found if os.path.lexists(one) and temporary_for(one) is None)
-    yield from _in_bids(exports / "bids", case_id)
+    if "bids" in names:
+        yield from _in_bids(exports / "bids", case_id)
 
 
 def clear_shared_exports(out: Path) -> None:

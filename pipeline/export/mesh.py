@@ -21,17 +21,10 @@ _SHRINK, _GROW = 0.5, -0.526
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mesh:
-    """Triangles.
+    """Triangles."""
 
-    Parameters
-    ----------
-    corners : ndarray of float32, shape (n, 3)
-        RAS+ millimetres.
-    triangles : ndarray of int32, shape (m, 3)
-        Indices of corners, counter-clockwise seen from outside.
-    """
-
-    corners: np.ndarray
+    corners: np.ndarray  # ndarray of float32, shape (n, 3): RAS+ millimetres
+    # ndarray of int32, shape (m, 3): indices of corners, counter-clockwise seen from outside.
     triangles: np.ndarray
 
     @property

@@ -32,14 +32,8 @@ def keeping_probabilities(
     Files are ``exports/<format>/<case_id>/<value>_<name>.nii.gz``, one for each
     label, on the scan's grid. With softmax, the rest to 1 is background.
 
-    Parameters
-    ----------
-    scan : Volume
-        The scan; its voxels are not used.
-    view : View
-        The view of the planes, from `voxtile.inference.infer.deciding_view`.
-    formats : sequence of str
-        Names of formats; those that are not in `PROBABILITIES` are ignored.
+    The voxels of `scan` are not used; `view` is that of the planes, from
+    `voxtile.inference.infer.deciding_view`. Formats that are not in `PROBABILITIES` are ignored.
     """
     wanted = [name for name in formats if name in PROBABILITIES]
     if not wanted:
@@ -76,12 +70,10 @@ def keeping_probabilities(
 def _store(
     scan: Volume, kind: type[np.unsignedinteger], along: int, case: Finished
 ) -> tuple[ScratchArray, np.ndarray]:
-    """Return a file for the voxels of a scan, and a view of the file with the axes of the scan.
-
-    The axis across the planes is the slowest in the file, and k the next if it
-    is another. Then a plane touches only its own pages, and few pages hold
-    parts of many planes along k, the order in which voxels are written later.
-    """
+    """Return a file for the voxels of a scan, and a view of the file with the axes of the scan."""
+    # The axis across the planes is the slowest in the file, and k the next if it is another. Then
+    # a plane touches only its own pages, and few pages hold parts of many planes along k, the
+    # order in which voxels are written later.
     order = (along, *(axis for axis in (2, 1, 0) if axis != along))
     try:
         case.out.mkdir(parents=True, exist_ok=True)

@@ -9,15 +9,9 @@ from voxtile.models.spec import ModelSpec
 def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """Turn the probabilities of a plane into label values.
 
-    Parameters
-    ----------
-    probabilities : ndarray of float32, shape (rows, columns, classes)
-
-    Returns
-    -------
-    ndarray of uint8 or uint16, shape (rows, columns)
-        Softmax: the value of the largest (background wins a tie). Sigmoid:
-        each label at or above its threshold, written in the spec's order.
+    Probabilities are float32, (rows, columns, classes), values uint8 or uint16, (rows, columns).
+    Softmax: the value of the largest (background wins a tie). Sigmoid: each label at or above its
+    threshold, written in the spec's order.
     """
     kind = label_type(label.value for label in spec.labels)
     if spec.activation == "softmax":

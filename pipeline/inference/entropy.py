@@ -19,10 +19,7 @@ _LEAST = np.float32(1e-30)
 class EntropyWatch:
     """Sums the entropy of each plane's probabilities as the planes pass.
 
-    Parameters
-    ----------
-    activation : {"softmax", "sigmoid"}
-        Of the network: whether the first class is background.
+    `activation` is that of the network: whether the first class is background.
     """
 
     def __init__(self, activation: Literal["softmax", "sigmoid"]) -> None:

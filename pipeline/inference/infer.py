@@ -38,16 +38,10 @@ Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the models whose mean is a mask; usually the only one.
-
-    Parameters
-    ----------
-    models : tuple of Model
-        One for each of ``spec.networks``.
-    """
+    """One of the models whose mean is a mask; usually the only one."""
 
     spec: ModelSpec
-    models: tuple[Model, ...]
+    models: tuple[Model, ...]  # one for each of ``spec.networks``
     plan: Plan
 
     def share(self, view: View) -> float:
@@ -168,14 +162,8 @@ def view_probabilities(
 ) -> Iterator[np.ndarray]:
     """Return the probabilities of a view's planes, float32, (rows, columns, classes), as scanned.
 
-    Parameters
-    ----------
-    ras : Volume
-        Closest-canonical, shape (R, A, S, channels).
-    indices : sequence of int, optional
-        Planes to judge; all unless given.
-    pool : Executor, optional
-        Of one thread, to judge tiles ahead.
+    `ras` has the shape (R, A, S, channels). Only the planes of `indices` are judged, if given; a
+    pool of one thread judges tiles ahead.
     """
     spec, plan, array = member.spec, member.plan, ras.array
     scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]

@@ -35,7 +35,7 @@ from voxtile.volume import Volume, canonical_axes
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 # Relative tolerance, so that no part of exactly the least volume is removed by a rounding error.
 _ROUNDING = 1e-9
-# Most times that a cleaned mask is divided again. Two were enough for every mask that was tried,
+# How often a cleaned mask is divided again, at most. Two were enough for every mask that was tried,
 # but a removed part may be a hole that is filled, divided and removed again without end.
 _DIVISIONS = 4
 
@@ -112,12 +112,7 @@ def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
     All voxels of a plane that have a label of the division take the label that
     most of them have; of two with as many voxels, the one that is named first.
 
-    Parameters
-    ----------
-    array : ndarray of uint8 or uint16, shape (R, A, S)
-        In canonical order; it may be a view.
-    divisions : sequence of Division
-        Applied in order.
+    `array`, uint8 or uint16, (R, A, S), may be a view. Divisions are applied in order.
 
     Examples
     --------

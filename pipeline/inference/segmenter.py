@@ -17,18 +17,10 @@ from .infer import Member, Watch, deciding_view, infer_together
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """Loaded networks and their plans.
+    """Loaded networks and their plans."""
 
-    Parameters
-    ----------
-    members : tuple of Member
-        One for each of ``bundle.members``.
-    scratch : Path or None
-        Folder for sums of views that do not fit into memory.
-    """
-
-    members: tuple[Member, ...]
-    scratch: Path | None = None
+    members: tuple[Member, ...]  # one for each of ``bundle.members``
+    scratch: Path | None = None  # folder for sums of views that do not fit into memory
     fallbacks: Fallbacks = field(default_factory=dict)
 
     def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
@@ -57,12 +49,8 @@ def load_segmenter(
 ) -> Segmenter:
     """Load a bundle's networks.
 
-    Parameters
-    ----------
-    plans : sequence of Plan
-        One for each of ``bundle.members``.
-    models : sequence of callables, optional
-        One for each of the bundle's networks, to run instead of it.
+    There is one plan for each of ``bundle.members``; `models`, one for each of the bundle's
+    networks, run instead of it.
     """
     if models is not None:
         (plan,) = plans
@@ -78,10 +66,7 @@ def load_segmenter(
 def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[Plan, ...]:
     """Return the plan of each member of a bundle.
 
-    Parameters
-    ----------
-    known : bool
-        Whether the bundle's own networks will run: only then may tiles follow from them.
+    `known` says whether the bundle's own networks will run: only then may tiles follow from them.
     """
     return tuple(make_plan(one if known else one.spec, wish) for one in bundle.members)
 

@@ -26,31 +26,19 @@ _BEYOND = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Networks that compute the same tiles; their weighted mean is the prediction.
-
-    Parameters
-    ----------
-    classes : int
-        Channels of a prediction.
-    flips : tuple of int
-        Axes of a tile (0 rows, 1 columns) along which each tile is mirrored
-        as well, and its prediction mirrored back (test-time augmentation).
-    empty : tuple of float
-        The prediction for a pixel of a tile that holds only background.
-    """
+    """Networks that compute the same tiles; their weighted mean is the prediction."""
 
     networks: tuple[tuple[Model, float], ...]
-    classes: int
+    classes: int  # channels of a prediction
+    # Axes of a tile (0 rows, 1 columns) along which each tile is mirrored as well, and its
+    # prediction mirrored back (test-time augmentation).
     flips: tuple[int, ...] = ()
-    empty: tuple[float, ...] = ()
+    empty: tuple[float, ...] = ()  # the prediction for a pixel of a tile that holds only background
 
     def judge(self, tiles: np.ndarray) -> np.ndarray:
         """Return the mean prediction for some tiles, float32.
 
-        Raises
-        ------
-        CaseError
-            If a network fails, or gives something else than probabilities.
+        CaseError if a network fails, or gives something else than probabilities.
         """
         weights = sum(weight for _, weight in self.networks)
         turns = [axis + 1 for axis in self.flips]
@@ -75,10 +63,7 @@ class Panel:
 
 
 def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
-    """Return a network's prediction; refuse one that is not probabilities of the right shape.
-
-    What is wrong here is wrong with the network, so its own words are given.
-    """
+    """Return a network's prediction; refuse one that is not probabilities of the right shape."""
     try:
         answer = np.asarray(model(tiles))
     except (VoxtileError, MemoryError):
@@ -122,14 +107,9 @@ def predict_planes(
 ) -> Iterator[np.ndarray]:
     """Yield the probabilities of each plane, float32, shape (rows, columns, classes).
 
-    Parameters
-    ----------
-    planes : iterable of ndarray of float32, shape (*shape, channels)
-    occupied : iterable of ndarray of bool, shape (rows, columns), optional
-        For each plane, where there is more than background; the networks do
-        not compute tiles without any.
-    pool : Executor, optional
-        Of one thread, in which networks compute ahead if the tiling allows it.
+    Planes are float32, (*shape, channels). The networks do not compute tiles without a True in
+    `occupied`, (rows, columns) for each plane: where there is more than background. They compute
+    ahead in a pool of one thread if the tiling allows it.
     """
     padding = Padding(shape, tiling.tile)
     grid = tiling.grid(shape)

@@ -24,13 +24,8 @@ _ONE = 65000
 class Accumulator:
     """Sums of probabilities over a canonical volume, each within 1e-5 for each view added.
 
-    Parameters
-    ----------
-    room_mb : float
-        Most memory that it may take, in MB (10^6 bytes); larger sums are in a
-        file without a name.
-    scratch : Path, optional
-        Folder of that file; the system's folder for temporary files unless given.
+    It takes at most `room_mb` of memory, in MB (10^6 bytes); larger sums are in a file without a
+    name in `scratch`, or in the system's folder for temporary files.
     """
 
     def __init__(

@@ -18,15 +18,10 @@ from voxtile.errors import EnvironmentFault
 def cache_folder(part: str = "") -> Path:
     """Return the user's cache folder, or a folder in it, created if it is missing.
 
-    ``$VOXTILE_CACHE``, else ``$XDG_CACHE_HOME/voxtile``, else
-    ``~/.cache/voxtile`` (XDG Base Directory Specification 0.8). If it cannot be
-    used, see `cache_problem`, a private folder among the temporary files: its
-    files may have to be made again after a restart, and nothing else changes.
-
-    Raises
-    ------
-    EnvironmentFault
-        If there is no folder for temporary files either.
+    ``$VOXTILE_CACHE``, else ``$XDG_CACHE_HOME/voxtile``, else ``~/.cache/voxtile`` (XDG Base
+    Directory Specification 0.8). If it cannot be used, see `cache_problem`, a private folder among
+    the temporary files: its files may have to be made again after a restart, and nothing else
+    changes. EnvironmentFault if there is no folder for temporary files either.
     """
     if not cache_problem(part):
         for folder in _candidates():
@@ -75,10 +70,7 @@ def _candidates() -> list[Path]:
 
 
 def _problem(folder: Path) -> str:
-    """Return why a folder cannot be used, and what to do; empty if it exists or was created.
-
-    A link counts as its target.
-    """
+    """Return why a folder, or the target of a link, cannot be used; empty if it exists now."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = folder.resolve(strict=True)

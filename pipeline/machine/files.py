@@ -81,13 +81,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     written; `path` is then unchanged.
     """
     parent = path.absolute().parent
-    remainder = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(?:new|old)")
     new: Path | None = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(".*"):
-            if remainder.fullmatch(left.name):
-                shutil.rmtree(left, ignore_errors=True)
+        for left in folders_left(path):
+            shutil.rmtree(left, ignore_errors=True)
         new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=parent))
         new.chmod(0o777 & ~_umask())
         yield new
@@ -107,6 +105,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)
             shutil.rmtree(new.with_suffix(".old"), ignore_errors=True)
+
+
+def folders_left(path: Path) -> list[Path]:
+    """Return the folders that `replacing_folder` left beside a path because it was killed."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.(?:new|old)")
+    return [left for left in path.absolute().parent.glob(".*") if name.fullmatch(left.name)]
 
 
 def append_line(path: Path, line: str) -> None:
@@ -145,11 +149,7 @@ def remove(path: Path) -> None:
 def regular(path: Path) -> Path:
     """Return the path of a file that can be read to its end.
 
-    Raises
-    ------
-    OSError
-        If it is missing, or a folder, pipe, socket or device: reading those
-        may never end.
+    OSError if it is missing, or a folder, pipe, socket or device: reading those may never end.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -161,7 +161,7 @@ def regular(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path leads to a pipe, socket or device; False for a link to nothing."""
+    """Whether a path leads to a pipe, socket or device; False for a broken link."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

@@ -44,12 +44,7 @@ def read_object(
 def read_small(path: Path) -> bytes:
     """Read a file, unless it is larger than any JSON file of voxtile.
 
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is a device or pipe, or too large.
+    OSError if it cannot be read; ValueError if it is a device or pipe, or too large.
     """
     # Opening a pipe would wait for its writer, so it is opened without waiting.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -95,20 +90,10 @@ def parse_object(
 ) -> dict[str, Any]:
     """Parse a JSON object.
 
-    Parameters
-    ----------
-    shape : mapping
-        What the value of each key must be: a type, a tuple of allowed types,
-        a mapping (an object of this shape) or a list with one shape (a list
-        of such values). Other keys may have any value.
-    required : collection of str
-        Keys that must be present.
-
-    Raises
-    ------
-    ValueError
-        If it is not such an object. The message names the key and never its
-        value, which may identify a patient.
+    In `shape` the value of each key is a type, a tuple of allowed types, a mapping (an object of
+    this shape) or a list with one shape (a list of such values). Other keys may have any value.
+    Those of `required` must be present. ValueError if it is not such an object. The message names
+    the key and never its value, which may identify a patient.
     """
     if _levels(text) > _MOST_LEVELS:
         raise ValueError(f"it is not valid JSON (more than {_MOST_LEVELS} levels)")

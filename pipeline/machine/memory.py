@@ -1,17 +1,26 @@
-"""Total, free and used memory: the machine's, or its container's."""
+"""Total, free and used memory: the machine's, or that of its control groups.
+
+A container or a job of a cluster has a control group, in one of two layouts of
+the kernel: cgroup v2 (``memory.max``) or v1 (``memory.limit_in_bytes``). Groups
+lie in each other, and each may have a limit.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+# Lines "number:controllers:path"; v2 has no controllers.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", "inactive_file")
 _STATUS = Path("/proc/self/status")
 
 
 def total_memory_mb() -> float:
-    """Return the memory of the machine, or of its container, in MB (10^6 bytes)."""
+    """Return the memory of the machine, or of its control group, in MB (10^6 bytes)."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    limit = _cgroup("memory.max")
-    return total if limit is None else min(total, limit)
+    return min([total, *(limit for limit, _ in _groups())])
 
 
 def free_memory_mb() -> float:
@@ -23,11 +32,7 @@ def free_memory_mb() -> float:
         free = min(free, float(available.split()[1]) * 1024 / 1e6)
     except (OSError, StopIteration, ValueError, IndexError):
         pass  # not Linux
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    if limit is not None and used is not None:
-        # The system frees its cache of files when memory is needed.
-        free = min(free, limit - used + (_cached_mb() or 0.0))
-    return max(free, 0.0)
+    return max(0.0, min([free, *(limit - used for limit, used in _groups())]))
 
 
 def resident_memory_mb() -> float:
@@ -41,21 +46,33 @@ def resident_memory_mb() -> float:
     return 0.0
 
 
-def _cgroup(name: str) -> float | None:
-    """Return a limit or counter of the control group, in MB; None without a limit or counter."""
+def _groups() -> Iterator[tuple[float, float]]:
+    """Yield limit and use, in MB, of each control group of this process that has a limit."""
+    places = [(_CGROUP, "", _V2)]
     try:
-        return int((_CGROUP / name).read_text()) / 1e6
-    except (OSError, ValueError):  # no control group, or "max"
-        return None
-
-
-def _cached_mb() -> float | None:
-    """Return the cached files of the control group that it can free, in MB."""
-    try:
-        for line in (_CGROUP / "memory.stat").read_text().splitlines():
-            name, _, value = line.partition(" ")
-            if name == "inactive_file":
-                return int(value) / 1e6
+        for line in _OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                places += [(_CGROUP, path, _V2), (_CGROUP / "unified", path, _V2)]
+            elif "memory" in controllers.split(","):
+                places.append((_CGROUP / "memory", path, _V1))
     except (OSError, ValueError):
+        pass  # not Linux
+    for root, path, names in places:
+        # In a container, the path may be that on the host: then only the root is here.
+        for depth in range(len(parts := [part for part in path.split("/") if part]), -1, -1):
+            yield from _limit_and_use(root.joinpath(*parts[:depth]), *names)
+
+
+def _limit_and_use(group: Path, most: str, used: str, cached: str) -> Iterator[tuple[float, float]]:
+    """Yield limit and use of a group, if it has both; files that the system can free are unused."""
+    try:
+        limit, use = (int((group / name).read_text()) for name in (most, used))
+    except (OSError, ValueError):  # no control group, or "max"
+        return
+    try:
+        lines = (group / "memory.stat").read_text().splitlines()
+        use -= next((int(line.split()[1]) for line in lines if line.startswith(f"{cached} ")), 0)
+    except (OSError, ValueError, IndexError):
         pass
-    return None
+    yield limit / 1e6, use / 1e6

@@ -2,7 +2,7 @@
 
 rows.py          a manifest -> cases; the columns that have a meaning
 label_list.py    a list of labels that people write -> labels
-build.py         a data set -> a manifest, by one of the sources
+build.py         a data set -> a manifest, by one of the sources; build_options.py
   dicom_tree.py    a tree of DICOM: a row for each series, under pseudonyms
   nifti_folder.py  folders of images and labels
   nnunet.py        an nnU-Net data set, read and written

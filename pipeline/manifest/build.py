@@ -9,8 +9,10 @@ from typing import Literal, get_args
 from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import write_json, write_text
 from voxtile.reading.formats import family_of, format_of, is_dicom, split_suffix, volumes_among
+from voxtile.run_folder.protection import inputs_of, protect
 
 from .bids import read_bids
+from .build_options import BuildOptions
 from .datalist import read_decathlon, read_monai
 from .dicom_tree import read_dicom_tree
 from .names import find_files
@@ -20,16 +22,6 @@ from .source import Found, read_json
 from .table import Table, defused, table_of
 
 Source = Literal["dicom", "nifti", "nnunet", "msd", "monai", "bids"]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """Options of the sources, as in the functions of their names; None or empty if not used."""
-
-    labels: Path | None = None
-    label_pattern: str | None = None
-    suffixes: tuple[str, ...] = ()
-    root: Path | None = None
 
 
 _USED: dict[str, tuple[Source, ...]] = {
@@ -64,7 +56,7 @@ def build_manifest(
     source : Path
         A folder, or the JSON file of msd and monai.
     outputs : Outputs
-        Files that must not exist yet.
+        Files that must not exist yet, nor be inside a series.
     on_files : callable, optional
         Called with (files done, all files) while headers are read.
 
@@ -90,6 +82,8 @@ def build_manifest(
     if len(set(names)) < len(names):
         raise ManifestError(["--out, --key and --label-names must be different files"])
     found = _read(source, kind, options, outputs.key is not None, on_files)
+    written = (path for path in wanted if path is not None)
+    protect(inputs_of(found.cases), *written, advice="name another file")
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [

@@ -264,7 +264,7 @@ def _about(
 
 
 def _range(triples: Sequence[tuple[float, float, float]]) -> str:
-    """Return the least and greatest of each axis."""
+    """Return the least and the greatest value of each axis."""
     axes = [(min(axis), max(axis)) for axis in zip(*triples, strict=True)]
     return " x ".join(
         f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g}-{high:.4g}"

@@ -167,7 +167,7 @@ def _entry(item: Any, split: Split | None, root: Path) -> _Entry:
     if isinstance(label, list) and len(label) == 1:
         label = label[0]
     if label is not None and not isinstance(label, str):
-        raise ValueError(f"has label {label!r:.80}; it must be one path")
+        raise ValueError(f"has label {label!r:.80}, which must be one path")
     images = [found for name in names for found in _files(root / name)]
     missing = [file for file in [*images, *([root / label] if label else [])] if not file.exists()]
     if missing:

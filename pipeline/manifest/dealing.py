@@ -44,7 +44,7 @@ def unit_name(group: str | None, case_id: str) -> str:
 
 
 def equal_shares(count: int) -> dict[str, float]:
-    """Return the shares of equal folds, numbered from 0."""
+    """Return the share of cases of each fold (all equal); folds are numbered from 0."""
     if count < 2:
         raise UsageError(f"{counted(count, 'fold')} given; at least 2 are needed")
     return {str(number): 1 / count for number in range(count)}

@@ -245,7 +245,7 @@ def _judge(
     path: Path,
     problems: list[str],
 ) -> list[str]:
-    """Add the problems of the cases to `problems`, and return notices."""
+    """Add what is wrong with the cases to `problems`, and return notices."""
     train = parts[0]
     problems += [
         f"{path}: case {name} has {len(images)} channels, but {len(channels)} are named"

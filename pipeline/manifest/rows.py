@@ -172,7 +172,7 @@ def examine_manifest(
 
 
 def read_rows(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header of a manifest, and each further row with the line it begins on.
+    """Return the header of a manifest, and each further row with the number of its first line.
 
     What is wrong with the file as CSV is added to `problems`.
     """
@@ -188,7 +188,7 @@ def read_rows(path: Path, problems: list[str]) -> tuple[list[str], list[tuple[in
 
 
 def _rows(content: bytes, path: Path, problems: list[str]) -> list[tuple[int, list[str]]]:
-    """Return each row that is not blank with the line it begins on."""
+    """Return each row that is not blank with the number of its first line."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -10,6 +10,7 @@ from typing import get_args
 from voxtile.case import Split
 from voxtile.errors import ManifestError, UsageError, counted, first_few
 from voxtile.machine.files import write_text
+from voxtile.run_folder.protection import Input, inputs_of, protect
 
 from .dealing import Unit, deal, equal_shares, unit_name
 from .rows import examine_manifest
@@ -121,6 +122,8 @@ def write_split(
         raise UsageError("--validate needs --folds")
     if os.path.lexists(out):
         raise ManifestError([f"{out} exists; name another, or move it away"])
+    cases, _ = examine_manifest(manifest, need_images=False, need_labels=False)
+    protect([Input("the manifest", manifest), *inputs_of(cases)], out, advice="name another file")
     table = split_manifest(manifest, division)
     lines = [*_counts(table, division)]
     tests = 0 if "test" in division.keep else table.column("split").count("test")

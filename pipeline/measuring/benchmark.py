@@ -27,8 +27,9 @@ from voxtile.models.cost import network_cost
 from voxtile.models.spec import ModelSpec
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.run.case import attempt_case
-from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
+from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.journal import Journal
+from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.volume import Shape2D, Shape3D
@@ -50,17 +51,14 @@ def protect_inputs(
 ) -> None:
     """Refuse to write the figures over an input, or over a file that is not JSON.
 
-    Raises
-    ------
-    ManifestError
-        With both paths.
+    ManifestError with both paths.
     """
     inputs = [Input("the model", one.folder) for one in load_bundle(model).members]
     if manifest is not None:
         inputs += [Input("the manifest", manifest), *inputs_of(read_manifest(manifest, root=root))]
     protect(inputs, json_file, advice="name another file with --json")
     if json_file.is_file() and json_file.read_bytes()[:1] != b"{":
-        raise ManifestError([f"{json_file} exists and is not JSON; name another file with --json"])
+        raise ManifestError(f"{json_file} exists and is not JSON; name another file with --json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +82,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpeed:
-    """One network on tiles of one size.
+    """One network on tiles of one size."""
 
-    Parameters
-    ----------
-    tile : (rows, columns)
-        In pixels.
-    batch : int
-        Tiles at once.
-    first_s : float
-        Seconds of the first call, in which the engine prepares for the shape.
-    batch_s : Spread
-        Seconds of each later call.
-    """
-
-    tile: tuple[int, int]
-    batch: int
-    first_s: float
-    batch_s: Spread
+    tile: tuple[int, int]  # (rows, columns): in pixels
+    batch: int  # tiles at once
+    first_s: float  # seconds of the first call, in which the engine prepares for the shape
+    batch_s: Spread  # seconds of each later call
 
     @property
     def pixel_s(self) -> float:
@@ -116,44 +102,25 @@ class NetworkSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The measurements of one model.
-
-    Parameters
-    ----------
-    load_s : float
-        Seconds to load the networks.
-    network : NetworkSpeed
-        The first network, on the tiles that have the most work.
-    network_gflops : float or None
-        Its arithmetic in a second, in 10^9 operations; None if the network's
-        graph is not known.
-    matrix_gflops : Spread
-        The same for a matrix multiplication in the same precision (float32
-        for int8 networks), on the same device and threads.
-    stages_s, case_s : dict of str to Spread, Spread
-        Seconds of each stage of a case, and of a whole case.
-    tiles_per_s, voxels_per_s : Spread
-        Of whole cases.
-    peak_memory_mb : float or None
-        Largest resident memory of this process during a case, in MB.
-    failed : tuple of str
-        Cases that failed, with the reason.
-    """
+    """The measurements of one model."""
 
     model: str
     scans: str
     engine: Engine
     machine: dict[str, Any]
-    load_s: float
-    network: NetworkSpeed
+    load_s: float  # seconds to load the networks
+    network: NetworkSpeed  # the first network, on the tiles that have the most work
+    # Its arithmetic in a second, in 10^9 operations; None if the network's graph is not known.
     network_gflops: float | None
+    # The same for a matrix multiplication in the same precision (float32 for int8 networks), on the
+    # same device and threads.
     matrix_gflops: Spread
-    stages_s: dict[str, Spread]
-    case_s: Spread
-    tiles_per_s: Spread
-    voxels_per_s: Spread
-    peak_memory_mb: float | None
-    failed: tuple[str, ...] = ()
+    stages_s: dict[str, Spread]  # of each stage of a case
+    case_s: Spread  # of a whole case
+    tiles_per_s: Spread  # of whole cases
+    voxels_per_s: Spread  # of whole cases
+    peak_memory_mb: float | None  # largest resident memory of this process during a case, in MB
+    failed: tuple[str, ...] = ()  # cases that failed, with the reason
 
     @property
     def share(self) -> float | None:
@@ -216,42 +183,27 @@ def run_benchmark(
 ) -> Benchmark:
     """Measure a model on this machine.
 
-    Parameters
-    ----------
-    manifest : str or Path, optional
-        Cases to measure with; a phantom of 128 x 128 x 64 voxels of 1 mm unless
-        given.
-    most_cases : int
-        Most cases, spread over the manifest.
-    repeats : int
-        How often each case is done, after one warm-up.
-
-    Raises
-    ------
-    CaseError
-        If no case could be done.
+    Without a manifest, cases are a phantom of 128 x 128 x 64 voxels of 1 mm. At most `most_cases`,
+    spread over the manifest, are done `repeats` times each, after one warm-up. CaseError if no case
+    could be done.
     """
     if most_cases < 1 or repeats < 1:
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")
     settings = settings or RunSettings()
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    machine = machine_facts()
-    plans = make_plans(bundle, with_memory(settings.plan))
+    machine, times = machine_facts(), counted(repeats, "time")
     engine = choose_engine(bundle, settings.engine)
+    plans = make_plans(bundle, with_memory(settings.plan))
     with tempfile.TemporaryDirectory(prefix="voxtile-bench-") as folder:
         job = Job(bundle, plans, settings, Path(folder, "out"), engine)
         if manifest is None:
             cases: tuple[Case, ...] = (_phantom(Path(folder), bundle.spec),)
-            shown = " x ".join(map(str, _PHANTOM_SHAPE))
-            scans = f"a phantom of {shown} voxels, {counted(repeats, 'time')}"
+            scans = f"a phantom of {' x '.join(map(str, _PHANTOM_SHAPE))} voxels, {times}"
         else:
             found = chosen_cases(manifest, root, settings)
             cases = tuple(found[:: -(-len(found) // most_cases)])
-            scans = f"{len(cases)} of {counted(len(found), 'case')}, "
-            scans += f"{counted(repeats, 'time')} each"
-        begin = time.perf_counter()
-        segmenter = job.load()
-        load_s = time.perf_counter() - begin
+            scans = f"{len(cases)} of {counted(len(found), 'case')}, {times} each"
+        segmenter, load_s = _loaded(job)
         done, failed = _whole_cases(cases, job, segmenter, repeats)
     if not done:
         raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
@@ -281,6 +233,13 @@ def run_benchmark(
     )
 
 
+def _loaded(job: Job) -> tuple[Segmenter, float]:
+    """Return the networks, ready to run, and the seconds that loading them took."""
+    begin = time.perf_counter()
+    segmenter = job.load()
+    return segmenter, time.perf_counter() - begin
+
+
 def _heaviest(
     steps: Sequence[Pass], bundle: Bundle, segmenter: Segmenter
 ) -> tuple[NetworkSpeed, float | None]:
@@ -295,23 +254,31 @@ def _heaviest(
 
 
 def time_network(
-    model: Model, tile: Shape2D, batch: int, spec: ModelSpec, *, budget_s: float = _BUDGET_S
+    model: Model,
+    tile: Shape2D,
+    batch: int,
+    spec: ModelSpec,
+    *,
+    budget_s: float = _BUDGET_S,
+    least: int = _LEAST,
 ) -> NetworkSpeed:
-    """Return how fast a network is on tiles of noise, measured for about `budget_s`."""
+    """Return how fast a network is on tiles of noise, as `time_calls` measures it."""
     shape = (batch, *tile, spec.input_channels)
     tiles = np.random.default_rng(0).standard_normal(shape, np.float32)
-    first_s, batch_s = time_calls(lambda: np.asarray(model(tiles)), budget_s)
+    first_s, batch_s = time_calls(lambda: np.asarray(model(tiles)), budget_s, least)
     return NetworkSpeed(tile, batch, first_s, batch_s)
 
 
-def time_calls(call: Callable[[], object], budget_s: float = _BUDGET_S) -> tuple[float, Spread]:
-    """Return the seconds of the first call, and of later ones for about `budget_s` in all."""
+def time_calls(
+    call: Callable[[], object], budget_s: float = _BUDGET_S, least: int = _LEAST
+) -> tuple[float, Spread]:
+    """Return the seconds of the first call, and of `least` later ones or more in `budget_s`."""
     begin = time.perf_counter()
     call()
     first_s = time.perf_counter() - begin
     seconds: list[float] = []
     until = time.perf_counter() + budget_s
-    while len(seconds) < _LEAST or (len(seconds) < _MOST and time.perf_counter() < until):
+    while len(seconds) < least or (len(seconds) < _MOST and time.perf_counter() < until):
         begin = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - begin)

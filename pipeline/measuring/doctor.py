@@ -1,6 +1,5 @@
 """Check what this machine has and lacks, one line each, with the command that fixes it."""
 
-import os
 import shutil
 import sys
 import tempfile
@@ -16,11 +15,7 @@ from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
 # Packages, and what they decode.
-_CODECS = {
-    "openjpeg": "JPEG 2000",
-    "jpeg_ls": "JPEG-LS",
-    "gdcm": "JPEG and JPEG lossless",
-}
+_CODECS = {"openjpeg": "JPEG 2000", "jpeg_ls": "JPEG-LS", "gdcm": "JPEG and JPEG lossless"}
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
 # Processor flags of the units that make bfloat16 and int8 fast.
@@ -29,21 +24,11 @@ _UNITS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report.
+    """One line of the report."""
 
-    Parameters
-    ----------
-    good : bool
-        False only if voxtile cannot work.
-    words : str
-        What was found.
-    remedy : str
-        A command, or what else to do; empty if nothing is missing.
-    """
-
-    good: bool
-    words: str
-    remedy: str = ""
+    good: bool  # False only if voxtile cannot work
+    words: str  # what was found
+    remedy: str = ""  # a command, or what else to do; empty if nothing is missing
 
     def __str__(self) -> str:
         mark = "ok " if self.good and not self.remedy else "-- " if self.good else "BAD"
@@ -53,10 +38,7 @@ class Finding:
 def examine(out: Path) -> Iterator[Finding]:
     """Yield the findings, one line each.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the results.
+    `out` is the folder of the results.
     """
     yield Finding(True, f"voxtile {__version__}, Python {sys.version.split()[0]}")
     yield from _packages()
@@ -102,7 +84,7 @@ def _backend() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Return whether a GPU can be used, from its driver alone."""
+    """Return whether a GPU can be used, by asking only its driver."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
     if find_spec("nvidia") is None:
@@ -160,17 +142,17 @@ def _memory() -> Finding:
 
 def _writable(out: Path) -> Finding:
     """Return whether results can be written, by a trial."""
-    from voxtile.errors import EnvironmentFault
-    from voxtile.machine.files import remove, write_text
-
     if not out.exists():
         out = next(parent for parent in out.absolute().parents if parent.exists())
-    probe = out / f".probe-{os.getpid()}"
     try:
-        write_text(probe, "")
-        remove(probe)
-    except EnvironmentFault as error:
-        return Finding(False, str(error), f"chmod u+w {out}, or name another folder with --out")
+        with tempfile.TemporaryFile(dir=out) as probe:
+            probe.write(b"voxtile")
+    except OSError as error:
+        return Finding(
+            False,
+            f"{out} cannot be written ({error.strerror})",
+            f"chmod u+w {out}, or name another folder with --out",
+        )
     return Finding(True, f"{out.absolute()} can be written")
 
 

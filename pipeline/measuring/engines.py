@@ -81,7 +81,7 @@ def verify_model(
     else:
         listed = read_manifest(manifest, root=root)
         if not listed:
-            raise ManifestError([f"{manifest} has no cases"])
+            raise ManifestError(f"{manifest} has no cases")
         compared = [listed[index] for index in evenly(len(listed), cases)]
         samples = samples_of(bundle.spec, compared, planes)
         # Tiles that the integers were fitted to would not show how well they fit others.
@@ -105,13 +105,18 @@ def verify_model(
         label_voxels=label_voxels,
     )
     keep_evidence(evidence)
+    _say_unused(bundle, evidence, say)
+    return evidence
+
+
+def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) -> None:
+    """Say where `auto` uses other evidence than this."""
     known = read_evidence(bundle)
     if not evidence.on_scans and known is not None and known.on_scans:
         say(
             f"note: --precision auto uses what was measured on {known.source} "
             f"({known.date[:10]}), which a phantom does not replace"
         )
-    return evidence
 
 
 def _int8_engines(
@@ -133,10 +138,7 @@ def _measure(
     samples: Sequence[Sample],
     reference: list[np.ndarray],
 ) -> Iterator[Measurement]:
-    """Yield the measurement of each engine; the first is the reference of the others.
-
-    `reference` is filled with the masks of the first.
-    """
+    """Yield the measurement of each engine; `reference` is filled with the masks of the first."""
     for engine in engines:
         assert engine.name != "callable"
         models = [_Timed(model) for model in load_models(bundle, engine)]

@@ -16,15 +16,16 @@ import numpy as np
 
 from voxtile.case import Case
 from voxtile.engines import Engine, choose_engine
-from voxtile.errors import CaseError, Notice, counted
+from voxtile.errors import CaseError, Notice, counted, first_few
 from voxtile.inference.segmenter import make_plans
 from voxtile.label_values import label_type
 from voxtile.machine.at_once import in_order
 from voxtile.machine.clock import duration
-from voxtile.machine.memory import resident_memory_mb
+from voxtile.machine.memory import free_memory_mb, resident_memory_mb
 from voxtile.machine.processors import processor_count
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.run.job import Job, RunSettings, chosen_cases, with_memory
+from voxtile.run.job import Job, chosen_cases, with_memory
+from voxtile.run.settings import RunSettings
 
 from .benchmark import NetworkSpeed, figure
 from .trials import Rates, known_sum, rehearse
@@ -36,58 +37,34 @@ _ROWS = 20
 
 @dataclass(frozen=True, slots=True)
 class PlaneSize:
-    """All planes of one size, in one view, of one member.
-
-    Parameters
-    ----------
-    plane, spacing_mm : (least, most)
-        As scanned, (rows, columns).
-    resampled, tile, overlap : (rows, columns)
-        In pixels; `resampled` is the size of the planes that are tiled.
-    grid : (rows, columns)
-        Tiles along each axis.
-    batch : int
-        Tiles at once.
-    gflop : float or None
-        Arithmetic of all planes, in 10^9 operations; None if not known.
-    seconds : float
-        Of the networks, predicted.
-    """
+    """All planes of one size, in one view, of one member."""
 
     model: str
     view: str
+    # Least and most, as scanned, (rows, columns).
     plane: tuple[tuple[int, int], tuple[int, int]]
     spacing_mm: tuple[tuple[float, float], tuple[float, float]]
+    # (rows, columns) in pixels; `resampled` is the size of the planes that are tiled.
     resampled: tuple[int, int]
     tile: tuple[int, int]
-    grid: tuple[int, int]
+    grid: tuple[int, int]  # (rows, columns): tiles along each axis
     overlap: tuple[int, int]
-    batch: int
+    batch: int  # tiles at once
     cases: int
     planes: int
     tiles: int
-    gflop: float | None
-    seconds: float
+    gflop: float | None  # arithmetic of all planes, in 10^9 operations; None if not known
+    seconds: float  # of the networks, predicted
 
 
 @dataclass(frozen=True, slots=True)
 class CaseForecast:
-    """Time and memory of one case.
-
-    Parameters
-    ----------
-    network_s : float
-        Seconds in the networks.
-    rest_s : float or None
-        Seconds of all other stages; None if no case could be rehearsed.
-    memory_mb : float
-        Peak resident memory of the process, in MB (10^6 bytes).
-    """
+    """Time and memory of one case."""
 
     case_id: str
-    network_s: float
-    rest_s: float | None
-    memory_mb: float
+    network_s: float  # seconds in the networks
+    rest_s: float | None  # seconds of all other stages; None if no case could be rehearsed
+    memory_mb: float  # peak resident memory of the process, in MB (10^6 bytes)
 
     @property
     def seconds(self) -> float:
@@ -97,48 +74,24 @@ class CaseForecast:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do, and its time and memory.
-
-    Parameters
-    ----------
-    planned_mb : float
-        Memory that each process plans with, in MB (10^6 bytes).
-    sizes : tuple of PlaneSize
-        Those with the most work first.
-    cases : tuple of CaseForecast
-        In the manifest's order.
-    unreadable : tuple of (case_id, Notice)
-        Cases that would fail, judging by their headers.
-    start_s : float
-        Seconds until a worker has started and loaded the networks.
-    first_s : float
-        Seconds in which the engine prepares for every shape of a batch.
-    base_mb : float
-        Resident memory before the first case.
-    trials : tuple of NetworkSpeed
-        The measurements that seconds are computed from.
-    rehearsed : str or None
-        The case whose reading, writing and scoring was timed.
-    seconds : float
-        Of the whole run.
-    gflop : float or None
-        Arithmetic of the whole run, in 10^9 operations; None if not known.
-    """
+    """What a run would do, and its time and memory."""
 
     model: str
     engine: Engine
-    planned_mb: float
+    planned_mb: float  # memory that each process plans with, in MB (10^6 bytes)
+    free_mb: float  # memory of this machine, or of its control group, that is not in use
     workers: int
-    sizes: tuple[PlaneSize, ...]
-    cases: tuple[CaseForecast, ...]
+    sizes: tuple[PlaneSize, ...]  # those with the most work first
+    cases: tuple[CaseForecast, ...]  # in the manifest's order
+    # Case id and notice: cases that would fail, judging by their headers.
     unreadable: tuple[tuple[str, Notice], ...]
-    start_s: float
-    first_s: float
-    base_mb: float
-    trials: tuple[NetworkSpeed, ...]
-    rehearsed: str | None
-    seconds: float
-    gflop: float | None
+    start_s: float  # seconds until a worker has started and loaded the networks
+    first_s: float  # seconds in which the engine prepares for every shape of a batch
+    base_mb: float  # resident memory before the first case
+    trials: tuple[NetworkSpeed, ...]  # the measurements that seconds are computed from
+    rehearsed: str | None  # the case whose reading, writing and scoring was timed
+    seconds: float  # of the whole run
+    gflop: float | None  # arithmetic of the whole run, in 10^9 operations; None if not known
 
     @property
     def memory_mb(self) -> float:
@@ -162,7 +115,10 @@ class Forecast:
         yield f"model: {self.model}"
         yield f"engine: {self.engine} ({self.engine.reason or 'as the options say'})"
         workers = counted(self.workers, "worker")
-        yield f"memory: {self.planned_mb:,.0f} MB planned for each of {workers}"
+        yield (
+            f"memory: {self.free_mb:,.0f} MB free here, {self.planned_mb:,.0f} MB planned for "
+            f"each of {workers}"
+        )
         yield from _table(self.sizes[:_ROWS])
         if len(self.sizes) > _ROWS:
             yield f"and {counted(len(self.sizes) - _ROWS, 'more size')} (all with --json)"
@@ -180,7 +136,8 @@ class Forecast:
         slowest = max(self.cases, key=lambda case: case.seconds)
         largest = max(self.cases, key=lambda case: case.memory_mb)
         rest = (
-            "reading, writing and scoring are not included: no case could be rehearsed"
+            "reading, writing and scoring are not included: no case is small enough to be tried, "
+            "or the tries failed"
             if slowest.rest_s is None
             else f"{figure(slowest.rest_s)} s for all else, scaled from {self.rehearsed} by voxels"
         )
@@ -194,6 +151,17 @@ class Forecast:
         )
         yield f"most memory: {largest.case_id}, {largest.memory_mb:,.0f} MB"
         yield (f"whole run with {workers}: {duration(self.seconds)}, {self.memory_mb:,.0f} MB")
+        too_large = [case.case_id for case in self.cases if case.memory_mb > self.free_mb]
+        if too_large:
+            yield (
+                f"would not fit: {first_few(too_large)}; more memory is needed than is free here. "
+                "Crop or resample these scans, or use a machine with more memory"
+            )
+        elif self.memory_mb > self.free_mb:
+            yield (
+                f"would not fit: {workers} at once need more memory than is free here; use fewer "
+                "--workers"
+            )
 
 
 def make_forecast(
@@ -210,15 +178,10 @@ def make_forecast(
     Sizes, tiles and arithmetic are exact, except for tiles that a bundle's
     `background` leaves out. Seconds and memory are predictions.
 
-    Parameters
-    ----------
-    workers : int
-        Worker processes of the run.
-    on_case : callable, optional
-        Called with (headers read, all cases).
+    `workers` is the number of worker processes. `on_case` is called with (headers read, all cases).
     """
     settings = settings or RunSettings()
-    workers = max(1, workers)
+    workers, free_mb = max(1, workers), free_memory_mb()
     cases = chosen_cases(manifest, root, settings)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     plans = make_plans(bundle, with_memory(settings.plan, workers))
@@ -251,6 +214,7 @@ def make_forecast(
         model=bundle.name,
         engine=engine,
         planned_mb=room_mb,
+        free_mb=free_mb,
         workers=workers,
         sizes=sizes,
         cases=forecasts,

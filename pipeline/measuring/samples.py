@@ -23,23 +23,13 @@ _PHANTOM_PLANES = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Some planes of one case along one view.
-
-    Parameters
-    ----------
-    volume : Volume
-        Closest-canonical, shape (R, A, S, channels).
-    label : ndarray or None
-        Reference label map, closest-canonical.
-    indices : tuple of int
-        The planes.
-    """
+    """Some planes of one case along one view."""
 
     case_id: str
-    volume: Volume
-    label: np.ndarray | None
+    volume: Volume  # closest-canonical, shape (R, A, S, channels)
+    label: np.ndarray | None  # ndarray or None: reference label map, closest-canonical
     view: View
-    indices: tuple[int, ...]
+    indices: tuple[int, ...]  # the planes
 
 
 def samples_of(
@@ -68,14 +58,7 @@ def judge_samples(
 ) -> list[np.ndarray]:
     """Return the label maps of each sample's planes; each view is decided alone.
 
-    Parameters
-    ----------
-    models : sequence of Model
-        One for each of its networks.
-
-    Returns
-    -------
-    list of ndarray of uint8 or uint16, shape (planes, rows, columns)
+    There is a model for each network. Label maps are uint8 or uint16, (planes, rows, columns).
     """
     spec = bundle.spec
     # Mirrored tiles would compare nothing else.

@@ -1,5 +1,6 @@
-"""Short trials on this machine that a forecast scales: tiles, and a case without networks."""
+"""Short timings on this machine, for a forecast: of tiles, and of a case without its networks."""
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -24,8 +25,12 @@ from .workload import Grid, Pass
 # Most shapes that are tried for each network; the speed of others is scaled by their pixels.
 _MOST_TRIALS = 3
 _TRIAL_S = 1.5
+# No further shape is tried after so many seconds: a call with large tiles takes many.
+_TRIALS_S = 6.0
 # The rehearsal takes a case of usual size, if possible with at most so many voxels.
 _REHEARSED_VOXELS = 2**25
+# A larger case is never rehearsed: a forecast takes seconds, however large the scans are.
+_MOST_VOXELS = 2**28
 # Cases that a rehearsal tries before it gives up, because files may be damaged.
 _REHEARSALS = 3
 # A shorter rehearsal is done again, because the first one loads libraries.
@@ -37,11 +42,10 @@ def rehearse(
 ) -> tuple[str, float] | None:
     """Time one case of usual size with everything but the networks.
 
-    Returns
-    -------
-    (case_id, seconds for each voxel) or None
-        None if no case could be done.
+    It is (case_id, seconds for each voxel); None if no case could be done, or all are
+    too large to be tried.
     """
+    grids = [pair for pair in grids if pair[1].voxels <= _MOST_VOXELS]
     usual = sorted(grids, key=lambda pair: pair[1].voxels)
     usual = [pair for pair in usual if pair[1].voxels <= _REHEARSED_VOXELS] or usual[:1]
     middle = len(usual) // 2
@@ -112,11 +116,14 @@ class Rates:
         for kind, shapes in pixels.items():
             number, index = where[kind]
             member = self._segmenter.members[number]
+            begin = time.perf_counter()
             for (tile, batch), _ in shapes.most_common(_MOST_TRIALS):
+                if time.perf_counter() - begin > _TRIALS_S:
+                    break
                 before = resident_memory_mb()
                 Journal()  # resets the system's record of the peak
                 model = member.models[index]
-                speed = time_network(model, tile, batch, member.spec, budget_s=_TRIAL_S)
+                speed = time_network(model, tile, batch, member.spec, budget_s=_TRIAL_S, least=1)
                 peak = peak_memory_mb() or before
                 self._found.setdefault(kind, []).append((speed, max(0.0, peak - before)))
 

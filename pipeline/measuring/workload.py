@@ -19,19 +19,11 @@ from voxtile.volume import Shape2D, Shape3D, canonical
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The grid of a scan, and the memory of its voxels.
+    """The grid of a scan, and the memory of its voxels."""
 
-    Parameters
-    ----------
-    shape, spacing_mm : (R, A, S)
-        Of the canonical volume.
-    image_mb : float
-        Memory of all channels in the type of the file, in MB (10^6 bytes).
-    """
-
-    shape: Shape3D
+    shape: Shape3D  # (R, A, S) of the canonical volume, as is `spacing_mm`
     spacing_mm: tuple[float, float, float]
-    image_mb: float
+    image_mb: float  # memory of all channels in the type of the file, in MB (10^6 bytes)
 
     @property
     def voxels(self) -> int:
@@ -48,34 +40,18 @@ def survey_grid(case: Case, channels: Sequence[str], policy: ReadPolicy) -> Grid
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One view of one volume, for one member of an ensemble.
+    """One view of one volume, for one member of an ensemble."""
 
-    Parameters
-    ----------
-    member : int
-        Index among the bundle's members.
-    plane, spacing_mm : (rows, columns)
-        As scanned.
-    resampled : (rows, columns)
-        Size of the plane that is tiled, in pixels.
-    grid : (rows, columns)
-        Tiles along each axis of a plane.
-    networks : tuple of int
-        Indices of the member's networks that have this view.
-    mirrorings : int
-        How often each tile is computed: once, and once for each way to mirror it.
-    """
-
-    member: int
+    member: int  # index among the bundle's members
     view: View
-    plane: Shape2D
+    plane: Shape2D  # (rows, columns) as scanned, as is `spacing_mm`
     spacing_mm: tuple[float, float]
-    resampled: Shape2D
+    resampled: Shape2D  # (rows, columns): size of the plane that is tiled, in pixels
     tiling: Tiling
-    grid: Shape2D
+    grid: Shape2D  # (rows, columns): tiles along each axis of a plane
     planes: int
-    networks: tuple[int, ...]
-    mirrorings: int
+    networks: tuple[int, ...]  # indices of the member's networks that have this view
+    mirrorings: int  # how often each tile is computed: once, and once for each way to mirror it
 
     @property
     def tiles(self) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voxtile.batch.drive import RunResult, run_manifest
+from voxtile.batch.case_loop import RunResult
+from voxtile.batch.drive import run_manifest
 from voxtile.case import Case, Split
 from voxtile.errors import UsageError, first_few
 from voxtile.machine.files import write_text
@@ -32,14 +33,9 @@ LABELS = (
 _TRAIN, _VAL = 12, 3
 _TESTED = ("axial", "oblique", "reversed", "dicom", "unlabelled", "damaged")
 _OF_MODEL = (
-    "spec.json",
-    "README.md",
-    "LICENSE",
-    "fingerprint.json",
-    "recipe.toml",
-    "history.csv",
+    "spec.json", "README.md", "LICENSE", "fingerprint.json", "recipe.toml", "history.csv",
     "training.png",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +56,9 @@ def run_demo(
 ) -> DemoResult:
     """Make a cohort, train on part of it, segment and score the rest.
 
-    Parameters
-    ----------
-    out : Path
-        Folder for ``cohort/``, ``model/`` and ``run/``. An earlier demo there
-        is replaced; a folder with other files is refused.
-    minutes : float, default 1
-        Training budget.
-    say : callable
-        Called with a sentence before each step.
-
-    Raises
-    ------
-    ValueError
-        If `out` holds files that are not of a demo.
+    `out` gets ``cohort/``, ``model/`` and ``run/``. An earlier demo there is replaced; a folder
+    with other files is refused. `minutes` is the training budget, and `say` is called with a
+    sentence before each step. ValueError if `out` holds files that are not of a demo.
     """
     _clear(out)
     say(f"1. making {_TRAIN + _VAL + 6} synthetic scans in {out / 'cohort'}")

@@ -15,16 +15,9 @@ _LPS = np.diag([-1.0, -1.0, 1.0])
 def write_series(folder: Path, volume: Volume) -> None:
     """Write one CT file for each slice along k.
 
-    Parameters
-    ----------
-    volume : Volume of int16, shape (i, j, k)
-        i runs along a row of a slice, j down its columns. k must be at right
-        angles to both and complete them right-handedly in LPS.
-
-    Raises
-    ------
-    ValueError
-        If a CT series cannot have this grid or type.
+    The volume is int16, (i, j, k): i runs along a row of a slice, j down its columns. k must be at
+    right angles to both and complete them right-handedly in LPS. ValueError if a CT series cannot
+    have this grid or type.
     """
     if volume.array.dtype != np.int16 or volume.array.ndim != 3:
         raise ValueError(

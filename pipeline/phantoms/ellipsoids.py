@@ -13,22 +13,12 @@ from voxtile.volume import Shape3D, Volume
 
 @dataclass(frozen=True, slots=True)
 class Ellipsoid:
-    """A solid ellipsoid along the world's axes.
+    """A solid ellipsoid along the world's axes."""
 
-    Parameters
-    ----------
-    centre_mm, radii_mm : (x, y, z)
-        In RAS+ millimetres.
-    intensity : float
-        Value of its voxels in the image.
-    label : int, default 0
-        Value of its voxels in the mask; 0 for a distractor.
-    """
-
-    centre_mm: tuple[float, float, float]
+    centre_mm: tuple[float, float, float]  # (x, y, z) in RAS+ millimetres, as are the radii
     radii_mm: tuple[float, float, float]
-    intensity: float
-    label: int = 0
+    intensity: float  # value of its voxels in the image
+    label: int = 0  # value of its voxels in the mask; 0 for a distractor
 
 
 def draw(
@@ -41,17 +31,8 @@ def draw(
 ) -> tuple[Volume, Volume]:
     """Draw ellipsoids on a grid.
 
-    Parameters
-    ----------
-    solids : sequence of Ellipsoid
-        Later ones cover earlier ones. Background has intensity 0.
-    noise : float, default 0
-        Standard deviation of the Gaussian noise, in units of intensity.
-
-    Returns
-    -------
-    image : Volume of int16
-    truth : Volume of uint8
+    The image is int16, the truth uint8. Later solids cover earlier ones, and background has
+    intensity 0. `noise` is the standard deviation of Gaussian noise, in units of intensity.
     """
     indices = np.indices(shape).reshape(3, -1)
     world = affine[:3, :3] @ indices + affine[:3, 3:]
@@ -78,12 +59,8 @@ def centred_affine(
 ) -> np.ndarray:
     """Return an affine whose grid has its middle at the origin of the world.
 
-    Parameters
-    ----------
-    axes : str, default "RAS"
-        World direction of each storage axis, such as "LPS" or "PIR".
-    tilt_degrees : float, default 0
-        Rotation of the whole grid about x and then, by half as much, about z.
+    `axes` are the world directions of the storage axes, such as "LPS" or "PIR". `tilt_degrees`
+    rotates the whole grid about x and then, by half as much, about z.
     """
     directions = np.zeros((3, 3))
     for axis, letter in enumerate(axes):

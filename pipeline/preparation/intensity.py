@@ -4,6 +4,7 @@ Statistics are taken once over the whole volume; the scaling they give is then
 applied plane by plane, so that a normalised copy of the volume never exists.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +31,14 @@ class Scaling:
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """Return the scaled array, float32, same shape."""
-        # float64 only if float32 would round away the differences between values (large offsets).
-        wide = array.dtype.itemsize > 4 or max(abs(self.shift), abs(self.scale)) > 2**20
+        # float64 only if float32 would round away the differences between values (large offsets),
+        # or the scale itself.
+        wide = (
+            array.dtype.itemsize > 4
+            or max(abs(self.shift), self.scale) > 2**20
+            or abs(self.shift) > 2**6 * self.scale
+            or self.scale < 2**-100
+        )
         scaled = array.astype(np.float64 if wide else np.float32)
         if self.low > -np.inf or self.high < np.inf:
             np.clip(scaled, self.low, self.high, out=scaled)
@@ -71,7 +78,8 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
                 return Scaling(0, 1)
             low, high = (-np.inf, np.inf) if clip is None else _percentiles(measured, *clip)
             mean, deviation = _moments(measured, low, high)
-            return Scaling(mean, deviation if deviation > 0 else 1, low, high)
+            # The background of a constant object is -1, whatever the unit of the scan.
+            return Scaling(mean, deviation or abs(mean) or 1, low, high)
 
 
 def _between(low: float, high: float) -> Scaling:
@@ -107,11 +115,17 @@ def _moments(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
     offset costs no digits.
     """
     flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
-    slabs = [flat[start : start + 2**20] for start in range(0, flat.size, 2**20)]
-    mean = sum(np.clip(slab.astype(np.float64), low, high).sum() for slab in slabs) / flat.size
-    squares = sum(
-        np.square(np.clip(slab.astype(np.float64), low, high) - mean).sum() for slab in slabs
-    )
-    deviation = float(np.sqrt(squares / flat.size))
-    # The rounding error of a constant image is no contrast.
-    return float(mean), deviation if deviation > 1e-12 * max(1.0, abs(float(mean))) else 0.0
+    ends = np.clip(np.array([flat.min(), flat.max()], np.float64), low, high)
+    if ends[0] == ends[1]:
+        return float(ends[0]), 0.0
+    # A power of two changes no digit, and squares of very small or large values stay finite.
+    unit = 2.0 ** int(np.frexp(np.abs(ends).max())[1] - 1)
+
+    def slabs() -> Iterator[np.ndarray]:
+        for start in range(0, flat.size, 2**20):
+            yield np.clip(flat[start : start + 2**20].astype(np.float64), low, high) / unit
+
+    mean = sum(slab.sum() for slab in slabs()) / flat.size
+    deviation = np.sqrt(sum(np.square(slab - mean).sum() for slab in slabs()) / flat.size)
+    # A rounding error of the values is no contrast.
+    return float(mean * unit), float(deviation * unit) if deviation > 1e-12 * abs(mean) else 0.0

@@ -41,23 +41,14 @@ _BYTES = 4  # of float32
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How planes of one size are tiled.
+    """How planes of one size are tiled."""
 
-    Parameters
-    ----------
-    tile, overlap : (rows, columns)
-        In pixels; neighbouring tiles share at least `overlap`.
-    batch : int
-        Tiles that go through the network at once.
-    ahead : bool
-        Whether two predictions fit in memory, so that the networks compute
-        the next tiles while the last ones are stitched.
-    """
-
-    tile: Shape2D
-    overlap: Shape2D
+    tile: Shape2D  # (rows, columns) in pixels
+    overlap: Shape2D  # neighbouring tiles share at least so many rows and columns
     weighting: Weighting
-    batch: int
+    batch: int  # tiles that go through the network at once
+    # Whether two predictions fit in memory, so that the networks compute the next tiles while the
+    # last ones are stitched.
     ahead: bool = True
 
     def grid(self, plane: Shape2D) -> TileGrid:
@@ -68,48 +59,26 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The rules of a run.
+    """The rules of a run."""
 
-    Parameters
-    ----------
-    tile : (rows, columns)
-        In pixels: of every tile, or, with `largest`, of the smallest.
-    overlap : (rows, columns)
-        Least pixels that neighbouring tiles share.
-    multiple : int
-        A tile must be a multiple of it.
-    largest : int
-        Most pixels of a tile that is fitted to its plane; 0 uses `tile` for
-        every plane.
-    flips : tuple of {"R", "A", "S"}
-        World axes along which planes are judged mirrored as well.
-    batch : int or None
-        Tiles that go through the network at once; None computes it from
-        `bytes_per_pixel` and `memory_mb`.
-    bytes_per_pixel : float
-        Memory for one pixel of a tile inside the network; 0 if unknown.
-    answer_bytes : int
-        Memory for the prediction of one pixel of a tile.
-    memory_mb : float or None
-        Memory that one process may use beside the scan and its mask, in MB
-        (10^6 bytes); None means the free memory.
-    halvings : int
-        How often the tiles at once were halved because a worker was lost.
-    views : tuple of (View, tile, overlap)
-        Views whose networks have another tile.
-    """
-
-    tile: Shape2D
-    overlap: Shape2D
+    tile: Shape2D  # (rows, columns): in pixels: of every tile, or, with `largest`, of the smallest
+    overlap: Shape2D  # (rows, columns): least pixels that neighbouring tiles share
     weighting: Weighting
-    multiple: int = 1
+    multiple: int = 1  # a tile must be a multiple of it
+    # Most pixels of a tile that is fitted to its plane; 0 uses `tile` for every plane.
     largest: int = 0
+    # World axes along which planes are judged mirrored as well.
     flips: tuple[Axis, ...] = ()
+    # Tiles that go through the network at once; None computes it from `bytes_per_pixel` and
+    # `memory_mb`.
     batch: int | None = None
-    bytes_per_pixel: float = 0.0
-    answer_bytes: int = 0
+    bytes_per_pixel: float = 0.0  # memory for one pixel of a tile inside the network; 0 if unknown
+    answer_bytes: int = 0  # memory for the prediction of one pixel of a tile
+    # Memory that one process may use beside the scan and its mask, in MB (10^6 bytes); None means
+    # the free memory.
     memory_mb: float | None = None
-    halvings: int = 0
+    halvings: int = 0  # how often the tiles at once were halved because a worker was lost
+    # Views, with tile and overlap: those whose networks have another tile.
     views: tuple[tuple[View, Shape2D, Shape2D], ...] = ()
 
     def decisive(self) -> dict[str, Any]:
@@ -152,10 +121,7 @@ class Plan:
         return Tiling(tile, (rows, columns), self.weighting, batch, ahead)
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
-        """Return the whole plane if it fits, else the tile whose grid has the fewest pixels.
-
-        Of tiles with equally many, the one with the fewest tiles.
-        """
+        """Return the plane if it fits, else the tile of the grid with the fewest pixels (tiles)."""
         choices = [
             [
                 (count, _rounded(-(-(size + (count - 1) * shared) // count), least, self.multiple))
@@ -194,9 +160,9 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
 
     A network whose output at a pixel depends only on the pixel's surroundings
     may see a whole plane at once, which needs the least arithmetic: tiles of
-    half overlap need four times as much. A network with statistics over the
-    tile (instance or group normalisation) uses the tile that it was trained
-    with, and so does one whose graph is not known.
+    half overlap need four times as much. The tile keeps the size used in
+    training if the network normalises over the tile (instance or group
+    normalisation), or if its graph is not known.
 
     A spec alone uses its own tile.
     """

@@ -24,15 +24,8 @@ def prepare_planes(
 ) -> Iterator[np.ndarray]:
     """Yield planes as a network sees them, float32, (rows, columns, channels * context_slices).
 
-    Parameters
-    ----------
-    planes : ndarray, shape (planes, rows, columns, channels)
-    scalings : sequence of Scaling
-        One for each channel.
-    resampler : Resampler or None
-        None keeps the spacing.
-    indices : sequence of int, optional
-        Planes to yield; all unless given.
+    `planes` has the shape (planes, rows, columns, channels), and each channel has its scaling.
+    Without a resampler the spacing stays. Only the planes of `indices` are yielded, if given.
     """
     recent: dict[int, np.ndarray] = {}
     for index in range(len(planes)) if indices is None else indices:

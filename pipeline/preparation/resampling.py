@@ -25,14 +25,9 @@ _CHANNELS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampler:
-    """Two linear maps, from one grid of a plane to another.
+    """Two linear maps, from one grid of a plane to another."""
 
-    Parameters
-    ----------
-    rows, columns : csr_array of float32, shape (new, old)
-        Weights of the old rows (columns) in each new one; they sum to one.
-    """
-
+    # float32, shape (new, old): weights of the old rows (columns) in each new one; they sum to one.
     rows: sparse.csr_array
     columns: sparse.csr_array
 
@@ -84,13 +79,11 @@ def resamplers(
 
 
 def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
-    """Return the interpolation matrix for new pixels `step` old pixels apart.
-
-    The old pixels are joined by straight lines, and a grid that shrinks
-    averages that line over a window about each new centre. Both keep a linear
-    ramp exactly. The window blurs as much as the usual triangle filter of
-    half-width `step` does (equal variance): ``width**2 = 2 (step**2 - 1)``.
-    """
+    """Return the interpolation matrix for new pixels `step` old pixels apart."""
+    # The old pixels are joined by straight lines, and a grid that shrinks averages that line over
+    # a window about each new centre. Both keep a linear ramp exactly. The window blurs as much as
+    # the usual triangle filter of half-width `step` does (equal variance):
+    # ``width**2 = 2 (step**2 - 1)``.
     centres = (np.arange(new_size) - (new_size - 1) / 2) * step + (size - 1) / 2
     # Beyond the outermost pixels the line is level, as if the edge pixels were repeated.
     width = np.sqrt(2 * max(0.0, step**2 - 1))

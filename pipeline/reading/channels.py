@@ -101,6 +101,21 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
     return Scan(first, tuple(notice for scan in scans for notice in scan.notices))
 
 
+def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, ...]:
+    """Return a notice for each channel whose voxels all have one value."""
+    array = volume.array if volume.array.ndim == 4 else volume.array[..., np.newaxis]
+    ends = [(part.min(), part.max()) for part in np.moveaxis(array, -1, 0)]
+    return tuple(
+        Notice(
+            "constant",
+            f"every voxel of channel {channel} is {low:.6g}, so there is nothing to segment by; "
+            "check the scan",
+        )
+        for channel, (low, high) in zip(channels, ends, strict=True)
+        if low == high
+    )
+
+
 def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     """Return the path of each channel, in the order that a network needs.
 

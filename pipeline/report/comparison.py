@@ -28,88 +28,43 @@ from .summary import records, units
 from .tables import csv_text, report_table
 
 COLUMNS = (
-    "run_a",
-    "run_b",
-    "label",
-    "label_name",
-    "metric",
-    "n",
-    "n_units",
-    "n_only_a",
-    "n_only_b",
-    "n_other_reference",
-    "mean_a",
-    "mean_b",
-    "mean_difference",
-    "ci_low",
-    "ci_high",
-    "median_difference",
-    "wins",
-    "ties",
-    "losses",
-    "p",
-    "p_holm",
-)
+    "run_a", "run_b", "label", "label_name", "metric", "n", "n_units", "n_only_a", "n_only_b",
+    "n_other_reference", "mean_a", "mean_b", "mean_difference", "ci_low", "ci_high",
+    "median_difference", "wins", "ties", "losses", "p", "p_holm",
+)  # fmt: skip
 CASE_COLUMNS = (
-    "run_a",
-    "run_b",
-    "case_id",
-    "label",
-    "label_name",
-    "metric",
-    "value_a",
-    "value_b",
-    "difference",
-    "outcome",
-)
+    "run_a", "run_b", "case_id", "label", "label_name", "metric", "value_a", "value_b",
+    "difference", "outcome",
+)  # fmt: skip
 _DEFAULT = ("dice", "hd95_mm", "assd_mm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """Runs compared with the first of them.
+    """Runs compared with the first of them."""
 
-    Parameters
-    ----------
-    runs : tuple of str
-        Names of the runs; the first is the baseline.
-    summary : DataFrame
-        `COLUMNS`: a row for each other run, label and metric.
-    cases : DataFrame
-        `CASE_COLUMNS`: a row for each other run, case, label and metric, the
-        largest changes of each metric first.
-    incomplete : tuple of str
-        Lines for people about runs that lack cases.
-    """
-
-    runs: tuple[str, ...]
-    summary: pd.DataFrame
+    runs: tuple[str, ...]  # names of the runs; the first is the baseline
+    summary: pd.DataFrame  # `COLUMNS`: a row for each other run, label and metric
+    # `CASE_COLUMNS`: a row for each other run, case, label and metric, the largest changes of each
+    # metric first.
     cases: pd.DataFrame
-    incomplete: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()  # lines for people about runs that lack cases
 
 
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
     """Compare two or more finished runs with the first of them.
 
-    Differences are B - A, over cases that have a value in both runs, measured
-    against the same reference (the same number of voxels). The test is
-    Wilcoxon's signed-rank test, two-sided; `p_holm` is corrected for all tests
-    of the comparison (Holm 1979). A win is a case in which B is better.
+    Differences are B - A, over cases that have a value in both runs, measured against the same
+    reference (the same number of voxels). The test is Wilcoxon's signed-rank test, two-sided;
+    `p_holm` is corrected for all tests of the comparison (Holm 1979). A win is a case in which B is
+    better. ManifestError if a folder is not a run folder, the runs have no case in common or other
+    names for a label, or a report lacks the metric.
 
-    Parameters
-    ----------
-    metrics : sequence of str, optional
-        Columns of the reports of which higher or lower values are better; by
-        default Dice, HD95 and ASSD.
-
-    Raises
-    ------
-    ManifestError
-        If a folder is not a run folder, the runs have no case in common or
-        other names for a label, or a report lacks the metric.
+    `metrics` are columns of the reports of which higher or lower values are better; by default
+    Dice, HD95 and ASSD.
     """
     if len(runs) < 2:
-        raise ManifestError([f"a comparison needs at least 2 runs, but got {len(runs)}"])
+        raise ManifestError(f"a comparison needs at least 2 runs, but got {len(runs)}")
     names = _names([Path(run) for run in runs])
     found = [read_run(Path(run)) for run in runs]
     tables = [report_table(one.reports) for one in found]
@@ -165,10 +120,7 @@ def write_comparison(out: Path, comparison: Comparison) -> None:
 def refuse_foreign_comparison(out: Path) -> None:
     """Refuse a folder with files that no comparison wrote.
 
-    Raises
-    ------
-    ManifestError
-        With the first file.
+    ManifestError with the first file.
     """
     if not out.is_dir():
         return
@@ -179,10 +131,8 @@ def refuse_foreign_comparison(out: Path) -> None:
         is_ours = False
     if entries and not is_ours:
         raise ManifestError(
-            [
-                f"{out} holds files (such as {entries[0].name}), but no comparison (no valid "
-                f"comparison.json); {ANOTHER_FOLDER}"
-            ]
+            f"{out} holds files (such as {entries[0].name}), but no comparison (no valid "
+            f"comparison.json); {ANOTHER_FOLDER}"
         )
 
 
@@ -228,7 +178,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
         return short
     paths = [str(folder) for folder in folders]
     if len(set(paths)) < len(paths):
-        raise ManifestError(["a run was given twice; compare different runs"])
+        raise ManifestError("a run was given twice; compare different runs")
     return paths
 
 
@@ -249,7 +199,7 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     if not (paired["status_a"].notna() & paired["status_b"].notna()).any():
         both_names = f"{names[0]} and {names[1]}"
         raise ManifestError(
-            [f"{both_names} have no case and label in common; compare runs of the same cases"]
+            f"{both_names} have no case and label in common; compare runs of the same cases"
         )
     same = (paired["voxels_ref_a"] == paired["voxels_ref_b"]).fillna(True).astype(bool)
     return paired.assign(comparable=same).sort_values(["case_id", "label"], ignore_index=True)
@@ -264,7 +214,7 @@ def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "case_id": usable["case_id"],
-            "group": usable["group_a"],
+            "group": usable["group_a"].where(usable["group_a"].notna(), usable["group_b"]),
             "value_a": usable[f"{metric}_a"],
             "value_b": usable[f"{metric}_b"],
             "difference": difference,

@@ -42,17 +42,10 @@ _ROWS = TypeAdapter(
 
 @dataclass(frozen=True, slots=True)
 class ScanFacts:
-    """The properties of a scan that are compared.
+    """The properties of a scan that are compared."""
 
-    Parameters
-    ----------
-    spacing_mm : (R, A, S)
-        Spacing of the closest-canonical array.
-    intensity : dict of str to tuple of float
-        For each channel the `PERCENTILES` of its scaled voxels.
-    """
-
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]  # (R, A, S): spacing of the closest-canonical array
+    # For each channel the `PERCENTILES` of its scaled voxels.
     intensity: dict[str, tuple[float, ...]]
 
     def dump(self) -> dict[str, Any]:
@@ -87,13 +80,8 @@ class Flag(Notice):
 def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:
     """Describe a scan as its network sees it.
 
-    Parameters
-    ----------
-    volume : Volume
-        Shape (i, j, k), or (i, j, k, channels) if there are several.
-    intensity : Intensity
-        The scaling of the spec. It is measured, as the percentiles are, on a
-        regular sample of at most 2**20 voxels.
+    The volume is (i, j, k), or (i, j, k, channels) if there are several. The scaling of the spec
+    and the percentiles are measured on a regular sample of at most 2**20 voxels.
     """
     ras = canonical(volume)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
@@ -109,12 +97,9 @@ def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity)
 def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
     """Describe training scans for the spec of a bundle, as JSON values.
 
-    Returns
-    -------
-    dict
-        ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and
-        under ``intensity``, for each channel and each of ``percentiles``, the
-        minimum, quartiles and maximum over the scans. Empty without scans.
+    ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and under ``intensity``, for
+    each channel and each of ``percentiles``, the minimum, quartiles and maximum over the scans.
+    Empty without scans.
     """
     if not scans:
         return {}
@@ -139,10 +124,7 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
 def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ...]:
     """Flag how a scan differs from the training scans.
 
-    Parameters
-    ----------
-    training : mapping
-        The `training` of a spec; without a valid "domain" there are no flags.
+    `training` is that of a spec; without a valid "domain" there are no flags.
     """
     domain = training.get("domain")
     if not isinstance(domain, Mapping):

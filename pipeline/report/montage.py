@@ -40,14 +40,8 @@ def montage(
 ) -> Image.Image:
     """Draw a case.
 
-    Parameters
-    ----------
-    image : Volume
-        Shape (i, j, k), or (i, j, k, channels), of which the first is shown.
-    prediction : Volume of integers
-        On the grid of `image`.
-    reference : Volume of integers, optional
-        On the grid of `image`.
+    The image is (i, j, k), or (i, j, k, channels), of which the first is shown. Prediction and
+    reference hold integers on its grid.
     """
     scan = canonical(image)
     voxels = scan.array if scan.array.ndim == 3 else scan.array[..., 0]
@@ -55,9 +49,9 @@ def montage(
     chosen = _busiest_planes(masks)
     # Of a single plane, other views are lines.
     flat = [view for view in _VIEWS if scan.shape[view[0]] == 1]
-    views = flat[:1] or _VIEWS
-    shown = Image.new("RGB", (3 * _PANEL, _PANEL + _legend_height(labels)), _PAPER)
-    for column, (axis, edges) in enumerate(views):
+    legend = max(top for _, top, _ in _legend_positions(labels)) + _LINE
+    shown = Image.new("RGB", (3 * _PANEL, _PANEL + legend), _PAPER)
+    for column, (axis, edges) in enumerate(flat[:1] or _VIEWS):
         plane, *outlined = (shown_plane(array, axis, chosen[axis]) for array in (voxels, *masks))
         spacing = [size for other, size in enumerate(scan.spacing_mm) if other != axis]
         panel = _panel(plane, outlined, labels, (spacing[1], spacing[0]))
@@ -79,7 +73,7 @@ def write_montage(path: Path, picture: Image.Image) -> None:
 def _busiest_planes(masks: Sequence[np.ndarray]) -> tuple[int, ...]:
     """Return for each axis the plane with the most labelled voxels; without any, the middle."""
     shape = masks[0].shape
-    # Counted on a regular sample, and in full only if that misses a small structure.
+    # Every n-th voxel is counted. All are counted only if that misses a small structure.
     for most in (_VOXELS_TO_COUNT, np.inf):
         step = max(1, int(np.ceil((masks[0].size / most) ** (1 / 3))))
         marked = np.zeros([-(-size // step) for size in shape], bool)
@@ -169,11 +163,6 @@ def _legend_positions(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label
             left, top = 8, top + _LINE
         yield left, top, label
         left += width + 12
-
-
-def _legend_height(labels: Sequence[Label]) -> int:
-    """Return the height of the legend, in pixels."""
-    return max(top for _, top, _ in _legend_positions(labels)) + _LINE
 
 
 def _legend(picture: Image.Image, labels: Sequence[Label], *, has_reference: bool) -> None:

@@ -58,19 +58,9 @@ def inspect_case(
 ) -> dict[str, Any]:
     """Check a single case; return the part "qc" of its record.
 
-    Parameters
-    ----------
-    mask : Volume of integers
-        The prediction.
-    image : Volume, optional
-        The scan; with a spec it is compared with the training scans.
-    entropy : float, optional
-        Mean entropy from `voxtile.inference.entropy`.
-
-    Returns
-    -------
-    dict
-        ``entropy``, ``scan`` (spacing and intensities) and ``flags``.
+    It has ``entropy``, ``scan`` (spacing and intensities) and ``flags``. `mask` is the prediction;
+    `image` is the scan, which is compared with the training scans if there is a spec; `entropy` is
+    the mean, from `voxtile.inference.entropy`.
     """
     flags = []
     for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):
@@ -124,10 +114,7 @@ def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
 
 
 def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
-    """Return for each label which faces of the scan it touches.
-
-    The faces of an axis with a single plane are not counted.
-    """
+    """Return for each label which faces of the scan it touches, but for axes of a single plane."""
     array = canonical(mask).array
     touching: dict[str, set[int]] = {}
     for axis, names in enumerate(_FACES):
@@ -172,10 +159,7 @@ def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]
 
 
 def _unusual_volumes(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
-    """Yield the cases whose volume of one label is far from that of the cohort.
-
-    Logarithms are compared: half of the median is as far from it as double.
-    """
+    """Yield the cases whose volume of one label, as a logarithm, is far from that of the cohort."""
     volumes = {case_id: row.volume_ml_pred for case_id, row in rows.items() if row.volume_ml_pred}
     logarithms = {case_id: log(volume) for case_id, volume in volumes.items()}
     for case_id, score, middle in _outliers(logarithms, _LEAST_LOG_VOLUME):

@@ -20,25 +20,9 @@ from voxtile.scoring.columns import column_named, metrics_of
 from .bootstrap import DRAWS, LEVEL, SEED, mean_intervals
 
 COLUMNS = (
-    "label",
-    "label_name",
-    "metric",
-    "n",
-    "n_used",
-    "n_failed",
-    "mean",
-    "sd",
-    "median",
-    "q1",
-    "q3",
-    "worst",
-    "worst_case",
-    "n_empty",
-    "ci_low",
-    "ci_high",
-    "by",
-    "by_value",
-)
+    "label", "label_name", "metric", "n", "n_used", "n_failed", "mean", "sd", "median", "q1", "q3",
+    "worst", "worst_case", "n_empty", "ci_low", "ci_high", "by", "by_value",
+)  # fmt: skip
 # Columns of text. Their cells may look like numbers: a case can have the id 007.
 TEXT_COLUMNS = ("label_name", "metric", "worst_case", "by", "by_value")
 # Status of a row whose prediction, reference or both are empty.
@@ -48,20 +32,11 @@ EMPTY = ("both_empty", "pred_empty", "ref_empty")
 def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Summarise a report by label and metric.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `voxtile.report.tables.report_table`.
-    by : sequence of str
-        Columns of the report. After the rows of the whole cohort there are
-        rows for each value of each of these columns.
+    The columns are `COLUMNS`, see ``docs/metrics.md``. Cases without a value (both masks empty, no
+    reference, failed) are left out of the statistics; there are ``n - n_used`` of them.
 
-    Returns
-    -------
-    DataFrame
-        `COLUMNS`, see ``docs/metrics.md``. Cases without a value (both masks
-        empty, no reference, failed) are left out of the statistics; there are
-        ``n - n_used`` of them.
+    `table` is from `voxtile.report.tables.report_table`. After the rows of the whole cohort there
+    are rows for each value of each column in `by`.
     """
     for column in by:
         if column not in table.columns:
@@ -189,7 +164,7 @@ def _worst(of_label: pd.DataFrame, metric: str) -> Any:
     better = column_named(metric).better
     if used.empty or better is None:
         return None
-    # Of equal cases the first by id, so that the order of rows does not matter.
+    # If cases are equal, the first id counts, so that the order of rows does not matter.
     rising = better == "higher"
     return used.sort_values([metric, "case_id"], ascending=[rising, True]).iloc[0]
 

@@ -78,7 +78,7 @@ def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport
     for column in by:
         if column not in known:
             raise ManifestError(
-                [f"cannot summarise by {column!r}; the manifest has {', '.join(known)}"]
+                f"cannot summarise by {column!r}; the manifest has {', '.join(known)}"
             )
 
 

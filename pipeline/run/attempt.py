@@ -35,24 +35,10 @@ def attempt(
 ) -> CaseReport:
     """Do a case and return its report, which says why if it failed.
 
-    Parameters
-    ----------
-    labels : sequence of Label
-        A failed case has a row for each.
-    do : callable
-        Does the case: it names its stages, warnings and fingerprint in the
-        journal, and returns the result.
-    measures : Measures
-        Columns that a failed case has too.
-    journal : Journal, optional
-        A new one unless given.
-    more_memory : str
-        What a user can do if memory runs out.
-
-    Raises
-    ------
-    EnvironmentFault
-        If results cannot be written: the next case would end in the same way.
+    `do` names its stages, warnings and fingerprint in the journal, and returns the result. A failed
+    case has a row for each of `labels`, with the columns of `measures`. `more_memory` says what a
+    user can do if memory runs out. EnvironmentFault if results cannot be written: the next case
+    would end in the same way.
     """
     journal = journal or Journal()
     result, reason = Result(failed_rows(labels, measures)), None
@@ -71,7 +57,7 @@ def attempt(
         reason = Notice(
             "unexpected",
             f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
-            "this is a bug of voxtile: please report it with this line",
+            "this is a bug in voxtile: please report it with this line",
         )
     return replace(
         CaseReport.of(case, result.labels, reason),

@@ -10,7 +10,7 @@ from voxtile.errors import CaseError, Notice
 from voxtile.export import export_case, keeping_probabilities
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import Segmenter
-from voxtile.reading.channels import read_channels
+from voxtile.reading.channels import constant_channels, read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
@@ -29,10 +29,7 @@ from .journal import Journal
 def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
     """Return the report of a case, whatever happens to it; a failed case leaves no mask.
 
-    Raises
-    ------
-    EnvironmentFault
-        If results cannot be written: the next case would end in the same way.
+    EnvironmentFault if results cannot be written: the next case would end in the same way.
     """
 
     def do(journal: Journal) -> Result:
@@ -64,19 +61,14 @@ def run_case(
 ) -> Result:
     """Read a scan, segment it, write the mask on the scan's own grid, and score it.
 
-    `watch` is that of the case from before its inputs were hashed.
-
-    Raises
-    ------
-    CaseError
-        With the reason why the case cannot be done; also if an input was
-        changed while it was read.
+    `watch` is that of the case from before its inputs were hashed. CaseError with the reason why
+    the case cannot be done; also if an input was changed while it was read.
     """
     spec = job.bundle.spec
     settings, folder = job.settings, job.folder
     with journal.stage("read"):
         scan = read_channels(case, spec.channels, settings.policy)
-        journal.note(scan.notices)
+        journal.note((*scan.notices, *constant_channels(scan.volume, spec.channels)))
         job.forget_beside(case.case_id)
     with journal.stage("read_label"):
         # Before the network runs: a label that cannot be scored is known in a second.

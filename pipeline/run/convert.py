@@ -38,23 +38,11 @@ class Converted:
 def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Converted:
     """Read a scan and write its voxels and position, and nothing else, as NIfTI.
 
-    Parameters
-    ----------
-    source : Path
-        NIfTI file, DICOM file, folder or DICOMDIR.
-    out : Path
-        ``.nii.gz`` or ``.nii``; replaced if it exists. It is read back and
-        compared.
-
-    Raises
-    ------
-    CaseError
-        If the source is not exactly one volume; nothing is written. Also if
-        the written file differs from what was read.
-    ManifestError
-        If `out` is the source, or inside its folder.
-    EnvironmentFault
-        If `out` cannot be written.
+    `source` is a NIfTI file, DICOM file, folder or DICOMDIR. `out` ends in ``.nii.gz`` or ``.nii``
+    and is replaced if it exists. It is read back and compared. CaseError if the source is not
+    exactly one volume (nothing is written), or the written file differs from what was read;
+    ManifestError if `out` is the source, or inside its folder; EnvironmentFault if `out` cannot be
+    written.
     """
     protect([Input("the scan", source)], out, advice="name another file")
     scan = read_scan(source, policy)

@@ -95,61 +95,71 @@ def evaluate(
     EnvironmentFault
         If a run holds the folder, or it cannot be written.
     """
-    out = Path(out)
-    run_folder = RunFolder(out)
-    measures = measures or Measures()
+    run_folder, folder, measures = RunFolder(Path(out)), Path(predictions), measures or Measures()
     cases = read_manifest(manifest, root=root, need_images=False)
     check_columns(by, cases)
-    folder = Path(predictions)
     if not folder.is_dir():
-        raise ManifestError([f"predictions folder {folder} does not exist; check the path"])
-    refuse_run(run_folder)
-    _protect_inputs(Path(manifest), cases, folder, out)
-    refuse_foreign(run_folder)
-    with locked(out):
-        refuse_run(run_folder)
+        raise ManifestError(f"predictions folder {folder} does not exist; check the path")
+    _protect_inputs(Path(manifest), cases, folder, run_folder)
+    with locked(run_folder.path):
         ids = [case.case_id for case in cases]
-        refuse_unnamed(run_folder, ids, lambda case_id: [run_folder.record(case_id)])
-        refuse_tables(run_folder)
-        if labels is None:
-            labels = _labels_of_cohort(cases, folder)
-        # Random, so that no record of an earlier evaluation counts as one of this.
-        settings = token_hex(32)
-        facts = {
-            **new_facts(Path(manifest), content_hash(Path(manifest)), len(cases)),
-            "labels": [label.model_dump(mode="json") for label in labels],
-            "measures": asdict(measures),
-            "case_ids": ids,
-            KEY: settings,
-            NUMBER: next_number(run_folder),
-        }
-        write_facts(run_folder, facts)
+        _refuse_others(run_folder, ids)
+        labels = _labels_of_cohort(cases, folder) if labels is None else labels
+        settings = _write_facts(run_folder, Path(manifest), ids, labels, measures)
         reports = []
-        for number, case in enumerate(cases, start=1):
-            report = attempt(
-                case,
-                labels,
-                partial(_evaluate_case, case, folder, labels, measures),
-                measures=measures,
-            )
-            report = replace(report, settings_sha256=settings)
-            write_text(run_folder.record(case.case_id), report.dump())
-            reports.append(report)
+        for case in cases:
+            work = partial(_evaluate_case, case, folder, labels, measures)
+            report = attempt(case, labels, work, measures=measures)
+            reports.append(replace(report, settings_sha256=settings))
+            write_text(run_folder.record(case.case_id), reports[-1].dump())
             if on_case is not None:
-                on_case(report, number, len(cases))
-        write_reports(out, reports, by)
+                on_case(reports[-1], len(reports), len(cases))
+        write_reports(run_folder.path, reports, by)
     return tuple(reports)
 
 
-def _protect_inputs(manifest: Path, cases: Sequence[Case], folder: Path, out: Path) -> None:
-    """Refuse a folder in which an input could be lost."""
+def _refuse_others(folder: RunFolder, ids: Sequence[str]) -> None:
+    """Refuse the folder of a run, and files that no evaluation of these cases wrote."""
+    refuse_run(folder)
+    refuse_unnamed(folder, ids, lambda case_id: [folder.record(case_id)])
+    refuse_tables(folder)
+
+
+def _write_facts(
+    folder: RunFolder,
+    manifest: Path,
+    ids: Sequence[str],
+    labels: Sequence[Label],
+    measures: Measures,
+) -> str:
+    """Write ``run.json``; return the hash that the records of this evaluation hold."""
+    # Random, so that no record of an earlier evaluation counts as one of this.
+    settings = token_hex(32)
+    facts = {
+        **new_facts(manifest, content_hash(manifest), len(ids)),
+        "labels": [label.model_dump(mode="json") for label in labels],
+        "measures": asdict(measures),
+        "case_ids": list(ids),
+        KEY: settings,
+        NUMBER: next_number(folder),
+    }
+    write_facts(folder, facts)
+    return settings
+
+
+def _protect_inputs(
+    manifest: Path, cases: Sequence[Case], folder: Path, run_folder: RunFolder
+) -> None:
+    """Refuse a folder in which an input could be lost, or that no evaluation wrote."""
+    refuse_run(run_folder)
     inputs = [Input("the manifest", manifest), *inputs_of(cases)]
     inputs.append(Input("the predictions folder", folder, whole=False))
     for case in cases:
         path = find_volume(folder, case.case_id)
         if path is not None:
             inputs.append(Input(f"case {case.case_id}: prediction", path))
-    protect(inputs, out)
+    protect(inputs, run_folder.path)
+    refuse_foreign(run_folder)
 
 
 def _evaluate_case(
@@ -235,16 +245,9 @@ def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
 
 
 def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
-    """Return a label for each value that any readable mask has.
-
-    References count even if their prediction is missing: the case fails, but
-    it has a row for each of its labels.
-
-    Raises
-    ------
-    ManifestError
-        If no mask has a label: every table would be empty.
-    """
+    """Return a label for each value that any readable mask has; ManifestError if none has one."""
+    # References count even if their prediction is missing: the case fails, with a row for each of
+    # its labels.
     values: set[int] = set()
     found = 0
     for case in cases:
@@ -264,7 +267,7 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
             except Exception:
                 continue  # the report of its case says why
     if values <= {0}:
-        raise ManifestError([_nothing_to_score(cases, folder, found)])
+        raise ManifestError(_nothing_to_score(cases, folder, found))
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
 
 

@@ -1,19 +1,18 @@
 """What all cases of a run share: the model, how it is run, and the folder.
 
-`RunSettings` is what a user chooses; a `Job` is what follows from it.
+A `Job` follows from what a user chooses, the `RunSettings`.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from voxtile.case import Case, Split
-from voxtile.engines import Engine, Model, Wish
+from voxtile.case import Case
+from voxtile.engines import Engine, Model
 from voxtile.errors import ManifestError
-from voxtile.export import Finished, check_formats, forget_exports
+from voxtile.export import Finished, forget_exports
 from voxtile.inference.segmenter import Segmenter, load_segmenter
 from voxtile.machine.files import remove
 from voxtile.machine.memory import free_memory_mb
@@ -22,96 +21,25 @@ from voxtile.models.bundle import Bundle
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
 from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import channel_paths
-from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import check_columns
 from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.run_folder.layout import RunFolder
-from voxtile.scoring.score import Measures
 from voxtile.version import __version__
 
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """How a run treats its cases.
-
-    Parameters
-    ----------
-    policy : ReadPolicy
-        How to read a scan that can be read in more than one way.
-    label_map : mapping of int to int
-        Reference values to rename.
-    ignore_bad_labels : bool
-        Whether a case with an unusable reference is segmented without scores
-        instead of failing.
-    plan : PlanWish
-        How planes are tiled; the bundle decides what is not given.
-    engine : Wish
-        What runs the networks.
-    splits : tuple of str
-        Run only cases of these splits; empty means all.
-    exports : tuple of str
-        Further formats to write each mask in, of `voxtile.export`.
-    measures : Measures
-        What to measure in addition to the standard metrics.
-    by : tuple of str
-        Columns of the manifest to summarise by.
-    montages : bool
-        Whether to draw a picture of each case into ``qc/``.
-
-    Raises
-    ------
-    ValueError
-        If an export format does not exist.
-    """
-
-    policy: ReadPolicy = field(default_factory=ReadPolicy)
-    label_map: Mapping[int, int] = field(default_factory=dict)
-    ignore_bad_labels: bool = False
-    plan: PlanWish = field(default_factory=PlanWish)
-    engine: Wish = field(default_factory=Wish)
-    splits: tuple[Split, ...] = ()
-    exports: tuple[str, ...] = ()
-    measures: Measures = field(default_factory=Measures)
-    by: tuple[str, ...] = ()
-    montages: bool = True
-
-    def __post_init__(self) -> None:
-        if self.exports:
-            object.__setattr__(self, "exports", check_formats(self.exports, running=True))
-
-    def decisive(self) -> dict[str, Any]:
-        """Return what changes a result, apart from engine and plan."""
-        return {
-            "policy": asdict(self.policy),
-            "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
-            "ignore_bad_labels": self.ignore_bad_labels,
-            "measures": asdict(self.measures),
-        }
+from .settings import RunSettings as RunSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is the same for every case of a run; it is sent to the workers.
-
-    Parameters
-    ----------
-    plans : tuple of Plan
-        One for each of ``bundle.members``.
-    out : Path
-        The run folder.
-    models : tuple of callables, optional
-        To run instead of the bundle's networks, one for each.
-    cases_sha256 : str
-        Hash of the manifest and of the cases that were chosen from it; empty
-        without a manifest.
-    """
+    """What is the same for every case of a run; it is sent to the workers."""
 
     bundle: Bundle
-    plans: tuple[Plan, ...]
+    plans: tuple[Plan, ...]  # one for each of ``bundle.members``
     settings: RunSettings
-    out: Path
+    out: Path  # the run folder
     engine: Engine
-    models: tuple[Model, ...] | None = None
+    models: tuple[Model, ...] | None = None  # to run instead of the bundle's networks, one for each
+    # Hash of the manifest and of the cases that were chosen from it; empty without a manifest.
     cases_sha256: str = ""
 
     @property
@@ -140,10 +68,7 @@ class Job:
     def fingerprint(self, case: Case) -> str:
         """Return the hash of everything that decides a case's result.
 
-        Raises
-        ------
-        CaseError
-            If an input cannot be read.
+        CaseError if an input cannot be read.
         """
         return case_fingerprint(case, self._decisive())
 
@@ -156,11 +81,7 @@ class Job:
         other inputs, or of a patient who has withdrawn. A later run takes over
         the records that are still valid.
         """
-        parts = {
-            "settings": self._decisive(),
-            "version": __version__,
-            "cases": self.cases_sha256,
-        }
+        parts = {"settings": self._decisive(), "version": __version__, "cases": self.cases_sha256}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _decisive(self) -> dict[str, Any]:
@@ -175,10 +96,7 @@ class Job:
     def forget(self, case_id: str) -> None:
         """Remove everything of a case from the folder except its record.
 
-        Raises
-        ------
-        EnvironmentFault
-            If it cannot be removed.
+        EnvironmentFault if it cannot be removed.
         """
         remove(self.folder.mask(case_id))
         remove(self.folder.picture(case_id))
@@ -196,17 +114,14 @@ def chosen_cases(
 ) -> tuple[Case, ...]:
     """Return the manifest's cases of the chosen splits.
 
-    Raises
-    ------
-    ManifestError
-        If the manifest has problems, or no case of these splits.
+    ManifestError if the manifest has problems, or no case of these splits.
     """
     cases = read_manifest(manifest, root=root)
     check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)
         if not cases:
-            raise ManifestError([f"{manifest} has no case of split {', '.join(settings.splits)}"])
+            raise ManifestError(f"{manifest} has no case of split {', '.join(settings.splits)}")
     return cases
 
 

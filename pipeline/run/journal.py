@@ -15,10 +15,7 @@ _STATUS = Path("/proc/self/status")
 class Journal:
     """A record that is filled while a case runs, and complete so far whenever it fails.
 
-    Parameters
-    ----------
-    on_stage : callable, optional
-        Called with the name of each stage as it begins.
+    `on_stage` is called with the name of each stage as it begins.
     """
 
     def __init__(self, on_stage: Callable[[str], None] | None = None) -> None:

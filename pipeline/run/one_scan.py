@@ -1,17 +1,20 @@
 """One scan, without a manifest."""
 
+import os
 from pathlib import Path
 
 from voxtile.engines import Wish, choose_engine
-from voxtile.errors import Notice
+from voxtile.errors import CaseError, ManifestError, Notice
 from voxtile.inference.segmenter import load_segmenter, make_plans
 from voxtile.models.bundle import load_bundle
 from voxtile.preparation.plan import PlanWish
-from voxtile.reading.channels import read_scan
+from voxtile.reading.channels import constant_channels, read_scan
+from voxtile.reading.nifti import compare_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.protection import Input, protect
 from voxtile.scoring.rows import LabelRow, label_rows
 from voxtile.scoring.score import Measures
+from voxtile.volume import Volume, grid_difference
 from voxtile.writing.nifti import write_mask, write_volume
 from voxtile.writing.read_back import check_written
 
@@ -27,32 +30,12 @@ def segment_file(
 ) -> tuple[tuple[LabelRow, ...], tuple[Notice, ...]]:
     """Segment one scan into one mask file.
 
-    Parameters
-    ----------
-    image : Path
-        NIfTI file or DICOM folder, one channel.
-    model : str
-        Name of a shipped bundle, or path of a bundle folder.
-    out : Path
-        ``.nii.gz`` or ``.nii``; replaced if it exists. If the mask has a grid
-        that no source file has, its image is written too, as ``<out>_image``.
-
-    Returns
-    -------
-    rows : tuple of LabelRow
-        Voxels and volume of each label.
-    notices : tuple of Notice
-        Warnings.
-
-    Raises
-    ------
-    CaseError
-        If the scan is not exactly one volume; nothing is written.
-    ModelError
-        If the bundle is refused.
-    ManifestError
-        If the mask or its image would replace the scan, or become a part of
-        its folder or of the model.
+    `image` is a NIfTI file or DICOM folder with one channel. `out` ends in ``.nii.gz`` or ``.nii``
+    and is replaced if it exists. If the mask has a grid that no source file has, its image is
+    written too, as ``<out>_image``. The notices are warnings. CaseError if the scan is not exactly
+    one volume, and nothing is written; ModelError if the bundle is refused; ManifestError if the
+    mask or its image would replace the scan, or become a part of its folder or of the model, or if
+    the image would replace another file.
     """
     bundle = load_bundle(model)
     stem, _, ending = out.name.lower().partition(".nii")
@@ -66,13 +49,32 @@ def segment_file(
     chosen = choose_engine(bundle, engine)
     if scan.regridded:
         protect(inputs, image_path, advice="name another file")
+        _refuse_other(image_path, scan.volume)
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
     mask = segmenter(scan.volume)
     write_mask(out, mask)
-    notices = (*scan.notices, *segmenter.notices())
+    constant = constant_channels(scan.volume, bundle.spec.channels)
+    notices = (*scan.notices, *constant, *segmenter.notices())
     if scan.regridded:
         write_volume(image_path, scan.volume)
         sentence = f"the mask has a new grid; the image on this grid is {image_path.name}"
         notices = (*notices, Notice("image_written", sentence))
     check_written(out, mask)
     return label_rows(mask, None, bundle.spec.labels, Measures()), notices
+
+
+def _refuse_other(path: Path, image: Volume) -> None:
+    """Refuse to replace a file that is not this image, written by an earlier call."""
+    if not os.path.lexists(path):
+        return
+    try:
+        written, same = compare_nifti(path, image.array)
+    except CaseError:
+        same = False
+    if not same or grid_difference(image.shape, written.volume.affine, image.affine):
+        raise ManifestError(
+            [
+                f"{path} would be replaced by the image on the grid of the mask, but is another "
+                "file; move it away, or name another mask"
+            ]
+        )

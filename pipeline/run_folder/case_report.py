@@ -24,55 +24,32 @@ from .record import read_record, read_records
 
 @dataclass(frozen=True, slots=True)
 class CaseReport:
-    """Everything a run records of one case.
-
-    Parameters
-    ----------
-    reason : Notice or None
-        Why it failed.
-    fingerprint : str
-        Hash of everything that decides the result; empty if an input could
-        not be read.
-    labels : tuple of LabelRow
-        One for each label of the spec, also of a failed case.
-    geometry : dict
-        Grid of the scan, and how the written mask compares with it.
-    mask : dict
-        File (in the run folder; for an evaluation, in the folder of the
-        predictions) and SHA-256; empty without a mask.
-    timings_s : dict of str to float
-        Seconds of each stage.
-    seconds : float
-        Of the whole case.
-    peak_memory_mb : float or None
-        In MB (10^6 bytes); None if the system does not report it.
-    extras : dict of str to str
-        Further columns of the manifest.
-    qc : dict
-        What `voxtile.report.qc` measured and flagged without a reference.
-    settings_sha256 : str
-        Hash that identifies the run.
-    """
+    """Everything a run records of one case."""
 
     # For pydantic, which checks a record as it is read.
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     case_id: str
     status: Literal["done", "failed"]
-    reason: Notice | None = None
+    reason: Notice | None = None  # why it failed
     warnings: tuple[Notice, ...] = ()
+    # Hash of everything that decides the result; empty if an input could not be read.
     fingerprint: str = ""
-    labels: tuple[LabelRow, ...] = ()
+    labels: tuple[LabelRow, ...] = ()  # one for each label of the spec, also of a failed case
+    # Grid of the scan, and how the written mask compares with it.
     geometry: dict[str, Any] = field(default_factory=dict)
+    # File (in the run folder; for an evaluation, in the folder of the predictions) and SHA-256;
+    # empty without a mask.
     mask: dict[str, str] = field(default_factory=dict)
-    timings_s: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    peak_memory_mb: float | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)  # seconds of each stage
+    seconds: float = 0.0  # of the whole case
+    peak_memory_mb: float | None = None  # in MB (10^6 bytes); None if the system does not report it
     split: str | None = None
     group: str | None = None
-    extras: dict[str, str] = field(default_factory=dict)
+    extras: dict[str, str] = field(default_factory=dict)  # further columns of the manifest
+    # What `voxtile.report.qc` measured and flagged without a reference.
     qc: dict[str, Any] = field(default_factory=dict)
-    settings_sha256: str = ""
+    settings_sha256: str = ""  # hash that identifies the run
 
     @classmethod
     def of(
@@ -101,21 +78,11 @@ _REQUIRED = tuple(CaseReport.__dataclass_fields__)[:-2]
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of the newest run of a folder.
+    """The records of the newest run of a folder."""
 
-    Parameters
-    ----------
-    facts : RunFacts
-        What that run was.
-    reports : tuple of CaseReport
-        In the manifest's order.
-    missing : mapping of str to str
-        Each other case of the run, and why its record does not count; empty
-        without a record.
-    """
-
-    facts: RunFacts
-    reports: tuple[CaseReport, ...]
+    facts: RunFacts  # what that run was
+    reports: tuple[CaseReport, ...]  # in the manifest's order
+    # Each other case of the run, and why its record does not count; empty without a record.
     missing: Mapping[str, str]
 
     @property
@@ -151,18 +118,9 @@ def missing_lines(
 def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
     """Read ``cases/<case_id>.json``.
 
-    Parameters
-    ----------
-    sealed : bool, default True
-        Whether a record without the digest of its content is refused;
-        `RunFacts.seals_records` says so of a folder.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is not a case report, or was changed after it was written.
+    With `sealed` a record without the digest of its content is refused; `RunFacts.seals_records`
+    says so of a folder. OSError if it cannot be read; ValueError if it is not a case report, or was
+    changed after it was written.
     """
     try:
         return _parsed(read_record(path, sealed=sealed, required=_REQUIRED))
@@ -187,38 +145,32 @@ def _parsed(record: dict[str, Any]) -> CaseReport:
 def read_run(out: Path) -> Records:
     """Read the cases of the newest run of a folder.
 
-    Records of an earlier run with another manifest or other settings do not
-    count, unless the newest run has taken them over. Neither do damaged ones.
-
-    Raises
-    ------
-    ManifestError
-        If it is not a run folder, or no record counts.
+    Records of an earlier run with another manifest or other settings do not count, unless the
+    newest run reuses them. Neither do damaged ones. ManifestError if it is not a run
+    folder, or no record counts.
     """
     folder = RunFolder(out)
     known = strict_facts(folder)
     facts = newest(known)
     if facts is None:
         raise ManifestError(
-            [f"{out} is not a run folder: it has no run.json; name the folder of a run"]
+            f"{out} is not a run folder: it has no run.json; name the folder of a run"
         )
     found = collect(folder, facts)
     reports, missing = found.reports, found.missing
     if not reports:
         damaged = [f"{case_id}: {why}" for case_id, why in missing.items() if "damaged" in why]
         raise ManifestError(
-            [
-                f"{out}: {damaged[0]}; run the case again"
-                if damaged
-                else f"{out} has no case of its last run, only those of an earlier one with "
-                "another model, manifest or settings; run it to the end"
-                if folder.records()
-                else f"{out} has no finished case of {counted(len(missing), 'case')}; run the "
-                "manifest first"
-            ]
+            f"{out}: {damaged[0]}; run the case again"
+            if damaged
+            else f"{out} has no case of its last run, only those of an earlier one with "
+            "another model, manifest or settings; run it to the end"
+            if folder.records()
+            else f"{out} has no finished case of {counted(len(missing), 'case')}; run the "
+            "manifest first"
         )
     if newest(strict_facts(folder)) != facts:
-        raise ManifestError([f"{out} was changed by a run while it was read; try again"])
+        raise ManifestError(f"{out} was changed by a run while it was read; try again")
     return found
 
 

@@ -52,16 +52,8 @@ _SHAPE = {
 }
 # What must be equal in all shards of a run: all that decides a result.
 _DECISIVE = (
-    "voxtile",
-    "manifest",
-    "model",
-    "plan",
-    "engine",
-    "settings",
-    "labels",
-    "case_ids",
-    KEY,
-)
+    "voxtile", "manifest", "model", "plan", "engine", "settings", "labels", "case_ids", KEY,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +62,18 @@ class RunFacts:
 
     A value is empty if it was not recorded: earlier versions recorded less,
     and an evaluation has no model.
-
-    Parameters
-    ----------
-    content : mapping
-        Everything that was recorded.
-    number : int
-        Greater than those of earlier runs in the folder; 0 if version 0.1.0
-        wrote it.
-    started : str
-        UTC, ISO 8601.
-    settings_sha256 : str
-        Hash that the records of this run have too.
-    case_ids : tuple of str
-        Cases that were chosen from the manifest, with those of other shards.
-    by : tuple of str
-        Columns that the run summarised by.
-    model : str
-        Name of the bundle.
-    channels : tuple of str
-        Those of the model.
     """
 
     path: Path
-    content: Mapping[str, Any]
-    number: int
-    started: str
-    settings_sha256: str
+    content: Mapping[str, Any]  # everything that was recorded
+    number: int  # greater than those of earlier runs in the folder; 0 if version 0.1.0 wrote it
+    started: str  # UTC, ISO 8601
+    settings_sha256: str  # hash that the records of this run have too
+    # Cases that were chosen from the manifest, with those of other shards.
     case_ids: tuple[str, ...]
-    by: tuple[str, ...]
-    model: str
-    channels: tuple[str, ...]
+    by: tuple[str, ...]  # columns that the run summarised by
+    model: str  # name of the bundle
+    channels: tuple[str, ...]  # those of the model
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -168,15 +141,8 @@ class RunFacts:
 def read_facts(path: Path, advice: str) -> RunFacts:
     """Read ``run.json`` or ``run-i-of-n.json``.
 
-    Parameters
-    ----------
-    advice : str
-        What to do if it cannot be used; ends the message of the error.
-
-    Raises
-    ------
-    ManifestError
-        If it cannot be read, or is not what a run writes.
+    `advice` says what to do if it cannot be used; it ends the message of the error. ManifestError
+    if it cannot be read, or is not what a run writes.
     """
     try:
         return RunFacts.read(path)
@@ -197,10 +163,7 @@ def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
 def strict_facts(folder: RunFolder) -> list[RunFacts]:
     """Return the facts of a folder.
 
-    Raises
-    ------
-    ManifestError
-        If one is damaged: it may be that of the newest run.
+    ManifestError if one is damaged: it may be that of the newest run.
     """
     found = []
     for path in folder.all_facts():
@@ -244,11 +207,7 @@ def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any
 
 
 def write_facts(
-    folder: RunFolder,
-    facts: Mapping[str, Any],
-    shard: Shard | None = None,
-    *,
-    seal: bool = True,
+    folder: RunFolder, facts: Mapping[str, Any], shard: Shard | None = None, *, seal: bool = True
 ) -> None:
     """Write ``run.json``, or the same file of a shard; what version 0.1.0 wrote is not sealed."""
     write_json(folder.facts(shard), sealed(facts) if seal else facts)
@@ -257,19 +216,13 @@ def write_facts(
 def read_shards(folder: RunFolder) -> list[RunFacts]:
     """Read the facts of all shards of a folder.
 
-    Raises
-    ------
-    ManifestError
-        If there is no shard, one cannot be read, or they are of different
-        runs.
+    ManifestError if there is no shard, one cannot be read, or they are of different runs.
     """
     paths = folder.shard_facts()
     if not paths:
         raise ManifestError(
-            [
-                f"{folder.path} holds no shards (run-i-of-n.json); run some with "
-                "`voxtile run --shard i/n`"
-            ]
+            f"{folder.path} holds no shards (run-i-of-n.json); run some with "
+            "`voxtile run --shard i/n`"
         )
     advice = "run its shard again"
     shards = [read_facts(path, advice) for path in paths]
@@ -329,10 +282,8 @@ def refuse_mixed(folder: RunFolder, count: int) -> None:
         other = path.stem.rpartition("-")[2]
         if other != str(count):
             raise ManifestError(
-                [
-                    f"{folder.path} holds shards of {other}, not of {count}; pass --shard "
-                    f"i/{other}, or run once without --shard"
-                ]
+                f"{folder.path} holds shards of {other}, not of {count}; pass --shard "
+                f"i/{other}, or run once without --shard"
             )
 
 
@@ -348,13 +299,11 @@ def refuse_run(folder: RunFolder) -> None:
         facts = read_facts(path, f"{folder.path} may hold a run, so name another folder with --out")
         if facts.is_segmentation:
             raise ManifestError(
-                [
-                    f"{folder.path} holds a segmentation run ({path.name}), whose records would "
-                    "be lost; name another folder with --out"
-                ]
+                f"{folder.path} holds a segmentation run ({path.name}), whose records would "
+                "be lost; name another folder with --out"
             )
 
 
 def _unusable(path: Path, reason: str, advice: str) -> ManifestError:
     """Return the error for a file of facts that cannot be used."""
-    return ManifestError([f"{path} cannot be read ({reason}); {advice}"])
+    return ManifestError(f"{path} cannot be read ({reason}); {advice}")

@@ -21,19 +21,9 @@ CHANGED = "input_changed"
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
     """Return the fingerprint of a case, hexadecimal.
 
-    Parameters
-    ----------
-    case : Case
-        The contents of its files count; their names and the case id do not.
-    settings : mapping
-        JSON values; what else changes the result: model, plan, policies.
-    images : bool, default True
-        Whether the scans count; an evaluation reads none.
-
-    Raises
-    ------
-    CaseError
-        If an input cannot be read.
+    The contents of the case's files count; their names and the case id do not, and the scans only
+    with `images`, because an evaluation reads none. `settings` is what else changes the result, as
+    JSON values: model, plan, policies. CaseError if an input cannot be read.
     """
     parts = {
         "images": {channel: content_hash(path) for channel, path in case.images if images},
@@ -55,33 +45,25 @@ class InputWatch:
     A file that is changed while it is read, or put back afterwards, gets
     another time of change. Reading these facts costs nothing beside reading
     the files.
-
-    Parameters
-    ----------
-    inputs : tuple of (str, Path)
-        Name of each input for people, and its file or folder.
-    signatures : tuple
-        Of each input: path, size, times and number of each of its files.
     """
 
+    # Name of each input for people, and its file or folder.
     inputs: tuple[tuple[str, Path], ...]
+    # Of each input: path, size, times and number of each of its files.
     signatures: tuple[tuple[tuple[str, int, int, int, int], ...], ...]
 
     @classmethod
     def of(cls, inputs: Mapping[str, Path | None]) -> "InputWatch":
         """Return the watch of some inputs, before they are read.
 
-        Raises
-        ------
-        CaseError
-            If an input cannot be found.
+        CaseError if an input cannot be found.
         """
         present = tuple((name, path) for name, path in inputs.items() if path is not None)
         return cls(present, tuple(_signature(path) for _, path in present))
 
     @classmethod
     def of_case(cls, case: Case) -> "InputWatch":
-        """Return the watch of the scans and the reference of a case."""
+        """Watch the scans and the reference of a case for changes."""
         scans = {
             "scan" if len(case.images) == 1 else f"scan of channel {channel}": path
             for channel, path in case.images
@@ -89,7 +71,7 @@ class InputWatch:
         return cls.of({**scans, "label": case.label})
 
     def check(self) -> None:
-        """Raise CaseError if a file was changed, added or removed since."""
+        """Raise CaseError if a file has been changed, added or removed since then."""
         for (name, path), before in zip(self.inputs, self.signatures, strict=True):
             try:
                 same = _signature(path) == before
@@ -123,14 +105,9 @@ def _unreadable(error: OSError) -> CaseError:
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file, or one hash of all files below a folder, in name order.
 
-    Links to folders are followed as the DICOM reader does. The two files of a
-    ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files
-    that it names.
-
-    Raises
-    ------
-    CaseError
-        If a file cannot be read, or a DICOMDIR names a missing file.
+    Links to folders are followed, as the DICOM reader follows them. The two files of a
+    ``.hdr``/``.img`` pair count together, and so do a DICOMDIR and the files that it names.
+    CaseError if a file cannot be read, or a DICOMDIR names a missing file.
     """
     digests = []
     try:

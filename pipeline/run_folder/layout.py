@@ -131,7 +131,7 @@ class RunFolder:
         return _SHARED.fullmatch(name) is not None
 
     def derived(self) -> Iterator[tuple[Path, bytes]]:
-        """Yield the tables and the page, each with the bytes that it begins with."""
+        """Yield the tables and the page, each with its first bytes."""
         yield self.report_csv, b"case_id,label,label_name,status,"
         yield self.summary(), b"label,label_name,metric,"
         yield self.summary("json"), b'{\n "format": "voxtile-summary"'

@@ -63,11 +63,8 @@ class Holder:
 def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
     """Hold a run folder, or a shard of it, while the block runs.
 
-    Raises
-    ------
-    EnvironmentFault
-        If another run holds it, with its pid, host and start; or if it
-        cannot be written.
+    EnvironmentFault if another run holds it, with its pid, host and start; or if it cannot be
+    written.
     """
     folder = RunFolder(out)
     path = folder.holder(shard)
@@ -87,7 +84,8 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
     try:
         _refuse_if_alive(out, path)
         try:
-            write_json(path, asdict(_myself()))
+            pid = os.getpid()
+            write_json(path, asdict(Holder(pid, socket.gethostname(), now(), _identity(pid))))
             # Recorded before looking: if two start together, at least one sees the other.
             for other in _others(folder, shard):
                 _refuse_if_alive(out, other)
@@ -105,10 +103,7 @@ def holders(folder: RunFolder) -> list[Holder]:
 
 
 def _others(folder: RunFolder, shard: Shard | None) -> Iterator[Path]:
-    """Yield the records that exclude this run: all of them for a run of all cases.
-
-    A shard is excluded by a run of all cases and by shards of another count.
-    """
+    """Yield the records that exclude this run: for a shard, those of shards of another count."""
     for path in folder.holders():
         match = _RECORD.fullmatch(path.name)
         if match is None or path == folder.holder(shard):
@@ -135,12 +130,12 @@ def _refuse_other(path: Path) -> None:
         return  # released in between, or refused when it is locked
     if not is_ours and os.path.lexists(path):
         raise ManifestError(
-            [f"{path} is not a lock of voxtile and would be lost; move it away, or name another"]
+            f"{path} is not a lock of voxtile and would be lost; move it away, or name another"
         )
 
 
 def _refuse_if_alive(out: Path, path: Path) -> None:
-    """Take over from a dead holder; refuse if it lives."""
+    """Take over the lock if its process has ended; refuse if the process still runs."""
     holder = _read(path)
     if holder is None:
         return
@@ -175,12 +170,6 @@ def _read(path: Path) -> Holder | None:
         record.get("identity"),
     )
     return holder if 0 < holder.pid <= _MOST_PID else None
-
-
-def _myself() -> Holder:
-    """Return the record of this process."""
-    pid = os.getpid()
-    return Holder(pid, socket.gethostname(), now(), _identity(pid))
 
 
 def _identity(pid: int) -> str | None:

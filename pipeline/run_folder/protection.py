@@ -19,7 +19,7 @@ from pathlib import Path
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError, counted, first_few
-from voxtile.machine.files import temporary_for
+from voxtile.machine.files import folders_left, temporary_for
 from voxtile.reading.formats import files_of
 
 from .case_report import read_case_report
@@ -36,18 +36,12 @@ _PROBE = re.compile(r"\.probe(?:-\d+-of-\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file or folder that a command reads, and what to call it in a message.
-
-    Parameters
-    ----------
-    whole : bool
-        Whether a folder belongs together with everything below it, as a DICOM
-        series does. A folder that only holds inputs, such as that of the
-        predictions, does not.
-    """
+    """A file or folder that a command reads, and what to call it in a message."""
 
     name: str
     path: Path
+    # Whether a folder belongs together with everything below it, as a DICOM series does. A folder
+    # that only holds inputs, such as that of the predictions, does not.
     whole: bool = True
 
     def __str__(self) -> str:
@@ -67,22 +61,13 @@ def inputs_of(cases: Iterable[Case]) -> Iterator[Input]:
 def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse to write where an input would be changed, replaced or removed.
 
-    Parameters
-    ----------
-    outputs : Path
-        Files or folders that a command writes; they need not exist.
-    advice : str
-        What to do instead; ends each message.
-
-    Raises
-    ------
-    ManifestError
-        With both paths, if an input is inside an output folder or is the same
-        file as one in it, or if an output would be inside a folder that is an
-        input as a whole.
+    The outputs, files or folders, need not exist. What a killed `replacing_folder` left beside them
+    is removed, so it counts too. `advice` says what to do instead; it ends each message.
+    ManifestError with both paths, if an input is inside an output folder or is the same file as one
+    in it, or if an output would be inside a folder that is an input as a whole.
     """
     inputs, above, problems = list(inputs), _Above(), []
-    for output in outputs:
+    for output in [path for each in outputs for path in (each, *folders_left(each))]:
         held = _Held.of(output)
         for each in inputs:
             if problem := held.problem(each, above):
@@ -124,20 +109,12 @@ class _Above:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An output: the folders that it consists of, and its files that have other names too.
-
-    Parameters
-    ----------
-    folders : mapping of identity to Path
-        The folder with all folders below it, also through links.
-    files : mapping of identity to Path
-        The output file, or the files of the folder that are links or have hard
-        links. Files with one name need no comparison: what is inside the
-        folder is found by its folder.
-    """
+    """An output: the folders that it consists of, and its files that have other names too."""
 
     output: Path
-    folders: dict[_Identity, Path]
+    folders: dict[_Identity, Path]  # the folder with all folders below it, also through links
+    # The output file, or the files of the folder that are links or have hard links. Files with one
+    # name need no comparison: what is inside the folder is found by its folder.
     files: dict[_Identity, Path]
 
     @classmethod
@@ -175,7 +152,7 @@ class _Held:
                 if entry.is_symlink() or state.st_nlink > 1:
                     self.files[state.st_dev, state.st_ino] = path
         except OSError:
-            return  # a link to nothing
+            return  # a broken link
 
     def problem(self, one: Input, above: _Above) -> str | None:
         """Return how an input and the output collide; None if they do not."""
@@ -183,7 +160,7 @@ class _Held:
             identity = _identity(path)
             if identity in self.files:
                 other = self.files[identity]
-                if _same_text(other, path):
+                if other.absolute() == path.absolute():
                     return f"is also the output {other} and would be replaced"
                 return f"is the same file as the output {other} and would be replaced"
             folders = above(path) if path.is_dir() else frozenset()
@@ -240,26 +217,16 @@ def _identity(path: str | Path) -> _Identity | None:
     return state.st_dev, state.st_ino
 
 
-def _same_text(one: Path, other: Path) -> bool:
-    """Whether two paths are one as text."""
-    return one.absolute() == other.absolute()
-
-
 def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse a folder that holds files but no valid facts of a run.
 
-    The lock, probes and temporary files of a run that was killed at once do not
-    count, and nor do empty folders.
-
-    Raises
-    ------
-    ManifestError
-        With the first file that was found.
+    The lock, probes and temporary files of a run that was killed at once do not count, and nor do
+    empty folders. ManifestError with the first file that was found.
     """
     if not os.path.lexists(folder.path):
         return
     if not folder.path.is_dir():
-        raise ManifestError([f"{folder.path} is not a folder; {advice}"])
+        raise ManifestError(f"{folder.path} is not a folder; {advice}")
     if _is_ours(folder):
         return
     found = next(_strangers(folder), None)
@@ -267,10 +234,8 @@ def refuse_foreign(folder: RunFolder, advice: str = ANOTHER_FOLDER) -> None:
     if found is None or _is_ours(folder):
         return
     raise ManifestError(
-        [
-            f"{folder.path} holds files (such as {found.relative_to(folder.path)}), but no valid "
-            f"run.json, so it is not a run folder; {advice}"
-        ]
+        f"{folder.path} holds files (such as {found.relative_to(folder.path)}), but no valid "
+        f"run.json, so it is not a run folder; {advice}"
     )
 
 
@@ -325,17 +290,8 @@ def refuse_unnamed(
 ) -> None:
     """Refuse to replace files of cases that no run of this folder had.
 
-    Parameters
-    ----------
-    case_ids : iterable of str
-        Cases that a command is about to write.
-    paths : callable
-        Returns the files that it may write or remove for a case.
-
-    Raises
-    ------
-    ManifestError
-        With the first files.
+    `paths` returns the files that a command may write or remove for one of `case_ids`.
+    ManifestError with the first files.
     """
     named = {case_id for facts in readable_facts(folder) for case_id in facts.case_ids}
     found = [
@@ -348,10 +304,8 @@ def refuse_unnamed(
         files = "this file" if len(found) == 1 else "these files"
         names = [path.relative_to(folder.path) for path in found]
         raise ManifestError(
-            [
-                f"{folder.path} holds {first_few(names, 3)}, but no record of a run here names "
-                f"{files}; move what you need away, or {ANOTHER_FOLDER}"
-            ]
+            f"{folder.path} holds {first_few(names, 3)}, but no record of a run here names "
+            f"{files}; move what you need away, or {ANOTHER_FOLDER}"
         )
 
 
@@ -380,19 +334,14 @@ def _unnamed(
 def refuse_tables(folder: RunFolder) -> None:
     """Refuse to replace a table or page that does not begin as those of voxtile do.
 
-    Raises
-    ------
-    ManifestError
-        With all such files.
+    ManifestError with all such files.
     """
     found = [path for path, begin in folder.derived() if not _begins(path, begin)]
     if found:
         files = "it is" if len(found) == 1 else "they are"
         raise ManifestError(
-            [
-                f"{first_few(found)} would be replaced, but {files} not from voxtile; move "
-                f"{'it' if len(found) == 1 else 'them'} away"
-            ]
+            f"{first_few(found)} would be replaced, but {files} not from voxtile; move "
+            f"{'it' if len(found) == 1 else 'them'} away"
         )
 
 

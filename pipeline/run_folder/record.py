@@ -15,12 +15,7 @@ from voxtile.scoring.columns import METRICS, column_named
 from .layout import RunFolder
 
 _FLAG = {"code": str, "sentence": str, "severity": float, "label": (int, NoneType)}
-_SHOWN = {
-    "case_id": str,
-    "status": str,
-    "reason": (dict, NoneType),
-    "settings_sha256": str,
-}
+_SHOWN = {"case_id": str, "status": str, "reason": (dict, NoneType), "settings_sha256": str}
 _SHAPE = {
     "labels": [
         {"label": int, "label_name": str, "status": str, "nsd": {ANY_KEY: (float, NoneType)}}
@@ -38,21 +33,10 @@ def read_record(
 ) -> dict[str, Any]:
     """Read ``cases/<case_id>.json``.
 
-    Parameters
-    ----------
-    sealed : bool
-        Whether it must hold the digest of its content, as every record does
-        except those of folders that version 0.1.0 wrote.
-    whole : bool, default True
-        Whether every value is checked. If not, the digest vouches for those
-        that `voxtile status` does not show.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    ValueError
-        If it is damaged. The message names the key, never its value.
+    With `sealed` it must hold the digest of its content, as every record does except those of
+    folders that version 0.1.0 wrote. Unless `whole`, the digest vouches for the values that
+    `voxtile status` does not show. OSError if it cannot be read; ValueError if it is damaged: the
+    message names the key, never its value.
     """
     record = read_object(path, _SHOWN, required=("case_id", "status", *required))
     vouched = check_seal(record)
@@ -74,30 +58,13 @@ def read_record(
 
 
 def read_records(
-    folder: RunFolder,
-    case_ids: tuple[str, ...],
-    settings: str,
-    *,
-    sealed: bool,
-    whole: bool = True,
+    folder: RunFolder, case_ids: tuple[str, ...], settings: str, *, sealed: bool, whole: bool = True
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Read the records of a run.
 
-    Parameters
-    ----------
-    case_ids : tuple of str
-        The cases of the run.
-    settings : str
-        Its settings hash; empty if records of any settings count.
-    sealed, whole : bool
-        As in `read_record`.
-
-    Returns
-    -------
-    records : dict
-        By case id, in the order of `case_ids`.
-    missing : dict of str to str
-        Why each other case does not count, by case id; empty if it has no record.
+    Those with another settings hash than `settings` do not count, unless it is empty. The first
+    mapping has the records by case id, in the order of `case_ids`, the second why each other case
+    does not count; empty if it has no record.
     """
     records, missing = {}, {}
     for case_id in case_ids:

@@ -32,12 +32,8 @@ class Shard:
     def parse(cls, text: str, environment: Mapping[str, str]) -> Self:
         """Return the shard that ``i/n`` names, or ``auto`` in a Slurm job array.
 
-        `environment` has Slurm's variables.
-
-        Raises
-        ------
-        ValueError
-            If the text is neither, or the job array is not complete.
+        `environment` has Slurm's variables. ValueError if the text is neither, or the job array is
+        not complete.
         """
         if text == "auto":
             try:

@@ -107,9 +107,12 @@ def score(
         labels = labels_of(prediction, reference)
     crops = _crops((prediction, reference), labels)
     # Axes are permuted like the masks'; distances and volumes do not depend on where a grid begins.
-    linear = prediction.affine[:3, list(_memory_order(prediction.array))]
+    order = _memory_order(prediction.array)
+    linear = prediction.affine[:3, list(order)]
+    # The surface of a mask of one plane is its outline; a single voxel is its own surface.
+    extended = [position for position, axis in enumerate(order) if prediction.shape[axis] > 1]
     return tuple(
-        _score(label, pair, linear, prediction.voxel_volume_ml, lesions)
+        _score(label, pair, linear, prediction.voxel_volume_ml, lesions, extended or [0])
         for label, pair in zip(labels, crops, strict=True)
     )
 
@@ -136,15 +139,19 @@ def _score(
     linear: np.ndarray,
     voxel_volume_ml: float,
     lesions: bool,
+    extended: Sequence[int],
 ) -> Score:
-    """Measure one label on crops of prediction and reference."""
+    """Measure one label on crops of two masks; surfaces only along the `extended` axes."""
     prediction, reference = (_mask(crop, label.values) for crop in crops)
+    shape = [prediction.shape[axis] for axis in extended]
     both, pred, ref = map(np.count_nonzero, (prediction & reference, prediction, reference))
     return Score(
         label.value,
         label.name,
         Overlap(int(both), int(pred - both), int(ref - both)),
-        measure_surfaces(prediction, reference, linear),
+        measure_surfaces(
+            prediction.reshape(shape), reference.reshape(shape), linear[:, list(extended)]
+        ),
         components_pred=component_count(prediction),
         components_ref=component_count(reference),
         lesions=count_lesions(prediction, reference) if lesions else None,

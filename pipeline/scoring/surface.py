@@ -1,8 +1,10 @@
 """Measure the distances between the surfaces of two masks.
 
-A surface voxel has a 6-neighbour outside the mask; everything beyond the
-border of the image is outside. Distances are between voxel centres, in mm of
-the world, so that they are also right on a sheared grid.
+A surface voxel has a face neighbour outside the mask; everything beyond the border
+of the image is outside. Along an axis with a single voxel there are no neighbours,
+so the surface of a mask of one plane is its outline, as in MONAI and MetricsReloaded
+for 2D masks. Distances are between voxel centres, in mm of the world, so that they
+are also right on a sheared grid.
 
     . . . . . .
     . # # # # .       # surface
@@ -92,9 +94,10 @@ def measure_surfaces(
 
     Parameters
     ----------
-    prediction, reference : ndarray of bool, shape (i, j, k)
-        Whole masks, or both cropped to a box that holds all their voxels.
-    affine : ndarray of float, shape (4, 4) or (3, 3)
+    prediction, reference : ndarray of bool, shape (i, j, k), (i, j) or (i,)
+        Whole masks, or both cropped to a box that holds all their voxels;
+        without the axes along which the whole grid has one voxel.
+    affine : ndarray of float, shape (4, 4), or (3, n) for n axes
         Voxel index to world millimetres; the translation is not used.
 
     Examples
@@ -108,7 +111,7 @@ def measure_surfaces(
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"shapes {prediction.shape} and {reference.shape} differ")
-    linear = np.asarray(affine, np.float64)[:3, :3]
+    linear = np.asarray(affine, np.float64)[:3, : prediction.ndim]
     pred, ref = surface_voxels(prediction), surface_voxels(reference)
     points = tuple(
         np.stack(np.unravel_index(voxels, prediction.shape), axis=1) @ linear.T

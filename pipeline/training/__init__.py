@@ -8,7 +8,10 @@
                                        v          | the best mean Dice so far
                          validation cases, whole volumes, segmented as in a run
 
-drive        `train`, which runs the stages; `plan_training`, the dry run
+options      what a user chooses, apart from the recipe
+source       the cases and the bundle that a training starts from
+plan         what a training will do; `plan_training`, the dry run
+drive        `train`, which runs the stages
 workfolder   where a training is stored until it is finished
 differences  compares a training with the one that a folder holds
 

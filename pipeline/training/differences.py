@@ -12,12 +12,8 @@ def differences(
 ) -> list[str]:
     """Return a phrase for each value of `now` that is another one in `known`.
 
-    Parameters
-    ----------
-    known, now : mapping of str to JSON value
-        Mappings inside them are compared entry by entry.
-    ignored : collection of str
-        Values that may differ, such as ``recipe's precision``.
+    Mappings inside them are compared entry by entry. Values that are `ignored`, such as ``recipe's
+    precision``, may differ.
 
     Examples
     --------

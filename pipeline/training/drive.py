@@ -1,53 +1,35 @@
-"""`train`: from a manifest with labels to a trained bundle; `plan_training`: what it would do."""
+"""`train`: from a manifest with labels to a trained bundle."""
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pydantic_core import to_jsonable_python
-
-from voxtile.case import Case
-from voxtile.errors import UsageError, counted
+from voxtile.errors import UsageError
 from voxtile.machine.files import regular, write_text
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
-from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
-from voxtile.models.spec import ModelSpec
 from voxtile.report.domain import describe_scan, training_domain
-from voxtile.run_folder.fingerprint import content_hash
-from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.training.bundle.tensorboard import scalar_events
-from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
+from voxtile.training.data.fingerprint import take_fingerprint
 from voxtile.training.data.plane_stacks import PlaneStack, store_planes
-from voxtile.training.data.splits import absent_labels, check_values, split_cases
-from voxtile.training.data.stored_cases import (
-    StoredCase,
-    channel_names,
-    describe_cases,
-    notice_lines,
-    store_cases,
-)
+from voxtile.training.data.splits import absent_labels, check_values
+from voxtile.training.data.stored_cases import StoredCase, notice_lines, store_cases
 from voxtile.training.folds.folds import Fold
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
-from voxtile.training.recipe.warm_start import continued, seen_words, warm_start_facts
+from voxtile.training.recipe.warm_start import continued, seen_words
 
-from .workfolder import (
-    hold_same,
-    publish,
-    remembered,
-    remove_finished,
-    work_path,
-    working_folder,
-)
+from .options import TrainKeywords, TrainOptions
+from .plan import TrainingPlan
+from .source import Source, protect_inputs, read_source
+from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
 
 if TYPE_CHECKING:  # they load Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork, NetworkFit
@@ -58,68 +40,7 @@ _RECIPE = "recipe.toml"
 _TOGETHER = "networks at a time"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """What a training will do, with the reason of each choice that the user left open.
-
-    The recipe is settled; its precision is measured at the start of the training.
-    """
-
-    fingerprint: Fingerprint
-    recipe: Recipe
-    reasons: Reasons
-    spec: ModelSpec
-
-    def lines(self) -> list[str]:
-        """Return the plan for people: fingerprint, recipe with reasons, time."""
-        return [
-            "# fingerprint",
-            *(f"{name}: {json.dumps(part)}" for name, part in self.fingerprint.dump().items()),
-            "",
-            "# recipe",
-            dump_recipe(self.recipe, self.reasons),
-            f"# time: {self._time()}",
-        ]
-
-    def _time(self) -> str:
-        """Return how long the training will take, as far as that is known."""
-        networks = counted(len(self.recipe.networks), "network")
-        if self.recipe.minutes is not None:
-            return (
-                f"{self.recipe.minutes:g} minutes to fit {networks}; reading the cases and the "
-                "choices on the validation cases take extra time"
-            )
-        steps = self.recipe.steps or (self.recipe.epochs or 0) * (self.recipe.steps_per_epoch or 0)
-        return f"{networks} of {steps} steps; the time of a step is measured during the training"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """The options of `train`, which documents them."""
-
-    root: str | Path | None = None
-    recipe: Recipe | None = None
-    init: str | Path | None = None
-    resume: bool = False
-    description: str = ""
-    licence: str | Path | None = None
-    tensorboard: str | Path | None = None
-    progress: bool = True
-
-
-def train(
-    manifest: str | Path,
-    out: str | Path,
-    *,
-    root: str | Path | None = None,
-    recipe: Recipe | None = None,
-    init: str | Path | None = None,
-    resume: bool = False,
-    description: str = "",
-    licence: str | Path | None = None,
-    tensorboard: str | Path | None = None,
-    progress: bool = True,
-) -> Bundle:
+def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords]) -> Bundle:
     """Train U-Nets on a manifest's training cases and write a bundle.
 
     Parameters
@@ -129,26 +50,9 @@ def train(
         choose the checkpoint and give the scores. Other rows are not read.
     out : str or Path
         Folder of the bundle, which gets the folder's name. It must not exist.
-    root : str or Path, optional
-        Folder that the manifest's relative paths start from.
-    recipe : Recipe, optional
-        Choices; `voxtile.training.recipe.rules.settle` makes those left open.
-    init : str or Path, optional
-        A bundle whose weights the networks start with; it must have the same
-        channels and labels.
-    resume : bool, default False
-        Whether to continue an interrupted training into `out`, with the same
-        arguments. If there is none, a new one starts.
-    description : str
-        One sentence for the model card.
-    licence : str or Path, optional
-        Text file with the licence of the weights, saved as LICENSE. The licence
-        of the training data applies to the weights too.
-    tensorboard : str or Path, optional
-        Folder for TensorBoard events.
-    progress : bool, default True
-        Whether to show progress on standard error: a bar on a terminal, else
-        one line per epoch.
+    options
+        `root`, `recipe`, `init`, `resume`, `description`, `licence`,
+        `tensorboard` and `progress`; see `voxtile.training.options.TrainOptions`.
 
     Returns
     -------
@@ -177,17 +81,7 @@ def train(
         If `out` exists, a file cannot be written, or ``OUT.training`` holds a
         different training.
     """
-    options = TrainOptions(
-        root=root,
-        recipe=recipe,
-        init=init,
-        resume=resume,
-        description=description,
-        licence=licence,
-        tensorboard=tensorboard,
-        progress=progress,
-    )
-    return train_bundle(Path(manifest), Path(out), options)
+    return train_bundle(Path(manifest), Path(out), TrainOptions(**options))
 
 
 def train_bundle(
@@ -195,8 +89,8 @@ def train_bundle(
 ) -> Bundle:
     """Train as `train` does; the cases of a fold replace those of the manifest."""
     begin = monotonic()
-    source = _read_source(manifest, bundle_name(out), options, fold)
-    _protect_inputs(source, out, options)
+    source = read_source(manifest, bundle_name(out), options, fold)
+    protect_inputs(source, out, options)
     licence = None if options.licence is None else regular(Path(options.licence)).read_bytes()
     recipe = options.recipe or Recipe()
     identity = source.identity(recipe)
@@ -241,105 +135,8 @@ def train_bundle(
     return load_bundle(out)
 
 
-def plan_training(
-    manifest: str | Path,
-    *,
-    root: str | Path | None = None,
-    recipe: Recipe | None = None,
-    init: str | Path | None = None,
-    name: str = "model",
-    progress: bool = True,
-) -> TrainingPlan:
-    """Return what `train` would do; read the training cases and write nothing.
-
-    Parameters and errors are those of `train`.
-    """
-    manifest, recipe = Path(manifest), recipe or Recipe()
-    training, _ = split_cases(read_manifest(manifest, root=root), manifest)
-    channels = channel_names(training)
-    if init is not None:
-        recipe = continued(recipe, load_bundle(init), channels)
-    fingerprint = fingerprint_cases(training, recipe, manifest, progress=progress)
-    recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
-    return TrainingPlan(
-        fingerprint, recipe, reasons, make_spec(name, "", channels, recipe, manifest)
-    )
-
-
-def fingerprint_cases(
-    cases: Sequence[Case], recipe: Recipe, manifest: Path, *, progress: bool
-) -> Fingerprint:
-    """Read cases and return their fingerprint."""
-    with show_progress(shown=progress) as shown:
-        shown.begin("reading cases", len(cases))
-        facts = describe_cases(
-            cases, labels=recipe.labels, manifest=manifest, advance=shown.advance
-        )
-    return take_fingerprint(facts, channel_names(cases), recipe.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a training starts from: cases by their rows, and perhaps a bundle or a fold."""
-
-    manifest: Path
-    manifest_sha256: str
-    name: str
-    description: str
-    training: tuple[Case, ...]
-    validation: tuple[Case, ...]
-    channels: tuple[str, ...]
-    start: Bundle | None
-    fold: Fold | None
-
-    def identity(self, recipe: Recipe) -> dict[str, Any]:
-        """Return what must be the same when the training continues."""
-        return {
-            "voxtile-training": 1,
-            "recipe": to_jsonable_python(recipe),
-            "training cases": [case.case_id for case in self.training],
-            "validation cases": [case.case_id for case in self.validation],
-            "init": None if self.start is None else self.start.sha256,
-        }
-
-    def init_facts(self) -> tuple[dict[str, Any], int]:
-        """Return facts about the bundle to start with, and how many cases give scores."""
-        if self.start is None:
-            return {}, 0
-        scored = self.validation if self.fold is None else self.fold.held_out
-        return warm_start_facts(self.start, [case.case_id for case in scored]), len(scored)
-
-
-def _read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | None) -> _Source:
-    """Read the manifest, unless a fold replaces it, and the bundle to start with."""
-    start = None if options.init is None else load_bundle(options.init)
-    if fold is None:
-        cases, sha256 = read_manifest(manifest, root=options.root), content_hash(manifest)
-    else:
-        cases, sha256 = fold.cases, fold.manifest_sha256
-    training, validation = map(tuple, split_cases(cases, manifest))
-    channels, described = channel_names(training), options.description
-    return _Source(manifest, sha256, name, described, training, validation, channels, start, fold)
-
-
-def _protect_inputs(source: _Source, out: Path, options: TrainOptions) -> None:
-    """Refuse to train where an input could be lost."""
-    inputs = [Input("the manifest", source.manifest)]
-    inputs += inputs_of((*source.training, *source.validation))
-    inputs += inputs_of(source.fold.held_out if source.fold else ())
-    if source.start is not None:
-        inputs += [Input("the model of --init", one.folder) for one in source.start.members]
-    if options.licence is not None:
-        inputs.append(Input("the licence", Path(options.licence)))
-    protect(inputs, out, work_path(out))
-    if options.tensorboard is not None:
-        # Only new files are added here, so it may hold others.
-        series = [one for one in inputs if one.path.is_dir()]
-        protect(series, Path(options.tensorboard), advice="name another folder for --tensorboard")
-
-
 def _store(
-    source: _Source, recipe: Recipe, work: Path, shown: Progress
+    source: Source, recipe: Recipe, work: Path, shown: Progress
 ) -> tuple[list[StoredCase], list[StoredCase]]:
     """Store all cases in the working folder; return training and validation cases."""
     rows = (*source.training, *source.validation)
@@ -355,7 +152,7 @@ def _store(
 
 
 def _work_plan(
-    source: _Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
+    source: Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
 ) -> TrainingPlan:
     """Return the plan that this training chose before it was interrupted, or a new one."""
     facts = [case.facts for case in training]
@@ -371,7 +168,7 @@ def _work_plan(
 
 
 def _check(
-    source: _Source,
+    source: Source,
     training: Sequence[StoredCase],
     validation: Sequence[StoredCase],
     plan: TrainingPlan,
@@ -419,7 +216,7 @@ def _with_precision(
 
 
 def _cut_planes(
-    source: _Source, training: Sequence[StoredCase], plan: TrainingPlan, work: Path, shown: Progress
+    source: Source, training: Sequence[StoredCase], plan: TrainingPlan, work: Path, shown: Progress
 ) -> tuple[list[list[PlaneStack]], dict[str, Any]]:
     """Cut the training cases into planes; return these, and facts about the intensities."""
     shown.begin("cutting planes", len(training))
@@ -432,7 +229,7 @@ def _cut_planes(
 
 
 def _fits(
-    source: _Source,
+    source: Source,
     validation: Sequence[StoredCase],
     plan: TrainingPlan,
     stacks: Sequence[Sequence[PlaneStack]],
@@ -464,7 +261,7 @@ def _fits(
 
 
 def _facts(
-    source: _Source,
+    source: Source,
     plan: TrainingPlan,
     fitted: "Sequence[FittedNetwork]",
     beside_s: float,

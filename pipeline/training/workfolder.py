@@ -141,7 +141,7 @@ def _has_ended(out: Path) -> bool:
 def _remove(work: Path) -> None:
     """Remove a working folder; ``training.json``, which marks it as one, goes last.
 
-    Files that no training made stay, and the folder with them.
+    Files that a training did not write are kept. If there are any, the folder is kept too.
     """
     for path in work.iterdir():
         if path.name == _IDENTITY or not _is_of_training(path):

@@ -92,10 +92,7 @@ def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
 
 
 def _write(
-    path: Path,
-    header: Nifti1Header,
-    array: np.ndarray,
-    let_go: Callable[[], None] = lambda: None,
+    path: Path, header: Nifti1Header, array: np.ndarray, let_go: Callable[[], None] = lambda: None
 ) -> None:
     """Write a file under a header that describes it."""
     name = path.name.lower()

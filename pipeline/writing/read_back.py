@@ -11,10 +11,7 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 def check_written(path: Path, mask: Volume) -> dict[str, Any]:
     """Return the grid of a written mask, with a "check" of its differences from the one in memory.
 
-    Raises
-    ------
-    CaseError
-        If grid or voxels differ: the file cannot be trusted.
+    CaseError if grid or voxels differ: the file cannot be trusted.
     """
     scan, same_voxels = compare_nifti(path, mask.array)
     written = scan.volume

@@ -121,32 +121,8 @@ def slices(settings: Settings) -> list[Row]:
     """
     folder, workload = settings.network(Workload())
     count = settings.count(64)
-    same = {"folder": str(folder), "slices": count}
     units = machine.has_bf16_units()
-    wanted: dict[str, Any] = {
-        "MONAI": ("monai", same, {}),
-        "MONAI tuned float32": ("monai", {**same, "tuned": True}, KEEP_BLOCKS),
-        "MONAI tuned bfloat16": (
-            "monai",
-            {**same, "tuned": True, "precision": "bfloat16"},
-            KEEP_BLOCKS,
-        ),
-        "voxtile float32": ("voxtile", {**same, "engine": settings.engine}, {}),
-        "voxtile auto": ("voxtile", {**same, "engine": settings.engine, "precision": "auto"}, {}),
-        "voxtile auto, free": (
-            "voxtile",
-            {**same, "engine": settings.engine, "precision": "auto", "tile": None},
-            {},
-        ),
-    }
-    with contestants(wanted) as started:
-        times = take_turns(started, settings.rounds)
-        masks = {}
-        for name, contestant in started.items():
-            path = settings.folder / "mask.npy"
-            contestant.keep(path)
-            masks[name] = np.load(path)
-        facts = {name: contestant.facts for name, contestant in started.items()}
+    times, masks, facts = _slide(settings, folder, count)
     each = {name: timing.median / count for name, timing in times.items()}
     same_labels = {
         name: float((mask == masks["voxtile float32"]).mean()) for name, mask in masks.items()
@@ -181,16 +157,10 @@ def slices(settings: Settings) -> list[Row]:
     agreement = (
         f"masks agree on {100 * same_labels['MONAI']:.3f} % of voxels, {seen} labels among them"
     )
+    both = f"{lacking}; {agreement}"
     change = _dice_change(masks["voxtile float32"], masks["voxtile auto"], workload.classes)
     return [
-        row(
-            "U-Net over slices, tile 256",
-            "voxtile auto",
-            "MONAI",
-            10,
-            units,
-            f"{lacking}; {agreement}",
-        ),
+        row("U-Net over slices, tile 256", "voxtile auto", "MONAI", 10, units, both),
         row("the same, peer tuned", "voxtile auto", tuned, 3, units, lacking),
         row("the same, float32, as it comes", "voxtile float32", "MONAI", 1.6, True, agreement),
         row(
@@ -212,6 +182,38 @@ def slices(settings: Settings) -> list[Row]:
             "verify tells it of a trained one",
         ),
     ]
+
+
+def _slide(
+    settings: Settings, folder: Path, count: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    """Return times, masks and facts of each contestant over so many slices."""
+    same = {"folder": str(folder), "slices": count}
+    wanted: dict[str, Any] = {
+        "MONAI": ("monai", same, {}),
+        "MONAI tuned float32": ("monai", {**same, "tuned": True}, KEEP_BLOCKS),
+        "MONAI tuned bfloat16": (
+            "monai",
+            {**same, "tuned": True, "precision": "bfloat16"},
+            KEEP_BLOCKS,
+        ),
+        "voxtile float32": ("voxtile", {**same, "engine": settings.engine}, {}),
+        "voxtile auto": ("voxtile", {**same, "engine": settings.engine, "precision": "auto"}, {}),
+        "voxtile auto, free": (
+            "voxtile",
+            {**same, "engine": settings.engine, "precision": "auto", "tile": None},
+            {},
+        ),
+    }
+    with contestants(wanted) as started:
+        times = take_turns(started, settings.rounds)
+        masks = {}
+        for name, contestant in started.items():
+            path = settings.folder / "mask.npy"
+            contestant.keep(path)
+            masks[name] = np.load(path)
+        facts = {name: contestant.facts for name, contestant in started.items()}
+    return times, masks, facts
 
 
 def arithmetic(settings: Settings) -> list[Row]:
@@ -333,13 +335,7 @@ def memory(settings: Settings) -> list[Row]:
     theirs = None
     if settings.nnunet:
         tiled = run("tile 256", few, workload, counts[0], 256)
-        image = settings.folder / f"scan{counts[0]}.nii.gz"
-        mask = settings.folder / "nnunet_mask"
-        print("  nnU-Net", file=sys.stderr, flush=True)
-        theirs = measure(
-            [sys.executable, str(HERE / "nnunet_peer.py"), str(few), str(image), str(mask)]
-        )
-        usage["nnU-Net"] = theirs
+        theirs = usage["nnU-Net"] = _measure_peer(settings.folder, few, counts[0])
     details = {name: vars(value) for name, value in usage.items()}
     for index, count in enumerate(counts[:2]):
         mine = usage[f"{count} slices"]
@@ -360,26 +356,7 @@ def memory(settings: Settings) -> list[Row]:
     if theirs is None:
         rows.append(Row("memory and time against nnU-Net", "nnU-Net 2D", "", None, None))
     else:
-        for what, bar, gain, ours_text, their_text in (
-            ("memory", 6, theirs.peak_mb / first.peak_mb, f"{first.peak_mb / 1e3:.2f} GB",
-             f"{theirs.peak_mb / 1e3:.2f} GB"),
-            ("time", 10, theirs.seconds / first.seconds, f"{first.seconds:.0f} s",
-             f"{theirs.seconds:.0f} s"),
-            ("time on the same tiles", 0, theirs.seconds / tiled.seconds,
-             f"{tiled.seconds:.0f} s", f"{theirs.seconds:.0f} s"),
-        ):  # fmt: skip
-            rows.append(
-                Row(
-                    f"{what}, 512x512x{counts[0]}",
-                    "nnU-Net 2D",
-                    f"<= 1/{bar}" if bar else "(none)",
-                    gain,
-                    gain >= bar if judged and bar else None,
-                    ours_text,
-                    their_text,
-                    "the figure is how many times the peer takes as much",
-                )
-            )
+        rows += _against_peer(first, tiled, theirs, counts[0], judged=judged)
     planes = 4 * 4 * 100 * 512 * 512 / 1e6
     grown = wide.peak_mb - first.peak_mb
     rows.append(
@@ -395,19 +372,61 @@ def memory(settings: Settings) -> list[Row]:
         )
     )
     middle, last = usage[f"{counts[1]} slices"], usage[f"{counts[2]} slices"]
+    return rows + _growth(middle, last, counts[1:], size[2] - size[1], judged=judged)
+
+
+def _measure_peer(folder: Path, network: Path, count: int) -> Usage:
+    """Segment a scan of so many slices with nnU-Net."""
+    paths = (network, folder / f"scan{count}.nii.gz", folder / "nnunet_mask")
+    print("  nnU-Net", file=sys.stderr, flush=True)
+    return measure([sys.executable, str(HERE / "nnunet_peer.py"), *map(str, paths)])
+
+
+def _against_peer(
+    first: Usage, tiled: Usage, theirs: Usage, count: int, *, judged: bool
+) -> list[Row]:
+    """Return memory and time of one case against nnU-Net."""
+    rows = []
+    for what, bar, gain, ours_text, their_text in (
+        ("memory", 6, theirs.peak_mb / first.peak_mb, f"{first.peak_mb / 1e3:.2f} GB",
+         f"{theirs.peak_mb / 1e3:.2f} GB"),
+        ("time", 10, theirs.seconds / first.seconds, f"{first.seconds:.0f} s",
+         f"{theirs.seconds:.0f} s"),
+        ("time on the same tiles", 0, theirs.seconds / tiled.seconds,
+         f"{tiled.seconds:.0f} s", f"{theirs.seconds:.0f} s"),
+    ):  # fmt: skip
+        rows.append(
+            Row(
+                f"{what}, 512x512x{count}",
+                "nnU-Net 2D",
+                f"<= 1/{bar}" if bar else "(none)",
+                gain,
+                gain >= bar if judged and bar else None,
+                ours_text,
+                their_text,
+                "the figure is how many times the peer takes as much",
+            )
+        )
+    return rows
+
+
+def _growth(
+    middle: Usage, last: Usage, counts: list[int], images_mb: float, *, judged: bool
+) -> list[Row]:
+    """Return what twice the slices cost, in memory and time."""
     grown = last.peak_mb - middle.peak_mb
-    rows += [
+    return [
         Row(
-            f"{counts[2]} against {counts[1]} slices: memory",
+            f"{counts[1]} against {counts[0]} slices: memory",
             "",
             "<= growth of image and mask",
-            grown / (size[2] - size[1]),
-            grown <= size[2] - size[1] if judged else None,
+            grown / images_mb,
+            grown <= images_mb if judged else None,
             f"{last.peak_mb / 1e3:.2f} GB and {middle.peak_mb / 1e3:.2f} GB",
-            f"image and mask grow by {(size[2] - size[1]) / 1e3:.2f} GB",
+            f"image and mask grow by {images_mb / 1e3:.2f} GB",
         ),
         Row(
-            f"{counts[2]} against {counts[1]} slices: time",
+            f"{counts[1]} against {counts[0]} slices: time",
             "",
             "<= 2.1x",
             last.seconds / middle.seconds,
@@ -415,7 +434,6 @@ def memory(settings: Settings) -> list[Row]:
             f"{last.seconds:.0f} s and {middle.seconds:.0f} s",
         ),
     ]
-    return rows
 
 
 def files(settings: Settings) -> list[Row]:

@@ -15,6 +15,8 @@ where there is one. The abdomen has the size of an infant's, so that a plane has
 few pixels.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from voxtile.models.spec import Label
@@ -39,27 +41,78 @@ def draw_grid(rng: np.random.Generator) -> Grid:
     return Grid((columns, rows, round(rng.uniform(84, 100) / slices)), (step, step, slices))
 
 
-def draw_solids(rng: np.random.Generator) -> list[Layer]:
-    """Return solids with HU and label; later ones cover earlier ones."""
-    contrast = rng.uniform(0.1, 1.0)
-    size = rng.uniform(0.92, 1.06)
-    waves = _waves(rng)
+@dataclass(frozen=True)
+class _Body:
+    """One patient: where organs are, how large and how bright, all drawn at random."""
 
-    def value(without: float, with_contrast: float, spread: float) -> float:
-        return without + contrast * (with_contrast - without) + rng.normal(0, spread)
+    rng: np.random.Generator
+    contrast: float
+    size: float
 
-    def at(x: float, y: float, z: float, spread: float = 2.0) -> Point:
-        a, b, c = (np.array([x, y, z]) * size + rng.normal(0, spread, 3)).tolist()
+    def value(self, without: float, with_contrast: float, spread: float) -> float:
+        """Return HU, between those without and with contrast."""
+        return without + self.contrast * (with_contrast - without) + self.rng.normal(0, spread)
+
+    def at(self, x: float, y: float, z: float, spread: float = 2.0) -> Point:
+        """Return a centre near a point, in mm."""
+        a, b, c = (np.array([x, y, z]) * self.size + self.rng.normal(0, spread, 3)).tolist()
         return a, b, c
 
-    def radii(x: float, y: float, z: float) -> Point:
-        a, b, c = (np.array([x, y, z]) * size * rng.uniform(0.9, 1.12, 3)).tolist()
+    def radii(self, x: float, y: float, z: float) -> Point:
+        """Return radii near these, in mm."""
+        a, b, c = (np.array([x, y, z]) * self.size * self.rng.uniform(0.9, 1.12, 3)).tolist()
         return a, b, c
 
-    def turned(x: float, y: float, z: float, spread: float = 9.0) -> tuple[Point, Point, Point]:
-        a, b, c = (np.array([x, y, z]) + rng.normal(0, spread, 3)).tolist()
+    def turned(
+        self, x: float, y: float, z: float, spread: float = 9.0
+    ) -> tuple[Point, Point, Point]:
+        """Return a rotation near these angles, in degrees."""
+        a, b, c = (np.array([x, y, z]) + self.rng.normal(0, spread, 3)).tolist()
         return rotation((a, b, c))
 
+    def bowel(self) -> list[Layer]:
+        """Return loops of bowel below the organs, some with gas."""
+        rng, solids = self.rng, list[Layer]()
+        for _ in range(int(rng.integers(7, 12))):
+            middle = self.at(rng.uniform(-30, 30), rng.uniform(0, 24), rng.uniform(-48, -6))
+            across = rng.uniform(5, 9)
+            radii = self.radii(across, across, rng.uniform(8, 15))
+            loop = Ellipsoid(middle, radii, self.turned(0, 0, 0, 40))
+            solids.append((loop, self.value(35, 60, 12), 0))
+            if rng.random() < 0.4:
+                top = (middle[0], middle[1] + across * 0.4, middle[2])
+                solids.append((Ellipsoid(top, (across * 0.5, across * 0.4, across * 0.6)), _GAS, 0))
+        return solids
+
+    def kidneys(self) -> list[Layer]:
+        """Return both kidneys, each with its hilum; the left one has a label."""
+        size, solids, kidney = self.size, list[Layer](), self.value(32, 175, 6)
+        for side, label in ((-1, 3), (1, 0)):
+            middle = self.at(side * 24, -19, -14 if side < 0 else -18, 2.5)
+            whole = Ellipsoid(middle, self.radii(9.5, 9, 18), self.turned(0, side * 10, 0, 6))
+            inwards = (middle[0] - side * 9 * size, middle[1] + 3, middle[2])
+            hilum = Ellipsoid(inwards, (6 * size, 4 * size, 8 * size))
+            solids.append((Difference(whole, hilum), kidney, label))
+            pelvis = Ellipsoid(inwards, (4 * size, 2 * size, 5 * size))
+            solids.append((pelvis, self.value(8, 30, 4), 0))
+        return solids
+
+    def spine(self) -> list[Layer]:
+        """Return the vertebrae and their canal."""
+        rng, size, solids = self.rng, self.size, list[Layer]()
+        pitch, first = rng.uniform(13, 16), rng.uniform(-8, 8)
+        for number in range(-5, 6):
+            middle = (0, -27 * size, first + number * pitch)
+            vertebra = Ellipsoid(middle, (9 * size, 7 * size, pitch * 0.46))
+            solids.append((vertebra, _BONE * rng.uniform(0.6, 1.1), 0))
+        return [*solids, (Ellipsoid((0, -37 * size, 0), (4 * size, 3 * size, 300)), 35, 0)]
+
+
+def draw_solids(rng: np.random.Generator) -> list[Layer]:
+    """Return solids with HU and label; later ones cover earlier ones."""
+    body = _Body(rng, rng.uniform(0.1, 1.0), rng.uniform(0.92, 1.06))
+    waves = _waves(rng)
+    size, value, at, radii, turned = body.size, body.value, body.at, body.radii, body.turned
     muscle = value(50, 65, 3)
     thickness = rng.uniform(3.0, 7.0)
     outside = np.array([56.0, 44.0, 400.0]) * size
@@ -87,15 +140,7 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
         (_tube(9, -25, 5.5 * size), muscle, 0),
         (Ellipsoid((0, -38 * size, 0), (26 * size, 6 * size, 300)), muscle, 0),
     ]
-    # Loops of bowel below the organs, some with gas.
-    for _ in range(int(rng.integers(7, 12))):
-        middle = at(rng.uniform(-30, 30), rng.uniform(0, 24), rng.uniform(-48, -6))
-        across = rng.uniform(5, 9)
-        loop = Ellipsoid(middle, radii(across, across, rng.uniform(8, 15)), turned(0, 0, 0, 40))
-        solids.append((loop, value(35, 60, 12), 0))
-        if rng.random() < 0.4:
-            top = (middle[0], middle[1] + across * 0.4, middle[2])
-            solids.append((Ellipsoid(top, (across * 0.5, across * 0.4, across * 0.6)), _GAS, 0))
+    solids += body.bowel()
     solids += [
         (stomach, value(35, 50, 12), 0),
         (spleen, value(45, 125, 6), 2),
@@ -105,14 +150,7 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
         bubble = (stomach.centre_mm[0], stomach.centre_mm[1] + 5, stomach.centre_mm[2])
         solids.append((Ellipsoid(bubble, (8, 4, 9)), _GAS, 0))
     solids.append((Ellipsoid(at(17, 14, -4), radii(5, 6, 8)), value(8, 8, 4), 0))  # gall bladder
-    kidney = value(32, 175, 6)
-    for side, label in ((-1, 3), (1, 0)):
-        middle = at(side * 24, -19, -14 if side < 0 else -18, 2.5)
-        whole = Ellipsoid(middle, radii(9.5, 9, 18), turned(0, side * 10, 0, 6))
-        inwards = (middle[0] - side * 9 * size, middle[1] + 3, middle[2])
-        hilum = Ellipsoid(inwards, (6 * size, 4 * size, 8 * size))
-        solids.append((Difference(whole, hilum), kidney, label))
-        solids.append((Ellipsoid(inwards, (4 * size, 2 * size, 5 * size)), value(8, 30, 4), 0))
+    solids += body.kidneys()
     vessels = value(42, 190, 8)
     solids += [
         (_tube(-3, -18, 3.2 * size), vessels, 0),  # aorta
@@ -120,12 +158,7 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
     ]
     # Organs end at the wall, without fat between.
     solids += [(Difference(outline, cavity), muscle, 0), (Difference(outline, wall), _FAT, 0)]
-    pitch, first = rng.uniform(13, 16), rng.uniform(-8, 8)
-    for number in range(-5, 6):
-        height = first + number * pitch
-        body = Ellipsoid((0, -27 * size, height), (9 * size, 7 * size, pitch * 0.46))
-        solids.append((body, _BONE * rng.uniform(0.6, 1.1), 0))
-    solids.append((Ellipsoid((0, -37 * size, 0), (4 * size, 3 * size, 300)), 35, 0))  # canal
+    solids += body.spine()
     return [(Warped(solid, waves), hounsfield, label) for solid, hounsfield, label in solids]
 
 

@@ -10,8 +10,8 @@ from dask_processes import dask as dask_processes
 from dask_processes import on
 from faulty import DEADLY, VALID, make_cases, results, run_faulty, temporary_files, valid_cases
 
-from voxtile.batch.cluster import Cluster, JobSettings
-from voxtile.batch.settings import BatchSettings
+from voxtile.batch.cluster import JobSettings
+from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.errors import EnvironmentFault
 
 pytest.importorskip("distributed")

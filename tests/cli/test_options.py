@@ -10,22 +10,35 @@ from commands import invoke
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from voxtile.batch.settings import BatchSettings
+from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.cli import app, options
 from voxtile.cli.options import Option, descriptions, for_each_worker, with_options
 from voxtile.cli.run import run
 from voxtile.engines.engine import Precision
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy
+from voxtile.run.settings import RunSettings
 from voxtile.scoring.measures import Measures
+from voxtile.training.options import FoldOptions, TrainOptions
 from voxtile.training.recipe.recipe import Recipe
 
-VALUE_OBJECTS = [ReadPolicy, PlanWish, Wish, Measures, BatchSettings]
+VALUE_OBJECTS = [
+    ReadPolicy,
+    PlanWish,
+    Wish,
+    Measures,
+    BatchSettings,
+    RunSettings,
+    TrainOptions,
+    FoldOptions,
+    BuildOptions,
+]
 
 
-@pytest.mark.parametrize("cls", [*VALUE_OBJECTS, Recipe])
+@pytest.mark.parametrize("cls", [*VALUE_OBJECTS, Cluster, Recipe])
 def test_each_field_of_a_value_object_is_described(cls: Any) -> None:
     about = descriptions(cls)
     assert about.keys() == {field.name for field in fields(cls)}
@@ -50,8 +63,8 @@ def test_a_command_without_options_gets_the_defaults_of_the_value_object(cls: An
 def test_commands_offer_the_words_that_a_field_allows() -> None:
     shown = inspect.signature(with_options(run)).parameters
     tilt = {field.name: field.type for field in fields(ReadPolicy)}["tilt"]
-    assert get_args(shown["policy_tilt"].annotation)[0] == tilt
-    precision = get_args(shown["engine_precision"].annotation)[0]
+    assert get_args(shown["settings_policy_tilt"].annotation)[0] == tilt
+    precision = get_args(shown["settings_engine_precision"].annotation)[0]
     assert get_args(precision) == ("auto", *get_args(Precision))
 
 

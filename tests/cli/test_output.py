@@ -42,7 +42,7 @@ def test_an_unexpected_value_error_is_a_bug_and_its_text_is_not_shown(
         int("DOE^JANE")
     assert ended.value.exit_code == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("unexpected ValueError; this is a bug of voxtile")
+    assert lines[0].startswith("unexpected ValueError; this is a bug in voxtile")
     assert lines[-1].startswith("  test_output.py line ")
     assert not any("DOE" in line for line in lines)
 

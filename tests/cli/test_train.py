@@ -13,6 +13,7 @@ from voxtile import train
 from voxtile.cli import app
 from voxtile.training import drive
 from voxtile.training.folds.cross_validation import cross_validate
+from voxtile.training.options import TrainOptions
 from voxtile.training.recipe.recipe import Recipe
 
 
@@ -43,12 +44,13 @@ def test_a_dry_run_prints_fingerprint_and_recipe_without_a_network(tmp_path: Pat
 def test_options_override_the_recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Recipe] = []
 
-    def interrupted(manifest: Path, out: Path, *, recipe: Recipe, **choices: object) -> None:
-        asked.append(recipe)
-        assert choices["resume"]
+    def interrupted(manifest: Path, out: Path, options: TrainOptions) -> None:
+        assert options.recipe is not None
+        asked.append(options.recipe)
+        assert options.resume
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(drive, "train", interrupted)
+    monkeypatch.setattr(drive, "train_bundle", interrupted)
     (tmp_path / "r.toml").write_text("minutes = 3\nfilters = 8\ndepth = 2\n")
     words = ["m.csv", "--out", "o", "--recipe", tmp_path / "r.toml", "--filters", 16, "--resume"]
     code, said = invoke(*words, "--epochs", 4, "--spacing", "native", "--view", "axial,coronal")

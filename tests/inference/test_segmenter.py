@@ -13,7 +13,7 @@ from voxtile.inference.decision import decide
 from voxtile.inference.infer import Member, infer, infer_together, view_probabilities
 from voxtile.inference.segmenter import Segmenter
 from voxtile.models.bundle import load_bundle
-from voxtile.models.spec import Background, Label, Network
+from voxtile.models.spec import Background, Cleaning, Division, Label, Network
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.reading.nifti import read_nifti
 
@@ -225,6 +225,29 @@ def test_models_that_mean_different_things_are_refused(tmp_path, network) -> Non
         load_bundle(f"{one},{two}")
     with pytest.raises(ModelError, match=r"three cannot be averaged: their channels are"):
         load_bundle(f"{one},{three}")
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "words"),
+    [
+        ("thresholds", {"thresholds": (0.4, 0.5, 0.5)}, r"\[0.5, 0.5, 0.5\] and \[0.4,"),
+        ("divisions", {"divisions": (Division(axis="A", labels=(7, 300)),)}, r"\[\] and .*'A'"),
+        ("postprocess", {"postprocess": (Cleaning(label=2, largest=1),)}, "'largest': 1"),
+    ],
+)
+def test_models_that_decide_in_different_ways_are_refused(
+    tmp_path, network, what, changes, words
+) -> None:
+    third = Label(value=7, name="tip", color="#0000ff")
+    common = {"labels": (*LABELS, third), "activation": "sigmoid"}
+    one = write_bundle(tmp_path / "one", network, **common)
+    two = write_bundle(tmp_path / "two", network, **common, **changes)
+    with pytest.raises(
+        ModelError, match=f"their {what} are .*{words}.*; one mask has one decision"
+    ):
+        load_bundle(f"{one},{two}")
+    same = write_bundle(tmp_path / "same", network, **common, thresholds=(0.5, 0.5, 0.5))
+    assert len(load_bundle(f"{one},{same}").members) == 2
 
 
 def test_a_model_named_twice_is_refused(tmp_path, network) -> None:

@@ -91,7 +91,7 @@ def test_what_a_network_raises_is_reported_as_the_networks_with_its_own_words() 
     message = r"raised RuntimeError: weights of layer 3 are missing for tiles of shape"
     with pytest.raises(CaseError, match=message) as caught:
         Panel(((failing, 1.0),), 1).judge(random_tiles(2))
-    assert "bug of voxtile" not in str(caught.value)
+    assert "bug in voxtile" not in str(caught.value)
 
     def full(_: np.ndarray) -> np.ndarray:
         raise MemoryError

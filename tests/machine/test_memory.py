@@ -53,5 +53,50 @@ def test_a_limit_above_the_machine_is_none(group: Path) -> None:
     assert memory.free_memory_mb() <= whole
 
 
+@pytest.mark.parametrize(
+    ("line", "root", "most", "used", "cached"),
+    [
+        ("0::/slurm/job_7/step", "", "max", "current", "inactive_file"),
+        ("0::/slurm/job_7/step", "unified", "max", "current", "inactive_file"),
+        (
+            "9:memory,hugetlb:/slurm/job_7/step",
+            "memory",
+            "limit_in_bytes",
+            "usage_in_bytes",
+            "total_inactive_file",
+        ),
+    ],
+)
+def test_the_tightest_of_the_groups_around_this_process_counts(
+    group: Path, monkeypatch, line, root, most, used, cached
+) -> None:
+    own = group / "own"
+    own.write_text(f"4:cpu:/elsewhere\n{line}\n")
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    job = group / root / "slurm" / "job_7"
+    (job / "step").mkdir(parents=True)
+    limit(job / "step", **{most: "max" if most == "max" else 2**63 - 4096, used: 5 * MIB})
+    limit(job, **{most: 90 * MIB, used: 60 * MIB, "stat": f"a 1\n{cached} {10 * MIB}"})
+    assert memory.total_memory_mb() == pytest.approx(90 * MIB / 1e6)
+    assert memory.free_memory_mb() == pytest.approx(40 * MIB / 1e6)
+    # A group further out that others use too.
+    limit(job.parent, **{most: 100 * MIB, used: 95 * MIB})
+    assert memory.total_memory_mb() == pytest.approx(90 * MIB / 1e6)
+    assert memory.free_memory_mb() == pytest.approx(5 * MIB / 1e6)
+
+
+@pytest.mark.parametrize(
+    "line", ["0::/../../other", "9:memory:/docker/abc", "no line of this kind"]
+)
+def test_a_path_of_the_host_leaves_the_container_s_own_limit(
+    group: Path, monkeypatch, line
+) -> None:
+    own = group / "own"
+    own.write_text(line)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    limit(group, max=64 * MIB, current=24 * MIB)
+    assert memory.free_memory_mb() == pytest.approx(40 * MIB / 1e6)
+
+
 def test_this_process_has_some_memory() -> None:
     assert memory.resident_memory_mb() > 10

@@ -13,7 +13,8 @@ from phantoms import ball
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
-from voxtile.manifest.build import BuildOptions, Outputs, build_manifest, detect
+from voxtile.manifest.build import Outputs, build_manifest, detect
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.manifest.names import case_id, case_ids
 from voxtile.manifest.rows import read_manifest
 from voxtile.manifest.table import defused, relative, table_of

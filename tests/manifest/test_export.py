@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from voxtile.cli import app
 from voxtile.errors import ManifestError
-from voxtile.manifest.build import BuildOptions, Outputs, build_manifest
+from voxtile.manifest.build import Outputs, build_manifest
+from voxtile.manifest.build_options import BuildOptions
 from voxtile.manifest.export import ExportSettings, export_manifest
 from voxtile.manifest.rows import read_manifest
 from voxtile.reading.nifti import read_nifti

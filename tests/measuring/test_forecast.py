@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
@@ -183,6 +185,31 @@ def test_a_forecast_names_sizes_tiles_arithmetic_and_what_would_fail(
     assert json.loads(json.dumps(forecast.as_json()))["sizes"][0]["tile"] == list(
         forecast.sizes[0].tile
     )
+
+
+def test_a_huge_case_is_predicted_from_its_header_alone(tmp_path, sagittal, quick) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((4096, 4096, 2000))
+    header.set_data_dtype(np.int16)
+    header.set_sform(np.diag([0.1, 0.1, 0.1, 1]), 1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    with (tmp_path / "huge.nii").open("wb") as file:
+        file.write(header.binaryblock)
+        file.truncate(352 + 2 * 4096 * 4096 * 2000)  # sparse: it takes no disk
+    (tmp_path / "huge.csv").write_text("case_id,image\nhuge,huge.nii\n")
+    forecast = make_forecast(tmp_path / "huge.csv", sagittal, settings=KERAS)
+    assert forecast.rehearsed is None
+    (case,) = forecast.cases
+    assert case.rest_s is None and case.memory_mb > 2 * 4096 * 4096 * 2000 / 1e6
+    assert list(forecast.lines())[-1].startswith("would not fit: huge; more memory is needed than")
+
+
+def test_workers_that_do_not_fit_together_are_named(cohort, sagittal, quick) -> None:
+    forecast = make_forecast(cohort, sagittal, settings=KERAS, workers=2)
+    most = max(case.memory_mb for case in forecast.cases)
+    assert "would not fit" not in "\n".join(forecast.lines())
+    *_, last = replace(forecast, free_mb=most + 1).lines()
+    assert last.startswith("would not fit: 2 workers at once need more memory than is free here")
 
 
 def test_memory_counts_the_batch_that_waits_while_another_is_stitched(

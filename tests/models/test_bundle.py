@@ -16,7 +16,8 @@ from voxtile.errors import ModelError
 from voxtile.inference.infer import infer
 from voxtile.inference.segmenter import segment
 from voxtile.models.bundle import bundle_name, check_keras_archive, load_bundle
-from voxtile.models.spec import Label, ModelSpec, Network, read_spec
+from voxtile.models.spec import Label, ModelSpec, Network
+from voxtile.models.spec_file import read_spec
 from voxtile.preparation.plan import make_plan
 
 KERAS = Engine("keras")

@@ -57,6 +57,38 @@ def test_a_constant_image_becomes_zeros(method, value) -> None:
     assert not normalise(np.full((3, 4, 5), value, np.float32), method).any()
 
 
+@given(
+    hnp.arrays(
+        st.sampled_from((np.float32, np.float64)),
+        hnp.array_shapes(min_dims=3, max_dims=3, max_side=5),
+        elements=st.one_of(
+            st.just(0), st.floats(-2000, 2000, width=16), st.floats(1e3, 1001, width=32)
+        ),
+    ),
+    # About 1e-20 to 1e20; powers of two, so that the product is not rounded.
+    st.integers(-66, 66),
+    st.sampled_from(METHODS[2:]),
+)
+def test_a_factor_on_all_voxels_changes_nothing(array, exponent, method) -> None:
+    scaled = normalise(np.ldexp(array, exponent), method)
+    np.testing.assert_allclose(scaled, normalise(array, method), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS[2:])
+@pytest.mark.parametrize("factor", [5e-13, 1e-40, 1e-290, 1e290])
+def test_a_scan_of_any_unit_keeps_its_contrast(factor, method) -> None:
+    array = np.random.default_rng(0).normal(900, 90, (6, 7, 8))
+    np.testing.assert_allclose(
+        normalise(array * factor, method), normalise(array, method), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1, 1e20])
+def test_a_constant_object_is_apart_from_its_background_in_any_unit(factor) -> None:
+    array = np.array([[[0, 0, 3, 3, 3]]], np.float32) * np.float32(factor)
+    np.testing.assert_array_equal(normalise(array, ZScore(nonzero=True)), [[[-1, -1, 0, 0, 0]]])
+
+
 @given(arrays.filter(lambda a: a.dtype != np.float32 and a.std() > 1), st.integers(-500, 500))
 def test_zscore_has_mean_zero_deviation_one_and_forgets_an_offset(array, offset) -> None:
     wide = array.astype(np.float64)

@@ -65,6 +65,16 @@ def test_cases_of_one_patient_are_one_unit_of_the_test(tmp_path: Path) -> None:
     assert (row["n"], row["n_units"], row["p"]) == (20, 5, 2 / 2**5)
 
 
+def test_a_group_that_only_one_run_states_counts_for_both(tmp_path: Path) -> None:
+    def reports(gain: int, *groups: str | None) -> list[CaseReport]:
+        return [case(f"c{n}", 50 + n + gain, group=group) for n, group in enumerate(groups)]
+
+    one = write_run(tmp_path / "a", reports(0, None, None, None, "q", "q", None))
+    two = write_run(tmp_path / "b", reports(5, "p", "p", None, None, None, None))
+    for runs in ([one, two], [two, one]):
+        assert row_of(compare_runs(runs, ["dice"]).summary, "dice")["n_units"] == 4
+
+
 def test_changes_of_one_patient_that_cancel_count_as_no_change(tmp_path: Path) -> None:
     def reports(*dice: int) -> list[CaseReport]:
         return [case(f"c{n:02d}", tp, group=f"p{n // 3}") for n, tp in enumerate(dice)]

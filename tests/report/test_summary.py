@@ -1,14 +1,17 @@
 """Summaries: numbers by hand, subgroups, and tables for people."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from reports import LABELS, case, cohort, row_of
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice
+from voxtile.report.bootstrap import mean_intervals
 from voxtile.report.summary import summary_json, summary_latex, summary_markdown, summary_table
 from voxtile.report.tables import check_columns, report_table
 from voxtile.run_folder.case_report import failed_report
@@ -29,6 +32,17 @@ def test_a_summary_has_the_numbers_computed_by_hand() -> None:
     empty = row_of(summary, "dice", label=2)
     assert (empty["n"], empty["n_used"], empty["n_empty"]) == (4, 0, 3)
     assert all(pd.isna(empty[name]) for name in ("mean", "ci_low", "worst", "worst_case"))
+
+
+@pytest.mark.parametrize("dtype", [None, "object", "string", "category"])
+@pytest.mark.parametrize("nothing", [None, math.nan, pd.NA, ""])
+def test_each_case_without_a_group_is_drawn_alone_however_pandas_says_so(nothing, dtype) -> None:
+    table = report_table([case(f"c{number}", dice) for number, dice in enumerate((90, 95, 50, 10))])
+    # Without a type pandas 2 takes object and pandas 3 str, which makes NaN of None.
+    groups = pd.Series([*[nothing] * 6, "p", "p"], dtype=dtype)
+    row = row_of(summary_table(table.assign(group=groups)), "dice")
+    of_four_patients = mean_intervals(np.array([[0.9], [0.95], [0.5], [0.1]]), list("abcd"))[0]
+    assert (row["ci_low"], row["ci_high"]) == tuple(of_four_patients)
 
 
 def test_the_worst_distance_is_the_largest() -> None:

@@ -301,6 +301,17 @@ def test_nan_is_refused_unless_filled(tmp_path: Path) -> None:
     assert "minimum, -7" in result.reports[0].warnings[0].sentence
 
 
+def test_a_constant_channel_is_a_warning_in_the_record(tmp_path: Path) -> None:
+    image, _ = ball()
+    for name, array in (("t1", image.array), ("t2", np.full(image.shape, 1e-9, np.float32))):
+        write_volume(tmp_path / f"{name}.nii", image.with_array(array))
+    rows = [{"case_id": "a", "image_t1": "t1.nii", "image_t2": "t2.nii"}]
+    manifest = write_manifest(tmp_path, rows)
+    (report,) = run(manifest, tmp_path / "out", channels=("t1", "t2")).reports
+    (warning,) = report.warnings
+    assert str(warning).startswith("constant: every voxel of channel t2 is 1e-09")
+
+
 def test_a_model_that_gives_nan_fails_the_case(tmp_path: Path) -> None:
     def model(tiles: np.ndarray) -> np.ndarray:
         return np.full((*tiles.shape[:3], 2), np.nan, np.float32)
@@ -326,7 +337,7 @@ def test_what_a_function_of_the_user_raises_is_not_called_a_bug_of_voxtile(tmp_p
 
     reason = failure(tmp_path, [add_case(tmp_path, "a")], model=model)
     assert "network_failed: the network raised RuntimeError: layer 3 has no weights" in reason
-    assert "bug of voxtile" not in reason
+    assert "bug in voxtile" not in reason
 
 
 def test_channels_must_exist_and_share_a_grid(tmp_path: Path) -> None:

@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from mask_pairs import metrics
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from mask_pairs import metrics, pairs
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist
 
 from voxtile.reading.nifti import read_nifti
 from voxtile.scoring.overlap import plain_labels
 from voxtile.scoring.score import Measures, score
+from voxtile.scoring.surface import SurfaceDistances
 from voxtile.volume import Volume
 
 
@@ -111,6 +116,59 @@ def test_real_pairs_have_the_published_distances(data_dir: Path) -> None:
                 assert value == pytest.approx(expected, abs=1e-3, nan_ok=True), (row, column)
                 compared += not math.isnan(expected)
     assert compared > 100
+
+
+def outline(mask: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """World positions of the voxels with an outside neighbour along an axis of several voxels."""
+    axes = [axis for axis, size in enumerate(mask.shape) if size > 1] or [0]
+    inner = mask.reshape([mask.shape[axis] for axis in axes])
+    return np.argwhere(inner & ~binary_erosion(inner)) @ linear[:, axes].T
+
+
+@given(pairs(), st.sets(st.integers(0, 2)), st.sampled_from("CF"))
+def test_axes_of_a_single_voxel_have_no_surface(pair, flat, order) -> None:
+    masks = [mask[tuple(slice(1 if axis in flat else None) for axis in range(3))] for mask in pair]
+    assume(all(mask.any() for mask in masks))
+    affine = np.array([[2, 0.3, 0, 0], [0, 1, 0.7, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    volumes = [Volume(np.array(mask, np.uint8, order=order), affine) for mask in masks]
+    between = cdist(*(outline(mask, affine[:3, :3]) for mask in masks))
+    expected = SurfaceDistances(between.min(axis=1), between.min(axis=0))
+    assert metrics(score(*volumes)[0].surface) == pytest.approx(metrics(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize(
+    ("pred", "ref", "hd_mm", "assd_mm"),
+    [
+        # A ring of 8 voxels around one, 2 mm apart: the voxel inside is no surface.
+        (np.ones((3, 3)), np.pad([[1]], 1), 2 * math.sqrt(2), (10 + 8 * math.sqrt(2)) / 9),
+        # A line of 5 voxels has two ends; one of them is the reference.
+        (np.ones((1, 5)), np.eye(1, 5), 8, 8 / 3),
+        (np.ones((1, 1)), np.ones((1, 1)), 0, 0),
+    ],
+)
+def test_a_plane_a_line_and_a_voxel_by_hand(axis, pred, ref, hd_mm, assd_mm) -> None:
+    grid = np.diag([2, 2, 2, 1])
+    masks = [Volume(np.expand_dims(np.asarray(mask, np.uint8), axis), grid) for mask in (pred, ref)]
+    surface = score(*masks)[0].surface
+    assert (surface.hd_mm, surface.assd_mm) == pytest.approx((hd_mm, assd_mm))
+
+
+def test_a_label_in_one_plane_of_several_is_its_own_surface() -> None:
+    array = np.zeros((5, 5, 3), np.uint8)
+    array[..., 1] = 1
+    ring = array.copy()
+    ring[1:4, 1:4, 1] = 0
+    result = score(Volume(array, np.eye(4)), Volume(ring, np.eye(4)))[0]
+    assert (len(result.surface.pred_to_ref), result.surface.hd_mm) == (25, 2)
+
+
+def test_a_plane_has_the_distances_of_monai(data_dir: Path) -> None:
+    folder = data_dir / "field/training_and_scores/flat2d_surface"
+    masks = [read_nifti(folder / name).volume for name in ("pred/disc.nii.gz", "ref.nii.gz")]
+    surface = score(*masks)[0].surface
+    assert [surface.hd95_mm, surface.assd_mm] == pytest.approx([5.10, 4.89], abs=0.005)
+    assert (surface.nsd(1), surface.nsd(2)) == (0, 0)
 
 
 def test_regions_are_scored_as_unions_in_any_memory_order() -> None:

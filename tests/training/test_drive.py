@@ -18,10 +18,10 @@ from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.models.spec import Label, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.reading.nifti import read_nifti
-from voxtile.training.drive import plan_training
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.loss import make_loss
 from voxtile.training.fitting.networks import build_network as first_network
+from voxtile.training.plan import plan_training
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
 from voxtile.training.recipe.warm_start import continued

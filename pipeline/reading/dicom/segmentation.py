@@ -105,7 +105,7 @@ class Segmentation:
         )
         steps = np.array([corner, along - corner, down - corner])
         whole = np.rint(steps)
-        # The largest effect of a small error of a step, at the far end of the frame.
+        # A small error in the spacing adds up along the frame; this is the error at its far end.
         reach = np.array([[1], [inside.shape[1]], [inside.shape[0]]])
         off = float((np.abs(steps - whole) * reach).max())
         if off > _OFF_GRID or (np.abs(whole[1:]).sum(axis=1) != 1).any():

@@ -51,14 +51,8 @@ def cohort_data(
 ) -> dict[str, Any]:
     """Return the values that the page of a run shows, as JSON values.
 
-    Parameters
-    ----------
-    out : Path
-        The run folder, for its ``summary.csv``.
-    labels : sequence of Label
-        Labels of the report, in order, with their colours.
-    facts : mapping
-        Content of ``run.json``.
+    `out` is the run folder, for its ``summary.csv``; `labels` are those of the report, in order,
+    with their colours; `facts` is the content of ``run.json``.
     """
     table = report_table(reports)
     # Columns in which no case has a value are left out.

@@ -82,16 +82,9 @@ def _section(
 
 _SPAN = ("mean_difference", "ci_low", "ci_high")
 _HEADINGS = (
-    "Label",
-    "Cases",
-    "Mean A",
-    "Mean B",
-    "B - A",
-    "95 % interval",
-    "",
-    "Wins / ties / losses",
+    "Label", "Cases", "Mean A", "Mean B", "B - A", "95 % interval", "", "Wins / ties / losses",
     "p (Holm)",
-)
+)  # fmt: skip
 
 
 def _summary_row(row: Mapping[str, Any], metric: str, reach: float) -> str:

@@ -18,18 +18,9 @@ from typing import Any
 
 # In the order in which they must run: each uses those before it.
 SCRIPTS = (
-    "dom.js",
-    "data.js",
-    "loading.js",
-    "sections.js",
-    "plots.js",
-    "viewer.js",
-    "case.js",
-    "overview.js",
-    "gallery.js",
-    "table.js",
-    "start.js",
-)
+    "dom.js", "data.js", "loading.js", "sections.js", "plots.js", "viewer.js", "case.js",
+    "overview.js", "gallery.js", "table.js", "start.js",
+)  # fmt: skip
 # NiiVue, byte for byte as it was published.
 VIEWER = "niivue.umd.js"
 
@@ -37,14 +28,9 @@ VIEWER = "niivue.umd.js"
 def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None) -> str:
     """Return the page as text.
 
-    Parameters
-    ----------
-    data : mapping
-        From `cohort_data`, with the facts about pictures added.
-    inlined : mapping of str to str, optional
-        Contents of side files that become part of the page, by the id under
-        which the scripts find them: JSON text for pictures, base64 for the
-        viewer.
+    `data` is from `cohort_data`, with the facts about pictures added. `inlined` has the side files
+    that become part of the page, by the id under which the scripts find them: JSON text for
+    pictures, base64 for the viewer.
     """
     scripts = [resource(name) for name in SCRIPTS]
     style = resource("style.css")

@@ -30,28 +30,14 @@ _SAMPLES = 500_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A case to look at, on one grid that is stored in the order closest to RAS.
+    """A case to look at, on one grid that is stored in the order closest to RAS."""
 
-    Parameters
-    ----------
-    image : Volume of uint8
-        Windowed: 0 and 255 are the edges of `window`.
-    prediction : Volume of uint8 or uint16
-        Position of each voxel's label in the list of labels, from 1; 0 is
-        background.
-    reference : Volume of uint8 or uint16, or None
-        Positions, as in `prediction`.
-    window : (float, float)
-        Intensities that became 0 and 255.
-    notes : tuple of str
-        How the picture differs from the scan, for people.
-    """
-
-    image: Volume
+    image: Volume  # windowed: 0 and 255 are the edges of `window`
+    # Position of each voxel's label in the list of labels, from 1; 0 is background.
     prediction: Volume
-    reference: Volume | None
-    window: tuple[float, float]
-    notes: tuple[str, ...] = ()
+    reference: Volume | None  # positions, as in `prediction`
+    window: tuple[float, float]  # intensities that became 0 and 255
+    notes: tuple[str, ...] = ()  # how the picture differs from the scan, for people
 
 
 def read_picture(
@@ -66,23 +52,11 @@ def read_picture(
 ) -> Picture:
     """Read the first channel, the mask and the reference of a case, and make them small.
 
-    Parameters
-    ----------
-    mask : Path
-        The prediction, on the grid of the scan in any storage order.
-    policy : ReadPolicy, optional
-        How the run read scans; the row of the case comes first.
-    label_map : mapping of int to int, optional
-        Reference values that the run renamed.
-    channels : sequence of str, optional
-        Channels of the model, of which the first is shown; by default those
-        of the manifest.
-
-    Raises
-    ------
-    CaseError
-        If the image or the mask cannot be read, or their grids differ. A
-        reference that cannot be shown is only noted.
+    `mask` is the prediction, on the grid of the scan in any storage order. `policy` says how the
+    run read scans; the row of the case comes first. `label_map` has the reference values that the
+    run renamed, and `channels` are those of the model, by default of the manifest. CaseError if the
+    image or the mask cannot be read, or their grids differ. A reference that cannot be shown is
+    only noted.
     """
     notes = []
     channels = channels or own_channels(case, policy)
@@ -116,12 +90,8 @@ def make_picture(
 ) -> Picture:
     """Make volumes on one RAS grid small.
 
-    Parameters
-    ----------
-    most_voxels : int
-        Largest number of voxels of each volume. A larger scan is cropped to
-        its masks and a margin, and if that is not enough, blocks of voxels
-        become one voxel.
+    A scan of more than `most_voxels` is cropped to its masks and a margin, and if that is not
+    enough, blocks of voxels become one voxel.
     """
     notes = list(notes)
     masks = [mask for mask in (prediction, reference) if mask is not None]
@@ -214,11 +184,9 @@ def _steps(volume: Volume, most_voxels: int) -> Shape3D:
 
 
 def _reduced(volume: Volume, steps: Shape3D) -> Volume:
-    """Return a volume whose voxels are medians of blocks; incomplete blocks at the end are cut.
-
-    The (lower) median of a block is always one of its values, and the majority
-    if there is one, so labels stay labels.
-    """
+    """Return a volume whose voxels are medians of blocks; incomplete blocks at the end are cut."""
+    # The (lower) median of a block is always one of its values, and the majority if there is one,
+    # so labels stay labels.
     if steps == (1, 1, 1):
         return volume
     whole = [size // step for size, step in zip(volume.shape, steps, strict=True)]

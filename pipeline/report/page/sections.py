@@ -36,14 +36,10 @@ def make_sections(picture: Picture) -> list[dict[str, Any]]:
     agree or there is no reference, the one with the largest prediction; if
     that is empty, the middle of the scan.
 
-    Returns
-    -------
-    list of dict
-        ``view``; ``slice`` (from 1, in RAS order), ``of`` (number of slices)
-        and ``why`` it was chosen; ``width_mm``, ``height_mm``, ``png``
-        (base64); ``prediction`` and ``reference``: lists of ``[position of the
-        label, SVG path]``, the latter null without a reference; ``left`` and
-        ``right``.
+    ``view``; ``slice`` (from 1, in RAS order), ``of`` (number of slices) and ``why`` it was chosen;
+    ``width_mm``, ``height_mm``, ``png`` (base64); ``prediction`` and ``reference``: lists of
+    ``[position of the label, SVG path]``, the latter null without a reference; ``left`` and
+    ``right``.
     """
     prediction = picture.prediction.array
     reference = None if picture.reference is None else picture.reference.array

@@ -50,18 +50,11 @@ _NO_INPUTS = "-"
 
 @dataclass(frozen=True, slots=True)
 class PageFacts:
-    """A page that was written.
-
-    Parameters
-    ----------
-    pictured : tuple of str
-        Ids of the cases that have pictures.
-    problems : tuple of (case_id, sentence)
-        Cases whose pictures could not be made, and why.
-    """
+    """A page that was written."""
 
     path: Path
-    pictured: tuple[str, ...]
+    pictured: tuple[str, ...]  # ids of the cases that have pictures
+    # Case id and sentence: cases whose pictures could not be made, and why.
     problems: tuple[tuple[str, str], ...]
 
 
@@ -95,6 +88,8 @@ def write_page(
 ) -> PageFacts:
     """Write the page of a run.
 
+    ManifestError if the manifest has problems, or the folder is not a run folder.
+
     Parameters
     ----------
     manifest : str or Path, optional
@@ -107,11 +102,6 @@ def write_page(
         pictures of other cases are retained; ``none`` removes all.
     single_file : bool, default False
         Whether viewer and pictures become part of the page itself.
-
-    Raises
-    ------
-    ManifestError
-        If the manifest has problems, or the folder is not a run folder.
     """
     folder = RunFolder(Path(out))
     most = parse_cases(cases)
@@ -154,16 +144,13 @@ def write_page(
 
 @dataclass(frozen=True, slots=True)
 class _Album:
-    """The side files of a page: pictures of cases, each with a hash of its sources.
-
-    `cases` are those of the manifest.
-    """
+    """The side files of a page: pictures of cases, each with a hash of its sources."""
 
     folder: Path
     masks: Path
     labels: Sequence[Label]
     facts: RunFacts
-    cases: Mapping[str, Case]
+    cases: Mapping[str, Case]  # those of the manifest
 
     def add_all(self, reports: Iterable[CaseReport]) -> dict[str, str]:
         """Make the missing pictures of cases of the manifest; return the problems by case id."""
@@ -279,10 +266,7 @@ class _Album:
             return ""
 
     def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
-        """Return the stamp of a side file, and the hash of its inputs if it has one.
-
-        Both are empty if its content was changed after it was written.
-        """
+        """Return the stamp of a side file and the hash of its inputs; empty if it was changed."""
         line, _, call = self._path(kind, case_id).read_bytes().partition(b"\n")
         words = line.decode("utf-8", "replace").strip().removeprefix(_STAMP).split(" ")
         whole = call.startswith(b"receive(") and call.endswith(b");\n")
@@ -336,10 +320,7 @@ def protect_report(
 ) -> None:
     """Refuse to write tables and page where an input or somebody's file would be replaced.
 
-    Raises
-    ------
-    ManifestError
-        With the paths; or if the folder is not a run folder.
+    ManifestError with the paths; or if the folder is not a run folder.
     """
     read_facts(folder.facts(), "a run folder has one")
     inputs = []

@@ -97,10 +97,7 @@ def _panel(
         pen.text((x, lower + 6), f"{part * last:.0f}", _INK, font=font, anchor="mt")
     for color, line in lines:
         places = [
-            (
-                left + step / last * (right - left),
-                lower - (value - low) / span * (lower - upper),
-            )
+            (left + step / last * (right - left), lower - (value - low) / span * (lower - upper))
             for step, value in line
         ]
         if len(places) > 1:

@@ -12,12 +12,8 @@ FEWEST = 5
 def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """Return Dice, shape (..., cases, labels): NaN if neither mask has the label.
 
-    Parameters
-    ----------
-    counts : ndarray of int, shape (..., cases, labels, 2)
-        Voxels of the label in both masks, and in the prediction.
-    totals : ndarray of int, shape (cases, labels)
-        Voxels of the label in the reference.
+    `counts`, (..., cases, labels, 2), has the voxels of the label in both masks, and in the
+    prediction; `totals`, (cases, labels), those in the reference.
     """
     both, predicted = counts[..., 0], counts[..., 1]
     with np.errstate(invalid="ignore"):

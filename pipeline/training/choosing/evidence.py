@@ -31,22 +31,13 @@ _SLAB = 2**19
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """The probabilities of each view for one case.
+    """The probabilities of each view for one case."""
 
-    Parameters
-    ----------
-    reference : Volume
-        The label map in canonical order, mapped from disk.
-    where : Path
-        ``.npy`` of int64, shape (n,): the stored voxels, as rising flat indices
-        of the canonical (RAS) array.
-    probabilities : Path
-        ``.npy`` of uint16, shape (n, views, channels), in 1/65535.
-    """
-
-    reference: Volume
+    reference: Volume  # the label map in canonical order, mapped from disk
+    # ``.npy`` of int64, shape (n,): the stored voxels, as rising flat indices of the canonical
+    # (RAS) array.
     where: Path
-    probabilities: Path
+    probabilities: Path  # ``.npy`` of uint16, shape (n, views, channels), in 1/65535
 
     def slabs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield parts of `where`, and their probabilities as float32, at most 1."""
@@ -91,12 +82,7 @@ def of_view(
 
 
 def _gather(
-    case: StoredCase,
-    spec: ModelSpec,
-    models: Sequence[Model],
-    plan: Plan,
-    stem: Path,
-    least: float,
+    case: StoredCase, spec: ModelSpec, models: Sequence[Model], plan: Plan, stem: Path, least: float
 ) -> Evidence:
     """Segment one case with each view."""
     # These act on masks, not on probabilities.

@@ -23,20 +23,11 @@ _SHARED = 0.02
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecidedMask:
-    """The mask of a case, cropped to its labels, with its reference.
+    """The mask of a case, cropped to its labels, with its reference."""
 
-    Parameters
-    ----------
-    mask : Volume
-        Canonical order; read-only, and mapped from disk.
-    reference : ndarray of int, shape of the mask
-        Cropped alike.
-    totals : ndarray of int, shape (labels,)
-        Voxels of each label in the whole reference.
-    """
-
-    mask: Volume
-    reference: np.ndarray
+    mask: Volume  # canonical order; read-only, and mapped from disk
+    reference: np.ndarray  # ndarray of int, shape of the mask: cropped alike
+    # ndarray of int, shape (labels,): voxels of each label in the whole reference.
     totals: np.ndarray
 
 

@@ -38,25 +38,17 @@ _STEPS = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What the validation cases chose, and the Dice on them.
+    """What the validation cases chose, and the Dice on them."""
 
-    Parameters
-    ----------
-    weights : tuple of float
-        Of the views, in the order of ``spec.views``; they add up to 1.
-    thresholds : tuple of float
-        As in a spec.
-    view_dice : ndarray of float64, shape (views, cases, labels)
-        Of each view alone; NaN if neither mask has the label.
-    before, dice : ndarray of float64, shape (cases, labels)
-        Of all views before the choices, and after them.
-    """
-
-    weights: tuple[float, ...]
-    thresholds: tuple[float, ...]
+    weights: tuple[float, ...]  # of the views, in the order of ``spec.views``; they add up to 1
+    thresholds: tuple[float, ...]  # as in a spec
     divisions: tuple[Division, ...]
     postprocess: tuple[Cleaning, ...]
+    # ndarray of float64, shape (views, cases, labels): of each view alone; NaN if neither mask has
+    # the label.
     view_dice: np.ndarray
+    # ndarray of float64, shape (cases, labels): of all views before the choices, and after
+    # them.
     before: np.ndarray
     dice: np.ndarray
 

@@ -20,21 +20,12 @@ _SAMPLE = 2**18
 
 @dataclass(frozen=True, slots=True)
 class ChannelFacts:
-    """Intensities of one channel of one case.
+    """Intensities of one channel of one case."""
 
-    Parameters
-    ----------
-    least, most : float
-        Extremes of all voxels, in units of the scan.
-    zeros : float
-        Share of voxels that are exactly 0.
-    foreground : tuple of float
-        Quantiles of the labelled voxels, rising; empty without labels.
-    """
-
-    least: float
+    least: float  # extremes of all voxels, in units of the scan
     most: float
-    zeros: float = 0.0
+    zeros: float = 0.0  # share of voxels that are exactly 0
+    # Quantiles of the labelled voxels, rising; empty without labels.
     foreground: tuple[float, ...] = ()
 
 
@@ -49,29 +40,17 @@ class LabelFacts:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """One training case.
+    """One training case."""
 
-    Parameters
-    ----------
-    shape : (R, A, S)
-        Voxels of the canonical volume.
-    labels : tuple of LabelFacts
-        Values other than 0, rising.
-    box_mm : (R, A, S)
-        Size of the box around all labels; 0 without labels.
-    labelled_planes : (R, A, S)
-        Share of the planes along each axis that show a label.
-    modality : str
-        The manifest's column `modality`; empty without one.
-    """
-
-    shape: Shape3D
+    shape: Shape3D  # (R, A, S): voxels of the canonical volume
     spacing_mm: Triple
-    labels: tuple[LabelFacts, ...] = ()
+    labels: tuple[LabelFacts, ...] = ()  # values other than 0, rising
     channels: tuple[ChannelFacts, ...] = ()
+    # (R, A, S): size of the box around all labels; 0 without labels.
     box_mm: Triple = (0.0, 0.0, 0.0)
+    # (R, A, S): share of the planes along each axis that show a label.
     labelled_planes: Triple = (0.0, 0.0, 0.0)
-    modality: str = ""
+    modality: str = ""  # the manifest's column `modality`; empty without one
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -39,85 +39,47 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSummary:
-    """Intensities of one channel over all cases.
-
-    Parameters
-    ----------
-    why : str
-        How the modality is known.
-    least, most : Spread
-        Over the extremes of each case.
-    zeros : Spread
-        Share of voxels that are exactly 0.
-    foreground : dict of str to float
-        Percentiles, mean and SD of the labelled voxels of all cases, where
-        each case weighs the same; empty if nothing is labelled.
-    """
+    """Intensities of one channel over all cases."""
 
     name: str
     modality: Modality
-    why: str
-    least: Spread
+    why: str  # how the modality is known
+    least: Spread  # over the extremes of each case
     most: Spread
-    zeros: Spread
+    zeros: Spread  # share of voxels that are exactly 0
+    # Percentiles, mean and SD of the labelled voxels of all cases, where each case weighs the same;
+    # empty if nothing is labelled.
     foreground: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """One label value over all cases.
-
-    Parameters
-    ----------
-    share : float
-        Of all voxels of all cases.
-    components : Spread
-        Number of connected parts, over the cases with this label.
-    component_ml : Spread
-        Volume of a connected part, in ml.
-    """
+    """One label value over all cases."""
 
     value: int
     cases: int
-    share: float
-    components: Spread
-    component_ml: Spread
+    share: float  # of all voxels of all cases
+    components: Spread  # number of connected parts, over the cases with this label
+    component_ml: Spread  # volume of a connected part, in ml
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Summary of the training cases. Axes are (R, A, S).
-
-    Parameters
-    ----------
-    shape : three of Spread
-        Voxels along each axis.
-    extent_mm : three of Spread
-        Of a whole scan: voxels times spacing.
-    planes : (R, A, S)
-        Slices of all cases together, along each axis.
-    labels : tuple of LabelSummary
-        By rising value.
-    overlap : bool
-        Whether two regions of the recipe's labels share a value.
-    foreground : float
-        Share of all voxels of all cases that are labelled.
-    labelled_planes : (R, A, S)
-        Share of planes that show a label, median over cases.
-    box_mm : three of Spread
-        Of the box around the labels of a case.
-    """
+    """Summary of the training cases. Axes are (R, A, S)."""
 
     cases: int
-    shape: tuple[Spread, Spread, Spread]
+    shape: tuple[Spread, Spread, Spread]  # voxels along each axis
     spacing_mm: tuple[Spread, Spread, Spread]
+    # Of a whole scan: voxels times spacing.
     extent_mm: tuple[Spread, Spread, Spread]
-    planes: tuple[int, int, int]
+    planes: tuple[int, int, int]  # (R, A, S): slices of all cases together, along each axis
     channels: tuple[ChannelSummary, ...] = ()
-    labels: tuple[LabelSummary, ...] = ()
-    overlap: bool = False
-    foreground: float = 0.0
+    labels: tuple[LabelSummary, ...] = ()  # by rising value
+    overlap: bool = False  # whether two regions of the recipe's labels share a value
+    foreground: float = 0.0  # share of all voxels of all cases that are labelled
+    # (R, A, S): share of planes that show a label, median over cases.
     labelled_planes: Triple = (0.0, 0.0, 0.0)
+    # Of the box around the labels of a case.
     box_mm: tuple[Spread, Spread, Spread] = (Spread(0, 0, 0),) * 3
 
     @property
@@ -230,7 +192,7 @@ def _summarise_label(value: int, cases: Sequence[CaseFacts], voxels: int) -> Lab
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    """Return least, median and greatest value; zeros without values."""
+    """Return the least, median and greatest value; three zeros if there are no values."""
     if not values:
         return Spread(0.0, 0.0, 0.0)
     return Spread(float(min(values)), float(np.median(values)), float(max(values)))

@@ -24,25 +24,14 @@ from .stored_cases import StoredCase, save_array, stored
 
 @dataclass(frozen=True, slots=True)
 class PlaneStack:
-    """The planes of one case along one view, on disk.
-
-    Parameters
-    ----------
-    image : Path
-        ``.npy`` of float32, shape (planes, rows, columns, channels), normalised.
-    label : Path
-        ``.npy`` of uint8 or uint16, shape (planes, rows, columns).
-    shape : (planes, rows, columns)
-    spacing_mm : (rows, columns)
-    label_planes : tuple of (value, tuple of int)
-        The planes on which each label value occurs.
-    """
+    """The planes of one case along one view, on disk."""
 
     view: View
-    image: Path
-    label: Path
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float]
+    image: Path  # ``.npy`` of float32, shape (planes, rows, columns, channels), normalised
+    label: Path  # ``.npy`` of uint8 or uint16, shape (planes, rows, columns)
+    shape: tuple[int, int, int]  # (planes, rows, columns)
+    spacing_mm: tuple[float, float]  # (rows, columns)
+    # Value and planes: those on which each label value occurs.
     label_planes: tuple[tuple[int, tuple[int, ...]], ...]
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:

@@ -34,29 +34,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A case whose arrays are on disk, in the storage order of its files.
-
-    Parameters
-    ----------
-    image, label : Path
-        ``.npy`` files: voxels of the source's type, and uint8 or uint16.
-    affine : tuple of tuple of float
-        Rows of the image's affine.
-    codes : (sform, qform)
-    made_from : str
-        Hash of the case's files and of how its label was read.
-    notices : tuple of Notice
-        Warnings about its files.
-    """
+    """A case whose arrays are on disk, in the storage order of its files."""
 
     case_id: str
-    image: Path
-    label: Path
-    affine: tuple[tuple[float, ...], ...]
-    codes: tuple[int, int]
+    image: Path  # ``.npy`` of the source's type
+    label: Path  # ``.npy`` of uint8 or uint16
+    affine: tuple[tuple[float, ...], ...]  # rows of the image's affine
+    codes: tuple[int, int]  # (sform, qform)
     facts: CaseFacts
-    made_from: str
-    notices: tuple[Notice, ...] = ()
+    made_from: str  # hash of the case's files and of how its label was read
+    notices: tuple[Notice, ...] = ()  # warnings about its files
 
     @property
     def volume(self) -> Volume:
@@ -91,12 +78,8 @@ def store_cases(
 ) -> list[StoredCase]:
     """Read every case with its label and store its arrays, unless they are stored already.
 
-    Label maps may have the values of `labels` beside 0; empty allows any.
-
-    Raises
-    ------
-    ManifestError
-        With every case that cannot be used, and why.
+    Label maps may have the values of `labels` beside 0; empty allows any. ManifestError with every
+    case that cannot be used, and why.
     """
     do = partial(_store, folder=folder, labels=labels)
     return _each(cases, manifest, advance, do)

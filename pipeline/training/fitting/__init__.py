@@ -3,7 +3,7 @@
 side_by_side  networks one after another, or several at a time (fit_child: one of them)
 networks      everything that one network is fitted with
 fit           the loop: rate, validation, checkpoints, end
-learner       a network that learns, one step at a time (loss, fused_norm)
+learner       a network in training, one step at a time (loss, fused_norm)
 schedule      used part of the budget -> learning rate
 dataset       planes -> batches of tiles, varied by augmentation
 judging       scores of whole validation volumes

@@ -33,50 +33,26 @@ class Augmentation:
     "nnU-Net", supplementary note 4), with a smaller rotation. Values are drawn
     uniformly from the ranges; a frequency is the share of tiles that a kind of
     variation changes.
-
-    Parameters
-    ----------
-    rotation_deg : float
-        Largest angle in both directions.
-    scale : (low, high)
-        Magnification; its logarithm is drawn uniformly.
-    stretch : float
-        Largest further magnification of one axis against the other, as a
-        fraction.
-    elastic_mm : float
-        Standard deviation of the shift of each control point, in mm.
-    elastic_spacing : int
-        Pixels between control points.
-    shift : float
-        Largest shift of a tile on a plane no larger than the tile, as a
-        fraction of the tile.
-    geometry_rate, intensity_rate : float
-        Frequencies of each kind of geometric and of intensity variation.
-    noise : float
-        Largest standard deviation, as a fraction of the tile's own.
-    blur_pixels : (low, high)
-        Standard deviation of a Gaussian.
-    brightness : float
-        Largest offset, as a fraction of the tile's standard deviation.
-    low_resolution : (low, high)
-        Share of the rows and columns that remain before a tile is brought back
-        to its size.
-    contrast, gamma : (low, high)
-        Factor about the tile's mean; exponent of the tile scaled to [0, 1].
     """
 
-    rotation_deg: float = 20.0
-    scale: Range = (0.8, 1.25)
+    rotation_deg: float = 20.0  # largest angle in both directions
+    scale: Range = (0.8, 1.25)  # (low, high): magnification; its logarithm is drawn uniformly
+    # Largest further magnification of one axis against the other, as a fraction.
     stretch: float = 0.1
-    elastic_mm: float = 1.0
-    elastic_spacing: int = 16
+    elastic_mm: float = 1.0  # standard deviation of the shift of each control point, in mm
+    elastic_spacing: int = 16  # pixels between control points
+    # Largest shift of a tile on a plane no larger than the tile, as a fraction of the tile.
     shift: float = 0.05
+    # Frequencies of each kind of geometric and of intensity variation.
     geometry_rate: float = 0.7
     intensity_rate: float = 0.2
-    noise: float = 0.15
-    blur_pixels: Range = (0.4, 0.9)
+    noise: float = 0.15  # largest standard deviation, as a fraction of the tile's own
+    blur_pixels: Range = (0.4, 0.9)  # (low, high): standard deviation of a Gaussian
+    # (low, high): share of the rows and columns that remain before a tile is brought back to its
+    # size.
     low_resolution: Range = (0.5, 1.0)
-    brightness: float = 0.2
+    brightness: float = 0.2  # largest offset, as a fraction of the tile's standard deviation
+    # (low, high): factor about the tile's mean; exponent of the tile scaled to [0, 1].
     contrast: Range = (0.75, 1.3)
     gamma: Range = (0.7, 1.5)
 
@@ -88,22 +64,14 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Warp:
-    """Where the pixels of a tile are read on a plane.
+    """Where the pixels of a tile are read on a plane."""
 
-    Parameters
-    ----------
-    angle_deg : float
-        Rotation of the tile on the plane.
-    scale : (rows, columns)
-        Magnification of the image in the tile.
-    control_mm : ndarray of float, shape (m, n, 2), or None
-        Shifts (rows, columns) of the control points of a cubic B-spline over
-        the tile, in mm (free-form deformation, Rueckert et al. 1999, section
-        III.B).
-    """
-
-    angle_deg: float = 0.0
+    angle_deg: float = 0.0  # rotation of the tile on the plane
+    # (rows, columns): magnification of the image in the tile.
     scale: tuple[float, float] = (1.0, 1.0)
+    # ndarray of float, shape (m, n, 2), or None: shifts (rows, columns) of the control points of a
+    # cubic B-spline over the tile, in mm (free-form deformation, Rueckert et al. 1999, section
+    # III.B).
     control_mm: np.ndarray | None = None
 
 
@@ -134,17 +102,9 @@ def coordinates(
 ) -> np.ndarray:
     """Return where each pixel of a tile is read on its plane: (row, column), perhaps outside.
 
-    Parameters
-    ----------
-    centre : (row, column)
-        Point of the plane that the middle of the tile shows, in pixels; the
-        middle of a tile of 4 pixels is 1.5.
-    spacing_mm : (rows, columns)
-        Of the plane: the rotation is done in mm, so that nothing is sheared.
-
-    Returns
-    -------
-    ndarray of float32, shape (2, rows, columns)
+    The result is float32, (2, rows, columns). `centre` is the point of the plane that the middle of
+    the tile shows, in pixels; the middle of a tile of 4 pixels is 1.5. The rotation is done in mm,
+    with `spacing_mm` (rows, columns) of the plane, so that nothing is sheared.
     """
     offsets = [np.arange(size) - (size - 1) / 2 for size in tile]
     moved = np.stack(np.meshgrid(*offsets, indexing="ij"))
@@ -167,15 +127,8 @@ def coordinates(
 def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Interpolate a plane linearly; outside of it, the value at the edge counts.
 
-    Parameters
-    ----------
-    plane : ndarray of float32, shape (rows, columns, channels)
-    where : ndarray of float32, shape (2, ...)
-        Row and column to read, in pixels.
-
-    Returns
-    -------
-    ndarray of float32, shape (..., channels)
+    The plane is float32, (rows, columns, channels); `where`, float32, (2, ...), has row and column
+    to read, in pixels; the result is float32, (..., channels).
     """
     rows, columns, channels = plane.shape
     corner, part = [], []

@@ -29,42 +29,23 @@ _BEST = "best/"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far the fit of one network is.
+    """How far the fit of one network is."""
 
-    Parameters
-    ----------
-    step, epoch : int
-        Finished steps, which is the number of the next batch, and epochs.
-    seconds : float
-        Used part of the budget, over all starts.
-    validation_s, last_validation_s : float
-        Seconds of all validations, and of the last one.
-    losses : tuple of float
-        Of the steps of the current epoch.
-    wait_s, work_s : float
-        Seconds of the current epoch: waiting for batches, and in steps.
-    best_epoch, best : int, Scores or None
-        Of the best weights; 0 and None before the first validation.
-    stale : int
-        Validations since the last improvement.
-    skip_first : bool
-        Whether the network concatenates skipped channels before upsampled
-        ones, as `voxtile.models.unet.build_unet` did in voxtile 0.1.0.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    seconds: float = 0.0
-    validation_s: float = 0.0
-    last_validation_s: float = 0.0
-    losses: tuple[float, ...] = ()
-    wait_s: float = 0.0
-    work_s: float = 0.0
-    best_epoch: int = 0
+    step: int = 0  # finished steps, which is the number of the next batch
+    epoch: int = 0  # finished epochs
+    seconds: float = 0.0  # used part of the budget, over all starts
+    validation_s: float = 0.0  # of all validations
+    last_validation_s: float = 0.0  # of the last one
+    losses: tuple[float, ...] = ()  # of the steps of the current epoch
+    wait_s: float = 0.0  # of the current epoch, waiting for batches
+    work_s: float = 0.0  # of the current epoch, in steps
+    best_epoch: int = 0  # of the best weights; 0 before the first validation
     best: Scores | None = None
-    stale: int = 0
+    stale: int = 0  # validations since the last improvement
     history: tuple[Row, ...] = ()
     done: bool = False
+    # Whether the network concatenates skipped channels before upsampled ones, as
+    # `voxtile.models.unet.build_unet` did in voxtile 0.1.0.
     skip_first: bool = False
 
 

@@ -1,7 +1,7 @@
 """An endless stream of batches of training tiles, made ahead of time by threads.
 
-Seed and number alone decide what is in a batch, however many threads make
-batches and in whatever order.
+The content of a batch depends only on the seed and on the number of the batch,
+not on how many threads make batches, nor on the order in which they do.
 """
 
 from collections import deque
@@ -70,11 +70,8 @@ class TileBatches:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return one batch.
 
-        Returns
-        -------
-        images : ndarray of float32, shape (batch, rows, columns, channels)
-            Network input: for each channel its neighbour slices in order.
-        targets : ndarray of float32, shape (batch, rows, columns, classes)
+        Images are float32, (batch, rows, columns, channels): for each channel its neighbour slices
+        in order. Targets are float32, (batch, rows, columns, classes).
         """
         rng = np.random.default_rng((self._sampling.seed, index))
         tiles = [self._tile(rng) for _ in range(self._sampling.batch)]

@@ -13,7 +13,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
     """`keras.layers.BatchNormalization` over the last axis of images, through TensorFlow's kernel.
 
     It has the same weights in the same order and gives the same numbers. Only
-    the network that learns uses it; the saved network has Keras' own layer.
+    the network in training uses it; the saved network has Keras' own layer.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

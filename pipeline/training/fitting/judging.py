@@ -19,19 +19,12 @@ _VALIDATION_BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Dice of each validation case and label.
+    """Dice of each validation case and label."""
 
-    Parameters
-    ----------
-    dice : tuple of (case_id, tuple of float)
-        One value per label in the order of the spec; NaN where neither the
-        prediction nor the reference has the label.
-    references : tuple of int
-        Number of references with each label; empty if unknown.
-    """
-
+    # Of each case id: one value per label in the order of the spec; NaN where
+    # neither the prediction nor the reference has the label.
     dice: tuple[tuple[str, tuple[float, ...]], ...]
-    references: tuple[int, ...] = ()
+    references: tuple[int, ...] = ()  # number of references with each label; empty if unknown
 
     @property
     def columns(self) -> list[np.ndarray]:
@@ -41,7 +34,7 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """Mean over the labels of their means over cases; 0 if nothing is defined."""
+        """Each label's mean over the cases, averaged over the labels; 0 if no value is defined."""
         return _mean_of(self.columns)
 
     @property

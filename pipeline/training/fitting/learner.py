@@ -1,4 +1,4 @@
-"""A network that learns, one step at a time, on any Keras backend.
+"""A network in training, one step at a time, on any Keras backend.
 
 The saved network stays in float32 and is never compiled. A copy of it learns,
 in the precision of the fit; its weights are float32 too (Micikevicius et al.

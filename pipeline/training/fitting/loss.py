@@ -17,14 +17,9 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
     It takes targets and probabilities, both of shape (n, rows, columns,
     classes), and returns a scalar.
 
-    Parameters
-    ----------
-    softmax : bool
-        Exclusive classes, the first of them background; else independent
-        sigmoid outputs.
-    weights : sequence of float, optional
-        Weight of a pixel in the cross-entropy by its true class, or for
-        sigmoid by output; equal by default.
+    With `softmax`, classes exclude each other and the first is background; else outputs are
+    independent. `weights` are those of a pixel in the cross-entropy by its true class, or for
+    sigmoid by output; equal by default.
     """
 
     def dice_and_cross_entropy(truth: Any, probability: Any) -> Any:

@@ -38,11 +38,7 @@ def rounded(weights: list[np.ndarray]) -> list[np.ndarray]:
     The error is at most 1/256 of a value (Kalamkar et al. 2019, "A Study of
     BFLOAT16 for Deep Learning Training", section 2).
 
-    Parameters
-    ----------
-    weights : list of ndarray of float32
-        In Keras' order. Vectors, such as those of a normalisation, do not
-        change.
+    `weights` are float32 in Keras' order. Vectors, such as those of a normalisation, do not change.
     """
     return [
         values.astype(ml_dtypes.bfloat16).astype(np.float32) if values.ndim > 1 else values
@@ -53,10 +49,7 @@ def rounded(weights: list[np.ndarray]) -> list[np.ndarray]:
 def save_network(network: Any, path: Path) -> None:
     """Write a Keras network, compressed; the bytes follow from the network alone.
 
-    Parameters
-    ----------
-    path : Path
-        With suffix ``.keras``.
+    The suffix is ``.keras``.
     """
     plain = path.with_name(f"plain-{path.name}")  # Keras writes only to a path
     try:

@@ -24,21 +24,13 @@ from .network_file import rounded, save_network
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedNetwork:
-    """One network after its fit.
-
-    Parameters
-    ----------
-    file : Path
-        ``.keras``, float32, with the best weights, rounded.
-    scores : Scores
-        Of the best weights of this network alone, in the precision of the fit
-        and before rounding.
-    """
+    """One network after its fit."""
 
     entry: Network
     parameters: int
-    file: Path
+    file: Path  # ``.keras``, float32, with the best weights, rounded
     standing: Standing
+    # Of the best weights of this network alone, in the precision of the fit and before rounding.
     scores: Scores
 
     def facts(self, spec: ModelSpec) -> dict[str, Any]:
@@ -59,17 +51,12 @@ class FittedNetwork:
 
 
 def build_network(
-    spec: ModelSpec,
-    recipe: Recipe,
-    number: int,
-    start: Bundle | None,
-    *,
-    skip_first: bool = False,
+    spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None, *, skip_first: bool = False
 ) -> Any:
     """Return a network before its first step, the same one every time.
 
-    A bundle to start with gives its weights and layers; a network without one is
-    new, with `skip_first` as in `Standing`. `number` is its index in the spec.
+    If training starts from a bundle, its layers and weights are used. Otherwise the
+    network is new, with `skip_first` as in `Standing`. `number` is its index in the spec.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
@@ -90,32 +77,17 @@ def build_network(
 
 @dataclass(frozen=True, slots=True)
 class NetworkFit:
-    """All that is needed to fit one network; it can be sent to another process.
-
-    Parameters
-    ----------
-    number : int
-        Index in the spec's networks.
-    recipe : Recipe
-        Settled, with a precision.
-    stacks : tuple of tuple of PlaneStack
-        For each training case those views that this network learns from.
-    work : Path
-        Gets a folder for the network.
-    start : Bundle or None
-        Gives the first weights.
-    seconds : float or None
-        Its part of a time budget.
-    """
+    """All that is needed to fit one network; it can be sent to another process."""
 
     spec: ModelSpec
-    number: int
-    recipe: Recipe
+    number: int  # index in the spec's networks
+    recipe: Recipe  # settled, with a precision
+    # For each training case those views that this network learns from.
     stacks: tuple[tuple[PlaneStack, ...], ...]
     validation: tuple[StoredCase, ...]
-    work: Path
-    start: Bundle | None
-    seconds: float | None
+    work: Path  # gets a folder for the network
+    start: Bundle | None  # gives the first weights
+    seconds: float | None  # its part of a time budget
 
     @property
     def entry(self) -> Network:

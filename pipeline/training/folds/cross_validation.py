@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from pydantic_core import to_jsonable_python
 
@@ -30,7 +30,9 @@ from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import ANOTHER_FOLDER, Input, inputs_of, is_remainder, protect
 from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.differences import differences
-from voxtile.training.drive import TrainOptions, fingerprint_cases, train_bundle
+from voxtile.training.drive import train_bundle
+from voxtile.training.options import FoldOptions, TrainKeywords, TrainOptions
+from voxtile.training.plan import fingerprint_cases
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe, recipe_facts
@@ -55,7 +57,7 @@ def cross_validate(
     only: int | None = None,
     join: bool = False,
     say: Callable[[str], None] = lambda words: None,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> CrossValidation | None:
     """Train and score the folds of a cross-validation, and join them when all are finished.
 
@@ -96,9 +98,15 @@ def cross_validate(
         If `out` holds a different cross-validation, a file cannot be written,
         or, with `join`, folds are missing.
     """
-    manifest, out = Path(manifest), Path(out)
-    how = TrainOptions(**options)
-    recipe = how.recipe or Recipe()
+    chosen = FoldOptions(count, only, join)
+    return train_folds(Path(manifest), Path(out), chosen, TrainOptions(**options), say)
+
+
+def train_folds(
+    manifest: Path, out: Path, chosen: FoldOptions, how: TrainOptions, say: Callable[[str], None]
+) -> CrossValidation | None:
+    """Do what `cross_validate` says."""
+    recipe, join, count = how.recipe or Recipe(), chosen.join, chosen.count or 5
     bundle_name(out)  # refuse a wrong name now, not after all folds are trained
     # Joining needs no scans: the folds may be on a machine that has none.
     cases, problems = examine_manifest(
@@ -111,7 +119,7 @@ def cross_validate(
     digest = content_hash(manifest)
     folds = [
         replace(make_fold(cases, count, number, recipe.seed, manifest), manifest_sha256=digest)
-        for number in (range(count) if only is None else [only])
+        for number in (range(count) if chosen.only is None else [chosen.only])
     ]
     _check_trained(
         out,
@@ -121,7 +129,7 @@ def cross_validate(
         advice="move these folds away, or name another folder",
     )
     if not join:
-        _train_folds(manifest, out, cases, folds, replace(how, recipe=recipe), say)
+        _train_missing(manifest, out, cases, folds, replace(how, recipe=recipe), say)
     finished = finished_folds(out, count)
     missing = sorted(set(range(count)) - {fold.number for fold in finished})
     if not missing:
@@ -150,13 +158,7 @@ def _protect_inputs(manifest: Path, cases: Sequence[Case], how: TrainOptions, ou
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder with files that no cross-validation wrote.
-
-    Raises
-    ------
-    ManifestError
-        With the first such file.
-    """
+    """Refuse a folder with files that no cross-validation wrote."""
     if not out.is_dir():
         return
     entries = sorted(out.iterdir())
@@ -164,13 +166,13 @@ def _refuse_foreign(out: Path) -> None:
     folds = [path for path in entries if _FOLD.fullmatch(path.name) and path.is_dir()]
     others = [path for path in entries if path not in folds and not is_remainder(path)]
     if folds or _is_record(out / _IDENTITY):
-        others = [path for path in others if path.name == ENSEMBLE and not _is_bundle(path)]
+        others = [
+            path for path in others if path.name == ENSEMBLE and not (path / "spec.json").is_file()
+        ]
     if others:
         raise ManifestError(
-            [
-                f"{out} holds {others[0].name}, but no cross-validation (no valid {_IDENTITY}); "
-                f"{ANOTHER_FOLDER}"
-            ]
+            f"{out} holds {others[0].name}, but no cross-validation (no valid {_IDENTITY}); "
+            f"{ANOTHER_FOLDER}"
         )
 
 
@@ -180,11 +182,6 @@ def _is_record(path: Path) -> bool:
         return "voxtile-cross-validation" in read_object(path, {})
     except (OSError, ValueError):
         return False
-
-
-def _is_bundle(folder: Path) -> bool:
-    """Whether a folder is a model."""
-    return (folder / "spec.json").is_file()
 
 
 def plan_folds(
@@ -209,7 +206,7 @@ def plan_folds(
     return ["# recipe of every fold", dump_recipe(common, reasons), *map(_words, folds)]
 
 
-def _train_folds(
+def _train_missing(
     manifest: Path,
     out: Path,
     cases: Sequence[Case],

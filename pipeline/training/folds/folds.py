@@ -26,23 +26,14 @@ _CHOOSING, _MOST_CHOOSING = 0.1, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One of `count` folds of a cross-validation, numbered from 0.
-
-    Parameters
-    ----------
-    cases : tuple of Case
-        To train with, split ``train``, and to choose with, split ``val``.
-    held_out : tuple of Case
-        Give the scores; they choose nothing.
-    manifest_sha256 : str
-        Of the manifest when it was divided; it may change during the training.
-    """
+    """One of `count` folds of a cross-validation, numbered from 0."""
 
     number: int
     count: int
     seed: int
-    cases: tuple[Case, ...]
-    held_out: tuple[Case, ...]
+    cases: tuple[Case, ...]  # to train with, split ``train``, and to choose with, split ``val``
+    held_out: tuple[Case, ...]  # give the scores; they choose nothing
+    # Of the manifest when it was divided; it may change during the training.
     manifest_sha256: str = ""
 
     def facts(self) -> dict[str, Any]:
@@ -76,10 +67,8 @@ def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -
     parts = deal(units, equal_shares(count), seed)
     if len(set(parts.values())) < count:
         raise ManifestError(
-            [
-                f"{manifest} has {len(units)} groups (column group, else cases) with split "
-                f"train or val, which are too few for {count} folds; use fewer folds"
-            ]
+            f"{manifest} has {len(units)} groups (column group, else cases) with split "
+            f"train or val, which are too few for {count} folds; use fewer folds"
         )
     return {cases[row].case_id: int(parts[unit.name]) for unit in units for row in unit.rows}
 
@@ -99,10 +88,8 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
     units = _units(outside)
     if len(units) < 2:
         raise ManifestError(
-            [
-                f"{manifest}: fold {number} of {count} leaves only one group, but one is needed to "
-                "train with and another to choose the checkpoint; use at least three groups"
-            ]
+            f"{manifest}: fold {number} of {count} leaves only one group, but one is needed to "
+            "train with and another to choose the checkpoint; use at least three groups"
         )
     parts = deal(units, {"train": 1 - _CHOOSING, "val": _CHOOSING}, f"{seed} inside fold {number}")
     chosen_by = [unit for unit in units if parts[unit.name] == "val"]

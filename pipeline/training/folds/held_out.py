@@ -45,7 +45,7 @@ def score_held_out(
     The table has the columns of ``report.csv``, then `fold` and `view`. View
     "fused" is the bundle as a run uses it; if it has several views, each view
     alone follows, with the same thresholds and post-processing. A case that
-    failed in a view has failed rows there.
+    failed in a view has rows with status failed in that view's table.
     """
     plan = make_plan(bundle)
     models = load_models(bundle, choose_engine(bundle))

@@ -38,11 +38,7 @@ def fitting_rate() -> float:
 
 
 def choose_precision(
-    network: Any,
-    recipe: Recipe,
-    *,
-    softmax: bool,
-    candidates: Sequence[Precision] | None = None,
+    network: Any, recipe: Recipe, *, softmax: bool, candidates: Sequence[Precision] | None = None
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 

@@ -22,15 +22,9 @@ _OPEN = "a choice of the recipe is still open; call settle first"
 BUDGETS = ("minutes", "epochs", "steps")
 # Fields that must be more than 0 where they are given.
 _POSITIVE = (
-    *BUDGETS,
-    "patience",
-    "members",
-    "filters",
-    "depth",
-    "batch",
-    "steps_per_epoch",
+    *BUDGETS, "patience", "members", "filters", "depth", "batch", "steps_per_epoch",
     "learning_rate",
-)
+)  # fmt: skip
 
 
 def _default_augmentation() -> "Augmentation":

@@ -24,17 +24,14 @@ from .recipe import BUDGETS, Recipe
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; the rules make the choices that it leaves out.
 
-    Raises
-    ------
-    ManifestError
-        If the file is not TOML, or has an unknown key or a wrong value.
+    ManifestError if the file is not TOML, or has an unknown key or a wrong value.
     """
     try:
         content = tomllib.loads(regular(path).read_text("utf-8"))
     except OSError as error:
-        raise ManifestError([f"{path} cannot be read: {error.strerror}"]) from error
+        raise ManifestError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError([f"{path} is not TOML: {error}"]) from error
+        raise ManifestError(f"{path} is not TOML: {error}") from error
     problems = [
         *_unknown(content, Recipe, ""),
         *_unknown(content.get("augmentation"), Augmentation, "augmentation."),

@@ -18,7 +18,7 @@ def make_spec(
     """Return the spec of the new bundle, whose checksums are not known yet."""
     if not recipe.labels:
         raise ManifestError(
-            [f"{manifest}: the labels of all training cases are empty; add cases with labels"]
+            f"{manifest}: the labels of all training cases are empty; add cases with labels"
         )
     whole = recipe.tile_of(settled(recipe.views))
     try:

@@ -10,12 +10,12 @@ from voxtile.models.spec import Label, ModelSpec, View
 
 from .recipe import Recipe
 
-# A quarter of the rate for networks with random weights, so that less is forgotten.
+# The rate is a quarter of that for random weights, so that the network forgets less.
 _RATE = 5e-4
 
 
 def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
-    """Return the recipe with all choices that the bundle's networks fix, or refuse it."""
+    """Return the recipe with the settings that the bundle's networks dictate, or refuse it."""
     spec = start.spec
     if start.others:
         raise UsageError(

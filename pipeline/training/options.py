@@ -1,0 +1,88 @@
+"""What a user chooses for a training, apart from the recipe.
+
+The command line makes its options from it, so this module imports nothing heavy.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from voxtile.errors import UsageError
+
+from .recipe.recipe import Recipe
+
+
+class TrainKeywords(TypedDict, total=False):
+    """The fields of `TrainOptions` as keyword arguments, for type checkers."""
+
+    root: str | Path | None
+    recipe: Recipe | None
+    init: str | Path | None
+    resume: bool
+    description: str
+    licence: str | Path | None
+    tensorboard: str | Path | None
+    progress: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """The options of `voxtile.train`.
+
+    Parameters
+    ----------
+    root : str or Path, optional
+        Folder that the manifest's relative paths start from.
+    recipe : Recipe, optional
+        Choices; `voxtile.training.recipe.rules.settle` makes those left open.
+    init : str or Path, optional
+        Model to fine-tune: a name or a folder.
+
+        It must have the same channels and labels.
+    resume : bool
+        Continue a training that was interrupted.
+
+        It needs the same arguments. If there is none, a new one starts.
+    description : str
+        One sentence for the model card.
+    licence : str or Path, optional
+        Licence of the weights, a text file.
+
+        It is saved as LICENSE. The licence of the training data applies to the weights too.
+    tensorboard : str or Path, optional
+        Folder for TensorBoard events.
+    progress : bool
+        Whether to show progress on standard error: a bar on a terminal, else one line per epoch.
+    """
+
+    root: str | Path | None = None
+    recipe: Recipe | None = None
+    init: str | Path | None = None
+    resume: bool = False
+    description: str = ""
+    licence: str | Path | None = None
+    tensorboard: str | Path | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FoldOptions:
+    """Which folds are trained.
+
+    Parameters
+    ----------
+    count : int, optional
+        Cross-validate with this many folds of the splits train and val.
+    only : int, optional
+        Train this fold only.
+    join : bool
+        Join the folds that are finished.
+    """
+
+    count: int | None = None
+    only: int | None = None
+    join: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count is None and (self.only is not None or self.join):
+            raise UsageError("--fold and --join are for --folds")

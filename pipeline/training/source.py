@@ -1,0 +1,81 @@
+"""What a training starts from: the rows of a manifest or a fold, and perhaps a bundle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from voxtile.case import Case
+from voxtile.manifest.rows import read_manifest
+from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.protection import Input, inputs_of, protect
+from voxtile.training.data.splits import split_cases
+from voxtile.training.data.stored_cases import channel_names
+from voxtile.training.folds.folds import Fold
+from voxtile.training.recipe.recipe import Recipe
+from voxtile.training.recipe.warm_start import warm_start_facts
+
+from .options import TrainOptions
+from .workfolder import work_path
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a training starts from: cases by their rows, and perhaps a bundle or a fold."""
+
+    manifest: Path
+    manifest_sha256: str
+    name: str
+    description: str
+    training: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    channels: tuple[str, ...]
+    start: Bundle | None
+    fold: Fold | None
+
+    def identity(self, recipe: Recipe) -> dict[str, Any]:
+        """Return what must be the same when the training continues."""
+        return {
+            "voxtile-training": 1,
+            "recipe": to_jsonable_python(recipe),
+            "training cases": [case.case_id for case in self.training],
+            "validation cases": [case.case_id for case in self.validation],
+            "init": None if self.start is None else self.start.sha256,
+        }
+
+    def init_facts(self) -> tuple[dict[str, Any], int]:
+        """Return facts about the bundle to start with, and how many cases give scores."""
+        if self.start is None:
+            return {}, 0
+        scored = self.validation if self.fold is None else self.fold.held_out
+        return warm_start_facts(self.start, [case.case_id for case in scored]), len(scored)
+
+
+def read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | None) -> Source:
+    """Read the manifest, unless a fold replaces it, and the bundle to start with."""
+    start = None if options.init is None else load_bundle(options.init)
+    if fold is None:
+        cases, sha256 = read_manifest(manifest, root=options.root), content_hash(manifest)
+    else:
+        cases, sha256 = fold.cases, fold.manifest_sha256
+    training, validation = map(tuple, split_cases(cases, manifest))
+    channels, described = channel_names(training), options.description
+    return Source(manifest, sha256, name, described, training, validation, channels, start, fold)
+
+
+def protect_inputs(source: Source, out: Path, options: TrainOptions) -> None:
+    """Refuse to train where an input could be lost."""
+    inputs = [Input("the manifest", source.manifest)]
+    inputs += inputs_of((*source.training, *source.validation))
+    inputs += inputs_of(source.fold.held_out if source.fold else ())
+    if source.start is not None:
+        inputs += [Input("the model of --init", one.folder) for one in source.start.members]
+    if options.licence is not None:
+        inputs.append(Input("the licence", Path(options.licence)))
+    protect(inputs, out, work_path(out))
+    if options.tensorboard is not None:
+        # Only new files are added here, so it may hold others.
+        series = [one for one in inputs if one.path.is_dir()]
+        protect(series, Path(options.tensorboard), advice="name another folder for --tensorboard")

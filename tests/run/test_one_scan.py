@@ -1,0 +1,52 @@
+"""One scan: the image on the grid of the mask is written beside it, and replaces no other file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from phantoms import ball, make_bundle
+
+from voxtile.errors import ManifestError
+from voxtile.phantoms.dicom import write_series
+from voxtile.reading.scan import ReadPolicy
+from voxtile.run import one_scan
+from voxtile.volume import Volume
+from voxtile.writing.nifti import write_volume
+
+
+class Threshold:
+    """A segmenter without a network."""
+
+    def __call__(self, volume: Volume) -> Volume:
+        return volume.with_array((volume.array > 50).astype(np.uint8))
+
+    def notices(self) -> tuple:
+        return ()
+
+
+def test_the_image_beside_a_mask_replaces_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_scan, "load_bundle", lambda name: make_bundle())
+    monkeypatch.setattr(one_scan, "make_plans", lambda bundle, wish: ())
+    monkeypatch.setattr(one_scan, "choose_engine", lambda bundle, wish: None)
+    monkeypatch.setattr(one_scan, "load_segmenter", lambda *given, scratch: Threshold())
+    write_series(tmp_path / "series", ball()[0])
+    sorted((tmp_path / "series").iterdir())[5].unlink()
+    policy = ReadPolicy(missing_slices="interpolate")
+    out, image = tmp_path / "out/mask.nii.gz", tmp_path / "out/mask_image.nii.gz"
+
+    def segment() -> str:
+        _, notices = one_scan.segment_file(tmp_path / "series", "model", out, policy=policy)
+        return notices[-1].code
+
+    assert segment() == segment() == "image_written"
+    out.unlink()
+    for other in (ball()[0], ball(tilt_degrees=5)[0]):
+        write_volume(image, other)
+        before = image.read_bytes()
+        with pytest.raises(
+            ManifestError, match=r"mask_image.nii.gz would be replaced by the image"
+        ):
+            segment()
+        assert (image.read_bytes(), out.exists()) == (before, False)
