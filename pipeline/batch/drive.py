@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -491,12 +491,20 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "by": list(job.settings.by),
         KEY: job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "case_ids": [case.case_id for case in cases],
     }
+
+
+def _version(package: str) -> str | None:
+    """Return the installed version of a package; None without it, such as TensorFlow's."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _retried(lost: Lost, attempt: int) -> Notice:

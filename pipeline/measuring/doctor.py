@@ -12,9 +12,10 @@ from pathlib import Path
 
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.machine.processors import processor_count, processor_model
+from voxtile.models.backend_name import backend_name
 from voxtile.version import __version__
 
-_NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
+_NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras")
 # Packages, and what they decode.
 _CODECS = {
     "openjpeg": "JPEG 2000",
@@ -89,16 +90,14 @@ def _packages() -> Iterator[Finding]:
 
 def _backend() -> Finding:
     """Return the backend of Keras."""
-    from voxtile.engines.choice import keras_backend  # after numpy was looked for
-
-    backend = keras_backend()
+    backend = backend_name()
     if find_spec(backend) is None:
         return Finding(
             False,
             f"Keras is set to the backend {backend}, which is not installed",
             f"pip install {backend}, or unset KERAS_BACKEND",
         )
-    return Finding(True, f"Keras backend {backend}")
+    return Finding(True, f"Keras backend {backend} {_version(backend) or 'of unknown version'}")
 
 
 def _gpu() -> Finding:

@@ -28,11 +28,13 @@ class Scaling:
     low: float = -np.inf
     high: float = np.inf
 
+    def needs_float64(self, dtype: np.dtype) -> bool:
+        """Whether float32 would lose what distinguishes the values, as with large offsets."""
+        return dtype.itemsize > 4 or max(abs(self.shift), abs(self.scale)) > 2**20
+
     def apply(self, array: np.ndarray) -> np.ndarray:
         """Return the scaled array, float32, same shape."""
-        # float64 only if float32 would round away the differences between values (large offsets).
-        wide = array.dtype.itemsize > 4 or max(abs(self.shift), abs(self.scale)) > 2**20
-        scaled = array.astype(np.float64 if wide else np.float32)
+        scaled = array.astype(np.float64 if self.needs_float64(array.dtype) else np.float32)
         if self.low > -np.inf or self.high < np.inf:
             np.clip(scaled, self.low, self.high, out=scaled)
         np.subtract(scaled, self.shift, out=scaled)
