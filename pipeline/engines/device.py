@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from voxtile.errors import EnvironmentFault
+from voxtile.errors import EnvironmentFault, counted
 from voxtile.machine.memory import free_memory_mb
 from voxtile.models.backend import keras
 
@@ -53,8 +53,8 @@ class Device:
         found = gpus()
         if kind == "gpu" and int(number or 0) >= len(found):
             raise EnvironmentFault(
-                f"--device {name}: Keras with {keras.config.backend()} finds {len(found)} GPUs; "
-                "voxtile doctor says what is missing"
+                f"--device {name}: Keras with {keras.config.backend()} finds "
+                f"{counted(len(found), 'GPU')}; voxtile doctor says what is missing"
             )
         self.is_gpu = kind == "gpu"
         # A backend's own choice where it has no other.
@@ -79,11 +79,11 @@ class Device:
             return self._inside(traced)
         return self._inside(function)
 
-    def network(self, model: Any) -> Computation:
-        """Return a Keras model as a compiled function from tiles to answers."""
+    def network(self, model: Any, after: Computation) -> Computation:
+        """Return a Keras model, and what is done with its answer, as one compiled function."""
 
         def answer_of(tiles: Any) -> Any:
-            return model(tiles, training=False)
+            return after(model(tiles, training=False))
 
         if self._backend == "torch" and self.is_gpu:
             import torch
@@ -102,7 +102,7 @@ class Device:
         weights, others = jax.device_put((weights, others), self._jax_device())
 
         def answer(weights: Any, others: Any, tiles: Any) -> Any:
-            return model.stateless_call(weights, others, tiles, training=False)[0]
+            return after(model.stateless_call(weights, others, tiles, training=False)[0])
 
         run = self.compiled(answer)
         return lambda tiles: run(weights, others, tiles)

@@ -11,7 +11,7 @@ The arithmetic is that of `voxtile.preparation` and `voxtile.inference`, which
 is the reference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ _LEAST = 1e-30
 # subtracted so that they fit into signed 16 bits, which every backend has.
 _ONE = 65000
 _MIDDLE = 2**15
+# So few classes are compared one after the other: XLA gives a whole warp to each pixel's maximum.
+_FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,21 +268,21 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
     """
     ops = keras.ops
     values = [label.value for label in spec.labels]
-    # Not every backend has unsigned integers of 16 bits.
-    kind = "uint8" if max(values) <= 255 else "int32"
-    if spec.activation == "softmax":
-        chosen = ops.argmax(probabilities, axis=-1)
-        if values == list(range(1, len(values) + 1)):
-            labels = ops.cast(chosen, kind)
-        else:
-            table = ops.convert_to_tensor(np.array([0, *values], np.int32))
-            labels = ops.cast(ops.take(table, chosen, axis=0), kind)
-    else:
+    labels = ops.zeros(probabilities.shape[:3], "int32")
+    if spec.activation == "sigmoid":
         thresholds = spec.thresholds or (0.5,) * len(values)
-        labels = ops.zeros(probabilities.shape[:3], "int32")
         for index, (value, threshold) in enumerate(zip(values, thresholds, strict=True)):
             labels = ops.where(probabilities[..., index] >= threshold, value, labels)
-        labels = ops.cast(labels, kind)
+    elif len(values) < _FEW:
+        most = probabilities[..., 0]
+        for index, value in enumerate(values, start=1):
+            labels = ops.where(probabilities[..., index] > most, value, labels)
+            most = ops.maximum(probabilities[..., index], most)
+    else:
+        table = ops.convert_to_tensor(np.array([0, *values], np.int32))
+        labels = ops.take(table, ops.argmax(probabilities, axis=-1), axis=0)
+    # Not every backend has unsigned integers of 16 bits.
+    labels = ops.cast(labels, "uint8" if max(values) <= 255 else "int32")
     return layout.back(labels), _numbers(spec, probabilities)
 
 
@@ -351,6 +353,36 @@ def decide_sums(
     return decide(spec, layout, ops.cast(total, "float32") * float(np.float32(1 / _ONE)))
 
 
+def with_range(answer: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a network's answer, and the lowest and highest value for each tile, (tiles, 2)."""
+    ops = keras.ops
+    low, high = ops.min(answer, axis=(1, 2, 3)), ops.max(answer, axis=(1, 2, 3))
+    return answer, ops.stack([low, high], axis=-1)
+
+
+def widest(ranges: Sequence[Sequence[Tensor]], busy: Sequence[Tensor] | None) -> Tensor:
+    """Return the lowest and highest value of all answers that count, shape (2,).
+
+    Parameters
+    ----------
+    ranges : sequence of sequence of tensor
+        From `with_range`, for each call those of its networks.
+    busy : sequence of tensor of bool, optional
+        From `occupied`, for each call.
+    """
+    ops = keras.ops
+    lows, highs = [], []
+    for number, call in enumerate(ranges):
+        for one in call:
+            low, high = one[:, 0], one[:, 1]
+            if busy is not None:
+                counts = busy[number][:, 0, 0, 0]
+                low, high = ops.where(counts, low, np.inf), ops.where(counts, high, -np.inf)
+            lows.append(ops.min(low))
+            highs.append(ops.max(high))
+    return ops.stack([ops.min(ops.stack(lows)), ops.max(ops.stack(highs))])
+
+
 def mirror(axes: tuple[int, ...], tiles: Tensor) -> Tensor:
     """Return tiles mirrored along axes."""
     return keras.ops.flip(tiles, axes)
@@ -379,13 +411,20 @@ def _numbers(spec: ModelSpec, probabilities: Tensor) -> Tensor:
     p = ops.clip(probabilities, 0, 1)
     if spec.activation == "softmax":
         counts = 1 - probabilities[..., 0] >= DOUBT
-        bits = ops.sum(_bits(p), axis=-1) / float(np.log2(spec.output_channels))
+        bits = _summed(_bits, p) / float(np.log2(spec.output_channels))
     else:
         counts = ops.max(probabilities, axis=-1) >= DOUBT
-        bits = ops.sum(_bits(p) + _bits(1 - p), axis=-1) / spec.output_channels
+        bits = _summed(lambda part: _bits(part) + _bits(1 - part), p) / spec.output_channels
     entropy = ops.sum(ops.where(counts, bits, ops.zeros_like(bits)), axis=(1, 2))
     pixels = ops.sum(ops.cast(counts, "float32"), axis=(1, 2))
     return ops.stack([entropy, pixels, ops.sum(probabilities, axis=(1, 2, 3))], axis=-1)
+
+
+def _summed(function: Callable[[Tensor], Tensor], p: Tensor) -> Tensor:
+    """Return the sum of a function over the classes."""
+    if p.shape[-1] > _FEW:
+        return keras.ops.sum(function(p), axis=-1)
+    return sum(function(p[..., index]) for index in range(p.shape[-1]))
 
 
 def _bits(p: Tensor) -> Tensor:

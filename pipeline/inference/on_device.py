@@ -3,14 +3,15 @@
     scan -> blocks of planes -> [prepare -> networks -> assemble -> decide] -> labels -> mask
                                               on the device
 
-Blocks overlap: the next one is sent and computed while the label values of the
-last are copied back and written. With several views the probabilities of each
-stay on the device, in 16 bits, until the axial planes are decided. The path of
-`voxtile.inference.infer` is the reference.
+Blocks overlap: while one is computed, the next one is sent, and the label values
+of the last are copied back and written in a thread of their own. With several
+views the probabilities of each stay on the device, in 16 bits, until the axial
+planes are decided. The path of `voxtile.inference.infer` is the reference.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain, combinations
@@ -22,7 +23,7 @@ from voxtile.engines import device_stages as stages
 from voxtile.engines.device import Computation, Device, Fetching, Tensor
 from voxtile.engines.device_stages import Geometry, Layout
 from voxtile.engines.fallback import Fallbacks, is_out_of_memory
-from voxtile.errors import CaseError, Notice
+from voxtile.errors import Notice
 from voxtile.label_values import label_type
 from voxtile.models.spec import View
 from voxtile.preparation.intensity import Scaling, measure
@@ -36,7 +37,7 @@ from voxtile.volume import Shape2D, Volume, canonical, canonical_axes
 from .entropy import EntropyWatch
 from .infer import Member, deciding_view, views_of, with_channels
 from .postprocess import clean
-from .tiles import batch_for
+from .tiles import batch_for, failing_network, refuse_beyond, refuse_not_finite
 
 # Memory of a device that is planned with, in MB (10^6 bytes), beside the sums of several views.
 DEVICE_MB = 3000.0
@@ -57,8 +58,11 @@ _BYTES = 4
 _MOST_HALVINGS = 12
 
 Begun = TypeVar("Begun")
-# From the first plane of a block to the plane after its last, label values and numbers.
-Deciding = Callable[[int], tuple[int, Tensor, Tensor]]
+Ended = TypeVar("Ended")
+# From the first plane of a block to the plane after its last, and what is on its way.
+Sending = Callable[[int], tuple[int, Any]]
+# From what was sent to label values, numbers of each plane, and ranges of what networks gave.
+Deciding = Callable[[Any], Sequence[Tensor]]
 
 
 class _DeviceFull(Exception):
@@ -85,6 +89,8 @@ class _Way:
         Of a plane as scanned.
     scalings : tuple of Scaling
         One for each channel.
+    scaling : Tensor
+        The same on the device, for `device_stages.prepare`.
     there, back : list of (indices, weights) or None
         On the device, from `device_stages.bands`.
     resampled : (rows, columns)
@@ -105,6 +111,7 @@ class _Way:
     count: int
     shape: Shape2D
     scalings: tuple[Scaling, ...]
+    scaling: Tensor
     there: Any
     back: Any
     resampled: Shape2D
@@ -116,7 +123,7 @@ class _Way:
     @property
     def scaled_here(self) -> bool:
         """Whether intensities are scaled before they are sent: float32 is not enough."""
-        return any(scaling.needs_float64(self.stored.dtype) for scaling in self.scalings)
+        return _needs_float64(self.scalings, self.stored.dtype)
 
     def block(self, start: int, planes: int, *, scaled: bool) -> np.ndarray:
         """Return planes and their neighbours as they are sent, in the order of memory.
@@ -139,6 +146,26 @@ class _Way:
             )
         name = part.dtype.name
         return np.ascontiguousarray(part, np.dtype(name if name in _SENT else "float32"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Planes of one member on their way to the device.
+
+    Parameters
+    ----------
+    way : _Way
+    geometry : Geometry
+    planes : Tensor
+        With their neighbours, in the order of memory.
+    unscaled : Tensor
+        The same as they were stored.
+    """
+
+    way: _Way
+    geometry: Geometry
+    planes: Tensor
+    unscaled: Tensor
 
 
 class DeviceLine:
@@ -172,7 +199,9 @@ class DeviceLine:
         self._members = tuple(members)
         self._spec = members[0].spec
         self.device = device
-        self.networks = [[device.network(model) for model in each] for each in networks]
+        self.networks = [
+            [device.network(model, stages.with_range) for model in each] for each in networks
+        ]
         self._narrow = 1.0 if precision == "float32" else 0.5
         self._fallbacks: Fallbacks = {} if fallbacks is None else fallbacks
         self._memory = memory_mb * 1e6
@@ -188,6 +217,7 @@ class DeviceLine:
         self._weigh = stage(stages.weigh)
         self._add = stage(stages.add)
         self._unless_empty = stage(stages.unless_empty)
+        self._widest = stage(stages.widest)
         self._assemble = stage(stages.assemble)
         self._decide = stage(partial(stages.decide, self._spec))
         self._quantise = stage(stages.quantise)
@@ -225,55 +255,51 @@ class DeviceLine:
         mask = to_planes(target, deciding_view(self._members))
         layout = Layout.of(mask)
         views = views_of(self._members)
-        deciding = (
+        send, decide = (
             self._of_one_view(self._ways(ras, views[0], 1.0), layout)
             if len(views) == 1
             else self._of_sums(ras, views, mask, layout)
         )
-        total, pixels = self._decided(mask, layout, deciding)
+        total, pixels = self._decided(mask, layout, send, decide)
         if entropy is not None:
             entropy.add(total, pixels)
         return clean(volume.with_array(labels), self._spec)
 
-    def _decided(self, mask: np.ndarray, layout: Layout, begin: Deciding) -> tuple[float, int]:
+    def _decided(
+        self, mask: np.ndarray, layout: Layout, send: Sending, decide: Deciding
+    ) -> tuple[float, int]:
         """Fill a mask with label values; return the sum of entropies, and of how many pixels."""
         stored = layout.stored(mask)
         before: list[slice] = [slice(None)] * layout.along
-        sums = [0.0, 0]
 
-        def start_block(start: int) -> tuple[int, tuple[Fetching, Fetching]]:
-            stop, labels, numbers = begin(start)
-            return stop, (self.device.fetch(labels), self.device.fetch(numbers))
+        def begin(start: int, stop: int, sent: Any) -> list[Fetching]:
+            return [self.device.fetch(one) for one in decide(sent)]
 
-        def end_block(start: int, stop: int, fetched: tuple[Fetching, Fetching]) -> None:
-            labels, numbers = (fetch() for fetch in fetched)
-            stored[(*before, slice(start, stop))] = labels[(*before, slice(stop - start))]
+        def end(start: int, stop: int, fetched: list[Fetching]) -> tuple[float, int]:
+            labels, numbers, *ranges = (fetch() for fetch in fetched)
+            _refuse_beyond(ranges)
             wanted = numbers[: stop - start].astype(np.float64)
-            _refuse_not_finite(wanted[:, 2])
-            sums[0] += float(wanted[:, 0].sum())
-            sums[1] += int(wanted[:, 1].sum())
+            refuse_not_finite(wanted[:, 2])
+            stored[(*before, slice(start, stop))] = labels[(*before, slice(stop - start))]
+            return float(wanted[:, 0].sum()), int(wanted[:, 1].sum())
 
-        self._in_blocks(len(mask), start_block, end_block)
-        return sums[0], int(sums[1])
+        sums = list(self._in_blocks(len(mask), send, begin, end))
+        return sum(total for total, _ in sums), sum(pixels for _, pixels in sums)
 
-    def _of_one_view(self, ways: Sequence[_Way], layout: Layout) -> Deciding:
-        """Return what decides blocks of planes by the networks of their own view."""
+    def _of_one_view(self, ways: Sequence[_Way], layout: Layout) -> tuple[Sending, Deciding]:
+        """Return what sends and decides blocks of planes by the networks of their own view."""
         decide = self._decide(layout)
 
-        def begin(start: int) -> tuple[int, Tensor, Tensor]:
-            stop, probabilities = self._probabilities(ways, start)
-            return stop, *decide(probabilities)
+        def decided(sent: Sequence[_Block]) -> list[Tensor]:
+            probabilities, ranges = self._probabilities(sent)
+            return [*decide(probabilities), *ranges]
 
-        return begin
+        return partial(self._send, ways), decided
 
     def _of_sums(
-        self,
-        ras: Volume,
-        views: Sequence[View],
-        mask: np.ndarray,
-        layout: Layout,
-    ) -> Deciding:
-        """Return what decides blocks of axial planes by the sums of several views."""
+        self, ras: Volume, views: Sequence[View], mask: np.ndarray, layout: Layout
+    ) -> tuple[Sending, Deciding]:
+        """Return what sends and decides blocks of axial planes by the sums of several views."""
         volumes = []
         for view in views:
             judging = [member for member in self._members if view in member.spec.views]
@@ -282,46 +308,52 @@ class DeviceLine:
         decide = self._decide_sums(layout, tuple(views))
         most = self._planes_at_once((mask.shape[1], mask.shape[2]))
 
-        def begin(start: int) -> tuple[int, Tensor, Tensor]:
+        def send(start: int) -> tuple[int, Tensor]:
             size = max(1, min(len(mask), most) >> self._halvings)
             indices = np.arange(start, start + size, dtype=np.int32).clip(0, len(mask) - 1)
-            return min(start + size, len(mask)), *decide(self.device.send(indices), *volumes)
+            return min(start + size, len(mask)), self.device.send(indices)
 
-        return begin
+        return send, lambda indices: decide(indices, *volumes)
 
     def _summand(self, ways: Sequence[_Way], share: float) -> Tensor:
         """Return the probabilities of all planes of a view, as its share of the sums."""
-        blocks: list[Tensor] = []
 
-        def start_block(start: int) -> tuple[int, tuple[Tensor, Fetching]]:
-            stop, probabilities = self._probabilities(ways, start)
+        def begin(
+            start: int, stop: int, sent: Sequence[_Block]
+        ) -> tuple[Tensor, Fetching, list[Fetching]]:
+            probabilities, ranges = self._probabilities(sent)
             steps, sums = self._quantise(share, stop - start)(probabilities)
-            return stop, (steps, self.device.fetch(sums))
+            return steps, self.device.fetch(sums), [self.device.fetch(one) for one in ranges]
 
-        def end_block(start: int, stop: int, begun: tuple[Tensor, Fetching]) -> None:
-            _refuse_not_finite(begun[1]())
-            blocks.append(begun[0])
+        def end(start: int, stop: int, begun: tuple[Tensor, Fetching, list[Fetching]]) -> Tensor:
+            steps, sums, ranges = begun
+            _refuse_beyond([fetch() for fetch in ranges])
+            refuse_not_finite(sums())
+            return steps
 
-        self._in_blocks(ways[0].count, start_block, end_block)
-        return self._join()(*blocks)
+        return self._join()(*self._in_blocks(ways[0].count, partial(self._send, ways), begin, end))
 
     def _in_blocks(
         self,
         count: int,
-        begin: Callable[[int], tuple[int, Begun]],
-        end: Callable[[int, int, Begun], None],
-    ) -> None:
-        """Begin blocks of planes ahead of ending them, smaller ones where memory runs out.
+        send: Sending,
+        begin: Callable[[int, int, Any], Begun],
+        end: Callable[[int, int, Begun], Ended],
+    ) -> Iterator[Ended]:
+        """Yield what blocks of planes end with, in order; smaller blocks where memory runs out.
 
         Parameters
         ----------
         count : int
             Planes.
-        begin : callable
+        send : callable
             From the first plane of a block to the plane after its last, and
-            what is under way.
+            what is on its way to the device: it goes while the block before
+            is computed.
+        begin : callable
+            Begins to compute what was sent.
         end : callable
-            Waits for that.
+            Waits for that, in a thread of its own.
 
         Raises
         ------
@@ -329,23 +361,29 @@ class DeviceLine:
         """
         ended = 0
         while ended < count:
-            start = ended
-            begun: deque[tuple[int, int, Begun]] = deque()
+            sent = block = work = None
+            begun: deque[tuple[int, Future[Ended]]] = deque()
             try:
-                while start < count or begun:
-                    if start < count and len(begun) <= _AHEAD:
-                        stop, work = begin(start)
-                        begun.append((start, stop, work))
-                        start = stop
-                        continue
-                    first, stop, work = begun.popleft()
-                    end(first, stop, work)
-                    ended = stop
+                with ThreadPoolExecutor(1, thread_name_prefix="labels") as pool:
+                    start, sent = ended, send(ended)
+                    while start < count or begun:
+                        if start < count and len(begun) <= _AHEAD:
+                            (stop, block), first = sent, start
+                            start = stop
+                            sent = send(stop) if stop < count else sent
+                            work = begin(first, stop, block)
+                            begun.append((stop, pool.submit(end, first, stop, work)))
+                            block = work = None  # frees the device's memory once it ends
+                            continue
+                        stop, ending = begun.popleft()
+                        yield ending.result()
+                        ended = stop
                 return
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside the handler: the error holds on to what was computed so far.
+            # Outside the handler: the error keeps in memory what was computed so far.
+            sent = block = work = None
             begun.clear()
             self._halve()
 
@@ -365,15 +403,10 @@ class DeviceLine:
             "smaller --batch",
         )
 
-    def _probabilities(self, ways: Sequence[_Way], start: int) -> tuple[int, Tensor]:
-        """Begin a block of planes of one view.
+    def _send(self, ways: Sequence[_Way], start: int) -> tuple[int, Sequence[_Block]]:
+        """Begin to send a block of planes of one view; return the plane after its last too.
 
-        Returns
-        -------
-        stop : int
-            The plane after its last.
-        probabilities : tensor of float32, shape (planes, rows, columns, classes)
-            The mean of the members; planes beyond `stop` fill the block up.
+        Planes beyond the view's last fill the block up.
         """
         left = ways[0].count - start
         at_once = [batch_for(left * len(way.grid), self._tiles_at_once(way)) for way in ways]
@@ -381,17 +414,14 @@ class DeviceLine:
             max(1, tiles // len(way.grid)) for way, tiles in zip(ways, at_once, strict=True)
         )
         planes = min(planes, max(1, self._planes_at_once(ways[0].shape) >> self._halvings))
-        mean: Tensor | None = None
-        for way, tiles in zip(ways, at_once, strict=True):
-            fitting = batch_for(planes * len(way.grid), tiles)
-            one = self._of_member(way, start, planes, fitting)
-            if len(ways) > 1:
-                one = self._weigh(way.share, ())(one)
-            mean = one if mean is None else self._add()(mean, one)
-        return min(start + planes, ways[0].count), mean
+        sent = [
+            self._sent(way, start, planes, batch_for(planes * len(way.grid), tiles))
+            for way, tiles in zip(ways, at_once, strict=True)
+        ]
+        return min(start + planes, ways[0].count), sent
 
-    def _of_member(self, way: _Way, start: int, planes: int, tiles_at_once: int) -> Tensor:
-        """Begin a block of planes of one member; return their probabilities."""
+    def _sent(self, way: _Way, start: int, planes: int, tiles_at_once: int) -> _Block:
+        """Begin to send a block of planes of one member."""
         geometry = Geometry(
             layout=way.layout,
             planes=planes,
@@ -401,37 +431,62 @@ class DeviceLine:
             grid=way.grid,
             tiles_at_once=tiles_at_once,
         )
-        background = way.member.spec.background
         block = self.device.send(way.block(start, planes, scaled=way.scaled_here))
-        scaling = np.array(
-            [(-np.inf, np.inf, 0, 1)] * len(way.scalings)
-            if way.scaled_here
-            else [(one.low, one.high, one.shift, one.scale) for one in way.scalings],
-            np.float32,
-        )
-        tiles = self._prepare(geometry)(block, self.device.send(scaling.T.copy()), way.there)
-        answers = [self._judge(way, part) for part in tiles]
+        if not way.scaled_here or way.member.spec.background is None:
+            return _Block(way, geometry, block, block)
+        unscaled = self.device.send(way.block(start, planes, scaled=False))
+        return _Block(way, geometry, block, unscaled)
+
+    def _probabilities(self, sent: Sequence[_Block]) -> tuple[Tensor, list[Tensor]]:
+        """Begin to compute a block of planes of one view.
+
+        Returns
+        -------
+        probabilities : tensor of float32, shape (planes, rows, columns, classes)
+            The mean of the members.
+        ranges : list of tensor of float32, shape (2,)
+            The lowest and highest value that a network gave, for each member.
+        """
+        mean: Tensor | None = None
+        ranges = []
+        for block in sent:
+            one, extremes = self._of_member(block)
+            ranges.append(extremes)
+            if len(sent) > 1:
+                one = self._weigh(block.way.share, ())(one)
+            mean = one if mean is None else self._add()(mean, one)
+        return mean, ranges
+
+    def _of_member(self, block: _Block) -> tuple[Tensor, Tensor]:
+        """Begin a block of planes of one member; return their probabilities, and their range."""
+        way, geometry = block.way, block.geometry
+        background = way.member.spec.background
+        tiles = self._prepare(geometry)(block.planes, way.scaling, way.there)
+        judged = [self._judge(way, part) for part in tiles]
+        answers, ranges = [answer for answer, _ in judged], [found for _, found in judged]
+        busy = None
         if background is not None:
-            if way.scaled_here:
-                block = self.device.send(way.block(start, planes, scaled=False))
-            busy = self._occupied(geometry, background.at_most)(block, way.there)
+            busy = self._occupied(geometry, background.at_most)(block.unscaled, way.there)
             fill = self._unless_empty(_empty(way.member))
             answers = [fill(one, answer) for one, answer in zip(busy, answers, strict=True)]
-        return self._assemble(geometry)(answers, way.weight, way.back)
+        return self._assemble(geometry)(answers, way.weight, way.back), self._widest()(ranges, busy)
 
-    def _judge(self, way: _Way, tiles: Tensor) -> Tensor:
-        """Return the mean answer of the networks of a view for some tiles, mirrored ones too."""
+    def _judge(self, way: _Way, tiles: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean answer for some tiles, and the range of each network's own answer."""
         mean: Tensor | None = None
+        ranges = []
         for axes in way.mirrorings:
             seen = self._mirror(axes)(tiles) if axes else tiles
             for network, share in way.networks:
-                answer = network(seen)
+                with failing_network(tiles.shape):
+                    answer, found = network(seen)
+                ranges.append(found)
                 part = share / len(way.mirrorings)
                 if part == 1:
-                    return answer
+                    return answer, ranges
                 answer = self._weigh(part, axes)(answer)
                 mean = answer if mean is None else self._add()(mean, answer)
-        return mean
+        return mean, ranges
 
     def _tiles_at_once(self, way: _Way) -> int:
         """Return how many tiles go through a network at once, at most."""
@@ -487,6 +542,9 @@ class DeviceLine:
         ]
         total = sum(network.weight for network, _ in serving)
         flips = [axis for axis, name in enumerate(in_plane_axes(view), 1) if name in plan.flips]
+        scalings = tuple(
+            measure(array[..., index], spec.intensity) for index in range(array.shape[3])
+        )
         return _Way(
             member=member,
             networks=tuple((run, network.weight / total) for network, run in serving),
@@ -497,9 +555,8 @@ class DeviceLine:
             layout=layout,
             count=len(planes),
             shape=shape,
-            scalings=tuple(
-                measure(array[..., index], spec.intensity) for index in range(array.shape[3])
-            ),
+            scalings=scalings,
+            scaling=self.device.send(_limits(scalings, planes.dtype)),
             there=self._sent_bands(there),
             back=self._sent_bands(back),
             resampled=resampled,
@@ -525,11 +582,22 @@ def _empty(member: Member) -> tuple[float, ...]:
     return (1.0, *labels) if member.spec.activation == "softmax" else labels
 
 
-def _refuse_not_finite(sums: np.ndarray) -> None:
-    """Refuse probabilities whose sums say that one of them is no number."""
-    if not np.isfinite(sums).all():
-        raise CaseError(
-            "not_finite_output",
-            "the network gave NaN or infinite probabilities for this scan; "
-            "check its intensities against those of the training cases",
-        )
+def _needs_float64(scalings: Sequence[Scaling], dtype: np.dtype) -> bool:
+    """Whether float32 is not enough to scale any channel."""
+    return any(scaling.needs_float64(dtype) for scaling in scalings)
+
+
+def _limits(scalings: Sequence[Scaling], dtype: np.dtype) -> np.ndarray:
+    """Return what the device scales with; nothing is left to do if it was done before."""
+    done = _needs_float64(scalings, dtype)
+    rows = [
+        (-np.inf, np.inf, 0, 1) if done else (one.low, one.high, one.shift, one.scale)
+        for one in scalings
+    ]
+    return np.array(rows, np.float32).T.copy()
+
+
+def _refuse_beyond(ranges: Sequence[np.ndarray]) -> None:
+    """Refuse answers of networks that are not probabilities, by their lowest and highest value."""
+    for low, high in ranges:
+        refuse_beyond(float(low), float(high))
