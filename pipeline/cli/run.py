@@ -92,12 +92,12 @@ def run(
     from voxtile.batch.drive import run_manifest
     from voxtile.run.job import RunSettings
 
-    workers = max(1, how.workers or 0)
+    how = replace(how, workers=max(1, how.workers or 0))
     settings = RunSettings(
         policy=policy,
         label_map=label_map,
         ignore_bad_labels=ignore_bad_labels,
-        plan=for_each_worker(plan, workers),
+        plan=for_each_worker(plan, how.at_once),
         engine=engine,
         splits=split,
         exports=export,
@@ -110,7 +110,7 @@ def run(
         system = None if cluster is None else queue_system(cluster)
         where = Cluster(scheduler, system, cluster_settings, insecure)
     failures = 1 if fail_fast else how.max_failures
-    how = replace(how, workers=workers, max_failures=failures, cluster=where)
+    how = replace(how, max_failures=failures, cluster=where)
     # A terminal has the bar with the failed cases; a file gets a line for each case.
     lines = not quiet and not sys.stdout.isatty()
     with displayed(shown=not quiet, failures=not lines) as display:
