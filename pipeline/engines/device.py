@@ -99,7 +99,8 @@ class Device:
         # As arguments: weights inside the program would make it large and slow to compile.
         weights = [variable.value for variable in model.trainable_variables]
         others = [variable.value for variable in model.non_trainable_variables]
-        weights, others = jax.device_put((weights, others), self._jax_device())
+        # Copies: `predict_on_batch` gives up the buffers of the model itself.
+        weights, others = jax.device_put((weights, others), self._jax_device(), may_alias=False)
 
         def answer(weights: Any, others: Any, tiles: Any) -> Any:
             return after(model.stateless_call(weights, others, tiles, training=False)[0])

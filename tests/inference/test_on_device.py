@@ -324,6 +324,14 @@ def test_probabilities_that_are_no_numbers_fail_the_case() -> None:
             line(noise())
 
 
+def test_the_network_can_be_called_by_itself_between_two_volumes() -> None:
+    member, models = member_of()
+    line = DeviceLine([member], [models], processor())
+    expected = line(noise()).array
+    member.models[0](np.zeros((2, 16, 16, 1), np.float32))
+    np.testing.assert_array_equal(line(noise()).array, expected)
+
+
 def test_a_watch_that_wants_probabilities_gets_them_from_the_other_path() -> None:
     member, models = member_of()
     segmenter = Segmenter((member,), line=DeviceLine([member], [models], processor()))
