@@ -12,7 +12,7 @@ from pathlib import Path
 
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.machine.processors import processor_count, processor_model
-from voxtile.models.backend_name import backend_name
+from voxtile.models.backend_name import backend_name, has_cuda
 from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras")
@@ -104,11 +104,12 @@ def _gpu() -> Finding:
     """Return whether a GPU can be used, from its driver alone."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
-    if find_spec("nvidia") is None:
+    backend = backend_name()
+    if not has_cuda(backend):
         return Finding(
-            True, "an NVIDIA GPU, but no CUDA for TensorFlow", 'pip install "voxtile[gpu]"'
+            True, f"an NVIDIA GPU, but no CUDA for {backend}", 'pip install "voxtile[gpu]" for JAX'
         )
-    return Finding(True, "an NVIDIA GPU and CUDA")
+    return Finding(True, f"an NVIDIA GPU and CUDA for {backend}")
 
 
 def _units() -> Finding:

@@ -43,6 +43,25 @@ def test_without_tensorflow_an_installed_backend_is_used(home, monkeypatch, sett
     assert backend_name() == "tensorflow"
 
 
+def test_jax_is_used_where_it_has_cuda_unless_another_backend_is_named(
+    home, monkeypatch, tmp_path
+) -> None:
+    installed(monkeypatch, "tensorflow", "jax", "torch", "jax_cuda13_plugin")
+    monkeypatch.setattr(module, "_DRIVER", tmp_path / "missing")
+    assert backend_name() == "tensorflow"
+    monkeypatch.setattr(module, "_DRIVER", tmp_path)
+    assert backend_name() == "jax"
+    (home / "keras.json").write_text('{"backend": "torch"}')
+    assert backend_name() == "torch"
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert backend_name() == "tensorflow"
+    assert [module.has_cuda(name) for name in ("tensorflow", "jax", "torch")] == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_keras_uses_that_backend_and_leaves_a_card_to_other_workers(home) -> None:
     program = (
         "import os; from voxtile.models.backend import keras\n"
