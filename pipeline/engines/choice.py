@@ -58,7 +58,7 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             why.append(problem)
     precision = wish.precision
     if precision == "auto":
-        found = accepted_precision(bundle, name, device.partition(":")[0])
+        found = accepted_precision(bundle, name, device)
         precision = found or "float32"
         why.append(
             f"{precision}: verified for this model here"

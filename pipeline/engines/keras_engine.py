@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
-from .device import Device, gpus
+from .device import Computation, Device, gpus
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
@@ -37,6 +38,7 @@ class KerasNetwork:
     def __init__(self, model: Any, device: Device) -> None:
         self.model = model
         self.device = device
+        self._alone: Computation | None = None
         # With TensorFlow XLA compiles for seconds and gains nothing over oneDNN on a processor
         # (docs/performance.md); JAX would run each layer by itself.
         model.jit_compile = keras.config.backend() == "jax"
@@ -46,6 +48,17 @@ class KerasNetwork:
         with self.device.placed():
             # One compiled function; `model.predict` builds a data pipeline each time.
             return np.asarray(self.model.predict_on_batch(tiles))
+
+    def seconds_alone(self, tiles: np.ndarray) -> float:
+        """Return how long the network computes tiles that are on its device already."""
+        if self._alone is None:
+            self._alone = self.device.network(self.model, lambda answer: answer)
+        sent, seconds = self.device.send(tiles), 0.0
+        for _ in range(2):  # the first call may compile
+            begin = perf_counter()
+            self.device.fetch(self._alone(sent)[:1, :1, :1])()
+            seconds = perf_counter() - begin
+        return seconds
 
 
 def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
