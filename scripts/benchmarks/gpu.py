@@ -133,6 +133,8 @@ def ours(setting: Setting, folder: Path) -> Iterator[Row]:
         yield row
         if size is None:
             yield from _parts(segmenter, setting, workload, precision, backend)
+        if workload is setting.small and precision == "bfloat16":
+            yield from _stages(segmenter, volume, row)
 
 
 def _parts(
@@ -148,7 +150,7 @@ def _parts(
 
     def work() -> None:
         for _ in range(repeats):
-            answer = network(tiles)
+            answer, _ = network(tiles)
         device.fetch(answer[:1, :1, :1])()
 
     taken = seconds(work, 3) / repeats
@@ -158,6 +160,44 @@ def _parts(
         "ms": 1e3 * taken / PLANES,
         "tflops": workload.flops_per_pixel() * setting.size**2 * PLANES / taken / 1e12,
     }
+
+
+def _stages(segmenter: Any, volume: Any, row: Row) -> Iterator[Row]:
+    """Yield what each stage of one block takes by itself, waited for: where the time goes."""
+    from voxtile.engines.device_stages import Layout
+    from voxtile.inference.infer import with_channels
+    from voxtile.models.backend import keras
+    from voxtile.volume import canonical
+
+    line = segmenter.line
+    device, spec = line.device, segmenter.members[0].spec
+    before = {key: row[key] for key in ("what", "who")}
+    ways = line._ways(with_channels(canonical(volume), spec), spec.views[0], 1.0)
+    mask = np.moveaxis(np.empty((2, 2, 2), np.uint8, order="F"), 2, 0)
+    stop, (block,) = line._send(ways, 0)
+    tiles = line._prepare(block.geometry)(block.planes, ways[0].scaling, ways[0].there)
+    answers = [line._judge(ways[0], part)[0] for part in tiles]
+    whole = line._assemble(block.geometry)(answers, ways[0].weight, ways[0].back)
+    decide = line._decide(Layout.of(mask))
+    stages: dict[str, Callable[[], Any]] = {
+        "send": lambda: line._send(ways, 0)[1][0].planes,
+        "prepare": lambda: line._prepare(block.geometry)(
+            block.planes, ways[0].scaling, ways[0].there
+        )[0],
+        "networks": lambda: [line._judge(ways[0], part)[0] for part in tiles][-1],
+        "assemble": lambda: line._assemble(block.geometry)(answers, ways[0].weight, ways[0].back),
+        "decide": lambda: decide(whole)[0],
+    }
+    for name, stage in stages.items():
+        # One number of the result waits for the device.
+        taken = seconds(lambda: device.fetch(keras.ops.reshape(stage(), (-1,))[:1])(), 5)  # noqa: B023
+        yield {
+            **before,
+            "what": f"{row['what']}: {name} of {stop} planes alone",
+            "ms": 1e3 * taken / stop,
+        }
+    taken = seconds(lambda: np.array(device.fetch(decide(whole)[0])()), 5)
+    yield {**before, "what": f"{row['what']}: decide and fetch alone", "ms": 1e3 * taken / stop}
 
 
 def _peak_mb(backend: str) -> float | None:
