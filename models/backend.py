@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .backend_name import backend_name
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:
@@ -23,7 +25,12 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # unless the user has set it
+os.environ["KERAS_BACKEND"] = backend_name()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a caller who wants more sets it first
+# JAX takes 75 % of a GPU's memory when it starts, and TensorFlow all of it, unless told otherwise:
+# then no second worker could use the card.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 with _quiet():
     import keras
 

@@ -179,7 +179,7 @@ class CaseLoop:
             yield from self._work_here(todo)
             return
         # On a cluster each Dask worker has one case, however many workers come.
-        at_once = len(todo) if self._client is not None else max(1, self._batch.workers or 1)
+        at_once = len(todo) if self._client is not None else self._batch.at_once
         lost = yield from self._in_pool(self._job, [(case, ()) for case in todo], at_once, 1)
         job = self._job
         for attempt in range(2, self._batch.retries + 2):
@@ -236,11 +236,11 @@ class CaseLoop:
             job_bytes = pickle.dumps(job)
             return DaskPool(self._client, job_bytes, count, each, self._stop, self._notify)
         limits = Limits(
-            threads=max(1, processor_count() // max(1, batch.workers or 1)),
+            threads=max(1, processor_count() // batch.at_once),
             memory_mb=batch.memory_of_one(count),
             timeout_s=batch.timeout_s,
         )
-        return WorkerPool(job, count, limits, self._stop, self._notify)
+        return WorkerPool(job, count, limits, self._stop, self._notify, batch.devices)
 
     def _as_lost(self, outcome: CaseReport | Lost) -> Lost:
         """Return an outcome that another attempt may improve as a lost case."""

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def run_manifest(
         If a signal stopped it; run it again to go on.
     """
     settings, batch = settings or RunSettings(), batch or BatchSettings()
+    settings = replace(settings, engine=batch.engine(settings.engine))
     job, cases, facts = _prepared(Path(manifest), model, Path(out), root, settings, batch, models)
     with (
         locked(job.out, batch.shard),
@@ -118,7 +119,7 @@ def _prepared(
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     wish = settings.plan
     if batch.cluster is None:
-        wish = with_memory(wish, batch.workers)
+        wish = with_memory(wish, batch.at_once)
     else:  # other machines have another current folder, and memory of their own
         out, cases = out.absolute(), tuple(map(_absolute_case, cases))
         bundle = _absolute_bundle(bundle)
@@ -202,9 +203,17 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "by": list(job.settings.by),
         KEY: job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "case_ids": [case.case_id for case in cases],
     }
+
+
+def _version(package: str) -> str | None:
+    """Return the installed version of a package; None without it, such as TensorFlow's."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -7,10 +7,10 @@ It is replaced, and the other workers go on.
 import os
 import pickle
 import time
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ Assignment = tuple[Case, tuple[Notice, ...]]
 class _Worker:
     """A worker process and its current case."""
 
-    def __init__(self, job: bytes, limits: Limits) -> None:
+    def __init__(self, job: bytes, limits: Limits, device: str) -> None:
+        self.device = device
         try:
             self.child = Child("voxtile.batch.worker", limits.threads)
         except OSError as error:
@@ -97,13 +98,26 @@ class _Worker:
 class WorkerPool:
     """Several workers that share the cases of a run.
 
-    At most `count` workers at once. `tell` is called with each event. ValueError if the job's
-    models cannot be sent to another process.
+    At most `count` workers at once. `tell` is called with each event. The workers are spread over
+    the GPUs with the numbers `devices`; without any, they have the job's device. ValueError if the
+    job's models cannot be sent to another process.
     """
 
-    def __init__(self, job: Job, count: int, limits: Limits, stop: Stop, tell: Listener) -> None:
+    def __init__(
+        self,
+        job: Job,
+        count: int,
+        limits: Limits,
+        stop: Stop,
+        tell: Listener,
+        devices: Sequence[int] = (),
+    ) -> None:
+        names = [f"gpu:{number}" for number in devices] or [job.engine.device]
         try:
-            self._job = pickle.dumps(job)
+            self._jobs = {
+                name: pickle.dumps(replace(job, engine=replace(job.engine, device=name)))
+                for name in names
+            }
         except Exception as error:  # pickle raises errors of many types
             raise ValueError(
                 f"the models cannot be sent to workers ({error}); pass functions that a module "
@@ -150,7 +164,9 @@ class WorkerPool:
         busy = sum(worker.case is not None for worker in self._workers)
         wanted = min(self._count, busy + len(waiting))
         while len(self._workers) < wanted:
-            self._workers.append(_Worker(self._job, self._limits))
+            used = Counter(worker.device for worker in self._workers)
+            device = min(self._jobs, key=used.__getitem__)
+            self._workers.append(_Worker(self._jobs[device], self._limits, device))
         for worker in self._workers:
             if waiting and worker.ready and worker.case is None:
                 assignment = waiting.popleft()

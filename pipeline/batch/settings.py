@@ -1,11 +1,12 @@
 """How a batch runs. Nothing here changes a result."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
 from voxtile.machine.memory import total_memory_mb
 from voxtile.run_folder.shard import Shard
@@ -59,6 +60,9 @@ class BatchSettings:
         ends it, and there are no limits.
     timeout_s : float, optional
         Longest time that a case may take, in seconds (default: no limit).
+    devices : tuple of int
+        Numbers of the GPUs that share the cases: at least one worker for each (default: the one of
+        --device).
     memory_mb : float, optional
         Most memory that a worker may use, in MB (default: 90 % of the machine's, shared by the
         workers).
@@ -85,6 +89,7 @@ class BatchSettings:
 
     workers: int | None = None
     timeout_s: float | None = None
+    devices: tuple[int, ...] = ()
     memory_mb: float | None = None
     retries: int = 1
     max_failures: int | None = None
@@ -98,6 +103,13 @@ class BatchSettings:
             raise UsageError(f"workers {self.workers} must be at least 0")
         if self.retries < 0:
             raise UsageError(f"retries {self.retries} must be at least 0")
+        if len(set(self.devices)) < len(self.devices) or min(self.devices, default=0) < 0:
+            raise UsageError(f"devices {self.devices} must be different numbers of at least 0")
+        if self.devices and self.cluster is not None:
+            raise UsageError(
+                "--devices is for GPUs of this machine; on a cluster, give each job one GPU and "
+                "use --device gpu"
+            )
         for name in ("timeout_s", "memory_mb", "max_failures"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -106,7 +118,26 @@ class BatchSettings:
     @property
     def in_process(self) -> bool:
         """Whether cases run in this process."""
-        return self.workers is None and self.cluster is None
+        return self.workers is None and self.cluster is None and not self.devices
+
+    @property
+    def at_once(self) -> int:
+        """How many cases run at the same time on this machine."""
+        return max(1, self.workers or 0, len(self.devices))
+
+    def engine(self, wish: Wish) -> Wish:
+        """Return the options of the engine, with the first of several GPUs.
+
+        Raises
+        ------
+        UsageError
+            If the options name another device.
+        """
+        if not self.devices:
+            return wish
+        if wish.device != "auto":
+            raise UsageError(f"--device {wish.device} and --devices exclude each other; give one")
+        return replace(wish, device=f"gpu:{self.devices[0]}")
 
     def memory_of_one(self, workers: int) -> float:
         """Return the most memory of one of so many workers, in MB (10^6 bytes)."""

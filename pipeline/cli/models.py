@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from voxtile.engines.options import Wish
+
 from .options import OneModel, Option, Root, SomeCases, argument, with_options
 from .output import echo_lines
 
@@ -46,6 +48,7 @@ def verify(
     root: Root,
     cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 4,
     planes: Annotated[int, Option("At most this many planes per case.", least=1)] = 16,
+    device: Annotated[str, "Device to measure: cpu, gpu or gpu:N."] = "cpu",
     save: Annotated[bool, "Publish the table in the model's README and spec."] = False,
 ) -> None:
     """Measure every engine and precision of this machine against float32."""
@@ -59,7 +62,10 @@ def verify(
         folder = load_bundle(model).folder
         protect(inputs, folder / "spec.json", folder / "README.md", advice="leave --save out")
     say = partial(typer.echo, err=True)
-    evidence = verify_model(model, manifest, root=root, cases=cases, planes=planes, say=say)
+    device = Wish(device=device).device.replace("auto", "cpu")
+    evidence = verify_model(
+        model, manifest, root=root, cases=cases, planes=planes, device=device, say=say
+    )
     echo_lines(evidence.lines())
     if save:
         typer.echo(f"saved: {save_evidence(model, evidence)}")

@@ -231,6 +231,7 @@ _spacing = _reader(
     lambda text: text if text == "native" else _numbers(text, ",", *[float] * 3),
 )
 _volume = _reader("volume", "be a number from 0, or a value such as b=1000", volume_choice)
+_devices = _reader("devices", "be numbers, such as 0,1", lambda text: tuple(map(int, words(text))))
 _tolerances = _reader(
     "nsd",
     "be numbers of mm, such as 1,2",
@@ -382,6 +383,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         MANY_CASES,
         workers=Option(default=1, least=0),
         timeout_s=Option(name="timeout", least=0),
+        devices=Option(read=_devices, form="0,1"),
         memory_mb=Option(name="memory", least=0),
         retries=Option(least=0),
         max_failures=Option(least=1),

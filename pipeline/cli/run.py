@@ -58,10 +58,10 @@ def run(
     from voxtile.manifest.advice import manifest_notices
 
     print_warnings(manifest_notices(manifest))
-    workers = max(1, how.workers or 0)
-    settings = replace(settings, plan=for_each_worker(settings.plan, workers))
+    how = replace(how, workers=max(1, how.workers or 0))
+    settings = replace(settings, plan=for_each_worker(settings.plan, how.at_once))
     failures = 1 if fail_fast else how.max_failures
-    how = replace(how, workers=workers, max_failures=failures)
+    how = replace(how, max_failures=failures)
     # A terminal has the bar with the failed cases; a file gets a line for each case.
     lines = not quiet and not sys.stdout.isatty()
     with displayed(shown=not quiet, failures=not lines) as display:

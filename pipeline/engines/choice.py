@@ -1,7 +1,5 @@
 """From options such as ``--engine auto`` to one engine for a whole run, with light imports."""
 
-import json
-import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,6 +8,7 @@ from pathlib import Path
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_problem
+from voxtile.models.backend_name import backend_name
 from voxtile.models.bundle import Bundle
 
 from .engine import ENGINES, Engine, EngineName, Precision, engines_for, reference_engine
@@ -59,7 +58,7 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             why.append(problem)
     precision = wish.precision
     if precision == "auto":
-        found = accepted_precision(bundle, name, device.partition(":")[0])
+        found = accepted_precision(bundle, name, device)
         precision = found or "float32"
         why.append(
             f"{precision}: verified for this model here"
@@ -68,22 +67,6 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
         )
     versions = _versions(bundle, name, precision, suffixes)
     return Engine(name, precision, device, versions, "; ".join(why))
-
-
-def keras_backend() -> str:
-    """Return the backend that Keras will choose: from the environment, its settings, its default.
-
-    As in keras/src/backend/config.py of Keras 3.
-    """
-    named = os.environ.get("KERAS_BACKEND")
-    if named:
-        return named
-    home = os.environ.get("KERAS_HOME")
-    folder = Path(home) if home else Path(os.path.expanduser("~"), ".keras")  # noqa: PTH111, raises not
-    try:
-        return str(json.loads((folder / "keras.json").read_bytes()).get("backend", "tensorflow"))
-    except (OSError, ValueError, AttributeError):
-        return "tensorflow"
 
 
 def _preferred(bundle: Bundle, suffixes: set[str], device: str) -> tuple[EngineName, str]:
@@ -145,7 +128,7 @@ def _versions(
                 for member in bundle.members
             ]
     if name == "keras":
-        backend = keras_backend()
+        backend = backend_name()
         versions.append(("backend", backend))
         if find_spec(backend) is not None:
             versions.append((backend, _installed(backend)))
@@ -178,7 +161,7 @@ def _device(wish: Wish, suffixes: set[str]) -> tuple[str, list[str]]:
         return "cpu", []
     if _sees_gpu(seeking[0]):
         return "gpu", []
-    return "cpu", [f"Keras with {keras_backend()} finds no GPU, though the machine has one"]
+    return "cpu", [f"Keras with {backend_name()} finds no GPU, though the machine has one"]
 
 
 def _sees_gpu(name: EngineName) -> bool:

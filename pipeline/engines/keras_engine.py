@@ -2,35 +2,63 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from voxtile.errors import EnvironmentFault, ModelError, counted
+from voxtile.errors import ModelError
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
+from .device import Computation, Device, gpus
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     """Return one ``.keras`` network of a bundle as a callable."""
-    device = _on_device(engine.device)
-    with device:
+    device = Device(engine.device)
+    with device.placed():
         model = build(bundle, network, engine.precision)
-    # XLA compiles for seconds and gains nothing over oneDNN on a CPU (docs/performance.md).
-    model.jit_compile = engine.device != "cpu" and keras.config.backend() == "jax"
+    return adapted(KerasNetwork(model, device), network, bundle.spec)
 
-    def predict(tiles: np.ndarray) -> np.ndarray:
-        with device:
+
+class KerasNetwork:
+    """A Keras network on a device, as a callable from tiles to answers.
+
+    Parameters
+    ----------
+    model : keras.Model
+    device : Device
+    """
+
+    def __init__(self, model: Any, device: Device) -> None:
+        self.model = model
+        self.device = device
+        self._alone: Computation | None = None
+        # With TensorFlow XLA compiles for seconds and gains nothing over oneDNN on a processor
+        # (docs/performance.md); JAX would run each layer by itself.
+        model.jit_compile = keras.config.backend() == "jax"
+
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the answers for a batch of tiles."""
+        with self.device.placed():
             # One compiled function; `model.predict` builds a data pipeline each time.
-            return np.asarray(model.predict_on_batch(tiles))
+            return np.asarray(self.model.predict_on_batch(tiles))
 
-    return adapted(predict, network, bundle.spec)
+    def seconds_alone(self, tiles: np.ndarray) -> float:
+        """Return how long the network computes tiles that are on its device already."""
+        if self._alone is None:
+            self._alone = self.device.network(self.model, lambda answer: answer)
+        sent, seconds = self.device.send(tiles), 0.0
+        for _ in range(2):  # the first call may compile
+            begin = perf_counter()
+            self.device.fetch(self._alone(sent)[:1, :1, :1])()
+            seconds = perf_counter() - begin
+        return seconds
 
 
 def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
@@ -70,13 +98,13 @@ def multiplier(size: int, engine: Engine) -> Callable[[], None]:
 
     It returns when the product is known. No network computes faster.
     """
-    device = _on_device(engine.device)
+    device = Device(engine.device)
     numbers = np.random.default_rng(0).standard_normal((2, size, size), np.float32)
-    with device:
+    with device.placed():
         one, other = (keras.ops.convert_to_tensor(part, engine.precision) for part in numbers)
 
     def multiply() -> None:
-        with device:
+        with device.placed():
             product = keras.ops.matmul(one, other)
             # A GPU returns before it has finished; reading a number of the result waits for it.
             keras.ops.convert_to_numpy(keras.ops.cast(product[0, 0], "float32"))
@@ -86,34 +114,7 @@ def multiplier(size: int, engine: Engine) -> Callable[[], None]:
 
 def gpu_count() -> int:
     """Return how many GPUs Keras' backend finds."""
-    return len(_gpus())
-
-
-def _gpus() -> list[Any]:
-    """Return the GPUs of Keras' backend."""
-    try:
-        return list(keras.distribution.list_devices("gpu"))
-    except (NotImplementedError, RuntimeError, AttributeError):
-        pass
-    if keras.config.backend() == "torch":
-        import torch
-
-        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return []
-
-
-def _on_device(device: str) -> AbstractContextManager[Any]:
-    """Return the context in which a device is used; without a GPU it changes nothing."""
-    kind, _, number = device.partition(":")
-    found = _gpus()
-    if kind == "gpu" and int(number or 0) >= len(found):
-        raise EnvironmentFault(
-            f"--device {device}: Keras with {keras.config.backend()} finds "
-            f"{counted(len(found), 'GPU')}; voxtile doctor says what is missing"
-        )
-    if kind == "cpu" and not found:
-        return nullcontext()
-    return keras.device(f"{kind}:{number or 0}")  # type: ignore[no-any-return]
+    return len(gpus())
 
 
 def _at_precision(model: Any, precision: str) -> Any:

@@ -19,7 +19,8 @@ from voxtile.errors import EnvironmentFault, counted, first_few
 from voxtile.machine.cache import cache_folder
 from voxtile.machine.files import write_json
 from voxtile.machine.json_objects import read_object
-from voxtile.machine.processors import processor_model
+from voxtile.machine.processors import gpu_model, processor_model
+from voxtile.models.backend_name import backend_name
 from voxtile.models.bundle import Bundle
 
 from .engine import ENGINES, EngineName, Precision
@@ -140,7 +141,7 @@ class Evidence:
         yield (
             f"{self.amount} of {self.source}, {counted(self.threads, 'thread')} of "
             f"{self.processor}; Dice against "
-            + ("the cases' references" if self.labelled else "the mask of the first row")
+            + ("the cases' references" if self.labelled else "the reference engine's mask")
         )
         if self.label_voxels:
             least = min(self.label_voxels, key=lambda name: self.label_voxels[name])
@@ -169,29 +170,29 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
     engine and this kind of processor, the mean Dice must have changed by less
     than 0.001, more than 99.9 % of voxels must have kept their label, and the
     precision must be at least 1.1 times as fast as the same engine in float32.
-    If the bundle has several members, all must allow it. There is evidence only
-    for "cpu".
+    If the bundle has several members, all must allow it. A GPU has evidence of
+    its own.
     """
-    if device != "cpu":
-        return None
+    kind = processor_kind(device)
     found = {
-        _accepted(read_evidence(member), engine, quantised_digest(member))
+        _accepted(read_evidence(member, kind), engine, quantised_digest(member))
         for member in bundle.members
     }
     return found.pop() if len(found) == 1 else None
 
 
-def read_evidence(bundle: Bundle) -> Evidence | None:
-    """Return what was measured for a bundle on this kind of processor.
+def read_evidence(bundle: Bundle, kind: str | None = None) -> Evidence | None:
+    """Return what was measured for a bundle on a kind of processor, by default the one here.
 
     Measurements of this machine come before those that the bundle's maker
     published, and measurements on scans before those on a phantom.
     """
-    found = [_cached(bundle.sha256), *published_evidence(bundle)]
+    kind = kind or processor_kind()
+    found = [_cached(bundle.sha256, kind), *published_evidence(bundle)]
     fitting = [
         one
         for one in found
-        if one is not None and (one.sha256, one.processor) == (bundle.sha256, processor_kind())
+        if one is not None and (one.sha256, one.processor) == (bundle.sha256, kind)
     ]
     return min(fitting, key=lambda one: not one.on_scans, default=None)
 
@@ -210,19 +211,24 @@ def keep_evidence(evidence: Evidence) -> Path | None:
     It is not written if the cache is read-only, or if it was measured on a
     phantom and there is evidence that was measured on scans.
     """
-    earlier = _cached(evidence.sha256)
+    earlier = _cached(evidence.sha256, evidence.processor)
     if earlier is not None and earlier.on_scans and not evidence.on_scans:
         return None
     try:
-        path = _path(evidence.sha256)
+        path = _path(evidence.sha256, evidence.processor)
         write_json(path, asdict(evidence))
     except EnvironmentFault:
         return None
     return path
 
 
-def processor_kind() -> str:
-    """Return the name of the processor and those of its units that decide speed and kernels."""
+def processor_kind(device: str = "cpu") -> str:
+    """Return the name of a device, and what decides its speed and kernels.
+
+    For the processor those of its units; for "gpu" or "gpu:N" the backend of Keras.
+    """
+    if device != "cpu":
+        return f"{gpu_model(int(device.partition(':')[2] or 0))} with Keras on {backend_name()}"
     name, flags = processor_model()
     return " ".join([name, *(unit for unit in _UNITS if unit in flags)])
 
@@ -250,15 +256,15 @@ def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -
     return max(good, key=lambda one: one.tiles_per_s).precision if good else None
 
 
-def _cached(sha256: str) -> Evidence | None:
-    """Return the cached evidence for a bundle on this kind of processor; None without any."""
+def _cached(sha256: str, kind: str) -> Evidence | None:
+    """Return the cached evidence for a bundle on a kind of processor; None without any."""
     try:
-        return Evidence.of_json(read_object(_path(sha256), {}))
+        return Evidence.of_json(read_object(_path(sha256, kind), {}))
     except (OSError, EnvironmentFault, ValueError):
         return None
 
 
-def _path(sha256: str) -> Path:
-    """Return the file of the evidence for a bundle on this kind of processor."""
-    key = hashlib.sha256(f"{sha256} {processor_kind()}".encode()).hexdigest()
+def _path(sha256: str, kind: str) -> Path:
+    """Return the file of the evidence for a bundle on a kind of processor."""
+    key = hashlib.sha256(f"{sha256} {kind}".encode()).hexdigest()
     return cache_folder("evidence") / f"{key}.json"

@@ -37,6 +37,11 @@ class EntropyWatch:
         # Not a loop: its variable would keep a plane in memory while the next one is made.
         return map(seen, planes)
 
+    def add(self, total: float, pixels: int) -> None:
+        """Add the sums of planes that were looked at elsewhere."""
+        self._total += total
+        self._pixels += pixels
+
     @property
     def mean(self) -> float | None:
         """Mean entropy over all pixels with foreground of at least 0.1; None without any.

@@ -70,15 +70,7 @@ def infer_together(
     Sums of views that do not fit into memory are in the folder `scratch`.
     """
     spec = members[0].spec
-    ras = canonical(volume)
-    if ras.array.ndim == 3:
-        ras = ras.with_array(ras.array[..., np.newaxis])
-    if ras.array.shape[3] != len(spec.channels):
-        raise CaseError(
-            "channels",
-            f"the scan has {ras.array.shape[3]} channels, but the model needs "
-            f"{len(spec.channels)} ({', '.join(spec.channels)})",
-        )
+    ras = with_channels(canonical(volume), spec)
     kind = label_type(label.value for label in spec.labels)
     labels = np.zeros(volume.shape, kind, order="F")
     # A view with the canonical axes: what is written through it is in storage order.
@@ -88,6 +80,37 @@ def infer_together(
         planes = _blended_planes(ras, members, scratch, pool)
         from_planes(map(partial(decide, spec=spec), watch(planes)), deciding_view(members), target)
     return clean(volume.with_array(labels), spec)
+
+
+def channels_of(ras: Volume, spec: ModelSpec) -> np.ndarray:
+    """Return a volume's array with an axis for channels.
+
+    Raises
+    ------
+    CaseError
+        If they are not the spec's.
+    """
+    array: np.ndarray = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
+    if array.shape[3] != len(spec.channels):
+        raise CaseError(
+            "channels",
+            f"the scan has {array.shape[3]} channels, but the model needs {len(spec.channels)} "
+            f"({', '.join(spec.channels)})",
+        )
+    return array
+
+
+def with_channels(ras: Volume, spec: ModelSpec) -> Volume:
+    """Return a volume of shape (i, j, k, channels); refuse other channels than the spec's."""
+    if ras.array.ndim == 3:
+        ras = ras.with_array(ras.array[..., np.newaxis])
+    if ras.array.shape[3] != len(spec.channels):
+        raise CaseError(
+            "channels",
+            f"the scan has {ras.array.shape[3]} channels, but the model needs "
+            f"{len(spec.channels)} ({', '.join(spec.channels)})",
+        )
+    return ras
 
 
 def views_of(members: Sequence[Member]) -> tuple[View, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, choose_engine, load_models
@@ -15,7 +16,11 @@ from voxtile.reading.channels import read_channels
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
 
+from .entropy import EntropyWatch
 from .infer import Member, Watch, deciding_view, infer_together
+
+if TYPE_CHECKING:
+    from .on_device import DeviceLine  # imports Keras
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,20 @@ class Segmenter:
     members: tuple[Member, ...]  # one for each of ``bundle.members``
     scratch: Path | None = None  # folder for sums of views that do not fit into memory
     fallbacks: Fallbacks = field(default_factory=dict)
+    line: "DeviceLine | None" = None  # everything between planes and label values, on a GPU
 
     def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
         """Return the label map of a volume, on its grid."""
+        entropy = watch if isinstance(watch, EntropyWatch) else None
+        # Another watch sees each probability, so they must come to the processor's memory.
+        if (
+            self.line is not None
+            and (watch is iter or entropy is not None)
+            and self.line.takes(volume)
+        ):
+            mask = self.line(volume, entropy)
+            if mask is not None:
+                return mask
         return infer_together(volume, self.members, watch, self.scratch)
 
     @property
@@ -49,21 +65,51 @@ def load_segmenter(
     *,
     models: Sequence[Model] | None = None,
     scratch: Path | None = None,
+    on_device: bool | None = None,
 ) -> Segmenter:
     """Load a bundle's networks.
 
     There is one plan for each of ``bundle.members``; `models`, one for each of the bundle's
-    networks, run instead of it.
+    networks, run instead of it. `on_device` says whether Keras does everything between planes and
+    label values on the engine's device; unless given, on a GPU only.
     """
     if models is not None:
         (plan,) = plans
         return Segmenter((Member(bundle.spec, tuple(models), plan),), scratch)
     fallbacks: Fallbacks = {}
     members = []
+    networks: list[Sequence[Model]] = []
     for one, plan in zip(bundle.members, plans, strict=True):
-        loaded = resilient(load_models(one, engine), one, engine, fallbacks)
-        members.append(Member(one.spec, loaded, plan))
-    return Segmenter(tuple(members), scratch, fallbacks)
+        loaded = load_models(one, engine)
+        networks.append(loaded)
+        members.append(Member(one.spec, resilient(loaded, one, engine, fallbacks), plan))
+    line = None
+    if engine.name == "keras" and engine.device != "cpu" if on_device is None else on_device:
+        line = _device_line(members, networks, engine, fallbacks)
+    return Segmenter(tuple(members), scratch, fallbacks, line)
+
+
+def _device_line(
+    members: Sequence[Member],
+    networks: Sequence[Sequence[Model]],
+    engine: Engine,
+    fallbacks: Fallbacks,
+) -> "DeviceLine | None":
+    """Return what does everything on the device; None where a network needs to be adapted."""
+    from voxtile.engines.device import Device
+    from voxtile.engines.keras_engine import KerasNetwork
+
+    from .on_device import DeviceLine
+
+    models = [
+        [network.model for network in each if isinstance(network, KerasNetwork)]
+        for each in networks
+    ]
+    if [len(each) for each in models] != [len(each) for each in networks]:
+        return None
+    return DeviceLine(
+        members, models, Device(engine.device), precision=engine.precision, fallbacks=fallbacks
+    )
 
 
 def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[Plan, ...]:

@@ -6,8 +6,10 @@ are compiled once. While they compute some tiles, the earlier ones are stitched 
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
+from typing import Any
 
 import numpy as np
 
@@ -63,8 +65,24 @@ class Panel:
 
 def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
     """Return a network's prediction; refuse one that is not probabilities of the right shape."""
-    try:
+    with failing_network(tiles.shape):
         answer = np.asarray(model(tiles))
+    wanted = (*tiles.shape[:3], classes)
+    if answer.shape != wanted or answer.dtype.kind not in "fiub":
+        raise CaseError(
+            "network_failed",
+            f"the network gave shape {answer.shape} of {answer.dtype} for tiles of shape "
+            f"{tiles.shape}; {wanted} of float32 was needed: tiles, rows, columns, classes",
+        )
+    refuse_beyond(float(answer.min()), float(answer.max()))
+    return answer
+
+
+@contextmanager
+def failing_network(shape: Sequence[int]) -> Iterator[None]:
+    """Fail the case if a network raises an error for tiles of a shape, with the network's words."""
+    try:
+        yield
     except (VoxtileError, MemoryError):
         raise
     except Exception as error:
@@ -74,18 +92,16 @@ def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
         raise CaseError(
             "network_failed",
             f"the network raised {type(error).__name__}{': ' if words else ''}{words} for tiles of "
-            f"shape {tiles.shape}; this is an error of the network or of the function that was "
+            f"shape {tuple(shape)}; this is an error of the network or of the function that was "
             "given as one",
         ) from error
-    wanted = (*tiles.shape[:3], classes)
-    if answer.shape != wanted or answer.dtype.kind not in "fiub":
-        raise CaseError(
-            "network_failed",
-            f"the network gave shape {answer.shape} of {answer.dtype} for tiles of shape "
-            f"{tiles.shape}; {wanted} of float32 was needed: tiles, rows, columns, classes",
-        )
-    low, high = float(answer.min()), float(answer.max())
-    # NaN and infinite values are refused for the whole plane.
+
+
+def refuse_beyond(low: float, high: float) -> None:
+    """Refuse a prediction whose lowest or highest value is not a probability.
+
+    NaN and infinite values are refused for the whole plane, see `refuse_not_finite`.
+    """
     if np.isfinite((low, high)).all() and (low < -_BEYOND or high > 1 + _BEYOND):
         raise CaseError(
             "not_probabilities",
@@ -93,7 +109,16 @@ def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
             'needed. If they are logits, add "output": "logits" to the network in spec.json, or '
             "softmax or sigmoid as its last layer",
         )
-    return answer
+
+
+def refuse_not_finite(sums: Any) -> None:
+    """Refuse probabilities by their sums, which are not finite if any of their terms is not."""
+    if not np.isfinite(sums).all():
+        raise CaseError(
+            "not_finite_output",
+            "the network gave NaN or infinite probabilities for this scan; "
+            "check its intensities against those of the training cases",
+        )
 
 
 def predict_planes(
@@ -130,13 +155,7 @@ def predict_planes(
     while first := list(islice(predictions, 1)):
         rest = islice(predictions, len(grid) - 1)
         plane = padding.undo(stitch(chain(first, rest), grid, weight, trusted))
-        # A sum needs no memory, and is not finite if any of its terms is not.
-        if not np.isfinite(plane.sum(dtype=np.float64)):
-            raise CaseError(
-                "not_finite_output",
-                "the network gave NaN or infinite probabilities for this scan; "
-                "check its intensities against those of the training cases",
-            )
+        refuse_not_finite(plane.sum(dtype=np.float64))  # a sum needs no memory
         yield plane
         del plane, first, rest  # frees their memory before the next ones are made
 

@@ -35,3 +35,16 @@ def processor_model() -> tuple[str, frozenset[str]]:
     except OSError:  # not Linux
         name = platform.processor() or name
     return name, frozenset()
+
+
+def gpu_model(number: int = 0) -> str:
+    """Return the name of an NVIDIA GPU, as its driver calls it; "GPU" if that is not known."""
+    try:
+        files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        for line in files[number].read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key == "Model":
+                return value.strip()
+    except (OSError, IndexError):
+        pass
+    return "GPU"

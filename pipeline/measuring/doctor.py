@@ -11,9 +11,10 @@ from pathlib import Path
 
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.machine.processors import processor_count, processor_model
+from voxtile.models.backend_name import backend_name, has_cuda
 from voxtile.version import __version__
 
-_NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras", "tensorflow")
+_NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras")
 # Packages, and what they decode.
 _CODECS = {"openjpeg": "JPEG 2000", "jpeg_ls": "JPEG-LS", "gdcm": "JPEG and JPEG lossless"}
 _LEAST_KERAS = (3, 14)
@@ -71,27 +72,26 @@ def _packages() -> Iterator[Finding]:
 
 def _backend() -> Finding:
     """Return the backend of Keras."""
-    from voxtile.engines.choice import keras_backend  # after numpy was looked for
-
-    backend = keras_backend()
+    backend = backend_name()
     if find_spec(backend) is None:
         return Finding(
             False,
             f"Keras is set to the backend {backend}, which is not installed",
             f"pip install {backend}, or unset KERAS_BACKEND",
         )
-    return Finding(True, f"Keras backend {backend}")
+    return Finding(True, f"Keras backend {backend} {_version(backend) or 'of unknown version'}")
 
 
 def _gpu() -> Finding:
     """Return whether a GPU can be used, by asking only its driver."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
-    if find_spec("nvidia") is None:
+    backend = backend_name()
+    if not has_cuda(backend):
         return Finding(
-            True, "an NVIDIA GPU, but no CUDA for TensorFlow", 'pip install "voxtile[gpu]"'
+            True, f"an NVIDIA GPU, but no CUDA for {backend}", 'pip install "voxtile[gpu]" for JAX'
         )
-    return Finding(True, "an NVIDIA GPU and CUDA")
+    return Finding(True, f"an NVIDIA GPU and CUDA for {backend}")
 
 
 def _units() -> Finding:

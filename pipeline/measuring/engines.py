@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from voxtile.case import Case
 from voxtile.engines import Engine, Model, load_models
-from voxtile.engines.engine import ENGINES, engines_for
+from voxtile.engines.engine import ENGINES, Precision, engines_for
 from voxtile.engines.measurements import (
     PHANTOM,
     Evidence,
@@ -47,9 +48,10 @@ def verify_model(
     root: Path | None = None,
     cases: int = 4,
     planes: int = 16,
+    device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
 ) -> Evidence:
-    """Measure the engines for one bundle on this machine's processor, and cache the evidence.
+    """Measure the engines for one bundle on a device of this machine, and cache the evidence.
 
     If NNCF is installed and there is a manifest, networks in 8-bit integers
     are made and measured as well. Their scales are chosen from as many other
@@ -58,13 +60,15 @@ def verify_model(
     The manifest is of cases like those to come. Without one a phantom is measured, which shows
     speed, but allows no reduced precision. At most `cases`, evenly chosen, and `planes` of each
     view are measured. `say` takes a line about a precision that could not be measured, or evidence
-    that is not used. The first measurement is the reference: Keras in float32, or ONNX Runtime for
-    ``.onnx`` networks.
+    that is not used. On a processor, the first measurement is the reference: Keras in float32, or
+    ONNX Runtime for ``.onnx`` networks. On a GPU (`device` "gpu" or "gpu:N"), Keras in float32,
+    bfloat16 and float16 is compared with Keras in float32 on the processor, and the networks are
+    timed without copies.
     """
     bundle = load_bundle(name)
     if bundle.others:
         raise ModelError(f"{bundle.name} names several models; verify them one at a time")
-    engines = list(_engines(bundle))
+    engines = list(_engines(bundle) if device == "cpu" else _gpu_engines(bundle, device))
     if manifest is None:
         samples = phantom_samples(bundle.spec, planes)
     else:
@@ -76,13 +80,16 @@ def verify_model(
         # Tiles that the integers were fitted to would not show how well they fit others.
         others = [case for case in listed if case not in compared] or listed
         some = [others[index] for index in evenly(len(others), cases)]
-        engines += _int8_engines(bundle, some, planes, say)
+        if device == "cpu":
+            engines += _int8_engines(bundle, some, planes, say)
     reference: list[np.ndarray] = []
+    if device != "cpu":
+        reference += judge_samples(bundle, load_models(bundle, Engine("keras")), samples)
     measurements = tuple(_measure(bundle, engines, samples, reference))
     label_planes, label_voxels = _amounts(bundle.spec, samples, reference)
     evidence = Evidence(
         sha256=bundle.sha256,
-        processor=processor_kind(),
+        processor=processor_kind(device),
         threads=thread_count(),
         source=PHANTOM if manifest is None else manifest.name,
         cases=len({sample.case_id for sample in samples}),
@@ -100,7 +107,7 @@ def verify_model(
 
 def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) -> None:
     """Say where `auto` uses other evidence than this."""
-    known = read_evidence(bundle)
+    known = read_evidence(bundle, evidence.processor)
     if not evidence.on_scans and known is not None and known.on_scans:
         say(
             f"note: --precision auto uses what was measured on {known.source} "
@@ -127,10 +134,12 @@ def _measure(
     samples: Sequence[Sample],
     reference: list[np.ndarray],
 ) -> Iterator[Measurement]:
-    """Yield the measurement of each engine; `reference` is filled with the masks of the first."""
+    """Yield the measurement of each engine; an empty `reference` gets the masks of the first."""
     for engine in engines:
         assert engine.name != "callable"
-        models = [_Timed(model) for model in load_models(bundle, engine)]
+        models = [
+            _Timed(model, alone=engine.device != "cpu") for model in load_models(bundle, engine)
+        ]
         found = judge_samples(bundle, models, samples)
         reference.extend(() if reference else found)
         tiles, seconds = sum(one.tiles for one in models), sum(one.seconds for one in models)
@@ -180,9 +189,13 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
 
 @dataclass(slots=True)
 class _Timed:
-    """A model that counts its tiles and seconds, without the first call for each shape."""
+    """A model that counts its tiles and seconds, without the first call for each shape.
 
-    model: Model
+    With `alone` it is a `KerasNetwork`, whose copies to and from the device do not count.
+    """
+
+    model: Any
+    alone: bool = False
     seconds: float = 0.0
     tiles: int = 0
     shapes: set[tuple[int, ...]] = field(default_factory=set)
@@ -193,8 +206,9 @@ class _Timed:
             self.shapes.add(tiles.shape)
             self.model(tiles)
         begin = time.perf_counter()
-        answer = self.model(tiles)
-        self.seconds += time.perf_counter() - begin
+        answer: np.ndarray = self.model(tiles)
+        taken = time.perf_counter() - begin
+        self.seconds += self.model.seconds_alone(tiles) if self.alone else taken
         self.tiles += len(tiles)
         return answer
 
@@ -217,6 +231,18 @@ def _engines(bundle: Bundle) -> Iterator[Engine]:
             for precision in ENGINES[name].load_module().precisions():
                 if precision != "int8":  # int8 networks have to be made first
                     yield Engine(name, precision)
+
+
+def _gpu_engines(bundle: Bundle, device: str) -> Iterator[Engine]:
+    """Yield what can run a bundle on a GPU, float32 first."""
+    if not all(network.file.endswith(".keras") for network in bundle.spec.networks):
+        raise ModelError(
+            f"{bundle.folder} has .onnx networks, which are verified on a processor only; leave "
+            "--device out"
+        )
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+    for precision in precisions:
+        yield Engine("keras", precision, device)
 
 
 def _can_quantise() -> bool:
@@ -308,12 +334,12 @@ def _markdown(entries: Sequence[dict[str, object]]) -> Iterator[str]:
     """Yield the published tables."""
     for entry in entries:
         evidence = Evidence.of_json(entry)
-        against = "the cases' references" if evidence.labelled else "the mask of the first row"
+        against = "the cases' references" if evidence.labelled else "its mask"
         yield (
             f"By `voxtile models verify`, {evidence.date[:10]}: {evidence.amount} of "
             f"`{evidence.source}`, {counted(evidence.threads, 'thread')} of "
-            f"{evidence.processor}. Agreement is with the labels of the first row; the change of "
-            f"the mean Dice is against {against}."
+            f"{evidence.processor}. Agreement is with the labels of the reference engine; the "
+            f"change of the mean Dice is against {against}."
         )
         yield ""
         yield "| engine | precision | agreement | Dice change | tiles/s |"

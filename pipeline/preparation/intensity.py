@@ -29,17 +29,18 @@ class Scaling:
     low: float = -np.inf
     high: float = np.inf
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
-        """Return the scaled array, float32, same shape."""
-        # float64 only if float32 would round away the differences between values (large offsets),
-        # or the scale itself.
-        wide = (
-            array.dtype.itemsize > 4
+    def needs_float64(self, dtype: np.dtype) -> bool:
+        """Whether float32 would lose differences between values (large offsets), or the scale."""
+        return (
+            dtype.itemsize > 4
             or max(abs(self.shift), self.scale) > 2**20
             or abs(self.shift) > 2**6 * self.scale
             or self.scale < 2**-100
         )
-        scaled = array.astype(np.float64 if wide else np.float32)
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Return the scaled array, float32, same shape."""
+        scaled = array.astype(np.float64 if self.needs_float64(array.dtype) else np.float32)
         if self.low > -np.inf or self.high < np.inf:
             np.clip(scaled, self.low, self.high, out=scaled)
         np.subtract(scaled, self.shift, out=scaled)

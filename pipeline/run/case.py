@@ -9,6 +9,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError, Notice
 from voxtile.export import export_case, keeping_probabilities
 from voxtile.inference.entropy import EntropyWatch
+from voxtile.inference.infer import Watch
 from voxtile.inference.segmenter import Segmenter
 from voxtile.reading.channels import constant_channels, read_channels
 from voxtile.reading.reference import read_reference
@@ -83,7 +84,9 @@ def run_case(
             finished, scan.volume, spec, segmenter.view, settings.exports
         ) as keep,
     ):
-        mask = segmenter(scan.volume, lambda planes: keep(entropy(planes)))
+        # Without probabilities to keep, a GPU need not hand them over.
+        seen: Watch = entropy if keep is iter else lambda planes: keep(entropy(planes))
+        mask = segmenter(scan.volume, seen)
     journal.note(segmenter.notices())
     path = folder.mask(case.case_id)
     with journal.stage("write"):

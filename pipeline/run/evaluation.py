@@ -90,9 +90,8 @@ def evaluate(
     ManifestError
         If the manifest has problems, `labels` are not given and no mask has
         a label, there are more than 1000 labels, an input would be changed
-        or removed, or `out` is the folder
-        of a segmentation run or holds files that no evaluation wrote; nothing
-        was written.
+        or removed, or `out` is the folder of a segmentation run or holds files
+        that no evaluation wrote; nothing was written.
     EnvironmentFault
         If a run holds the folder, or it cannot be written.
     """
@@ -105,9 +104,7 @@ def evaluate(
     with locked(run_folder.path):
         ids = [case.case_id for case in cases]
         _refuse_others(run_folder, ids)
-        labels = _labels_of_cohort(cases, folder) if labels is None else labels
-        if len(labels) > MOST_LABELS:
-            raise ManifestError(_too_many(f"--labels names {len(labels)} values"))
+        labels = _labels_of_cohort(cases, folder) if labels is None else _not_too_many(labels)
         settings = _write_facts(run_folder, Path(manifest), ids, labels, measures)
         reports = []
         for case in cases:
@@ -280,6 +277,13 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
     if values <= {0}:
         raise ManifestError(_nothing_to_score(cases, folder, found))
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
+
+
+def _not_too_many(labels: Sequence[Label]) -> Sequence[Label]:
+    """Return the labels, or refuse them if there are too many."""
+    if len(labels) > MOST_LABELS:
+        raise ManifestError(_too_many(f"--labels names {len(labels)} values"))
+    return labels
 
 
 def _too_many(came: str) -> str:

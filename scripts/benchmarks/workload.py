@@ -187,9 +187,11 @@ def _fit(model: Any, workload: Workload, rng: np.random.Generator) -> None:
     images = prepare(scan(slices, size=256, seed=1))
     labels = np.minimum(anatomy(slices, size=256), workload.classes - 1)
     # Another model of the same layers: the one that is saved is never compiled.
-    learner = keras.Model(model.inputs, model.outputs)
+    learner = keras.Model(model.input, model.output)
     learner.compile(
-        keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", jit_compile=False
+        keras.optimizers.Adam(2e-3),
+        "sparse_categorical_crossentropy",
+        jit_compile=keras.config.backend() == "jax",
     )
     for _ in range(workload.fit_steps):
         places = [(*rng.integers(0, 256 - size, 2), rng.integers(slices)) for _ in range(batch)]

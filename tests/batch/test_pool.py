@@ -1,6 +1,9 @@
 """A worker that dies, hangs or uses too much memory costs one case."""
 
+import pickle
+from collections import Counter, deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from faulty import (
@@ -17,9 +20,13 @@ from faulty import (
 )
 from phantoms import make_bundle
 
+from voxtile.batch import pool as module
 from voxtile.batch.drive import run_manifest
+from voxtile.batch.pool import Limits, WorkerPool
 from voxtile.batch.settings import BatchSettings
+from voxtile.engines import Engine
 from voxtile.errors import ModelError
+from voxtile.run.job import Job, RunSettings
 
 
 def test_a_case_that_kills_its_worker_or_uses_too_much_memory_fails_alone(tmp_path: Path) -> None:
@@ -83,3 +90,23 @@ def test_a_network_that_cannot_be_loaded_stops_the_run(tmp_path: Path) -> None:
             tmp_path / "out",
             batch=BatchSettings(workers=1),
         )
+
+
+def test_workers_are_spread_over_the_cards_also_after_one_was_lost(monkeypatch, tmp_path) -> None:
+    jobs = {}
+
+    def started(job, limits, device):
+        jobs[device] = pickle.loads(job)
+        return SimpleNamespace(device=device, ready=False, case=None)
+
+    monkeypatch.setattr(module, "_Worker", started)
+    job = Job(make_bundle(), (), RunSettings(), tmp_path, Engine("keras", device="gpu:1"))
+    pool = WorkerPool(job, 4, Limits(1, 100.0), None, print, devices=(1, 3))
+    waiting = deque([("case", ())] * 9)
+    pool._fill(waiting)
+    assert Counter(worker.device for worker in pool._workers) == {"gpu:1": 2, "gpu:3": 2}
+    assert {name: each.engine.device for name, each in jobs.items()} == {n: n for n in jobs}
+    assert jobs["gpu:1"].settings_sha256 == jobs["gpu:3"].settings_sha256
+    del pool._workers[[worker.device for worker in pool._workers].index("gpu:3")]
+    pool._fill(waiting)
+    assert Counter(worker.device for worker in pool._workers) == {"gpu:1": 2, "gpu:3": 2}

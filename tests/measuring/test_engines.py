@@ -12,8 +12,9 @@ from phantoms import ball
 from typer.testing import CliRunner
 
 from voxtile.cli import app
-from voxtile.engines import Engine, Wish, choose_engine
+from voxtile.engines import Engine, Wish, choose_engine, keras_engine
 from voxtile.engines import measurements as evidence_module
+from voxtile.engines.device import Device
 from voxtile.engines.measurements import (
     Evidence,
     Measurement,
@@ -25,6 +26,7 @@ from voxtile.engines.measurements import (
 from voxtile.errors import ModelError
 from voxtile.measuring import engines as verification
 from voxtile.measuring.engines import save_evidence, verify_model
+from voxtile.models.backend_name import backend_name
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -116,8 +118,8 @@ def test_damaged_evidence_does_not_count(bundle: Bundle, key: str) -> None:
     evidence = evidence_for(bundle, measured())
     content = asdict(evidence)
     content["measurements"][1][key] = "x"
-    evidence_module._path(bundle.sha256).parent.mkdir(parents=True, exist_ok=True)
-    evidence_module._path(bundle.sha256).write_text(json.dumps(content))
+    evidence_module._path(bundle.sha256, processor_kind()).parent.mkdir(parents=True, exist_ok=True)
+    evidence_module._path(bundle.sha256, processor_kind()).write_text(json.dumps(content))
     assert accepted_precision(bundle, "keras", "cpu") is None
 
 
@@ -127,15 +129,18 @@ def test_evidence_of_a_phantom_another_processor_or_another_model_does_not_count
     keep_evidence(evidence_for(bundle, measured(), source="phantom"))
     assert read_evidence(bundle) is not None
     assert accepted_precision(bundle, "keras", "cpu") is None
-    keep_evidence(evidence_for(bundle, measured(), processor="another"))
+    other = keep_evidence(evidence_for(bundle, measured(), processor="another"))
+    assert accepted_precision(bundle, "keras", "cpu") is None
+    assert other is not None
+    other.rename(evidence_module._path(bundle.sha256, processor_kind()))
     assert read_evidence(bundle) is None
     keep_evidence(replace(evidence_for(bundle, measured()), sha256="0" * 64))
     (kept,) = Path(bundle.folder.parent, "cache/evidence").glob(
-        f"{evidence_module._path('0' * 64).name}"
+        f"{evidence_module._path('0' * 64, processor_kind()).name}"
     )
-    kept.rename(evidence_module._path(bundle.sha256))
+    kept.rename(evidence_module._path(bundle.sha256, processor_kind()))
     assert read_evidence(bundle) is None
-    evidence_module._path(bundle.sha256).write_text("{")
+    evidence_module._path(bundle.sha256, processor_kind()).write_text("{")
     assert read_evidence(bundle) is None
 
 
@@ -154,7 +159,7 @@ def test_a_phantom_neither_replaces_nor_hides_what_was_measured_on_scans(
         "does not replace"
     ]
     assert accepted_precision(bundle, "keras", "cpu") == "bfloat16"
-    evidence_module._path(bundle.sha256).unlink()
+    evidence_module._path(bundle.sha256, processor_kind()).unlink()
     save_evidence(bundle.folder, real)
     keep_evidence(phantom)
     published = load_bundle(bundle.folder)
@@ -254,3 +259,24 @@ def test_the_command_prints_a_row_for_each_engine_and_precision(
         return
     assert lines[5].split()[:2] == ["openvino", "float32"]
     assert float(lines[5].split()[2].rstrip("%")) > 99.9
+
+
+def test_a_gpu_is_measured_against_the_processor_and_has_evidence_of_its_own(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras_engine, "Device", lambda name: Device("cpu"))  # as if it were one
+    image, truth = ball()
+    write_volume(tmp_path / "a.nii.gz", image)
+    write_mask(tmp_path / "l.nii.gz", truth)
+    (tmp_path / "cases.csv").write_text("case_id,image,label\na,a.nii.gz,l.nii.gz\n")
+    found = verify_model(bundle.folder, tmp_path / "cases.csv", planes=2, device="gpu:1")
+    assert [one.precision for one in found.measurements] == ["float32", "bfloat16", "float16"]
+    assert found.measurements[0].agreement >= 0.9999
+    assert found.processor == processor_kind("gpu:1") == f"GPU with Keras on {backend_name()}"
+    assert read_evidence(bundle) is None
+    assert read_evidence(bundle, found.processor) == found
+    kind = processor_kind("gpu")
+    keep_evidence(evidence_for(bundle, measured("float16", 3.0), processor=kind))
+    assert accepted_precision(bundle, "keras", "gpu") == "float16"
+    assert accepted_precision(bundle, "keras", "cpu") is None
+    assert accepted_precision(bundle, "onnx", "gpu") is None

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+from voxtile.errors import UsageError
 from voxtile.training.fitting.checkpoint import Row
 
 
@@ -13,10 +15,20 @@ def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
 
     The folder gets a folder of events for each network. TensorFlow writes them
     with every backend of Keras; TensorBoard itself need not be installed.
+
+    Raises
+    ------
+    UsageError
+        If TensorFlow is not installed.
     """
     if folder is None:
         yield lambda network, row: None
         return
+    if find_spec("tensorflow") is None:
+        raise UsageError(
+            "--tensorboard needs TensorFlow, which is not installed; pip install tensorflow, or "
+            "leave the option out: history.csv has the same numbers"
+        )
     import voxtile.models.backend  # noqa: F401, I001  # first: it keeps TensorFlow quiet
     import tensorflow
 

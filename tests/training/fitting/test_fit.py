@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from training_cohort import OUTER, TINY
 
+from voxtile.errors import UsageError
 from voxtile.machine.progress import show_progress
 from voxtile.models.backend import keras
 from voxtile.models.unet import build_unet
+from voxtile.training.bundle import tensorboard
 from voxtile.training.bundle.history import draw_curves, history_table
 from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.fitting import fit as fitting
@@ -357,3 +359,12 @@ def test_events_are_written_for_each_network(tmp_path: Path) -> None:
     events = list(tensorflow.compat.v1.train.summary_iterator(str(file)))
     values = [(value.tag, event.step) for event in events for value in event.summary.value]
     assert values == [("loss", 1)]
+
+
+def test_without_tensorflow_events_are_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    with (
+        pytest.raises(UsageError, match="--tensorboard needs TensorFlow"),
+        scalar_events(tmp_path / "events"),
+    ):
+        pass

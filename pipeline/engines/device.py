@@ -1,0 +1,201 @@
+"""One card, or the processor, as Keras' backend uses it: send, compute, fetch.
+
+Everything that TensorFlow, JAX and PyTorch do in different ways on a device is
+here; what is computed there is written once with `keras.ops`
+(`voxtile.engines.device_stages`). Calls return before the device has
+finished: only `Fetching` waits.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+
+from voxtile.errors import EnvironmentFault, counted
+from voxtile.machine.memory import free_memory_mb
+from voxtile.models.backend import keras
+
+_UNKNOWN_FREE_MB = 8000.0
+# Shapes of all networks together that PyTorch compiles; beyond that it runs layer by layer.
+_COMPILED_SHAPES = 64
+
+# An array on a device, of whichever backend.
+Tensor = Any
+# A function from tensors to tensors.
+Computation = Callable[..., Any]
+
+
+class Fetching(Protocol):
+    """A copy to the processor's memory that is under way."""
+
+    def __call__(self) -> np.ndarray:
+        """Wait for the copy and return it."""
+        ...
+
+
+class Device:
+    """A place where Keras' backend computes.
+
+    Parameters
+    ----------
+    name : str
+        "cpu", "gpu", or "gpu:N" for the N-th from 0.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is no such device.
+    """
+
+    def __init__(self, name: str) -> None:
+        kind, _, number = name.partition(":")
+        found = gpus()
+        if kind == "gpu" and int(number or 0) >= len(found):
+            raise EnvironmentFault(
+                f"--device {name}: Keras with {keras.config.backend()} finds "
+                f"{counted(len(found), 'GPU')}; voxtile doctor says what is missing"
+            )
+        self.is_gpu = kind == "gpu"
+        # A backend's own choice where it has no other.
+        self._name = None if kind == "cpu" and not found else f"{kind}:{number or 0}"
+        self._backend = keras.config.backend()
+
+    def placed(self) -> AbstractContextManager[Any]:
+        """Return a context in which the backend uses the device; a new one for each use."""
+        return nullcontext() if self._name is None else keras.device(self._name)
+
+    def compiled(self, function: Computation) -> Computation:
+        """Return a function of tensors, compiled once for each set of their shapes."""
+        if self._backend == "jax":
+            import jax
+
+            return self._inside(jax.jit(function))
+        if self._backend == "tensorflow":
+            import tensorflow
+
+            # On a processor XLA compiles for seconds and gains nothing over oneDNN.
+            traced = tensorflow.function(function, autograph=False, jit_compile=self.is_gpu)
+            return self._inside(traced)
+        return self._inside(function)
+
+    def network(self, model: Any, after: Computation) -> Computation:
+        """Return a Keras model, and what is done with its answer, as one compiled function."""
+
+        def answer_of(tiles: Any) -> Any:
+            return after(model(tiles, training=False))
+
+        if self._backend == "torch" and self.is_gpu:
+            import torch
+
+            # What its compiler refuses runs layer by layer, as Keras does with PyTorch.
+            torch._dynamo.config.suppress_errors = True
+            torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
+            return self.compiled(torch.compile(answer_of, dynamic=False))
+        if self._backend != "jax":
+            return self.compiled(answer_of)
+        import jax
+
+        # As arguments: weights inside the program would make it large and slow to compile.
+        weights = [variable.value for variable in model.trainable_variables]
+        others = [variable.value for variable in model.non_trainable_variables]
+        # Copies: `predict_on_batch` gives up the buffers of the model itself.
+        weights, others = jax.device_put((weights, others), self._jax_device(), may_alias=False)
+
+        def answer(weights: Any, others: Any, tiles: Any) -> Any:
+            return after(model.stateless_call(weights, others, tiles, training=False)[0])
+
+        run = self.compiled(answer)
+        return lambda tiles: run(weights, others, tiles)
+
+    def send(self, array: np.ndarray) -> Tensor:
+        """Return a copy of an array on the device; the array must not change until it is there."""
+        if self._backend == "jax":
+            import jax
+
+            return jax.device_put(array, self._jax_device())
+        if self._backend == "torch":
+            import torch
+
+            if not self.is_gpu:
+                return torch.from_numpy(np.array(array))
+            # Only page-locked memory is copied while the device computes.
+            kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+            locked = torch.empty(array.shape, dtype=kind, pin_memory=True)
+            np.copyto(locked.numpy(), array)
+            return locked.to(self._torch_device(), non_blocking=True)
+        with self.placed():
+            return keras.ops.convert_to_tensor(array)
+
+    def fetch(self, tensor: Tensor) -> Fetching:
+        """Begin to copy a tensor to the processor's memory."""
+        if self._backend == "jax":
+            tensor.copy_to_host_async()
+            return lambda: np.asarray(tensor)
+        if self._backend == "torch" and self.is_gpu:
+            import torch
+
+            locked = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            locked.copy_(tensor, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+
+            def wait() -> np.ndarray:
+                done.synchronize()
+                found: np.ndarray = locked.numpy()
+                return found
+
+            return wait
+        return lambda: np.asarray(keras.ops.convert_to_numpy(tensor))
+
+    def free_mb(self) -> float:
+        """Return the free memory of the device, in MB (10^6 bytes); 8 GB where nobody knows."""
+        if not self.is_gpu:
+            return free_memory_mb()
+        if self._backend == "torch":
+            import torch
+
+            return float(torch.cuda.mem_get_info(self._torch_device())[0]) / 1e6
+        if self._backend == "jax":
+            facts = self._jax_device().memory_stats() or {}
+            if "bytes_limit" in facts:
+                return float(facts["bytes_limit"] - facts["bytes_in_use"]) / 1e6
+        return _UNKNOWN_FREE_MB
+
+    def _inside(self, function: Computation) -> Computation:
+        """Return a function that runs on the device, without a record for gradients."""
+
+        def run(*arguments: Any) -> Any:
+            with self.placed():
+                if self._backend != "torch":
+                    return function(*arguments)
+                import torch
+
+                with torch.inference_mode():
+                    return function(*arguments)
+
+        return run
+
+    def _jax_device(self) -> Any:
+        """Return JAX' own name of the device."""
+        import jax
+
+        kind, _, number = (self._name or "cpu:0").partition(":")
+        return jax.devices(kind)[int(number)]
+
+    def _torch_device(self) -> str:
+        """Return PyTorch's own name of the device."""
+        return (self._name or "cpu").replace("gpu", "cuda")
+
+
+def gpus() -> list[Any]:
+    """Return the GPUs of Keras' backend."""
+    try:
+        return list(keras.distribution.list_devices("gpu"))
+    except (NotImplementedError, RuntimeError, AttributeError):
+        pass
+    if keras.config.backend() == "torch":
+        import torch
+
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return []
