@@ -8,6 +8,8 @@ import csv
 import hashlib
 import json
 import os
+import re
+import resource
 import signal
 import sys
 import time
@@ -20,6 +22,8 @@ from phantoms import ball, make_bundle, threshold_model
 from voxtile.batch.drive import run_manifest
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault
+from voxtile.phantoms.dicom import write_series
+from voxtile.run_folder import lock
 from voxtile.writing.nifti import write_mask, write_volume
 
 VALID, DEADLY, DEADLY_ONCE, HANGING, GREEDY, SLOW = 100, 201, 202, 203, 204, 205
@@ -75,6 +79,16 @@ def make_cases(folder: Path, brightness: dict[str, int]) -> Path:
 def valid_cases(folder: Path, count: int) -> Path:
     """Write cases that succeed."""
     return make_cases(folder, {f"c{number:03d}": VALID for number in range(count)})
+
+
+def series_cases(folder: Path, count: int) -> Path:
+    """Write cases that succeed, whose scans are DICOM series."""
+    image, _ = ball()
+    path = valid_cases(folder, count)
+    for number in range(count):
+        write_series(folder / f"series{number:03d}", image)
+    path.write_text(re.sub(r"c(\d+)\.nii\.gz,", r"series\1,", path.read_text()))
+    return path
 
 
 def results(out: Path) -> dict[str, str]:
@@ -152,9 +166,29 @@ def alive(pid: int) -> bool:
         return False
 
 
+class NoLock:
+    """A lock of a file system that has none."""
+
+    def __init__(self, *_, **__) -> None:
+        pass
+
+    def acquire(self) -> None:
+        """Do nothing."""
+
+    release = acquire
+
+
 def main() -> None:
-    """Run the manifest of the command line, with voxtile's exit codes."""
+    """Run the manifest of the command line, with voxtile's exit codes.
+
+    The environment may take away the file system's locks (NO_LOCKS), or allow
+    only so many processes and threads to its user (MOST_PROCESSES).
+    """
     manifest, out, workers, pause_s = sys.argv[1:]
+    if "NO_LOCKS" in os.environ:
+        lock.FileLock = NoLock  # type: ignore[misc, assignment]
+    if most := int(os.environ.get("MOST_PROCESSES", 0)):
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     batch = BatchSettings(workers=int(workers) or None)
     try:
         run_faulty(Path(manifest), Path(out), batch, float(pause_s))

@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from voxtile.errors import CaseError, Notice
 from voxtile.label_values import label_type
@@ -25,8 +26,10 @@ def write_png(case: Finished, mask: Volume) -> tuple[Notice, ...]:
             f"({mask.orientation}); export another format",
         )
     rows = mask.array[:, :, 0].T
-    content = BytesIO()
-    Image.fromarray(np.ascontiguousarray(rows, label_type([int(rows.max())]))).save(content, "PNG")
+    content, origin = BytesIO(), PngInfo()
+    origin.add_text("Software", "voxtile")  # tells it from files of other programs
+    picture = Image.fromarray(np.ascontiguousarray(rows, label_type([int(rows.max())])))
+    picture.save(content, "PNG", pnginfo=origin)
     with replacing(case.target("png")) as file:
         file.write(content.getvalue())
     return ()

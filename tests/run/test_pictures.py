@@ -79,7 +79,7 @@ def test_pictures_are_checked_segmented_scored_exported_and_shown(cohort, tmp_pa
         scored = evaluate(cohort, predictions, tmp_path / f"scores_{predictions.name}")
         assert [row.dice for report in scored for row in report.labels] == [1, 1]
     (out / "exports/png/c1.png").unlink()
-    assert all(one.reason is None for one in export_run(out, ["png"]))
+    assert [one.reason for one in export_run(out, ["png"])] == [None, None]
     np.testing.assert_array_equal(np.asarray(Image.open(out / "exports/png/c1.png")), drawn(1)[1])
 
 

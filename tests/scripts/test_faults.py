@@ -3,12 +3,15 @@
 import errno
 import os
 import random
+import re
 import sys
 from pathlib import Path
 
+import disk_faults
+import fault_table
 import faults
 import pytest
-from faulty import VALID, alive, descendants, make_cases
+from faulty import VALID, alive, descendants, make_cases, series_cases
 from phantoms import ball
 
 from voxtile.phantoms.dicom import write_series
@@ -59,7 +62,39 @@ def test_one_folder_has_one_run(tmp_path: Path) -> None:
 
 def test_a_rerun_completes_after_any_failed_write(tmp_path: Path) -> None:
     world = faults.World(tmp_path, 1)
-    assert faults.every_write(world, errno.ENOSPC, step=5) > 6
+    assert disk_faults.every_write(world, errno.ENOSPC, step=5) > 6
+
+
+def test_a_stale_file_is_named_and_a_rerun_completes(tmp_path: Path) -> None:
+    assert fault_table.stale_reads(faults.World(tmp_path, 1), 15) > 1
+
+
+@pytest.mark.skipif(not ROOT_ON_LINUX, reason="only root can mount")
+@pytest.mark.parametrize("name", ["full", "read-only"])
+def test_a_run_on_a_real_disk_that_fails_is_resumed(name: str) -> None:
+    if not disk_faults.can_mount():
+        pytest.skip("mounting is not permitted here")
+    assert disk_faults.in_namespace(name, 40) > 1
+
+
+def test_a_run_that_dies_within_a_write_is_resumed() -> None:
+    """In a process of its own: one with threads must not fork."""
+    line = fault_table.run_apart("kill -9 of the run at each of its writes", 0.03)
+    assert re.search(r"\| [2-9] \| 0 \| 0 \| 0 \| 0 \|", line), line
+
+
+@pytest.mark.skipif(not ROOT_ON_LINUX, reason="only root can name a host")
+def test_one_folder_has_the_run_of_one_host(tmp_path: Path) -> None:
+    faults.two_hosts(faults.World(tmp_path, 2), random.Random(1))
+
+
+@pytest.mark.skipif(not ROOT_ON_LINUX, reason="only root can become another user")
+def test_a_run_with_few_processes_says_so_or_completes(tmp_path: Path) -> None:
+    faults.few_processes(faults.World(tmp_path, 1), 3)
+
+
+def test_a_run_whose_decoder_is_killed_does_every_case(tmp_path: Path) -> None:
+    faults.kill_decoder(faults.World(tmp_path, 2, series_cases), random.Random(1))
 
 
 @pytest.mark.skipif(not ROOT_ON_LINUX, reason="only root can mount")
