@@ -17,8 +17,6 @@ from voxtile.machine.memory import free_memory_mb
 from voxtile.models.backend import keras
 
 _UNKNOWN_FREE_MB = 8000.0
-# Shapes of all networks together that PyTorch compiles; beyond that it runs layer by layer.
-_COMPILED_SHAPES = 64
 
 # An array on a device, of whichever backend.
 Tensor = Any
@@ -86,12 +84,7 @@ class Device:
             return after(model(tiles, training=False))
 
         if self._backend == "torch" and self.is_gpu:
-            import torch
-
-            # What its compiler refuses runs layer by layer, as Keras does with PyTorch.
-            torch._dynamo.config.suppress_errors = True
-            torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
-            return self.compiled(torch.compile(answer_of, dynamic=False))
+            return self.compiled(self._traced(answer_of))
         if self._backend != "jax":
             return self.compiled(answer_of)
         import jax
@@ -107,6 +100,24 @@ class Device:
 
         run = self.compiled(answer)
         return lambda tiles: run(weights, others, tiles)
+
+    def _traced(self, function: Computation) -> Computation:
+        """Return a function whose operations PyTorch compiles, once for each shape."""
+        import torch
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        # What the compiler refuses runs operation by operation.
+        torch._dynamo.config.suppress_errors = True
+        compiled: dict[tuple[int, ...], Computation] = {}
+
+        def run(tensor: Any) -> Any:
+            shape = tuple(tensor.shape)
+            if shape not in compiled:
+                # Given Keras' own Python code, the compiler traces seven times as long.
+                compiled[shape] = torch.compile(make_fx(function)(tensor), dynamic=False)
+            return compiled[shape](tensor)
+
+        return run
 
     def send(self, array: np.ndarray) -> Tensor:
         """Return a copy of an array on the device; the array must not change until it is there."""

@@ -68,20 +68,7 @@ def verify_model(
     bundle = load_bundle(name)
     if bundle.others:
         raise ModelError(f"{bundle.name} names several models; verify them one at a time")
-    engines = list(_engines(bundle) if device == "cpu" else _gpu_engines(bundle, device))
-    if manifest is None:
-        samples = phantom_samples(bundle.spec, planes)
-    else:
-        listed = read_manifest(manifest, root=root)
-        if not listed:
-            raise ManifestError(f"{manifest} has no cases")
-        compared = [listed[index] for index in evenly(len(listed), cases)]
-        samples = samples_of(bundle.spec, compared, planes)
-        # Tiles that the integers were fitted to would not show how well they fit others.
-        others = [case for case in listed if case not in compared] or listed
-        some = [others[index] for index in evenly(len(others), cases)]
-        if device == "cpu":
-            engines += _int8_engines(bundle, some, planes, say)
+    engines, samples = _prepared(bundle, manifest, root, (cases, planes), device, say)
     reference: list[np.ndarray] = []
     if device != "cpu":
         reference += judge_samples(bundle, load_models(bundle, Engine("keras")), samples)
@@ -113,6 +100,32 @@ def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) 
             f"note: --precision auto uses what was measured on {known.source} "
             f"({known.date[:10]}), which a phantom does not replace"
         )
+
+
+def _prepared(
+    bundle: Bundle,
+    manifest: Path | None,
+    root: Path | None,
+    most: tuple[int, int],
+    device: str,
+    say: Callable[[str], None],
+) -> tuple[list[Engine], Sequence[Sample]]:
+    """Return the engines to measure, int8 made first, and at most so many cases and planes."""
+    cases, planes = most
+    engines = list(_engines(bundle) if device == "cpu" else _gpu_engines(bundle, device))
+    if manifest is None:
+        return engines, phantom_samples(bundle.spec, planes)
+    listed = read_manifest(manifest, root=root)
+    if not listed:
+        raise ManifestError(f"{manifest} has no cases")
+    compared = [listed[index] for index in evenly(len(listed), cases)]
+    samples = samples_of(bundle.spec, compared, planes)
+    if device == "cpu":
+        # Tiles that the integers were fitted to would not show how well they fit others.
+        others = [case for case in listed if case not in compared] or listed
+        some = [others[index] for index in evenly(len(others), cases)]
+        engines += _int8_engines(bundle, some, planes, say)
+    return engines, samples
 
 
 def _int8_engines(

@@ -18,6 +18,7 @@ from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.infer import Member, infer_together
 from voxtile.inference.on_device import DeviceLine
 from voxtile.inference.segmenter import Segmenter
+from voxtile.models.backend_name import backend_name
 from voxtile.models.spec import Background, Label, Network
 from voxtile.models.unet import build_unet
 from voxtile.preparation.plan import PlanWish, make_plan
@@ -344,6 +345,24 @@ def test_a_watch_that_wants_probabilities_gets_them_from_the_other_path() -> Non
 
     segmenter(noise(), watch)
     assert len(seen) == 13
+
+
+@pytest.mark.skipif(backend_name() != "torch", reason="for the compiler of PyTorch")
+def test_pytorch_compiles_the_operations_of_a_network_once_for_each_shape(monkeypatch) -> None:
+    import torch
+
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: compiled.append(graph) or graph)
+    member, (model,) = member_of()
+    device = Device("cpu")
+    run = device.compiled(device._traced(lambda tiles: with_range(model(tiles, training=False))))
+    for count in (1, 3, 1):
+        tiles = np.random.default_rng(count).random((count, 16, 16, 1), np.float32)
+        answer, found = run(device.send(tiles))
+        np.testing.assert_allclose(device.fetch(answer)(), member.models[0](tiles), atol=1e-6)
+        assert device.fetch(found)().shape == (count, 2)
+    assert len(compiled) == 2
+    assert all("conv" in graph.code for graph in compiled)
 
 
 def test_a_layout_brings_planes_to_memory_order_and_back() -> None:
