@@ -1,4 +1,4 @@
-"""What happens in a batch, as events: for ``events.jsonl``, for ``status`` and for people."""
+"""Events that tell what happens in a batch: for ``events.jsonl``, ``status`` and people."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from voxtile.machine.clock import now
 from voxtile.machine.files import append_line, remove, write_json
 
-if TYPE_CHECKING:  # `status` answers without pandas
+if TYPE_CHECKING:  # `status` does not import pandas
     from voxtile.run_folder.case_report import CaseReport
 
 Kind = Literal[
