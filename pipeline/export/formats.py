@@ -1,4 +1,4 @@
-"""The formats of exports: who writes each, and where it keeps a case."""
+"""The export formats: the function that writes each, and the path of a case in it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from voxtile.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format."""
+    """An export format."""
 
     # ``module:function`` in this package, imported when needed: highdicom takes a second.
     writer: str
