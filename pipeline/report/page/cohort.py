@@ -108,7 +108,7 @@ def _case(
     of_case: Sequence[Column],
     of_label: Sequence[Column],
 ) -> dict[str, Any]:
-    """Return one case, its values in the order of the columns; without labels it has no row."""
+    """Return one case, its values in the order of the columns; without labels it has no rows."""
     by_label = {int(row["label"]): row for row in rows}
     return {
         "id": report.case_id,
