@@ -178,7 +178,7 @@ class CaseLoop:
         if self._batch.in_process:
             yield from self._work_here(todo)
             return
-        # On a cluster each Dask worker has one case at a time, and workers may join later.
+        # On a cluster each Dask worker runs one case at a time, and more workers may join later.
         at_once = len(todo) if self._client is not None else self._batch.at_once
         lost = yield from self._in_pool(self._job, [(case, ()) for case in todo], at_once, 1)
         job = self._job
@@ -229,7 +229,7 @@ class CaseLoop:
             yield report
 
     def _new_pool(self, job: Job, count: int) -> WorkerPool | DaskPool:
-        """Return workers of this machine, or those of the cluster."""
+        """Return workers of this machine, or workers of the cluster."""
         batch = self._batch
         if self._client is not None:
             each = batch.timeout_s, batch.memory_mb

@@ -12,7 +12,7 @@ from .events import Event
 
 
 class Display:
-    """Shows events on a progress bar.
+    """Display of events as a progress bar.
 
     `failures` says whether failed cases are shown; it is False if another listener shows them.
     """

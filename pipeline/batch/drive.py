@@ -78,7 +78,7 @@ def run_manifest(
     Returns
     -------
     RunResult
-        A failed case has a report with the reason; it never stops the others.
+        A failed case has a report with the reason; other cases still run.
 
     Raises
     ------

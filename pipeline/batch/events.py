@@ -1,4 +1,4 @@
-"""Events that tell what happens in a batch: for ``events.jsonl``, ``status`` and people."""
+"""Events that report what happens in a batch: for ``events.jsonl``, ``status`` and people."""
 
 import json
 import time
@@ -70,7 +70,7 @@ class ProgressFile:
         self._next = self._begin
 
     def __call__(self, event: Event) -> None:
-        """Note an event; write at most every two seconds."""
+        """Count an event; write the file at most every two seconds."""
         case_id = event.case_id
         if case_id is not None and event.kind in ("case_started", "stage"):
             self._running[case_id] = str(event.facts.get("stage", "start"))

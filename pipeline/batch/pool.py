@@ -1,7 +1,7 @@
 """Manage worker processes: give them cases, receive reports, replace lost workers.
 
 A worker that dies, or exceeds its time or memory, loses only its current case.
-It is replaced, and the other workers go on.
+This worker is replaced, and the other workers continue.
 """
 
 import os
@@ -188,7 +188,7 @@ class WorkerPool:
                 yield outcome
 
     def _message(self, worker: _Worker, kind: str, content: Any) -> CaseReport | None:
-        """Handle one message; return its report if it has one."""
+        """Handle one message; return the report that it contains, if any."""
         if kind == "ready":
             worker.ready = True
             self._failed_starts = 0
