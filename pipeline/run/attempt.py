@@ -95,7 +95,7 @@ def without_names(case: Case, notice: Notice) -> Notice:
         re.escape(end) for each in FILES for end in (*each.suffixes, *each.seconds) if end
     )
     for (role, path), stem in zip(inputs, stems, strict=True):
-        # Folder names stay: they may be any word, and no message has one alone. Case ids stay too.
+        # Names of folders remain, because they may be any word. Case ids are not secret.
         if stem not in (path.name, case.case_id):
             said = "the file" if stems.count(stem) > 1 else role
             # Any suffix matches, so that the other file of a .hdr/.img pair is found too.

@@ -28,7 +28,7 @@ from .journal import Journal
 
 
 def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
-    """Return the report of a case, whatever happens to it; a failed case leaves no mask.
+    """Return the report of a case, also if it fails; a failed case has no mask.
 
     EnvironmentFault if results cannot be written, because then the next case would fail too.
     """
@@ -40,7 +40,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         try:
             return run_case(case, job, segmenter, journal, watch)
         except CaseError as error:
-            # The hash may not be that of the data that was read. The next run tries again.
+            # The files that were read may have another hash. Without one, the next run tries again.
             if error.code in (CHANGED, UNREADABLE):
                 journal.fingerprint = ""
             raise

@@ -1,4 +1,4 @@
-"""What all cases of a run share: the model, how it is run, and the folder.
+"""What is the same for all cases of a run: the model, how it is run, and the folder.
 
 A `Job` is made from the `RunSettings`, which a user chooses.
 """

@@ -70,7 +70,7 @@ class RunFacts:
 
     path: Path
     content: Mapping[str, Any]  # everything that was recorded
-    number: int  # greater than those of earlier runs in the folder; 0 if version 0.1.0 wrote it
+    number: int  # greater than the numbers of earlier runs in the folder; 0 for version 0.1.0
     started: str  # UTC, ISO 8601
     settings_sha256: str  # hash that the records of this run have too
     # Cases that were chosen from the manifest, including those of other shards.
@@ -108,7 +108,7 @@ class RunFacts:
 
     @property
     def seals_records(self) -> bool:
-        """Whether the records of this run hold digests; those of version 0.1.0 do not."""
+        """Whether the records of this run hold digests; records of version 0.1.0 do not."""
         return SEAL in self.content
 
     def label_map(self) -> dict[int, int]:

@@ -148,5 +148,5 @@ def _files(path: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise at a folder that cannot be read, as the reader does."""
+    """Raise the error of a folder that cannot be read, as the reader does."""
     raise error

@@ -127,7 +127,7 @@ class RunFolder:
 
     @staticmethod
     def is_shared(name: str) -> bool:
-        """Whether a name is that of a file that all cases share."""
+        """Whether a name is the name of a file that all cases share."""
         return _SHARED.fullmatch(name) is not None
 
     def derived(self) -> Iterator[tuple[Path, bytes]]:

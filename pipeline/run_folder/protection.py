@@ -109,7 +109,7 @@ class _Above:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An output: its folders, and those of its files that have other names too."""
+    """An output: its folders, and its files that also have another name."""
 
     output: Path
     folders: dict[_Identity, Path]  # the folder with all folders below it, also through links
