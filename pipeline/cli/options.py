@@ -193,7 +193,7 @@ def for_each_worker(plan: PlanWish, workers: int) -> PlanWish:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return ``a,b`` as words; an empty text has none."""
+    """Return ``a,b`` as words; an empty text has no words."""
     return tuple(text.split(",")) if text else ()
 
 

@@ -18,7 +18,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End the command with a sentence and an exit code, whatever goes wrong."""
+    """End the command with a sentence and an exit code after any error."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:

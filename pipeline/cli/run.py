@@ -1,4 +1,4 @@
-"""Commands that read scans: whole cohorts (run, plan, status, merge), one scan, a benchmark."""
+"""Commands that read scans: for cohorts (run, plan, status, merge), for one scan, and bench."""
 
 import json
 import sys

@@ -76,7 +76,7 @@ def export_run(
     Raises
     ------
     ManifestError
-        If the folder is not that of a run, or the manifest has problems.
+        If the folder is not the folder of a run, or the manifest has problems.
     EnvironmentFault
         If a run is writing the folder.
     ValueError

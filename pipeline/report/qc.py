@@ -128,7 +128,7 @@ def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
 
 
 def _without_usual(flags: Mapping[str, list[Flag]]) -> dict[str, list[Flag]]:
-    """Drop the flags that a label is empty or cut off, if most cases have them."""
+    """Drop the flags "empty" and "border" of a label if most cases have them."""
     counts = Counter(
         (flag.code, flag.label)
         for of_case in flags.values()
@@ -159,7 +159,7 @@ def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]
 
 
 def _unusual_volumes(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
-    """Yield the cases whose volume of one label, as a logarithm, is far from that of the cohort."""
+    """Yield the cases in which the log volume of a label is far from the median of the cohort."""
     volumes = {case_id: row.volume_ml_pred for case_id, row in rows.items() if row.volume_ml_pred}
     logarithms = {case_id: log(volume) for case_id, volume in volumes.items()}
     for case_id, score, middle in _outliers(logarithms, _LEAST_LOG_VOLUME):

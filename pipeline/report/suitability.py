@@ -1,4 +1,4 @@
-"""Whether a model was trained on scans like those of a manifest, before anything runs."""
+"""Check, before anything runs, whether a model was trained on scans like those of a manifest."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Suitability:
     Parameters
     ----------
     modality : {"CT", "other", ""}
-        Empty if the model does not say it.
+        Empty if the model does not state it.
     """
 
     spec: ModelSpec

@@ -27,7 +27,7 @@ def main() -> int:
     if not machine.has_bf16_units():
         print("This machine has no bf16 units: targets for bf16 do not apply, others do.")
     with tempfile.TemporaryDirectory(prefix="voxtile-bench-", dir=words.scratch) as scratch:
-        # A cache of its own, because the networks are deleted after an hour.
+        # Use a temporary cache, because these networks are temporary too.
         os.environ["VOXTILE_CACHE"] = str(Path(scratch, "cache"))
         settings = Settings(
             Path(scratch),

@@ -17,8 +17,8 @@ from memory import Usage, measure
 from ours import Way, case_command, case_record, verify_command, write_manifest
 from workload import Workload, anatomy, scan, write_scan
 
-# glibc gives large blocks back to the kernel at once, and each new one is zeroed page by page
-# again. PyTorch's large batches gain most from keeping them; voxtile runs without.
+# By default, glibc returns large blocks to the kernel at once, and each new block is zeroed page
+# by page again. Keeping blocks helps PyTorch's large batches most; voxtile runs without it.
 KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 # Memory that a case may use in addition to its image and mask, in MB.
 SPARE_MB = 1200.0

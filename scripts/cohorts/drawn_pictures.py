@@ -30,7 +30,7 @@ def draw_picture(number: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     Parameters
     ----------
     number : int
-        From 1; a picture does not depend on the others.
+        From 1; a picture does not depend on the other pictures.
     """
     rng = np.random.default_rng([seed, 7, number])
     picture = _background(rng)

@@ -1,6 +1,6 @@
 """Collect the values that the page of a run shows: cases, columns, labels, summary, facts.
 
-The columns and their titles are those of `voxtile.scoring.columns`.
+The columns and their titles are defined in `voxtile.scoring.columns`.
 """
 
 import csv

@@ -185,7 +185,7 @@ def _steps(volume: Volume, most_voxels: int) -> Shape3D:
 def _reduced(volume: Volume, steps: Shape3D) -> Volume:
     """Return a volume whose voxels are medians of blocks; incomplete blocks at the end are cut."""
     # The (lower) median of a block is always one of its values, and the majority if there is one,
-    # so labels stay labels.
+    # so the result has only existing labels.
     if steps == (1, 1, 1):
         return volume
     whole = [size // step for size, step in zip(volume.shape, steps, strict=True)]

@@ -141,7 +141,7 @@ class _Album:
     masks: Path
     labels: Sequence[Label]
     facts: RunFacts
-    cases: Mapping[str, Case]  # those of the manifest
+    cases: Mapping[str, Case]  # cases of the manifest
 
     def add_all(self, reports: Iterable[CaseReport]) -> dict[str, str]:
         """Make the missing pictures of cases of the manifest; return the problems by case id."""
@@ -200,7 +200,7 @@ class _Album:
                 path.unlink(missing_ok=True)
 
     def remove_all(self) -> None:
-        """Remove the pictures and the viewer; files that voxtile did not write stay."""
+        """Remove the pictures and the viewer; files that voxtile did not write are not removed."""
         for path in (*self._side_files(), *(self.folder / name for name in _VIEWER)):
             path.unlink(missing_ok=True)
         for folder in (*(self.folder / kind for kind in _KINDS), self.folder):
@@ -332,7 +332,7 @@ def _has_stamp(path: Path) -> bool:
 
 
 def _write_viewer(folder: Path) -> None:
-    """Write NiiVue and its licence beside the page, unless they are there already."""
+    """Write NiiVue and its licence beside the page, unless they exist already."""
     for name in _VIEWER:
         content = resource(f"vendor/{name}")
         path = folder / name
