@@ -1,10 +1,10 @@
-"""Time of reading a 120-slice 512 x 512 series, against pydicom and highdicom.
+"""Measure the time to read a 120-slice 512 x 512 series, against pydicom and highdicom.
 
     python scripts/bench_ingest.py
 
-The target for a compressed series (JPEG 2000) is at most 1.3 times pydicom's
-decoding, and for a raw one at most 1.3 times highdicom's reading. The start of
-the reader's process is not counted.
+The target for a compressed series (JPEG 2000) is at most 1.3 times the time that
+pydicom needs for decoding; for a raw series, at most 1.3 times the time that
+highdicom needs for reading. The start of the reader's process is not counted.
 """
 
 import sys
@@ -26,7 +26,7 @@ from dicoms import make_slice, save
 
 SLICES, SIZE = 120, 512
 TARGET = 1.3
-# Attributes that highdicom needs beside the geometry.
+# Attributes that highdicom needs in addition to the geometry.
 _EMPTY = (
     "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime "
     "AccessionNumber SeriesNumber ReferringPhysicianName PositionReferenceIndicator"
@@ -34,7 +34,7 @@ _EMPTY = (
 
 
 def write(folder: Path, compressed: bool) -> None:
-    """Write a soft ball in noise."""
+    """Write a series with a blurred ball in noise."""
     rng = np.random.default_rng(0)
     rows, columns = np.indices((SIZE, SIZE)) - SIZE / 2
     for index in range(SLICES):
@@ -49,7 +49,7 @@ def write(folder: Path, compressed: bool) -> None:
 
 
 def best_s(work: Callable[[], object], repeats: int = 3) -> float:
-    """Return the shortest of a few times, in seconds."""
+    """Return the shortest time of a few calls, in seconds."""
     times = []
     for _ in range(repeats):
         begin = perf_counter()

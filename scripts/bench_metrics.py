@@ -1,4 +1,4 @@
-"""Time all metrics of a large pair of masks on one core, and those of medpy if it is installed.
+"""Time all metrics of a large pair of masks on one core, and with --medpy the metrics of medpy.
 
 python scripts/bench_metrics.py [--medpy] [SHAPE, such as 512x512x300]
 
@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-# One core, before numpy reads it.
+# Use one core; set before NumPy reads these variables.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -20,7 +20,7 @@ from voxtile.scoring.score import Measures, score
 from voxtile.volume import Volume
 
 SPACING_MM = (0.8, 0.8, 2.0)
-# Middle and half axes of each ellipsoid, as shares of the field; a later one overwrites.
+# Centre and half axes of each ellipsoid, as fractions of the field; later ones overwrite.
 BODIES = (
     ((0.50, 0.50, 0.50), (0.39, 0.29, 0.46)),
     ((0.39, 0.49, 0.50), (0.18, 0.16, 0.23)),
@@ -31,7 +31,7 @@ BODIES = (
 
 
 def draw(shape: tuple[int, ...], shift: float, factor: float) -> Volume:
-    """Return the label map, voxels moved by `shift` and axes stretched by `factor`."""
+    """Return the label map, shifted by `shift` voxels, with axes stretched by `factor`."""
     grid = np.ogrid[tuple(slice(size) for size in shape)]
     array = np.zeros(shape, np.uint8, order="F")
     for value, (middle, half) in enumerate(BODIES, start=1):
@@ -44,7 +44,7 @@ def draw(shape: tuple[int, ...], shift: float, factor: float) -> Volume:
 
 
 def memory_mb(name: str) -> float:
-    """Return a line of the process's memory (Linux, proc(5))."""
+    """Return one value of the memory of this process, in MB (Linux, proc(5))."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e3
 

@@ -1,13 +1,13 @@
 """Download Task04 Hippocampus of the Medical Segmentation Decathlon, with its manifest.
 
     DIR/Task04_Hippocampus.tar        the original archive, verified
-    DIR/Task04_Hippocampus/           what it holds
+    DIR/Task04_Hippocampus/           its content
         imagesTr labelsTr imagesTs dataset.json
-        images labels                 links to imagesTr and labelsTr, as manifests/hippocampus.csv
-                                      calls them
-        hippocampus.csv               its 217 cases, and the Decathlon's other labelled ones as test
+        images labels                 links to imagesTr and labelsTr, with the names that are used
+                                      in manifests/hippocampus.csv
+        hippocampus.csv               its 217 cases, and the other labelled cases as test
 
-A second run does only what is missing. Nothing is written outside of DIR.
+A second run does only the missing steps. Nothing is written outside of DIR.
 """
 
 import csv
@@ -32,7 +32,7 @@ URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar"
 MD5 = "9d24dba78a72977dbd1d2e110310f31b"
 NAME = "Task04_Hippocampus"
 MANIFEST = Path(__file__).resolve().parents[1] / "manifests" / "hippocampus.csv"
-# Labelled cases of the Decathlon beside those of the manifest (260 less 217).
+# Labelled cases of the Decathlon that are not in the manifest (260 minus 217).
 OTHERS = 43
 _CASE = re.compile(r"\./labelsTr/(hippocampus_\d{3})\.nii\.gz")
 
@@ -45,7 +45,7 @@ def get(
     listed: Path = MANIFEST,
     say: Callable[[str], None] = typer.echo,
 ) -> Path:
-    """Download the data, unless they are there, and write their manifest; return its path.
+    """Download the data, unless they exist, and write their manifest; return its path.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Use an installed voxtile as a new user does, so that a file that the wheel lacks is noticed.
+"""Use an installed voxtile as a new user does, to find files that the wheel lacks.
 
 `scripts/wheel` runs this in an environment that has only the wheel and its dependencies.
 """

@@ -1,7 +1,7 @@
-"""Whether a run agrees with what its folder holds already, from one run to the next.
+"""Check that a new run fits the results that its folder already holds.
 
-A finished folder stays what it is: a run that would replace finished results
-by those of another model, engine or setting is refused.
+Finished results are protected: a run that would replace them with results of
+another model, engine or setting is refused.
 """
 
 import json
@@ -23,14 +23,14 @@ from voxtile.run_folder.facts import RunFacts, newest, readable_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.record import read_records
 
-_WAY_OUT = "pass --fresh to do all cases again, or name another folder with --out"
+_WAY_OUT = "pass --fresh to process all cases again, or name another folder with --out"
 
 
 def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) -> Engine:
-    """Return the engine of a run: where the options say "auto", that of the folder's last run.
+    """Return the engine of a run; an option "auto" takes the value of the folder's last run.
 
-    ModelError, EnvironmentFault as `choose_engine`; if the engine of the folder cannot be used
-    here, with the ways out.
+    ModelError and EnvironmentFault as from `choose_engine`. If the engine of the last run cannot
+    be used here, the message says what to do.
     """
     before = None if fresh else newest(readable_facts(folder))
     known = {} if before is None else before.content.get("engine", {})
@@ -58,8 +58,8 @@ def engine_for(folder: RunFolder, bundle: Bundle, wish: Wish, *, fresh: bool) ->
 def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     """Refuse a run that would replace finished cases of another model, engine or setting.
 
-    `facts` are those of the new run. ManifestError with the number of finished cases, and what
-    differs.
+    `facts` are the facts of the new run. The ManifestError has the number of finished cases, and
+    names what differs.
     """
     before = newest(readable_facts(folder))
     if before is None:
@@ -72,7 +72,7 @@ def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
     finished = _finished_cases(folder, before) if differing else 0
     if finished:
         raise ManifestError(
-            f"{folder.path}: {counted(finished, 'finished case')} to be done again: "
+            f"{folder.path}: {counted(finished, 'finished case')} to be run again: "
             f"{differing}; {_WAY_OUT}"
         )
 
@@ -80,7 +80,7 @@ def refuse_other(folder: RunFolder, facts: Mapping[str, Any]) -> None:
 def refuse_lost_probabilities(
     folder: RunFolder, finished: Iterable[str], formats: Iterable[str]
 ) -> None:
-    """Refuse a run whose finished cases lack probabilities, which only a network can give."""
+    """Refuse a run whose finished cases lack probabilities, which only a network can compute."""
     finished = tuple(finished)
     for name in formats:
         if name in PROBABILITIES:
@@ -92,7 +92,7 @@ def refuse_lost_probabilities(
                 verb = "has" if len(lacking) == 1 else "have"
                 raise ManifestError(
                     f"{counted(len(lacking), 'finished case')} {verb} no {name} "
-                    f"({first_few(lacking)}), which only a network gives; {_WAY_OUT}"
+                    f"({first_few(lacking)}), which only a network can compute; {_WAY_OUT}"
                 )
 
 
@@ -112,8 +112,8 @@ def export_finished(job: Job, case: Case, report: CaseReport) -> CaseReport:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return what changes results between the facts of two runs, in words."""
-    # As they are read again, so that tuples equal lists.
+    """Return, in words, how the facts of two runs differ if the difference changes results."""
+    # Converted by JSON, as the stored facts were, so that tuples equal lists.
     now: dict[str, Any] = json.loads(json.dumps(dict(after)))
     found = []
     if before.get("voxtile") != now["voxtile"]:
@@ -131,7 +131,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 
 def engine_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return how the engines of two runs differ, apart from the reason and the number of a GPU."""
+    """Return how the engines of two runs differ; their reason and GPU number do not count."""
     one, other = (
         {**facts, "device": str(facts.get("device", "cpu")).partition(":")[0], "reason": ""}
         for facts in (before, after)
@@ -146,12 +146,12 @@ def engine_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> l
 
 
 def again_line(again: Mapping[str, str]) -> str:
-    """Return one line that says which finished cases are done again, and why."""
+    """Return one line that says which finished cases are processed again, and why."""
     reasons: dict[str, list[str]] = {}
     for case_id, reason in again.items():
         reasons.setdefault(reason, []).append(case_id)
     parts = [f"{reason} ({first_few(ids)})" for reason, ids in reasons.items()]
-    return f"{counted(len(again), 'case')} to be done again: {'; '.join(parts)}"
+    return f"{counted(len(again), 'case')} to be run again: {'; '.join(parts)}"
 
 
 def _finished_cases(folder: RunFolder, before: RunFacts) -> int:

@@ -1,4 +1,4 @@
-"""The loop over the cases of a run: what is finished, what is done now, what is tried again."""
+"""Loop over the cases of a run: keep finished cases, run the others, retry those that were lost."""
 
 import os
 import pickle
@@ -35,8 +35,8 @@ from .pool import Assignment, Limits, Lost, WorkerPool
 from .settings import BatchSettings
 from .worker import do_case, may_succeed_later
 
-# How often the CSVs are rebuilt while cases run, in seconds; as reports become many, rebuilding
-# takes longer, but never more than this share of the time.
+# While cases run, the CSVs are rebuilt after so many seconds, or later if there are many reports:
+# rebuilding takes at most this fraction of the time.
 _TABLES_EVERY_S = 10.0
 _TABLES_SHARE = 0.05
 
@@ -52,7 +52,7 @@ class RunResult:
     reports : tuple of CaseReport
         In the manifest's order.
     kept : int
-        How many of them an earlier run had finished.
+        How many of these cases an earlier run had finished.
     not_run : int
         Cases that were not run because too many had failed.
     """
@@ -70,7 +70,7 @@ class RunResult:
 
 @dataclass(slots=True)
 class CaseLoop:
-    """One run over its cases, in a folder that it has locked."""
+    """A run that processes its cases, in a folder that it has locked."""
 
     _job: Job
     _cases: Sequence[Case]
@@ -86,7 +86,7 @@ class CaseLoop:
     def run(
         self, on_case: Callable[[CaseReport, int, int], None] | None, on_event: Listener | None
     ) -> RunResult:
-        """Do the cases that are not finished."""
+        """Process the cases that are not finished."""
         job, batch = self._job, self._batch
         again = self._take_over()
         self._facts[NUMBER] = next_number(job.folder)
@@ -129,7 +129,7 @@ class CaseLoop:
                 "run the same command again to go on"
             ) from None
         except EnvironmentFault:
-            # The same disk may refuse these too; the first error is the one to report.
+            # The same disk may refuse these writes too; the first error is reported.
             with suppress(EnvironmentFault):
                 self._finish("interrupted")
             raise
@@ -149,7 +149,7 @@ class CaseLoop:
                 self._reports[case.case_id] = now
 
     def _take_over(self) -> dict[str, str]:
-        """Take over the finished cases; return why other cases of earlier runs are done again."""
+        """Take over the finished cases; return why other cases of earlier runs run again."""
         job, batch = self._job, self._batch
         before = newest(readable_facts(job.folder))
         if batch.fresh:
@@ -163,7 +163,7 @@ class CaseLoop:
             self._cases,
             retry_failed=batch.retry_failed,
             earlier="" if before is None else before.settings_sha256,
-            # Where nothing says that version 0.1.0 wrote them, records must hold their digest.
+            # Only records from version 0.1.0 may lack the digest of their content.
             sealed=before is None or before.seals_records,
         )
         finished = (name for name, report in found.reports.items() if report.status == "done")
@@ -178,21 +178,21 @@ class CaseLoop:
         if self._batch.in_process:
             yield from self._work_here(todo)
             return
-        # On a cluster each Dask worker has one case, however many workers come.
+        # On a cluster each Dask worker runs one case at a time, and more workers may join later.
         at_once = len(todo) if self._client is not None else self._batch.at_once
         lost = yield from self._in_pool(self._job, [(case, ()) for case in todo], at_once, 1)
         job = self._job
         for attempt in range(2, self._batch.retries + 2):
-            # Each case alone, and with half the batch of the attempt before.
+            # Each case runs alone, with half as many tiles at once as in the attempt before.
             job = replace(job, plans=tuple(plan.with_half_the_batch() for plan in job.plans))
-            words = f"done at attempt {attempt}, alone and with half the batch, after "
+            words = f"run at attempt {attempt}, alone and with half the batch of tiles, after "
             again = [(one.case, (Notice("retried", words + one.reason.code),)) for one in lost]
             lost = yield from self._in_pool(job, again, 1, attempt)
 
     def _in_pool(
         self, job: Job, assignments: Sequence[Assignment], at_once: int, attempt: int
     ) -> Generator[CaseReport, None, list[Lost]]:
-        """Yield the reports of cases that workers do; return the cases to be tried again."""
+        """Yield the reports of cases that workers process; return the cases to try again."""
         again: list[Lost] = []
         if not assignments:
             return again
@@ -215,7 +215,7 @@ class CaseLoop:
         return again
 
     def _work_here(self, todo: Sequence[Case]) -> Iterator[CaseReport]:
-        """Do cases in this process."""
+        """Run cases in this process."""
         segmenter = self._job.load()
         for case in todo:
             self._notify(Event("case_started", case.case_id, {"pid": os.getpid()}))
@@ -224,12 +224,12 @@ class CaseLoop:
                 self._notify(Event("stage", case_id, {"stage": stage}))
 
             report = do_case(case, self._job, segmenter, Journal(on_stage))
-            if may_succeed_later(report):  # nothing is tried again in this process
+            if may_succeed_later(report):  # this process makes no second attempt
                 ledger.record(self._job.folder, report)
             yield report
 
     def _new_pool(self, job: Job, count: int) -> WorkerPool | DaskPool:
-        """Return workers of this machine, or those of the cluster."""
+        """Return workers of this machine, or workers of the cluster."""
         batch = self._batch
         if self._client is not None:
             each = batch.timeout_s, batch.memory_mb
@@ -243,7 +243,7 @@ class CaseLoop:
         return WorkerPool(job, count, limits, self._stop, self._notify, batch.devices)
 
     def _as_lost(self, outcome: CaseReport | Lost) -> Lost:
-        """Return an outcome that another attempt may improve as a lost case."""
+        """Return a lost case for an outcome that another attempt may improve."""
         if isinstance(outcome, Lost):
             return outcome
         case = next(case for case in self._cases if case.case_id == outcome.case_id)
@@ -286,7 +286,7 @@ class CaseLoop:
         self._notify(Event(kind, None, counts))
 
     def _write_tables(self) -> None:
-        """Write the CSVs of all reports so far; those of shards are written by a merge."""
+        """Write the CSVs of all reports so far; for shards, a merge writes them."""
         if self._batch.shard is not None:
             return
         begin = time.monotonic()

@@ -1,9 +1,9 @@
-"""Cases on a Dask cluster: each Dask worker has one worker process of ours.
+"""Run cases on a Dask cluster: each Dask worker has one worker process of voxtile.
 
     run  ->  Dask scheduler  ->  Dask worker  ->  worker process  (`voxtile.batch.worker`)
 
-A case that crashes, hangs or uses too much memory therefore ends its worker
-process and never the Dask worker, as on one machine. The run folder and the
+A case that crashes, hangs or uses too much memory therefore ends only its worker
+process, as on one machine, and never the Dask worker. The run folder and the
 inputs are on a file system that all machines share.
 """
 
@@ -44,10 +44,10 @@ class JobSettings:
     cores: int = 4
     memory: str = "16GB"
     walltime: str = "04:00:00"
-    maximum: int = 8  # most jobs at once; no more are started than there are cases
+    maximum: int = 8  # maximum number of jobs at once; never more jobs than cases
     queue: str | None = None
     gpus: int = 0
-    directives: tuple[str, ...] = ()  # further lines for the queue system, in its own syntax
+    directives: tuple[str, ...] = ()  # more lines for the queue system, in its syntax
 
     @classmethod
     def read(cls, path: Path) -> "JobSettings":
@@ -74,18 +74,18 @@ class JobSettings:
 
 @dataclass(frozen=True, slots=True)
 class DaskPool:
-    """Does cases on a cluster, one at a time on each Dask worker."""
+    """Runs cases on a cluster, one at a time on each Dask worker."""
 
     _client: Any
     _job: bytes  # pickled
-    _most: int  # cases at once
-    # Seconds and MB of one case; by default no limit, and the memory of the Dask worker.
+    _most: int  # maximum number of cases at once
+    # Limits of one case, in s and MB; by default no time limit, and the Dask worker's memory.
     _limits: tuple[float | None, float | None]
     _stop: Stop
     _tell: Listener  # called with each event
 
     def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Lost]:
-        """Do cases, and yield the outcome of each; as `WorkerPool.run`."""
+        """Run cases, and yield the outcome of each, as `WorkerPool.run` does."""
         waiting = deque(assignments)
         running: dict[Any, Assignment] = {}
         try:
@@ -105,7 +105,7 @@ class DaskPool:
 
     def end(self) -> None:
         """End the worker processes on all machines."""
-        if self._client.status == "running":  # otherwise nothing would reach the machines
+        if self._client.status == "running":  # otherwise the machines cannot be reached
             with suppress(Exception):
                 self._client.run(end_pool)
 
@@ -147,7 +147,7 @@ class DaskPool:
             raise _scheduler_lost() from error
 
     def _give_up(self, running: dict[Any, Assignment]) -> None:
-        """Cancel running cases, and end the processes that do them."""
+        """Cancel running cases, and end the processes that run them."""
         if self._client.status == "running":
             with suppress(Exception):
                 self._client.cancel(list(running), force=True)
@@ -158,8 +158,8 @@ class DaskPool:
 def connected(cluster: Cluster | None, out: Path) -> Iterator[Any]:
     """Yield a Dask client while the block runs, or None without a cluster.
 
-    Jobs that it starts end with the block. EnvironmentFault if Dask is missing, or the scheduler
-    does not answer.
+    Jobs of a queue system end with the block. EnvironmentFault if Dask is missing, or the
+    scheduler does not answer.
     """
     if cluster is None:
         yield None
@@ -227,7 +227,7 @@ def queue_cluster(system: QueueSystem, settings: JobSettings, shared: Path) -> A
     )
 
 
-# The pool of this Dask worker by the hash of its job, and the lock of the thread that uses it.
+# The pool of this Dask worker, by the hash of its job; only the thread with the lock uses it.
 _LOCK = threading.Lock()
 _POOLS: dict[str, WorkerPool] = {}
 
@@ -235,7 +235,7 @@ _POOLS: dict[str, WorkerPool] = {}
 def do_there(
     job: bytes, assignment: Assignment, timeout_s: float | None, memory_mb: float | None
 ) -> CaseReport | Lost:
-    """Do one case; runs in a Dask worker, one at a time."""
+    """Process one case in a Dask worker, which processes one at a time."""
     with _LOCK:
         pool = _pool(job, timeout_s, memory_mb)
         return next(pool.run([assignment]))
@@ -248,7 +248,7 @@ def end_pool() -> None:
 
 
 def _pool(job: bytes, timeout_s: float | None, memory_mb: float | None) -> WorkerPool:
-    """Return the pool that has loaded the job; the pool of another job is ended."""
+    """Return the pool that has loaded the job; end the pool of another job."""
     from distributed import get_worker
 
     name = hashlib.sha256(job).hexdigest()
@@ -271,6 +271,6 @@ def _pool(job: bytes, timeout_s: float | None, memory_mb: float | None) -> Worke
 def _scheduler_lost() -> EnvironmentFault:
     """Return the error for a lost scheduler."""
     return EnvironmentFault(
-        "the Dask scheduler was lost; start it again, then run the same command, which does only "
-        "the missing cases"
+        "the Dask scheduler was lost; start it again, then run the same command, which processes "
+        "only the missing cases"
     )

@@ -1,4 +1,4 @@
-"""What a batch shows: a progress bar on a terminal, a line for each case, a summary."""
+"""Show a batch: a progress bar on a terminal, a line for each case, a summary."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ from .events import Event
 
 
 class Display:
-    """Shows events on a progress bar.
+    """Display of events as a progress bar.
 
-    `failures` says whether it shows failed cases too; it is False if something else does.
+    `failures` says whether failed cases are shown; it is False if another listener shows them.
     """
 
     def __init__(self, progress: Progress, *, failures: bool = True) -> None:
@@ -39,12 +39,12 @@ class Display:
                 self._finished += 1
                 if event.report.status == "failed":
                     self._failed += 1
-                    if self._shows_failures:  # it stays on the screen, above the bar
+                    if self._shows_failures:  # this line stays on the screen, above the bar
                         self._progress.line(case_line(event.report, self._finished, self._total))
         self._progress.at(self._finished, self._words())
 
     def _words(self) -> str:
-        """Return what is running, and how many have failed."""
+        """Return which cases are running, and how many have failed."""
         shown = [f"{case_id} {stage}" for case_id, stage in self._running.items()]
         words = f"{self._finished}/{self._total}  {first_few(shown)}"
         return f"{words}  {self._failed} failed" if self._failed else words
@@ -54,7 +54,7 @@ class Display:
 def displayed(*, shown: bool, failures: bool = True) -> Iterator[Display]:
     """Show progress while the block runs, if `shown` and if standard error is a terminal.
 
-    `failures` is that of `Display`.
+    `failures` has the same meaning as in `Display`.
     """
     with show_progress(shown=shown) as progress:
         # The first run of a model translates its networks for this machine, which takes seconds.

@@ -1,4 +1,4 @@
-"""Run a manifest: every case that is not done yet, then the tables and ``run.json``."""
+"""Run a manifest: process every case that is not done yet, then write tables and ``run.json``."""
 
 import hashlib
 import json
@@ -56,18 +56,18 @@ def run_manifest(
         Name of a shipped bundle, path of a bundle folder, or a loaded bundle.
     out : str or Path
         Run folder; created if it is missing. Cases that an earlier run
-        finished in it, with equal inputs, model and settings, are not done
-        again.
+        finished in it, with equal inputs, model and settings, are not
+        processed again.
     root : str or Path, optional
-        Folder of the manifest's relative paths; the manifest's own unless
-        given.
+        Folder that the manifest's relative paths start from; by default the
+        manifest's own folder.
     settings : RunSettings, optional
-        How a case is treated; changes results.
+        How each case is processed; these settings change results.
     batch : BatchSettings, optional
-        How many cases run at once, and what one may use; changes no result.
-        Unless given, cases run one after another in this process.
+        How many cases run at once, and how much each may use; results do not
+        change. By default, cases run one after another in this process.
     models : sequence of callables, optional
-        To run instead of the bundle's networks, one for each. For workers
+        Called instead of the bundle's networks, one for each. For workers,
         they must be functions that a module defines.
     on_case : callable, optional
         Called with each finished report, its number from 1 (cases of earlier
@@ -78,7 +78,7 @@ def run_manifest(
     Returns
     -------
     RunResult
-        A failed case has a report with the reason; it never stops the others.
+        A failed case has a report with the reason; other cases still run.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def run_manifest(
     EnvironmentFault
         If results cannot be written, or another run holds the folder.
     KeyboardInterrupt
-        If a signal stopped it; run it again to go on.
+        If a signal stopped the run; call this again to continue.
     """
     settings, batch = settings or RunSettings(), batch or BatchSettings()
     settings = replace(settings, engine=batch.engine(settings.engine))
@@ -143,7 +143,7 @@ def _prepared(
 def _make_ready(
     job: Job, cases: Sequence[Case], batch: BatchSettings, facts: dict[str, Any]
 ) -> None:
-    """Prepare the run folder; refuse one of other cases, shards or settings."""
+    """Prepare the run folder; refuse a folder of other cases, shards or settings."""
     channels = job.bundle.spec.channels
     if batch.shard is not None:
         refuse_mixed(job.folder, batch.shard.count)
@@ -188,7 +188,7 @@ def _cases_sha256(manifest_sha256: str, cases: Iterable[Case]) -> str:
 
 
 def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, Any]:
-    """Return what ``run.json`` says of a run in addition to `new_facts`."""
+    """Return what ``run.json`` says about a run in addition to `new_facts`."""
     return {
         "shard": None if shard is None else {"index": shard.index, "count": shard.count},
         "model": {
@@ -212,7 +212,7 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
 
 
 def _version(package: str) -> str | None:
-    """Return the installed version of a package; None without it, such as TensorFlow's."""
+    """Return the installed version of a package; None if it (such as TensorFlow) is missing."""
     try:
         return version(package)
     except PackageNotFoundError:

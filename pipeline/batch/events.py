@@ -1,4 +1,4 @@
-"""What happens in a batch, as events: for ``events.jsonl``, for ``status`` and for people."""
+"""Events that report what happens in a batch: for ``events.jsonl``, ``status`` and people."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from voxtile.machine.clock import now
 from voxtile.machine.files import append_line, remove, write_json
 
-if TYPE_CHECKING:  # `status` answers without pandas
+if TYPE_CHECKING:  # `status` does not import pandas
     from voxtile.run_folder.case_report import CaseReport
 
 Kind = Literal[
@@ -70,7 +70,7 @@ class ProgressFile:
         self._next = self._begin
 
     def __call__(self, event: Event) -> None:
-        """Note an event; write at most every two seconds."""
+        """Count an event; write the file at most every two seconds."""
         case_id = event.case_id
         if case_id is not None and event.kind in ("case_started", "stage"):
             self._running[case_id] = str(event.facts.get("stage", "start"))

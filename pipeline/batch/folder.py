@@ -15,16 +15,16 @@ from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.protection import is_remainder, refuse_tables, refuse_unnamed
 from voxtile.run_folder.shard import Shard
 
-# Below this not even a few masks fit.
+# With less free space, not even a few masks fit.
 _LEAST_FREE_MB = 64.0
 
 
 def refuse_others(
     folder: RunFolder, cases: Sequence[Case], shard: Shard | None, channels: Sequence[str]
 ) -> None:
-    """Refuse to replace files that are not of a run in this folder.
+    """Refuse to replace files that no run in this folder wrote; ManifestError with their paths.
 
-    `cases` are those of the shard, `channels` those of the model. ManifestError with their paths.
+    `cases` are the cases of the shard, `channels` are the channels of the model.
     """
 
     def paths(case_id: str) -> Iterable[Path]:
@@ -42,12 +42,12 @@ def prepare(
 ) -> None:
     """Make the needed folders, try to write in each, and clean up after a killed run.
 
-    `cases` are those of the shard, `channels` those of the model. EnvironmentFault if it cannot be
-    written, or the disk is full.
+    `cases` are the cases of the shard, `channels` are the channels of the model. EnvironmentFault
+    if the folder cannot be written, or the disk is full.
     """
     for probe in folder.probes(shard):
         if os.path.lexists(probe) and not is_remainder(probe):
-            raise ManifestError(f"{probe} would be replaced for a trial; move it away")
+            raise ManifestError(f"{probe} would be replaced by a write test; move it away")
         try:
             write_text(probe, "")
         finally:
@@ -64,10 +64,10 @@ def prepare(
 def clear(
     folder: RunFolder, cases: Iterable[Case], shard: Shard | None, channels: Sequence[str] = ()
 ) -> None:
-    """Remove the temporary files of writers that were killed; for a shard only its own.
+    """Remove the temporary files that killed writers left; for a shard, only those of its cases.
 
-    Only those of files that a run writes: any other file is somebody's. The
-    channels of the model name the images.
+    Temporary files of other programs are not removed. The names of the images
+    contain the channels of the model.
     """
     case_ids = {case.case_id for case in cases}
     named: list[tuple[Path, ...]] = []
@@ -87,7 +87,7 @@ def clear(
 
 
 def _clear_shared(folder: RunFolder) -> None:
-    """Remove the temporary files of what all cases share: tables, page, facts and progress."""
+    """Remove the temporary files of the files that all cases share, such as tables and page."""
     for part in (folder.path, folder.masks, folder.cases, folder.page_files):
         found = {temporary_for(path) for path in part.glob(".*.tmp")}
         clear_temporary(part, {name for name in found if name and folder.is_shared(name)})

@@ -8,14 +8,14 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal; the message says how to go on."""
+    """A run was stopped by a signal; the message says how to continue."""
 
 
 class Stop:
     """Whether a signal asks the run to stop.
 
     With `at_once` a signal raises KeyboardInterrupt at once, for work in this process. A second
-    signal always does.
+    signal always raises it.
     """
 
     def __init__(self, *, at_once: bool) -> None:
@@ -31,7 +31,7 @@ class Stop:
 
 @contextmanager
 def listening(*, at_once: bool) -> Iterator[Stop]:
-    """Listen for signals while the block runs; outside the main thread, listen for none."""
+    """Handle signals while the block runs; outside the main thread, handle none."""
     stop = Stop(at_once=at_once)
     if threading.current_thread() is not threading.main_thread():
         yield stop

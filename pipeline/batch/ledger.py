@@ -1,7 +1,7 @@
-"""Which cases are done: records compared with the inputs and the mask.
+"""Find the cases that are done: compare their records with inputs and masks.
 
 The record of a case is written after its mask, so a case that was interrupted
-has no record and is done again.
+has no record and is processed again.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.layout import RunFolder
 
 _EARLIER = "made by an earlier run with other settings"
-# Hashing releases the interpreter, and a disk is faster with a few readers.
+# Hashing releases the interpreter lock, and a disk is faster with a few readers.
 _READERS = 4
 
 
@@ -35,22 +35,22 @@ def forget(job: Job, cases: Sequence[Case]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What an earlier run has left to do."""
+    """The cases that earlier runs finished, and why other cases run again."""
 
-    # Cases that need not be done again, by id.
+    # Reports of the cases that need not be processed again, by id.
     reports: dict[str, CaseReport] = field(default_factory=dict)
-    # Why each other case that has a record is done again, by id.
+    # Why each other case that has a record is processed again, by id.
     again: dict[str, str] = field(default_factory=dict)
 
 
 def finished(
     job: Job, cases: Sequence[Case], *, retry_failed: bool, earlier: str = "", sealed: bool = True
 ) -> Finished:
-    """Return the reports of the cases that need not be done again, and why others are.
+    """Return the reports of the cases that are still valid, and why other cases run again.
 
-    A case that failed is done again with `retry_failed`. `earlier` is the settings hash of the
-    folder's last run, whose records differ from those of this run only if an input has changed.
-    `sealed` says whether records must hold their digest.
+    With `retry_failed`, failed cases run again. `earlier` is the settings hash of the folder's
+    last run: if a record with this hash has another fingerprint, an input was changed.
+    `sealed` says whether records must hold the digest of their content.
     """
     candidates = [case for case in cases if job.folder.record(case.case_id).exists()]
     with ThreadPoolExecutor(_READERS) as readers:
@@ -84,7 +84,7 @@ def _finished(
         return ("an input was changed" if known else _EARLIER) if done else ""
     if done and not _has_its_mask(job, report):
         return "its mask was changed or removed"
-    # These may change in a manifest without changing the result.
+    # These values of the manifest may change without changing the result.
     now = replace(
         report,
         split=case.split,

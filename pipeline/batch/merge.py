@@ -23,12 +23,12 @@ from .folder import clear
 def merge_shards(out: Path) -> Records:
     """Write the CSVs and ``run.json`` of a folder that shards have filled.
 
-    It may be merged before all shards are done, and again after. ManifestError if it holds no
-    shards, shards of different runs, or a table that is not from voxtile; EnvironmentFault if a
-    shard is running.
+    Shards may be merged before all are done, and again later. ManifestError if the folder holds
+    no shards, shards of different runs, or a table that is not from voxtile; EnvironmentFault if
+    a shard is running.
     """
     folder = RunFolder(out)
-    read_shards(folder)  # before the lock, which would make the folder
+    read_shards(folder)  # before the lock, which would create the folder
     with locked(out):
         shards = read_shards(folder)
         refuse_tables(folder)

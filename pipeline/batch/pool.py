@@ -1,7 +1,7 @@
-"""Worker processes, seen from the run: hand out cases, receive reports, replace lost workers.
+"""Manage worker processes: give them cases, receive reports, replace lost workers.
 
-A worker that dies, or exceeds its time or memory, costs only its current case.
-It is replaced, and the other workers go on.
+A worker that dies, or exceeds its time or memory, loses only its current case.
+This worker is replaced, and the other workers continue.
 """
 
 import os
@@ -28,7 +28,7 @@ from .interrupt import Stop
 CHECK_EVERY_S = 0.2
 # How long a worker may take to start and load its networks.
 _START_S = 600.0
-# Failed starts in a row before the run gives up.
+# The run gives up after so many failed starts in a row.
 _MOST_FAILED_STARTS = 3
 # How long an interrupted run waits for writes to end, in seconds.
 _GRACE_S = 1.0
@@ -70,16 +70,16 @@ class _Worker:
         self.case: Case | None = None
         self.stage = "start"
         self.begin = time.monotonic()
-        with suppress(OSError):  # a dead worker is noticed when its line is read
+        with suppress(OSError):  # a dead worker is noticed when its messages are read
             self.child.line.send_bytes(job)
 
     @property
     def seconds(self) -> float:
-        """Seconds since its case began, or since it was started."""
+        """Seconds since its case began; without a case, since the worker was started."""
         return time.monotonic() - self.begin
 
     def give(self, assignment: Assignment) -> None:
-        """Begin a case."""
+        """Give the worker a case."""
         self.case, _ = assignment
         self.stage = "start"
         self.begin = time.monotonic()
@@ -98,9 +98,9 @@ class _Worker:
 class WorkerPool:
     """Several workers that share the cases of a run.
 
-    At most `count` workers at once. `tell` is called with each event. The workers are spread over
-    the GPUs with the numbers `devices`; without any, they have the job's device. ValueError if the
-    job's models cannot be sent to another process.
+    At most `count` workers run at once. `tell` is called with each event. The workers are spread
+    over the GPUs with the numbers `devices`; if it is empty, they use the job's device. ValueError
+    if the job's models cannot be sent to another process.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class WorkerPool:
         self._failed_starts = 0
 
     def run(self, assignments: Iterable[Assignment]) -> Generator[CaseReport | Lost]:
-        """Do cases, and yield the outcome of each, in the order in which they end.
+        """Run cases, and yield the outcome of each, in the order in which they end.
 
         The workers stay alive for more cases, unless the caller closes the
         iterator early or an error ends the run.
@@ -188,7 +188,7 @@ class WorkerPool:
                 yield outcome
 
     def _message(self, worker: _Worker, kind: str, content: Any) -> CaseReport | None:
-        """Handle one message; return its report if it has one."""
+        """Handle one message; return the report that it contains, if any."""
         if kind == "ready":
             worker.ready = True
             self._failed_starts = 0
@@ -245,7 +245,7 @@ class WorkerPool:
                     worker,
                     "out_of_memory",
                     f"the worker used {memory_mb:.0f} MB in stage {worker.stage}, more than its "
-                    f"share of {self._limits.memory_mb:.0f} MB; use a smaller --batch, fewer "
+                    f"limit of {self._limits.memory_mb:.0f} MB; use a smaller --batch, fewer "
                     "--workers, or more memory",
                 )
             elif self._limits.timeout_s is not None and worker.seconds > self._limits.timeout_s:
@@ -258,7 +258,7 @@ class WorkerPool:
                 )
 
     def _lost(self, worker: _Worker, code: str, sentence: str) -> Lost:
-        """Return the case of a worker as lost."""
+        """Return a `Lost` for the case of a worker."""
         if worker.case is None:
             raise RuntimeError("a worker without a case cannot lose one")
         return Lost(worker.case, Notice(code, sentence), worker.seconds)

@@ -1,4 +1,4 @@
-"""How a batch runs. Nothing here changes a result."""
+"""The settings of a batch. None of them changes a result."""
 
 import ipaddress
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Cluster:
     Parameters
     ----------
     scheduler : str, optional
-        Run on a Dask cluster: tls://HOST:PORT.
+        Run on the Dask cluster with this scheduler: tls://HOST:PORT.
     queue_system : {"slurm", "pbs", "sge"}, optional
         Start Dask workers as jobs of slurm, pbs or sge.
     settings : Path, optional
@@ -49,7 +49,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """How many cases run at once, what one case may use, and what is done again.
+    """How many cases run at once, what one case may use, and which cases run again.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ class BatchSettings:
         How many worker processes run cases at the same time.
 
         0 counts as 1. None runs the cases in this process, for tests and notebooks: a crash then
-        ends it, and there are no limits.
+        ends this process, and there are no limits.
     timeout_s : float, optional
         Longest time that a case may take, in seconds (default: no limit).
     devices : tuple of int
-        Numbers of the GPUs that share the cases: at least one worker for each (default: the one of
-        --device).
+        Numbers of the GPUs that run the cases, with at least one worker per GPU (default: only the
+        device of --device).
     memory_mb : float, optional
-        Most memory that a worker may use, in MB (default: 90 % of the machine's, shared by the
-        workers).
+        Maximum memory of one worker, in MB (default: 90 % of the machine's memory, divided by the
+        number of workers).
     retries : int
         How often a case is tried again after its worker died.
 
-        It then runs alone, with half as many tiles at once.
+        The case then runs alone, with half as many tiles at once.
     max_failures : int, optional
         Stop when this many cases have failed.
     retry_failed : bool
@@ -79,7 +79,7 @@ class BatchSettings:
     shard : Shard, optional
         Run only this part of the manifest.
     cluster : Cluster, optional
-        Where to run instead of in workers of this machine.
+        The cluster to run on, instead of workers on this machine.
 
     Raises
     ------
@@ -140,7 +140,7 @@ class BatchSettings:
         return replace(wish, device=f"gpu:{self.devices[0]}")
 
     def memory_of_one(self, workers: int) -> float:
-        """Return the most memory of one of so many workers, in MB (10^6 bytes)."""
+        """Return the maximum memory of each of so many workers, in MB (10^6 bytes)."""
         return self.memory_mb or 0.9 * total_memory_mb() / workers
 
 

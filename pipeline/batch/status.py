@@ -1,7 +1,7 @@
 """The state of a run folder, read from its files, while a batch runs and afterwards.
 
-Nothing heavy is imported, so that the answer comes at once, also for thousands
-of cases.
+No large package is imported, so that the command answers at once, also for
+thousands of cases.
 """
 
 from collections import Counter
@@ -18,11 +18,11 @@ from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders
 from voxtile.run_folder.record import read_records
 
-# How many damaged records are named.
+# Maximum number of damaged records that are listed.
 _MOST_NAMED = 10
-# A longer time is not a forecast.
+# A longer remaining time is not plausible, and is ignored.
 _LONGEST_S = 1e9
-# The parts that a status needs of a progress file.
+# The keys of a progress file that a status needs.
 _PROGRESS = {"running": {ANY_KEY: str}, "eta_s": (float, NoneType)}
 
 
@@ -36,8 +36,8 @@ class Status:
     reasons: dict[str, int]  # failed cases by reason
     running: dict[str, str]  # stage of each case that is running
     missing: tuple[str, ...]  # cases without a report that are not running
-    damaged: dict[str, str]  # why the report of a missing case does not count, where it has one
-    eta_s: float | None  # seconds until the end; None unless a batch runs that has finished a case
+    damaged: dict[str, str]  # why the report of a missing case is not valid, if it has one
+    eta_s: float | None  # seconds until the end; None if no running batch has finished a case
     runs: tuple[str, ...]  # the batches that run in this folder, in words
 
 
@@ -56,11 +56,11 @@ def read_status(out: Path) -> Status:
         try:
             progress = read_object(path, _PROGRESS, required=_PROGRESS)
         except (OSError, ValueError):
-            continue  # it disappears when its run ends
+            continue  # the file disappears when its run ends
         running |= progress["running"]
         if progress["eta_s"] is not None and 0 <= progress["eta_s"] <= _LONGEST_S:
             etas.append(progress["eta_s"])
-    # A case that is done again still has its earlier report.
+    # A case that is processed again still has its earlier report.
     records, missing = read_records(
         folder,
         tuple(case_id for case_id in case_ids if case_id not in running),
@@ -84,7 +84,7 @@ def read_status(out: Path) -> Status:
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """Yield a status for people."""
+    """Yield the lines of a status for people."""
     yield (
         f"{counted(status.total, 'case')}: {status.done} done, {status.failed} failed, "
         f"{len(status.running)} running, {len(status.missing)} missing"
@@ -102,4 +102,4 @@ def status_lines(status: Status) -> Iterator[str]:
         if status.eta_s is not None:
             yield f"ends in about {duration(status.eta_s)}"
     elif status.missing:
-        yield "no batch is running; run the same command again to do the missing cases"
+        yield "no batch is running; run the same command again to process the missing cases"

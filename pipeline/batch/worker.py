@@ -1,4 +1,4 @@
-"""A worker process: it loads the networks once, then does one case after another.
+"""A worker process: it loads the networks once, then processes one case after another.
 
     run                                worker
       |-- job ------------------------->|   loads the networks
@@ -7,8 +7,8 @@
       |<--------------- "stage", name --|   a few of them
       |<------------- "report", report -|   mask and record are written
 
-It is a child process of `voxtile.machine.processes`: one that is killed at any
-moment harms no other.
+Workers are child processes of `voxtile.machine.processes`: if one is killed at
+any moment, the others are not affected.
 """
 
 from multiprocessing.connection import Connection
@@ -24,12 +24,12 @@ from voxtile.run_folder.case_report import CaseReport
 
 from .ledger import record
 
-# Reasons for which a case may succeed at another attempt, alone and with half the batch.
+# Reasons after which a case may succeed at another attempt, alone and with half as many tiles.
 _RETRIED = ("out_of_memory", "decoder_crashed")
 
 
 def may_succeed_later(report: CaseReport) -> bool:
-    """Whether another attempt, alone and with half the batch, may succeed."""
+    """Whether another attempt, alone and with half as many tiles at once, may succeed."""
     return report.reason is not None and report.reason.code in _RETRIED
 
 
@@ -39,7 +39,7 @@ def serve(descriptor: int) -> None:
 
 
 def do_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
-    """Do one case, and record it unless it should be tried again.
+    """Process one case, and record it unless it should be tried again.
 
     EnvironmentFault if results cannot be written.
     """

@@ -4,7 +4,7 @@ options.py   options made from value objects, and the text of options -> values
 output.py    what is printed, and the exit codes
 run.py, results.py, train.py, manifest.py, models.py   the commands
 
-Heavy modules are imported inside the commands, so that `voxtile --help`
+Large packages are imported inside the commands, so that `voxtile --help`
 answers at once.
 """
 
@@ -73,7 +73,7 @@ def doctor(*, out: Annotated[Path, "Folder where results would be written."] = P
 def demo(
     *,
     out: Annotated[Path, "Folder for the demo."] = Path("demo"),
-    minutes: Annotated[float, "Time budget of the training."] = 1.0,
+    minutes: Annotated[float, "Time budget of the training run."] = 1.0,
 ) -> None:
     """Make synthetic scans, train a small model on some, segment and score the others."""
     from voxtile.phantoms.demo import run_demo

@@ -49,7 +49,7 @@ def build(
     bids: Annotated[bool, "The same as --from bids."] = False,
     options: BuildOptions,
     label_names: Annotated[
-        Path | None, "Write the names of the labels to this JSON, for train."
+        Path | None, "Write the names of the labels to this JSON file, for train."
     ] = None,
     key: Annotated[
         Path | None, "dicom: write which patient each pseudonym stands for. Sensitive."
@@ -62,7 +62,7 @@ def build(
         raise UsageError(f"--bids and --from {kind} exclude each other")
     chosen = "bids" if bids else kind or detect(source)
     if not bids and kind is None:
-        typer.echo(f"{source} was taken for {chosen}; choose another with --from")
+        typer.echo(f"{source} was detected as {chosen}; choose another with --from")
     found = build_manifest(
         source,
         Outputs(out, key, label_names),
@@ -131,7 +131,7 @@ def split(
     *,
     manifest: Manifest,
     out: NewManifest,
-    by: Annotated[str, "Column whose equal values stay together, in addition to group."] = "group",
+    by: Annotated[str, "Column: equal values stay together, in addition to group."] = "group",
     seed: Annotated[int, "Another seed gives another division."] = 0,
     folds: Annotated[int | None, "Write a column fold, 0 to K-1."] = None,
     shares: Annotated[
@@ -141,7 +141,7 @@ def split(
         ),
     ] = None,
     validate: Annotated[
-        int | None, "With --folds: also write split, this fold as val, the others as train."
+        int | None, "With --folds: also write a column split: this fold val, the others train."
     ] = None,
     stratify: Annotated[
         str | None, "Column whose values are spread over all parts in equal proportions."
@@ -171,7 +171,7 @@ def export(
     link: Annotated[bool, "Link valid .nii.gz files instead of writing them again."] = False,
     channels: Annotated[
         tuple[str, ...],
-        Option("Names of the channels there, such as CT (default: the columns').", read=words),
+        Option("Channel names in the data set, such as CT (default: the columns').", read=words),
     ] = (),
     labels: Labels,
 ) -> None:

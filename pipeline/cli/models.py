@@ -21,7 +21,7 @@ NewFolder = Annotated[Path, Option("New folder.", name="out")]
 
 @app.callback()
 def _default(context: typer.Context) -> None:
-    """List the models where no command is named."""
+    """List the models if no command is given."""
     if context.invoked_subcommand is None:
         list_models()
 

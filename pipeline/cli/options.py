@@ -53,8 +53,8 @@ class Option:
     name: str = ""  # without the leading dashes
     # From the text of the option to the value of the parameter; raises UsageError.
     read: Callable[[Any], Any] | None = None
-    form: str = ""  # what that text looks like, for the help
-    given: type = str  # what `read` takes
+    form: str = ""  # what the text of the option looks like, for the help
+    given: type = str  # type of the argument of `read`
     default: Any = _EMPTY
     least: float | None = None
     most: float | None = None
@@ -78,15 +78,15 @@ class Option:
         return one.replace(default=default, annotation=annotation)
 
     def default_of(self, one: inspect.Parameter) -> Any:
-        """Return the value of the parameter where the option is left out."""
+        """Return the value of the parameter if the option is not given."""
         return self.default if one.default is _EMPTY else one.default
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command whose value objects are options, and whose errors are exit codes.
 
-    A parameter annotated with a class in `_OPTIONS` becomes one option for each field. One whose
-    annotation holds an `Option`, or its help alone, becomes that option.
+    A parameter annotated with a class in `_OPTIONS` becomes one option for each field. A parameter
+    whose annotation holds an `Option`, or only a help text, becomes that option.
     """
     signature = inspect.signature(command, eval_str=True)
     parameters: list[inspect.Parameter] = []
@@ -114,7 +114,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parts(one: inspect.Parameter) -> Iterator[inspect.Parameter]:
-    """Yield the parameters of the options that fill a parameter; their names begin with its own."""
+    """Yield the parameters of the options that fill a parameter; its name begins their names."""
     if one.annotation not in _OPTIONS:
         yield one.replace(kind=_KEYWORD)
         return
@@ -123,7 +123,7 @@ def _parts(one: inspect.Parameter) -> Iterator[inspect.Parameter]:
 
 
 def _filled(one: inspect.Parameter, name: str, given: dict[str, Any]) -> Any:
-    """Return the value of a parameter; None for an optional value object without any option."""
+    """Return the value of a parameter; None for an optional one if none of its options is given."""
     if one.annotation not in _OPTIONS:
         return given[name]
     parts = {
@@ -140,7 +140,7 @@ def descriptions(cls: type) -> dict[str, str]:
 
 
 def _choices(kind: Any) -> Any:
-    """Return a type as typer takes it: several Literal types as one, and without None."""
+    """Return a type that typer accepts: several Literal types become one, and None is removed."""
     parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     parts = tuple(part for part in parts if part is not NoneType)
     if all(get_origin(part) is Literal for part in parts):
@@ -152,8 +152,8 @@ def _options_of(
     cls: Any, panel: str = "", *, others: bool = True, **spelled: Any
 ) -> tuple[inspect.Parameter, ...]:
     """Return a parameter for each field of a value object that is an option."""
-    # `spelled` has an Option, a whole annotation, or the value object that a field holds. None
-    # leaves a field out; without `others`, those that it does not name are too.
+    # `spelled` has an Option, a whole annotation, or the value object for a field. A field with
+    # None is left out; without `others`, a field that `spelled` does not name is left out too.
     about, made = descriptions(cls), []
     for field in fields(cls):
         option = spelled.get(field.name, Option() if others else None)
@@ -183,7 +183,7 @@ def _options_of(
 
 
 def for_each_worker(plan: PlanWish, workers: int) -> PlanWish:
-    """Return a plan whose memory, given for all workers together, is that of one."""
+    """Return a plan with the memory of one worker; `plan` has that of all workers together."""
     if plan.memory_mb is None:
         return plan
     return replace(plan, memory_mb=plan.memory_mb / max(1, workers))
@@ -193,12 +193,12 @@ def for_each_worker(plan: PlanWish, workers: int) -> PlanWish:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Return ``a,b`` as words; an empty text has none."""
+    """Return ``a,b`` as words; an empty text has no words."""
     return tuple(text.split(",")) if text else ()
 
 
 def _reader(option: str, form: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return `convert` with a sentence about the needed form where it cannot read a text."""
+    """Return `convert` with an error that shows the needed form if it cannot read a text."""
 
     def read(text: str) -> Any:
         try:
@@ -273,7 +273,7 @@ def nifti_path(path: Path) -> Path:
 
 
 def label_list(path: Path | None, *outputs: Path) -> "tuple[Label, ...] | None":
-    """Return the labels of a JSON or CSV file, which no output may replace; None without one."""
+    """Return the labels of a JSON or CSV file, which no output may replace; None without a file."""
     from voxtile.manifest.label_list import read_labels
     from voxtile.run_folder.protection import Input, protect
 
@@ -313,8 +313,8 @@ SomeCases = Annotated[Path | None, argument("CSV of cases (default: a phantom)."
 Model = Annotated[
     str,
     argument(
-        "Name of a shipped model, or a model folder; the predictions of several, separated by "
-        "commas, are averaged."
+        "Name of a shipped model, or a model folder. Several are separated by commas; their "
+        "predictions are averaged."
     ),
 ]
 OneModel = Annotated[str, argument("Name of a shipped model, or a model folder.")]
@@ -348,7 +348,7 @@ Labels = Annotated[
 
 
 class RecipeChoices(dict[str, Any]):
-    """The choices of a recipe that were given as options; None where one was left out."""
+    """The choices of a recipe that were given as options; None for each that was not given."""
 
 
 _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
@@ -363,7 +363,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         ),
         batch=Option(least=1),
         memory_mb=Option(
-            "Memory to plan with for all workers together, in MB (default: 70 % of the free).",
+            "Memory to plan with, for all workers together, in MB (default: 70 % of free memory).",
             name="max-memory",
             least=1,
         ),

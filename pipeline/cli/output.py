@@ -18,22 +18,22 @@ INTERRUPTED = 130
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End the command with a sentence and an exit code, whatever goes wrong."""
+    """End the command with a sentence and an exit code after any error."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, BrokenPipeError) or type(error).__module__.startswith(
             ("typer", "click")
         ):
-            raise  # typer ends the command: its own errors, and a reader of the output that is gone
+            raise  # typer ends the command: for its own errors, and for a closed pipe
         raise typer.Exit(explain(error)) from None
 
 
 def explain(error: BaseException) -> int:
     """Print what went wrong and what to do; return the exit code.
 
-    Of an error that is not ours only the type and the place in voxtile are shown: its
-    text may be that of another library, and may quote a patient's data or file.
+    For an error that is not ours only the type and the place in voxtile are shown: the
+    text may be from another library, and may quote a patient's data or file.
     """
     from voxtile import errors
 
@@ -80,7 +80,7 @@ def echo_lines(lines: Iterable[str]) -> None:
 
 
 def print_warnings(notices: "Iterable[Notice]") -> None:
-    """Print what is worth knowing about a scan, apart from the results."""
+    """Print the warnings about a scan."""
     for notice in notices:
         typer.echo(f"warning: {notice}", err=True)
 
@@ -123,9 +123,9 @@ def write_page(
 def finish(
     out: Path, reports: "Sequence[CaseReport]", missing: Mapping[str, str] | None = None
 ) -> NoReturn:
-    """Print the counts and the summary; end with 0, or with 3 if a case failed or is missing.
+    """Print the counts and the summary; exit with 0, or with 3 if a case failed or is missing.
 
-    `missing` has the cases without a record that counts, and why.
+    `missing` has the cases without a valid record, and the reasons.
     """
     from voxtile.run_folder.case_report import count_line, missing_lines
 

@@ -103,7 +103,7 @@ def report(
     from voxtile.run_folder.layout import RunFolder
     from voxtile.run_folder.lock import locked
 
-    check_columns(by, read_run(run).reports)  # before the lock, which would make the folder
+    check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
     protect_report(RunFolder(run), manifest, root, predictions)
     with locked(run):
         found = read_run(run)

@@ -1,4 +1,4 @@
-"""Commands that read scans: whole cohorts (run, plan, status, merge), one scan, a benchmark."""
+"""Commands that read scans: for cohorts (run, plan, status, merge), for one scan, and bench."""
 
 import json
 import sys
@@ -62,7 +62,7 @@ def run(
     settings = replace(settings, plan=for_each_worker(settings.plan, how.at_once))
     failures = 1 if fail_fast else how.max_failures
     how = replace(how, max_failures=failures)
-    # A terminal has the bar with the failed cases; a file gets a line for each case.
+    # A terminal shows the bar and the failed cases; a file gets a line for each case.
     lines = not quiet and not sys.stdout.isatty()
     with displayed(shown=not quiet, failures=not lines) as display:
         result = run_manifest(
@@ -188,7 +188,7 @@ def bench(
     cases: Annotated[int, Option("At most this many cases.", least=1)] = 5,
     repeats: Annotated[int, Option("How often each case is segmented.", least=1)] = 3,
     json_file: Annotated[
-        Path | None, Option("Also write the figures to this file.", name="json")
+        Path | None, Option("Also write the numbers to this JSON file.", name="json")
     ] = None,
 ) -> None:
     """Measure a model on this machine: tiles and voxels per second, stages, memory."""

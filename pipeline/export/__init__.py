@@ -14,7 +14,7 @@ binary.py         one NIfTI per label
 picture.py        PNG, for the masks of pictures
 mesh.py           a label -> a smooth surface in world millimetres
 surfaces.py       meshes -> STL and GLB files
-probabilities.py  probabilities of each label, while a run infers
+probabilities.py  probabilities of each label, during inference
 
 ``docs/export.md`` describes each file, and what it copies from the source.
 """

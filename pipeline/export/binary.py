@@ -14,7 +14,7 @@ from .terminology import file_stem
 def write_binary(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/binary/<case_id>/<value>_<name>.nii.gz``, 1 inside and 0 outside.
 
-    A region has all of its values. A label without voxels has a file too.
+    For a region, all of its values are inside. A label without voxels has a file too.
     """
     for label in case.labels:
         inside = voxels_of(label, mask)
@@ -24,8 +24,8 @@ def write_binary(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def voxels_of(label: Label, mask: Volume) -> np.ndarray:
-    """Return the voxels of a label map that have a value of a label, bool."""
-    # A table is ten times faster than np.isin on a large mask.
+    """Return where a label map has a value of a label, as bool."""
+    # A lookup table is ten times faster than np.isin on a large mask.
     table = np.zeros(np.iinfo(mask.array.dtype).max + 1, bool)
     table[[value for value in label.values if value < len(table)]] = True
     return np.asarray(table[mask.array])

@@ -2,7 +2,7 @@
 
 Planes of the mask are matched to slices of the source by position, and voxels
 are not resampled. This is the only export with the patient's identity, because
-a PACS files objects by it.
+a PACS finds objects by it.
 """
 
 import warnings
@@ -41,7 +41,7 @@ _PRESENT = (
 
 
 def write_binary_seg(case: Finished, mask: Volume) -> tuple[Notice, ...]:
-    """Write ``exports/dicom-seg/<case_id>.dcm``, of type BINARY: a bit a voxel and segment."""
+    """Write ``exports/dicom-seg/<case_id>.dcm``, of type BINARY: one bit per voxel and segment."""
     return _write(case, mask, "BINARY", "dicom-seg")
 
 
@@ -84,15 +84,15 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
     lost = sum(piece is None and planes[index].any() for index, piece in enumerate(slices))
     if lost:
         sentence = (
-            f"{counted(lost, 'plane')} of the mask without a slice in the series; left out of the "
-            "DICOM SEG"
+            f"the series lacks the slices of {counted(lost, 'plane')} of the mask, which the DICOM "
+            "SEG leaves out"
         )
         notices.append(Notice("seg_missing_slices", sentence))
     kept = [index for index, piece in enumerate(slices) if piece is not None]
     sources = [piece for piece in slices if piece is not None]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings quote names
+            warnings.simplefilter("ignore")  # warnings may quote names
             images, frames = _sources(sources, grid.spacing_mm[2])
             notices += _place(images)
             made = _segmentation(case, images, frames, planes[kept], kind)
@@ -100,7 +100,7 @@ def _write(case: Finished, mask: Volume, kind: str, format_name: str) -> tuple[N
             made.save_as(content, enforce_file_format=True)
     except (CaseError, MemoryError):
         raise
-    except Exception as error:  # highdicom raises anything; its text may quote a tag
+    except Exception as error:  # highdicom raises many types; the text may quote a tag
         raise CaseError(
             "seg_refused",
             f"a DICOM SEG cannot be made for this series ({type(error).__name__}), because its "
@@ -115,7 +115,7 @@ def _place(images: Sequence[Dataset]) -> list[Notice]:
     """Give a series without a frame of reference a new one, with a notice."""
     if images[0].get("FrameOfReferenceUID"):
         return []
-    # Made from the series, so that all objects for it have the same.
+    # Made from the series UID, so that all objects for this series get the same UID.
     uid = generate_uid(entropy_srcs=["voxtile frame of reference", images[0].SeriesInstanceUID])
     for image in images:
         image.FrameOfReferenceUID = uid
@@ -135,7 +135,7 @@ def _segmentation(
     planes: np.ndarray,
     kind: str,
 ) -> Dataset:
-    """Return the SEG of planes and the images that they lie on, in the same order."""
+    """Return the SEG of some planes; `images` are their slices, in the same order."""
     values = [label.values for label in case.labels]
     if len(layered(case.labels)) > 1:
         pixels = np.stack([np.isin(planes, each) for each in values], axis=-1).astype(np.uint8)
@@ -173,7 +173,7 @@ def _segmentation(
 def _sources(
     slices: Sequence[SourceSlice], spacing_mm: float
 ) -> tuple[list[Dataset], list[int] | None]:
-    """Return a dataset for each slice; or one of several frames, with the frames' numbers."""
+    """Return a dataset for each slice; or one multi-frame dataset, with the numbers of frames."""
     files = list(dict.fromkeys(piece.file for piece in slices))
     datasets = {path: _header(path) for path in files}
     first = datasets[files[0]]
@@ -188,12 +188,12 @@ def _sources(
         )
     images = [datasets[piece.file] for piece in slices]
     for image in images:
-        # The reader allows differences of rounding; highdicom needs equal texts.
+        # The reader allows rounding differences; highdicom needs equal text.
         image.ImageOrientationPatient = first.ImageOrientationPatient
         image.PixelSpacing = first.PixelSpacing
         image.FrameOfReferenceUID = first.get("FrameOfReferenceUID", "")
         if not image.get("SliceThickness"):
-            image.SliceThickness = f"{spacing_mm:.6g}"  # a SEG needs one
+            image.SliceThickness = f"{spacing_mm:.6g}"  # a SEG needs a thickness
     return images, None
 
 
@@ -202,7 +202,7 @@ def _header(path: Path) -> Dataset:
     try:
         with Place(path, 1, 1).open() as file:  # which may be gzipped
             dataset = dcmread(file, stop_before_pixels=True)
-        # Texts of the SEG are UTF-8, whatever the source has.
+        # The text of the SEG is UTF-8, whatever the encoding of the source.
         dataset.decode()
         dataset.SpecificCharacterSet = "ISO_IR 192"
         for name in _PRESENT:
@@ -219,7 +219,7 @@ def _only_frames(dataset: Dataset, frames: Sequence[int]) -> Dataset:
     """Return a multi-frame header with only some frames, in this order."""
     groups = dataset.PerFrameFunctionalGroupsSequence
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    # Groups that are equal in all frames may be in each, but highdicom needs them here.
+    # Groups that are equal in all frames may be in each frame; highdicom needs them as shared.
     for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         if name not in shared:
             setattr(shared, name, getattr(groups[frames[0]], name))

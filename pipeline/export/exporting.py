@@ -1,4 +1,4 @@
-"""Write cases in formats. A case that cannot be written gets a reason, and the others go on."""
+"""Export cases. A case that cannot be written gets a reason, and the others are still written."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Exported:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the run has no record of the case that counts."""
+        """Whether the run has no valid record of the case."""
         return self.reason is not None and self.reason.code == _MISSING
 
 
@@ -70,13 +70,13 @@ def export_run(
     Returns
     -------
     tuple of Exported
-        One for each case and format, with failures. Cases of the run that are
-        not finished, or whose record is damaged, are failures, too.
+        One for each case and format, including failures. Cases of the run that
+        are not finished, or whose record is damaged, are failures, too.
 
     Raises
     ------
     ManifestError
-        If the folder is not that of a run, or the manifest has problems.
+        If the folder is not the folder of a run, or the manifest has problems.
     EnvironmentFault
         If a run is writing the folder.
     ValueError
@@ -87,7 +87,7 @@ def export_run(
     if manifest is not None and listed is not None:
         inputs = [Input("the manifest", Path(manifest)), *inputs_of(listed)]
         protect(inputs, RunFolder(Path(out)).exports, advice="move it out of the run folder")
-    finished_cases(Path(out), listed)  # before the lock, which would make the folder
+    finished_cases(Path(out), listed)  # before the lock, which would create the folder
     results: list[Exported] = []
 
     def add(result: Exported) -> None:
@@ -116,7 +116,7 @@ def export_run(
 def export_case(case: Finished, mask: Volume, formats: Iterable[str]) -> tuple[Notice, ...]:
     """Write one mask in several formats; a failure is a notice too, because the mask is kept.
 
-    The mask of a picture is written as a picture, too.
+    The mask of a picture is written as PNG, too.
     """
     notices: list[Notice] = []
     if mask.is_picture and mask.shape[2] == 1:
@@ -145,7 +145,7 @@ def _attempt(case: Finished, name: str, mask: Callable[[], Volume]) -> Exported:
     except CaseError as error:
         return Exported(case.case_id, name, reason=Notice(error.code, error.sentence))
     except Exception as error:
-        # Only its type: a third-party message may quote patient text.
+        # Show only its type: a third-party message may quote patient text.
         reason = Notice(
             "unexpected",
             f"{type(error).__name__} while writing ({place_of(error)}); this is a bug in voxtile: "

@@ -54,9 +54,9 @@ def finished_and_missing(
 ) -> tuple[tuple[Finished, ...], Mapping[str, str]]:
     """Return the finished cases of a run folder, and why others are missing, by case id.
 
-    With the cases of a manifest, which names the scans, other cases are left out. ManifestError if
-    the folder is not that of a run, or holds no finished case, or the manifest lacks a channel of
-    the run's model.
+    If the cases of a manifest are given, other cases are left out. ManifestError if the folder is
+    not the folder of a run, or holds no finished case, or the manifest lacks a channel of the
+    run's model.
     """
     folder = RunFolder(out)
     facts = read_facts(folder.facts(), "name the folder of a run")
@@ -112,7 +112,7 @@ def read_finished_mask(case: Finished) -> Volume:
         report = read_case_report(folder.record(case.case_id), sealed=case.sealed)
     except (OSError, ValueError):
         raise CaseError("record_changed", "its record was changed; run the case again") from None
-    # The name too: an earlier evaluation in this folder records masks of another folder.
+    # Check the name too: an earlier evaluation in this folder names masks of another folder.
     if report.mask != {"file": folder.mask_entry(case.case_id), "sha256": content_hash(path)}:
         raise CaseError(
             "mask_changed",

@@ -22,7 +22,7 @@ from .tables import remove_other_tables
 _OF_LABEL = re.compile(r"\d+(?:_[A-Za-z0-9]+)*\.(?:nii\.gz|stl)")
 _BIDS_SHARED = re.compile(r"dataset_description\.json|README\.md|desc-\w+_dseg\.tsv")
 
-# How files of exports begin, somewhere in so many bytes; other programs add a comment to a NRRD.
+# The first bytes of each export contain one of these; other programs add a comment to a NRRD.
 _OURS = (b"voxtile", b"Voxtile", b"NRRD0004\ntype:")
 _BEGINNING = 4096
 
@@ -42,19 +42,19 @@ def forget_exports(out: Path, case_id: str, labels: Sequence[Label]) -> None:
             for one in path.iterdir():
                 if _OF_LABEL.fullmatch(temporary_for(one) or one.name):
                     _remove_own(one)
-            with suppress(OSError):  # somebody's files stay
+            with suppress(OSError):  # files of other programs stay
                 path.rmdir()
     for path in _in_bids(exports / "bids", case_id):
         _remove_own(path)
 
 
 def refuse_to_replace(out: Path, case_id: str, name: str) -> None:
-    """Refuse to export a case where a file that voxtile did not write has its place.
+    """Refuse to export a case if this would replace a file that voxtile did not write.
 
     Raises
     ------
     CaseError
-        With its name.
+        With the name of that file.
     """
     for path in exported_paths(out, case_id, (name,)):
         if not _is_own(path):
@@ -71,7 +71,7 @@ def _remove_own(path: Path) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a file begins as those of exports do; so does one that is empty, or missing."""
+    """Whether a file begins like an export, or is empty, or is missing."""
     if not path.is_file() or path.is_symlink():
         return not os.path.lexists(path)
     try:
@@ -100,7 +100,7 @@ def exported_paths(
 
 
 def clear_shared_exports(out: Path) -> None:
-    """Remove the temporary files of what all cases share in ``exports/bids``."""
+    """Remove the temporary files of the files that all cases share in ``exports/bids``."""
     bids = RunFolder(out).exports / "bids"
     found = {temporary_for(path) for path in bids.glob(".*.tmp")}
     clear_temporary(bids, {name for name in found if name and _BIDS_SHARED.fullmatch(name)})
@@ -123,19 +123,19 @@ def clear_exports(out: Path, case_ids: Collection[str]) -> None:
 
 
 def lacks_export(out: Path, case_id: str, name: str) -> bool:
-    """Whether a format has no file of a case; label tables are of all cases, and may be of few."""
+    """Whether a format has no file of a case; label tables are for all cases."""
     if place := PLACES[name]:
         return not (RunFolder(out).export(name) / place.format(case_id)).exists()
     return name != "bids" or not any(_in_bids(RunFolder(out).export(name), case_id))
 
 
 def _by_id() -> Iterator[tuple[str, str]]:
-    """Yield the formats that keep a case under its id, with its path."""
+    """Yield the formats that name files by case id, each with the path of a case."""
     return ((name, place) for name, place in PLACES.items() if place)
 
 
 def _bids_names(case_id: str) -> Iterator[str]:
-    """Yield the beginning of the names of a case's files in BIDS, if it can have files there."""
+    """Yield the prefix of a case's file names in BIDS, if its id is possible there."""
     with suppress(CaseError):
         yield "_".join(bids_entities(case_id))
 
@@ -145,7 +145,7 @@ def _in_bids(root: Path, case_id: str) -> Iterator[Path]:
     try:
         subject = root / bids_entities(case_id)[0]
     except CaseError:
-        return  # it cannot have a name in BIDS, so it has no file there
+        return  # the case cannot have a name in BIDS, so it has no file there
     for sidecar in sorted(subject.rglob("*_dseg.json")):
         try:
             named = read_object(sidecar, {}).get("VoxtileCaseID")

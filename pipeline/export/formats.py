@@ -1,4 +1,4 @@
-"""The formats of exports: who writes each, and where it keeps a case."""
+"""The export formats: the function that writes each, and the path of a case in it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from voxtile.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format."""
+    """An export format."""
 
     # ``module:function`` in this package, imported when needed: highdicom takes a second.
     writer: str
@@ -40,7 +40,7 @@ PLACES = {name: found.place for name, found in FORMATS.items()} | dict.fromkeys(
 def check_formats(names: Iterable[str], *, running: bool = False) -> tuple[str, ...]:
     """Return the names, each once; only a run that is about to begin can write probabilities.
 
-    UsageError if a name is not that of a format, or no name is given.
+    UsageError if a name is not the name of a format, or no name is given.
     """
     wanted = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
     known = tuple(PLACES) if running else tuple(FORMATS)

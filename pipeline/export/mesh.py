@@ -40,7 +40,7 @@ class Mesh:
 
     @property
     def volume_ml(self) -> float:
-        """Enclosed volume in millilitres, by the divergence theorem; negative if turned inward."""
+        """Enclosed volume in ml, by the divergence theorem; negative if turned inside out."""
         middle = self.corners.mean(axis=0, dtype=np.float64)
         one, two, three = (
             self.corners[self.triangles[:, index]].astype(np.float64) - middle for index in range(3)
@@ -52,7 +52,7 @@ def surface(inside: Volume, *, smoothing: int = 15) -> Mesh | None:
     """Return the surface of a mask of bool; None if the mask has no voxel.
 
     It is closed, also where the mask meets the image's border. `smoothing` is
-    the number of passes of Taubin's filter, each of one step in and one out.
+    the number of passes of Taubin's filter; each shrinks the surface and grows it again.
     """
     box = region_box(inside.array.view(np.uint8), (1,))
     if box is None:

@@ -17,7 +17,7 @@ from .finished import Finished
 def write_png(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     """Write ``exports/png/<case_id>.png``, with 8 bits, or 16 if a value is above 255.
 
-    A run writes it for each picture without being asked.
+    A run always writes it for each picture.
     """
     if not is_plane(mask):
         raise CaseError(
@@ -36,6 +36,6 @@ def write_png(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def is_plane(mask: Volume) -> bool:
-    """Whether a mask is one plane with the columns and rows of a picture, as pictures are read."""
+    """Whether a mask is one plane with the axes that a picture has after reading."""
     straight = np.count_nonzero(mask.affine[:3, :3]) == 3
     return mask.shape[2] == 1 and straight and mask.orientation == "LPS"

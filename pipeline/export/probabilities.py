@@ -1,4 +1,4 @@
-"""Write the probabilities of each label while a run infers.
+"""Write the probabilities of each label during inference.
 
 A file for each label holds 0 to 1 as whole numbers with a slope: steps of
 1/255 in uint8, of 1/65535 in uint16. Planes are written to an anonymous file
@@ -27,12 +27,12 @@ from .terminology import file_stem
 def keeping_probabilities(
     case: Finished, scan: Volume, spec: ModelSpec, view: View, formats: Sequence[str]
 ) -> Iterator[Watch]:
-    """Lend a watch for inference, and write its probabilities if the block ends without error.
+    """Yield a function that stores probabilities; write them if the block ends without error.
 
     Files are ``exports/<format>/<case_id>/<value>_<name>.nii.gz``, one for each
-    label, on the scan's grid. With softmax, the rest to 1 is background.
+    label, on the scan's grid. With softmax, 1 minus their sum is the background.
 
-    The voxels of `scan` are not used; `view` is that of the planes, from
+    The voxels of `scan` are not used; `view` is the view of the planes, from
     `voxtile.inference.infer.deciding_view`. Formats that are not in `PROBABILITIES` are ignored.
     """
     wanted = [name for name in formats if name in PROBABILITIES]
@@ -71,9 +71,9 @@ def _store(
     scan: Volume, kind: type[np.unsignedinteger], along: int, case: Finished
 ) -> tuple[ScratchArray, np.ndarray]:
     """Return a file for the voxels of a scan, and a view of the file with the axes of the scan."""
-    # The axis across the planes is the slowest in the file, and k the next if it is another. Then
-    # a plane touches only its own pages, and few pages hold parts of many planes along k, the
-    # order in which voxels are written later.
+    # The axis across the planes varies slowest in the file; k is next, if it is another axis. Then
+    # each plane has its own memory pages, and few pages hold parts of many planes along k, which
+    # is the order in which voxels are written later.
     order = (along, *(axis for axis in (2, 1, 0) if axis != along))
     try:
         case.out.mkdir(parents=True, exist_ok=True)

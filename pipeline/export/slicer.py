@@ -3,7 +3,7 @@
 NRRD is a text header and gzipped voxels (teem.sourceforge.net/nrrd/format.html);
 the fields of a segmentation are Slicer's (slicer.readthedocs.io, Developer
 guide, Segmentations, "Segmentation file format"). pynrrd is not used because
-it writes the time into each file and refuses letters beyond ASCII.
+it writes the time into each file and refuses non-ASCII letters.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ def write_seg_nrrd(case: Finished, mask: Volume) -> tuple[Notice, ...]:
     with replacing(case.target("seg.nrrd")) as file:
         file.write("\n".join(_header(mask, small.dtype.name, case.labels, layers)).encode())
         file.write(b"\n\n")
-        # No name and no time in the gzip header: equal masks are equal files.
+        # The gzip header has no name and no time, so that equal masks give equal files.
         with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
             for k in range(small.shape[2]):
                 plane = small[:, :, k]
                 if len(layers) > 1:
-                    # The first axis of the file is the layer, and runs fastest.
+                    # The first axis of the file is the layer, and varies fastest.
                     plane = np.stack([_layer(plane, layer) for layer in layers])
                 stream.write(plane.tobytes(order="F"))
     return ()

@@ -76,7 +76,7 @@ def glb(meshes: Sequence[tuple[Label, Mesh]]) -> bytes:
                 "count": len(array),
                 "type": shape,
             }
-            if shape == "VEC3":  # section 3.6.2.5: positions must say their bounds
+            if shape == "VEC3":  # section 3.6.2.5: positions must have their bounds
                 accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
             accessors.append(accessor)
             pieces.append(content)

@@ -49,7 +49,7 @@ def write_tables(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
 
 def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
-    """Remove the tables of a folder ``masks/`` if they are of other labels than its new masks."""
+    """Remove the tables of a folder ``masks/`` if they have other labels than the new masks."""
     for name, text in _tables(labels).items():
         try:
             same = (folder / name).read_bytes() == text.encode()
@@ -63,7 +63,7 @@ def remove_other_tables(folder: Path, labels: Sequence[Label]) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file says that voxtile made it, or is its script."""
+    """Whether a file says that voxtile made it, or is voxtile's script."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -3,7 +3,7 @@
 tables.py      report.csv
 summary.py     summary.csv: means with intervals
 bootstrap.py   confidence intervals by resampling patients
-comparison.py  two or more runs, case by case
+comparison.py  compare two or more runs, case by case
 qc.py          which cases to look at first, without a reference
 domain.py      how far a scan is from the training scans
 suitability.py whether a manifest's cases are like the training scans

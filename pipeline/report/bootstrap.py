@@ -13,7 +13,7 @@ import numpy as np
 SEED = 0
 DRAWS = 5000
 LEVEL = 0.95
-# Numbers drawn at once; this bounds memory for cohorts of any size.
+# Numbers drawn at once; this limits memory for cohorts of any size.
 _BLOCK = 2**17
 
 

@@ -57,10 +57,10 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     Differences are B - A, over cases that have a value in both runs, measured against the same
     reference (the same number of voxels). The test is Wilcoxon's signed-rank test, two-sided;
     `p_holm` is corrected for all tests of the comparison (Holm 1979). A win is a case in which B is
-    better. ManifestError if a folder is not a run folder, the runs have no case in common or other
-    names for a label, or a report lacks the metric.
+    better. ManifestError if a folder is not a run folder, the runs have no case in common or name a
+    label differently, or a report lacks the metric.
 
-    `metrics` are columns of the reports of which higher or lower values are better; by default
+    `metrics` are columns of the reports in which higher or lower values are better; by default
     Dice, HD95 and ASSD.
     """
     if len(runs) < 2:
@@ -159,7 +159,7 @@ def _chosen(
 
 
 def _lacks(name: str, found: Records) -> Iterator[str]:
-    """Yield lines about the missing cases of a run, and about the batch that is doing them."""
+    """Yield lines about the missing cases of a run, and about the batch that processes them."""
     if not found.missing:
         return
     yield f"{name}: {found.counts}"
@@ -242,13 +242,13 @@ def _statistics(of_label: pd.DataFrame, changes: pd.DataFrame, metric: str) -> d
         "wins": int((changes["outcome"] == "win").sum()),
         "ties": int((changes["outcome"] == "tie").sum()),
         "losses": int((changes["outcome"] == "loss").sum()),
-        # Rounded like the changes: if they cancel, their mean is 1e-17 and would get a rank.
+        # Rounded like the changes: if they cancel, their mean may be 1e-17, which gets a rank.
         "p": _signed_rank(of_unit.round(12).to_numpy()),
     }
 
 
 def _signed_rank(differences: np.ndarray) -> float:
-    """Return the p value of Wilcoxon's signed-rank test; 1 if all are 0, NaN without any."""
+    """Return the p value of Wilcoxon's signed-rank test; 1 if all are 0, NaN if empty."""
     if not differences.size:
         return float("nan")
     differing = differences[differences != 0]

@@ -22,7 +22,7 @@ from voxtile.preparation.intensity import measure
 from voxtile.volume import Volume, canonical
 
 PERCENTILES = (0.5, 5.0, 25.0, 50.0, 75.0, 95.0, 99.5)
-# Enough voxels for a stable percentile; a whole CT would cost a second and a copy of it.
+# Enough voxels for a stable percentile; a whole CT would take a second, and memory for a copy.
 _SAMPLE = 2**20
 # Tukey's outer fences (Tukey 1977, "Exploratory Data Analysis"): 3 interquartile ranges.
 _FENCE = 3.0
@@ -114,7 +114,7 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
 def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ...]:
     """Flag how a scan differs from the training scans.
 
-    `training` is that of a spec; without a valid "domain" there are no flags.
+    `training` is `spec.training`; without a valid "domain" there are no flags.
     """
     domain = training.get("domain")
     if not isinstance(domain, Mapping):
@@ -141,8 +141,8 @@ def _compare_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Flag | None:
     axis = factors.index(max(factors))
     return Flag(
         "spacing",
-        f"the spacing along {'RAS'[axis]} is {scan.spacing_mm[axis]:.3g} mm, but scans of the "
-        f"training had {low[axis]:.3g} to {high[axis]:.3g} mm",
+        f"the spacing along {'RAS'[axis]} is {scan.spacing_mm[axis]:.3g} mm, but the training "
+        f"scans had {low[axis]:.3g} to {high[axis]:.3g} mm",
         max(factors) / (1 + _SAME_SPACING),
     )
 
@@ -157,7 +157,7 @@ def _compare_intensity(scan: ScanFacts, channel: str, domain: Mapping[str, Any])
     quartiles = _valid(_ROWS, table.get(channel))
     if quartiles is None:
         return None
-    # Clipping can make a percentile equal in all scans; then a share of the whole range counts.
+    # Clipping can make a percentile equal in all scans, so the spread is at least 2 % of the range.
     least = 0.02 * abs(quartiles[-1][2] - quartiles[0][2])
     worst: Flag | None = None
     for percent, value, row in zip(PERCENTILES, scan.intensity[channel], quartiles, strict=True):
@@ -169,14 +169,14 @@ def _compare_intensity(scan: ScanFacts, channel: str, domain: Mapping[str, Any])
             worst = Flag(
                 "intensity",
                 f"percentile {percent:g} of channel {channel} is {value:.3g} after scaling, but "
-                f"scans of the training had {low:.3g} to {high:.3g}",
+                f"the training scans had {low:.3g} to {high:.3g}",
                 fences,
             )
     return worst
 
 
 def _sampling(shape: tuple[int, int, int]) -> tuple[slice, ...]:
-    """Return slices with steps that leave at most `_SAMPLE` voxels, fewer of the longest axis."""
+    """Return slices with steps that leave at most `_SAMPLE` voxels, fewest of the longest axis."""
     steps = [1, 1, 1]
     while np.prod([-(-size // step) for size, step in zip(shape, steps, strict=True)]) > _SAMPLE:
         left = [size / step for size, step in zip(shape, steps, strict=True)]

@@ -40,7 +40,7 @@ def montage(
 ) -> Image.Image:
     """Draw a case.
 
-    The image is (i, j, k), or (i, j, k, channels), of which the first is shown. Prediction and
+    The image is (i, j, k), or (i, j, k, channels); then the first channel is shown. Prediction and
     reference hold integers on its grid.
     """
     scan = canonical(image)
@@ -48,7 +48,7 @@ def montage(
     masks = [canonical(mask).array for mask in (prediction, reference) if mask is not None]
     chosen = _busiest_planes(masks)
     legend = max(top for _, top, _ in _legend_positions(labels)) + _LINE
-    # Of a single plane, other views are lines.
+    # If there is only one plane, the other views would be lines.
     flat = [view for view in _VIEWS if scan.shape[view[0]] == 1]
     shown = Image.new("RGB", (3 * _PANEL, _PANEL + legend), _PAPER)
     for column, (axis, edges) in enumerate(flat[:1] or _VIEWS):
@@ -71,7 +71,7 @@ def write_montage(path: Path, picture: Image.Image) -> None:
 
 
 def _busiest_planes(masks: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """Return for each axis the plane with the most labelled voxels; without any, the middle."""
+    """Return for each axis the plane with the most labelled voxels; without labels, the middle."""
     shape = masks[0].shape
     # Every n-th voxel is counted. All are counted only if that misses a small structure.
     for most in (_VOXELS_TO_COUNT, np.inf):

@@ -1,7 +1,7 @@
 """Show a scan and its mask in a notebook: an interactive viewer, or a picture.
 
-With the extra ``notebook`` (ipyniivue) it is the viewer NiiVue, drawn by the
-browser; without it, a montage of three planes.
+With the extra ``notebook`` (ipyniivue) the scan is shown in the viewer NiiVue,
+in the browser; without this extra, as a montage of three planes.
 """
 
 import tempfile
@@ -55,8 +55,8 @@ def view(
     Returns
     -------
     ipyniivue.NiiVue or PIL.Image.Image
-        A notebook shows it if it is the last value of a cell. It becomes part
-        of the notebook's file: treat that as patient data, like the scan.
+        A notebook shows it if it is the last value of a cell. The picture
+        becomes part of the notebook: treat the notebook as patient data.
 
     Raises
     ------

@@ -23,12 +23,12 @@ from voxtile.volume import Volume, canonical
 from .domain import Flag, compare_scan, describe_scan
 
 CODES = ("empty", "border", "volume", "components", "entropy", "intensity", "spacing")
-# Fewer cases are not a cohort in which one can be an outlier.
+# With fewer cases, no case can be called an outlier.
 _FEWEST = 5
 # Modified z-score that marks an outlier (Iglewicz and Hoaglin 1993, section 3).
 _OUTLIER = 3.5
 _MOST_SEVERE = 10.0
-# Least spreads. In a very uniform cohort (of phantoms, for example) tiny differences would
+# Minimum spreads. In a very uniform cohort (of phantoms, for example) tiny differences would
 # otherwise be outliers; 0.02 is 2 % of a volume.
 _LEAST_LOG_VOLUME = 0.02
 _LEAST_ENTROPY = 0.005
@@ -37,7 +37,7 @@ _FACES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior")
 
 @dataclass(frozen=True, slots=True)
 class CaseFlags:
-    """The flags of a case, most severe first, and its rank: 1 is first, None is without flags."""
+    """The flags of a case, most severe first, and its rank: 1 is first, None if it has no flags."""
 
     flags: tuple[Flag, ...]
     rank: int | None
@@ -58,9 +58,9 @@ def inspect_case(
 ) -> dict[str, Any]:
     """Check a single case; return the part "qc" of its record.
 
-    It has ``entropy``, ``scan`` (spacing and intensities) and ``flags``. `mask` is the prediction;
-    `image` is the scan, which is compared with the training scans if there is a spec; `entropy` is
-    the mean, from `voxtile.inference.entropy`.
+    This part has ``entropy``, ``scan`` (spacing and intensities) and ``flags``. `mask` is the
+    prediction; `image` is the scan, which is compared with the training scans if there is a spec;
+    `entropy` is the mean entropy, from `voxtile.inference.entropy`.
     """
     flags = []
     for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):
@@ -114,7 +114,7 @@ def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
 
 
 def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
-    """Return for each label which faces of the scan it touches, but for axes of a single plane."""
+    """Return which faces of the scan each label touches; axes with only one plane do not count."""
     array = canonical(mask).array
     touching: dict[str, set[int]] = {}
     for axis, names in enumerate(_FACES):
@@ -128,7 +128,7 @@ def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
 
 
 def _without_usual(flags: Mapping[str, list[Flag]]) -> dict[str, list[Flag]]:
-    """Drop the flags that a label is empty or cut off, if most cases have them."""
+    """Drop the flags "empty" and "border" of a label if most cases have them."""
     counts = Counter(
         (flag.code, flag.label)
         for of_case in flags.values()
@@ -159,7 +159,7 @@ def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]
 
 
 def _unusual_volumes(rows: Mapping[str, LabelRow]) -> Iterator[tuple[str, Flag]]:
-    """Yield the cases whose volume of one label, as a logarithm, is far from that of the cohort."""
+    """Yield the cases in which the log volume of a label is far from the median of the cohort."""
     volumes = {case_id: row.volume_ml_pred for case_id, row in rows.items() if row.volume_ml_pred}
     logarithms = {case_id: log(volume) for case_id, volume in volumes.items()}
     for case_id, score, middle in _outliers(logarithms, _LEAST_LOG_VOLUME):

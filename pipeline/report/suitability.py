@@ -1,4 +1,4 @@
-"""Whether a model was trained on scans like those of a manifest, before anything runs."""
+"""Check, before anything runs, whether a model was trained on scans like those of a manifest."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ class Suitability:
     Parameters
     ----------
     modality : {"CT", "other", ""}
-        Empty if the model does not tell.
+        Empty if the model does not state it.
     """
 
     spec: ModelSpec
     modality: str
 
     def __call__(self, case: Case, volume: Volume, voxels: bool) -> Iterator[Notice]:
-        """Yield how a case differs; without `voxels`, as far as its header shows."""
+        """Yield how a case differs; without `voxels`, only differences in its header."""
         stated = dict(case.extras).get("modality", "").strip().upper()
         like_ct = voxels and volume.array.min() <= _AIR_HU and volume.array.max() >= _TISSUE_HU
         if self.modality == "CT" and stated not in ("", "CT"):
@@ -52,7 +52,7 @@ def suitability(bundle: Bundle) -> Callable[[Case, Volume, bool], Iterator[Notic
     try:
         channels = json.loads((bundle.folder / "fingerprint.json").read_text())["channels"]
         known = {str(channel["modality"]) for channel in channels}
-    except (OSError, ValueError, KeyError, TypeError):  # it need not be there, and is for people
+    except (OSError, ValueError, KeyError, TypeError):  # an optional file
         known = {"CT"} if bundle.spec.intensity.method == "window" else set()
     return Suitability(bundle.spec, known.pop() if len(known) == 1 else "")
 

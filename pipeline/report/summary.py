@@ -52,7 +52,7 @@ def summary_table(table: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def units(cases: Iterable[str], groups: Iterable[Any]) -> list[str]:
-    """Return the unit that each case is drawn with: its group, or itself if it has none."""
+    """Return the unit that is drawn for each case: its group, or the case if it has no group."""
     # Prefixed, because a group may have the name of another case.
     return [
         f"case {case}" if pd.isna(group) or group == "" else f"group {group}"
@@ -79,7 +79,7 @@ def summary_json(summary: pd.DataFrame) -> str:
             "level": LEVEL,
             "draws": DRAWS,
             "seed": SEED,
-            "drawn": "groups of the manifest; a case without one is its own",
+            "drawn": "groups of the manifest; a case without a group is its own group",
         },
         "rows": records(summary),
     }
@@ -171,12 +171,12 @@ def _worst(
     if not used or better is None:
         return None, None
     sign = 1 if better == "higher" else -1
-    # If cases are equal, the first id counts, so that the order of rows does not matter.
+    # Of equal values, the one with the first id is used, so the order of rows does not matter.
     return min(used, key=lambda pair: (sign * pair[0], pair[1]))
 
 
 def _deviation(numbers: Sequence[float]) -> float:
-    """Return the sample standard deviation, independent of order; NaN below two numbers."""
+    """Return the sample standard deviation, independent of order; NaN for fewer than two."""
     if len(numbers) < 2:
         return math.nan
     mean = math.fsum(numbers) / len(numbers)

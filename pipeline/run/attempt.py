@@ -1,4 +1,4 @@
-"""The outcome of a case: one report, whatever happens while the case is done."""
+"""Make one report for each case, whatever error occurs while the case is processed."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from .journal import Journal, peak_memory_mb
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What doing a case gave; each field is that of `CaseReport`."""
+    """The result of processing a case; its fields have the same meaning as in `CaseReport`."""
 
     labels: tuple[LabelRow, ...]
     geometry: dict[str, Any] = field(default_factory=dict)
@@ -37,12 +37,12 @@ def attempt(
     journal: Journal | None = None,
     more_memory: str = "use a machine with more memory",
 ) -> CaseReport:
-    """Do a case and return its report, which says why if it failed.
+    """Process a case and return its report, which has the reason if the case failed.
 
-    `do` names its stages, warnings and fingerprint in the journal, and returns the result. A failed
-    case has a row for each of `labels`, with the columns of `measures`. `more_memory` says what a
-    user can do if memory runs out. EnvironmentFault if results cannot be written: the next case
-    would end in the same way.
+    `do` processes the case: it writes stages, warnings and fingerprint to the journal, and returns
+    the result. A failed case has a row for each of `labels`, with the columns of `measures`.
+    `more_memory` says what a user can do if memory runs out. EnvironmentFault if results cannot be
+    written, because then the next case would fail too.
     """
     journal = journal or Journal()
     result, reason = Result(failed_rows(labels, measures)), None
@@ -54,7 +54,7 @@ def attempt(
     except CaseError as error:
         reason = Notice(error.code, error.sentence)
     except Exception as error:
-        # Only its type and place: the message of another library may quote patient text.
+        # Show only its type and place: the message of another library may quote patient text.
         reason = Notice(
             "unexpected",
             f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
@@ -78,9 +78,9 @@ def attempt(
 
 
 def without_names(case: Case, notice: Notice) -> Notice:
-    """Return a notice that names the inputs of a case by what they are, not by path or file name.
+    """Return a notice that names inputs by their roles, such as "the scan", not by path or file.
 
-    A file name may be that of a patient, and a record is passed on. The manifest has the names.
+    A file name may be a patient's name, and records are passed on. The manifest has the names.
     """
     one = len(case.images) == 1
     inputs = [("the scan" if one else f"channel {name}", path) for name, path in case.images]
@@ -95,10 +95,10 @@ def without_names(case: Case, notice: Notice) -> Notice:
         re.escape(end) for each in FILES for end in (*each.suffixes, *each.seconds) if end
     )
     for (role, path), stem in zip(inputs, stems, strict=True):
-        # No message has the bare name of a folder, which may be any word; a case id is no secret.
+        # Names of folders remain, because they may be any word. Case ids are not secret.
         if stem not in (path.name, case.case_id):
             said = "the file" if stems.count(stem) > 1 else role
-            # With any ending: also the other file of a .hdr/.img pair.
+            # Any suffix matches, so that the other file of a .hdr/.img pair is found too.
             name = rf"(?:\S*/)?(?<![\w.-]){re.escape(stem)}(?:{endings})(?:\.gz)?(?!\w)"
             sentence = re.sub(name, said, sentence, flags=re.IGNORECASE)
     return replace(notice, sentence=sentence)

@@ -1,6 +1,6 @@
 """The stages of one case, from a row of a manifest to its report.
 
-This is the only file that knows all stages; `voxtile.batch` runs many cases.
+This is the only file that calls all stages; `voxtile.batch` runs many cases.
 """
 
 from dataclasses import replace
@@ -28,9 +28,9 @@ from .journal import Journal
 
 
 def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -> CaseReport:
-    """Return the report of a case, whatever happens to it; a failed case leaves no mask.
+    """Return the report of a case, also if it fails; a failed case has no mask.
 
-    EnvironmentFault if results cannot be written: the next case would end in the same way.
+    EnvironmentFault if results cannot be written, because then the next case would fail too.
     """
 
     def do(journal: Journal) -> Result:
@@ -40,7 +40,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
         try:
             return run_case(case, job, segmenter, journal, watch)
         except CaseError as error:
-            # It is not that of what was read; or nothing was read, and the next run tries again.
+            # The files that were read may have another hash. Without one, the next run tries again.
             if error.code in (CHANGED, UNREADABLE):
                 journal.fingerprint = ""
             raise
@@ -61,10 +61,10 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
 def run_case(
     case: Case, job: Job, segmenter: Segmenter, journal: Journal, watch: InputWatch
 ) -> Result:
-    """Read a scan, segment it, write the mask on the scan's own grid, and score it.
+    """Read a scan, segment it, write the mask on the scan's grid, and score the mask.
 
-    `watch` is that of the case from before its inputs were hashed. CaseError with the reason why
-    the case cannot be done; also if an input was changed while it was read.
+    `watch` was made before the inputs were hashed. CaseError with the reason why the case failed;
+    also if an input was changed while it was read.
     """
     spec = job.bundle.spec
     settings, folder = job.settings, job.folder
@@ -73,7 +73,7 @@ def run_case(
         journal.note((*scan.notices, *constant_channels(scan.volume, spec.channels)))
         job.forget_beside(case.case_id)
     with journal.stage("read_label"):
-        # Before the network runs: a label that cannot be scored is known in a second.
+        # Before the network runs, so that an unusable reference is reported within a second.
         reference = _reference(case, scan.volume, job, journal)
         watch.check()
     entropy = EntropyWatch(spec.activation)
@@ -84,7 +84,7 @@ def run_case(
             finished, scan.volume, spec, segmenter.view, settings.exports
         ) as keep,
     ):
-        # Without probabilities to keep, a GPU need not hand them over.
+        # If no probabilities are stored, a GPU need not send them to the CPU.
         seen: Watch = entropy if keep is iter else lambda planes: keep(entropy(planes))
         mask = segmenter(scan.volume, seen)
     journal.note(segmenter.notices())
@@ -92,7 +92,7 @@ def run_case(
     with journal.stage("write"):
         write_mask(path, mask)
         if scan.regridded:
-            # No source file has this grid, so a viewer needs an image that the mask overlays.
+            # No source file has this grid, so a viewer needs the scan on the grid of the mask.
             write_channels(folder.image(case.case_id), scan.volume, spec.channels)
     with journal.stage("verify"):
         geometry = check_written(path, mask)
@@ -115,7 +115,7 @@ def run_case(
 
 
 def _reference(case: Case, image: Volume, job: Job, journal: Journal) -> Volume | None:
-    """Return the reference of a case on the scan's grid; None without one that can be used."""
+    """Return the reference of a case on the scan's grid; None if it is missing or unusable."""
     if case.label is None:
         return None
     settings = job.settings

@@ -39,7 +39,7 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     """Read a scan and write its voxels and position, and nothing else, as NIfTI.
 
     `source` is a NIfTI file, DICOM file, folder or DICOMDIR. `out` ends in ``.nii.gz`` or ``.nii``
-    and is replaced if it exists. It is read back and compared. CaseError if the source is not
+    and is replaced if it exists. The file is read back and compared. CaseError if the source is not
     exactly one volume (nothing is written), or the written file differs from what was read;
     ManifestError if `out` is the source, or inside its folder; EnvironmentFault if `out` cannot be
     written.
@@ -57,7 +57,7 @@ def convert(source: Path, out: Path, policy: ReadPolicy | None = None) -> Conver
     written = read_nifti(out).volume
     difference = grid_difference(volume.shape, volume.affine, written.affine)
     same = written.shape == volume.shape and np.array_equal(written.array, volume.array)
-    # The header has float32, which is no more exact for a volume far from the origin.
+    # The header stores float32, which is not more exact if a volume is far from the origin.
     if not same or difference.position_mm > 0.01:
         raise CaseError(
             "volume_check",

@@ -69,16 +69,16 @@ def evaluate(
     out : str or Path
         Run folder. An earlier evaluation in it is replaced.
     root : str or Path, optional
-        Where the manifest's relative paths begin.
+        Folder that the manifest's relative paths start from.
     labels : sequence of Label, optional
-        What to score; other values are ignored, with a warning. Unless given,
-        every value that any mask of the cohort has.
+        The labels to score; other values are ignored, with a warning. By
+        default, every value that occurs in any mask of the cohort.
     measures : Measures, optional
         What to measure in addition to the standard metrics.
     by : sequence of str
         Columns of the manifest to summarise by.
     on_case : callable, optional
-        Called with each report, its number from 1, and how many there are.
+        Called with each report, its number from 1, and the number of all cases.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def _write_facts(
     measures: Measures,
 ) -> str:
     """Write ``run.json``; return the hash that the records of this evaluation hold."""
-    # Random, so that no record of an earlier evaluation counts as one of this.
+    # Random, so that no record of an earlier evaluation counts for this evaluation.
     settings = token_hex(32)
     facts = {
         **new_facts(manifest, content_hash(manifest), len(ids)),
@@ -184,7 +184,7 @@ def _evaluate_case(
     with journal.stage("score"):
         rows = label_rows(pair.prediction, pair.reference, labels, measures)
         qc = inspect_case(pair.prediction, labels, rows)
-    # Only now: a failed case of an evaluation has none.
+    # Set only now, because a failed case of an evaluation has no fingerprint.
     journal.fingerprint = fingerprint
     grid = pair.prediction
     geometry = {
@@ -245,7 +245,7 @@ def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
 
 
 def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
-    """Return a label for each value that any readable mask has; ManifestError if none has one.
+    """Return a label for each value of any readable mask; ManifestError if there is no value.
 
     References count even if their prediction is missing: the case fails, with a row for each of its
     labels. ManifestError also if there are too many values.
@@ -267,7 +267,7 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
             except EnvironmentFault:
                 raise
             except Exception:
-                continue  # the report of its case says why
+                continue  # the report of the case says why
             if len(values - {0}) > MOST_LABELS:
                 name = "prediction" if what == "prediction" else "reference"
                 came = (

@@ -1,6 +1,6 @@
-"""What all cases of a run share: the model, how it is run, and the folder.
+"""What is the same for all cases of a run: the model, how it is run, and the folder.
 
-A `Job` follows from what a user chooses, the `RunSettings`.
+A `Job` is made from the `RunSettings`, which a user chooses.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class Job:
     settings: RunSettings
     out: Path  # the run folder
     engine: Engine
-    models: tuple[Model, ...] | None = None  # to run instead of the bundle's networks, one for each
+    models: tuple[Model, ...] | None = None  # called instead of the bundle's networks, one for each
     # Hash of the manifest and of the cases that were chosen from it; empty without a manifest.
     cases_sha256: str = ""
 
@@ -48,7 +48,7 @@ class Job:
         return RunFolder(self.out)
 
     def finished(self, case: Case) -> Finished:
-        """Return what exporters need to know of a case, whose mask may not be written yet."""
+        """Return what exporters need to know about a case, whose mask may not be written yet."""
         spec = self.bundle.spec
         return Finished(
             case.case_id,
@@ -76,10 +76,10 @@ class Job:
     def settings_sha256(self) -> str:
         """Hash that identifies this run.
 
-        It covers everything that decides results apart from a case's own
-        inputs, and the chosen cases: a record of another manifest may be of
-        other inputs, or of a patient who has withdrawn. A later run takes over
-        the records that are still valid.
+        It covers everything that decides results except the inputs of a case.
+        It also covers the choice of cases, because a record of another manifest
+        may be of other inputs, or of a patient who has withdrawn. A later run
+        takes over the records that are still valid.
         """
         parts = {"settings": self._decisive(), "version": __version__, "cases": self.cases_sha256}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -94,9 +94,9 @@ class Job:
         }
 
     def forget(self, case_id: str) -> None:
-        """Remove everything of a case from the folder except its record.
+        """Remove all files of a case from the folder except its record.
 
-        EnvironmentFault if it cannot be removed.
+        EnvironmentFault if a file cannot be removed.
         """
         remove(self.folder.mask(case_id))
         remove(self.folder.picture(case_id))
@@ -126,7 +126,7 @@ def chosen_cases(
 
 
 def with_memory(wish: PlanWish, workers: int | None = None) -> PlanWish:
-    """Return tiling options with memory for each worker: given, or a share of the free memory."""
+    """Return tiling options with the memory of each worker: given, or a part of the free memory."""
     if wish.memory_mb is not None:
         return wish
     return replace(wish, memory_mb=PLANNED_SHARE * free_memory_mb() / max(1, workers or 1))

@@ -13,7 +13,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 class Journal:
-    """A record that is filled while a case runs, and complete so far whenever it fails.
+    """A record that is filled while a case runs; if the case fails, it is complete up to there.
 
     `on_stage` is called with the name of each stage as it begins.
     """
@@ -22,7 +22,7 @@ class Journal:
         self._on_stage = on_stage
         self.seconds: dict[str, float] = {}
         self.notices: list[Notice] = []
-        # Hash of everything that decides the result, once it is known.
+        # Hash of everything that decides the result; empty until it is known.
         self.fingerprint = ""
         self.stage_name = "start"
         self._begin = time.perf_counter()
@@ -31,7 +31,7 @@ class Journal:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time one stage; a name used again adds up."""
+        """Time one stage; the times of stages with the same name are added."""
         self.stage_name = name
         if self._on_stage is not None:
             self._on_stage(name)
@@ -55,8 +55,8 @@ class Journal:
 def peak_memory_mb() -> float | None:
     """Return the peak resident memory of this process since the case began, in MB (10^6 bytes).
 
-    Where the system cannot reset the peak, it is that since the process began;
-    None if the system does not report it.
+    If the system cannot reset the peak, it is the peak since the process began;
+    None if the system does not report a peak.
     """
     kilobytes = number_in(STATUS, "VmHWM")
     if kilobytes is not None:

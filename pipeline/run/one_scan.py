@@ -31,11 +31,11 @@ def segment_file(
     """Segment one scan into one mask file.
 
     `image` is a NIfTI file or DICOM folder with one channel. `out` ends in ``.nii.gz`` or ``.nii``
-    and is replaced if it exists. If the mask has a grid that no source file has, its image is
-    written too, as ``<out>_image``. The notices are warnings. CaseError if the scan is not exactly
-    one volume, and nothing is written; ModelError if the bundle is refused; ManifestError if the
-    mask or its image would replace the scan, or become a part of its folder or of the model, or if
-    the image would replace another file.
+    and is replaced if it exists. If no source file has the grid of the mask, the scan on this grid
+    is written too, as ``<out>_image``. The notices are warnings. CaseError if the scan is not
+    exactly one volume; then nothing is written. ModelError if the bundle is refused. ManifestError
+    if the mask or its image would replace the scan, or become a part of its folder or of the model,
+    or if the image would replace another file.
     """
     bundle = load_bundle(model)
     stem, _, ending = out.name.lower().partition(".nii")
@@ -44,7 +44,7 @@ def segment_file(
     inputs += [Input("the model", member.folder) for member in bundle.members]
     protect(inputs, out, advice="name another file")
     plans = make_plans(bundle, plan or PlanWish())
-    # First: choosing an engine may translate the networks, which takes a minute.
+    # Read first, because choosing an engine may convert the networks, which takes a minute.
     scan = read_scan(image, policy)
     chosen = choose_engine(bundle, engine)
     if scan.regridded:

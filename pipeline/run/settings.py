@@ -1,6 +1,6 @@
-"""What a user chooses for a run, and what changes its results.
+"""The settings that a user chooses for a run, and which of them change its results.
 
-The command line makes its options from it, so this module imports nothing heavy.
+The command line makes its options from this module, so it imports no large package.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class RunSettings:
     ignore_bad_labels : bool
         If a reference cannot be used, segment its case without scoring it.
     plan : PlanWish
-        How planes are tiled; the bundle decides what is not given.
+        How planes are tiled; by default, the bundle decides.
     engine : Wish
         What runs the networks.
     splits : tuple of str
@@ -60,7 +60,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         if self.exports:
-            from voxtile.export import check_formats  # it loads numpy, which `--help` needs not
+            from voxtile.export import check_formats  # it loads NumPy, which `--help` does not need
 
             object.__setattr__(self, "exports", check_formats(self.exports, running=True))
 

@@ -2,9 +2,9 @@
 
 layout.py       every path
 facts.py        run.json: what was run
-fingerprint.py  what decides the result of a case
+fingerprint.py  a hash of everything that decides the result of a case
 record.py       read the record of one case, and check it
 case_report.py  the record of one case, and those of a run
 shard.py        a part of a manifest
-lock.py         one run at a time
+lock.py         allow only one run at a time
 """

@@ -25,9 +25,9 @@ from .record import read_record, read_records
 
 @dataclass(frozen=True, slots=True)
 class CaseReport:
-    """Everything a run records of one case."""
+    """Everything that a run records about one case."""
 
-    # For pydantic, which checks a record as it is read.
+    # For pydantic, which checks a record when it is read.
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     case_id: str
@@ -56,7 +56,7 @@ class CaseReport:
     def of(
         cls, case: Case, labels: tuple[LabelRow, ...], reason: Notice | None = None
     ) -> "CaseReport":
-        """Return a report that has only its rows and what the manifest says of the case."""
+        """Return a report that has only its rows and what the manifest says about the case."""
         return cls(
             case.case_id,
             "done" if reason is None else "failed",
@@ -83,7 +83,7 @@ class Records:
 
     facts: RunFacts  # what that run was
     reports: tuple[CaseReport, ...]  # in the manifest's order
-    # Each other case of the run, and why its record does not count; empty without a record.
+    # Each other case of the run, and why its record is not used; empty if it has no record.
     missing: Mapping[str, str]
 
     @property
@@ -110,9 +110,9 @@ def count_line(done: int, failed: int, missing: int) -> str:
 def missing_lines(
     missing: Mapping[str, str],
     *,
-    advice: str = "run the same manifest again to do the missing cases",
+    advice: str = "run the same manifest again to process the missing cases",
 ) -> tuple[str, ...]:
-    """Return a line with cases for each reason why they are missing, and what to do."""
+    """Return for each reason a line with the cases that are missing; then say what to do."""
     reasons: dict[str, list[str]] = {}
     for case_id, reason in missing.items():
         reasons.setdefault(reason or "not done yet, or its record was removed", []).append(case_id)
@@ -124,8 +124,8 @@ def read_case_report(path: Path, *, sealed: bool = True) -> CaseReport:
     """Read ``cases/<case_id>.json``.
 
     With `sealed` a record without the digest of its content is refused; `RunFacts.seals_records`
-    says so of a folder. OSError if it cannot be read; ValueError if it is not a case report, or was
-    changed after it was written.
+    is this value for a folder. OSError if the record cannot be read; ValueError if it is not a
+    case report, or was changed after it was written.
     """
     try:
         return _parsed(read_record(path, sealed=sealed, required=_REQUIRED))
@@ -151,8 +151,8 @@ def read_run(out: Path) -> Records:
     """Read the cases of the newest run of a folder.
 
     Records of an earlier run with another manifest or other settings do not count, unless the
-    newest run reuses them. Neither do damaged ones. ManifestError if it is not a run
-    folder, or no record counts.
+    newest run reuses them. Damaged records do not count either. ManifestError if
+    `out` is not a run folder, or has no valid record.
     """
     folder = RunFolder(out)
     known = strict_facts(folder)
@@ -180,14 +180,14 @@ def read_run(out: Path) -> Records:
 
 
 def collect(folder: RunFolder, facts: RunFacts) -> Records:
-    """Return the records of a run, which may be none."""
+    """Return the records of a run; there may be no record."""
     case_ids = facts.case_ids or tuple(
         dict.fromkeys([*_written_order(folder), *(path.stem for path in folder.records())])
     )
     records, missing = read_records(
         folder, case_ids, facts.settings_sha256, sealed=facts.seals_records
     )
-    if not facts.case_ids:  # an evaluation of version 0.1.0, whose folder may hold earlier ones
+    if not facts.case_ids:  # an evaluation of version 0.1.0; the folder may hold earlier ones too
         missing = {case_id: why for case_id, why in missing.items() if "another run" not in why}
     reports = []
     for case_id, record in records.items():
@@ -204,11 +204,11 @@ def _written_order(folder: RunFolder) -> list[str]:
         with regular(folder.report_csv).open(newline="", encoding="utf-8") as file:
             return list(dict.fromkeys(unescaped(row["case_id"]) for row in csv.DictReader(file)))
     except (OSError, KeyError, UnicodeDecodeError, csv.Error):
-        return []  # it is about to be made again
+        return []  # the table will be written again
 
 
 def failed_rows(labels: Iterable[Label], measures: Measures) -> tuple[LabelRow, ...]:
-    """Return the rows of a failed case, with every column, so that it stays in every count."""
+    """Return the rows of a failed case, with all columns, so that every count includes the case."""
     nsd = dict.fromkeys(measures.columns)
     return tuple(LabelRow(label.value, label.name, "failed", nsd=dict(nsd)) for label in labels)
 

@@ -1,11 +1,11 @@
 """Read, write and compare ``run.json``: what was run, by a run, a shard or an evaluation.
 
-Records of cases stay when another run writes the same folder. A later run with
-another model or manifest takes over the records that still hold and does the
-other cases again, one by one. Until it ends, records of both runs are in
-``cases/``, and records of cases that the later run does not have stay there.
-A reader of the folder therefore leaves out the records that the newest run has
-neither written nor taken over.
+Records of cases are retained when another run writes to the same folder. A later
+run with another model or manifest takes over the records that are still valid and
+processes the other cases again, one by one. Until it ends, ``cases/`` holds records
+of both runs. Records of cases that the later run does not have remain there. So a
+reader of the folder ignores the records that the newest run has neither written
+nor taken over.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,13 +23,13 @@ from voxtile.version import __version__
 from .layout import RunFolder
 from .shard import Shard
 
-if TYPE_CHECKING:  # `status` answers without NumPy and pydantic
+if TYPE_CHECKING:  # `status` does not import NumPy or pydantic
     from voxtile.models.spec import Label
     from voxtile.reading.scan import ReadPolicy
 
 _Parsed = TypeVar("_Parsed")
 KEY = "settings_sha256"
-# Counts the runs of a folder: clocks differ, and may run backwards.
+# Numbers the runs of a folder, because clocks of machines differ and may be set back.
 NUMBER = "number"
 _MOST_RUNS = 10**9
 _SHAPE = {
@@ -54,7 +54,7 @@ _SHAPE = {
     "case_ids": [str],
     KEY: str,
 }
-# What must be equal in all shards of a run: all that decides a result.
+# The keys that must be equal in all shards of a run, because they decide results.
 _DECISIVE = (
     "voxtile", "manifest", "model", "plan", "engine", "settings", "labels", "case_ids", KEY,
 )  # fmt: skip
@@ -70,20 +70,20 @@ class RunFacts:
 
     path: Path
     content: Mapping[str, Any]  # everything that was recorded
-    number: int  # greater than those of earlier runs in the folder; 0 if version 0.1.0 wrote it
+    number: int  # greater than the numbers of earlier runs in the folder; 0 for version 0.1.0
     started: str  # UTC, ISO 8601
     settings_sha256: str  # hash that the records of this run have too
-    # Cases that were chosen from the manifest, with those of other shards.
+    # Cases that were chosen from the manifest, including those of other shards.
     case_ids: tuple[str, ...]
     by: tuple[str, ...]  # columns that the run summarised by
     model: str  # name of the bundle
-    channels: tuple[str, ...]  # those of the model
+    channels: tuple[str, ...]  # channels of the model
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file; ValueError if it is not what a run writes."""
+        """Read a file; ValueError if no run can have written it."""
         content = read_object(path, _SHAPE)
-        # Version 0.1.0 wrote neither. Damage to one key does not remove both.
+        # Version 0.1.0 wrote neither digest nor number. Damage to one of them leaves the other.
         if not check_seal(content) and NUMBER in content:
             raise ValueError("its digest is missing")
         if not 0 <= content.get(NUMBER, 0) <= _MOST_RUNS:
@@ -103,12 +103,12 @@ class RunFacts:
 
     @property
     def is_segmentation(self) -> bool:
-        """Whether a model was run; an evaluation runs none."""
+        """Whether a model was run; an evaluation does not run a model."""
         return "model" in self.content
 
     @property
     def seals_records(self) -> bool:
-        """Whether the records of this run hold digests; those of version 0.1.0 do not."""
+        """Whether the records of this run hold digests; records of version 0.1.0 do not."""
         return SEAL in self.content
 
     def label_map(self) -> dict[int, int]:
@@ -145,8 +145,8 @@ class RunFacts:
 def read_facts(path: Path, advice: str) -> RunFacts:
     """Read ``run.json`` or ``run-i-of-n.json``.
 
-    `advice` says what to do if it cannot be used; it ends the message of the error. ManifestError
-    if it cannot be read, or is not what a run writes.
+    `advice` is the end of the error message: what to do if the file cannot be used. ManifestError
+    if the file cannot be read, or no run can have written it.
     """
     try:
         return RunFacts.read(path)
@@ -156,7 +156,7 @@ def read_facts(path: Path, advice: str) -> RunFacts:
 
 
 def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
-    """Yield the facts of a folder that can be read; a file may disappear while a run goes on."""
+    """Yield the readable facts of a folder; a file may disappear while another run writes."""
     for path in folder.all_facts():
         try:
             yield RunFacts.read(path)
@@ -167,14 +167,14 @@ def readable_facts(folder: RunFolder) -> Iterator[RunFacts]:
 def strict_facts(folder: RunFolder) -> list[RunFacts]:
     """Return the facts of a folder.
 
-    ManifestError if one is damaged: it may be that of the newest run.
+    ManifestError if a file is damaged, because it may be the file of the newest run.
     """
     found = []
     for path in folder.all_facts():
         try:
             found.append(read_facts(path, "run the same manifest again"))
         except ManifestError as error:
-            # A run of all cases may have replaced those of shards.
+            # A run of all cases may have replaced the files of shards.
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
     return found
@@ -184,7 +184,7 @@ def newest(facts: Iterable[RunFacts]) -> RunFacts | None:
     """Return the facts of the run that began last; None if no run recorded its settings."""
     recorded = list(facts)
     hashed = [one for one in recorded if one.settings_sha256] or recorded
-    # The last of several that began in the same second.
+    # If several runs began in the same second, the last one is returned.
     return max(reversed(hashed), key=lambda one: (one.number, one.started), default=None)
 
 
@@ -194,7 +194,7 @@ def next_number(folder: RunFolder) -> int:
 
 
 def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any]:
-    """Return what the facts of every run and evaluation begin with."""
+    """Return the first keys of the facts, which every run and evaluation has."""
     return {
         "voxtile": __version__,
         "started": now(),
@@ -206,14 +206,14 @@ def new_facts(manifest: Path, manifest_sha256: str, cases: int) -> dict[str, Any
 def write_facts(
     folder: RunFolder, facts: Mapping[str, Any], shard: Shard | None = None, *, seal: bool = True
 ) -> None:
-    """Write ``run.json``, or the same file of a shard; what version 0.1.0 wrote is not sealed."""
+    """Write ``run.json``, or the same file of a shard; facts from version 0.1.0 are not sealed."""
     write_json(folder.facts(shard), sealed(facts) if seal else facts)
 
 
 def read_shards(folder: RunFolder) -> list[RunFacts]:
     """Read the facts of all shards of a folder.
 
-    ManifestError if there is no shard, one cannot be read, or they are of different runs.
+    ManifestError if there is no shard, a shard cannot be read, or the shards are of different runs.
     """
     paths = folder.shard_facts()
     if not paths:
@@ -239,7 +239,7 @@ def read_shards(folder: RunFolder) -> list[RunFacts]:
 
 
 def _differing(shard: RunFacts, first: RunFacts) -> list[str]:
-    """Return the keys in which shards differ; that of their hash only without another."""
+    """Return the keys in which shards differ; the key of their hash only if no other differs."""
     keys = [key for key in _DECISIVE if shard.content[key] != first.content[key]]
     if "engine" in keys and not _engine(shard) - _engine(first):
         keys.remove("engine")  # another reason for the same engine, or another GPU
@@ -247,7 +247,7 @@ def _differing(shard: RunFacts, first: RunFacts) -> list[str]:
 
 
 def _engine(facts: RunFacts) -> set[tuple[str, str]]:
-    """Return what changes a result of an engine, as pairs."""
+    """Return the facts about an engine that change results, as pairs."""
     return {
         (key, str(value).partition(":")[0] if key == "device" else str(value))
         for key, value in facts.content["engine"].items()
@@ -274,7 +274,7 @@ def _how_to_agree(key: str, shard: RunFacts, first: RunFacts) -> str:
 
 
 def refuse_mixed(folder: RunFolder, count: int) -> None:
-    """Raise ManifestError if a folder holds shards of another count."""
+    """Raise ManifestError if a folder holds shards of a division into another number of shards."""
     for path in folder.shard_facts():
         other = path.stem.rpartition("-")[2]
         if other != str(count):

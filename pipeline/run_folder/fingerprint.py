@@ -15,7 +15,7 @@ from voxtile.reading.dicom import dicomdir_files, is_dicomdir
 from voxtile.reading.formats import files_of
 from voxtile.version import __version__
 
-# The reason of a case whose input was changed while it was read.
+# Code of the reason if an input of a case was changed while it was read.
 CHANGED = "input_changed"
 UNREADABLE = "unreadable"
 
@@ -23,9 +23,9 @@ UNREADABLE = "unreadable"
 def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = True) -> str:
     """Return the fingerprint of a case, hexadecimal.
 
-    The contents of the case's files count; their names and the case id do not, and the scans only
-    with `images`, because an evaluation reads none. `settings` is what else changes the result, as
-    JSON values: model, plan, policies. CaseError if an input cannot be read.
+    The contents of the case's files count, but not their names and not the case id. Scans count
+    only with `images`, because an evaluation reads no scan. `settings` has all other JSON values
+    that change the result: model, plan, policies. CaseError if an input cannot be read.
     """
     parts = {
         "images": {channel: content_hash(path) for channel, path in case.images if images},
@@ -42,21 +42,21 @@ def case_fingerprint(case: Case, settings: Mapping[str, Any], *, images: bool = 
 
 @dataclass(frozen=True, slots=True)
 class InputWatch:
-    """What the system says of the files of a case before they are read.
+    """The state of the files of a case before they are read.
 
-    A file that is changed while it is read, or put back afterwards, gets
-    another time of change. Reading these facts costs nothing beside reading
-    the files.
+    If a file is changed while it is read, or restored afterwards, its time of
+    change differs. Reading these times is fast compared with reading the
+    files.
     """
 
     # Name of each input for people, and its file or folder.
     inputs: tuple[tuple[str, Path], ...]
-    # Of each input: path, size, times and number of each of its files.
+    # For each input: path, size, times and inode number of each of its files.
     signatures: tuple[tuple[tuple[str, int, int, int, int], ...], ...]
 
     @classmethod
     def of(cls, inputs: Mapping[str, Path | None]) -> "InputWatch":
-        """Return the watch of some inputs, before they are read.
+        """Record the state of some inputs before they are read.
 
         CaseError if an input cannot be found.
         """
@@ -88,7 +88,7 @@ class InputWatch:
 
 
 def _signature(path: Path) -> tuple[tuple[str, int, int, int, int], ...]:
-    """Return path, size, times of content and of change, and number of each file of an input."""
+    """Return path, size, times of content and of change, and inode of each file of an input."""
     try:
         found = [(str(file), file.stat()) for file in _files(path)]
     except OSError as error:
@@ -105,7 +105,7 @@ def _unreadable(error: OSError) -> CaseError:
 
 
 def _larger_than_memory(size: int) -> CaseError:
-    """Return the error for a file that no reader can hold, before hours are spent on its hash."""
+    """Return the error for a file larger than memory, before hours are spent on its hash."""
     return CaseError(
         "too_large",
         f"an input has {size / 2**30:.1f} GiB, which is more than the memory of this machine or "
@@ -139,7 +139,7 @@ def content_hash(path: Path) -> str:
 def _files(path: Path) -> list[Path]:
     """Return the files that belong to an input."""
     if path.is_dir():
-        # What the reader sees, also through links; and hidden files, as in earlier versions.
+        # The files that the reader finds, also through links; and hidden files, as earlier.
         found = {*files_below(path, _refuse), *path.rglob("*")}
         return sorted(file for file in found if file.is_file())
     if is_dicomdir(path):
@@ -148,5 +148,5 @@ def _files(path: Path) -> list[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise at a folder that cannot be read, as the reader does."""
+    """Raise the error of a folder that cannot be read, as the reader does."""
     raise error

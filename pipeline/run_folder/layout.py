@@ -5,12 +5,12 @@ run.json, run-2-of-8.json           what was run: by a whole run, by a shard
 cases/<case_id>.json                the record of a case
 masks/<case_id>.nii.gz
 qc/<case_id>.png                    its picture
-images/<case_id>.nii.gz             the grid of its mask, if the scan has no such grid
+images/<case_id>.nii.gz             the scan on the grid of the mask, if that is a new grid
 exports/<format>/                   masks for other programs
 report.csv  summary.*               the tables, made from the records
 report.html  report_files/          the page
 events.jsonl, events-2-of-8.jsonl   what happened
-running.json, running-2-of-8.json   progress, while a run goes on
+running.json, running-2-of-8.json   progress, only while a run works
 .lock, .lock-2-of-8                 the lock, and its holder in .lock.json
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from .shard import Shard
 
 _ANY_SHARD = "*-of-*"
-# Files that all cases share, by their names.
+# Names of the files that belong to all cases together.
 _SHARED = re.compile(
     r"(?:run|running|\.lock)(?:-\d+-of-\d+)?\.json|\.probe(?:-\d+-of-\d+)?"
     r"|report\.(?:csv|html)|summary\.(?:csv|json|md|tex)"
@@ -34,8 +34,8 @@ _SHARED = re.compile(
 class RunFolder:
     """A folder that a run, its shards or an evaluation writes.
 
-    Methods with a `shard` return the path of that shard, or of a run of all
-    cases where it is None.
+    Methods with a `shard` return the path that belongs to this shard; if it is
+    None, the path that belongs to a run of all cases.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class RunFolder:
 
     @property
     def images(self) -> Path:
-        """Folder of images whose grid no scan has."""
+        """Folder of scans on new grids, which no source file has."""
         return self.path / "images"
 
     @property
@@ -101,9 +101,9 @@ class RunFolder:
         return self.pictures / f"{case_id}.png"
 
     def image(self, case_id: str) -> Path:
-        """Image that a mask overlays, if its scan has no such grid.
+        """Scan on the grid of its mask, if no source file has this grid.
 
-        Of several channels each has its own file; `channel_paths` names them.
+        Each of several channels has its own file; `channel_paths` returns their paths.
         """
         return self.images / f"{case_id}.nii.gz"
 
@@ -127,7 +127,7 @@ class RunFolder:
 
     @staticmethod
     def is_shared(name: str) -> bool:
-        """Whether a name is that of a file that all cases share."""
+        """Whether a name is the name of a file that all cases share."""
         return _SHARED.fullmatch(name) is not None
 
     def derived(self) -> Iterator[tuple[Path, bytes]]:
@@ -156,7 +156,7 @@ class RunFolder:
         return self.path / f"events{_suffix(shard)}.jsonl"
 
     def progress(self, shard: Shard | None = None) -> Path:
-        """Progress of a run that goes on."""
+        """Progress of a run that is working."""
         return self.path / f"running{_suffix(shard)}.json"
 
     def all_progress(self) -> list[Path]:
@@ -181,5 +181,5 @@ class RunFolder:
 
 
 def _suffix(shard: Shard | None) -> str:
-    """Return what the names of a shard's files end in."""
+    """Return the end of the names of a shard's files."""
     return "" if shard is None else f"-{shard}"

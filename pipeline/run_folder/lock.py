@@ -1,8 +1,8 @@
-"""One run in one folder at a time.
+"""Allow only one run in a folder at a time.
 
-The lock is the operating system's, which releases it when its holder dies. The
-holder writes a record beside it, for people, and for file systems that do not
-share locks between machines:
+The operating system holds the lock, and releases it when the process ends. The
+process also writes a record beside the lock, for people, and for file systems
+that do not share locks between machines:
 
     .lock        .lock.json          a run of all cases, or a merge
     .lock-2-of-8 .lock-2-of-8.json   a shard
@@ -29,13 +29,13 @@ from .shard import Shard
 
 _RECORD = re.compile(r"\.lock(?:-(\d+)-of-(\d+))?\.json")
 _SHAPE = {"pid": int, "host": str, "started": str, "identity": (str, NoneType)}
-# No system has a process with a higher number; a higher one would not fit the C call.
+# No system has a process with a higher pid; a higher number would not fit the C call.
 _MOST_PID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds a folder; `identity` tells a later process with its pid apart."""
+    """The process that holds a folder; `identity` differs for a later process with its pid."""
 
     pid: int
     host: str
@@ -44,12 +44,12 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs, or ran, on this machine."""
+        """Whether the process runs, or ran, on this machine."""
         return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it lives; a process on another machine cannot be seen, and counts as alive."""
+        """Whether the process runs; on another machine this is unknown, and counts as running."""
         if not self.is_here:
             return True
         here = _identity(self.pid)
@@ -57,7 +57,7 @@ class Holder:
 
     @property
     def is_this_process(self) -> bool:
-        """Whether it is this process itself."""
+        """Whether the holder is this process itself."""
         return self.pid == os.getpid() and self.is_here and self.is_alive
 
     def __str__(self) -> str:
@@ -68,8 +68,8 @@ class Holder:
 def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
     """Hold a run folder, or a shard of it, while the block runs.
 
-    EnvironmentFault if another run holds it, with its pid, host and start; or if it cannot be
-    written.
+    EnvironmentFault if another run holds the folder, with pid, host and start of that run; or if
+    the folder cannot be written.
     """
     folder = RunFolder(out)
     path = folder.holder(shard)
@@ -87,13 +87,13 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
             "check free space and permissions, or name another folder"
         ) from error
     try:
-        # This process has just got the lock: its record is of a run that could not remove it.
+        # This process has the lock now, so an existing record was left by a run that was killed.
         if (before := _read(path)) is None or not before.is_this_process:
             _refuse_if_alive(out, path)
         try:
             pid = os.getpid()
             write_json(path, asdict(Holder(pid, socket.gethostname(), now(), _identity(pid))))
-            # Recorded before looking: if two start together, at least one sees the other.
+            # First write, then look: if two runs start together, at least one sees the other.
             for other in _others(folder, shard):
                 _refuse_if_alive(out, other)
             yield
@@ -110,7 +110,7 @@ def holders(folder: RunFolder) -> list[Holder]:
 
 
 def _others(folder: RunFolder, shard: Shard | None) -> Iterator[Path]:
-    """Yield the records that exclude this run: for a shard, those of shards of another count."""
+    """Yield the records of runs that exclude this run; shards of one division do not."""
     for path in folder.holders():
         match = _RECORD.fullmatch(path.name)
         if match is None or path == folder.holder(shard):
@@ -120,7 +120,7 @@ def _others(folder: RunFolder, shard: Shard | None) -> Iterator[Path]:
 
 
 def _refuse_other(path: Path) -> None:
-    """Refuse a file under the name of a lock that is not one: locking would empty or remove it."""
+    """Refuse a file with the name of a lock that is not one: locking would empty or remove it."""
     if not os.path.lexists(path):
         return
     try:
@@ -128,13 +128,13 @@ def _refuse_other(path: Path) -> None:
         if is_ours and path.suffix == ".json":
             start = path.read_bytes()[:4096]
             is_ours = _read(path) is not None or b'"pid"' in start
-            # Damaged JSON in a run folder is the lock of a run there.
+            # Damaged JSON in a run folder counts as the lock of a run.
             if not is_ours and RunFolder(path.parent).all_facts():
                 is_ours = start[:1] in (b"", b"\0", b"{", b"[")
         elif is_ours:
             is_ours = path.stat().st_size == 0
     except OSError:
-        return  # released in between, or refused when it is locked
+        return  # the lock was released meanwhile, or locking will fail too
     if not is_ours and os.path.lexists(path):
         raise ManifestError(
             f"{path} is not a lock of voxtile and would be lost; move it away, or name another"
@@ -180,7 +180,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _identity(pid: int) -> str | None:
-    """Return what distinguishes a living process from a later one with its pid; None if dead."""
+    """Return an identity of a living process, which a later process with its pid does not have."""
     try:
         # proc(5): field 22 is the start in ticks since boot; the name in field 2 may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

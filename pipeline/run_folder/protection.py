@@ -1,9 +1,9 @@
-"""Hold the inputs of a command against everything that it may write, replace or remove.
+"""Protect the inputs of a command from everything that it may write, replace or remove.
 
 Paths are compared by what they lead to (device and inode of the file and of
 each folder above it), so that links, hard links, bind mounts, and names on a
 disk that ignores upper and lower case make no difference. Nothing is written
-here, so a command calls this before it makes its first file, also its lock.
+here; a command calls these functions before it writes any file, even its lock.
 
     protect          no input may be inside an output, or be the same file
     refuse_foreign   a folder with files that no run wrote is not taken over
@@ -29,19 +29,19 @@ from .layout import RunFolder
 _Identity = tuple[int, int]
 ANOTHER_FOLDER = "name another folder with --out"
 _MOST_PROBLEMS = 10
-# What a run that was killed before its first record leaves.
+# Files that a run leaves if it is killed before its first record.
 _LOCK = re.compile(r"\.lock(?:-\d+-of-\d+)?(\.json)?")
 _PROBE = re.compile(r"\.probe(?:-\d+-of-\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file or folder that a command reads, and what to call it in a message."""
+    """A file or folder that a command reads, and its name in messages."""
 
     name: str
     path: Path
     # Whether a folder belongs together with everything below it, as a DICOM series does. A folder
-    # that only holds inputs, such as that of the predictions, does not.
+    # that only holds inputs, such as the folder of predictions, does not.
     whole: bool = True
 
     def __str__(self) -> str:
@@ -61,10 +61,10 @@ def inputs_of(cases: Iterable[Case]) -> Iterator[Input]:
 def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse to write where an input would be changed, replaced or removed.
 
-    The outputs, files or folders, need not exist. What a killed `replacing_folder` left beside them
-    is removed, so it counts too. `advice` says what to do instead; it ends each message.
-    ManifestError with both paths, if an input is inside an output folder or is the same file as one
-    in it, or if an output would be inside a folder that is an input as a whole.
+    The outputs, files or folders, need not exist. Files that a killed `replacing_folder` left
+    beside them will be removed, so they count too. `advice`, the end of each message, says what to
+    do instead. ManifestError with both paths, if an input is inside an output folder or is the same
+    file as one in it, or if an output would be inside a folder that is an input as a whole.
     """
     inputs, above, problems = list(inputs), _Above(), []
     for output in [path for each in outputs for path in (each, *folders_left(each))]:
@@ -80,17 +80,17 @@ def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDE
 
 @dataclass(slots=True)
 class _Above:
-    """The identities of folders and of all folders above them; each folder is asked once."""
+    """The identities of folders and of all folders above them; each folder is looked up once."""
 
     known: dict[str, frozenset[_Identity]] = field(default_factory=dict)
 
     def __call__(self, folder: Path) -> frozenset[_Identity]:
-        """Return a folder and the folders above it, by its name and by where links lead."""
+        """Return the identities of a folder and of all above it, by its name and through links."""
         text = str(folder.absolute())
         if text not in self.known:
             real = os.path.realpath(text)
             found = self._upwards(real)
-            # Behind a link, ".." leads elsewhere than the name says.
+            # After a link, ".." leads to another folder than the name suggests.
             if real != text and ".." not in folder.parts:
                 found |= self._upwards(text)
             self.known[text] = found
@@ -109,12 +109,12 @@ class _Above:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An output: the folders that it consists of, and its files that have other names too."""
+    """An output: its folders, and its files that also have another name."""
 
     output: Path
     folders: dict[_Identity, Path]  # the folder with all folders below it, also through links
-    # The output file, or the files of the folder that are links or have hard links. Files with one
-    # name need no comparison: what is inside the folder is found by its folder.
+    # The output file, or the files of the folder that are links or have hard links. Other files
+    # need no comparison: an input that is one of them is found by its folder.
     files: dict[_Identity, Path]
 
     @classmethod
@@ -128,7 +128,7 @@ class _Held:
         return held
 
     def _enter(self, folder: Path, *, deep: bool) -> None:
-        """Add a folder; through a link only the folder itself, which may be the whole disk."""
+        """Add a folder; behind a link only this folder, because it may be the whole disk."""
         identity = _identity(folder)
         if identity is None or identity in self.folders:
             return
@@ -138,10 +138,10 @@ class _Held:
                 for entry in entries:
                     self._add(entry, deep=deep)
         except OSError:
-            return  # what cannot be listed is not replaced either
+            return  # a folder that cannot be listed is not replaced either
 
     def _add(self, entry: os.DirEntry[str], *, deep: bool) -> None:
-        """Add what an entry leads to."""
+        """Add the file or folder that an entry leads to."""
         path = Path(entry.path)
         try:
             if entry.is_dir():
@@ -171,7 +171,7 @@ class _Held:
         return self._around(one, above)
 
     def _around(self, one: Input, above: _Above) -> str | None:
-        """Return whether the output is inside a folder that is an input as a whole."""
+        """Return the problem if the output is inside a folder that is an input as a whole."""
         if not one.whole or not one.path.is_dir():
             return None
         own = self.output if self.output.is_dir() else self.output.parent
@@ -201,7 +201,7 @@ def _with_second(path: Path) -> Sequence[Path]:
 
 def _steps(path: Path) -> Iterator[Path]:
     """Yield a path and, if it is a link, each path that it leads through."""
-    for _ in range(40):  # as many as the kernel follows
+    for _ in range(40):  # as many links as the kernel follows
         yield path
         if not path.is_symlink():
             return
@@ -209,7 +209,7 @@ def _steps(path: Path) -> Iterator[Path]:
 
 
 def _identity(path: str | Path) -> _Identity | None:
-    """Return what identifies the file that a path leads to; None if no file is there."""
+    """Return the identity of the file that a path leads to; None if there is no file."""
     try:
         state = os.stat(path)  # noqa: PTH116, also for text
     except (OSError, ValueError):
@@ -220,8 +220,8 @@ def _identity(path: str | Path) -> _Identity | None:
 def refuse_foreign(folder: RunFolder) -> None:
     """Refuse a folder that holds files but no valid facts of a run.
 
-    The lock, probes and temporary files of a run that was killed at once do not count, and nor do
-    empty folders. ManifestError with the first file that was found.
+    The lock, probes and temporary files of a run that was killed at its start do not count, nor
+    do empty folders. ManifestError with the first file that was found.
     """
     if not os.path.lexists(folder.path):
         return
@@ -230,7 +230,7 @@ def refuse_foreign(folder: RunFolder) -> None:
     if _is_ours(folder):
         return
     found = next(_strangers(folder), None)
-    # Another shard may have begun in between.
+    # Another shard may have begun meanwhile.
     if found is None or _is_ours(folder):
         return
     raise ManifestError(
@@ -252,7 +252,7 @@ def _is_ours(folder: RunFolder) -> bool:
 
 
 def _strangers(folder: RunFolder) -> Iterator[Path]:
-    """Yield files that are not what a killed run leaves before its first record."""
+    """Yield the files that a run killed before its first record cannot have left."""
     own = {part.name for part in (*folder.needed[1:], *folder.optional)}
     for root, folders, names in os.walk(folder.path):
         folders.sort()
@@ -261,14 +261,14 @@ def _strangers(folder: RunFolder) -> Iterator[Path]:
             path = Path(root, name)
             if not is_remainder(path, inside=bool(parts) and parts[0] in own):
                 yield path
-        # Links to folders are not entered, but a run would write there.
+        # Links to folders are not followed, but they count: a run would write there.
         yield from (Path(root, name) for name in folders if Path(root, name).is_symlink())
 
 
 def is_remainder(path: Path, *, inside: bool = True) -> bool:
     """Whether a file is the lock, a probe or a temporary file of a run that was killed.
 
-    `inside` says whether it is in a folder that only a run has, where its
+    `inside` says whether the file is in a folder that only runs make, where
     temporary files may have the name of any case.
     """
     if path.is_symlink() or not path.is_file():
@@ -312,7 +312,7 @@ def refuse_unnamed(
 def _unnamed(
     folder: RunFolder, case_id: str, paths: Callable[[str], Iterable[Path]]
 ) -> Iterator[Path]:
-    """Yield the existing files of a case, unless its record is of a run here."""
+    """Yield the existing files of a case, unless a run in this folder wrote its record."""
     found = [path for path in paths(case_id) if os.path.lexists(path)]
     if not found:
         return
@@ -323,7 +323,7 @@ def _unnamed(
         yield from found
         return
     mask = folder.mask(case_id)
-    # A record of an evaluation names a mask of another folder, and a failed case has none.
+    # A record of an evaluation names a mask of another folder, and a failed case has no mask.
     is_ours = report.case_id == case_id and (
         report.mask.get("file") == folder.mask_entry(case_id) or not os.path.lexists(mask)
     )
@@ -332,7 +332,7 @@ def _unnamed(
 
 
 def refuse_tables(folder: RunFolder) -> None:
-    """Refuse to replace a table or page that does not begin as those of voxtile do.
+    """Refuse to replace a table or page that does not begin like those of voxtile.
 
     ManifestError with all such files.
     """
@@ -346,7 +346,7 @@ def refuse_tables(folder: RunFolder) -> None:
 
 
 def _begins(path: Path, begin: bytes) -> bool:
-    """Whether a file begins in a way, or does not exist."""
+    """Whether a file begins with these bytes, or does not exist."""
     if not os.path.lexists(path):
         return True
     try:

@@ -1,6 +1,6 @@
-"""Read the record of a case, and check everything that a damaged one could change.
+"""Read the record of a case, and check every value that damage may have changed.
 
-Imports nothing heavy: `voxtile status` reads thousands of records.
+Imports no large package, because `voxtile status` reads thousands of records.
 """
 
 import math
@@ -34,9 +34,9 @@ def read_record(
     """Read ``cases/<case_id>.json``.
 
     With `sealed` it must hold the digest of its content, as every record does except those of
-    folders that version 0.1.0 wrote. Unless `whole`, the digest vouches for the values that
-    `voxtile status` does not show. OSError if it cannot be read; ValueError if it is damaged: the
-    message names the key, never its value.
+    folders that version 0.1.0 wrote. Without `whole`, values that `voxtile status` does not show
+    are checked only by the digest. OSError if the record cannot be read; ValueError if it is
+    damaged: the message names the key, never its value.
     """
     record = read_object(path, _SHOWN, required=("case_id", "status", *required))
     vouched = check_seal(record)
@@ -62,9 +62,9 @@ def read_records(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Read the records of a run.
 
-    Those with another settings hash than `settings` do not count, unless it is empty. The first
-    mapping has the records by case id, in the order of `case_ids`, the second why each other case
-    does not count; empty if it has no record.
+    Records with another settings hash than `settings` do not count, unless `settings` is empty.
+    The first mapping has the records by case id, in the order of `case_ids`. The second has the
+    reason why each other case does not count, which is empty if the case has no record.
     """
     records, missing = {}, {}
     for case_id in case_ids:
@@ -85,7 +85,7 @@ def read_records(
 
 
 def _check_numbers(row: Mapping[str, Any]) -> None:
-    """Refuse a number that no mask gives, such as a precision above 1 or a negative volume."""
+    """Refuse a number that no mask can have, such as a precision above 1 or a negative volume."""
     for name, value in {**row, **row.get("nsd", {})}.items():
         column = _METRICS.get(name) or (column_named(name) if name in row.get("nsd", {}) else None)
         if column is None or value is None:

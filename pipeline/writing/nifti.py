@@ -1,4 +1,4 @@
-"""Write masks and images as NIfTI files. With reading/nifti.py the only importer of nibabel."""
+"""Write masks and images as NIfTI files. Only this module and reading/nifti.py import nibabel."""
 
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -23,9 +23,9 @@ def write_mask(path: str | Path, mask: Volume) -> None:
     path : str or Path
         Must end in ``.nii.gz`` or ``.nii``.
     mask : Volume of an unsigned integer type, shape (i, j, k)
-        Written in its storage order. sform and qform get its affine with its
-        codes. If one code is 0, it becomes the other; if both are 0, they stay
-        0. Only the sform is written if the grid is sheared or the rounding of
+        Written in its storage order. sform and qform get its affine and its
+        codes. If one code is 0, it becomes equal to the other; if both are 0, they
+        stay 0. Only the sform is written if the grid is sheared or the rounding of
         the qform would shift a corner by 0.1 mm. All other header fields are
         new: intent ``label``, unit mm, nothing from the source.
 
@@ -59,7 +59,7 @@ def write_volume(
 
     The volume, int or float, (i, j, k), is written in its storage order and type. `slope` is
     ``scl_slope``, the value of a stored 1; 1 by default. `let_go` is called after each plane along
-    k, so that voxels of a mapped file can leave memory.
+    k, so that memory of voxels of a mapped file can be released.
     """
     if volume.array.ndim != 3:
         raise ValueError(f"volume has shape {volume.array.shape}; write one channel at a time")
@@ -88,7 +88,7 @@ def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
 def _write(
     path: Path, header: Nifti1Header, array: np.ndarray, let_go: Callable[[], None] = lambda: None
 ) -> None:
-    """Write a file under a header that describes it."""
+    """Write a file: the header, and then the voxels."""
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"file name {path.name!r} must end in .nii or .nii.gz")
@@ -105,8 +105,8 @@ def _write_gzip(
     array: np.ndarray,
     let_go: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a compressed file into an open one."""
-    # No name and no time in the gzip header: equal voxels are equal files.
+    """Write a compressed NIfTI file into an open file."""
+    # The gzip header has no name and no time, so that equal voxels give equal files.
     with igzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0) as stream:
         for piece in _file_bytes(header, array, let_go):
             stream.write(piece)

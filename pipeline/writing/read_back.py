@@ -9,7 +9,7 @@ from voxtile.volume import Volume, grid_difference, is_sheared
 
 
 def check_written(path: Path, mask: Volume) -> dict[str, Any]:
-    """Return the grid of a written mask, with a "check" of its differences from the one in memory.
+    """Return the grid of a written mask, with a "check": how it differs from the mask in memory.
 
     CaseError if grid or voxels differ: the file cannot be trusted.
     """

@@ -1,8 +1,8 @@
-"""Measure voxtile beside its peers, in one run: `scripts/bench`.
+"""Measure voxtile and comparable programs in one run: `scripts/bench`.
 
-Each row is a bar of docs/performance.md. Contestants take turns, and a figure
-is the median of its turns. --quick shows that everything runs on a machine;
-its figures mean nothing.
+Each row is a target of docs/performance.md. The programs run in turns, and each
+number is the median over the turns. --quick shows that everything runs on a
+machine; its numbers mean nothing.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from rows import ROWS, Row, Settings
 
 
 def main() -> int:
-    """Measure, print, write; 1 where a bar that applies is missed."""
+    """Measure, print, write; return 1 if a target that applies is missed."""
     words = _words()
     about = machine.describe()
     print(machine.sentence(about))
     if not machine.has_bf16_units():
-        print("This machine has no bf16 units: the rows for them do not apply, float32 does.")
+        print("This machine has no bf16 units: targets for bf16 do not apply, others do.")
     with tempfile.TemporaryDirectory(prefix="voxtile-bench-", dir=words.scratch) as scratch:
-        # What is verified here of a network that exists for an hour is nothing to the user's cache.
+        # Use a temporary cache, because these networks are temporary too.
         os.environ["VOXTILE_CACHE"] = str(Path(scratch, "cache"))
         settings = Settings(
             Path(scratch),
@@ -44,7 +44,7 @@ def main() -> int:
             try:
                 rows += ROWS[name](settings)
             except RuntimeError as error:
-                # A peer that is not installed costs its own row only.
+                # If a program is not installed, only its row is missing.
                 failed = True
                 rows.append(Row(name, "", "", None, None, note=f"failed: {str(error)[-500:]}"))
             _write(words, about, rows)
@@ -53,12 +53,12 @@ def main() -> int:
 
 
 def _words() -> argparse.Namespace:
-    """Return the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(ROWS), help="these rows only")
     parser.add_argument("--quick", action="store_true", help="small network, few slices")
-    parser.add_argument("--slices", type=int, help="instead of each row's own number")
-    parser.add_argument("--rounds", type=int, help="turns of each contestant (default 5)")
+    parser.add_argument("--slices", type=int, help="number of slices in all rows")
+    parser.add_argument("--rounds", type=int, help="turns of each program (default 5)")
     parser.add_argument("--engine", default="auto", help="voxtile's engine")
     parser.add_argument("--no-nnunet", action="store_true", help="leave nnU-Net out")
     parser.add_argument("--scratch", type=Path, help="where networks and scans go (about 2 GB)")
@@ -69,7 +69,7 @@ def _words() -> argparse.Namespace:
 
 
 def _write(words: argparse.Namespace, about: dict[str, Any], rows: list[Row]) -> None:
-    """Write what was asked for; after every row, since a run takes hours."""
+    """Write the chosen files; done after every row, because a run takes hours."""
     if words.json:
         record = {"machine": about, "quick": words.quick, "rows": [asdict(row) for row in rows]}
         words.json.write_text(json.dumps(record, indent=1) + "\n")
@@ -103,7 +103,7 @@ def _panels(usage: dict[str, dict[str, float]]) -> list[Panel]:
     peer = usage.get("nnU-Net")
 
     def lines(key: str, scale: float) -> tuple[Line, ...]:
-        """Return voxtile's line, and the peer's one point."""
+        """Return the line of voxtile, and the one point of nnU-Net."""
         points = tuple((count, usage[f"{count} slices"][key] * scale) for count in counts)
         mine = Line("voxtile", points)
         return (mine, Line("nnU-Net", ((counts[0], peer[key] * scale),))) if peer else (mine,)

@@ -1,9 +1,9 @@
-"""Contestants in processes of their own, timed in turns.
+"""Run each contestant (a program to compare) in its own process, and time them in turns.
 
-Each process loads one contestant and then waits; a turn is one line to it and
-one line back. So they share no thread pool and no allocator, each gets the
-environment it does best with, and whatever else the machine does in a minute
-falls on all of them: A B C A B C.
+Each process loads one contestant and then waits. A turn is one line sent to the
+process and one line back. So contestants share no thread pool and no allocator,
+each gets the environment that suits it best, and other load on the machine
+affects all of them equally: A B C A B C.
 """
 
 import json
@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
-# An answer of a contestant, among whatever its libraries print.
+# Marks an answer of a contestant among the lines that its libraries print.
 MARK = "@answer "
 
 
@@ -31,16 +31,16 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """The figure that is compared."""
+        """The time that is compared."""
         return median(self.seconds)
 
     def __str__(self) -> str:
-        """Return median, least and largest."""
+        """Return median, minimum and maximum."""
         return f"{self.median:.3g} s ({min(self.seconds):.3g} to {max(self.seconds):.3g})"
 
 
 class Contestant:
-    """A process that does one piece of work whenever it is told.
+    """A process that does one piece of work for each line that it receives.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Contestant:
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        """Return the next answer, past whatever libraries print."""
+        """Return the next answer; skip lines that libraries print."""
         if self._process.stdout is None:
             raise RuntimeError("the contestant has no output")
         for line in self._process.stdout:
@@ -124,7 +124,7 @@ def contestants(
 
 
 def take_turns(started: Mapping[str, Contestant], rounds: int) -> dict[str, Timing]:
-    """Return the times of each, after one turn that does not count."""
+    """Return the times of each contestant, after one turn that does not count."""
     for contestant in started.values():
         contestant.turn()
     times: dict[str, list[float]] = {name: [] for name in started}

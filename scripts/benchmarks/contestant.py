@@ -1,8 +1,8 @@
-"""One contestant: loads, says so, and works whenever a line tells it to.
+"""One contestant: it loads, reports that, and then does its work once for each input line.
 
     python contestant.py KIND OPTIONS      started by contest.py
 
-A float32 network is compared with Keras' own answer before anything is timed.
+The output of a float32 network is compared with that of Keras before anything is timed.
 """
 
 import json
@@ -36,7 +36,7 @@ def voxtile(folder: str, slices: int, **way: Any) -> tuple[Work, dict[str, Any]]
 
 
 def voxtile_network(folder: str, tiles: int, **way: Any) -> tuple[Work, dict[str, Any]]:
-    """Call the network alone on `tiles` tiles that lie ready."""
+    """Call only the network, on `tiles` tiles that are in memory."""
     from ours import Way, network
 
     alone = network(Path(folder), Way(**way))
@@ -60,7 +60,7 @@ def voxtile_network(folder: str, tiles: int, **way: Any) -> tuple[Work, dict[str
 def monai(
     folder: str, slices: int, tuned: bool = False, precision: str = "float32"
 ) -> tuple[Work, dict[str, Any]]:
-    """Let MONAI's SliceInferer go over a scan that is prepared already."""
+    """Run MONAI's SliceInferer on a scan that is already prepared."""
     from monai_peer import as_it_comes, tune
 
     prepared = prepare(scan(slices))
@@ -128,10 +128,10 @@ def read_ours(path: str) -> tuple[Work, dict[str, Any]]:
 
 
 def read_nibabel(path: str, indexed: bool = False) -> tuple[Work, dict[str, Any]]:
-    """Read a .nii.gz with nibabel as cheaply as it can: stored type, no float64."""
+    """Read a .nii.gz with nibabel in the fastest way: stored type, no float64."""
     import nibabel
 
-    # nibabel uses indexed_gzip where it is installed, which it is not by default.
+    # nibabel uses indexed_gzip if that is installed; by default it is not.
     nibabel.openers.HAVE_INDEXED_GZIP = indexed
     return lambda: np.asanyarray(nibabel.load(path).dataobj), {}
 
@@ -154,12 +154,12 @@ KINDS: dict[str, Callable[..., tuple[Work, dict[str, Any]]]] = {
 
 
 def _workload(folder: str) -> Workload:
-    """Return what a folder's network is."""
+    """Return the workload of a folder."""
     return Workload(**json.loads(Path(folder, "workload.json").read_text()))
 
 
 def _agree(folder: Path, model: Callable[[np.ndarray], np.ndarray], *, strict: bool) -> float:
-    """Return the largest difference from Keras on the probe; refuse too much where `strict`."""
+    """Return the largest difference from Keras on the probe; with `strict` refuse a large one."""
     probe = np.load(folder / "probe.npz")
     difference = float(np.abs(np.asarray(model(probe["tile"])) - probe["expected"]).max())
     if strict and difference > TOLERANCE:
@@ -168,7 +168,7 @@ def _agree(folder: Path, model: Callable[[np.ndarray], np.ndarray], *, strict: b
 
 
 def main() -> None:
-    """Load, then answer."""
+    """Load the contestant, then answer each line."""
     work, facts = KINDS[sys.argv[1]](**json.loads(sys.argv[2]))
     result = None
     print(MARK + json.dumps(facts), flush=True)

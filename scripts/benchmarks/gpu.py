@@ -1,8 +1,8 @@
-"""Measure voxtile beside its peers on one GPU, in at most 6 minutes: `scripts/bench --gpu`.
+"""Measure voxtile and other programs on one GPU, in at most 6 minutes: `scripts/bench --gpu`.
 
-Nothing is installed and no network access is needed: what is importable is measured, and a missing
-peer costs its own rows only. Each part runs in a process of its own. --quick shows on any machine,
-also one without a GPU, that everything runs; its figures mean nothing.
+Nothing is installed and no network access is needed: programs that can be imported are measured,
+and the rows of others are left out. Each part runs in its own process. --quick shows on any
+machine, also without a GPU, that everything runs; its numbers mean nothing.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from workload import Workload, prepare, scan
 
 HERE = Path(__file__).parent
 BUDGET_S = 345.0
-# Planes that a network judges at once where only its arithmetic is measured.
+# Planes that a network takes at once when only its arithmetic is measured.
 PLANES = 16
 
 
@@ -35,11 +35,11 @@ class Setting:
     Parameters
     ----------
     small, large : Workload
-        The usual network, and the one whose arithmetic is measured.
+        The usual network, and the network whose arithmetic is measured.
     size, slices : int
-        Of the scan.
+        Rows (and columns) and slices of the scan.
     peer_slices : int
-        Of the scan for MONAI as it comes.
+        Slices of the scan for MONAI with its default settings.
     rounds : int
     """
 
@@ -66,7 +66,7 @@ Row = dict[str, Any]
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
-    """Return the median seconds of a call, after one that compiles."""
+    """Return the median seconds of a call, after a first call that compiles."""
     work()
     times = []
     for _ in range(rounds):
@@ -77,7 +77,7 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
 
 
 def ours(setting: Setting, folder: Path) -> Iterator[Row]:
-    """Yield voxtile's rows with the backend that the environment names."""
+    """Yield the rows of voxtile with the backend that the environment names."""
     from voxtile.engines import Engine
     from voxtile.engines.keras_engine import gpu_count
     from voxtile.errors import CaseError
@@ -104,7 +104,7 @@ def ours(setting: Setting, folder: Path) -> Iterator[Row]:
         bundle, plans, Engine("keras", "float32", "cpu"), on_device=False
     )
     reference = with_processor(part).array
-    # The rows that matter most come first: a part may be stopped.
+    # The most important rows come first, because a part may be stopped.
     for workload, precision, size in (
         (setting.small, "bfloat16", tile),
         (setting.small, "bfloat16", None),
@@ -140,7 +140,7 @@ def ours(setting: Setting, folder: Path) -> Iterator[Row]:
 def _parts(
     segmenter: Any, setting: Setting, workload: Workload, precision: str, backend: str
 ) -> Iterator[Row]:
-    """Yield the network alone, over planes that are on the device."""
+    """Yield the time of the network alone, on planes that are already on the device."""
     device = segmenter.line.device
     network = segmenter.line.networks[0][0]
     tiles = device.send(
@@ -163,7 +163,7 @@ def _parts(
 
 
 def _stages(segmenter: Any, volume: Any, row: Row) -> Iterator[Row]:
-    """Yield what each stage of one block takes by itself, waited for: where the time goes."""
+    """Yield the time of each stage of one block; each stage is waited for before the next."""
     from voxtile.engines.device_stages import Layout
     from voxtile.inference.infer import with_channels
     from voxtile.models.backend import keras
@@ -189,7 +189,7 @@ def _stages(segmenter: Any, volume: Any, row: Row) -> Iterator[Row]:
         "decide": lambda: decide(whole)[0],
     }
     for name, stage in stages.items():
-        # One number of the result waits for the device.
+        # Fetching one number of the result waits for the device.
         taken = seconds(lambda: device.fetch(keras.ops.reshape(stage(), (-1,))[:1])(), 5)  # noqa: B023
         yield {
             **before,
@@ -201,7 +201,7 @@ def _stages(segmenter: Any, volume: Any, row: Row) -> Iterator[Row]:
 
 
 def _peak_mb(backend: str) -> float | None:
-    """Return the most memory of the card that was used so far, where the backend tells."""
+    """Return the peak memory used on the GPU so far; None if the backend does not report it."""
     if backend == "jax":
         import jax
 
@@ -215,7 +215,7 @@ def _peak_mb(backend: str) -> float | None:
 
 
 def pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
-    """Yield the network alone in PyTorch, compiled, bfloat16, channels last."""
+    """Yield the time of the network alone in PyTorch: compiled, bfloat16, channels last."""
     import torch
     from unet_torch import load_unet
 
@@ -246,7 +246,7 @@ def pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
 
 
 def monai(setting: Setting, folder: Path) -> Iterator[Row]:
-    """Yield MONAI's SliceInferer: tuned, everything on the device; and as it comes."""
+    """Yield times of MONAI's SliceInferer: tuned, with all data on the device; and by default."""
     import torch
     from monai.inferers import SliceInferer
     from unet_torch import load_unet
@@ -280,7 +280,7 @@ def monai(setting: Setting, folder: Path) -> Iterator[Row]:
         def work() -> Any:
             labels = []
             with torch.inference_mode():
-                for start in range(0, setting.slices, 48):  # what fits on the card at once
+                for start in range(0, setting.slices, 48):  # as many as fit on the GPU at once
                     part = np.ascontiguousarray(array[..., start : start + 48])
                     image = torch.from_numpy(part).to(device).float()[None, None]
                     image = (image.clip(-160, 240) + 160) / 400
@@ -313,7 +313,7 @@ def monai(setting: Setting, folder: Path) -> Iterator[Row]:
 
 
 def training(setting: Setting, folder: Path) -> Iterator[Row]:
-    """Yield a step of voxtile's learner with the backend that the environment names."""
+    """Yield the time of a training step of voxtile with the backend that the environment names."""
     import training_peer
 
     for batch, size in _batches(setting):
@@ -326,7 +326,7 @@ def training(setting: Setting, folder: Path) -> Iterator[Row]:
 
 
 def training_pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
-    """Yield the same step in PyTorch."""
+    """Yield the time of the same step in PyTorch."""
     import training_peer
 
     path = folder / setting.small.name
@@ -340,12 +340,12 @@ def training_pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
 
 
 def _batches(setting: Setting) -> tuple[tuple[int, int], ...]:
-    """Return tiles at once and their size."""
+    """Return pairs: number of tiles at once, and size of a tile."""
     tile = setting.small.tile
     return ((8, tile), (16, tile // 4))
 
 
-# Part, backend that Keras needs for it, packages that it needs, most seconds.
+# For each part: function, backend of Keras, package that it needs, maximum seconds.
 PARTS: dict[str, tuple[Callable[[Setting, Path], Iterator[Row]], str | None, str, float]] = {
     "voxtile-jax": (ours, "jax", "jax", 150),
     "pytorch": (pytorch, None, "torch", 80),
@@ -359,7 +359,7 @@ PARTS: dict[str, tuple[Callable[[Setting, Path], Iterator[Row]], str | None, str
 
 
 def main() -> int:
-    """Measure, print, write; 1 where a part failed."""
+    """Measure, print, write; return 1 if a part failed."""
     words = _words()
     setting = QUICK if words.quick else Setting()
     if words.part == "networks":
@@ -403,7 +403,7 @@ def main() -> int:
 def _run(
     name: str, backend: str | None, folder: Path, words: argparse.Namespace, most_s: float
 ) -> tuple[list[Row], str]:
-    """Return the rows of one part, and why it ended early."""
+    """Return the rows of one part, and why the part ended early, if it did."""
     environment = dict(os.environ)
     if backend:
         environment["KERAS_BACKEND"] = backend
@@ -426,7 +426,7 @@ def _run(
 
 
 def _write_networks(setting: Setting, folder: Path) -> None:
-    """Write the networks of all contestants, where they are not there yet."""
+    """Write the networks of all contestants, if they do not exist yet."""
     backend = next(name for name in ("jax", "tensorflow", "torch") if find_spec(name))
     missing = [
         workload
@@ -446,7 +446,7 @@ def _write_networks(setting: Setting, folder: Path) -> None:
 
 
 def _driver() -> str | None:
-    """Return name, driver and memory of the card, from the driver's own program."""
+    """Return name, driver and memory of the GPU, from the program of its driver."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
@@ -457,7 +457,7 @@ def _driver() -> str | None:
 def _write(
     words: argparse.Namespace, about: dict[str, Any], rows: list[Row], failed: dict[str, str]
 ) -> None:
-    """Write what was asked for; after every part."""
+    """Write the chosen files; done after every part."""
     if words.json:
         record = {"machine": about, "quick": words.quick, "rows": rows, "failed": failed}
         words.json.write_text(json.dumps(record, indent=1) + "\n")
@@ -482,7 +482,7 @@ def _table(rows: list[Row]) -> str:
 
 
 def _words() -> argparse.Namespace:
-    """Return the command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench --gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small networks, few slices")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="these parts only")

@@ -1,4 +1,4 @@
-"""What a figure was measured on: processor, memory, load, versions."""
+"""Describe the machine of a measurement: processor, memory, load, versions."""
 
 import os
 import platform
@@ -47,10 +47,10 @@ def describe() -> dict[str, Any]:
 
 
 def has_bf16_units() -> bool:
-    """Whether bfloat16 has more arithmetic than float32 here: AMX tiles, or a GPU.
+    """Whether bfloat16 arithmetic is faster than float32 here: AMX tiles, or a GPU.
 
-    avx512_bf16 alone multiplies pairs at half the rate of instructions, which
-    comes to float32's own: it saves memory, not time.
+    avx512_bf16 alone multiplies pairs, but at half the rate of instructions, so
+    it is as fast as float32: it saves memory, not time.
     """
     return "amx_bf16" in _flags() or gpu_name() is not None
 
@@ -81,7 +81,7 @@ def sentence(machine: dict[str, Any]) -> str:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """Return the first processor of /proc/cpuinfo; empty where there is none."""
+    """Return the first processor of /proc/cpuinfo; empty if this file is missing."""
     if sys.platform != "linux":
         return {}
     block = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
@@ -95,7 +95,7 @@ def _flags() -> set[str]:
 
 
 def _version(name: str) -> str | None:
-    """Return an installed version."""
+    """Return the installed version of a package."""
     try:
         return version(name)
     except PackageNotFoundError:

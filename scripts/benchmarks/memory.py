@@ -1,4 +1,4 @@
-"""Peak memory of a program and all its processes."""
+"""Measure the peak memory of a program and all its processes."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _PERIOD_S = 0.1
 
 @dataclass(frozen=True)
 class Usage:
-    """What a program took.
+    """The time and memory that a program used.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ class Usage:
         From start to end.
     peak_mb : float
         Largest sum of the proportional set sizes of its processes, in MB (10^6 bytes): a
-        page that several share is counted once.
+        page that several processes share is counted once.
     largest_rss_mb : float
-        High-water mark of the resident memory of its largest process, which no sampling misses.
+        Peak resident memory of its largest process; the kernel records it, without sampling.
     samples : int
     """
 
@@ -35,12 +35,12 @@ class Usage:
 
 
 def measure(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Usage:
-    """Run a program to its end and return what it took.
+    """Run a program to its end and return the time and memory that it used.
 
     Raises
     ------
     RuntimeError
-        If it fails; with the end of what it printed.
+        If the program fails; with the end of its output.
     """
     with tempfile.TemporaryFile("w+") as log:
         begin = time.perf_counter()
@@ -87,13 +87,13 @@ def _tree(root: int) -> list[int]:
             tasks = list(Path(f"/proc/{pid}/task").iterdir())
             for task in tasks:
                 found += [int(child) for child in (task / "children").read_text().split()]
-        except OSError:  # it ended just now
+        except OSError:  # the process has just ended
             continue
     return found
 
 
 def _sizes_mb(pid: int) -> tuple[float, float]:
-    """Return proportional set size and high-water mark of one process; 0 where it ended."""
+    """Return proportional set size and peak resident memory of a process; 0 if it has ended."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         status = Path(f"/proc/{pid}/status").read_text()
@@ -103,7 +103,7 @@ def _sizes_mb(pid: int) -> tuple[float, float]:
 
 
 def _line_mb(text: str, name: str) -> float:
-    """Return a line in kB as MB; 0 where a process that is ending has none."""
+    """Return a line in kB as MB; 0 if the line is missing because the process is ending."""
     for line in text.splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""MONAI's SliceInferer over the same tiles: as it comes, and tuned as far as it goes."""
+"""Run MONAI's SliceInferer on the same tiles: with its defaults, and tuned as far as possible."""
 
 import shutil
 import time
@@ -28,7 +28,7 @@ class _Tuning:
     program: Program
 
     def __str__(self) -> str:
-        """Return it as tables show it."""
+        """Return the tuning as tables show it."""
         layout = "last" if self.channels_last else "first"
         return f"folded, channels {layout}, {self.batch} at once, {self.program}"
 
@@ -44,17 +44,17 @@ def as_it_comes(
 def tune(
     folder: Path, workload: Workload, prepared: np.ndarray, precision: str
 ) -> tuple[Callable[[], np.ndarray], dict[str, Any]]:
-    """Return the fastest of MONAI's ways on one slice, batch normalisation folded.
+    """Return the fastest setting of MONAI on one slice, with batch normalisation folded.
 
-    One choice after the other: where channels lie in memory, tiles at once,
-    then frozen by TorchScript or compiled, where there is a compiler.
+    The choices are made one after another: order of channels in memory, tiles at
+    once, then frozen by TorchScript, or compiled if there is a compiler.
     """
     sample = np.ascontiguousarray(prepared[..., :1])
     trials: dict[_Tuning, tuple[float, Net]] = {}
     failed: dict[str, str] = {}
 
     def best_of(choices: list[_Tuning]) -> _Tuning:
-        """Return the fastest so far."""
+        """Try these choices; return the fastest of all so far."""
         for choice in choices:
             if choice in trials:
                 continue
@@ -63,7 +63,7 @@ def tune(
                 once = _over(network, sample, workload, choice.batch)
                 once()  # compiles
                 trials[choice] = min(_seconds(once) for _ in range(2)), network
-            except Exception as error:  # whatever a compiler does not like
+            except Exception as error:  # a compiler may raise any error
                 failed[str(choice)] = f"{type(error).__name__}: {str(error)[:200]}"
         return min(trials, key=lambda choice: trials[choice][0])
 
@@ -81,19 +81,19 @@ def tune(
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes once."""
+    """Return the seconds of one call."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
 def _network(folder: Path, workload: Workload) -> torch.nn.Module:
-    """Return the module with the weights."""
+    """Return the PyTorch module with its weights."""
     return load_unet(folder, workload.filters, workload.depth, workload.classes).to(DEVICE)
 
 
 def _built(folder: Path, workload: Workload, tuning: _Tuning, precision: str) -> Net:
-    """Return the network, folded, laid out and compiled."""
+    """Return the network: folded, with the channels in order, and compiled."""
     from torch.fx.experimental.optimization import fuse
 
     layout = torch.channels_last if tuning.channels_last else torch.contiguous_format
@@ -101,7 +101,7 @@ def _built(folder: Path, workload: Workload, tuning: _Tuning, precision: str) ->
     example = torch.zeros(tuning.batch, 1, workload.tile, workload.tile, device=DEVICE)
 
     def cast(x: torch.Tensor) -> torch.Tensor:
-        """Return the prediction in the precision that was asked for."""
+        """Return the prediction in the chosen precision."""
         x = x.contiguous(memory_format=layout)
         if precision == "bfloat16":
             with torch.autocast(DEVICE, torch.bfloat16):
@@ -129,7 +129,7 @@ def _built(folder: Path, workload: Workload, tuning: _Tuning, precision: str) ->
 def _over(
     network: Net, prepared: np.ndarray, workload: Workload, batch: int
 ) -> Callable[[], np.ndarray]:
-    """Return what goes over the scan and gives labels, axes (i, j, k)."""
+    """Return a function that segments the scan; its labels have axes (i, j, k)."""
     image = torch.from_numpy(np.ascontiguousarray(prepared)[None, None])
     inferer = SliceInferer(
         roi_size=(workload.tile, workload.tile),
@@ -151,7 +151,7 @@ def _over(
 
 
 def _check(folder: Path, network: Net, precision: str, batch: int = 1) -> float:
-    """Return the largest difference from Keras; refuse too much in float32."""
+    """Return the largest difference from Keras; refuse a large one in float32."""
     probe = np.load(folder / "probe.npz")
     tile = torch.from_numpy(probe["tile"].transpose(0, 3, 1, 2)).to(DEVICE)
     with torch.inference_mode():

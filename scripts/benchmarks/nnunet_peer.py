@@ -1,12 +1,12 @@
-"""nnU-Net's own predictor, 2D configuration, on one case: file in, file out.
+"""Run the predictor of nnU-Net, 2D configuration, on one case, from file to file.
 
     python nnunet_peer.py FOLDER IMAGE OUT
 
 nnU-Net does everything as its command line does: reading, resampling,
 normalisation, sliding window, resampling of the logits, writing, with the
-processes it starts by default. Only the network is put in by hand: the one
+processes that it starts by default. Only the network is replaced, by the network
 that the other contestants run, with its weights, without the final softmax.
-Mirroring is off, since the others do not mirror either.
+Mirroring is off, because the other contestants do not mirror.
 """
 
 import json
@@ -17,13 +17,13 @@ from typing import Any
 
 from workload import HIGH, LOW, Workload
 
-# nnU-Net asks for these folders when it is imported, though prediction needs none.
+# nnU-Net needs these variables when it is imported, although prediction uses no such folder.
 for _name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
     os.environ.setdefault(_name, os.devnull)
 
 
 def plans(workload: Workload) -> dict[str, Any]:
-    """Return plans such as nnU-Net's planner writes, for one 2D configuration."""
+    """Return plans for one 2D configuration, as the planner of nnU-Net writes them."""
     shape = {"is_seg": False, "order_z": 0, "force_separate_z": None}
     spacing = [workload.spacing_mm or 1.0] * 2
     channel = {
@@ -77,7 +77,7 @@ def plans(workload: Workload) -> dict[str, Any]:
 
 
 def dataset(workload: Workload) -> dict[str, Any]:
-    """Return what dataset.json says."""
+    """Return the content of dataset.json."""
     labels = {"background": 0, **{f"label {n}": n for n in range(1, workload.classes)}}
     return {
         "channel_names": {"0": "CT"},

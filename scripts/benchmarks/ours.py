@@ -1,4 +1,4 @@
-"""Where the benchmarks call voxtile, and nowhere else."""
+"""Call voxtile. The benchmarks call it only in this module."""
 
 import csv
 import json
@@ -13,14 +13,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Way:
-    """How voxtile is to run a network.
+    """The settings with which voxtile runs a network.
 
     Parameters
     ----------
     engine, precision : str
-        As the options of ``voxtile run`` say.
+        As in the options of ``voxtile run``.
     tile : int or None
-        Pixels along either axis, at half overlap; None leaves it to the planner.
+        Pixels along either axis, with half overlap; if None, the planner chooses.
     """
 
     engine: str = "auto"
@@ -38,9 +38,9 @@ class Network:
         From tiles (n, rows, columns, 1) to probabilities.
     tile : (rows, columns)
     batch : int
-        Tiles that it takes at once.
+        Tiles that the network takes at once.
     engine : str
-        What was chosen.
+        The engine that was chosen.
     """
 
     model: Callable[[np.ndarray], np.ndarray]
@@ -50,7 +50,7 @@ class Network:
 
 
 def segmenter(folder: Path, way: Way) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what turns a scan, int16 of shape (i, j, k), into a label map."""
+    """Return a function from a scan, int16 of shape (i, j, k), to a label map."""
     from voxtile.inference.segmenter import load_segmenter
     from voxtile.volume import Volume
 
@@ -65,7 +65,7 @@ def segmenter(folder: Path, way: Way) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def network(folder: Path, way: Way, plane: int = 512) -> Network:
-    """Return a network alone, with the tile and the batch that a plane of so many pixels gets."""
+    """Return the network, with the tile size and batch for a plane of this many pixels per side."""
     from voxtile.engines import load_models
 
     bundle, (plan,), engine = _chosen(folder, way)
@@ -99,7 +99,7 @@ def write_manifest(path: Path, cases: dict[str, tuple[Path, Path | None]]) -> No
 
 
 def case_record(out: Path, case_id: str) -> dict[str, Any]:
-    """Return what a run kept of a case, `timings_s` among it; refuse one that failed."""
+    """Return the record of a case, which includes `timings_s`; refuse a case that failed."""
     record: dict[str, Any] = json.loads((out / "cases" / f"{case_id}.json").read_text())
     if record["status"] != "done":
         raise RuntimeError(f"voxtile failed: {record['reason']}")

@@ -1,4 +1,4 @@
-"""Plots of time and memory against slices and classes, as plain SVG."""
+"""Draw plots of time and memory against slices and classes, as plain SVG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def _panel(panel: Panel) -> str:
     wide, tall = _WIDTH - _LEFT - 16, _HEIGHT - _BOTTOM - _TOP
 
     def at(x: float, y: float) -> tuple[float, float]:
-        """Return where a point lies on the page."""
+        """Return the position of a point on the page."""
         return _LEFT + wide * x / most_x, _TOP + tall * (1 - y / most_y)
 
     parts = [f'<text x="{_LEFT}" y="16" font-weight="bold">{panel.title}</text>']
@@ -80,7 +80,7 @@ def _panel(panel: Panel) -> str:
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 4, 5, 8 times a power of ten."""
+    """Round up to 1, 2, 4, 5 or 8 times a power of ten."""
     power = 1.0
     while power * 10 <= value:
         power *= 10

@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured against whom, and the bar."""
+"""The rows of the table: what is measured, the other program (peer) and the target (bar)."""
 
 import json
 import shutil
@@ -17,10 +17,10 @@ from memory import Usage, measure
 from ours import Way, case_command, case_record, verify_command, write_manifest
 from workload import Workload, anatomy, scan, write_scan
 
-# glibc gives large blocks back to the kernel at once, and each new one is zeroed page by page
-# again. PyTorch's large batches gain most from keeping them; voxtile runs without.
+# By default, glibc returns large blocks to the kernel at once, and each new block is zeroed page
+# by page again. Keeping blocks helps PyTorch's large batches most; voxtile runs without it.
 KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-# What a case may take beside its image and mask, in MB.
+# Memory that a case may use in addition to its image and mask, in MB.
 SPARE_MB = 1200.0
 # Slices of a scan on which precisions are verified.
 _VERIFIED = 8
@@ -33,11 +33,11 @@ class Row:
     Parameters
     ----------
     what, peer, bar : str
-        As the table says.
+        As in the table.
     figure : float or None
-        What the bar is about; None where it was not measured.
+        The number that the bar limits; None if it was not measured.
     reached : bool or None
-        None where the bar does not apply here, and `note` says why.
+        None if the bar does not apply here; then `note` says why.
     ours, theirs : str
         The measurements behind the figure.
     note : str
@@ -61,13 +61,13 @@ class Settings:
     Parameters
     ----------
     folder : Path
-        For networks, scans and results; large.
+        Folder for networks, scans and results, which are large.
     rounds : int
         Turns of each contestant.
     slices : int or None
-        Instead of each row's own number.
+        Used instead of the number of slices of each row.
     quick : bool
-        A small network and few slices: shows that everything runs, reaches no figure.
+        A small network and few slices, to show that everything runs; the numbers mean nothing.
     engine : str
         voxtile's engine.
     nnunet : bool
@@ -82,7 +82,7 @@ class Settings:
     nnunet: bool = True
 
     def network(self, workload: Workload) -> tuple[Path, Workload]:
-        """Return a network's folder, made where it is missing, and what it is."""
+        """Return the folder of a network, made if it is missing, and its workload."""
         if self.quick:
             workload = replace(workload, filters=8, fit_steps=min(20, workload.fit_steps))
         folder = self.folder / workload.name
@@ -97,7 +97,7 @@ class Settings:
         return folder, workload
 
     def _verify(self, folder: Path) -> None:
-        """Let voxtile measure what its `auto` may take, on two scans that no row uses."""
+        """Let voxtile measure what its `auto` may choose, on two scans that no row uses."""
         cases = {}
         for seed in (11, 12):
             image, truth = (self.folder / f"verify{kind}{seed}.nii.gz" for kind in ("", "-truth"))
@@ -110,14 +110,14 @@ class Settings:
         subprocess.run(verify_command(folder, manifest, _VERIFIED), check=True, capture_output=True)
 
     def count(self, slices: int) -> int:
-        """Return how many slices a row takes."""
+        """Return how many slices a row has."""
         return self.slices or (max(2, slices // 30) if self.quick else slices)
 
 
 def slices(settings: Settings) -> list[Row]:
-    """Sliding windows over slices: MONAI as it comes and tuned, voxtile on the same tiles and free.
+    """Measure windows over slices: MONAI by default and tuned; voxtile on the same tiles, and free.
 
-    Masks are compared, and voxtile's `auto` with float32.
+    Masks are compared, and the `auto` of voxtile is compared with float32.
     """
     folder, workload = settings.network(Workload())
     count = settings.count(64)
@@ -217,7 +217,7 @@ def _slide(
 
 
 def arithmetic(settings: Settings) -> list[Row]:
-    """Rate of the 31-million-parameter network against PyTorch's matrix multiply."""
+    """Measure the rate of the 31-million-parameter network against PyTorch's matrix multiply."""
     folder, workload = settings.network(Workload(filters=64, tile=512, fit_steps=0))
     tiles = 2 if settings.quick else 4
     wanted: dict[str, Any] = {}
@@ -270,7 +270,7 @@ def arithmetic(settings: Settings) -> list[Row]:
 
 
 def whole(settings: Settings) -> list[Row]:
-    """Read, prepare, infer, write, Dice and IoU, against the network alone on the same tiles."""
+    """Measure a whole case, from reading to Dice and IoU, against the network alone."""
     folder, workload = settings.network(Workload())
     count = settings.count(300)
     way = {"engine": settings.engine, "precision": "auto", "tile": 256}
@@ -307,9 +307,9 @@ def whole(settings: Settings) -> list[Row]:
 
 
 def memory(settings: Settings) -> list[Row]:
-    """Peak memory and time of a case that is resampled in its planes, against nnU-Net.
+    """Measure peak memory and time of a case that is resampled in-plane, against nnU-Net.
 
-    Then twice and four times the slices, and 105 classes.
+    Then measure two and four times as many slices, and 105 classes.
     """
     few, workload = settings.network(Workload(spacing_mm=0.8))
     many, much = settings.network(Workload(classes=105, spacing_mm=0.8))
@@ -413,7 +413,7 @@ def _against_peer(
 def _growth(
     middle: Usage, last: Usage, counts: list[int], images_mb: float, *, judged: bool
 ) -> list[Row]:
-    """Return what twice the slices cost, in memory and time."""
+    """Return how memory and time grow with twice as many slices."""
     grown = last.peak_mb - middle.peak_mb
     return [
         Row(
@@ -437,8 +437,8 @@ def _growth(
 
 
 def files(settings: Settings) -> list[Row]:
-    """Write and read a .nii.gz of 100 MB, against nibabel."""
-    # This noise deflates to half: 400 slices of int16 make about 100 MB.
+    """Measure writing and reading a .nii.gz of 100 MB, against nibabel."""
+    # This noise is compressed to half its size: 400 slices of int16 give about 100 MB.
     count = settings.count(400)
     paths = {who: str(settings.folder / f"{who}.nii.gz") for who in ("ours", "nibabel")}
     rows = []
@@ -482,7 +482,7 @@ def files(settings: Settings) -> list[Row]:
 
 
 def train(settings: Settings) -> list[Row]:
-    """Step of a training: Keras on each backend that is installed, against PyTorch."""
+    """Measure a training step: Keras on each backend that is installed, against PyTorch."""
     folder, _ = settings.network(Workload())
     rows = []
     precisions = ["float32"] + (["bfloat16"] if machine.has_bf16_units() else [])
@@ -529,7 +529,7 @@ ROWS: dict[str, Callable[[Settings], list[Row]]] = {
 
 
 def _able(wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the contestants that start here, and why the others do not."""
+    """Return the contestants that start on this machine, and why the others do not."""
     able, refused = {}, {}
     for name, entry in wanted.items():
         try:
@@ -550,7 +550,7 @@ def _case(
     label: bool = False,
     copies: int = 1,
 ) -> Path:
-    """Return a manifest of one scan, written where it is missing, in so many cases."""
+    """Return a manifest that names one scan in so many cases; write it and the scan if missing."""
     image = settings.folder / f"scan{count}.nii.gz"
     if not image.exists():
         write_scan(image, scan(count), spacing_mm)
@@ -564,7 +564,7 @@ def _case(
 
 
 def _fresh(folder: Path) -> Path:
-    """Return a run folder's name with nothing there."""
+    """Remove a run folder, and return its path."""
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 
@@ -580,5 +580,5 @@ def _dice_change(truth: np.ndarray, mask: np.ndarray, classes: int) -> float:
 
 
 def _json(workload: Workload) -> str:
-    """Return a workload for the command line."""
+    """Return a workload as JSON text for the command line."""
     return json.dumps(vars(workload))

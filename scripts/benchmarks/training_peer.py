@@ -1,4 +1,4 @@
-"""One training step of the same network: voxtile's own, and a plain one in PyTorch."""
+"""One training step of the same network: the step of voxtile, and a simple step in PyTorch."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def _batch(workload: Workload, batch: int, size: int) -> tuple[np.ndarray, np.nd
 def keras_step(
     workload: Workload, batch: int, size: int, precision: Literal["float32", "bfloat16"]
 ) -> tuple[Callable[[], float], dict[str, Any]]:
-    """Return one step of `voxtile.training`, which also clips, and keeps means of the weights."""
+    """Return one step of `voxtile.training`, which also clips gradients and averages weights."""
     from voxtile.models.backend import keras
     from voxtile.models.unet import build_unet
     from voxtile.training.fitting.learner import Learner
@@ -49,7 +49,7 @@ def keras_step(
 def torch_step(
     folder: Path, workload: Workload, batch: int, size: int, precision: str
 ) -> tuple[Callable[[], float], dict[str, Any]]:
-    """Return one step of PyTorch: channels last or first, whichever is faster here and runs."""
+    """Return one step of PyTorch, with channels last or first, whichever is faster and works."""
     trials: dict[str, tuple[float, Callable[[], float]]] = {}
     failed = {}
     for layout in ("channels last", "channels first"):
@@ -68,7 +68,7 @@ def torch_step(
 def _torch_step(
     folder: Path, workload: Workload, batch: int, size: int, precision: str, layout: str
 ) -> Callable[[], float]:
-    """Return forward, cross entropy, backward and Adam."""
+    """Return one step: forward, cross entropy, backward and Adam."""
     import torch
     from unet_torch import load_unet
 

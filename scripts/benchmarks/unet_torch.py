@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-# Keras' own; PyTorch's is 1e-5.
+# The default of Keras; that of PyTorch is 1e-5.
 _EPSILON = 1e-3
 
 
@@ -31,7 +31,7 @@ class UNet(nn.Module):
     ----------
     filters, depth, classes : int
     softmax : bool
-        Whether it ends in probabilities; logits otherwise, as nnU-Net wants.
+        Whether the output is probabilities; otherwise logits, as nnU-Net needs.
     """
 
     def __init__(self, filters: int, depth: int, classes: int, *, softmax: bool = True) -> None:
@@ -71,7 +71,7 @@ def load_unet(
     weights = np.load(folder / "weights.npz")
 
     def put(parameter: torch.Tensor, name: str, order: tuple[int, ...] | None = None) -> None:
-        """Copy one array; Keras keeps kernels as (rows, columns, in, out)."""
+        """Copy one array; Keras stores kernels as (rows, columns, in, out)."""
         value = weights[name] if order is None else weights[name].transpose(order)
         if tuple(parameter.shape) != value.shape:
             raise ValueError(f"{name} has shape {value.shape}, not {tuple(parameter.shape)}")

@@ -1,11 +1,11 @@
-"""What every contestant gets: one network with its weights, one volume, one tile.
+"""Make the input of every contestant: one network with its weights, one volume, one tile.
 
-Written to a folder by a process of its own (``python workload.py FOLDER ...``),
-so that the process that times contestants imports no network library.
+A separate process (``python workload.py FOLDER ...``) writes it to a folder, so
+that the process that times contestants imports no network library.
 
     FOLDER/spec.json, unet.keras   the bundle
     FOLDER/weights.npz             the same weights by layer, for PyTorch
-    FOLDER/probe.npz               a tile, and what Keras says of it in float32
+    FOLDER/probe.npz               a tile, and the output of Keras for it in float32
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 LOW, HIGH = -160.0, 240.0
 # Mean intensity of air and of each label of the anatomy.
 _HU = np.array([-1000.0, 40.0, 110.0, -60.0, 200.0])
-# How far a float32 contestant may be from Keras on the probe.
+# Maximum difference of a float32 contestant from Keras on the probe.
 TOLERANCE = 1e-4
 
 
@@ -33,17 +33,17 @@ class Workload:
     Parameters
     ----------
     filters : int
-        Of the first level; 32 gives 7.8 million parameters, 64 gives 31 million.
+        Filters of the first level; 32 gives 7.8 million parameters, 64 gives 31 million.
     classes : int
-        Background among them.
+        Number of classes, including background.
     tile : int
         Pixels of a tile along either axis.
     spacing_mm : float
-        In-plane spacing that the network wants; 0 means the scan's.
+        In-plane spacing that the network needs; 0 means the spacing of the scan.
     depth : int
     fit_steps : int
-        How long it learns the anatomy before it is timed: a mask of noise
-        would be the scoring's worst case, and nobody's.
+        Training steps on the anatomy before it is timed: a mask of noise would
+        be the worst case for scoring, and is not realistic.
     """
 
     filters: int = 32
@@ -55,7 +55,7 @@ class Workload:
 
     @property
     def name(self) -> str:
-        """A folder's name."""
+        """Name of the folder."""
         wanted = f"-{self.spacing_mm}mm" if self.spacing_mm else ""
         return f"unet{self.filters}-{self.classes}classes-{self.tile}{wanted}"
 
@@ -74,7 +74,7 @@ class Workload:
 
 
 def prepare(array: np.ndarray) -> np.ndarray:
-    """Return the intensities as the network wants them, float32."""
+    """Return the intensities as the network needs them, float32."""
     clipped = np.clip(array.astype(np.float32), LOW, HIGH)
     return (clipped - np.float32(LOW)) / np.float32(HIGH - LOW)
 
@@ -131,7 +131,7 @@ def write_network(folder: Path, workload: Workload, seed: int = 0) -> None:
     )
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # Untrained statistics (0 and 1) would make folding them no test.
+            # With untrained statistics (0 and 1), folding them would not be tested.
             n = layer.gamma.shape[0]
             layer.set_weights(
                 [
@@ -177,16 +177,16 @@ def write_network(folder: Path, workload: Workload, seed: int = 0) -> None:
 
 
 def _fit(model: Any, workload: Workload, rng: np.random.Generator) -> None:
-    """Teach a network the anatomy, as well as a minute or two allow."""
+    """Train a network on the anatomy, for a minute or two."""
     from voxtile.models.backend import keras
 
     if not workload.fit_steps:
         return
     slices, size, batch = 32, 128, 4
-    # Half the resolution: a tile shows more of the body.
+    # Half the resolution, so that a tile shows more of the body.
     images = prepare(scan(slices, size=256, seed=1))
     labels = np.minimum(anatomy(slices, size=256), workload.classes - 1)
-    # Another model of the same layers: the one that is saved is never compiled.
+    # Another model of the same layers, so that the saved model is never compiled.
     learner = keras.Model(model.input, model.output)
     learner.compile(
         keras.optimizers.Adam(2e-3),
@@ -203,7 +203,7 @@ def _fit(model: Any, workload: Workload, rng: np.random.Generator) -> None:
 
 
 def main() -> None:
-    """Write one network's folder."""
+    """Write the folder of one network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("workload", help="JSON of its fields")

@@ -1,1 +1,1 @@
-"""Synthetic cohorts with exact truth to train on."""
+"""Synthetic cohorts with an exact reference, for training."""

@@ -1,8 +1,8 @@
 """Colour pictures with an exact reference: ellipses on crops of scikit-image's own photographs.
 
-A target is a magenta ellipse, partly transparent, with a shade; ellipses from
-green to blue are no targets, so that only colours find them: a grey picture
-does not have the answer.
+A target is a magenta ellipse, partly transparent, with a shade. Ellipses from
+green to blue are not targets, so that only the colour shows the targets: a grey
+picture does not contain the answer.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from .phantom_cohorts import table
 
 SPLITS = (("train", 140), ("val", 30), ("test", 30))
 SIDE = 128
-_FINE = 4  # points along each side of a pixel, for the share of a pixel that a shape covers
+_FINE = 4  # points along each side of a pixel, for the fraction of a pixel that a shape covers
 _PHOTOGRAPHS = (data.astronaut, data.chelsea, data.coffee, data.rocket)
 
 
@@ -30,7 +30,7 @@ def draw_picture(number: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     Parameters
     ----------
     number : int
-        From 1; a picture does not depend on the others.
+        From 1; a picture does not depend on the other pictures.
     """
     rng = np.random.default_rng([seed, 7, number])
     picture = _background(rng)
@@ -80,7 +80,7 @@ def write_pictures(
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """Return a crop of a photograph, mirrored and of another brightness, from 0 to 1."""
+    """Return a crop of a photograph, mirrored and with changed brightness, from 0 to 1."""
     photograph = _PHOTOGRAPHS[rng.integers(len(_PHOTOGRAPHS))]()
     row, column = (int(rng.integers(size - SIDE)) for size in photograph.shape[:2])
     crop = photograph[row : row + SIDE, column : column + SIDE].astype(np.float64) / 255
@@ -88,7 +88,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 
 def _ellipse(rng: np.random.Generator) -> np.ndarray:
-    """Return the share of each pixel that an ellipse covers."""
+    """Return the fraction of each pixel that an ellipse covers."""
     points = (np.arange(SIDE * _FINE) + 0.5) / _FINE
     y, x = np.meshgrid(points - rng.uniform(15, SIDE - 15), points - rng.uniform(15, SIDE - 15))
     angle = rng.uniform(0, np.pi)

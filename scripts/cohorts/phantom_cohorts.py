@@ -1,7 +1,7 @@
-"""Two cohorts with an exact reference to train on: organs in CT, small lesions in MR.
+"""Two cohorts with an exact reference for training: organs in CT, small lesions in MR.
 
 Each case has its own random generator, made from the seed, the task and the
-number of the case: it does not depend on the other cases.
+number of the case, so a case does not depend on the other cases.
 """
 
 import csv
@@ -42,7 +42,7 @@ def draw_case(task: Task, number: int, *, seed: int = 0) -> tuple[Volume, Volume
     number : int
         From 1.
     seed : int, default 0
-        Of the cohort.
+        Seed of the cohort.
 
     Returns
     -------

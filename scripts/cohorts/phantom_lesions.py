@@ -1,4 +1,4 @@
-"""A synthetic FLAIR scan of a small head: 0 to 8 small lesions, and structures as bright.
+"""A synthetic FLAIR scan of a small head: 0 to 8 small lesions, and equally bright structures.
 
 Intensities are relative to white matter (1): grey matter 1.15, fluid 0.3,
 lesions 1.4 to 1.9. Vessels (tubes), the lining of the ventricles and the choroid
@@ -14,11 +14,11 @@ from .solids import Ellipsoid, Grid, Layer, Point, Tube, Union, Warped, Wave, oc
 
 LABELS = (Label(value=1, name="lesion", color="#e6194b"),)
 _GREY, _FLUID, _SKULL, _SCALP = 1.15, 0.3, 0.08, 0.9
-# One case in this many has no lesion.
+# One of this many cases has no lesion.
 _HEALTHY = 6
 _MOST_LESIONS = 8
 _DIAMETER_MM = (2.0, 8.0)
-# A scan with lesions has one large lesion, whose axes are at least three quarters of this.
+# A scan with lesions has one large lesion, whose axes are at least three quarters of this size.
 _LARGE_MM = 5.0
 
 
@@ -40,7 +40,7 @@ def draw_solids(rng: np.random.Generator, grid: Grid, number: int) -> list[Layer
     grid : Grid
         A lesion that does not fill at least half of some voxel is not drawn.
     number : int
-        Of the case: numbers divisible by 6 have no lesion.
+        Number of the case; cases with a number divisible by 6 have no lesion.
     """
     waves, folds = _waves(rng, 2.0, 80), _waves(rng, 2.2, 17)
     size = rng.uniform(0.93, 1.05)
@@ -99,7 +99,7 @@ def draw_solids(rng: np.random.Generator, grid: Grid, number: int) -> list[Layer
 
 
 def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Return the image as from a scanner: uneven, noisy, in arbitrary units.
+    """Return the image as a scanner would give it: uneven, noisy, in arbitrary units.
 
     Parameters
     ----------
@@ -112,8 +112,8 @@ def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarr
 
     Notes
     -----
-    The field of the coil is smooth and multiplies; noise of a magnitude image
-    is Rician (Gudbjartsson and Patz 1995, Magn Reson Med 34(6):910-914).
+    The field of the coil is smooth and multiplies the image; the noise of a
+    magnitude image is Rician (Gudbjartsson and Patz 1995, Magn Reson Med 34(6):910-914).
     """
     x, y, z = (axis / 60 for axis in grid.axes_mm)
     slopes = rng.uniform(-0.15, 0.15, 6)

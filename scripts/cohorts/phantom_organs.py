@@ -11,8 +11,8 @@
 
 The left kidney differs from the right one only by its position. With little
 contrast, organs differ from muscle, stomach and bowel only by a border of fat,
-where there is one. The abdomen has the size of an infant's, so that a plane has
-few pixels.
+if it exists. The abdomen has the size of an infant's abdomen, so that a plane
+has few pixels.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class _Body:
     size: float
 
     def value(self, without: float, with_contrast: float, spread: float) -> float:
-        """Return HU, between those without and with contrast."""
+        """Return HU between the values without and with contrast."""
         return without + self.contrast * (with_contrast - without) + self.rng.normal(0, spread)
 
     def at(self, x: float, y: float, z: float, spread: float = 2.0) -> Point:
@@ -59,7 +59,7 @@ class _Body:
         return a, b, c
 
     def radii(self, x: float, y: float, z: float) -> Point:
-        """Return radii near these, in mm."""
+        """Return radii near these values, in mm."""
         a, b, c = (np.array([x, y, z]) * self.size * self.rng.uniform(0.9, 1.12, 3)).tolist()
         return a, b, c
 
@@ -127,7 +127,7 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
             Ellipsoid(at(4, 17, 24), radii(24, 10, 15), turned(0, 12, -8)),
         )
     )
-    # The bed of the gall bladder, and where the right kidney presses on the liver.
+    # The bed of the gall bladder, and the dent of the right kidney in the liver.
     liver_cut = Difference(liver, Ellipsoid(at(24, -22, -12), radii(13, 12, 20)))
     stomach = Ellipsoid(at(-18, 17, 18), radii(15, 11, 18), turned(0, 25, 0))
     spleen = Difference(
@@ -156,14 +156,14 @@ def draw_solids(rng: np.random.Generator) -> list[Layer]:
         (_tube(-3, -18, 3.2 * size), vessels, 0),  # aorta
         (_tube(6, -17, 3.6 * size), value(42, 130, 8), 0),  # vena cava
     ]
-    # Organs end at the wall, without fat between.
+    # Organs end at the wall, without fat between organ and wall.
     solids += [(Difference(outline, cavity), muscle, 0), (Difference(outline, wall), _FAT, 0)]
     solids += body.spine()
     return [(Warped(solid, waves), hounsfield, label) for solid, hounsfield, label in solids]
 
 
 def degrade(image: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Return the image as from a scanner: cupping, streaks and noise, in whole HU.
+    """Return the image as a scanner would give it: cupping, streaks and noise, in whole HU.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _noise(grid: Grid, rng: np.random.Generator) -> np.ndarray:
     frequency = np.hypot(
         np.fft.fftfreq(columns, step)[None, :, None], np.fft.rfftfreq(rows, step)[None, None, :]
     )
-    # A soft kernel passes half at about 0.35 per mm.
+    # The transfer of a soft kernel is one half at about 0.35 per mm.
     power = frequency * np.exp(-((frequency / rng.uniform(0.3, 0.42)) ** 2))
     white = rng.standard_normal((slices, columns, rows), np.float32)
     grain = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(power), s=(columns, rows))

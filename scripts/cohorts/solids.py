@@ -1,4 +1,4 @@
-"""Solids in world millimetres, and the share of each voxel that they fill.
+"""Solids in world millimetres, and the fraction of each voxel that they fill.
 
 A solid is defined by its *level*: negative inside, positive outside, 0 on its
 surface. Near the surface a voxel is divided into parts and the parts inside
@@ -31,7 +31,7 @@ class Solid(Protocol):
 
     @property
     def slope(self) -> float:
-        """The largest change of the level per millimetre."""
+        """Maximum change of the level per millimetre."""
 
     @property
     def bounds_mm(self) -> tuple[Point, Point]:
@@ -67,11 +67,11 @@ class Ellipsoid:
 
     @property
     def bounds_mm(self) -> tuple[Point, Point]:
-        """The box of its ball."""
+        """The box around the ball with the longest radius."""
         return _around(self.centre_mm, max(self.radii_mm))
 
     def level_mm(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Return the distance from the middle, in radii, less one, times the shortest radius."""
+        """Return (distance from the centre in radii, minus 1) times the shortest radius."""
         a, b, c = (np.float32(value) for value in self.centre_mm)
         x, y, z = x - a, y - b, z - c
         squares: np.ndarray | None = None
@@ -114,7 +114,7 @@ class Tube:
         return _point(low), _point(high)
 
     def level_mm(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Return the distance to the line, less the radius."""
+        """Return the distance to the line, minus the radius."""
         nearest: np.ndarray | None = None
         for begin, end in pairwise(self.line_mm):
             along = np.subtract(end, begin)
@@ -138,7 +138,7 @@ class Union:
 
     @property
     def slope(self) -> float:
-        """That of the steepest part."""
+        """The slope of the steepest part."""
         return max(part.slope for part in self.parts)
 
     @property
@@ -148,7 +148,7 @@ class Union:
         return _point(np.min(lows, axis=0)), _point(np.max(highs, axis=0))
 
     def level_mm(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Return the least level of the parts."""
+        """Return the minimum level of the parts."""
         level = self.parts[0].level_mm(x, y, z)
         for part in self.parts[1:]:
             level = np.minimum(level, part.level_mm(x, y, z))
@@ -157,14 +157,14 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is inside `whole` and not inside `hole`."""
+    """The solid that is inside `whole` and not inside `hole`."""
 
     whole: Solid
     hole: Solid
 
     @property
     def slope(self) -> float:
-        """That of the steeper one."""
+        """The slope of the steeper solid."""
         return max(self.whole.slope, self.hole.slope)
 
     @property
@@ -197,7 +197,7 @@ class Wave:
 
     @property
     def steepness(self) -> float:
-        """The largest change of the offset per millimetre."""
+        """Maximum change of the offset per millimetre."""
         return abs(self.height_mm) * 2 * np.pi / self.length_mm
 
     def offset(self, values: np.ndarray) -> np.ndarray:
@@ -282,7 +282,7 @@ class Grid:
 
 
 def occupancy(solid: Solid, grid: Grid) -> tuple[tuple[slice, slice, slice], np.ndarray]:
-    """Return the share of each voxel that a solid fills.
+    """Return the fraction of each voxel that a solid fills.
 
     Returns
     -------
@@ -302,7 +302,7 @@ def occupancy(solid: Solid, grid: Grid) -> tuple[tuple[slice, slice, slice], np.
         axes.append(places[begin:end].reshape([-1 if i == axis else 1 for i in range(3)]))
     level = np.broadcast_to(solid.level_mm(*axes), [len(axis.ravel()) for axis in axes])
     share = (level < 0).astype(np.float32)
-    # No surface passes through a voxel whose centre is further from it than any of its corners.
+    # No surface passes through a voxel if it is further from the centre than the corners are.
     near = np.nonzero(np.abs(level) <= solid.slope * np.linalg.norm(spacing) / 2)
     across, along, up = _parts(grid.spacing_mm)
     for begin in range(0, near[0].size, _AT_ONCE):
@@ -329,7 +329,7 @@ def rotation(degrees: Point) -> tuple[Point, Point, Point]:
 
 
 def _parts(spacing_mm: Sequence[float]) -> list[np.ndarray]:
-    """Return for each axis the middles of a voxel's parts, relative to its centre, in mm."""
+    """Return for each axis the centres of the parts of a voxel, relative to its centre, in mm."""
     return [
         (((np.arange(count) + 0.5) / count - 0.5) * step).astype(np.float32)
         for count, step in zip(_PARTS, spacing_mm, strict=True)

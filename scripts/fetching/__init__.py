@@ -1,1 +1,1 @@
-"""A data set downloaded and unpacked."""
+"""Download and unpack a data set."""

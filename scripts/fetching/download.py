@@ -1,4 +1,4 @@
-"""Download one archive whose checksum is known, and unpack it: whole, or not at all."""
+"""Download one archive whose checksum is known, and unpack it completely or not at all."""
 
 import hashlib
 import http.client
@@ -35,7 +35,7 @@ def download(url: str, path: Path, *, md5: str, timeout_s: float = 30.0) -> bool
     """Download a file unless it is there; return whether it was downloaded.
 
     The file gets its name only after its MD5 was verified. (MD5 finds damage;
-    it does not protect from forgery.) Proxies are those of the environment.
+    it does not protect from forgery.) The proxies of the environment are used.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"address {url!r} must begin with http:// or https://")
@@ -67,14 +67,14 @@ def download(url: str, path: Path, *, md5: str, timeout_s: float = 30.0) -> bool
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack a tar whose members are all in a folder named like `folder`; return its file count.
 
-    `folder` must not exist. It appears in one step, whole. AppleDouble files
+    `folder` must not exist. It appears in one step, complete. AppleDouble files
     (``._name``, which macOS adds) are left out.
     """
     if folder.exists():
         raise EnvironmentFault(f"{folder} exists; remove it or name another folder")
     work = folder.with_name(f".{folder.name}.unpacking")
     try:
-        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
         work.mkdir(parents=True)
         with tarfile.open(archive, "r:") as tar:
             members = [member for member in tar if _wanted(member, folder.name)]
@@ -122,7 +122,7 @@ def _pieces(url: str, path: Path, timeout_s: float) -> Iterator[bytes]:
 
 
 def _wanted(member: tarfile.TarInfo, top: str) -> bool:
-    """Whether a member is to be unpacked; refuse what a data set never has."""
+    """Whether a member is to be unpacked; refuse members that a data set never has."""
     path = PurePosixPath(member.name)
     parts = [part for part in path.parts if part != "."]
     inside = not path.is_absolute() and ".." not in parts and parts[:1] in ([], [top], [f"._{top}"])

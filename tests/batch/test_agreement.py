@@ -104,7 +104,7 @@ def test_cases_that_are_done_again_are_named_and_others_are_not_touched(tmp_path
     assert run_faulty(manifest, out, settings=settings).kept == 1
     (said,) = events(out, "done_again")
     assert said["why"] == (
-        "3 cases to be done again: an input was changed (c000); its mask was changed or removed "
+        "3 cases to be run again: an input was changed (c000); its mask was changed or removed "
         "(c001); its record is damaged (c002)"
     )
     after = hashes_of(out)

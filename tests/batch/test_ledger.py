@@ -70,7 +70,7 @@ def test_only_settings_that_change_the_result_invalidate(tmp_path: Path) -> None
         run_faulty(manifest, out, settings=OTHER)
     assert run_faulty(manifest, out, FRESH, settings=OTHER).kept == 0
     other = make_bundle(weighting="constant")
-    with pytest.raises(ManifestError, match=r"to be done again: model \w{4}… -> \w{4}…; .*--fresh"):
+    with pytest.raises(ManifestError, match=r"to be run again: model \w{4}… -> \w{4}…; .*--fresh"):
         run_manifest(manifest, other, out, models=[threshold_model])
     assert run_manifest(manifest, other, out, models=[threshold_model], batch=FRESH).kept == 0
 
@@ -112,7 +112,7 @@ def test_cases_that_only_an_earlier_model_has_done_are_not_counted(tmp_path: Pat
     rows = (out / "report.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["case_id", "c000", "c002"]
     # Those of the earlier settings are still there, but never mixed with the others.
-    with pytest.raises(ManifestError, match="2 finished cases to be done again: plan of tiles"):
+    with pytest.raises(ManifestError, match="2 finished cases to be run again: plan of tiles"):
         run_faulty(manifest, out)
     assert run_faulty(manifest, out, settings=OTHER).kept == 2
     assert read_status(out).done == 4

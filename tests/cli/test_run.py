@@ -152,4 +152,4 @@ def test_an_interrupted_run_exits_with_130_and_can_be_continued(cohort: Path) ->
     assert process.returncode == 130
     assert "of 400 cases; run the same command again to go on" in said
     _, said = invoke("status", cohort / "out")
-    assert "run the same command again to do the missing cases" in said
+    assert "run the same command again to process the missing cases" in said

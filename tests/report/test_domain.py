@@ -32,9 +32,7 @@ def test_a_scan_like_the_training_scans_has_no_flag() -> None:
 
 def test_a_scan_unlike_the_training_scans_is_flagged() -> None:
     found = {part.code: part for part in compare_scan(facts(3, (1, 1, 10)), TRAINING)}
-    assert (
-        "along S is 10 mm, but scans of the training had 3 to 4.9 mm" in found["spacing"].sentence
-    )
+    assert "along S is 10 mm, but the training scans had 3 to 4.9 mm" in found["spacing"].sentence
     assert "of channel image is 3" in found["intensity"].sentence
     assert all(part.severity > 1 for part in found.values())
     farther = compare_scan(facts(9, (1, 1, 20)), TRAINING)

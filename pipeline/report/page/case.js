@@ -106,7 +106,7 @@ function legendOf(one) {
   const isThere = (position) =>
     volumes.some((key) => columnsOf(key)[position].get(one) > 0);
   const rows = report.labels.map((label, position) => {
-    // Of many labels only those that the scan has.
+    // If there are many labels, only those that the scan has are listed.
     if (report.labels.length > FEW_LABELS && !isThere(position)) return null;
     const box = make("input", { type: "checkbox", checked: !viewer.hidden.has(position),
       change: () => {

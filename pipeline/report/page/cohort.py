@@ -1,6 +1,6 @@
 """Collect the values that the page of a run shows: cases, columns, labels, summary, facts.
 
-The columns and their titles are those of `voxtile.scoring.columns`.
+The columns and their titles are defined in `voxtile.scoring.columns`.
 """
 
 import csv
@@ -108,7 +108,7 @@ def _case(
     of_case: Sequence[Column],
     of_label: Sequence[Column],
 ) -> dict[str, Any]:
-    """Return one case, its values in the order of the columns; without labels it has no row."""
+    """Return one case, its values in the order of the columns; without labels it has no rows."""
     by_label = {int(row["label"]): row for row in rows}
     return {
         "id": report.case_id,

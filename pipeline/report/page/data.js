@@ -4,8 +4,8 @@
 const report = JSON.parse(byId("report-data").textContent);
 
 /**
- * Every column that the table can have: some of the case, each metric once for
- * each label, then the others of the case. `get` returns the value of a case,
+ * Every column that the table can have: some columns of the case, each metric once per
+ * label, then the other columns of the case. `get` returns the value of a case,
  * null if it is missing.
  */
 const columns = [

@@ -1,6 +1,6 @@
 """Build the page from template, styles, scripts and data, under a strict policy.
 
-Only our own scripts may run: the content-security policy names the SHA-256 of
+Only the scripts of voxtile may run: the content-security policy names the SHA-256 of
 each script and of the style sheet. ``strict-dynamic`` lets these scripts load
 the side files, also in a page opened from a disk, which has no host to name
 (CSP Level 3, section 8.2). There is no eval, no network and no form: NiiVue
@@ -16,7 +16,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-# In the order in which they must run: each uses those before it.
+# The scripts, in the order in which they must run: each uses the scripts before it.
 SCRIPTS = (
     "dom.js", "data.js", "loading.js", "sections.js", "plots.js", "viewer.js", "case.js",
     "overview.js", "gallery.js", "table.js", "start.js",

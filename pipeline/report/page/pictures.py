@@ -20,7 +20,7 @@ from voxtile.reading.reference import integral, on_grid_of, read_label_map, read
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Shape3D, Volume, canonical
 
-# Voxels of one volume of a picture; 3 million are about 3 MB of script.
+# Maximum number of voxels of a volume in a picture; 3 million are about 3 MB of script.
 MOST_VOXELS = 3_000_000
 # Margin around the masks, for cropping and for measuring the window.
 _MARGIN_MM = 25.0
@@ -52,10 +52,10 @@ def read_picture(
     """Read the first channel, the mask and the reference of a case, and make them small.
 
     `mask` is the prediction, on the grid of the scan in any storage order. `policy` says how the
-    run read scans; the row of the case comes first. `label_map` has the reference values that the
-    run renamed, and `channels` are those of the model, by default of the manifest. CaseError if the
-    image or the mask cannot be read, or their grids differ. A reference that cannot be shown is
-    only noted.
+    run read scans; values in the row of the case come first. `label_map` has the reference values
+    that the run renamed, `channels` are the channels of the model (default: of the manifest).
+    CaseError if the image or the mask cannot be read, or their grids differ. A reference that
+    cannot be shown is only noted.
     """
     notes = []
     channels = channels or own_channels(case, policy)
@@ -87,7 +87,7 @@ def make_picture(
     notes: Sequence[str] = (),
     most_voxels: int = MOST_VOXELS,
 ) -> Picture:
-    """Make volumes on one RAS grid small.
+    """Make volumes on one RAS grid smaller.
 
     A scan of more than `most_voxels` is cropped to its masks and a margin, and if that is not
     enough, blocks of voxels become one voxel.
@@ -126,7 +126,7 @@ def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]
     values = mask.array
     positions = np.zeros(values.shape, label_type([len(labels)]))
     for position, label in enumerate(labels, start=1):
-        # Only the own value of a region: masks are label maps, and its other values are labels too.
+        # Only a region's own value: masks are label maps, and the other values are labels too.
         own = [] if label.value in renamed else [label.value]
         for value in (*own, *(old for old, new in renamed.items() if new == label.value)):
             positions[values == value] = position
@@ -134,7 +134,7 @@ def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]
 
 
 def _box_around(masks: Sequence[Volume]) -> Box:
-    """Return the box of all labelled voxels with a margin; the whole volume without any."""
+    """Return the box of all labelled voxels with a margin; without labels, the whole volume."""
     labelled = np.logical_or.reduce([mask.array > 0 for mask in masks])
     box = region_box(labelled.view(np.uint8), (1,))
     if box is None:
@@ -185,7 +185,7 @@ def _steps(volume: Volume, most_voxels: int) -> Shape3D:
 def _reduced(volume: Volume, steps: Shape3D) -> Volume:
     """Return a volume whose voxels are medians of blocks; incomplete blocks at the end are cut."""
     # The (lower) median of a block is always one of its values, and the majority if there is one,
-    # so labels stay labels.
+    # so the result has only existing labels.
     if steps == (1, 1, 1):
         return volume
     whole = [size // step for size, step in zip(volume.shape, steps, strict=True)]

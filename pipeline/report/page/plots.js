@@ -20,7 +20,7 @@ function ticks(low, high, count) {
 function bounds(values) {
   const [low, high] = minMax(values);
   const room = (high - low || Math.abs(high) || 1) * 0.04;
-  // A share is at most 1, so the axis ends there.
+  // If all values are between 0 and 1, the axis ends at 1.
   const share = low >= 0 && high <= 1;
   return [Math.max(low - room, low >= 0 ? 0 : -Infinity), share ? 1 : high + room];
 }

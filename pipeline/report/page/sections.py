@@ -25,7 +25,7 @@ _VIEWS = (
     ("coronal", 1, (0, 2), ("R", "L")),
     ("sagittal", 0, (1, 2), ("A", "P")),
 )
-# Pixels along the longer side of a section; more cannot be seen on the page.
+# Maximum pixels along the longer side of a section; more cannot be seen on the page.
 _MOST_PIXELS = 320
 
 
@@ -33,8 +33,8 @@ def make_sections(picture: Picture) -> list[dict[str, Any]]:
     """Return the most informative axial, coronal and sagittal section, as JSON values.
 
     The slice is the one in which prediction and reference differ most; if they
-    agree or there is no reference, the one with the largest prediction; if
-    that is empty, the middle of the scan.
+    agree or there is no reference, the slice with the largest prediction; if
+    the prediction is empty, the middle slice.
 
     ``view``; ``slice`` (from 1, in RAS order), ``of`` (number of slices) and ``why`` it was chosen;
     ``width_mm``, ``height_mm``, ``png`` (base64); ``prediction`` and ``reference``: lists of

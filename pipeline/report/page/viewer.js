@@ -6,7 +6,7 @@ const viewer = { nv: null, overlays: {}, hidden: new Set(), window: [0, 255], re
 const LAYOUTS = ["Three planes", "Axial", "Coronal", "Sagittal", "3D"];
 const AXES = ["Sagittal", "Coronal", "Axial"];
 
-/** Show a case; resolves to true when it is drawn, to false if another was opened meanwhile. */
+/** Show a case; resolves to true when it is drawn, to false if another case was opened. */
 async function showVolumes(one) {
   const request = ++viewer.request;
   const [niivue, volumes] = await Promise.all([loadViewer(), load("volumes", one.id)]);

@@ -44,7 +44,7 @@ _FORMAT = "2"
 _KINDS = ("sections", "volumes")
 _STAMP = "// voxtile "
 _VIEWER = (VIEWER, "LICENSE-niivue.txt")
-# In the place of the hash of inputs, where the stamp covers them.
+# Stored instead of the hash of the inputs if the stamp covers the inputs.
 _NO_INPUTS = "-"
 
 
@@ -89,7 +89,7 @@ def write_page(
     """Write the page of a run.
 
     The manifest has the paths of the scans; without it no new pictures are made, and existing ones
-    are retained. `predictions` is the folder of masks, by default that of the run. `cases` get
+    are retained. `predictions` is the folder of masks, by default ``masks/``. `cases` get
     pictures: ``worst:N``, ``all`` or ``none``. Valid pictures of other cases are retained; ``none``
     removes all. With `single_file`, viewer and pictures become part of the page itself.
     ManifestError if the manifest has problems, or the folder is not a run folder.
@@ -98,11 +98,11 @@ def write_page(
     most = parse_cases(cases)
     protect_report(folder, manifest, root, predictions)
     facts = read_facts(folder.facts(), "a run folder has one")
-    # Where run.json lacks the labels, those of the reports.
+    # If run.json lacks the labels, the labels of the reports are used.
     labels = facts.labels() or plain_labels(
         {row.label: row.label_name for report in reports for row in report.labels}
     )
-    # A missing image costs only its own pictures.
+    # If an image is missing, only the pictures of its case are missing.
     cases_of = () if manifest is None else read_manifest(manifest, root=root, need_images=False)
     found = {case.case_id: case for case in cases_of}
     masks = Path(predictions) if predictions else folder.masks
@@ -141,7 +141,7 @@ class _Album:
     masks: Path
     labels: Sequence[Label]
     facts: RunFacts
-    cases: Mapping[str, Case]  # those of the manifest
+    cases: Mapping[str, Case]  # cases of the manifest
 
     def add_all(self, reports: Iterable[CaseReport]) -> dict[str, str]:
         """Make the missing pictures of cases of the manifest; return the problems by case id."""
@@ -186,7 +186,7 @@ class _Album:
     def remove_stale(self, reports: Iterable[CaseReport]) -> None:
         """Remove pictures whose case is gone or whose sources have changed.
 
-        A case whose record is missing is done again, and may have the same pictures.
+        A case whose record is missing is processed again, and may have the same pictures.
         """
         reports = tuple(reports)
         missing = {*self.facts.case_ids} - {report.case_id for report in reports}
@@ -200,7 +200,7 @@ class _Album:
                 path.unlink(missing_ok=True)
 
     def remove_all(self) -> None:
-        """Remove the pictures and the viewer; files that voxtile did not write stay."""
+        """Remove the pictures and the viewer; files that voxtile did not write are not removed."""
         for path in (*self._side_files(), *(self.folder / name for name in _VIEWER)):
             path.unlink(missing_ok=True)
         for folder in (*(self.folder / kind for kind in _KINDS), self.folder):
@@ -208,7 +208,7 @@ class _Album:
                 folder.rmdir()
 
     def _side_files(self) -> list[Path]:
-        """Return the side files that exist, by their stamps."""
+        """Return the side files that exist; their stamps show which they are."""
         paths = (path for kind in _KINDS for path in (self.folder / kind).glob("*.js"))
         return [path for path in paths if _has_stamp(path)]
 
@@ -223,7 +223,7 @@ class _Album:
         return not inputs or {part for _, part in made_from} == {inputs}
 
     def inlined(self, case_ids: Iterable[str]) -> dict[str, str]:
-        """Return the contents of the side files for a page that has none."""
+        """Return the contents of the side files, for a page without side files."""
         blocks = {}
         for case_id in case_ids:
             for kind in _KINDS:
@@ -236,7 +236,7 @@ class _Album:
         return blocks
 
     def _stamp(self, report: CaseReport) -> str:
-        """Return the hash of all sources of pictures that the report knows."""
+        """Return the hash of all sources of pictures that the report names."""
         parts = [
             _FORMAT,
             report.fingerprint,
@@ -294,7 +294,7 @@ def _mask_path(folder: Path, case_id: str) -> Path:
 
 
 def _montage(folder: RunFolder, case_id: str, *, embedded: bool) -> str | None:
-    """Return the address of the PNG that the run drew of a case, where there is one."""
+    """Return the address of the PNG that the run drew of a case, if it exists."""
     path = folder.picture(case_id)
     if not path.is_file():
         return None
@@ -309,9 +309,9 @@ def protect_report(
     root: str | Path | None,
     predictions: str | Path | None,
 ) -> None:
-    """Refuse to write tables and page where an input or somebody's file would be replaced.
+    """Refuse to write tables and page if an input or somebody's file would be replaced.
 
-    ManifestError with the paths; or if the folder is not a run folder.
+    ManifestError with the paths of these files; also if the folder is not a run folder.
     """
     read_facts(folder.facts(), "a run folder has one")
     inputs = []
@@ -332,7 +332,7 @@ def _has_stamp(path: Path) -> bool:
 
 
 def _write_viewer(folder: Path) -> None:
-    """Write NiiVue and its licence beside the page, unless they are there already."""
+    """Write NiiVue and its licence beside the page, unless they exist already."""
     for name in _VIEWER:
         content = resource(f"vendor/{name}")
         path = folder / name
