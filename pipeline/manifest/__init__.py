@@ -1,8 +1,8 @@
 """Read, make, check, divide and export manifests.
 
 cells.py         a file of any spreadsheet -> rows of text
-rows.py          a manifest -> cases; the columns that have a meaning
-advice.py        what to know about a manifest that can be read
+rows.py          a manifest -> cases; the columns that voxtile understands
+advice.py        notices about a manifest that can be read
 label_list.py    a list of labels that people write -> labels
 build.py         a data set -> a manifest, by one of the sources; build_options.py
   dicom_tree.py    a tree of DICOM: a row for each series, under pseudonyms
@@ -14,10 +14,10 @@ build.py         a data set -> a manifest, by one of the sources; build_options.
   datalist.py      JSON lists: Medical Segmentation Decathlon, MONAI (also written)
   bids.py          a BIDS data set
 check.py         a manifest -> what is wrong with its files
-split.py         a manifest -> the same with a column `split` or `fold`
-dealing.py       units of cases -> parts of the wanted sizes
+split.py         a manifest -> the same manifest with a column `split` or `fold`
+dealing.py       units of cases -> parts of the requested sizes
 export.py        a manifest -> the layout of another tool
 names.py         file names -> case ids
-source.py        what a source of cases gives
+source.py        the cases and names that a data set gives
 table.py         a manifest as a table of text
 """

@@ -1,4 +1,4 @@
-"""What to know about a manifest that can be read: what was guessed, and columns without effect."""
+"""Notices about a manifest that can be read: what was guessed, and columns without effect."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def manifest_notices(path: str | Path) -> tuple[Notice, ...]:
 
 
 def _unused(header: Sequence[str]) -> Iterator[Notice]:
-    """Yield a notice about each column that may be meant as another one."""
+    """Yield a notice about each column whose name may be a mistake for another one."""
     there = {"image" if channel_of(name) else name for name in header}
     for name in filter(is_extra, header):
         meant = similar(name)

@@ -1,4 +1,4 @@
-"""Give each series of a DICOM tree the SEG or RTSTRUCT that was drawn on it, by the UIDs in it."""
+"""Give each series of a DICOM tree the SEG or RTSTRUCT that was drawn on it, by their UIDs."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ class Annotation:
     frames: tuple[str, ...]
 
     def series(self, frame_of: Mapping[str, str]) -> tuple[str, str]:
-        """Return the series that it was drawn on, if there is one, and why that or none.
+        """Return the series that it was drawn on (empty if unknown), and the reason in words.
 
-        Only if it names no series, the frame of reference decides, and only if
-        a single series has it: series of one frame may have different grids.
+        If it names no series, it belongs to the only series with its frame of
+        reference; if several have it, to none, because their grids may differ.
         """
         named = [uid for uid in self.drawn_on if uid in frame_of]
         if self.drawn_on:
@@ -46,7 +46,7 @@ def drawn_labels(
     frame_of : mapping of str to str
         The frame of reference of each series, by SeriesInstanceUID.
     """
-    # A file that was copied is one object.
+    # Copies of a file count once.
     single = {one.uid or str(one.path): one for one in reversed(annotations)}
     found: dict[str, list[Path]] = {}
     paired: list[tuple[str, str]] = []

@@ -49,13 +49,13 @@ def read_bids(
     folder : Path
         The data set, with folders ``sub-*``.
     suffixes : sequence of str
-        Which images, such as ``T1w``. Several suffixes are channels of one
-        case, if all other entities agree. By default the only suffix of the
-        data set.
+        Which images to use, such as ``T1w``. Images with several suffixes are
+        channels of one case, if all other entities agree. By default, the
+        only suffix of the data set.
     label_pattern : str, optional
         Path of an image's label, relative to `folder`: a glob pattern in
         which ``{sub}``, ``{ses}``, ``{folder}``, ``{entities}`` and
-        ``{suffix}`` are replaced by those of the image, such as
+        ``{suffix}`` are replaced by the values of the image, such as
         ``derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz``.
 
     Raises
@@ -127,7 +127,7 @@ def _scans(
 
 
 def _images(folder: Path) -> tuple[list[_Image], list[str]]:
-    """Return the images of all subjects, and their files whose names do not follow BIDS."""
+    """Return the images of all subjects, and the subjects' files with names that are not BIDS."""
     subjects = sorted(path for path in folder.glob("sub-*") if path.is_dir())
     if not subjects:
         raise ManifestError([f"{folder} is not a BIDS data set: it has no folder sub-*"])
@@ -143,7 +143,7 @@ def _images(folder: Path) -> tuple[list[_Image], list[str]]:
 
 
 def _only_suffix(images: Sequence[_Image], folder: Path) -> tuple[str, ...]:
-    """Return the suffix of all images, if they have the same."""
+    """Return the suffix of all images, if they have the same one; else refuse them."""
     there = Counter(image.suffix for image in images)
     if len(there) == 1:
         return tuple(there)
@@ -161,7 +161,7 @@ def _suffixes(there: Counter[str]) -> str:
 
 
 def _label(image: _Image, folder: Path, pattern: str, problems: list[str]) -> Path | None:
-    """Return the label of an image, if one file matches."""
+    """Return the label of an image, if exactly one file matches."""
     texts = (image.value("sub"), image.value("ses"), image.folder, image.entities, image.suffix)
     try:
         filled = pattern.format(**dict(zip(_FIELDS, map(glob.escape, texts), strict=True)))

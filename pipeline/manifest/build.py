@@ -66,14 +66,14 @@ def build_manifest(
     source : Path
         A folder, or the JSON file of msd and monai.
     outputs : Outputs
-        Files that must not exist yet, nor be inside a series.
+        Files to write; they must not exist yet or be inside a DICOM series.
     on_files : callable, optional
         Called with (files done, all files) while headers are read.
 
     Raises
     ------
     ManifestError
-        With everything that is wrong with the source; nothing is written then.
+        Lists everything that is wrong with the source; nothing is written then.
     ValueError
         If an option does not belong to the kind.
     """
@@ -87,7 +87,7 @@ def build_manifest(
     present = [path for path in wanted if path is not None and os.path.lexists(path)]
     if present:
         raise ManifestError([f"{path} exists; name another, or move it away" for path in present])
-    # As one file on a disk that ignores upper and lower case, the last would replace the others.
+    # On a disk that ignores case these may be one file, and the last would replace the others.
     names = [str(path.absolute()).casefold() for path in wanted if path is not None]
     if len(set(names)) < len(names):
         raise ManifestError(["--out, --key and --label-names must be different files"])
@@ -98,7 +98,7 @@ def build_manifest(
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [
-                f"{source} does not name single label values; leave --label-names out and write "
+                f"{source} names no single label values; leave --label-names out and write "
                 'a file such as {"1": "liver"} yourself, for train --labels'
             ]
         )
@@ -117,7 +117,7 @@ def detect(source: Path) -> Source:
     Raises
     ------
     ManifestError
-        If it looks like none of them, or like several.
+        If it looks like no kind of source, or like several.
     """
     if source.is_file():
         return _detect_json(source)
@@ -135,7 +135,7 @@ def detect(source: Path) -> Source:
     if not volumes and not dicom:
         volumes = bool(volumes_among(files))  # pictures or archives
     if volumes == dicom:
-        what = "neither NIfTI nor DICOM files, nor others that are read (docs/ingest.md)"
+        what = "no files of a format that voxtile reads (docs/ingest.md)"
         if dicom:
             what = f"both {format_of(found[0]).name} and DICOM files"
         raise ManifestError(

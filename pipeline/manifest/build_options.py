@@ -1,6 +1,6 @@
-"""The options for the sources of `build_manifest`.
+"""The options of `build_manifest` for kinds of sources.
 
-The command line makes its options from it, so this module imports nothing heavy.
+The command line makes its options from this class, so this module imports nothing slow.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What a source does not say; each option is for some kinds of sources.
+    """What a source does not say; each option is only for the kinds of sources named below.
 
     Parameters
     ----------

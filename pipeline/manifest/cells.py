@@ -20,11 +20,11 @@ from voxtile.machine.spreadsheet import unescaped
 from voxtile.reading.formats import is_dicom, is_volume
 
 _SEPARATORS = ",;\t"
-# No text has these characters; those that it may have are tab, line ends and a form feed.
+# Text never has these control characters; it may have tabs, line ends and form feeds.
 _BINARY = re.compile("[\x00-\x08\x0b\x0e-\x1f]")
 # Byte order marks (Unicode 16, section 23.8).
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-# What "surrogateescape" makes of a byte that is not UTF-8.
+# The characters that "surrogateescape" gives for bytes that are not UTF-8.
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _SAVE = "save it as CSV UTF-8"
 
@@ -33,12 +33,12 @@ Rows = list[tuple[int, list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The rows of a file that are not blank, the first being the header.
+    """The rows of a file that are not blank; the first row is the header.
 
     Parameters
     ----------
     rows : list of (line, cells)
-        With the line on which each row begins, counted from 1.
+        Each row, with the line on which it begins, counted from 1.
     notices : tuple of Notice
         What was assumed.
     problems : tuple of str
@@ -83,7 +83,7 @@ def _text(content: bytes, path: Path) -> Cells:
     skipped = declared.end() if declared else 0
     separator = declared[1] if declared else _separator(text)
     rows: Rows = []
-    # newline="" leaves line ends to the csv module, so that quoted cells may hold some.
+    # newline="" leaves line ends to the csv module, so that quoted cells may hold line ends.
     lines = io.StringIO(text[skipped:], newline="")
     reader = csv.reader(lines, delimiter=separator, strict=True)
     begin = 2 if declared else 1
@@ -111,9 +111,9 @@ def _decoded(content: bytes, path: Path) -> tuple[str, tuple[Notice, ...], list[
     line = text[: foreign.start()].count("\n") + 1
     wrong = f"{path} line {line}: byte 0x{ord(foreign[0]) - 0xDC00:02x} is not UTF-8"
     plain = _ESCAPED.sub("\ufffd", text)
-    # Characters of UTF-8 beside other bytes: no single encoding gives both.
+    # The text has characters of UTF-8 and other bytes; no single encoding gives both.
     if encoding != "utf-8" or not _ESCAPED.sub("", text).isascii():
-        return plain, (), [f"{wrong}, but others are; {_SAVE}"]
+        return plain, (), [f"{wrong}, but other bytes are; {_SAVE}"]
     try:
         guessed = content.decode("cp1252")
     except UnicodeDecodeError:
@@ -124,7 +124,7 @@ def _decoded(content: bytes, path: Path) -> tuple[str, tuple[Notice, ...], list[
 
 
 def _not_text(path: Path) -> str:
-    """Return the sentence for a file that is neither text nor a workbook."""
+    """Return the message about a file that is neither text nor a workbook."""
     if is_volume(path) or is_dicom(path):
         return (
             f"{path} is a scan, but a manifest is a CSV file with a row for each case; pass a scan "
@@ -164,7 +164,7 @@ def _workbook(path: Path) -> Cells:
             ]
         ) from None
     try:
-        # Once with the values that Excel stored, and once with the formulas behind them.
+        # Read it once with the values that Excel stored, and once with the formulas behind them.
         books = [load_workbook(path, data_only=values) for values in (True, False)]
         names = books[0].sheetnames
         sheets = [book.worksheets[0] for book in books]
@@ -205,7 +205,7 @@ def _cell(cell: Any) -> str:
 
 
 def _without_blank_columns(rows: Rows) -> Rows:
-    """Return rows without the columns at the end that are blank in all of them."""
+    """Return rows without the last columns that are blank in every row."""
     width = max((len(cells) - _blank_end(cells) for _, cells in rows), default=0)
     return [(line, cells[:width]) for line, cells in rows]
 
@@ -220,6 +220,6 @@ def _other_sheets(names: Sequence[str]) -> Iterator[Notice]:
     if names[1:]:
         yield Notice(
             "manifest_sheet",
-            f"sheet {names[0]!r} of the workbook was read, the first one; not "
+            f"only the first sheet of the workbook, {names[0]!r}, was read; not "
             f"{first_few([repr(name) for name in names[1:]])}",
         )

@@ -1,6 +1,6 @@
-"""Check a manifest and its files: find what would stop a run, a training or a score.
+"""Check a manifest and its files: find what would stop a run, a training run or a score.
 
-This reads headers only, in milliseconds a case; `deep` reads every voxel too.
+This reads only headers, in milliseconds per case; with `deep` also every voxel.
 """
 
 import hashlib
@@ -28,29 +28,29 @@ from .advice import manifest_notices
 from .rows import examine_manifest
 
 OnCase = Callable[[int, int], None]
-# Compares a case with the scans that a model was trained on; the last says if voxels were read.
+# Compares a case with the scans of a model's training; the last argument: were voxels read?
 Compare = Callable[[Case, Volume, bool], Iterable[Notice]]
-# So many cases are compared by their voxels too, even if the check is not deep.
+# Number of cases that are compared by their voxels too, even if the check is not deep.
 _COMPARED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem of a manifest, or something to know about it.
+    """A problem of a manifest, or a warning about it.
 
     Parameters
     ----------
     severity : {"error", "warning"}
         With an error, a case or the whole manifest cannot be used as it is.
     code : str
-        Stable name, for programs: that of the reader's error or notice, or
+        Stable name, for programs: the code of the reader's error or notice, or
         ``manifest``, ``manifest_encoding``, ``manifest_sheet``,
         ``manifest_column``, ``manifest_group``, ``group_divided``, ``same_image``,
         ``same_content``, ``same_label``, ``no_label``.
     case_id : str
         Empty if the finding is not about one case.
     line : int
-        Line of the manifest; 0 if unknown or part of the sentence.
+        Line of the manifest; 0 if it is unknown or given in the sentence.
     """
 
     severity: Literal["error", "warning"]
@@ -66,12 +66,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """Properties of a case; None or empty if they were not or cannot be read.
+    """Properties of a case; None or empty if they were not read or cannot be read.
 
     Parameters
     ----------
     orientation : str
-        Such as ``RAS``.
+        Orientation codes, such as ``RAS``.
     label_values : tuple of int or None
         Values other than 0.
     """
@@ -101,7 +101,7 @@ class CheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The facts of each valid row, and findings: of the manifest itself first, then by line."""
+    """The facts of each valid row, and the findings: first about the manifest, then by line."""
 
     manifest: Path
     deep: bool
@@ -163,13 +163,13 @@ def check_manifest(
     Parameters
     ----------
     root : str or Path, optional
-        Where relative paths begin; the manifest's folder by default.
+        Folder that relative paths start from; by default the manifest's folder.
     spec : ModelSpec, optional
-        The model to use: every case must have its channels, and with `deep`
-        labels may have only its values.
+        The model to use: every case must have the model's channels, and with
+        `deep` labels may have only the model's values.
     compare : callable, optional
-        Gives notices about a case from its volume; the first cases are read
-        completely for it, the others only if the check is deep.
+        Returns notices about a case from its volume; for this, the first cases
+        are read completely, the other cases only if the check is deep.
     on_case : callable, optional
         Called with (cases done, all cases).
     """
@@ -239,7 +239,7 @@ def _check_case(
 def _check_label(
     path: Path, image: Volume | None, spec: ModelSpec | None, settings: CheckSettings
 ) -> tuple[tuple[int, ...] | None, tuple[Notice, ...]]:
-    """Return the label's values (deep only) and notices, or raise what is wrong."""
+    """Return the label's values (deep only) and notices, or raise an error if it is wrong."""
     notices: tuple[Notice, ...] = ()
     if settings.deep and image is not None and spec is not None:
         mask, notices = read_reference(path, image, spec.labels, settings.label_map)
@@ -283,7 +283,7 @@ def _about(
 
 
 def _range(triples: Sequence[tuple[float, float, float]]) -> str:
-    """Return the least and the greatest value of each axis."""
+    """Return the smallest and the largest value of each axis."""
     axes = [(min(axis), max(axis)) for axis in zip(*triples, strict=True)]
     return " x ".join(
         f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g}-{high:.4g}"
@@ -327,7 +327,7 @@ def _repeated(cases: Sequence[Case]) -> Iterator[Finding]:
 
 
 def _alike(groups: Iterable[Sequence[Case]], code: str, what: str) -> Iterator[Finding]:
-    """Yield a finding for cases that are one scan: an error if they are in different splits."""
+    """Yield a finding for cases with the same scan: an error if their splits differ."""
     for group in groups:
         if len(group) < 2:
             continue

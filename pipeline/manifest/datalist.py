@@ -4,8 +4,8 @@
      "test": ["./imagesTs/b.nii.gz"]}
 
 Decathlon: ``dataset.json`` of arXiv:1902.09063 with `modality` and `labels`.
-MONAI: `monai.data.load_decathlon_datalist`; images may be lists, one file a
-channel, and entries may have further keys, such as Auto3DSeg's `fold`.
+MONAI: `monai.data.load_decathlon_datalist`; images may be lists with one file
+per channel, and entries may have further keys, such as Auto3DSeg's `fold`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ class _Entry:
 def read_decathlon(path: Path) -> Found:
     """Return the cases of a Decathlon ``dataset.json``: training as train, test as test.
 
-    nnU-Net v1 lists ``x.nii.gz`` but stores ``x_0000.nii.gz`` and so on; these
-    files are used then.
+    nnU-Net v1 lists ``x.nii.gz`` but stores ``x_0000.nii.gz`` and so on; then
+    the stored files are used.
     """
     document = read_object(path)
     entries = _entries(document, path, path.parent)
@@ -80,15 +80,15 @@ def describe(
 ) -> dict[str, Any]:
     """Return the datalist of some cases, as ``datalist.json``.
 
-    Cases of split ``train`` or without a split are training, those of ``val``
-    validation, those of ``test`` testing. Cases with a fold that are not of
-    split ``test`` are training and have its number, as Auto3DSeg expects.
+    Cases of split ``train`` or without a split are in the list training, cases of
+    ``val`` in validation, cases of ``test`` in testing. Cases with a fold that are
+    not of split ``test`` are in training with its number, as Auto3DSeg expects.
 
     Raises
     ------
     ManifestError
-        If two images would be one file, such as channel ``ce_T1`` of case
-        ``p1`` and channel ``T1`` of case ``p1_ce``.
+        If two images would have the same file name, such as channel ``ce_T1``
+        of case ``p1`` and channel ``T1`` of case ``p1_ce``.
     """
     _require_own_files(cases)
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
@@ -128,7 +128,7 @@ def _require_own_files(cases: Sequence[Case]) -> None:
 
 
 def _entries(document: Any, path: Path, root: Path) -> list[_Entry]:
-    """Return the entries of all lists, or raise an error with all of their problems."""
+    """Return the entries of all lists, or raise an error that names all of their problems."""
     lists: list[tuple[str, Split | None, Any]] = []
     if isinstance(document, list):
         lists = [("list", None, document)]
@@ -193,8 +193,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
-    """Return the cases of the entries, those of one split together."""
-    # The folder names the cases too if all files have one name.
+    """Return the cases of the entries; cases of the same split follow each other."""
+    # If all files have the same name, the folder is part of the case's name.
     names = [
         (entry.images[0].parent.name, entry.get("case_id") or _name(entry)) for entry in entries
     ]
@@ -223,6 +223,6 @@ def _cases(entries: list[_Entry], channels: list[str]) -> tuple[Case, ...]:
 
 
 def _name(entry: _Entry) -> str:
-    """Return the name of a case: that of its image, without the number of a channel."""
+    """Return the name of a case: its image's name without the number of a channel."""
     name = stem(entry.images[0])
     return name.removesuffix("_0000") if len(entry.images) > 1 else name

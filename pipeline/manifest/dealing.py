@@ -3,15 +3,15 @@
 A unit stays together: all cases of one group, or a single case without a
 group. Units are ordered by a hash of seed and name, so that the result does
 not depend on the order of rows, a random generator or the machine. They are
-then dealt one by one, each to the part that lacks most of its share so far:
+then given out one by one, each to the part that is furthest below its share so far:
 
     shares     train 0.6, val 0.2, test 0.2
     unit       1      2    3      4     5      6      7    8      9     10
     goes to    train  val  train  test  train  train  val  train  test  train
 
-With strata, the units of one stratum are dealt one after the other. In any
-sequence of units, each part gets close to its share, so every stratum is
-divided like the whole, however small it is.
+With strata, the units of one stratum are given out one after the other. In any
+sequence of units, each part gets nearly its share, so every stratum, even a
+small one, is divided in the same proportions as the whole.
 """
 
 import hashlib
@@ -44,18 +44,18 @@ def unit_name(group: str | None, case_id: str) -> str:
 
 
 def equal_shares(count: int) -> dict[str, float]:
-    """Return the share of cases of each fold (all equal); folds are numbered from 0."""
+    """Return the share of cases for each fold (all equal); folds are numbered from 0."""
     if count < 2:
         raise UsageError(f"{counted(count, 'fold')} given; at least 2 are needed")
     return {str(number): 1 / count for number in range(count)}
 
 
 def deal(units: Sequence[Unit], shares: Mapping[str, float], seed: int | str) -> dict[str, str]:
-    """Return the part of each unit, by name; `shares` has each part's fraction of the cases."""
+    """Return the part for each unit's name; `shares` has each part's fraction of the cases."""
     dealt = 0
     have = dict.fromkeys(shares, 0)
     parts = {}
-    # Not by size: large groups would always go to the part with the largest share.
+    # Units are not sorted by size: large groups would always go to the part with the largest share.
     for unit in sorted(units, key=lambda unit: (unit.stratum, _rank(seed, unit.name))):
         dealt += len(unit.rows)
         part = max(shares, key=lambda name: shares[name] * dealt - have[name])

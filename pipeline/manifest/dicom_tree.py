@@ -19,7 +19,7 @@ from .annotations import Annotation, drawn_labels
 from .names import find_files
 from .source import Found, Identity
 
-# Files of one request to the reader: few enough to show progress and keep replies small.
+# Number of files per request to the reader: small enough to show progress and keep replies small.
 _AT_ONCE = 200
 
 OnFiles = Callable[[int, int], None]
@@ -27,7 +27,7 @@ OnFiles = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Whose:
-    """Whose an image is, by its header: hashes, empty where the header has no value."""
+    """The patient of an image by its header, as hashes; empty if the header has no value."""
 
     patient: str
     issuer: str
@@ -41,12 +41,12 @@ class _Series:
     uid: str
     label: str
     modality: str
-    # According to the first image; then according to all images.
+    # `whose` and `identity` are from the first image, `everyone` from all images.
     whose: _Whose
     identity: tuple[str, str]
     frame: str = ""  # of reference
     everyone: set[_Whose] = field(default_factory=set)
-    # For each folder its images: SOPInstanceUID and number of slices.
+    # For each folder, its images: their SOPInstanceUID and number of slices.
     folders: dict[Path, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -67,8 +67,8 @@ class _Series:
     def copies(self) -> list["_Series"]:
         """Return a series for each folder that holds all its images, or the series itself.
 
-        A folder with only some of the images is not a copy: as a row of its
-        own it would be a shorter volume that looks valid.
+        A folder with only some of the images is not a copy: a row for this
+        folder would give a shorter volume that looks valid.
         """
         count = len(self.images)
         whole = [folder for folder, inside in self.folders.items() if len(inside) == count]
@@ -78,12 +78,12 @@ class _Series:
 def read_dicom_tree(
     folder: Path, *, identify: bool = False, on_files: OnFiles | None = None
 ) -> Found:
-    """Return a case for each series below a folder that may be a volume.
+    """Return a case for each series below a folder, if the series may be a volume.
 
     A case's image is the folder that holds its series; if that folder holds
     several series, a column ``series`` chooses by pseudonym. Modality and number
-    of slices are columns. Scouts and objects without images are left out, and
-    counted in the notices. With `identify` the key of the pseudonyms is returned
+    of slices are columns. Scouts and objects without images are left out; notices
+    give their number. With `identify` the key of the pseudonyms is returned
     too. `on_files` is called with (files done, all files) while headers are read.
     """
     paths = [path for path in find_files(folder) if path.name.upper() != "DICOMDIR"]
@@ -214,7 +214,7 @@ def _numbered(word: str, count: int) -> list[str]:
 def _notices(
     counts: dict[str, int], everyone: Set[_Whose], mixed: int, copies: int, repeated: Sequence[str]
 ) -> Iterator[str]:
-    """Yield what was left out, and what a user should know about groups."""
+    """Yield notices about what was left out, and about groups."""
     words = {
         "scout": ("scout (localiser)", "scouts (localisers)"),
         "picture": (

@@ -41,7 +41,7 @@ class ExportSettings:
         Whether to link ``.nii.gz`` files that are read without a notice
         instead of writing them again.
     channels : tuple of str
-        Names of channels for the other tool; those of the columns by default.
+        Names of channels for the other tool; by default the names of the columns.
     labels : mapping of int to str
         Names of label values; ``label_<value>`` by default.
     """
@@ -61,21 +61,21 @@ def export_manifest(
     root: Path | None = None,
     on_case: Callable[[int, int], None] | None = None,
 ) -> tuple[str, ...]:
-    """Write the cases of a manifest in another tool's layout, or nothing; return notes.
+    """Write all cases of a manifest in another tool's layout, or nothing; return notes.
 
     Parameters
     ----------
     out : Path
         Folder of the data set; must be missing or empty.
     root : Path, optional
-        Where relative paths begin; the manifest's folder by default.
+        Folder that relative paths start from; by default the manifest's folder.
     on_case : callable, optional
         Called with (cases done, all cases).
 
     Raises
     ------
     ManifestError
-        With everything that is wrong; nothing is written then.
+        Lists everything that is wrong; nothing is written then.
     EnvironmentFault
         If `out` cannot be written.
     """
@@ -87,10 +87,10 @@ def export_manifest(
     if found.errors:
         raise ManifestError([f"case {e.case_id}: {e.sentence}" for e in found.errors])
     layout = {"nnunet": nnunet, "monai": datalist}[settings.to]
-    layout.describe(cases, channels, {}, out.name)  # refuses at once what no file can change
+    layout.describe(cases, channels, {}, out.name)  # finds some problems before files are read
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # Beside `out`, so that a data set is never seen half written.
+        # Written beside `out` and then renamed, so that `out` is never half written.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:40]}.") as beside:
             folder = Path(beside) / "whole"
             folder.mkdir()
@@ -162,7 +162,7 @@ def _write_image(source: Path, target: Path, policy: ReadPolicy, *, link: bool) 
             f"the picture has channels {', '.join(scan.channels)}, but one file is written for "
             "each channel; save it as grey",
         )
-    # A notice is about something that was repaired, or that another reader may read differently.
+    # A notice means that something was repaired, or that another reader may read it differently.
     unchanged = policy.volume is None and not scan.notices
     if link and unchanged and source.is_file() and source.name.lower().endswith(".nii.gz"):
         _link(source, target)
@@ -186,7 +186,7 @@ def _write_label(source: Path, image: Volume, target: Path, *, link: bool) -> se
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make `target` a link to a file."""
+    """Make `target` a symbolic link to a file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(source.resolve())
 

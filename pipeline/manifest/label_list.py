@@ -1,4 +1,4 @@
-"""Read a list of labels that people write: which values there are, and their names."""
+"""Read a list of labels that a person wrote: the values and their names."""
 
 import csv
 import json

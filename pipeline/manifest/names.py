@@ -10,14 +10,14 @@ from voxtile.errors import ManifestError
 from voxtile.machine.files import files_below
 from voxtile.reading.formats import split_suffix, volumes_among
 
-# nnU-Net's number of a channel (documentation/dataset_format.md of nnU-Net v2).
+# A case with nnU-Net's channel number (documentation/dataset_format.md of nnU-Net v2).
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 def find_volumes(folder: Path) -> list[Path]:
     """Return the files below a folder that are volumes (not DICOM), in the order of their names.
 
-    Without any, pictures, and without these, archives.
+    If there are no volumes, return pictures; if there are no pictures either, archives.
     Of a pair only the header is returned. Hidden files are left out: macOS
     puts a ``._x.nii.gz`` beside each ``x.nii.gz`` that it copies.
     """
@@ -70,12 +70,12 @@ def case_ids(names: Sequence[Sequence[str]]) -> list[str]:
     ----------
     names : sequence of sequence of str
         For each case its folders, relative to the data set, and its name. The
-        id is the name if all names differ, else folders and name.
+        id is the name if all names differ, else the folders and the name.
 
     Raises
     ------
     ManifestError
-        If two cases would have one id, or an id would be too long.
+        If two cases would have the same id, or an id would be too long.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Read folders of scans, with labels beside them or in folders of their own."""
+"""Read folders of scans, with labels beside them or in other folders."""
 
 import re
 from collections import Counter, defaultdict
@@ -16,13 +16,13 @@ from .roles import Role, file_stem, role_of, split_modality
 from .source import Found
 
 _EACH = "{case}"
-# Where a scan and its label agree: split, folders and name.
+# What a scan and its label have in common: split, folders and name.
 _Place = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Scans:
-    """The scans of one case by channel, and the names that its id is made from."""
+    """The scans of one case by channel, and the names from which its case id is made."""
 
     place: _Place
     channels: dict[str, Role]
@@ -30,7 +30,7 @@ class _Scans:
 
     @property
     def first(self) -> Role:
-        """Its first file."""
+        """The first file of the case."""
         return next(iter(self.channels.values()))
 
 
@@ -39,20 +39,20 @@ def read_nifti_folder(
 ) -> Found:
     """Return a case for each scan below a folder.
 
-    What is a scan and what a label is known by the words of `roles`, and a
-    label is never taken for a scan. A label belongs to the scan with its name
-    in the same folder; or to the only scan of a folder, if it is the only label
-    there; or to a scan of its name elsewhere, if no other scan and no other
-    label has that name.
+    The words in `roles` decide what is a scan and what is a label, and a label
+    is never taken for a scan. A label belongs to the scan with the same name in
+    the same folder; or to the only scan of its folder, if it is the only label
+    there; or to a scan with the same name in another folder, if no other scan
+    and no other label has that name.
 
     Parameters
     ----------
     folder : Path
         ``case_0000.nii.gz``, ``case_0001.nii.gz`` are channels of one case,
-        as nnU-Net names them, unless labels have such names too. So are
+        as nnU-Net names them, unless labels have numbered names too. So are
         ``case/t1.nii.gz`` and ``case/flair.nii.gz``.
     labels : Path, optional
-        Folder of labels, whatever their names.
+        Folder of labels; their names do not matter.
     pattern : str, optional
         Name of a label without its suffix, such as ``{case}_seg``. With
         ``{case}`` and without `labels`, each file is a scan.
@@ -71,7 +71,7 @@ def read_nifti_folder(
     if not scans:
         alike = ["/".join(role.parts) for role in (*found, *others)]
         because = (
-            f"; by name, its files are labels ({first_few(alike, 3)}); if they are scans, pass "
+            f"; its files have names of labels ({first_few(alike, 3)}); if they are scans, pass "
             "--label-pattern {case}"
             if alike and labels is None
             else "; name another folder"
@@ -100,12 +100,12 @@ def _sorted(
     if pattern is None and named is None:
         kinds = ("scan", "label", "other")
         scans, found, others = ([role for role in roles if role.kind == kind] for kind in kinds)
-        # If there are folders of images, other folders hold something else.
+        # If folders or names mark some files as images, the other files are not scans.
         inner = [role for role in scans if role.word]
         others += [role for role in scans if inner and not role.word]
         return inner or scans, found, others
     if pattern in (None, _EACH):
-        # A file in both folders with one name is a scan with its label, whatever its name.
+        # Files of the same name in both folders are a scan and its label, whatever the name says.
         twins = {role.parts for role in roles} & {role.parts for role in named or ()}
         scans, found, others = [], [], []
         for role in roles:
@@ -128,7 +128,7 @@ def _sorted(
 
 
 def _plain(role: Role) -> Role:
-    """Return a file whose name is compared as it is."""
+    """Return a file whose whole name is compared, without looking for words."""
     return replace(role, base=file_stem(role.path))
 
 
@@ -152,9 +152,9 @@ def _alone(role: Role) -> _Scans:
 def _by_case(scans: Sequence[Role], labels: Sequence[Role], modalities: bool) -> list[_Scans]:
     """Return the scans of each case.
 
-    The numbers of channels count from 0000, unless a label has the number in
-    its name too. With `modalities`, files with such names are channels, unless
-    several of them have labels of their own.
+    Numbers of channels start at 0000; a number is not a channel if it is in a
+    label's name too. With `modalities`, files with names of modalities are
+    channels, unless several of them have a label each.
     """
     places = {role.place() for role in scans}
     bases, labelled = {role.base for role in labels}, {role.place() for role in labels}
@@ -186,7 +186,7 @@ def _by_case(scans: Sequence[Role], labels: Sequence[Role], modalities: bool) ->
 def _paired(
     cases: Sequence[_Scans], labels: Sequence[Role]
 ) -> tuple[list[tuple[_Scans, Role | None]], Mapping[str, int]]:
-    """Return each case with its label, and how many were found by which rule."""
+    """Return each case with its label, and how many labels each rule found."""
     at, of_name, inside = (defaultdict[Any, list[Role]](list) for _ in range(3))
     for role in labels:
         at[role.place()].append(role)
@@ -245,7 +245,7 @@ def _paired(
 def _complete(
     pairs: list[tuple[_Scans, Role | None]],
 ) -> tuple[list[tuple[_Scans, Role | None]], list[str]]:
-    """Return the cases that have all channels, and notices about the others."""
+    """Return the cases that have all channels, and notices about the other cases."""
     several = [case for case, _ in pairs if len(case.channels) > 1]
     channels = list(dict.fromkeys(name for case in several for name in case.channels))
     missing = [[name for name in channels if name not in case.channels] for case, _ in pairs]
@@ -287,7 +287,7 @@ def _listed(kept: Sequence[tuple[_Scans, Role | None]]) -> tuple[Case, ...]:
 def _notices(
     cases: Sequence[Case], labels: Sequence[Role], how: Mapping[str, int]
 ) -> Iterator[str]:
-    """Yield what was paired and why, and what was left."""
+    """Yield notices about pairs and how they were found, and about files that were left out."""
     words = sorted({role.word for role in labels if role.word})
     if words:
         yield f"taken for labels, because of the names: {first_few(words)}"

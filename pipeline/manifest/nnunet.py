@@ -2,7 +2,7 @@
 
     Dataset001_Name/
       dataset.json               channel_names, labels, numTraining, file_ending
-      imagesTr/<case>_0000.nii.gz, <case>_0001.nii.gz, ...  one file a channel
+      imagesTr/<case>_0000.nii.gz, <case>_0001.nii.gz, ...  one file per channel
       labelsTr/<case>.nii.gz
       imagesTs/, labelsTs/       the same for test cases
 
@@ -29,7 +29,7 @@ _IGNORE = "ignore"
 
 @dataclass(slots=True)
 class _Part:
-    """The cases of one half of the data set."""
+    """The training cases of the data set, or its test cases."""
 
     split: Split
     images: dict[str, list[Path]] = field(default_factory=dict)
@@ -40,8 +40,8 @@ def read_nnunet(folder: Path, fold: int | None = None) -> Found:
     """Return the cases of an nnU-Net v2 raw data set: `Tr` as train, `Ts` as test.
 
     A ``splits_final.json`` beside them gives the column `fold`; with `fold`, the
-    splits train and val are those of that fold. What nnU-Net would refuse is
-    refused too.
+    splits train and val are those of that fold. Data sets that nnU-Net would
+    refuse are refused here too.
     """
     path = folder / "dataset.json"
     document = read_object(path)
@@ -131,7 +131,7 @@ def describe(
     ------
     ManifestError
         If a training case has no label, or label values are not 1, 2, 3 and so
-        on, each with a name of its own.
+        on, each with a different name.
     """
     training = [case for case in cases if case.split != "test"]
     problems = []
@@ -192,7 +192,7 @@ def _splits(training: Sequence[Case]) -> list[dict[str, list[str]]]:
 def _found(
     folder: Path, half: str, split: Split, ending: str, channels: int, problems: list[str]
 ) -> _Part:
-    """Return the cases in the folders of one half."""
+    """Return the training cases or the test cases, by their folders."""
     part = _Part(split)
     images, labels = folder / f"images{half}", folder / f"labels{half}"
     if not images.is_dir():
@@ -251,7 +251,7 @@ def _judge(
     path: Path,
     problems: list[str],
 ) -> list[str]:
-    """Add what is wrong with the cases to `problems`, and return notices."""
+    """Add messages about wrong cases to `problems`, and return notices."""
     train = parts[0]
     problems += [
         f"{path}: case {name} has {len(images)} channels, but {len(channels)} are named"

@@ -1,4 +1,4 @@
-"""What a file is by its folders and name: a scan or a label, of which case, channel and split.
+"""Find what a file is by its folders and name: a scan or label, its case, channel and split.
 
     imagesTr/p1_0000.nii.gz   a scan of p1, split train, channel 0000
     labelsTr/p1.nii.gz        a label of p1, split train
@@ -6,7 +6,7 @@
     p1/p1-label.nii.gz        a label of p1
     label0001.nii.gz          a label of 0001, the label of img0001.nii.gz
 
-Words are compared without upper case and without a plural's "s".
+Words are compared in lower case and without a plural's "s".
 """
 
 import re
@@ -21,7 +21,7 @@ _LABEL = (
     "label|labelmap|mask|seg|segm|segmentation|annotation|annot|contour|roi|gt|groundtruth|truth|"
     "delineation|reference"
 )
-# Masks of programs; neither scans nor references.
+# Masks that programs made; neither scans nor references.
 _PREDICTED = "pred|prediction|predicted"
 _CHANNEL = (
     "t1|t1w|t1n|t1c|t1ce|t1gd|t1post|t2|t2w|t2f|t2star|flair|pd|pdw|dwi|adc|swi|dce|ct|cta|cbct|"
@@ -38,7 +38,7 @@ _FOLDER = re.compile(
     rf"(?P<after>{_PART})?"
 )
 _WORD = re.compile(
-    # A word of its own, or the end of another one, as in "brainmask"; then perhaps a number.
+    # A whole word, or the end of a longer word, as in "brainmask"; a number may follow.
     rf"(?:(?P<scan>(?:{_SCAN})s?)|(?P<label>(?:{_LABEL}|\S*(?:mask|seg|label))s?)"
     rf"|(?P<other>(?:{_PREDICTED})s?))(?P<number>\d*)",
     re.IGNORECASE,
@@ -49,7 +49,7 @@ _LAST = re.compile(rf"(?:(.+?)[._\- ])?({_CHANNEL})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a file's folders and name say.
+    """What a file's folders and name say about it.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ class Role:
     parts : tuple of str
         Folders below the root, and the name without its suffix.
     folders : tuple of str
-        Folders without those that only say kind or split.
+        Folders without those whose names say only the kind or the split.
     base : str
-        The name without the word that says its kind; empty if it is nothing else.
+        The name without the word that says its kind; empty if there is no other word.
     word : str
-        The folder (with ``/``) or word that tells its kind; empty if none does.
+        The folder (with ``/``) or word that says its kind; empty if nothing does.
     variant : bool
-        Whether the folder says more, as ``labels_left_right`` does: others of
-        its kind are preferred.
+        Whether the folder's name says more, as ``labels_left_right`` does; files
+        of the same kind in other folders are then preferred.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class Role:
     variant: bool = False
 
     def place(self, base: str | None = None) -> tuple[str, ...]:
-        """Return split, folders and name of its case, or of another name there."""
+        """Return split, folders and name of its case, or the same with another name."""
         base = self.base if base is None else base
         return (self.split or "", *self.folders, *([base] if base else []))
 
@@ -89,7 +89,7 @@ def file_stem(path: Path) -> str:
 
 
 def role_of(path: Path, root: Path) -> Role:
-    """Return what a file below a root is."""
+    """Return the role of a file below a root."""
     kind, word, split, folders, variant = "scan", "", None, [], False
     outer = path.relative_to(root).parent.parts
     for folder in outer:
@@ -108,7 +108,7 @@ def role_of(path: Path, root: Path) -> Role:
 
 
 def split_modality(base: str) -> tuple[str, str] | None:
-    """Return the name before the name of a modality, and that; None without one.
+    """Return the name before a modality, and the modality; None if no modality is named.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def _folder(name: str) -> tuple[str, Split | None, bool]:
     if match is not None:
         kind = next(kind for kind in ("scan", "label", "other") if match[kind])
         return kind, _SPLITS.get(match["before"] or match["after"] or ""), True
-    # Such as "labels_left_right": no scans, and other labels than those of "labels".
+    # For example "labels_left_right" holds no scans, but other labels than "labels" does.
     words = _BREAK.split(name)
     ends = [_FOLDER.fullmatch(word.casefold()) for word in (words[0], words[-1])]
     kinds = [kind for kind in ("label", "other") if any(end and end[kind] for end in ends)]
@@ -141,7 +141,7 @@ def _name(stem: str) -> tuple[str, str, str]:
     matches = [_WORD.fullmatch(part) for part in parts[::2]]
     for kind in ("other", "label", "scan"):
         for place, match in enumerate(matches):
-            # Inside a name, a word for a scan may be a part of the case's name.
+            # Not first or last in a name, a word for a scan may be a part of the case's name.
             outer = place in (0, len(matches) - 1)
             if match is None or not match[kind] or (kind == "scan" and not outer):
                 continue

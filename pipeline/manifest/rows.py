@@ -34,9 +34,9 @@ class Column:
     Parameters
     ----------
     meaning : str
-        For people; `manifests/README.md` repeats it.
+        Explanation for users; `manifests/README.md` repeats it.
     value : callable
-        Makes the value of the `Case` from a cell; a ValueError says what a cell must be.
+        Converts a cell to the value in `Case`; its ValueError says what a cell must be.
     is_path : bool
         Whether cells are paths of files, relative to the manifest's root.
     """
@@ -47,7 +47,7 @@ class Column:
 
 
 def _split(cell: str) -> str:
-    """Return a split."""
+    """Return the split that a cell names."""
     if cell not in get_args(Split):
         raise ValueError(f"is not one of {', '.join(get_args(Split))}")
     return cell
@@ -77,7 +77,7 @@ def _volume(cell: str) -> int | str:
     return int(whole[1]) if whole else volume_choice(cell)
 
 
-# Each is a field of `Case` with the same name.
+# Each column is a field of `Case` with the same name.
 KNOWN = {
     "label": Column("reference mask, on the grid of the image", Path, is_path=True),
     "split": Column("`train`, `val` or `test`; may be empty", _split),
@@ -90,7 +90,7 @@ KNOWN = {
     "pixel_mm": Column("size of a picture's pixels, such as `0.5` or `0.5x0.4`", _pixel_mm),
 }
 
-# What people call these columns: letters and digits in lower case, without a plural's "s".
+# Other names for these columns: letters and digits in lower case, without a plural's "s".
 _SIMILAR = {
     "case_id": ("id", "case", "name", "scanid", "imageid"),
     "image": ("img", "scan", "file", "filename", "path", "filepath", "imagepath", "imagefile"),
@@ -114,28 +114,28 @@ def channel_of(column: str) -> str | None:
 
 
 def is_extra(column: str) -> bool:
-    """Whether a column has no meaning here, so that it only travels to the report."""
+    """Whether a column is unknown to voxtile, so that it is only copied to the report."""
     return column != "case_id" and column not in KNOWN and channel_of(column) is None
 
 
 def read_manifest(
     path: str | Path, *, root: str | Path | None = None, need_images: bool = True
 ) -> tuple[Case, ...]:
-    """Read a manifest, or say everything that is wrong with it.
+    """Read a manifest, or raise an error that lists everything that is wrong with it.
 
     Parameters
     ----------
     path : str or Path
         CSV or an Excel workbook, as `voxtile.manifest.cells` reads them; header required.
     root : str or Path, optional
-        Where relative paths begin; the manifest's folder by default.
+        Folder that relative paths start from; by default the manifest's folder.
     need_images : bool, default True
         Whether image files must exist; scoring finished masks needs no images.
 
     Raises
     ------
     ManifestError
-        With all problems at once, each with its line.
+        Lists all problems, each with its line.
     """
     cases, problems = examine_manifest(path, root=root, need_images=need_images)
     if problems:
@@ -150,7 +150,7 @@ def examine_manifest(
     need_images: bool = True,
     need_labels: bool = True,
 ) -> tuple[tuple[Case, ...], tuple[str, ...]]:
-    """Read a manifest as `read_manifest` does, but return its valid rows beside all problems.
+    """Read a manifest as `read_manifest` does, but return valid rows together with all problems.
 
     No row is valid if the header is not. With `need_labels` label files must exist.
 
@@ -190,7 +190,7 @@ def examine_manifest(
 
 
 def header_and_rows(path: Path) -> tuple[list[str], Rows, tuple[str, ...]]:
-    """Return the header of a manifest, its further rows with their lines, and problems."""
+    """Return the header of a manifest, its other rows with their lines, and problems."""
     found = read_cells(path)
     return [name.strip() for name in found.rows[0][1]], found.rows[1:], found.problems
 
@@ -222,7 +222,7 @@ def header_problems(header: Sequence[str]) -> Iterator[str]:
 
 
 def similar(name: str) -> str | None:
-    """Return the column with a meaning that an unknown column's name may stand for."""
+    """Return the known column that an unknown column's name may mean."""
     plain = re.sub(r"[\W_]", "", name.casefold())
     for column, others in _SIMILAR.items():
         if plain.removesuffix("s") in (column.replace("_", ""), *others):
@@ -233,14 +233,14 @@ def similar(name: str) -> str | None:
 
 
 def _instead(column: str, header: Sequence[str]) -> str:
-    """Return a question about the column that may be meant, and the columns that are there."""
+    """Return a question about the column that may be meant, and the names of all columns."""
     meant = [name for name in header if similar(name) == column]
     rename = f"did you mean {meant[0]!r}? Then rename it to {column}; " if meant else ""
     return f"{rename}the columns are {first_few([name[:40] for name in header], 20)}"
 
 
 def _as_known(name: str) -> str:
-    """Return a column with a meaning if the name differs from it only in case; else the name."""
+    """Return the known column whose name differs at most in case; else the name itself."""
     if name.casefold() in ("case_id", "image", *KNOWN):
         return name.casefold()
     image, _, channel = name.partition("_")
@@ -267,14 +267,14 @@ def _row_problems(row: dict[str, str], base: Path, files: set[str]) -> Iterator[
 
 
 def _located(cell: str, base: Path) -> Path:
-    """Return the path of a cell; ``~`` and ``$NAME`` are replaced, unless a file is named so."""
+    """Return the path of a cell; ``~`` and ``$NAME`` are replaced, unless such a file exists."""
     if (cell.startswith("~") or "$" in cell) and not os.path.lexists(base / cell):
         cell = os.path.expanduser(os.path.expandvars(cell))  # noqa: PTH111, leaves unknown users
     return base / cell
 
 
 def _path_problem(column: str, cell: str, base: Path) -> str | None:
-    """Return why a file cannot be read, if so."""
+    """Return why a file cannot be read; None if it can be."""
     path = _located(cell, base)
     try:
         if is_special(path):

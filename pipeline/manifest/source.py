@@ -1,4 +1,4 @@
-"""The cases that a source gives, and its descriptions in JSON."""
+"""The cases that are found in a data set, and its descriptions in JSON."""
 
 import json
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Found:
     cases : tuple of Case
         In the order of the manifest.
     notices : tuple of str
-        What was left out or assumed.
+        Sentences about what was left out or assumed.
     labels : tuple of (value, name)
         Names of label values without the background, if the source has names.
     key : tuple of Identity
@@ -64,7 +64,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def channel_names(described: Any, path: Path) -> list[str]:
-    """Return the channel names of ``{"0": "T1", "1": "T2"}`` in order, as columns can have them."""
+    """Return the channel names of ``{"0": "T1", "1": "T2"}`` in order, as valid column names."""
     count = len(described) if isinstance(described, dict) else 0
     numbers = [str(number) for number in range(count)]
     if not numbers or set(described) != set(numbers):
@@ -72,7 +72,7 @@ def channel_names(described: Any, path: Path) -> list[str]:
             [f'{path}: channel names {described!r:.80} must look like {{"0": "T1", "1": "T2"}}']
         )
     names = [channel_name(str(described[number])) for number in numbers]
-    # Two channels may have the same name there, such as "CT"; two columns may not.
+    # Two channels may have the same name in such a file, such as "CT"; two columns may not.
     return [
         name if names.count(name) == 1 else f"{name[:35]}_{number}"
         for number, name in enumerate(names)
@@ -84,7 +84,7 @@ def label_names(described: Any) -> tuple[tuple[int, str], ...]:
 
     nnU-Net v2 writes ``{"liver": 1}``, Decathlon ``{"1": "liver"}``. A region
     of nnU-Net such as ``{"whole": [1, 2]}`` names no single value and is left
-    out; one with a single value, ``{"core": [2]}``, names that value.
+    out; a region with a single value, ``{"core": [2]}``, names that value.
 
     Examples
     --------

@@ -24,17 +24,17 @@ class Division:
     Parameters
     ----------
     shares : mapping of str to float
-        For each part its fraction of the cases; they add up to 1. Parts are
-        splits, or the numbers of folds.
+        For each part its fraction of the cases; the fractions add up to 1.
+        Parts are splits, or the numbers of folds.
     column : {"split", "fold"}
         The column to write.
     by : str, default "group"
-        Rows with one value in this column stay together, as do those of one
-        `group`. A row with neither is divided alone.
+        Rows with the same value in this column stay together, and so do rows
+        of the same `group`. A row with neither value may go to any part.
     stratify : str or None
-        Every part gets its share of each value of this column.
+        Column of which every part gets its share of each value.
     keep : tuple of str
-        Splits whose rows stay as they are and are not divided.
+        Splits whose rows keep their split and are not divided.
 
     """
 
@@ -63,13 +63,13 @@ class Division:
 
 
 def split_manifest(manifest: Path, division: Division) -> Table:
-    """Return a manifest with its cases divided; other columns and missing files do not matter.
+    """Return a manifest with its cases divided; other columns are kept, files are not needed.
 
     Raises
     ------
     ManifestError
-        If the manifest cannot be read, a column is missing, a group has both
-        rows to keep and rows to divide, or a part would stay empty.
+        If the manifest cannot be read, if a column is missing, if a group has
+        both rows to keep and rows to divide, or if a part would stay empty.
     """
     _, problems = examine_manifest(manifest, need_images=False, need_labels=False)
     if problems:
@@ -103,7 +103,7 @@ def split_manifest(manifest: Path, division: Division) -> Table:
 def shares_of(
     folds: int | None, fractions: Mapping[str, float] | None
 ) -> tuple[Mapping[str, float], str]:
-    """Return the shares of the parts and the column to write; exactly one must be given."""
+    """Return the shares of the parts and the column to write; give exactly one option."""
     if folds is None and fractions is not None:
         return fractions, "split"
     if folds is not None and fractions is None:
@@ -137,7 +137,7 @@ def write_split(
         lines.append(f"split: fold {validate} is val, the others are train")
     if out.parent.resolve() != manifest.parent.resolve():
         lines.append(
-            f"note: its relative paths begin at {manifest.parent}; pass that folder as --root"
+            f"note: its relative paths start from {manifest.parent}; pass that folder as --root"
         )
     write_text(out, table.csv())
     return tuple(lines)
@@ -155,7 +155,7 @@ def _counts(table: Table, division: Division) -> Iterator[str]:
 
 
 def _validated(table: Table, fold: str) -> Table:
-    """Return the table with split ``val`` for one fold and ``train`` for the others."""
+    """Return the table with split ``val`` for one fold and ``train`` for the other folds."""
     numbers = table.column("fold")
     if fold not in numbers:
         raise UsageError(f"fold {fold} is not one of {', '.join(sorted(set(numbers) - {''}))}")
@@ -194,7 +194,7 @@ def _units(table: Table, division: Division, kept: set[int], manifest: Path) -> 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Key:
-    """A value of rows that stay together."""
+    """A value that keeps rows together."""
 
     # 0 for column `by`, 1 for `group` if that is another column, 2 for a case that has neither.
     rank: int
@@ -203,7 +203,7 @@ class _Key:
 
     @property
     def unit(self) -> str:
-        """Name of the unit that has this key as its least."""
+        """Name of the unit whose smallest key this is."""
         # A group must not be joined with a value of another column `by` of the same name.
         if self.rank == 1:
             return f"rows of group {self.value}"
@@ -211,11 +211,11 @@ class _Key:
 
 
 def _together(table: Table, by: str) -> dict[_Key, list[int]]:
-    """Return the rows that stay together, by the least of their keys.
+    """Return the rows that stay together, by the smallest of their keys.
 
-    These are rows of one group, rows with one value in column `by`, and rows
-    that are joined by others: if scan 1 of patient A and scan 2 of patient B
-    are of group 7, all scans of A and B stay together.
+    These are rows with the same group, rows with the same value in column `by`,
+    and rows that are connected through these: if scan 1 of patient A and scan 2 of
+    patient B are in group 7, all scans of A and B stay together.
     """
     columns = tuple(dict.fromkeys((by, "group")))
     keys = [
@@ -235,7 +235,7 @@ def _together(table: Table, by: str) -> dict[_Key, list[int]]:
 
     for first, *others in keys:
         for other in others:
-            # Always the lesser, so that the name does not depend on the order of rows.
+            # Keep the smaller key, so that the name does not depend on the order of rows.
             low, high = sorted((least(first), least(other)))
             before[high] = low
     together: dict[_Key, list[int]] = {}

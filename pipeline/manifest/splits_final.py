@@ -2,8 +2,8 @@
 
     [{"train": ["p1", "p2"], "val": ["p3"]}, {"train": ["p1", "p3"], "val": ["p2"]}]
 
-nnU-Net looks for it in its folder of preprocessed data (documentation of nnU-Net
-v2, "manual_data_splits"); people also keep it in the raw data set.
+nnU-Net looks for this file in its folder of preprocessed data (documentation of
+nnU-Net v2, "manual_data_splits"); people also keep it in the raw data set.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,13 +30,13 @@ class Splits:
 def read_splits(folder: Path, names: Collection[str], fold: int | None = None) -> Splits:
     """Return the splits of an nnU-Net data set; all cases are train if it has no such file.
 
-    A case's fold is the one in which it is val. With `fold`, or if there is only
-    one, the split of a case is its part in that fold.
+    A case's fold is the fold in which it is val. With `fold`, or if there is only
+    one fold, the split of a case is its part in that fold.
 
     Raises
     ------
     ManifestError
-        If the file is not as nnU-Net writes it.
+        If the file does not have the form that nnU-Net writes.
     UsageError
         If there is no such fold.
     """
@@ -94,7 +94,7 @@ def _folds(path: Path) -> list[tuple[Sequence[str], Sequence[str]]]:
         raise ManifestError(
             [
                 f'{path} must be a list with {{"train": [...], "val": [...]}} for each fold, and a '
-                "case can be in only one of the two; mend it, or move it away"
+                "case can be in only one of the two; correct it, or move it away"
             ]
         )
     return [(entry["train"], entry["val"]) for entry in folds]

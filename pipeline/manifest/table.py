@@ -1,4 +1,4 @@
-"""A manifest as a table of text: made from cases, or read, changed and written again."""
+"""A manifest as a table of text, which is made from cases, or read, changed and written."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ class Table:
         return tuple(row[place] for row in self.rows)
 
     def with_column(self, name: str, cells: Sequence[str]) -> "Table":
-        """Return the table with a column replaced, or added as the last."""
+        """Return the table with a column replaced, or added as the last column."""
         if name not in self.header:
             rows = tuple((*row, cell) for row, cell in zip(self.rows, cells, strict=True))
             return Table((*self.header, name), rows)
@@ -66,7 +66,7 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
     Raises
     ------
     ManifestError
-        If a manifest cannot have a cell or a column.
+        If a value cannot be a cell of a manifest, or a name cannot be a column.
     """
     channels = tuple(dict.fromkeys(channel for case in cases for channel, _ in case.images))
     columns = ["image" if channel == "image" else f"image_{channel}" for channel in channels]
@@ -102,24 +102,24 @@ def _cell(value: Path | str | int | tuple[float, ...] | None, folder: Path) -> s
 
 
 def relative(path: Path, folder: Path) -> str:
-    """Return a path as it stands in a manifest in `folder`.
+    """Return a path as a manifest in `folder` gives it.
 
-    Relative if both are below one folder other than the root, and the
-    relative path leads to the same file; else absolute.
+    The path is relative if both are below a common folder other than the root,
+    and the relative path leads to the same file; else it is absolute.
     """
     path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))  # noqa: PTH100, keeps links
     if len(Path(os.path.commonpath([path, folder])).parts) < 2:
         return str(path)
     cell = os.path.relpath(path, folder)
-    # Behind a link, ".." may lead to another folder than the text says.
+    # After a link, ".." may lead to another folder than the text of the path says.
     if cell.startswith("..") and not _same(folder / cell, path):
         return str(path)
-    # To a spreadsheet, a cell that begins so is a formula.
+    # A spreadsheet takes a cell that begins with one of these for a formula.
     return f"./{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file; False if this cannot be found out."""
+    """Whether two paths lead to the same file; False if this cannot be found out."""
     try:
         return one.samefile(other)
     except OSError:
@@ -127,7 +127,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _cell_problems(cells: Iterable[str]) -> Iterator[str]:
-    """Yield which cells a CSV reader would change, and which are not text."""
+    """Yield problems of cells that a CSV reader would change, or that are not text."""
     for cell in cells:
         if cell != cell.strip():
             yield f"{cell!r} begins or ends with a space, which CSV readers drop; rename it"

@@ -1,13 +1,13 @@
-"""Read scans and masks. Other rooms read no files with nibabel, pynrrd or pydicom.
+"""Read scans and masks. No other package here reads files with nibabel, pynrrd or pydicom.
 
 channels.py    one scan, or several files that are its channels -> a Scan
-formats.py     which file belongs to which reader: one table
+formats.py     the table that says which file belongs to which reader
 scan.py        the result of a reader, and its options
 reference.py   a reference mask -> labels on the grid of its scan
 isolation.py   a reader in a child process with limits
 
 stream.py      a file, decompressed to its end and checked
-voxels.py      the raw voxels after a header: of NIfTI, NRRD, MetaImage and MGH
+voxels.py      the raw voxels after the header of NIfTI, NRRD, MetaImage and MGH files
 beside.py      the data file that a header names
 nifti.py       NIfTI
 nrrd.py        NRRD

@@ -1,8 +1,8 @@
 """Read a zip or tar archive of one DICOM series.
 
-Its files are unpacked into a temporary folder that only the user may read, and
-that is removed when the series is read. Names in the archive are never paths:
-the files are numbered in the order of their names. Every checksum is checked.
+Its files are unpacked into a temporary folder, which only the user may read and
+which is removed after the series was read. Names in the archive are never used
+as paths: files are numbered in the order of names. Every checksum is checked.
 """
 
 import re
@@ -27,7 +27,7 @@ _MOST_INFLATION = 1100
 _MOST_BYTES = 2**35
 _MOST_FILES = 10**6
 _BLOCK = 512
-# Zeros after the end of a tar archive: records of any size.
+# Maximum bytes of zeros after the end of a tar archive; records may have any size.
 _TAR_SLACK = 2**24
 
 
@@ -127,7 +127,7 @@ def _untar(path: Path, folder: Path) -> list[tuple[PurePosixPath, Path]]:
 
 
 class _Counting:
-    """A stream as tarfile reads it, with the number of bytes that were read."""
+    """A stream for tarfile, which counts the bytes that are read from it."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -141,14 +141,14 @@ class _Counting:
 
 
 def _counts(name: str) -> bool:
-    """Whether a file of an archive counts: not hidden, no copy for macOS, no DICOMDIR."""
+    """Whether a file of an archive is read; hidden files, macOS copies and DICOMDIRs are not."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     hidden = any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
     return not hidden and parts[-1:] not in (("DICOMDIR",), ("dicomdir",))
 
 
 def _copied(source: IO[bytes], folder: Path, number: int, name: PurePosixPath) -> Path:
-    """Return a new file with the content of a member, whose suffixes it has."""
+    """Return a new file with the content and the suffixes of a member."""
     suffixes = "".join(name.suffixes[-2:])
     kept = suffixes if re.fullmatch(r"(\.[A-Za-z0-9]{1,12}){0,2}", suffixes) else ""
     target = folder / f"in_{number:07d}{kept}"
@@ -170,7 +170,7 @@ def _limit(path: Path, files: int, size: int) -> None:
 
 
 def _linked(path: Path) -> CaseError:
-    """Return the error for a member that is no file."""
+    """Return the error for a member that is not a file."""
     return CaseError(
         "not_an_archive",
         f"{path.name}: the archive holds links or devices, which are not followed; unpack it and "

@@ -1,4 +1,4 @@
-"""The file of the voxels that a header names: only one beside the header is read."""
+"""Find the data file that a header names; it must be in the same folder as the header."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from voxtile.errors import CaseError
 
 
 def data_file(header: Path, named: str) -> Path:
-    """Return the file in the folder of a header that the header names.
+    """Return the data file that a header names, in the folder of that header.
 
     Raises
     ------
     CaseError
-        For a path to another folder, a list or pattern of files, and a missing
-        file.
+        If the header names a path to another folder, or a list or pattern of
+        files, or if the file is missing.
     """
     name = named.strip().removeprefix("./")
     if not name or name in (".", "..") or any(mark in name for mark in "/\\%\0") or _lists(name):

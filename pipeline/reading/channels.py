@@ -33,8 +33,8 @@ def read_volume(
     ----------
     path : str or Path
     nan, volume, series, missing_slices, duplicates, tilt, pages, pixel_mm
-        What to do where a scan leaves a choice, as the options of ``voxtile
-        run``; `ReadPolicy` has the values. By default such a scan is refused.
+        What to do with a scan that can be read in several ways, as in the options
+        of ``voxtile run``; `ReadPolicy` lists the values. By default, refuse it.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def read_volume(
     Raises
     ------
     CaseError
-        If the path is not exactly one volume; says why and what to do.
+        If the path is not exactly one volume; the message says what to do.
     UsageError
-        If a choice has another value.
+        If one of these options has an unknown value.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def read_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
 
 
 def survey_scan(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Return what `read_scan` would, from headers alone: all voxels are 0 and not read."""
+    """Return what `read_scan` would, but read only headers; all voxels are 0."""
     policy = policy or ReadPolicy()
     return _reader(path, policy, survey=True)(path, policy)
 
@@ -81,7 +81,7 @@ def _reader(path: Path, policy: ReadPolicy, *, survey: bool) -> Reader:
 
 
 def read_mask(path: Path, *, survey: bool = False, pixel_mm: tuple[float, ...] = ()) -> Scan:
-    """Read a label map, or only its header; several volumes come along a fourth axis."""
+    """Read a label map, or only its header; several volumes are stacked along a fourth axis."""
     policy = LabelPolicy(pixel_mm=pixel_mm)
     scan = format_of(path).mask_reader(survey=survey)(path, policy)
     return scan if survey else _finite(scan, policy)
@@ -114,13 +114,13 @@ def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | No
 
 
 def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, ...]:
-    """Return a notice for each channel whose voxels all have one value."""
+    """Return a notice for each channel whose voxels all have the same value."""
     array = volume.array if volume.array.ndim == 4 else volume.array[..., np.newaxis]
     ends = [(part.min(), part.max()) for part in np.moveaxis(array, -1, 0)]
     return tuple(
         Notice(
             "constant",
-            f"every voxel of channel {channel} is {low:.6g}, so there is nothing to segment by; "
+            f"every voxel of channel {channel} is {low:.6g}, so it shows no structure; "
             "check the scan",
         )
         for channel, (low, high) in zip(channels, ends, strict=True)
@@ -131,8 +131,8 @@ def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, 
 def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     """Return the path of each channel, in the order that a network needs.
 
-    A single channel matches any name if case or network call it "image", which
-    names no contrast; otherwise names must agree.
+    If the case and the network have one channel each and either calls it "image",
+    which names no contrast, the channels match; otherwise names must be equal.
     """
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):
@@ -177,7 +177,7 @@ def _scans(
     policy: ReadPolicy | None,
     read: Callable[[Path, ReadPolicy], Scan],
 ) -> list[Scan]:
-    """Return a scan for each channel; a file of several is read once, and its notices stay once."""
+    """Return a scan for each channel; a file with several is read, and gives notices, only once."""
     policy = policy_of(case, policy or ReadPolicy())
     paths = scan_paths(case, channels)
     files = {path: read(path, policy) for path in dict.fromkeys(paths)}
@@ -189,7 +189,7 @@ def _scans(
 
 
 def _component(scan: Scan, channel: str, shared: bool) -> Scan:
-    """Return the colour of a picture that is a channel; a grey one is each of them."""
+    """Return the colour that a channel names; a grey picture is used for each colour."""
     if not scan.channels:
         if not shared or not scan.volume.is_picture:
             return scan
@@ -199,7 +199,7 @@ def _component(scan: Scan, channel: str, shared: bool) -> Scan:
         raise CaseError(
             "colour",
             f"the picture has channels {', '.join(scan.channels)}, but channel {channel} is "
-            "needed; save it as grey, or use a model of colours",
+            "needed; save it as grey, or use a model for colour pictures",
         )
     array = scan.volume.array[..., scan.channels.index(channel)]
     return replace(scan, volume=scan.volume.with_array(array), channels=())
@@ -208,7 +208,7 @@ def _component(scan: Scan, channel: str, shared: bool) -> Scan:
 def _on_one_grid(
     channels: Sequence[str], scans: Sequence[Scan]
 ) -> tuple[Volume, tuple[Notice, ...]]:
-    """Return the first channel's volume and all notices, if the others are on its grid."""
+    """Return the first channel's volume and all notices, if all channels are on one grid."""
     first = scans[0].volume
     notices = [notice for scan in scans for notice in scan.notices]
     for channel, scan in zip(channels[1:], scans[1:], strict=True):
@@ -219,8 +219,8 @@ def _on_one_grid(
             raise CaseError(
                 "channel_grid",
                 f"channel {channel} has shape {other.shape} and spacing "
-                f"{in_mm(other.spacing_mm)}, but {channels[0]} has {first.shape} and "
-                f"{in_mm(first.spacing_mm)}, or another position; resample one to the other first",
+                f"{in_mm(other.spacing_mm)}, channel {channels[0]} has {first.shape} and "
+                f"{in_mm(first.spacing_mm)}; their grids or positions differ; resample one of them",
             )
         if difference:
             notices.append(off_grid("channel", f"channel {channel}", difference.voxels))
@@ -228,7 +228,7 @@ def _on_one_grid(
 
 
 def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
-    """Return the policy with the series and volume that the case's own row chooses."""
+    """Return the policy with the series and volume that the row of the case chooses."""
     return replace(
         policy,
         series=policy.series if case.series is None else case.series,
@@ -239,7 +239,7 @@ def policy_of(case: Case, policy: ReadPolicy) -> ReadPolicy:
 
 
 def in_mm(spacing: Sequence[float]) -> str:
-    """Return a spacing for a message."""
+    """Return a spacing as text for messages."""
     return "(" + ", ".join(f"{value:.4g}" for value in spacing) + ") mm"
 
 
@@ -248,7 +248,7 @@ def _finite(scan: Scan, policy: ReadPolicy) -> Scan:
     array = scan.volume.array
     if array.dtype.kind != "f":
         return scan
-    # A sum is not finite if a voxel is not; this needs no second array of the volume's size.
+    # If a voxel is not finite, the sum is not either; this needs no second array of that size.
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return scan

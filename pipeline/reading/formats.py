@@ -26,17 +26,17 @@ class Format:
 
     name: str
     module: str  # below `voxtile.reading`; imported when a file needs it
-    # Functions of the module: one reads a scan, one its headers alone, with zeros for voxels.
+    # Functions of the module: `read` reads a scan, `survey` only its headers, with voxels of 0.
     read: str
     survey: str
     suffixes: tuple[str, ...]  # in lower case, the usual one first
-    # For each suffix, that of the second file of a pair; empty if a volume is one file.
+    # For each suffix, the suffix of a pair's second file; empty if a volume is one file.
     seconds: tuple[str, ...] = ()
-    # What a folder is searched for first: volumes, then pictures, then archives.
+    # A folder is searched for volumes first, then for pictures, then for archives.
     family: Family = "volume"
-    # Function that reads a label map, where this differs: (path, policy, survey) -> scan.
+    # Function that reads a label map, if `read` does not: (path, policy, survey) -> scan.
     mask: str = ""
-    # Function that returns all files of a volume whose header names others.
+    # Function that returns all files of a volume whose header names other files.
     files: str = ""
 
     def reader(self, function: str) -> Reader:
@@ -51,7 +51,7 @@ class Format:
         return partial(self._function(self.mask), survey=survey)
 
     def all_files(self, path: Path) -> list[Path]:
-        """Return the files of a volume whose header may name others; the path if it is damaged."""
+        """Return the files of a volume, also those its header names; only `path` if damaged."""
         try:
             found: list[Path] = self._function(self.files)(path)
         except (CaseError, OSError):
@@ -63,10 +63,10 @@ class Format:
         return getattr(import_module(f"voxtile.reading.{self.module}"), name)
 
 
-# A folder, or files that hold one slice or many each; also recognised by content.
+# DICOM is a folder, or files that hold one or more slices each; also recognised by content.
 DICOM = Format("DICOM", "dicom", "read_series", "survey_series", (".dcm", ".ima"))
 
-# Formats in which a file, or a pair, is a volume.
+# In these formats a volume is a file or a pair of files.
 FILES = (
     Format(
         "NIfTI",
@@ -118,9 +118,9 @@ _SECONDS = tuple(second for each in FILES for second in each.seconds if second)
 
 
 def format_of(path: Path) -> Format:
-    """Return the format that a path is read as: DICOM, that of its suffix, or the first.
+    """Return the format that a path is read as: DICOM, the format of its suffix, or NIfTI.
 
-    A reader says what a file is instead, so an unknown suffix needs no error here.
+    An unknown suffix needs no error here, because the reader of NIfTI says what the file is.
     """
     if is_dicom(path):
         return DICOM
@@ -169,7 +169,7 @@ def family_of(path: Path) -> Family | None:
 
 
 def volumes_among(paths: Sequence[Path]) -> list[Path]:
-    """Return the files of the first family that any belongs to.
+    """Return the files of one family: volumes if there are any, else pictures, else archives.
 
     A picture beside volumes is a figure, and an archive beside them is a copy.
     """
@@ -181,15 +181,15 @@ def volumes_among(paths: Sequence[Path]) -> list[Path]:
 
 
 def find_volume(folder: Path, name: str) -> Path | None:
-    """Return the file of a folder with a name and any suffix of a volume, if there is one."""
+    """Return the file in a folder that has a name and any suffix of a volume; None if missing."""
     candidates = (folder / f"{name}{suffix}" for suffix in SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that a volume's file stands for: itself, or both of a pair, in order.
+    """Return the files of a volume: the file itself, or both files of a pair, in order.
 
-    Either file of a pair may be compressed, whichever is named.
+    `path` may be either file of a pair, and either file may be compressed.
     """
     stem, suffix = split_suffix(path.name.lower())
     plain = suffix.removesuffix(".gz")

@@ -5,14 +5,14 @@ are never decoded in the process that drives a batch:
 
     parent                              child
       |-- function, arguments, a file -->|    pickled: the parent is trusted
-      |<------- "file 7 of 120" --------|    signs of life, with the current file
+      |<------- "file 7 of 120" --------|    progress messages, with the current file
       |<------- JSON -------------------|    the child is not trusted: never unpickled
                 both processes map the file with the voxels into memory
 
 The child is a plain subprocess and not one of `multiprocessing`: it does not
 import the caller's main script again, and workers may start it (pool workers
 are daemons, which may have no children). Its stdout and stderr are closed,
-because libraries print what they read. It is started on first use and reads
+because libraries print what they read. A child is started on first use and reads
 one scan after the other until the parent ends. Each thread that reads at the
 same time has a child of its own.
 """
@@ -42,9 +42,9 @@ from voxtile.volume import Source, Volume
 
 from .scan import Scan
 
-# Seconds without a sign of life that count as a hang. A child gives one at every file and frame.
+# Seconds without a progress message that count as a hang; each file and frame sends one.
 QUIET_S = 120.0
-# Largest address space of a child: half of the machine's memory, at most this.
+# A child's address space is limited to half of the machine's memory, and to at most this.
 MOST_MEMORY_BYTES = 2**34
 
 _LENGTH = struct.Struct("!Q")
@@ -53,7 +53,7 @@ _DTYPES = ("uint8", "uint16", "int16", "int32", "int64", "float32", "float64")
 
 
 class Workspace:
-    """First argument of a function in the child: memory for voxels, and signs of life."""
+    """First argument of a function in the child: memory for voxels, and progress messages."""
 
     def __init__(self, handle: int, channel: socket.socket) -> None:
         self._handle = handle
@@ -62,7 +62,7 @@ class Workspace:
         self._size = 0
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """Return zeros in C order that the parent can map; the result must be such an array."""
+        """Return zeros in C order that the parent can map; use it for the voxels of the result."""
         nbytes = prod(shape) * dtype.itemsize
         offset = self._size
         # Each array begins on a page, as a mapping must.
@@ -75,11 +75,11 @@ class Workspace:
         return array
 
     def offset(self, array: np.ndarray) -> int:
-        """Return the offset in the file of an allocated array, transposed or not."""
+        """Return the offset in the file of an allocated array or of its transpose."""
         return self._places[array.ctypes.data]
 
     def at(self, place: str) -> None:
-        """Send a sign of life with the current work, such as ``file 7 of 120``."""
+        """Send a progress message with the current work, such as ``file 7 of 120``."""
         _send(self._channel, place.encode())
 
 
@@ -93,13 +93,13 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
         `Workspace`, which must have allocated the array of the scan that it
         returns, or its transpose.
     quiet_s : float
-        Seconds without a sign of life after which the child is ended.
+        Seconds without a progress message after which the child is ended.
 
     Raises
     ------
     CaseError
-        That of the function; ``decoder_crashed`` if the child died,
-        ``decoder_hung`` if it gave no sign of life, ``too_large`` if its
+        The error of the function; ``decoder_crashed`` if the child died,
+        ``decoder_hung`` if it sent no progress message, ``too_large`` if its
         memory was too small, ``decoder_failed`` for an unexpected error.
     """
     with _reply(function, arguments, quiet_s) as (reply, handle):
@@ -107,7 +107,7 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
 
 
 def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
-    """Return ``function(workspace, *arguments)`` if that is a JSON value and not a scan."""
+    """Return ``function(workspace, *arguments)``, for a result that is JSON and not a scan."""
     with _reply(function, arguments, quiet_s) as (reply, _):
         return reply.get("value")
 
@@ -116,7 +116,7 @@ def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
 def _reply(
     function: str, arguments: tuple[object, ...], quiet_s: float
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Lend the reply of a child and the file of its voxels, or raise the child's error."""
+    """Yield the reply of a child and the file of its voxels, or raise the child's error."""
     handle = _anonymous_file()
     try:
         with _borrowed() as child:
@@ -147,7 +147,7 @@ class _Child:
 
     @property
     def alive(self) -> bool:
-        """Whether this process can use it; processes forked from this one cannot."""
+        """Whether this process can use the child; a process forked from this one cannot."""
         return self.owner == os.getpid() and self._process.poll() is None
 
     def ask(self, handle: int, request: bytes, quiet_s: float) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class _Child:
             self.end()
             raise CaseError(
                 "decoder_hung",
-                f"the decoder gave no sign of life for {quiet_s:g} s at {place} and was ended, so "
+                f"the decoder made no progress for {quiet_s:g} s at {place} and was ended, so "
                 "the file is probably damaged; copy it again, or leave the case out",
             ) from None
         except (OSError, EOFError, ValueError) as error:
@@ -192,14 +192,14 @@ class _Child:
         return f" ({ending(code)})" if code is not None and code < 0 else ""
 
 
-# Children that are not in use: one, or as many as threads have read at the same time.
+# Children that are not in use: as many as the threads that have read at the same time.
 _LOCK = threading.Lock()
 _IDLE: list[_Child] = []
 
 
 @contextmanager
 def _borrowed() -> Iterator[_Child]:
-    """Lend a child to one thread; start one if all are in use."""
+    """Yield a child for one thread; start a new child if all are in use."""
     child = None
     with _LOCK:
         while _IDLE and child is None:
@@ -217,7 +217,7 @@ def _borrowed() -> Iterator[_Child]:
 
 @atexit.register
 def _end_children() -> None:
-    """End the idle children; one in use ends when its connection is closed."""
+    """End the idle children; a child in use ends when its connection is closed."""
     while _IDLE:
         _IDLE.pop().end()
 
@@ -333,7 +333,7 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
         problem = error
     except MemoryError:
         problem = _too_large()
-    except Exception as error:  # others must not end the child or quote a tag
+    except Exception as error:  # no error may end the child or quote a tag
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             problem = _too_large()
         else:

@@ -17,9 +17,9 @@ class Meant:
     Parameters
     ----------
     meanings : tuple of tuple of int
-        The values that its voxels may have in the end, such as those of the
-        parts of a region; several if it may be a region or its part of the
-        same value.
+        Values that its voxels may have in the finished label map, such as the
+        values of a region's parts; one tuple for each label that it may be, if
+        a region and one of its parts have the same value.
     """
 
     number: int
@@ -27,7 +27,7 @@ class Meant:
     meanings: tuple[tuple[int, ...], ...]
 
 
-# With the box of its voxels, and their mask in the box.
+# A segment, the box around its voxels, and their mask in this box.
 _Drawn = tuple[Meant, Box, np.ndarray]
 
 
@@ -52,16 +52,16 @@ def join(
     Parameters
     ----------
     array : ndarray of int, shape (i, j, k)
-        Zeros, which are written to.
+        Must be 0 everywhere; the values are written into it.
     mask_of : callable
-        From the number of a segment to its voxels, bool.
+        Returns the voxels of a segment, bool, from its number.
     what : str
-        A segment's name in messages.
+        What messages call a segment, such as "segment" or "ROI".
 
     Raises
     ------
     CaseError
-        If segments overlap in another way than their labels may.
+        If segments overlap although their labels may not.
     """
     # In the order of the spec, so that a region's parts are written over it.
     order = {label.value: index for index, label in enumerate(labels)}
@@ -84,7 +84,7 @@ def _require_whole(array: np.ndarray, kept: Sequence[_Drawn], what: str) -> None
     values, numbers = np.unique(array, return_counts=True)
     counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
     for one, box, mask in kept:
-        # A label to which --label-map gives several segments is their union.
+        # If --label-map gives one label several segments, the label is their union.
         alike = [other for other in kept if other[0].value == one.value]
         drawn = np.count_nonzero(mask if len(alike) == 1 else _union(array.shape, alike))
         wrong = []
@@ -102,7 +102,7 @@ def _require_whole(array: np.ndarray, kept: Sequence[_Drawn], what: str) -> None
 
 
 def _union(shape: tuple[int, ...], several: Sequence[_Drawn]) -> np.ndarray:
-    """Return the voxels that are in at least one of some segments."""
+    """Return the voxels that are in at least one of the segments."""
     union = np.zeros(shape, bool)
     for _, box, mask in several:
         union[box] |= mask

@@ -58,7 +58,7 @@ def survey_metaimage(path: Path, policy: ReadPolicy | None = None) -> Scan:
 
 
 def files_of_metaimage(path: Path) -> list[Path]:
-    """Return a MetaImage file and, if its voxels are in a file of their own, that file."""
+    """Return a MetaImage file and, if it has one, its separate data file."""
     named = _data_file(path, _read_header(path)[0])
     return [path] if named is None else [path, named]
 
@@ -94,7 +94,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
 
 
 def _read_header(path: Path) -> tuple[Header, int]:
-    """Return the values of a header by their keys in lower case, and where it ends."""
+    """Return the values of a header by their keys in lower case, and the position of its end."""
     with Stream(path, "not_metaimage", "a MetaImage file", compression="none") as file:
         content = file.read(min(_LONGEST_HEADER, file.size))
     header: dict[str, str] = {}
@@ -116,7 +116,7 @@ def _read_header(path: Path) -> tuple[Header, int]:
 
 
 def _layout(header: Header, name: str) -> Layout:
-    """Return the voxels that a header promises; several channels are the first axis."""
+    """Return the layout of the voxels; if there are several channels, they are the first axis."""
     count = header.get("ndims", "")
     sizes = [int(size) for size in _numbers(header, name, "dimsize", [])]
     if count not in ("2", "3", "4") or len(sizes) != int(count) or min(sizes) < 1:
@@ -164,13 +164,13 @@ def _affine(header: Header, name: str) -> tuple[np.ndarray, list[Notice]]:
         )
         notices.append(Notice("no_orientation", sentence))
     if count == 2:
-        notices.append(Notice("no_thickness", f"{name}: one slice without a thickness; 1 mm taken"))
+        notices.append(Notice("no_thickness", f"{name}: one slice without thickness; 1 mm assumed"))
     affine[:2] *= -1  # from LPS
     return affine, notices
 
 
 def _data_file(path: Path, header: Header) -> Path | None:
-    """Return the file of the voxels; None if they follow the header."""
+    """Return the separate data file; None if the voxels follow the header."""
     named = header[_LAST]
     return None if named.upper() == "LOCAL" else data_file(path, named)
 
@@ -184,7 +184,7 @@ def _numbers(header: Header, name: str, key: str, default: list[float]) -> list[
 
 
 def _is_true(header: Header, key: str) -> bool:
-    """Whether a key says yes."""
+    """Whether the value of a key is true."""
     return header.get(key, "").lower() in ("true", "1")
 
 

@@ -1,4 +1,4 @@
-"""Read NIfTI files. With writing/nifti.py the only importer of nibabel.
+"""Read NIfTI files. Only this module, mgh.py and writing/nifti.py import nibabel.
 
 nibabel alone does not reach the checksum of a gzip stream, so that most damaged
 files give wrong voxels without an error. Here files are decompressed to the end.
@@ -33,9 +33,9 @@ from .voxels import (
 )
 
 _open = partial(Stream, code="not_nifti", needed="a NIfTI file")
-# sform and qform are float32, the qform as a quaternion: smaller differences are rounding.
+# sform and qform are float32, the qform a quaternion; smaller differences are rounding errors.
 FORM_TOLERANCE_MM = 0.1
-# The first bytes of other files, in lower case, and the suffix that such a file needs.
+# First bytes of files in other formats, in lower case; the format, and the suffix it needs.
 _OTHER_FORMATS = {
     b"nrrd000": ("an NRRD file", ".nrrd"),
     b"objecttype": ("a MetaImage file", ".mha"),
@@ -43,7 +43,7 @@ _OTHER_FORMATS = {
     b"\xff\xd8\xff": ("a JPEG picture", ".jpg"),
     b"pk\x03\x04": ("a zip archive", ".zip"),
 }
-# Units of space by their code in xyzt_units, other than mm, and their length in mm (nifti1.h).
+# Units of length other than mm, by their code in xyzt_units, and their size in mm (nifti1.h).
 _UNITS = {1: ("metre", 1e3), 3: ("micrometre", 1e-3)}
 
 
@@ -59,8 +59,8 @@ def read_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
     Raises
     ------
     CaseError
-        With the reason: not NIfTI, damaged, truncated, more than one volume,
-        invalid affine, voxels that are not real numbers.
+        If the file is not NIfTI, is damaged or truncated, or has more than one
+        volume, an invalid affine, or voxels that are not real numbers.
     """
     return _read(path, policy or ReadPolicy(), read_voxels)
 
@@ -78,8 +78,8 @@ def survey_nifti(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
     """Read a file to its end, checksum included, and compare its voxels with an array.
 
-    Only one plane is in memory at a time. The scan is as `survey_nifti` returns
-    it, with whether shape, type and every voxel are equal.
+    Only one plane is in memory at a time. Returns the scan as `survey_nifti`
+    does, and whether shape, type and every voxel are equal.
     """
     same = False
 
@@ -99,7 +99,7 @@ def compare_nifti(path: Path, array: np.ndarray) -> tuple[Scan, bool]:
         return zeros(layout)
 
     scan = _read(path, ReadPolicy(), compare)
-    # Voxels that a slope changes are not equal.
+    # Voxels that are scaled by a slope are not equal to the array.
     return scan, same and scan.volume.array.dtype == array.dtype
 
 
@@ -257,7 +257,7 @@ def _scaled(header: Any, array: np.ndarray) -> np.ndarray:
 
 
 def _qform(header: Any) -> np.ndarray:
-    """Return the affine of the quaternion; not a number if it has none."""
+    """Return the affine of the quaternion; NaN if the quaternion is invalid."""
     try:
         affine: np.ndarray = header.get_qform()
         return affine
@@ -266,17 +266,17 @@ def _qform(header: Any) -> np.ndarray:
 
 
 def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Notice]]:
-    """Return the volume with the header's affine, and notices about that."""
+    """Return the volume with the header's affine, and notices about this affine."""
     notices = []
     codes = int(header["sform_code"]), int(header["qform_code"])
     qform = _qform(header)
     if codes[0] and codes[1] and not is_grid(header.get_sform()) and is_grid(qform):
         codes, affine = (0, codes[1]), qform
-        sentence = f"{name}: the sform gives several voxels one position; the qform was used"
+        sentence = f"{name}: the sform puts several voxels at one position; the qform was used"
         notices.append(Notice("bad_sform", sentence))
     else:
         affine = header.get_best_affine() if codes[0] or not codes[1] else qform
-    # Other codes are seconds and the like, or unknown, which is mm in practice.
+    # Other codes are units of time, or unknown, which means mm in practice.
     unit, scale = _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
     try:
         volume = Volume(array, np.diag([scale, scale, scale, 1]) @ affine, codes)
@@ -299,6 +299,6 @@ def _place(header: Any, array: np.ndarray, name: str) -> tuple[Volume, list[Noti
             sentence = f"{name}: sform and qform {by}; the sform was used"
             notices.append(Notice("form_conflict", sentence))
     if unit:
-        sentence = f"{name}: the header's unit is {unit}; voxel size and position became mm"
+        sentence = f"{name}: the header's unit is {unit}; size and position were converted to mm"
         notices.append(Notice("unit", sentence))
     return volume, notices

@@ -22,7 +22,7 @@ from .scan import ReadPolicy, Scan
 from .stream import Compression, Stream
 from .voxels import Layout, Voxels, no_voxels, pick_volume, read_voxels
 
-# Segmentations have a line of text for each property of each segment.
+# Headers of segmentations are long: they have a line for each property of each segment.
 _LONGEST_HEADER = 2**24
 _TYPES = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
@@ -47,7 +47,7 @@ _COMPRESSIONS: dict[str, Compression] = {
     "bzip2": "bzip2",
     "bz2": "bzip2",
 }
-# Axes of the world to RAS, by the initials of `space`. ITK takes other spaces for LPS.
+# Signs from the world's axes to RAS, by the initials of `space`. ITK reads other spaces as LPS.
 _TO_RAS = {"RAS": (1, 1, 1), "LAS": (-1, 1, 1), "LPS": (-1, -1, 1)}
 _MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1e3}
 _SPATIAL = ("domain", "space")
@@ -64,18 +64,18 @@ def read_nrrd(path: Path, policy: ReadPolicy | None = None) -> Scan:
     Raises
     ------
     CaseError
-        As `read_nifti`; also for an encoding other than raw, gzip and bzip2.
+        As `read_nifti`; also if the encoding is not raw, gzip or bzip2.
     """
     return _read(path, policy or ReadPolicy(), read_voxels)
 
 
 def survey_nrrd(path: Path, policy: ReadPolicy | None = None) -> Scan:
-    """Return what `read_nrrd` would, from the header alone: all voxels are 0 and take no memory."""
+    """Return what `read_nrrd` would, but read only the header; voxels are 0 and take no memory."""
     return _read(path, policy or ReadPolicy(), no_voxels)
 
 
 def files_of_nrrd(path: Path) -> list[Path]:
-    """Return an NRRD file and, if its voxels are in a file of their own, that file."""
+    """Return an NRRD file and, if it has one, its separate data file."""
     header, _ = read_header(path)
     named = _data_file(path, header)
     return [path] if named is None else [path, named]
@@ -99,7 +99,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
 
 
 def read_header(path: Path) -> tuple[Header, int]:
-    """Return the fields of a header, with plain names in lower case, and where it ends."""
+    """Return a header's fields, named in lower case without spaces, and the position of its end."""
     with Stream(path, "not_nrrd", "an NRRD file", compression="none") as file:
         content = file.read(min(_LONGEST_HEADER, file.size))
     if not content.startswith(b"NRRD000"):
@@ -122,7 +122,7 @@ def layers_of(path: Path, header: Header, start: int, voxels_of: Voxels) -> np.n
     """Return all voxels, shape (i, j, k, ...): axes that are not spatial come last."""
     encoding = str(header.get("encoding", "")).lower()
     if encoding not in _COMPRESSIONS:
-        raise _bad(path.name, f"has encoding {encoding[:20]!r}, but only raw, gzip and bzip2 are")
+        raise _bad(path.name, f"has encoding {encoding[:20]!r}; only raw, gzip and bzip2 are read")
     layout = _layout(path.name, header)
     named = _data_file(path, header)
     if named is not None:
@@ -131,7 +131,7 @@ def layers_of(path: Path, header: Header, start: int, voxels_of: Voxels) -> np.n
     if skip == -1:  # the voxels are at the end
         start, skip = (named or path).stat().st_size - layout.nbytes, 0
         if encoding != "raw" or start < 0:
-            raise _bad(path.name, "has a byte skip of -1, but not so many bytes")
+            raise _bad(path.name, "has a byte skip of -1, but the file is too short")
     layout = Layout(layout.shape, layout.dtype, skip)
     compression = _COMPRESSIONS[encoding]
     opened = partial(Stream, code="not_nrrd", needed="an NRRD file")
@@ -172,7 +172,7 @@ def affine_of(header: Header, name: str) -> tuple[np.ndarray, list[Notice]]:
     if len(spatial) == 2:
         across = np.cross(axes[:, 0], axes[:, 1])
         axes[:, 2] = across / (np.linalg.norm(across) or 1)
-        notices.append(Notice("no_thickness", f"{name}: one slice without a thickness; 1 mm taken"))
+        notices.append(Notice("no_thickness", f"{name}: one slice without thickness; 1 mm assumed"))
     unit = _unit(header, name)
     if unit != 1:
         sentence = f"{name}: the header's unit is {unit:g} mm; positions were converted to mm"
@@ -237,18 +237,18 @@ def _unit(header: Header, name: str) -> float:
     if not known:
         return 1.0
     if len(known) > 1 or not known <= set(_MM):
-        raise _bad(name, "has units other than mm, um, cm and m, or several")
+        raise _bad(name, "has a unit other than mm, um, cm and m, or several units")
     return _MM[known.pop()]
 
 
 def _data_file(path: Path, header: Header) -> Path | None:
-    """Return the file of the voxels, if it is not the header's own."""
+    """Return the separate data file; None if the voxels follow the header."""
     named = header.get("data file", header.get("datafile"))
     return None if named is None else data_file(path, str(named))
 
 
 def _number(header: Header, field: str, name: str) -> int:
-    """Return a whole number of a header, which may be written without the space; else 0."""
+    """Return a whole number of a header, whose field may lack its space; 0 if missing."""
     number = int(header.get(field, header.get(field.replace(" ", ""), 0)))
     if not -1 <= number < 2**31:
         raise _bad(name, f"has an invalid {field}")

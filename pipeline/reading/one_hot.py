@@ -10,7 +10,7 @@ from voxtile.models.spec import Label
 
 from .joining import by_number, join
 
-# Up to this distance from 0 or 1, a value was rounded by a writer.
+# A value at most this far from 0 or 1 was rounded by the program that wrote it.
 _BINARY = 1e-3
 
 
@@ -19,7 +19,7 @@ def flatten(
     labels: Sequence[Label] = (),
     label_map: Mapping[int, int] | None = None,
 ) -> tuple[np.ndarray, str]:
-    """Return the label map of several channels, and for a notice which labels they are.
+    """Return the label map of several channels, and a text about their labels for a notice.
 
     The first channel is label 1, the second label 2; but if every voxel is in
     exactly one channel, the first is the background.
@@ -30,14 +30,14 @@ def flatten(
     labels : sequence of Label, optional
         Channels of labels that are regions may overlap.
     label_map : mapping of int to int, optional
-        The labels of channels by the numbers that they would have; 0 leaves
-        one out.
+        Labels to use instead, by the label that each channel would have; 0
+        leaves a channel out.
 
     Raises
     ------
     CaseError
-        If a value is not 0 or 1, or channels overlap in another way than
-        labels may.
+        If a value is not 0 or 1, or channels overlap although their labels may
+        not.
     """
     count = channels.shape[3]
     total = np.zeros(channels.shape[:3], np.uint16)
@@ -48,7 +48,7 @@ def flatten(
                 "several_volumes",
                 f"it has {count} volumes with values other than 0 and 1, but must be one volume of "
                 "label values, or a channel of 0 and 1 for each label; keep the volume with the "
-                "labels, or make a label map of it (of probabilities, the label of the largest)",
+                "labels, or make a label map (from probabilities, take the largest)",
             )
         total += mask
     first = 0 if (total == 1).all() else 1

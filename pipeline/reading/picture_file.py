@@ -1,7 +1,7 @@
-"""Decode a picture with pillow, or with tifffile where pillow would lose bits. In the child.
+"""Decode a picture with pillow, or tifffile if pillow would lose bits. Runs in the child process.
 
-Pillow and its libraries are written in C; they decode 16-bit colours to 8 bits
-and do not check the checksums of a PNG, so both are looked at first.
+Pillow and its libraries are written in C. They decode 16-bit colours to 8 bits
+and ignore the checksums of a PNG, so this module checks both first.
 """
 
 import math
@@ -24,7 +24,7 @@ from .scan import ReadPolicy, Scan
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _LOSSY = ("jpeg", "tiff_jpeg", "webp", "jpeg2000")
-# Types of grey pictures by pillow's mode; bits of "1" are black and white.
+# Types of grey pictures by pillow's mode; mode "1" is black and white.
 _GREY = {
     "1": "uint8",
     "L": "uint8",
@@ -35,19 +35,19 @@ _GREY = {
     "F": "float32",
 }
 _TRANSPARENT = ("LA", "PA", "RGBA", "La", "RGBa")
-# Numbers of a TIFF's fields.
+# Tag numbers of a TIFF.
 _SUBFILE, _BITS, _DESCRIPTION, _SAMPLES = 254, 258, 270, 277
 _X, _Y, _UNIT, _ORIENTATION = 282, 283, 296, 274
-# Resolutions of screens, which programs write where they know nothing (dots per inch).
+# Screen resolutions (dots per inch), which programs write if they do not know the true one.
 _SCREENS = (72, 96)
 _IMAGEJ_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "micron": 1e-3, "um": 1e-3, "µm": 1e-3}
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """What the header of a picture says, with its pages that are no thumbnails."""
+    """The header of a picture, and its pages that are not thumbnails."""
 
-    size: tuple[int, int]  # (columns, rows), as it is shown
+    size: tuple[int, int]  # (columns, rows), as displayed
     colours: bool
     dtype: str
     pages: Sequence[int]
@@ -62,7 +62,7 @@ def picture_here(
     _require_file(path)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        # A file and not a path: pillow maps the file of a path, and so scrambles a turned TIFF.
+        # Open the file here: if pillow gets a path, it maps the file and scrambles a rotated TIFF.
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             if image.format == "PNG":
                 _check_png(path)
@@ -101,7 +101,7 @@ def picture_here(
 
 
 def _require_file(path: Path) -> None:
-    """Refuse what is no file with content."""
+    """Refuse a path that is not a file, or is an empty file."""
     if path.is_dir() or is_special(path):
         raise CaseError("not_picture", f"{path.name} is not a file; name a picture")
     try:
@@ -136,7 +136,7 @@ def _look(image: Image.Image, mask: bool) -> _Picture:
     notices = []
     tags = getattr(image, "tag_v2", {})
     pages, sizes = [], set()
-    # A JPEG with several pictures has a preview or a map beside the first.
+    # In a JPEG with several pictures, all but the first are a preview or a map.
     count = 1 if image.format == "JPEG" else getattr(image, "n_frames", 1)
     for page in range(count):
         if count > 1:
@@ -156,10 +156,10 @@ def _look(image: Image.Image, mask: bool) -> _Picture:
             raise CaseError(
                 "picture_depth", "a 16-bit colour picture must be stored upright; save it again"
             )
-        if orientation > 4 and image.format != "TIFF":  # pillow has turned the size of a TIFF
+        if orientation > 4 and image.format != "TIFF":  # pillow has already swapped a TIFF's size
             size = size[1], size[0]
         sentence = (
-            f"the picture's orientation is {orientation} (EXIF): it was turned as viewers show it"
+            f"the picture has orientation {orientation} (EXIF); it was rotated or flipped to match"
         )
         notices.append(Notice("picture_turned", sentence))
     mode = image.mode
@@ -211,7 +211,7 @@ def _plane(image: Image.Image, page: int, mask: bool) -> np.ndarray:
     if page or getattr(image, "n_frames", 1) > 1:
         image.seek(page)
     image.load()
-    # TIFFs are turned on loading.
+    # Pillow rotates a TIFF when it loads it.
     shown = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
     if mask:
         return _values(shown)
@@ -223,7 +223,7 @@ def _plane(image: Image.Image, page: int, mask: bool) -> np.ndarray:
 
 
 def _values(image: Image.Image) -> np.ndarray:
-    """Return the label values of a decoded page: grey values, or numbers of a coloured palette."""
+    """Return a decoded page's label values: grey values, or the indices of a coloured palette."""
     if image.mode in _TRANSPARENT or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         if (alpha != 255).any():
@@ -273,7 +273,7 @@ def _deep(path: Path, page: int) -> np.ndarray:
 def _spacing(
     image: Image.Image, policy: ReadPolicy, mask: bool
 ) -> tuple[tuple[float, float, float], list[Notice]]:
-    """Return the spacing along (columns, rows, pages) in mm, and a notice if nobody gave it."""
+    """Return the spacing along (columns, rows, pages) in mm, and a notice if no user gave it."""
     if policy.pixel_mm:
         column, row, page = (*policy.pixel_mm, *[1.0] * 3)[:3]
         return (column, row if len(policy.pixel_mm) > 1 else column, page), []
@@ -283,14 +283,14 @@ def _spacing(
     if mask:
         return (x or 1.0, y or 1.0, z or 1.0), []
     if x is None or y is None:
-        sentence = "the picture does not say its pixel size; 1 mm taken (column pixel_mm)"
+        sentence = "the picture gives no pixel size; 1 mm assumed (the column pixel_mm sets it)"
         return (1.0, 1.0, 1.0), [Notice("picture_spacing", sentence)]
-    sentence = f"pixels have {x:.4g} x {y:.4g} mm, by the file's resolution (column pixel_mm)"
+    sentence = f"{x:.4g} x {y:.4g} mm pixels, from the file (the column pixel_mm sets it)"
     return (x, y, z or 1.0), [Notice("picture_spacing", sentence)]
 
 
 def _said(image: Image.Image) -> tuple[float | None, float | None, float | None]:
-    """Return the spacing that a file says, in mm; None where it does not."""
+    """Return the spacing that a file gives, in mm; None along axes without one."""
     tags = getattr(image, "tag_v2", {})
     text = str(tags.get(_DESCRIPTION, ""))
     if text.startswith("ImageJ="):
@@ -309,7 +309,7 @@ def _said(image: Image.Image) -> tuple[float | None, float | None, float | None]
 
 
 def _positive(value: object) -> float | None:
-    """Return a number that can be a size; else None."""
+    """Return a number if it can be a size; else None."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, ZeroDivisionError):

@@ -1,9 +1,9 @@
 """Read pictures (PNG, JPEG, TIFF, BMP) as volumes of one plane, or of a stack of pages.
 
 Column, row and page are the axes i, j and k. As in ITK, the world of a picture
-is LPS: columns go to the patient's left, rows to the back. Nothing in the file
-says so, and nothing of voxtile depends on it; what counts is that pictures of
-one size are on one grid. Decoding is done in the child process.
+is LPS: columns go to the patient's left, rows to the back. The file does not say
+says so, and voxtile does not depend on it; it needs only that pictures of the same
+size are on the same grid. Decoding is done in the child process.
 """
 
 from dataclasses import replace
@@ -32,19 +32,19 @@ def survey_picture(path: Path, policy: ReadPolicy | None = None) -> Scan:
 def read_picture_mask(path: Path, policy: ReadPolicy, survey: bool = False) -> Scan:
     """Read a picture as a label map: grey values, or the numbers of a coloured palette.
 
-    Several pages are a stack, and the spacing is that of the image.
+    Several pages are read as a stack. The spacing is that of the image.
 
     Raises
     ------
     CaseError
-        For colours without a palette, transparency and lossy compression:
-        their values are not labels.
+        If the picture has colours without a palette, transparency or lossy
+        compression, because its values are then not labels.
     """
     return _read(path, policy, survey=survey, mask=True)
 
 
 def _read(path: Path, policy: ReadPolicy, *, survey: bool = False, mask: bool = False) -> Scan:
-    """Return what the child reads."""
+    """Return the scan that the child process reads."""
     scan = run_isolated(
         "voxtile.reading.picture_file:picture_here", path.absolute(), policy, survey, mask
     )

@@ -15,8 +15,8 @@ from .dicom import annotation_file, read_annotation
 from .one_hot import flatten
 from .scan import Scan, off_grid
 
-# Up to this distance from an integer, a value was rounded by a writer; above it, the file is not
-# a label map.
+# A value at most this far from an integer was rounded by the program that wrote it; if a value is
+# further away, the file is not a label map.
 _INTEGRAL = 1e-3
 
 
@@ -36,12 +36,12 @@ def read_reference(
     image : Volume
         The scan; its voxels are not used.
     labels : sequence of Label
-        Other values, except 0, are refused. Segments of a SEG and ROIs of an
+        Values without a label, except 0, are refused. Segments of a SEG and ROIs of an
         RTSTRUCT are matched to these labels by name or code.
     label_map : mapping of int to int, optional
-        Reference values to rename before they are checked; for SEG and
-        RTSTRUCT, numbers of segments or ROIs; for channels of 0 and 1, their
-        numbers.
+        Labels by reference value, which are applied before the check; by
+        number of segment or ROI for SEG and RTSTRUCT; by number of channel for
+        channels of 0 and 1.
 
     Returns
     -------
@@ -93,15 +93,15 @@ def read_label_map(
     """Read a mask on its own grid (`pixel_mm` is that of a picture); a survey reads only headers.
 
     `what` is "label" (called the reference in messages), "prediction" or "mask".
-    Errors have no options such as ``--volume``, which are for scans. Channels of
-    0 and 1 may overlap if `labels` are regions.
+    Errors suggest no options such as ``--volume``, which are for scans. Channels
+    of 0 and 1 may overlap if `labels` are regions.
     """
     scan = _read(path, what, survey=survey, pixel_mm=pixel_mm)
     return _without_voxels(scan, what) if survey else _flat(scan, what, labels)
 
 
 def _read(path: Path, what: str, *, survey: bool = False, pixel_mm: tuple[float, ...] = ()) -> Scan:
-    """Read a mask; several volumes come as (i, j, k, volume)."""
+    """Read a mask; several volumes have shape (i, j, k, volume)."""
     try:
         return read_mask(path, survey=survey, pixel_mm=pixel_mm)
     except CaseError as error:
@@ -132,15 +132,15 @@ def _without_voxels(scan: Scan, what: str) -> Scan:
     if array.ndim == 3:
         return scan
     sentence = (
-        f"the {_name(what)} has {array.shape[3]} volumes; they are used if each is a channel of 0 "
-        "and 1, for one label (to check this, read the voxels)"
+        f"the {_name(what)} has {array.shape[3]} volumes; they can be used if each is a channel of "
+        "0 and 1 for one label (this is checked when the voxels are read)"
     )
     volume = scan.volume.with_array(array[..., 0])
     return Scan(volume, (*scan.notices, Notice(f"{what}_one_hot", sentence)))
 
 
 def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[Notice, ...]]:
-    """Return `mask` in the storage order of `image`, if both are on one grid of the world.
+    """Return `mask` in the storage order of `image`, if both are on the same grid.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
     name = _name(what)
     if mask.array.ndim != 3:
         raise CaseError(
-            "label_grid", f"the {name} has several channels; it needs one value a voxel"
+            "label_grid", f"the {name} has several channels; it needs one value per voxel"
         )
     if mask.is_picture or image.is_picture:
         return _on_picture(mask, image, name), ()
@@ -174,8 +174,8 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
     notices = []
     if axes is not None and axes != Axes((0, 1, 2), (False, False, False)):
         sentence = (
-            f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on one "
-            "grid; its axes were put into the image's order"
+            f"the {name} is stored as {mask.orientation}, the image as {image.orientation}, on the "
+            "same grid; its axes were reordered to match the image"
         )
         notices.append(Notice(f"{what}_reoriented", sentence))
     if difference:
@@ -186,8 +186,8 @@ def on_grid_of(mask: Volume, image: Volume, what: str) -> tuple[Volume, tuple[No
 def _on_picture(mask: Volume, image: Volume, name: str) -> Volume:
     """Return `mask` on the grid of `image` if one of them is a picture and sizes agree.
 
-    A mask of another format must have columns, rows and pages in the order of
-    pictures, as the masks have that voxtile writes for them.
+    A mask of another format must have columns, rows and pages in the same order
+    as pictures; the masks that voxtile writes for pictures have this order.
     """
     plain = all(
         volume.is_picture
@@ -238,7 +238,7 @@ def integral(array: np.ndarray, what: str) -> tuple[np.ndarray, tuple[Notice, ..
 
 
 def _axes_between(mask: Volume, image: Volume) -> Axes | None:
-    """Return the permutation and flips from the mask's storage to the image's, if they suffice."""
+    """Return the permutation and flips from the mask's axes to the image's; None if not enough."""
     relation = np.linalg.solve(image.affine[:3, :3], mask.affine[:3, :3])
     rounded = np.rint(relation).astype(int)
     size = np.abs(rounded)
@@ -259,5 +259,5 @@ def _renamed(array: np.ndarray, label_map: Mapping[int, int]) -> np.ndarray:
 
 
 def _name(what: str) -> str:
-    """Return the name of a mask in messages; codes of references begin with ``label``."""
+    """Return what messages call a mask; a reference is ``label`` in the codes of notices."""
     return "reference" if what == "label" else what

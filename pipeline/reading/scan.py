@@ -19,8 +19,8 @@ class Scan:
     Parameters
     ----------
     regridded : bool
-        Whether the volume is on a grid that the source does not have (tilt
-        undone, gaps filled), so that a mask can only be shown on this image.
+        Whether the volume is on a grid that differs from the source's (tilt
+        undone, gaps filled), so that a mask fits only this volume.
     channels : tuple of str
         Names along the last axis of a picture with colours; else empty.
     """
@@ -32,7 +32,7 @@ class Scan:
 
 
 def off_grid(what: str, name: str, voxels: float) -> Notice:
-    """Return the notice of a mask or channel that is off the grid of its scan, but tolerably."""
+    """Return the notice about a mask or channel that is off the scan's grid, but tolerably."""
     return Notice(
         f"{what}_off_grid",
         f"{name} is up to {voxels:.2g} voxels away from the image; its voxels were taken as those "
@@ -42,15 +42,15 @@ def off_grid(what: str, name: str, voxels: float) -> Notice:
 
 @dataclass(frozen=True, slots=True)
 class ReadPolicy:
-    """How a scan is read where there is a choice; the defaults refuse.
+    """How to read a scan that can be read in several ways; by default it is refused.
 
     Parameters
     ----------
     nan : {"refuse", "fill"}
         NaN and infinite voxels: refuse the scan, or fill them with its smallest finite value.
     volume : int or str, optional
-        Which volume of a 4D scan to read: its number, counting from 0, or in DICOM a value of what
-        tells it from the others, such as b=1000, "phase 3" or water.
+        Which volume of a 4D scan to read: its number, counting from 0, or in DICOM a value that
+        distinguishes it from the other volumes, such as b=1000, "phase 3" or water.
     series : str, optional
         Which DICOM series to read where there are several: id=..., a SeriesInstanceUID, or rules
         such as modality=CT, description=t1*, slices>=20, largest, separated by commas.

@@ -1,6 +1,6 @@
 """Read segmentations of 3D Slicer: ``.seg.nrrd``.
 
-They are NRRD files with a property of each segment in a line of the header
+They are NRRD files whose header has a line for each property of each segment
 (slicer.readthedocs.io, Developer guide, Segmentations, "Segmentation file
 format"). Segments that overlap are in several layers, in which the same value
 may mean different segments, and the array may be only a part of the grid that
@@ -32,14 +32,14 @@ from .voxels import no_voxels, read_voxels
 
 __all__ = ["Layered", "files_of_nrrd", "read_nrrd", "read_segmentation", "survey_nrrd"]
 
-# Names that nobody chose: the number of the segment is all that they say.
+# Names that 3D Slicer gave: they say only the number of the segment.
 _AUTOMATIC = re.compile(r"(?:segment|label)?[ _]?\d*", re.IGNORECASE)
 _GEOMETRY = re.compile(r"Reference image geometry\|([^|]*)\|")
 
 
 @dataclass(frozen=True, slots=True)
 class LayeredSegment:
-    """A segment: the voxels of a layer that have a value."""
+    """A segment: the voxels of one layer that have one value."""
 
     name: str
     layer: int
@@ -86,7 +86,7 @@ class Layered:
 
     @property
     def has_unique_values(self) -> bool:
-        """Whether each value is of one segment, in whichever layer."""
+        """Whether no two segments have the same value, even in different layers."""
         values = [segment.value for segment in self.segments]
         return len(set(values)) == len(values)
 
@@ -102,8 +102,8 @@ def read_segmentation(path: Path, policy: ReadPolicy, survey: bool = False) -> S
     Raises
     ------
     CaseError
-        If segments overlap, or segments of different layers have one value: a
-        label map cannot tell them apart.
+        If segments overlap, or segments of different layers have the same
+        value: a label map cannot distinguish them.
     """
     found = Layered(path, survey=survey)
     layers = found.volume.array
@@ -133,7 +133,7 @@ def read_segmentation(path: Path, policy: ReadPolicy, survey: bool = False) -> S
 
 
 def moved(affine: np.ndarray, voxels: Sequence[int]) -> np.ndarray:
-    """Return the affine of an array that begins so many voxels later."""
+    """Return the affine of an array that begins the given number of voxels later."""
     shift = np.eye(4)
     shift[:3, 3] = voxels
     result: np.ndarray = affine @ shift
@@ -159,9 +159,9 @@ def _segment(fields: Mapping[str, str]) -> LayeredSegment:
 
 
 def _whole_grid(header: Header, part: Volume) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Return the shape that was segmented and where the array begins in it, if it is a part.
+    """Return the shape of the whole grid, and where in it the array begins, if it is a part.
 
-    None if the header does not say so, or its geometry is not that of the array.
+    None if the header does not say so, or if its geometry does not fit the array.
     """
     geometry = _GEOMETRY.search(str(header.get("Segmentation_ConversionParameters", "")))
     if geometry is None:

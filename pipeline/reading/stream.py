@@ -1,7 +1,7 @@
 """A file that is decompressed while it is read, to its end, so that every checksum is checked.
 
 The compression is recognised by its first bytes: gzip, bzip2, zstd or none;
-a format may name another, such as zlib without a header.
+a format may name another compression, such as zlib without a header.
 """
 
 import bz2
@@ -23,8 +23,8 @@ _MAGIC: dict[bytes, Compression] = {
     b"BZh": "bzip2",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-# The most bytes that a byte of each can become: a header that promises more is wrong. Deflate has
-# 1032:1; runs are worth more to the others.
+# Maximum number of bytes that one compressed byte can become; a header that promises more is
+# wrong. Deflate reaches 1032:1; the others compress runs of equal bytes further.
 _MOST_INFLATION: dict[Compression, int] = {
     "none": 1,
     "gzip": 1100,
@@ -35,7 +35,7 @@ _MOST_INFLATION: dict[Compression, int] = {
 # Bytes after the last voxel that are accepted; some writers pad.
 SLACK = 2**16
 _CHUNK = 2**22
-# isal's stub calls its exception class an instance.
+# isal's type stub declares its exception class as an instance.
 _ISAL_ERROR: Any = isal_zlib.error
 _INFLATE_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, zlib.error, zstd.ZstdError)
 
@@ -46,7 +46,7 @@ class Stream:
     Parameters
     ----------
     code : str
-        Of the error for a path that is no file.
+        Code of the error for a path that is not a file.
     needed : str
         What to name instead, such as "a NIfTI file".
     start : int
@@ -85,7 +85,7 @@ class Stream:
         self._raw.close()
 
     def read_into(self, target: memoryview) -> int:
-        """Fill `target` and return the number of bytes read; less only at the end of the file."""
+        """Fill `target` and return the number of bytes read; fewer only at the end of the file."""
         filled = 0
         try:
             while filled < len(target):
@@ -100,7 +100,7 @@ class Stream:
             ) from error
         except (*_INFLATE_ERRORS, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's; bzip2 has an OSError without a number for damage
+                raise  # an error of the disk; for damaged data, bzip2's OSError has no number
             raise CaseError(
                 "corrupt",
                 f"{self.name}: the {self.compression} stream is damaged ({error}); copy the file "
@@ -109,7 +109,7 @@ class Stream:
         return filled
 
     def read(self, count: int) -> bytes:
-        """Return the next `count` bytes; less only at the end of the file."""
+        """Return the next `count` bytes; fewer only at the end of the file."""
         target = bytearray(count)
         return bytes(target[: self.read_into(memoryview(target))])
 
@@ -132,7 +132,7 @@ class Stream:
                 raise CaseError(
                     "too_long",
                     f"{self.name} holds more than the {promised} bytes that its header promises, "
-                    "so header or file is damaged; copy it again",
+                    "so the header or the file is damaged; copy it again",
                 )
 
 
@@ -144,7 +144,7 @@ class _Inflated:
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def readinto(self, target: memoryview) -> int:
-        """Fill a part of `target`; 0 at the end of the stream, EOFError if it has none."""
+        """Fill a part of `target`; return 0 at the end, or raise EOFError if the end is missing."""
         while not self._inflate.eof:
             piece = self._inflate.unconsumed_tail or self._raw.read(2**16)
             got = self._inflate.decompress(piece, len(target))

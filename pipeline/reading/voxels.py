@@ -1,4 +1,4 @@
-"""Raw voxels after a header: what NIfTI, NRRD, MetaImage and MGH have in common.
+"""Read the raw voxels after a header; NIfTI, NRRD, MetaImage and MGH share this module.
 
 The header promises a shape and a type. Memory is allocated only if the file
 can hold them, and the file is read to its end.
@@ -26,7 +26,7 @@ class Layout:
     offset : int
         Bytes before the first voxel.
     paired : bool
-        Whether they are in a file of their own.
+        Whether the voxels are in a separate file.
     slack : int
         Bytes that may follow the last voxel.
     """
@@ -52,7 +52,7 @@ Voxels = Callable[[Stream, Layout, int], np.ndarray]
 
 
 def read_voxels(file: Stream, layout: Layout, consumed: int = 0) -> np.ndarray:
-    """Return all voxels in storage order, after the file was read to its end."""
+    """Return all voxels in storage order, and read the file to its end."""
     promised, free = promised_bytes(file, layout), free_memory_mb() * 1e6
     if layout.nbytes > free:
         raise CaseError(
@@ -98,8 +98,8 @@ def hold_promise(got: int, promised: int, name: str) -> None:
 def pick_volume(voxels: np.ndarray, policy: ReadPolicy, name: str) -> np.ndarray:
     """Return the (i, j, k) array of the only volume, or of the one that the policy chooses.
 
-    It does not keep the memory of the others. All volumes of a label are returned, along a fourth
-    axis.
+    The array does not keep the memory of the other volumes. Of a label map, all volumes are
+    returned, along a fourth axis.
     """
     space = (*voxels.shape[:3], 1, 1)[:3]
     volumes = voxels.reshape((*space, -1), order="F")

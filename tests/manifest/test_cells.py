@@ -102,8 +102,14 @@ def test_what_is_not_one_table_of_text_is_refused_in_one_sentence(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (TEXT.encode() + b"p3,c.nii,Z\xfcrich\n", "line 5: byte 0xfc is not UTF-8, but others are"),
-        (b"\xef\xbb\xbfcase_id,image\nx\xfc,a\n", "line 2: byte 0xfc is not UTF-8, but others are"),
+        (
+            TEXT.encode() + b"p3,c.nii,Z\xfcrich\n",
+            "line 5: byte 0xfc is not UTF-8, but other bytes are",
+        ),
+        (
+            b"\xef\xbb\xbfcase_id,image\nx\xfc,a\n",
+            "line 2: byte 0xfc is not UTF-8, but other bytes are",
+        ),
         (b"case_id,image\nx\x81,a\n", "byte 0x81 is not UTF-8, nor is it Windows-1252"),
     ],
 )
@@ -158,7 +164,7 @@ def test_a_workbook_is_read_as_excel_shows_it(tmp_path: Path) -> None:
         (3, ["007", "a.nii", "2", "1.5", "2026-01-02T00:00:00", "TRUE"]),
         (4, ["p2", "b.nii", "", "", "", ""]),
     ]
-    assert "sheet 'cases' of the workbook was read, the first one; not 'notes'" in str(
+    assert "only the first sheet of the workbook, 'cases', was read; not 'notes'" in str(
         found.notices[0]
     )
     one, _ = read_manifest(path)

@@ -201,10 +201,12 @@ def test_the_real_data_sets_have_a_label_for_each_image(data_dir: Path) -> None:
 
 
 def test_a_folder_of_labels_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"its files are labels \(a_seg, b_seg\); if they"):
+    with pytest.raises(
+        ManifestError, match=r"its files have names of labels \(a_seg, b_seg\); if they"
+    ):
         found(tmp_path, "a_seg", "b_seg")
     assert len(found(tmp_path, pattern="{case}")[0]) == 2
-    with pytest.raises(ManifestError, match=r"its files are labels \(a, b\)"):
+    with pytest.raises(ManifestError, match=r"its files have names of labels \(a, b\)"):
         found(tmp_path / "labelsTr", "a", "b")
     assert len(found(tmp_path / "labelsTr", pattern="{case}")[0]) == 2
 

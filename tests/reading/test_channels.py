@@ -37,7 +37,7 @@ def test_a_channel_may_be_a_tenth_of_a_voxel_off(tmp_path: Path, read) -> None:
         "channel_off_grid: channel t2 is up to 0.05"
     ]
     assert not read(pair(tmp_path, 0), ("t1", "t2")).notices
-    with pytest.raises(CaseError, match=r"channel t2 has shape .* resample one to the other"):
+    with pytest.raises(CaseError, match=r"channel t2 has shape .* resample one of them"):
         read(pair(tmp_path, 0.11), ("t1", "t2"))
 
 

@@ -55,7 +55,7 @@ def test_a_failure_is_an_error_of_the_case_and_the_next_scan_is_read(
 
 
 def test_a_child_without_a_sign_of_life_is_ended() -> None:
-    with pytest.raises(CaseError, match=r"no sign of life for 0\.5 s at file 1 of 3") as caught:
+    with pytest.raises(CaseError, match=r"no progress for 0\.5 s at file 1 of 3") as caught:
         run_isolated("isolated:fall_silent", quiet_s=0.5)
     assert caught.value.code == "decoder_hung"
 

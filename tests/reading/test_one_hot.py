@@ -80,7 +80,7 @@ def test_channels_are_read_in_any_storage_order_with_a_notice(tmp_path: Path) ->
     assert "3 channels of 0 and 1; the first is the background, the others were" in notice.sentence
     survey = read_label_map(path, "label", survey=True)
     assert survey.volume.shape == IMAGE.shape
-    assert "has 2 volumes; they are used if each is a channel" in survey.notices[0].sentence
+    assert "has 2 volumes; they can be used if each is a channel" in survey.notices[0].sentence
 
 
 def test_channels_that_no_label_map_holds_are_refused(tmp_path: Path) -> None:

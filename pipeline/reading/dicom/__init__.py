@@ -1,21 +1,21 @@
-"""Read DICOM series exactly, or refuse them with the reason. No other room reads with pydicom.
+"""Read DICOM series exactly, or refuse them with the reason. Only this package reads with pydicom.
 
 kinds.py      whether a path is a DICOMDIR, a SEG or RTSTRUCT
 folder.py     a folder, file or DICOMDIR -> the files, in name order
 header.py     a file -> its slices: their geometry, and how they are stored
 elements.py   values of elements, standard and private
-attributes.py what may tell volumes at the same places apart, in one slice
+attributes.py what may distinguish volumes at the same places, in one slice
 real_world.py the values of a map
 mosaic.py     an image tiled with slices -> the position of each slice
 tomography.py reconstructed nuclear medicine in one file -> the position of each frame
 selection.py  images -> the series to read
-volumes.py    slices at the same places -> volumes, by what tells them apart
+volumes.py    slices at the same places -> volumes, by the attributes that differ
 stack.py      the images of a series -> one volume's slices, in order, with the affine
 pixels.py     slices -> voxels, rescaled
 repair.py     fill gaps and undo tilt, if the policy says so
 series.py     all of these steps, in the child process
 catalogue.py  which series and patient each file of a tree belongs to
-glance.py     whether a file is like one that was read completely
+glance.py     whether a file is like another file that was read completely
 drawn_on.py   the series that a SEG or RTSTRUCT was drawn on
 sources.py    the file and frame of each slice, for objects that refer to them
 
@@ -58,7 +58,7 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     """Read the one volume that a folder of DICOM holds.
 
     Headers and pixels are read in a child process with a memory cap, so that
-    a damaged file cannot end the caller.
+    a damaged file cannot crash the caller's process.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     Scan
         Array of shape (columns, rows, slices) in storage order: int16 if
         every rescaled value is an integer and fits, else int32, else float32.
-        The affine is in RAS+ millimetres, exactly by the slices' positions.
+        The affine, in RAS+ mm, follows exactly from the slices' positions.
 
     Raises
     ------
@@ -171,14 +171,14 @@ def read_annotation(
     image : Volume
         The scan; its voxels are not used.
     numbers : mapping of int to int, optional
-        Label values by number of segment or ROI, before names and codes; 0
-        leaves a segment out.
+        Label values by number of segment or ROI; these take precedence over
+        names and codes. 0 leaves a segment out.
 
     Raises
     ------
     CaseError
-        If it is not on the image's voxels, its segments cannot be matched, or
-        a label map cannot hold their overlap.
+        If its voxels are not those of the image, its segments cannot be
+        matched, or a label map cannot hold their overlap.
     """
     from .drawing import Grid
 

@@ -3,9 +3,9 @@
     segmentation.py    a SEG      -> segments, each a mask on the scan's grid
     structure_set.py   an RTSTRUCT -> regions of interest, each a mask on the scan's grid
     layered.py         a .seg.nrrd -> segments, each a mask on the scan's grid
-    here               segments -> their labels -> one label map
+    this module        segments -> their labels -> one label map
 
-The label of a segment is never guessed. Runs in the child process.
+The label of a segment is never guessed. This runs in the child process.
 """
 
 import re
@@ -86,7 +86,7 @@ def _label_map(
     array = workspace.allocate(grid.shape, kind)
 
     def mask_of(number: int) -> np.ndarray:
-        """Draw one segment, with a sign of life."""
+        """Draw one segment, and report progress."""
         workspace.at(f"segment {number}")
         return drawing.mask(number)
 
@@ -101,7 +101,7 @@ def _label_map(
 
 
 def _require_own_numbers(segments: Sequence[Segment], meant: Sequence[Meant], what: str) -> None:
-    """Refuse a segment that is used if another of the same number has another name."""
+    """Refuse a segment that is used if its number belongs to another name too."""
     for number in dict.fromkeys(one.number for one in meant):
         names = {segment.name for segment in segments if segment.number == number}
         if len(names) > 1:
@@ -201,12 +201,12 @@ def _judged(
 
 
 def _plain(name: str) -> str:
-    """Return a name as it is compared: letters and digits, of any case."""
+    """Return a name for comparison: only letters and digits, without difference of case."""
     return re.sub(r"[\W_]", "", name.casefold())
 
 
 def _is(label: Label, code: Code) -> bool:
-    """Whether a code is a label's; pydicom takes SNOMED's old codes (SRT) for its new ones."""
+    """Whether a code is a label's; for pydicom, SNOMED's old codes (SRT) equal its new ones."""
     concept = label.concept
     if concept is None:
         return False

@@ -1,4 +1,4 @@
-"""The attributes that may tell the volumes of a series apart, and their values in one slice.
+"""The attributes that may distinguish a series' volumes, and their values in one slice.
 
 Each row of `ATTRIBUTES` is one attribute, with the elements that hold it: the
 standard element, in its functional group for enhanced images, and those of
@@ -74,25 +74,25 @@ class Private:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """Something that may tell volumes apart.
+    """Something that may distinguish volumes.
 
     Parameters
     ----------
     name : str
-        As messages have it.
+        Name in messages.
     role : {"fixed", "steady", "time", "count"}
-        Fixed: slices with different values never are one volume. Steady: it
-        separates volumes, but may also differ between the slices of one
-        (such as an inversion time). Time and count separate only what these
-        do not; if they differ from slice to slice, by their order at each
-        place, and a count only if it is regular.
+        Fixed: slices with different values are never in one volume. Steady:
+        it separates volumes, but may also differ within a volume (such as an
+        inversion time). Time and count separate only volumes that these do
+        not; if their values differ from slice to slice, the order of values
+        at each place is used, for a count only if the order is regular.
     kind : {"number", "vector", "clock", "word", "text"}
-        A word is a known one; a text is compared and never shown.
+        A word is one that is known here; a text is compared and never shown.
     label : str
-        How a value is shown and chosen, with `{}` for it, or `#` for its rank
-        among the values of the series, from 1; "" if not at all.
+        How a value is shown and chosen: `{}` is the value, `#` its rank among
+        the values of the series, from 1; "" if it is not shown.
     close : float
-        Numbers that differ by no more are equal.
+        Numbers that differ by at most this are equal.
     """
 
     name: str
@@ -107,7 +107,7 @@ _DIFFUSION, _CONTENT = "MRDiffusionSequence", "FrameContentSequence"
 _TIMING, _HEART = "MRTimingAndRelatedParametersSequence", "CardiacSynchronizationSequence"
 _DIRECTION = "DiffusionGradientOrientation"
 
-# Content first, in the order in which it names volumes; then times and counts, the best first.
+# Content first, in the order of the names of volumes; then times and counts, the best first.
 ATTRIBUTES = (
     Attribute("kind of value", "fixed", label="{}", kind="word"),
     Attribute("contrast", "fixed", label="{}", kind="word"),
@@ -248,7 +248,7 @@ ATTRIBUTES = (
     Attribute("instance number", "count", (Element("InstanceNumber", ""),)),
     Attribute("frame", "count"),
 )
-# Words of ImageType that users know; others are compared and not shown.
+# Words of ImageType that users know; other words are compared and not shown.
 _COMPONENTS = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
 _CONTRASTS = {
     word: name
@@ -262,9 +262,9 @@ _CONTRASTS = {
     }.items()
     for word in known.split()
 }
-# Modalities in which the third value of ImageType is no kind of value, but such as AXIAL.
+# Modalities in which the third value of ImageType is not a kind of value but, say, AXIAL.
 _NO_COMPONENT = ("CT", "PT", "NM")
-# Longer values are no names of volumes.
+# Longer values do not name volumes.
 _SHORT = 64
 
 
@@ -273,8 +273,8 @@ def tells(
 ) -> dict[str, Hashable]:
     """Return the attributes of one slice that have a value.
 
-    `group` gives a functional group of its frame; a classic image is its own
-    group. `counts` are values that its place among frames gives.
+    `group` returns a functional group of the slice's frame, or a classic image
+    itself. `counts` are values that follow from the frame's place in the file.
     """
     found: dict[str, Hashable] = {**_image_type(dataset, group, modality), **counts}
     indices = numbers(group("FrameContentSequence").get("DimensionIndexValues"))
@@ -292,8 +292,8 @@ def tells(
 def others(dataset: Dataset) -> dict[int, Hashable]:
     """Return every short element of a data set or frame, also private ones, by tag.
 
-    They separate volumes only where no attribute of the table does, and may
-    contradict a count. Elements of the groups of a frame count as its own.
+    These elements separate volumes only if no attribute of the table does, and may
+    contradict a count. Elements of a frame's functional groups are included.
     """
     found: dict[int, Hashable] = {}
     for element in dataset.values():
@@ -309,7 +309,7 @@ def others(dataset: Dataset) -> dict[int, Hashable]:
 
 
 def shown(value: Hashable) -> str:
-    """Return a number or known word of a value for a label; empty for any other text."""
+    """Return a value as a label shows it, if it is a number or a known word; else empty."""
     if isinstance(value, float):
         return f"{value:g}"
     first = value[0] if isinstance(value, tuple) else value
@@ -342,7 +342,7 @@ def _image_type(dataset: Dataset, group: Group, modality: str) -> dict[str, Hash
 
 
 def _read(attribute: Attribute, value: Any, dataset: Dataset) -> Hashable | None:
-    """Return an element's value as one of the attribute, or None."""
+    """Return an element's value in the form that the attribute has, or None."""
     if value is None or value == "":
         return None
     if attribute.kind in ("text", "word"):
@@ -354,7 +354,7 @@ def _read(attribute: Attribute, value: Any, dataset: Dataset) -> Hashable | None
         return None
     if attribute.kind == "vector":
         return many
-    # GE adds a thousand million to b-values of some directions.
+    # GE adds 1,000,000,000 to the b-values of some directions.
     return many[0] % 100_000 if attribute.name == "b-value" and many[0] > 1e6 else many[0]
 
 

@@ -16,7 +16,7 @@ from .glance import Key, glance
 from .header import read_header
 from .selection import NO_VOLUME, Series
 
-# Blanks around them have no meaning (PS3.5 6.2, LO).
+# Blanks around these values have no meaning (PS3.5 6.2, LO).
 _IDENTIFIERS = ["PatientID", "IssuerOfPatientID", "StudyInstanceUID"]
 
 

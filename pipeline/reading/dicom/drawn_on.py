@@ -1,7 +1,7 @@
 """Find the series that a SEG or RTSTRUCT was drawn on, by the UIDs that it names.
 
-A SEG names them in ReferencedSeriesSequence (PS3.3 C.12.1.1), an RTSTRUCT for
-each frame of reference (PS3.3 C.8.8.5, RT Referenced Series Sequence).
+A SEG names them in ReferencedSeriesSequence (PS3.3 C.12.1.1). An RTSTRUCT names
+them for each frame of reference (PS3.3 C.8.8.5, RT Referenced Series Sequence).
 """
 
 from pydicom import Dataset, dcmread

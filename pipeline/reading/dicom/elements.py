@@ -1,4 +1,4 @@
-"""Values of DICOM elements, standard and private, as numbers and words; missing where invalid."""
+"""Read DICOM elements, standard and private, as numbers and words; invalid ones as missing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,10 +30,10 @@ def words(value: Any) -> tuple[str, ...]:
 
 
 def value_of(dataset: Dataset, tag: int) -> Any:
-    """Return the value of an element, or None: numbers and words as their texts.
+    """Return the value of an element, or None; numbers and words are returned as text.
 
-    pydicom takes 20 times as long to convert such an element, and 10 times as
-    long to say that one is missing.
+    pydicom would take 20 times as long to convert an element, and 10 times as
+    long to find that an element is missing.
     """
     if tag not in dataset.keys():  # noqa: SIM118
         return None

@@ -61,7 +61,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files to read, and the number of others, which are clearly not DICOM."""
+    """The files to read, and the number of other files, which are clearly not DICOM."""
 
     files: tuple[Place, ...]
     ignored: int = 0
@@ -70,7 +70,7 @@ class Listing:
 def list_files(path: Path, looking_at: Callable[[str], None]) -> Listing:
     """Find the DICOM files that a path stands for.
 
-    It is a folder with all folders below it, one file, or a DICOMDIR, which
+    The path is a folder with all folders below it, one file, or a DICOMDIR, which
     stands for the files that it names (PS3.10 section 8). `looking_at` is called
     with each file's name for messages before the file is opened.
 
@@ -145,7 +145,7 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
             "damaged", f"the DICOMDIR cannot be read ({type(error).__name__}); name the folder"
         ) from error
     for components in parts:
-        # A component is a single name (PS3.10 section 8.2), so files outside are never read.
+        # A component is a single name (PS3.10 section 8.2), so no file outside the folder is read.
         outside = any(part in ("", ".", "..") or set(part) & set("/\\\0") for part in components)
         file = None if outside else _on_disc(path.parent, components, folders)
         if file is not None:
@@ -163,7 +163,7 @@ def _in_dicomdir(path: Path) -> Iterator[Path]:
 def _on_disc(
     folder: Path, components: list[str], names: dict[Path, dict[str, list[Path]]]
 ) -> Path | None:
-    """Return a file of a DICOMDIR; a disc's copy may have other case, a dot or version (;1)."""
+    """Return a file of a DICOMDIR; on a disc its name may differ in case, a dot or ;1 (version)."""
     path = folder
     for component in components:
         if not (path / component).exists():
@@ -182,7 +182,7 @@ def _on_disc(
 
 
 def is_dicom(place: Place, suffixes: Collection[str] = ()) -> bool:
-    """Whether a file of a folder is DICOM; refuses one that should be DICOM and is not.
+    """Whether a file of a folder is DICOM; refuse a file that should be DICOM and is not.
 
     A damaged slice must not be ignored, so only files that are clearly something
     else are: those with a suffix of letters (.txt, .json, .nii.gz) that none of
@@ -229,7 +229,7 @@ def _is_headerless(head: bytes) -> bool:
                 continue
             if head[4:6].isalpha() and head[4:6].isupper():
                 return True  # an explicit VR
-            # Voxels may look like one element, hardly like two in order.
+            # Voxels may look like one element by chance, but hardly like two in order.
             if length % 2 == 0 and 12 + length <= len(head):
                 after = struct.unpack_from(f"{order}HH", head, 8 + length)
                 if after[0] == group and element < after[1] < 0x2000:

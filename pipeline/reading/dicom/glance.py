@@ -1,8 +1,8 @@
-"""Recognise an image by a few tags, if one like it was read completely. Runs in the child process.
+"""Recognise an image by a few tags, if a similar one was read. Runs in the child process.
 
-A tree has thousands of slices that differ only in position. The first of them
-is read as `read_header` reads it; of the others, what decides about the kind of
-a file is compared with the first, byte by byte.
+A tree has thousands of slices that differ only in position. `read_header` reads
+the first of them. Of each other slice, only the tags that decide what kind of
+file it is are compared with the first slice, byte by byte.
 """
 
 from contextlib import suppress
@@ -14,14 +14,14 @@ from pydicom.tag import Tag
 
 from .folder import Place
 
-# What the kind of a file follows from, apart from its geometry.
+# The tags that decide what kind of file it is, apart from its geometry.
 _SAME = (
     *("SOPClassUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
     *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SpecificCharacterSet"),
 )
-# An image needs so many numbers of each to be a slice.
+# How many numbers each of these tags must have in a slice.
 _GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 _TAGS = {name: Tag(name) for name in (*_SAME, *_GEOMETRY, "SOPInstanceUID")}
 _PIXELS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")
@@ -31,7 +31,7 @@ Key = tuple[bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """The identity of an image, and what it must have in common with one like it."""
+    """The identity of an image, and what a similar image must have in common with it."""
 
     instance: str
     key: Key
@@ -60,6 +60,6 @@ def _bytes(dataset: Dataset, name: str) -> bytes:
 
 
 def _finite(value: bytes, count: int) -> bool:
-    """Whether the bytes of a decimal string are so many finite numbers."""
+    """Whether the bytes of a decimal string are the given count of finite numbers."""
     numbers = list(map(float, value.rstrip(b"\0").split(b"\\")))
     return len(numbers) == count and all(map(isfinite, numbers))

@@ -1,8 +1,8 @@
 """Read a DICOM file's header: its slices, their geometry, and how their pixels are stored.
 
 Only the values that an image needs are read, and each is checked where it is
-read. Of the text of tags only CS code strings, UIDs and the description of a
-series leave this module. They are compared and never shown, except a known Modality.
+read. The only texts of tags that leave this module are CS code strings, UIDs and the
+series description. They are compared and never shown, except a known Modality.
 """
 
 import struct
@@ -83,15 +83,15 @@ class Slice:
     spacing : (rows, columns)
         Distance between neighbouring rows, and columns, in mm.
     thickness_mm : float
-        SliceThickness, 0 if missing. This is not the distance of slices.
+        SliceThickness, 0 if missing. This is not the distance between slices.
     slope, intercept : float
         Value = stored * slope + intercept (PS3.3 C.11.1).
     rescaled : bool
         Whether the file gives slope and intercept.
     tells : mapping of str to value
-        What may tell volumes at the same places apart, by `Attribute.name`.
+        What may distinguish volumes at the same places, by `Attribute.name`.
     others : mapping of int to value
-        Its other short elements, by tag, which may do so too.
+        Other short elements of the slice, by tag, which may distinguish them too.
     other_values : bool
         Whether the file has other real world values, which are not used.
     """
@@ -131,7 +131,7 @@ class Instance:
     modality: str  # a code such as CT; "OT" if it is not a known one
     kind: str
     sop_class: str = ""
-    secondary: bool = False  # made by a program from others, such as a picture of the screen
+    secondary: bool = False  # made by a program from other images, such as a picture of the screen
     frame_of_reference: str = ""  # empty if missing
     description: str = ""  # SeriesDescription; compared in this process, and never shown
     slices: tuple[Slice, ...] = ()
@@ -263,7 +263,7 @@ def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | Non
     kind = _PIXEL_TAGS.get(group << 16 | element)
     if kind is None:
         return None
-    # Some files state another syntax than theirs. No even length has the bytes of a VR.
+    # Some files state a wrong syntax. Read as a length, these VRs are odd, but a length is even.
     explicit = head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
     begin = 8 if explicit else 4
     if len(head) < begin + 4:
@@ -274,7 +274,7 @@ def _pixel_element(head: bytes, offset: int, dataset: Dataset) -> _Element | Non
 
 
 def _deflated_pixels(place: Place) -> _Element | None:
-    """Return the same for a deflated data set, with 0 as position."""
+    """Return what `_pixel_element` does, for a deflated data set; the offset is 0."""
     with place.open() as file:
         dataset = dcmread(file)
     return ("integer", 0, len(dataset.PixelData), False) if "PixelData" in dataset else None
@@ -360,7 +360,7 @@ def _tomographic(dataset: Dataset, store: PixelStore, frame: int, found: Tomogra
     """Return a frame of a reconstruction of nuclear medicine."""
 
     def group(name: str) -> Dataset:
-        """Return the item that has a group's elements."""
+        """Return the data set that has the elements of a functional group."""
         return found.orientation if name == "PlaneOrientationSequence" else dataset
 
     piece = _slice(dataset, store, frame, group, found.counts)
@@ -404,8 +404,8 @@ def _slice(
 ) -> Slice:
     """Return a frame as a slice that has no position yet.
 
-    `group` gives its functional groups; a classic image is its own group.
-    `counts` are further values that tell volumes apart, and `own` has the frame's own groups.
+    `group` returns its functional groups, or a classic image itself. `counts` are further
+    values that distinguish volumes, and `own` has the groups of this frame only.
     """
     transformation = group("PixelValueTransformationSequence")
     rescale = Values(

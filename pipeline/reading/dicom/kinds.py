@@ -9,7 +9,7 @@ from isal import igzip, isal_zlib
 from voxtile.machine.files import regular
 
 GZIP = b"\x1f\x8b"
-# isal's stub calls its exception class an instance.
+# isal's type stub declares its exception class as an instance.
 _ISAL_ERROR: Any = isal_zlib.error
 GZIP_ERRORS = (igzip.BadGzipFile, _ISAL_ERROR, EOFError)
 

@@ -16,12 +16,12 @@ from .drawing import Grid, Segment
 class SlicerSegmentation:
     """A ``.seg.nrrd``, read from its file; its masks are on the grid.
 
-    The number of a segment is its value; its place from 1 if values repeat.
-    `values` are those of the labels.
+    The number of a segment is its value or, if values repeat, its place in the
+    file, from 1. `values` are the values of the labels.
     """
 
     what = "segment"
-    series: frozenset[str] = frozenset()  # the file refers to none
+    series: frozenset[str] = frozenset()  # the file names no series
 
     def __init__(self, path: Path, grid: Grid, values: Container[int]) -> None:
         self._grid = grid
@@ -35,7 +35,7 @@ class SlicerSegmentation:
             Segment(number, one.name, None if one.code is None else _code(one.code))
             for number, one in self._segments.items()
         )
-        # Without names, values are all that there is, as in any label map.
+        # Without names, segments are known by value only, as in any label map.
         self.values = (
             {number: number for number in self._segments if number in values}
             if unique and self._found.is_unnamed

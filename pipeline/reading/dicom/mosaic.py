@@ -36,7 +36,7 @@ def siemens_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
     """Return the slices of a Siemens mosaic; None for other images.
 
     The number of slices and their normal come from the private CSA header
-    (0029,xx10); distances from SpacingBetweenSlices.
+    (0029,xx10); their distances come from SpacingBetweenSlices.
     """
     if not _may_be_tiled(dataset, "MOSAIC"):
         return None

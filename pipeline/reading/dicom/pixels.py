@@ -40,7 +40,7 @@ class Decoder:
     def stored(self, slices: Sequence[Slice]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the index and the stored values, shape (rows, columns), of each slice.
 
-        Each frame is decoded once, file by file, so not in the order of `slices`.
+        Each frame is decoded once, file by file, so the order is not that of `slices`.
         """
         by_file: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         stores = {}
@@ -92,7 +92,7 @@ class Decoder:
         try:
             unpack = self._encapsulated if store.length is None else self._native
             for frame in unpack(store, wanted):
-                self.workspace.at(str(store.place))  # a sign of life within a long file
+                self.workspace.at(str(store.place))  # report progress within a long file
                 if frame.shape != (store.rows, store.columns):
                     raise _undecodable(store, f"a frame has shape {frame.shape}")
                 yield frame
@@ -199,8 +199,8 @@ class Decoder:
             items += 1
         rle = store.syntax.name.startswith("RLE")
         if len(content) < at + 8:
-            # Without the end mark, the end of the last frame must be seen: RLE has one fragment for
-            # each frame, others end in a marker.
+            # Without the end mark, find the end of the last frame: RLE has one fragment for each
+            # frame, and the frames of other codecs end in a marker.
             if not (rle or content[last:at].rstrip(b"\0").endswith(b"\xff\xd9")):
                 raise _cut(store)
             self._open_ended += 1
@@ -209,7 +209,7 @@ class Decoder:
             few = len(content) < at + 8
             raise (_cut(store) if few else _undecodable(store, _numbered(store.frames, fragments)))
         if fragments == store.frames:
-            # Some programs write a wrong table, and one fragment for each frame needs none.
+            # Some programs write a wrong table; if each frame is one fragment, no table is needed.
             first = 8 + int.from_bytes(content[4:8], "little")
             return _ITEM + bytes(4) + content[first:at]
         return content[:at]
@@ -268,7 +268,7 @@ def _cut(store: PixelStore) -> CaseError:
 
 
 def _numbered(frames: int, fragments: int) -> str:
-    """Return the detail of a wrong number of fragments."""
+    """Return what a message says about a wrong number of fragments."""
     return f"{counted(frames, 'frame')} but {counted(fragments, 'fragment')}"
 
 
@@ -287,7 +287,7 @@ def voxels(slices: Sequence[Slice], planes: Sequence[int], decoder: Decoder) -> 
     `planes` has the plane of each slice; other planes stay 0. If all slopes and
     intercepts are whole numbers, the array has the narrowest integers that hold
     ``stored * slope + intercept`` (at least int16); else float32, rounded once
-    from float64. float64 for pixels that are stored as float64.
+    from float64. If pixels are stored as float64, the array is float64.
     """
     shape = (max(planes) + 1, slices[0].rows, slices[0].columns)
     kinds = {piece.store.kind for piece in slices}

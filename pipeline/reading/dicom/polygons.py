@@ -23,7 +23,7 @@ from voxtile.errors import CaseError
 
 # In voxels. A contour is on a slice; planning systems round its height to hundredths of a mm.
 _OFF_SLICE = 0.2
-# How far a contour may reach over the edge of the image without being counted, in pixels.
+# In pixels. A contour that reaches this far beyond the edge of the image is not counted.
 _OVER_EDGE = 1.0
 
 
@@ -115,17 +115,17 @@ def rasterise(
 def count_crossed(
     placed: Placed, mask: np.ndarray, at: Callable[[str], None] = lambda _: None
 ) -> tuple[int, int]:
-    """Count the voxels in two polygons that overlap and neither of which is inside the other.
+    """Count the voxels that are in two overlapping polygons, neither of which is in the other.
 
     Parameters
     ----------
     placed, mask, at
-        As for `rasterise`, and its result.
+        The arguments of `rasterise`, and the mask that it returned.
 
     Returns
     -------
     crossed, outside : int
-        All such voxels, and those of them that are not in the mask.
+        Number of these voxels, and of those that are not in the mask.
     """
     crossed = outside = 0
     for plane, flats in placed.by_slice.items():
@@ -139,7 +139,7 @@ def count_crossed(
 def _crossed(
     polygons: Sequence[np.ndarray], shape: tuple[int, ...], alive: Callable[[], None]
 ) -> np.ndarray:
-    """Return the pixels of a slice in two polygons neither of which is inside the other."""
+    """Return a slice's pixels that are in two polygons, neither of which is in the other."""
     crossed = np.zeros(shape, bool)
     if len(polygons) < 2:
         return crossed
@@ -177,8 +177,8 @@ def _is_nested(
 ) -> bool:
     """Whether any two polygons are apart, or one is inside the other.
 
-    They are laid on the slice from the largest to the smallest. Each must lie on
-    one that was laid before, or on none: if it crosses any, it lies on several.
+    Polygons are drawn on the slice from the largest to the smallest. Each may cover
+    pixels of only one earlier polygon, or of the background only.
     """
     owner = np.full(shape, -1, np.int32)
     for index in sorted(range(len(filled)), key=lambda index: -np.count_nonzero(filled[index])):
@@ -193,10 +193,10 @@ def _is_nested(
 def _slices_between(planes: Sequence[int]) -> int:
     """Return how many slices between contours have no contour.
 
-    Contours drawn on thicker slices than the image's would leave stripes, so
-    they are refused: no contour has one on the next slice, or most distances
-    are equal and above 1. Distant lesions are accepted; two slices with
-    contours are too few to judge.
+    Contours that were drawn on thicker slices than the image's would leave
+    stripes. They are refused if no two are on neighbouring slices, or most
+    distances are equal and above 1. Distant lesions are accepted; two slices
+    with contours are too few to judge.
     """
     gaps = np.diff(planes)
     _, alike = Counter(gaps[gaps > 1].tolist()).most_common(1)[0] if (gaps > 1).any() else (0, 0)

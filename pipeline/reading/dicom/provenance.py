@@ -13,7 +13,7 @@ from .header import Instance
 
 
 def source_of(images: Iterable[Instance]) -> Source:
-    """Return the pseudonyms of the coordinate systems and series of some images."""
+    """Return pseudonyms for the coordinate systems and the series of the images."""
     every = list(images)
     return Source(
         _pseudonyms(image.frame_of_reference for image in every),
@@ -60,5 +60,5 @@ def check_source(frames: Iterable[str], series: Iterable[str], source: Source) -
 
 
 def _pseudonyms(uids: Iterable[str]) -> tuple[str, ...]:
-    """Return the hashes of different UIDs; none for an empty one."""
+    """Return the hash of each different UID; empty UIDs are left out."""
     return tuple(hashlib.sha256(uid.encode()).hexdigest() for uid in sorted({*uids} - {""}))

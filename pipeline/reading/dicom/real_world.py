@@ -1,7 +1,7 @@
 """Real world values of an image: its values in units, such as those of a map (PS3.3 C.7.6.16.2.11).
 
-Rescale slope and intercept come first, because they are what all programs use;
-a parametric map, and an image without them, has its values here alone.
+Rescale slope and intercept take precedence, because all programs use them. The
+values here are used for a parametric map and for an image without the two.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ _SEQUENCE = "RealWorldValueMappingSequence"
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """How stored values of a frame become its values: ``stored * slope + intercept``.
+    """How stored values of a frame become real ones: ``stored * slope + intercept``.
 
     Parameters
     ----------
     given : bool
-        Whether the file gives them.
+        Whether the file gives slope and intercept.
     others : bool
         Whether the file has other real world values, which are not used.
     """
@@ -72,7 +72,7 @@ def _mappings(dataset: Dataset, frame: int) -> list[Dataset]:
 
 
 def _linear(mapping: Dataset) -> tuple[float, float] | None:
-    """Return slope and intercept of a mapping; None if it is a table or has no valid ones."""
+    """Return slope and intercept of a mapping; None if it is a table or they are invalid."""
     try:
         slope = float(mapping.RealWorldValueSlope)
         intercept = float(mapping.RealWorldValueIntercept)

@@ -32,7 +32,7 @@ class Segmentation:
                 "the reference is a DICOM object, but neither SEG nor RTSTRUCT; export it as one",
             )
         self._grid = grid
-        # Not segread, which refuses segmentations for details that are not used here.
+        # segread is not used, because it refuses segmentations for details that do not matter here.
         with place.open() as file:
             self._frames = highdicom.imread(file)
         self._type = str(dataset.SegmentationType)
@@ -105,7 +105,7 @@ class Segmentation:
         rows, columns = np.nonzero(inside)
         if not rows.size:
             return
-        # Three points fix the map from pixel (column, row) to voxel, which must be whole numbers.
+        # Three points give the map from pixel (column, row) to voxel; it must be whole numbers.
         placed = (self._geometry[index] @ [[0, 1, 0], [0, 0, 1], [1, 1, 1]])[:3].T
         corner, along, down = self._grid.indices(placed)
         steps = np.array([corner, along - corner, down - corner])

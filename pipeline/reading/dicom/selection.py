@@ -1,7 +1,7 @@
 """Choose the series to read among everything that a folder holds.
 
 Scouts, objects without pixels and images without a position in the patient
-never count as a volume. If several series are left, none is guessed.
+never count as a volume. If several series are left, the user must choose.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from .stack import clusters
 
 # An image with such a problem is not a slice of a volume, but a report page or a projection.
 NO_VOLUME = ("colour", "no_geometry")
-# Unit vectors that differ by more are at least half a degree apart, as planes of a scout are. A
-# stack needs less: a series between the two limits may be chosen here and is refused there.
+# Unit vectors that differ by more are at least half a degree apart, like the planes of a scout. The
+# limit of `stack` is smaller: a series between both limits may be chosen here but is refused there.
 _SEVERAL_ORIENTATIONS = 0.01
 _HOW = (
     "choose one with --series (or a column `series`): its id, a SeriesInstanceUID, or rules such "
@@ -38,12 +38,12 @@ class Series:
     uid: str  # SeriesInstanceUID; never shown
     images: tuple[Instance, ...]  # in name order, scouts left out
     scouts: int = 0
-    pictures: int = 0  # that are among its images no more
-    joined: int = 1  # how many series these are
+    pictures: int = 0  # screen pictures and scouts that were removed from its images
+    joined: int = 1  # number of series that were joined
 
     @property
     def label(self) -> str:
-        """A pseudonym: always the same for one series, without information about it."""
+        """A pseudonym: always the same for the same series, without information about it."""
         return hashlib.sha256(self.uid.encode()).hexdigest()[:8]
 
     @property
@@ -58,7 +58,7 @@ class Series:
 
     @property
     def may_be_volume(self) -> bool:
-        """Whether an image has a position, or is too damaged to find out."""
+        """Whether at least one image has a position, or may have but is damaged."""
         return any(
             image.problem is None or image.problem.code not in NO_VOLUME for image in self.images
         )
@@ -138,7 +138,7 @@ def choose_series(instances: Sequence[Instance], rule: str | None) -> tuple[Seri
 
 
 def _without_foreign(series: Series) -> Series:
-    """Return a series without what is clearly no slice of it: pictures of the screen and scouts."""
+    """Return a series without images that are clearly not its slices: screen pictures, scouts."""
     placed = [image for image in series.images if image.slices]
     primary = [image for image in placed if not image.secondary]
     classes = {image.sop_class for image in primary or placed}
@@ -155,7 +155,7 @@ def _without_foreign(series: Series) -> Series:
 
 
 def _is_picture(image: Instance, classes: Collection[str], primary: bool) -> bool:
-    """Whether an image is a picture beside slices of some classes, primary images or not."""
+    """Whether an image is a picture; `classes` are the slices', `primary` if any is primary."""
     foreign = image.sop_class not in classes
     if image.problem is not None and image.problem.code in NO_VOLUME:
         return foreign or (image.secondary and primary)
@@ -172,7 +172,7 @@ def _look(image: Instance) -> _Look:
 
 
 def _is_scout(image: Instance, usual: _Look) -> bool:
-    """Whether an image differs much from most in orientation, and in size or spacing too."""
+    """Whether an image's orientation differs much from the usual, and its size or spacing too."""
     orientation, size, spacing = _look(image)
     turned = np.abs(np.subtract(orientation, usual[0])).max() > _SEVERAL_ORIENTATIONS
     scaled = np.abs(np.divide(spacing, usual[2]) - 1).max() > _SEVERAL_ORIENTATIONS
@@ -180,7 +180,7 @@ def _is_scout(image: Instance, usual: _Look) -> bool:
 
 
 def _may_be_one(found: Sequence[Series]) -> bool:
-    """Whether several series may be slices of one volume: alike, and each at its own place."""
+    """Whether several series may be one volume: slices are alike, all at different positions."""
     slices = [piece for series in found for piece in series.slices]
     sizes = {(piece.rows, piece.columns) for piece in slices}
     turned = len(clusters([piece.orientation for piece in slices], _SEVERAL_ORIENTATIONS))
@@ -274,7 +274,7 @@ def _apply(rule: str, found: Sequence[Series]) -> list[Series]:
     terms = [term.strip() for term in rule.split(",") if term.strip()]
     tests = [_test(term) for term in terms if term not in ("largest", "all")]
     chosen = [series for series in found if all(test(series) for test in tests)]
-    # Wherever it is in the rule: the largest of the others' matches.
+    # Wherever it is in the rule, it picks the largest of the series that match the other terms.
     if "largest" in terms and chosen:
         most = max(len(series.slices) for series in chosen)
         chosen = [series for series in chosen if len(series.slices) == most]

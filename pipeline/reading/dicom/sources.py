@@ -13,7 +13,7 @@ from .series import find_stack
 
 
 def sources_here(workspace: Workspace, path: Path, policy: ReadPolicy) -> Scan:
-    """Return the sources of the slices as a scan, whose voxels travel between processes.
+    """Return the sources of the slices as a scan, because a scan can be sent between processes.
 
     Returns
     -------

@@ -27,9 +27,9 @@ from .volumes import Candidate, choose, gather, separate
 # Scanners write unit vectors and positions with 4 to 14 digits: smaller differences are rounding.
 _ORIENTATION_TOLERANCE = 1e-4
 _SPACING_TOLERANCE = 1e-4
-# Larger ones are accepted with a notice if they move no pixel by more than a tenth of one.
+# Larger differences are accepted with a notice if they move no pixel by more than a tenth of one.
 _PIXEL_TOLERANCE = 0.1
-# A step with a larger tangent of its angle is tilted; this is highdicom's limit too.
+# A step is tilted if the tangent of its angle is larger; highdicom has the same limit.
 _TILT_TOLERANCE = 1e-3
 
 SameContent = Callable[[Slice, Slice], bool]
@@ -78,7 +78,7 @@ def stack_slices(
 ) -> tuple[Stack, list[Notice]]:
     """Return the slices of one volume in order.
 
-    They are in name order; `same` says whether two have equal voxels.
+    `slices` are in name order; `same` says whether two slices have equal voxels.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def stack_slices(
 
 
 def _stacks(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
-    """Return the stacks that slices are in, by name; the name of a single one is empty."""
+    """Return the stacks that slices are in, by name; a single stack has an empty name."""
     turned = _by_orientation(slices)
     if ids := _stack_ids(slices):
         if len(turned) == 1 and _is_one_stack(slices):
@@ -121,7 +121,7 @@ def _stacks(slices: Sequence[Slice]) -> dict[str, list[Slice]]:
 
 
 def _stack_ids(slices: Sequence[Slice]) -> dict[str, Hashable]:
-    """Return the values of StackID by a name that shows no text; empty if it is not several."""
+    """Return the values of StackID by names without text from tags; empty unless several."""
     values = {piece.tells.get("stack") for piece in slices}
     if len(values) == 1 or None in values:
         return {}
@@ -129,7 +129,7 @@ def _stack_ids(slices: Sequence[Slice]) -> dict[str, Hashable]:
 
 
 def _is_one_stack(slices: Sequence[Slice]) -> bool:
-    """Whether all slices together are evenly spaced, equally often at each position."""
+    """Whether all slices are evenly spaced, with the same number at each position."""
     positions = _by_position(slices)
     if len({len(group) for group in positions}) > 1:
         return False
@@ -189,7 +189,7 @@ def _require_alike(slices: Sequence[Slice], notices: list[Notice]) -> None:
         )
     spacings = np.array([piece.spacing for piece in slices])
     relative = spacings / spacings[0]
-    # Of the last row and column, in pixels.
+    # Shift of the last row and column, in pixels.
     moved = np.abs(relative - 1) * (slices[0].rows, slices[0].columns)
     close = (np.abs(relative - 1) <= _SPACING_TOLERANCE) | (moved <= _PIXEL_TOLERANCE)
     if not close.all():
@@ -220,7 +220,7 @@ def _mixed_orientation(counts: Sequence[int], option: str = "") -> CaseError:
 
 
 def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Return the slices grouped by orientation, if it moves a pixel by a tenth of one."""
+    """Return slices in groups by orientation; in a group it moves no pixel by over a tenth."""
     left, groups = list(slices), []
     while left:
         first = left[0]
@@ -236,7 +236,7 @@ def _by_orientation(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def clusters(vectors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
-    """Return the sizes of groups of vectors with components within `tolerance` of their first."""
+    """Return the sizes of groups of vectors; all are within `tolerance` of a group's first one."""
     left = np.array(vectors, np.float64)
     sizes = []
     while len(left):
@@ -265,10 +265,10 @@ def _by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
 def _without_copies(
     positions: list[list[Slice]], same: SameContent, notices: list[Notice]
 ) -> list[list[Slice]]:
-    """Return the positions without copies, if every slice is there equally often.
+    """Return the positions without copies, if each position has the same number of slices.
 
-    Several volumes look the same here, so slices are copies only if nothing
-    distinguishes them, not even the instance number.
+    Several volumes have the same number too, so slices are copies only if
+    nothing distinguishes them, not even the instance number.
     """
     if len(positions[0]) == 1:
         return positions
@@ -296,7 +296,7 @@ def _dropped(count: int) -> Notice:
 def _without_duplicates(
     positions: list[list[Slice]], same: SameContent, notices: list[Notice]
 ) -> list[list[Slice]]:
-    """Return the positions without copies, if slices are not equally often at each."""
+    """Return the positions without copies, if positions have different numbers of slices."""
     single = []
     for group in positions:
         kept: list[Slice] = []
@@ -310,7 +310,7 @@ def _without_duplicates(
 
 
 def _alike(one: Slice, other: Slice) -> bool:
-    """Whether nothing but the instance number tells two slices apart."""
+    """Whether two slices differ in nothing but the instance number."""
     names = {*one.tells, *other.tells} - {"instance number"}
     return all(one.tells.get(name) == other.tells.get(name) for name in names)
 
@@ -318,7 +318,7 @@ def _alike(one: Slice, other: Slice) -> bool:
 def _decided(
     positions: list[list[Slice]], usual: int, policy: ReadPolicy, notices: list[Notice]
 ) -> list[list[Slice]]:
-    """Return one slice at each position, if different ones are there and the policy allows it."""
+    """Return one slice at each position; if slices there differ, the policy must allow it."""
     if usual > 1:
         others = [len(group) for group in positions if len(group) != usual]
         raise CaseError(
@@ -356,7 +356,7 @@ def _evenly_spaced(slices: list[Slice], policy: ReadPolicy, notices: list[Notice
         return Stack(tuple(slices), (0,), normal * thickness, 0.0)
     places = np.array([piece.position for piece in slices], np.float64)
     gaps = np.diff(places @ normal)
-    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # of two different, the smaller
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # of two different gaps, the smaller
     steps = np.maximum(1, np.round(gaps / usual)).astype(int)
     planes = np.concatenate([[0], np.cumsum(steps)])
     step = (places[-1] - places[0]) / planes[-1]

@@ -5,9 +5,9 @@ one slice. `polygons` fills it by the even-odd rule.
 
 By that rule a contour that occurs twice would be its own hole, so repeated
 contours are used once, unless their type, CLOSEDPLANAR_XOR, asks for the hole.
-The rule leaves out where two contours cross, and fills where two holes cross.
-The author may have meant something else, so these voxels are counted in a
-notice, unless all contours are of the type CLOSEDPLANAR_XOR.
+The rule leaves out voxels where two contours cross, and fills voxels where two
+holes cross. The author may have meant something else, so these voxels are counted
+in a notice, unless all contours are of the type CLOSEDPLANAR_XOR.
 """
 
 from collections import Counter
@@ -23,8 +23,8 @@ from .drawing import Grid, Segment
 from .polygons import count_crossed, place, rasterise
 from .segmentation import coded
 
-# Contours that are not closed, by their type; all others are, whatever it is: some programs write
-# none, or types of their own, such as INTERPOLATED_PLANAR.
+# Types of contours that are not closed. Contours of all other types are: some programs write no
+# type, or types of their own, such as INTERPOLATED_PLANAR.
 _OPEN = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 # In voxels. An open contour whose ends are no further apart is closed.
 _CLOSE = 0.1
@@ -65,7 +65,7 @@ class StructureSet:
             for study in system.get("RTReferencedStudySequence") or ()
             for series in study.get("RTReferencedSeriesSequence") or ()
         )
-        # What notices count: contours of several kinds, voxels, slices.
+        # The numbers for notices: of contours of several kinds, of voxels, of slices.
         self._counts: Counter[str] = Counter()
 
     def mask(self, number: int) -> np.ndarray:
@@ -121,7 +121,7 @@ class StructureSet:
         Raises
         ------
         CaseError
-            If all of their contours are outside the image.
+            If all contours of the regions are outside the image.
         """
         count = self._counts
         if count["away"] and not count["inside"]:
@@ -168,7 +168,7 @@ class StructureSet:
 def _points(contour: Dataset) -> np.ndarray:
     """Return the points of a contour, LPS in mm, shape (n, 3).
 
-    From the bytes of the element: pydicom's own numbers need ten times as long.
+    This reads the bytes of the element: pydicom's own conversion takes ten times as long.
     """
     if "ContourData" not in contour:
         return np.zeros((0, 3))

@@ -1,9 +1,9 @@
 """Find the place of each frame of reconstructed nuclear medicine (SPECT) in one file.
 
-PS3.3 C.8.4.15: the first slice is where the detector's item says, and each
-further one SpacingBetweenSlices along the normal, against it if that is
-negative. Vectors with a number for each frame say which slice it is, and of
-which energy window, detector or phase.
+PS3.3 C.8.4.15: the detector's item gives the position of the first slice. Each
+further slice is SpacingBetweenSlices further along the normal, or against it if
+the spacing is negative. Vectors with a number for each frame give its slice, and
+its energy window, detector or phase.
 """
 
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
-"""Separate the slices at the same places into volumes, by the attributes that tell them apart.
+"""Separate slices at the same places into volumes, by the attributes that distinguish them.
 
     place 1     b=0    b=1000  b=500        An attribute separates volumes if it differs
-    place 2     b=500  b=0     b=1000       within each place, with the same values at all.
-    place 3     b=0    b=500   b=1000
+    place 2     b=500  b=0     b=1000       within each place, and all places have the
+    place 3     b=0    b=500   b=1000       same values.
 
 Content (the kind of value, b-value, echo ...) comes first, then times and
-counts. If one value has several slices at each place and nothing tells them
-apart, or if content contradicts the result, the series is refused.
+counts. If several slices at a place have the same value and nothing distinguishes
+them, or if content contradicts the result, the series is refused.
 """
 
 import re
@@ -22,11 +22,11 @@ from .header import Slice
 
 _CONTENT = [each for each in ATTRIBUTES if each.role in ("fixed", "steady")]
 _ORDER = [each for each in ATTRIBUTES if each.role in ("time", "count")]
-# Numbers that may rank the slices at a place, where they differ from place to place.
+# Numbers that may sort the slices at each place, if they differ from place to place.
 _ALL_ORDERS = _ORDER[:-2] + [each for each in _CONTENT if each.role == "steady"] + _ORDER[-2:]
-# Times without a day that are further apart may be on two days.
+# Times of day that are further apart may be on two days.
 _HALF_A_DAY_S = 43200
-# What sorts the volumes that were found.
+# The volumes that were found are sorted by these.
 _SORTED = ("echo time", "temporal position", "acquisition number", "instance number", "frame")
 
 
@@ -39,7 +39,7 @@ class Candidate:
     slices : tuple of Slice
         One at each place, in the order of places; fewer if it is incomplete.
     labels : tuple of str
-        What tells it from the others, such as "b=1000".
+        What distinguishes it from the other volumes, such as "b=1000".
     missing : int
         Number of places without a slice of this volume.
     """
@@ -76,7 +76,7 @@ def _term(text: str) -> tuple[str, float | None]:
 
 
 def separate(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
-    """Return the volumes of slices that are equally many at each place.
+    """Return the volumes, if each place has the same number of slices.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def separate(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
             continue
         joined = _joined(key, codes)
         if _same_at_each_place(joined):
-            # A rank names volumes only if nothing before it does.
+            # A rank names volumes only if no attribute before it does.
             if "#" not in attribute.label or joined.max() > key.max():
                 labels.append(attribute)
             key = joined
@@ -113,11 +113,11 @@ def separate(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
 
 
 def gather(places: Sequence[Sequence[Slice]]) -> list[Candidate]:
-    """Return the volumes of slices that are not equally many at each place.
+    """Return the volumes, if places have different numbers of slices.
 
-    Only attributes that have one value in a volume count, and instance numbers
-    that count through the places; a rank would shift after a missing slice.
-    Empty if they do not tell all slices apart, or no volume is complete.
+    This uses only attributes with one value per volume, and instance numbers that
+    run through the places; a rank would shift after a missing slice. The list is
+    empty if these do not distinguish all slices, or if no volume is complete.
     """
     slices = [piece for place in places for piece in place]
     where = np.repeat(np.arange(len(places)), [len(place) for place in places])
@@ -157,7 +157,7 @@ def _blocks(slices: Sequence[Slice], where: np.ndarray) -> np.ndarray | None:
         return None
     count = int(where.max()) + 1
     volume, step = np.divmod(np.array(given, float) - min(given), count)  # type: ignore[type-var]
-    # Each place has one step of its own.
+    # Each place must have exactly one step, which no other place has.
     pairs = {(int(place), float(one)) for place, one in zip(where, step, strict=True)}
     same = len(pairs) == len({one for _, one in pairs}) == count
     return np.unique(volume, return_inverse=True)[1] if same else None
@@ -277,7 +277,7 @@ def _same_at_each_place(codes: np.ndarray) -> bool:
 
 
 def _parts(codes: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the columns of each code in every row; rows have the same codes."""
+    """Yield for each code its columns in every row; all rows have the same codes."""
     order = np.argsort(codes, axis=1, kind="stable")
     _, starts = np.unique(np.sort(codes[0]), return_index=True)
     yield from np.split(order, starts[1:], axis=1)
@@ -328,7 +328,7 @@ def _ranked(
 
 
 def _by_others(places: Sequence[Sequence[Slice]], members: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the codes of each other element whose values differ at a place, the same at all."""
+    """Yield the codes of each other element that differs within a place, but not between them."""
     slices = [[place[at] for at in own] for place, own in zip(places, members, strict=True)]
     for tag in slices[0][0].others:
         ranks = {piece.others.get(tag): rank for rank, piece in enumerate(slices[0])}
@@ -368,7 +368,7 @@ def _may_rank(attribute: Attribute, places: Sequence[Sequence[Slice]], members: 
 
 
 def _in_order(volumes: list[Candidate]) -> list[Candidate]:
-    """Return the volumes in the order of their files' counts, if that is one at all places."""
+    """Return the volumes in the order of their files' counts, if all places have this order."""
     keys = _keys(volumes)
     orders = {
         tuple(sorted(range(len(volumes)), key=place.__getitem__))
