@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from voxtile.machine.memory import require_memory
+
 if TYPE_CHECKING:
     from voxtile.errors import Notice
     from voxtile.run_folder.case_report import CaseReport
@@ -20,6 +22,7 @@ INTERRUPTED = 130
 def explained() -> Iterator[None]:
     """End the command with a sentence and an exit code after any error."""
     try:
+        require_memory()
         yield
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, BrokenPipeError) or type(error).__module__.startswith(

@@ -3,6 +3,9 @@
 import errno
 import re
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -127,3 +130,12 @@ def test_an_error_outside_of_a_command_ends_in_the_same_way(
 def test_a_usage_error_is_a_value_error_for_callers_in_python() -> None:
     with pytest.raises(ValueError, match="tile"):
         raise UsageError("tile 3")
+
+
+def test_a_limit_on_memory_that_is_too_small_to_start_is_refused_at_once(tmp_path: Path) -> None:
+    command = f"ulimit -v 400000; exec {sys.executable} -m voxtile doctor"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 6
+    assert done.stderr.startswith("memory is limited to 410 MB (ulimit -v), but")
