@@ -1,7 +1,7 @@
 """Keras, imported without the start-up messages of TensorFlow.
 
-Its C++ code writes them to the process's standard error before any setting is
-read. They would hide the messages of voxtile.
+TensorFlow's C++ code writes these messages to the process's standard error before
+any setting is read. They would hide the messages of voxtile.
 """
 
 import os
@@ -26,9 +26,9 @@ def _quiet() -> Iterator[None]:
 
 
 os.environ["KERAS_BACKEND"] = backend_name()
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a caller who wants more sets it first
-# JAX takes 75 % of a GPU's memory when it starts, and TensorFlow all of it, unless told otherwise:
-# then no second worker could use the card.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # to see more, set it before the import
+# By default JAX takes 75 % of a GPU's memory when it starts, and TensorFlow takes all of it. Then
+# no second worker could use the GPU.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 with _quiet():

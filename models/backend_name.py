@@ -13,10 +13,10 @@ _JAX_CUDA = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 def backend_name() -> str:
     """Return the backend that is named in the environment or in Keras' settings file.
 
-    As in keras/src/backend/config.py of Keras 3. Keras itself writes TensorFlow
-    into that file; JAX is used instead where it has CUDA and the machine has
-    an NVIDIA GPU. If the file names a backend that is not installed, the first
-    installed one of TensorFlow, JAX and PyTorch is used.
+    The rules are those of keras/src/backend/config.py in Keras 3. Keras itself
+    writes TensorFlow into the settings file; JAX is used instead if it has CUDA
+    and the machine has an NVIDIA GPU. If the file names a backend that is not
+    installed, the first installed one of TensorFlow, JAX and PyTorch is used.
     """
     named = os.environ.get("KERAS_BACKEND")
     if named:

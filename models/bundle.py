@@ -2,15 +2,15 @@
 
     models/<name>/
       spec.json      what the networks expect and emit (`voxtile.models.spec`)
-      *.keras        the networks (or *.onnx, imported ones)
+      *.keras        the networks (*.onnx if they were imported)
       README.md      model card
       LICENSE        licence of the weights
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
 A network file can contain code that runs when it is loaded, or ask for any
-amount of memory. So the file is checked before a program that runs it sees it:
-its checksum, and what `keras_archive` and `onnx_network` say. No network is
-built here.
+amount of memory. So the file is checked before any program loads it:
+its checksum here, its content in `keras_archive` or `onnx_network`. No network
+is built here.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ class Bundle:
     Parameters
     ----------
     others : tuple of Bundle
-        Further bundles whose mean with this one decides (an ensemble); their
-        channels, labels and decision are the same.
+        Further bundles of an ensemble. The mean of all predictions decides; all
+        bundles have the same channels, labels and decision.
     """
 
     folder: Path
@@ -48,12 +48,12 @@ class Bundle:
 
     @property
     def members(self) -> tuple["Bundle", ...]:
-        """Every bundle of the ensemble, each alone; this one first."""
+        """Every bundle of the ensemble as a separate bundle, this one first."""
         return (replace(self, others=()), *self.others)
 
     @property
     def name(self) -> str:
-        """Name of the bundle, or of all members with commas between."""
+        """Name of the bundle, or the names of all members, separated by commas."""
         return ",".join(member.spec.name for member in self.members)
 
     @property
@@ -69,7 +69,7 @@ class Bundle:
         """Return the verified bytes of one network.
 
         The checked bytes are the bytes that are loaded, so nobody can change the file in between.
-        ModelError if the file is missing or altered, or has more than a network needs.
+        ModelError if the file is missing, was altered, or contains more than a network needs.
         """
         path = self.folder / network.file
         if path.exists() and not path.is_file():
@@ -97,9 +97,9 @@ def load_bundle(name: str | Path) -> Bundle:
     Parameters
     ----------
     name : str or Path
-        A folder, or the name of a bundle that voxtile ships. A name that is
-        also a folder here means the folder. Several have commas between them,
-        unless there is a folder with the commas in its name.
+        A folder, or the name of a bundle that voxtile ships. If a folder of
+        that name exists here, the folder is used. Commas separate several
+        names, unless a folder has the commas in its name.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def load_bundle(name: str | Path) -> Bundle:
 
 
 def _together(bundles: Sequence[Bundle]) -> Bundle:
-    """Return one bundle of several with the same channels and labels, decided in the same way."""
+    """Return one ensemble of several bundles; refuse bundles that cannot be averaged."""
     first = bundles[0]
     for other in bundles[1:]:
         others = _common(other.spec)
@@ -149,11 +149,11 @@ def _together(bundles: Sequence[Bundle]) -> Bundle:
 
 
 def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
-    """Return what the members of an ensemble share, each with what to do if they differ."""
+    """Return what must be the same in all members of an ensemble, with advice if it differs."""
     meaning = "name models that take the same channels and give the same labels"
     decision = (
-        "one mask has one decision, so write the same into the spec.json of both (of copies, if "
-        "the models are used alone too)"
+        "one mask has one decision, so write the same values into the spec.json of both (or of "
+        "copies, if the models are also used alone)"
     )
     return {
         "channels": (spec.channels, meaning),
@@ -166,7 +166,7 @@ def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
 
 
 def bundle_name(folder: Path) -> str:
-    """Return the name of a new bundle, which is that of its folder.
+    """Return the name of a new bundle: the name of its folder.
 
     ValueError if a bundle cannot have this name.
 
@@ -175,7 +175,7 @@ def bundle_name(folder: Path) -> str:
     >>> bundle_name(Path("models/liver-cv"))
     'liver-cv'
     """
-    name = folder.absolute().name  # also of a folder that is given as "."
+    name = folder.absolute().name  # also if the folder is given as "."
     if not re.fullmatch(NAME, name):
         instead = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("._-")[:100] or "model"
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What is wrong with values that people wrote: the key, what came, and what is allowed."""
+"""Say what is wrong with values that people wrote: the key, the value, and what is allowed."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -12,7 +12,7 @@ from voxtile.errors import counted
 _ALLOWED = {
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
-    "union_tag_invalid": "must have a method of {expected_tags}",
+    "union_tag_invalid": "must have one of the methods {expected_tags}",
     "union_tag_not_found": "must name its method",
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
@@ -40,7 +40,7 @@ _KINDS = {
 def complaints(error: ValidationError, known: Collection[str] = ()) -> list[str]:
     """Return a sentence for each wrong value; pydantic's own text is for programmers.
 
-    `known` has the keys that a misspelt one may have meant.
+    `known` has the valid keys, one of which is suggested for a misspelt key.
     """
     problems = error.errors()
     places = [problem["loc"] for problem in problems]
@@ -48,7 +48,7 @@ def complaints(error: ValidationError, known: Collection[str] = ()) -> list[str]
         dict.fromkeys(
             _sentence(problem, known)
             for problem in problems
-            # Pydantic does not count the entries that are wrong themselves.
+            # Pydantic counts only the entries that are valid themselves.
             if problem["type"] != "too_short"
             or all(
                 place == problem["loc"] or place[: len(problem["loc"])] != problem["loc"]
@@ -86,7 +86,7 @@ def _sentence(problem: Any, known: Collection[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value for a message; empty for one that is long."""
+    """Return a value for a message; empty if the value is long."""
     if value is None:
         return "null"
     if isinstance(value, list | tuple):

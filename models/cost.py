@@ -18,7 +18,7 @@ from .spec import Network
 
 # Layers whose output at one pixel depends on the whole tile.
 _STATISTICS = {"GroupNormalization", "LayerNormalization"}
-# Layers that a compiler merges with their neighbour, or that only rename.
+# Layers that a compiler merges with their neighbour, or that compute nothing.
 _FREE = {"InputLayer", "Dropout", "SpatialDropout2D", "BatchNormalization", "Activation", "ReLU"}
 
 
@@ -28,16 +28,16 @@ class Cost:
 
     # Operations for each pixel of a tile; a multiplication and an addition count as two.
     flops: float
-    values: float  # most numbers in memory at one moment, for each pixel of a tile
+    values: float  # maximum of numbers in memory at one time, per pixel of a tile
     # Whether a layer has statistics over the tile, so that the size of a tile changes the output.
     tile_bound: bool
-    # (rows, columns) or None: the only size that it takes; None if it takes several.
+    # The only tile size (rows, columns) that the network takes; None if it takes several.
     fixed: tuple[int, int] | None
     parameters: int
 
 
 def network_cost(bundle: Bundle, network: Network) -> Cost | None:
-    """Return the cost of a network; None for an .onnx one, whose graph is not read.
+    """Return the cost of a network; None for an .onnx network, whose graph is not read.
 
     ModelError if the file is refused.
     """
@@ -79,7 +79,7 @@ def cost_of(config: dict[str, Any]) -> Cost:
 def unet_flops(channels: int, num_classes: int, *, filters: int, depth: int) -> float:
     """Return the operations for each pixel of a tile of `voxtile.models.unet.build_unet`.
 
-    The same as `cost_of` of that network, without building it.
+    The result equals `cost_of` for that network, but the network is not built.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def _tensors(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """Return (rows, columns) of a pair, or of one number for both."""
+    """Return (rows, columns) from a pair, or from one number that is used for both."""
     if isinstance(value, list | tuple):
         rows, columns = value
         return rows, columns

@@ -1,8 +1,8 @@
 """Check that a ``.keras`` file is a plain network of stock layers, before Keras sees it.
 
 It must be a valid zip archive of the three members that Keras writes, each of
-a plausible size; each layer is on a short list; and each array, of weights or of
-a tile on its way, has a plausible size (`keras_shapes`, `keras_weights`).
+a plausible size. Each layer must be on a short list, and each array, of weights or
+of layer outputs, must have a plausible size (`keras_shapes`, `keras_weights`).
 """
 
 import json
@@ -33,7 +33,7 @@ _LAYERS = {
     "UpSampling2D", "ZeroPadding2D",
 }
 # fmt: on
-# Modules of other objects that a layer's configuration may have.
+# Modules of other objects that a layer's configuration may contain.
 _PARTS = {
     f"keras.{part}" for part in ("initializers", "regularizers", "constraints", "activations")
 }
@@ -46,7 +46,7 @@ def check_keras_archive(
     """Refuse a ``.keras`` file that is damaged or holds more than a stock network.
 
     The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless the file
-    says others. `name` is that of the file, for messages.
+    names other sizes. `name` is the file's name, for messages.
     """
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -57,7 +57,7 @@ def check_keras_archive(
         )
     except ModelError:
         raise
-    # Archives that lie raise anything: of zlib, struct, JSON, or recursion.
+    # A damaged or false archive raises any error: from zlib, struct, JSON, or recursion.
     except Exception as error:
         plain = isinstance(error, ValueError | zipfile.BadZipFile)
         why = str(error)[:100] if plain else type(error).__name__
@@ -81,7 +81,7 @@ def check_keras_archive(
 
 
 def _check_members(archive: zipfile.ZipFile, size: int, name: str) -> None:
-    """Refuse other members than Keras', ways to write them, and sizes."""
+    """Refuse members that Keras does not write, other compressions, and implausible sizes."""
     items = archive.infolist()
     members = {item.filename: item for item in items}
     unknown = sorted(set(members) - _MEMBERS)
@@ -108,12 +108,12 @@ def _check_members(archive: zipfile.ZipFile, size: int, name: str) -> None:
 
 
 def _inflated(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
-    """Return the content of a member, which is exactly as long as the archive says."""
+    """Return the content of a member; refuse one that is not as long as the archive says."""
     size = archive.getinfo(member).file_size
     with archive.open(member) as file:
         content = file.read(size + 1)
     if len(content) != size:
-        raise ModelError(f"{name} is damaged: {member} has another size than it says")
+        raise ModelError(f"{name} is damaged: {member} has another size than the archive says")
     return content
 
 
@@ -146,7 +146,7 @@ def _objects(root: Any, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _check_object(part: dict[str, Any], name: str) -> None:
-    """Refuse a serialised object that is not stock."""
+    """Refuse a serialised object that is not one of Keras' stock objects."""
     kind, module = part.get("class_name"), part.get("module")
     plain = isinstance(kind, str) and isinstance(module, str | None)
     stock = plain and (

@@ -1,7 +1,7 @@
 """The shape of every array of a Keras network, computed from its configuration alone.
 
 The formulas are those of Keras 3.15 (keras/src/layers, keras/src/ops/operation_utils.py). A
-`ValueError` says which layer has a value that no network has.
+`ValueError` says which layer has a value that no valid network has.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 
 # (tiles, rows, columns, channels); None for any size.
 Shape = tuple[int | None, ...]
-# Shapes as the file has them, and for one tile.
+# A shape as the file names it, and the same shape for one tile.
 _Pair = tuple[Shape, Shape]
 
 _MOST_LAYERS = 5000
@@ -27,8 +27,8 @@ def layer_sizes(
 ) -> tuple[list[tuple[str, Sequence[int]]], int]:
     """Return the shapes of the outputs of all layers for one tile, and the number of weights.
 
-    `config` is the content of ``config.json``; `tile` (rows, columns) and `channels` are for axes
-    of any size. ValueError if a value is not possible.
+    `config` is the content of ``config.json``; `tile` (rows, columns) and `channels` replace sizes
+    that are not fixed. ValueError if a value is not possible.
     """
     arrays: list[tuple[str, Sequence[int]]] = []
     weights = _network(_dict(config, "config.json"), None, (1, *tile, channels), arrays, 0)[1]
@@ -75,7 +75,7 @@ def _network(
                         raise ValueError("it has no input")
                     found, own = _layer(layer, settings, inputs, tile, arrays, depth)
                     made += found
-                    if number:  # the same layer once more
+                    if number:  # the same layer is called again
                         continue
                     weights += own
                     if weights > _MOST_PARAMETERS:
@@ -83,7 +83,7 @@ def _network(
                             f"the network would have {weights:.2g} parameters; at most "
                             f"{_MOST_PARAMETERS:.2g} are allowed"
                         )
-                    # Sizes first: absurd ones are what to know of a network.
+                    # This error waits: an absurd size, if there is one, is the better message.
                     altered = altered or _altered(name, layer.get("build_config"), inputs)
                 outputs[name] = made
         except (TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
@@ -101,7 +101,7 @@ def _network(
 
 
 def _input(settings: dict[str, Any], tile: tuple[int, ...]) -> _Pair:
-    """Return the shape that an input layer names, and that of one tile."""
+    """Return the shape that an input layer names, and the shape for one tile."""
     named = settings.get("batch_shape") or settings.get("batch_input_shape")
     shape = _list(named, "batch_shape")
     if len(shape) != 4:
@@ -118,8 +118,8 @@ def _input(settings: dict[str, Any], tile: tuple[int, ...]) -> _Pair:
 
 
 def _altered(name: str, build: Any, inputs: list[_Pair]) -> str:
-    """Return how shapes for a layer's weights differ from its inputs'; Keras allocates by them."""
-    if not build or build == {"input_shape": None}:  # the latter of a network in a network
+    """Say how build_config, by which Keras allocates weights, differs from the inputs' shapes."""
+    if not build or build == {"input_shape": None}:  # the latter for a network inside a network
         return ""
     named = _dict(build, "build_config")
     shapes = _list(named.get("input_shape"), "input_shape")
@@ -176,7 +176,7 @@ def _moved(
     size: Callable[[int, int], int],
     channels: int | None = None,
 ) -> Shape:
-    """Return a shape with other rows and columns, from (size, 0 or 1), and other channels."""
+    """Return a shape with new rows and columns, from size(length, 0 or 1), and new channels."""
     rows, columns, last = _spatial(settings)
     moved = list(shape)
     for index, axis in enumerate((rows, columns)):
@@ -262,7 +262,7 @@ def _no_weights(*_: Any) -> int:
 
 
 def _of_conv(settings: dict[str, Any], shape: Shape, _: Shape) -> int:
-    """Return the weights of a convolution, transposed or not."""
+    """Return the number of weights of a convolution, transposed or not."""
     width = _filters(settings)
     groups = _whole(settings.get("groups", 1), 1, _MOST_CHANNELS, "groups")
     area = math.prod(_pair(settings["kernel_size"], 1, _LARGEST_FACTOR))
@@ -283,7 +283,7 @@ def _of_separable(settings: dict[str, Any], shape: Shape, _: Shape) -> int:
 
 
 def _of_normalisation(settings: dict[str, Any], shape: Shape, named: Shape) -> int:
-    """Return the weights of a normalisation, which has numbers for some axes."""
+    """Return the number of weights of a normalisation, which has weights for some axes."""
     axis = settings.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     size = 1
@@ -294,7 +294,7 @@ def _of_normalisation(settings: dict[str, Any], shape: Shape, named: Shape) -> i
 
 
 def _of_prelu(settings: dict[str, Any], _: Shape, named: Shape) -> int:
-    """Return the weights of a PReLU: one for each position, but for shared axes."""
+    """Return the number of weights of a PReLU: one per position, except along shared axes."""
     shared = settings.get("shared_axes") or []
     alone = [axis for axis in (1, 2, 3) if axis not in _list(shared, "shared_axes")]
     return math.prod(_fixed(named[axis]) for axis in alone)
@@ -379,7 +379,7 @@ def _fixed(size: int | None) -> int:
 
 
 def _pair(value: Any, low: int, high: int) -> tuple[int, int]:
-    """Return a pair; one number counts for both."""
+    """Return a pair; a single number is used for both."""
     numbers = value if isinstance(value, list | tuple) else (value, value)
     if len(numbers) != 2:
         raise ValueError("a size must be one or two whole numbers")

@@ -1,4 +1,4 @@
-"""Count the weights in a ``model.weights.h5``, and refuse what only an attack has.
+"""Count the weights in a ``model.weights.h5``, and refuse content of an attack.
 
 HDF5 can name other files, and can say that an array is large without holding its
 numbers. Only the structure is read here, not the numbers.
@@ -10,7 +10,7 @@ from typing import Any
 
 _MOST_OBJECTS = 100_000
 _DEEPEST = 64
-# Trained weights hardly compress; shuffle and gzip bring rounded ones to a third.
+# Trained weights hardly compress; shuffle and gzip reduce rounded weights to a third.
 _LARGEST_RATIO = 16
 _ALLOWANCE = 16 * 2**20
 _FILTERS = {1, 2, 3}  # gzip, shuffle, a checksum
@@ -19,8 +19,8 @@ _FILTERS = {1, 2, 3}  # gzip, shuffle, a checksum
 def count_weights(content: bytes, size: int) -> int:
     """Return how many numbers an HDF5 file holds.
 
-    `size` is that of the archive, in bytes. ValueError if it is not HDF5, refers to other files, or
-    would become far larger than it is.
+    `size` is the archive's size in bytes. ValueError if the content is not HDF5, refers to other
+    files, or would become far larger in memory.
     """
     import h5py
 
@@ -29,12 +29,12 @@ def count_weights(content: bytes, size: int) -> int:
             return _count(file, _LARGEST_RATIO * size + _ALLOWANCE)
     except ValueError:
         raise
-    except Exception as error:  # of the C library
+    except Exception as error:  # from the C library
         raise ValueError(f"its weights are not valid HDF5 ({type(error).__name__})") from error
 
 
 def _count(file: Any, most_bytes: int) -> int:
-    """Return how many numbers there are, each dataset once."""
+    """Return how many numbers the file holds; each dataset is counted once."""
     import h5py
 
     waiting: list[tuple[Any, int]] = [(file, 0)]
@@ -80,7 +80,7 @@ def _check_dataset(item: Any) -> None:
         raise ValueError("its weights have an array that is not of plain numbers")
     plan = item.id.get_create_plist()
     if item.is_virtual or plan.get_external_count():
-        raise ValueError("its weights are partly in another file, which its checksum misses")
+        raise ValueError("its weights are partly in another file, outside of its checksum")
     if item.shape is None:
         raise ValueError("its weights have an array without a shape")
     if any(plan.get_filter(index)[0] not in _FILTERS for index in range(plan.get_nfilters())):

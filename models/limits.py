@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from voxtile.errors import ModelError
 
-# Most numbers for each pixel of a tile, in one array and in all.
+# Maximum of numbers per pixel of a tile, in one array and in all arrays together.
 _MOST_IN_ONE = 4096
 _MOST_IN_ALL = 262_144
-# A small tile counts as one of so many pixels: a network of many channels may be tried on it.
+# A smaller tile counts as this many pixels, because many channels may be tried on a small tile.
 _LEAST_PIXELS = 4096
 
 
@@ -22,7 +22,7 @@ def check_sizes(
 ) -> None:
     """Refuse a network with absurdly large arrays.
 
-    `arrays` has name and shape of each array, for one tile; `name` is that of the file, for
+    `arrays` has the name and the shape of each array for one tile; `name` is the file's name, for
     messages. ModelError if one array, or all together, would be too large.
     """
     pixels = max(math.prod(tile), _LEAST_PIXELS)

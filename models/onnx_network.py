@@ -31,9 +31,9 @@ OPERATORS = {
 }
 # fmt: on
 _OPSETS = range(9, 100)
-_LARGEST = 2**31 - 1  # of any protocol buffer
+_LARGEST = 2**31 - 1  # the largest protocol buffer, in bytes
 _MOST_NODES = 20_000
-# Types of attributes, of onnx.AttributeProto: FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS.
+# Types of attributes, from onnx.AttributeProto: FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS.
 _ATTRIBUTES = {1, 2, 3, 4, 6, 7, 8}
 # Attributes that are sizes in pixels or channels.
 _SIZES = {
@@ -41,7 +41,7 @@ _SIZES = {
     *("blocksize", "num_groups", "num_outputs", "split"),
 }
 _LARGEST_SIZE = 65536
-# Bytes of the numbers of an array, by onnx.TensorProto.DataType; bool, float16 and bfloat16 too.
+# Bytes per number of an array, by onnx.TensorProto.DataType; with bool, float16 and bfloat16.
 _BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 
 
@@ -50,9 +50,9 @@ def check_onnx(
 ) -> None:
     """Refuse an ``.onnx`` file that is damaged or has more than a plain network.
 
-    The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless it takes
-    only another. `name` is that of the file, for messages. ModelError also if the package onnx is
-    not installed.
+    The sizes of its arrays are computed for `tile` (rows, columns) and `channels`, unless the
+    network takes only other sizes. `name` is the file's name, for messages. ModelError also if the
+    package onnx is not installed.
     """
     try:
         import onnx
@@ -64,7 +64,7 @@ def check_onnx(
         raise ModelError(f"{name} has {len(content)} bytes; at most {_LARGEST} can be read")
     try:
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protocol buffers raise their own
+    except Exception as error:  # protocol buffers raise their own errors
         raise ModelError(f"{name} is not a valid ONNX file ({type(error).__name__})") from error
     if len(model.graph.node) > _MOST_NODES:
         raise ModelError(
@@ -79,8 +79,8 @@ def check_onnx(
         _check_message(message, name)
     try:
         onnx.checker.check_model(model)
-    except Exception as error:  # of C++
-        # Not its text, which may have the names of other files.
+    except Exception as error:  # from C++
+        # The error's text is left out, because it may name other files.
         raise ModelError(
             f"{name} is not valid ONNX ({type(error).__name__}); onnx.checker.check_model says why"
         ) from error

@@ -14,20 +14,20 @@ import numpy as np
 
 from voxtile.errors import ModelError
 
-# Only arrays of so few numbers are sizes.
+# Only arrays with at most this many numbers can be sizes.
 _FEW = 1024
 _LARGEST_TILE = 8192
 _MOST_ROUNDS = 64
-# Of one size for Pad, Resize and Upsample, and of one factor.
+# Maximum of one size for Pad, Resize and Upsample, and of one factor.
 _LARGEST = {"Pad": 65536, "Resize": 65536, "Upsample": 4096}
 
 
 def output_sizes(
     model: Any, name: str, tile: tuple[int, int], channels: int
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield name and shape of the output of each node, for one tile.
+    """Yield the name and the shape of each node's output, for one tile.
 
-    ModelError if the size of an array is not known before it is computed.
+    ModelError if the size of an array is not known before the array is computed.
     """
     import onnx
 
@@ -37,7 +37,7 @@ def output_sizes(
     for _ in range(_MOST_ROUNDS):
         try:
             inferred = onnx.shape_inference.infer_shapes(small, strict_mode=True, data_prop=True)
-        except Exception as error:  # of C++
+        except Exception as error:  # from C++
             raise ModelError(
                 f"{name}: the shapes of its arrays cannot be inferred ({type(error).__name__}); "
                 "check the tile, the channels and the layout in the spec"
@@ -50,7 +50,7 @@ def output_sizes(
                 if value.size <= _FEW and output not in values:
                     values[output] = value
                     small.graph.initializer.append(onnx.numpy_helper.from_array(value, output))
-        # What is known is an initializer now, so the nodes that compute it are not needed.
+        # Known values are initializers now, so the nodes that compute them are not needed.
         kept = [
             node for node in small.graph.node if not all(part in values for part in node.output)
         ]
@@ -64,7 +64,7 @@ def output_sizes(
             if output not in shapes:
                 raise ModelError(
                     f"{name}: the size of the array {output[:100]!r} ({node.op_type}) is not known "
-                    "before it is computed; export it with fixed sizes"
+                    "before it is computed; export the network with fixed sizes"
                 )
             yield output, shapes[output]
 
@@ -99,7 +99,7 @@ def _without_weights(model: Any, name: str, tile: tuple[int, int], channels: int
 
 
 def _fix(shape: Any, name: str, tile: tuple[int, int], channels: int) -> None:
-    """Set the sizes of an input that are not fixed to those of one tile."""
+    """Replace the sizes of an input that are not fixed by the sizes of one tile."""
     sizes = [part.dim_value for part in shape.dim]
     if len(sizes) != 4:
         raise ModelError(
@@ -145,7 +145,7 @@ def _check_growth(node: Any, values: dict[str, np.ndarray], name: str) -> None:
 def _evaluated(
     node: Any, values: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the outputs of a node that are known numbers."""
+    """Yield those outputs of a node whose numbers are known."""
     import onnx
 
     settings = {part.name: onnx.helper.get_attribute_value(part) for part in node.attribute}
@@ -208,7 +208,7 @@ def _slice(settings: dict[str, Any], value: np.ndarray, *given: np.ndarray) -> n
     steps = given[3].ravel() if len(given) > 3 else [1] * len(starts)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         window = [slice(None)] * value.ndim
-        # Below every index of so few numbers, so it means "to the first one" when going down.
+        # This is below every index, so with a negative step it means "to the first number".
         last = None if end < -_FEW else int(end)
         window[int(axis)] = slice(int(start), last, int(step))
         value = value[tuple(window)]

@@ -26,7 +26,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class _Frozen(BaseModel):
-    """Immutable. Unknown keys are refused, so that no misspelt key becomes a silent default."""
+    """Immutable model. It refuses unknown keys, so no misspelt key becomes a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,11 +34,11 @@ class _Frozen(BaseModel):
 class IntensityMethod(_Frozen):
     """How intensities are scaled; `voxtile.preparation.intensity.measure` computes it.
 
-    A new method is a subclass here, one more in `Intensity`, and a case there.
+    A new method needs a subclass here, an entry in `Intensity`, and a case in `measure`.
     """
 
-    # Low and high, which no scaled voxel is outside of; None for a method that does not bound
-    # them, whose values are about 0 with a standard deviation about 1.
+    # Lowest and highest value of scaled voxels; None for a method without bounds, whose values
+    # have a mean of about 0 and a standard deviation of about 1.
     output_range: ClassVar[tuple[float, float] | None]
 
     @property
@@ -106,7 +106,7 @@ class ZScore(IntensityMethod):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.clip is not None and self.clip[0] >= self.clip[1]:
-            raise ValueError(f"clip {self.clip} must rise")
+            raise ValueError(f"clip {self.clip} must be two rising percentiles")
         return self
 
 
@@ -118,8 +118,8 @@ Intensity = Annotated[
 class Background(_Frozen):
     """Voxels that cannot belong to a label, such as air in CT.
 
-    `at_most` is the largest intensity, as scanned, that every channel of such
-    a voxel may have. The networks do not compute tiles that have only
+    A voxel is background if every channel, as scanned, has an intensity of at
+    most `at_most`. The networks do not compute tiles that have only
     background; without this entry they compute every tile.
     """
 
@@ -139,11 +139,11 @@ class Label(_Frozen):
 
     `region` lists the reference values that this output covers (default: its
     own value). Overlapping regions, such as whole tumour = oedema + core, are
-    sigmoid outputs written into the mask in the order of the spec: a later
-    one overwrites. Each is scored against the union of its values.
+    sigmoid outputs, which are written into the mask in the order of the spec: a
+    later one overwrites an earlier one. Each is scored against the union of its values.
 
     `concept` is the coded structure (DICOM's segmented property type), and
-    `category` its coded category, which is anatomy unless given.
+    `category` is its coded category (default: anatomy).
     """
 
     value: Annotated[int, Field(ge=1, le=65535)]
@@ -164,19 +164,19 @@ class Label(_Frozen):
 class Cleaning(_Frozen):
     """How one label of a finished mask is cleaned, see `voxtile.inference.postprocess.clean`."""
 
-    label: Annotated[int, Field(ge=1, le=65535)]  # its value; the parts are those of its region
+    label: Annotated[int, Field(ge=1, le=65535)]  # a label value; parts are those of its region
     # How many parts stay, the largest first; None means all.
     largest: Annotated[int, Field(ge=1, le=10**9)] | None = None
-    # Parts of less volume are removed.
+    # Parts with less volume than this are removed.
     smallest_mm3: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] = 0.0
     fill_holes: bool = False
 
 
 class Division(_Frozen):
-    """Labels of which each plane gets only one, see `voxtile.inference.postprocess.divide`."""
+    """Labels of which a plane may have only one, see `voxtile.inference.postprocess.divide`."""
 
     axis: Axis  # world axis across the planes: A for coronal planes
-    # Values; at least two.
+    # Label values, at least two.
     labels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2, max_length=1000)
     ]
@@ -185,7 +185,7 @@ class Division(_Frozen):
 class Network(_Frozen):
     """One trained file of a bundle, and its views.
 
-    `tile` is the tile that it was trained with, if it is not the spec's.
+    `tile` is the tile size that it was trained with, if that is not the spec's.
     `layout` and `output` are for networks of other programs: "channels_first"
     takes and gives (tiles, channels, rows, columns), and "logits" has no final
     activation.
@@ -213,37 +213,37 @@ class ModelSpec(_Frozen):
         tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")], ...],
         Field(min_length=1, max_length=64),
     ] = ("image",)
-    # Planes that the network sees at once, odd; it segments the middle one. For each channel of the
-    # scan it has so many input channels, its planes in order.
+    # Number of planes that the network sees at once, odd; it segments the middle one. Each channel
+    # of the scan gives this many input channels, its planes in order.
     context_slices: Annotated[int, Field(ge=1, le=63)] = 1
     # (R, A, S): pixel spacing to which planes are resampled. Each view uses its two in-plane
     # entries; the through-plane one is never resampled. None means the scan's own spacing.
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
     intensity: Intensity = ZScore()  # one method for all channels, measured on each
     tile: TileSize  # (rows, columns) in pixels; a multiple of `multiple`
-    # A tile must be a multiple of it: ``2**depth``.
+    # A tile's rows and columns must be multiples of this number, ``2**depth``.
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
-    # Least fraction of a tile that neighbours share.
+    # Minimum overlap of neighbouring tiles, as a fraction of a tile.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    weighting: Weighting = "gaussian"  # trust in the pixels of a tile when overlaps are blended
+    weighting: Weighting = "gaussian"  # weight of a tile's pixels when overlaps are blended
     background: Background | None = None  # voxels that cannot belong to a label
-    # World axes along which planes are also segmented mirrored, unless a
+    # World axes along which planes are mirrored and segmented again, unless a
     # run has other options (test-time augmentation). Only for networks that were trained on
     # mirrored planes.
     flips: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
-    # Outputs in order, background not among them. A softmax network has one channel more, the
-    # first, for background.
+    # Outputs in order, without background. A softmax network has one more channel, the first,
+    # for background.
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
     # Softmax for exclusive labels, sigmoid for one or overlapping ones.
     activation: Literal["softmax", "sigmoid"]
-    # Least probability for each sigmoid label; empty means 0.5.
+    # Minimum probability for each sigmoid label; empty means 0.5.
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    # Labels of which each plane of the finished mask gets only one.
+    # Labels of which a plane of the finished mask may have only one.
     divisions: Annotated[tuple[Division, ...], Field(max_length=1000)] = ()
     postprocess: tuple[Cleaning, ...] = ()  # how the mask is cleaned after that, label by label
-    # A file with a different weight for each of its views is named once for each view.
+    # A file whose views have different weights has one entry per view.
     networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)]
-    # How it was trained, for people: manifest hash, cases, scores, versions.
+    # How the networks were trained, for people: manifest hash, cases, scores, versions.
     training: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -271,7 +271,7 @@ class ModelSpec(_Frozen):
                 raise ValueError(f"{what} {', '.join(twice)} appears twice")
         if self.activation == "softmax":
             if self.thresholds:
-                raise ValueError("thresholds are for sigmoid outputs; softmax takes the largest")
+                raise ValueError("thresholds are for sigmoid outputs; softmax takes the maximum")
             if any(label.region for label in self.labels):
                 raise ValueError("regions may overlap, so they need sigmoid outputs, not softmax")
         if self.thresholds and len(self.thresholds) != len(self.labels):
@@ -313,8 +313,8 @@ class ModelSpec(_Frozen):
     def tile_of(self, view: View) -> tuple[int, int]:
         """Return the (rows, columns) of a tile for planes of a view, in pixels.
 
-        The largest that a network of the view was trained with, so that no
-        network sees less around a pixel than in its training.
+        It is the largest tile that a network of the view was trained with, so
+        that no network sees less around a pixel than in its training.
         """
         serving = [network for network in self.networks if view in network.views]
         tiles = [network.tile or self.tile for network in serving] or [self.tile]

@@ -11,7 +11,7 @@ from voxtile.errors import ModelError
 from .complaints import complaints
 from .spec import Background, Cleaning, Concept, Division, Intensity, Label, ModelSpec, Network
 
-# Of a spec.json; the longest of voxtile have 20 kB.
+# Bytes of a spec.json; the longest ones of voxtile have 20 kB.
 _LARGEST = 16 * 2**20
 
 
@@ -35,7 +35,7 @@ def read_spec(path: Path) -> ModelSpec:
 def parse_spec(text: bytes | str, name: str) -> ModelSpec:
     """Check the content of a ``spec.json``.
 
-    `name` is that of the file, for messages.
+    `name` is the file's name, for messages.
     """
     try:
         if len(text) > _LARGEST:
@@ -68,7 +68,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int:
-    """Return a whole number that is not absurd."""
+    """Return a whole number; refuse one with too many digits."""
     if len(digits) > 20:
         raise ValueError(f"a whole number of {len(digits)} digits is too large")
     return int(digits)

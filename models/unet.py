@@ -17,7 +17,7 @@ Convolutional Networks for Biomedical Image Segmentation", figure 1), with
 On the way up, the channels from below come first and the skipped ones second,
 ``concatenate([up, skip])``, as in the usual Keras tutorials.
 
-Built from stock Keras layers, so that a saved network needs no code of ours.
+It has only stock Keras layers, so that a saved network needs no code of voxtile.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def build_unet(
         more; overlapping regions need "sigmoid".
     skip_first : bool, default False
         Concatenate the skipped channels before the upsampled ones, as voxtile
-        0.1.0 did. Only for weights of a network that was built so: they load
+        0.1.0 did. Use it only for the weights of such a network: they would load
         into the other order without an error, but give another output.
     name : str, default "unet"
         Name of the network.
@@ -95,7 +95,7 @@ def build_unet(
         raise ValueError("softmax over one class is always 1; use sigmoid or num_classes=2")
     inputs = keras.Input(tuple(input_shape), name="tiles")
     x = _levels(inputs, filters, depth, normalisation, dropout, skip_first=skip_first)
-    # float32 whatever the precision of the rest: probabilities are compared with thresholds.
+    # float32 in every precision, because probabilities are compared with thresholds.
     x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
     last = activation or ("sigmoid" if num_classes == 1 else "softmax")
     outputs = layers.Activation(last, dtype="float32", name="probabilities")(x)
@@ -131,7 +131,7 @@ def _levels(
 def _check(
     input_shape: Sequence[int | None], num_classes: int, filters: int, depth: int, dropout: float
 ) -> None:
-    """Refuse sizes of which no network can be built."""
+    """Refuse sizes with which no network can be built."""
     if len(input_shape) != 3 or not input_shape[2] or input_shape[2] < 1:
         raise ValueError(
             f"input_shape {tuple(input_shape)} must be (rows, columns, channels), "
@@ -174,8 +174,8 @@ def _convolutions(x: Any, width: int, normalisation: Normalisation, level: str) 
 def _normaliser(normalisation: Normalisation, width: int, name: str) -> keras.layers.Layer:
     """Return the layer that follows a convolution of `width` filters."""
     if normalisation == "batch":
-        # Keras' default of 0.99 still remembers the first weights after hundreds of steps, and a
-        # training of a minute has no more. A batch has thousands of pixels: 0.95 is enough.
+        # With Keras' default of 0.99 the first weights still count after hundreds of steps, and a
+        # training run of a minute has no more. A batch has thousands of pixels: 0.95 is enough.
         return layers.BatchNormalization(momentum=0.95, name=name)
     if normalisation == "instance":
         return layers.GroupNormalization(groups=-1, name=name)
