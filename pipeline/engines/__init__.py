@@ -1,6 +1,6 @@
 """What runs the networks of a bundle, behind one plain callable.
 
-engine.py            the table of engines; the `Engine` of a run; a bundle and it -> models
+engine.py            the table of engines; the `Engine` of a run; bundle, `Engine` -> models
 choice.py            options, "auto" among them -> an Engine, once for each run
 
 keras_engine.py      the reference for .keras networks; imports Keras
@@ -9,7 +9,7 @@ onnx_engine.py       .onnx networks, run by ONNX Runtime; imports it
 fitting.py           input and output shapes checked; other layouts and logits adapted
 
 translated.py        the cache of translated networks, by the SHA-256 of their source
-translating.py       from Keras to other formats, checked; in a process of its own
+translating.py       from Keras to other formats, checked; runs in a separate process
 quantised.py         networks in 8-bit integers, made and cached
 cached_networks.py   networks in folders of the cache, verified when read
 exchange.py          models exported for other programs, and imported from them

@@ -1,11 +1,11 @@
 """Networks that were made here, cached in folders: written whole, verified when read.
 
-An entry is valid only if it holds exactly the files of such a network, each with
-its digest, and only its user can write to them.
+An entry is valid only if it holds exactly the files of a network, each file has
+the recorded digest, and only the user can write to the files.
 
 <folder>/<key>/
 ...                 the files of the network
-entry.json          SHA-256 of each file, and what is known of the network
+entry.json          SHA-256 of each file, and facts about the network
 """
 
 import hashlib
@@ -27,12 +27,12 @@ ENTRY = "entry.json"
 REFUSED = "refused"
 _SHAPE = {"sha256": {ANY_KEY: str}, REFUSED: str, "difference": float}
 _MOST_BYTES = 2 * 10**9
-# Another process may be about to read an entry that was used so recently.
+# Another process may be about to read an entry that was used within this time.
 _IN_USE_S = 3600.0
 
 
 def read_entry(path: Path, files: Collection[str]) -> dict[str, Any] | None:
-    """Return what is known of a cached network; None if it is missing or was altered.
+    """Return the facts about a cached network; None if it is missing or was altered.
 
     `files` are the names of its files; a network that was refused has none.
     """
@@ -52,12 +52,12 @@ def read_entry(path: Path, files: Collection[str]) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     with suppress(OSError):
-        os.utime(path)  # the oldest are removed first
+        os.utime(path)  # the least recently used entries are removed first
     return entry
 
 
 def digest_of(entries: Iterator[dict[str, Any]]) -> str:
-    """Return what identifies the files of some entries."""
+    """Return one digest of the files of some entries."""
     parts = [
         f"{name} {digest}" for entry in entries for name, digest in sorted(entry["sha256"].items())
     ]
@@ -65,10 +65,10 @@ def digest_of(entries: Iterator[dict[str, Any]]) -> str:
 
 
 def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Cache a network, whole or not at all, and replace an earlier one.
+    """Cache a network, completely or not at all, and replace an earlier one.
 
-    `make` writes files into the folder that it is given, and returns what is known of the network;
-    to this the digest of each file is added as ``sha256``. EnvironmentFault if the disk refuses.
+    `make` writes files into the folder that it is given, and returns facts about the network. The
+    digest of each file is added to them as ``sha256``. EnvironmentFault if writing fails.
     """
     try:
         work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
@@ -81,7 +81,7 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
                 file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in work.iterdir()
             }
             write_json(work / ENTRY, entry)
-            shutil.rmtree(path, ignore_errors=True)  # a damaged or an older one
+            shutil.rmtree(path, ignore_errors=True)  # a damaged or older entry
             work.rename(path)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -98,8 +98,8 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
 def alone(folder: Path, timeout_s: float) -> Iterator[None]:
     """Keep other processes from adding to a folder, which is created if it is missing.
 
-    EnvironmentFault if another process holds the folder for too long, or it cannot be made or
-    locked.
+    EnvironmentFault if another process holds the folder for too long, or the folder cannot be
+    created or locked.
     """
     import filelock
 
@@ -124,7 +124,7 @@ def alone(folder: Path, timeout_s: float) -> Iterator[None]:
 
 
 def _trim(folder: Path, newest: Path) -> None:
-    """Remove the entries that were not used for longest, until the rest is small enough."""
+    """Remove the least recently used entries until the rest is small enough."""
     entries = []
     for path in folder.iterdir():
         with suppress(OSError):  # another process may remove it

@@ -1,4 +1,4 @@
-"""From options such as ``--engine auto`` to one engine for a whole run, with light imports."""
+"""Choose one engine for a run from options such as ``--engine auto``; imports nothing heavy."""
 
 import subprocess
 import sys
@@ -21,18 +21,18 @@ _PROBE_S = 120.0
 
 
 def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
-    """Return the engine that a run uses, by written rules.
+    """Return the engine that a run uses, by these rules.
 
     - device: a GPU if Keras finds one, else the processor.
     - engine: Keras on a GPU. OpenVINO on a processor, if it is installed and
-      its translation of each network gives what Keras gives (compared once,
-      here, when a network is translated), else Keras. ONNX Runtime for
-      ``.onnx`` networks without OpenVINO.
+      its translation of each network gives the same output as Keras (compared
+      once, when a network is translated), else Keras. ONNX Runtime for
+      ``.onnx`` networks if OpenVINO is not installed.
     - precision: float32, unless `voxtile models verify` has shown that for this
       model and this kind of processor a reduced one is faster, and changes
       the mean Dice by less than 0.001 and fewer than 1 in 1000 labels.
 
-    The engine has the reason for the choice. ModelError if it cannot run such
+    The result has the reason for the choice. ModelError if the engine cannot run the
     networks; EnvironmentFault if it is not installed, or the device is missing.
     """
     wish = wish or Wish()
@@ -88,7 +88,7 @@ def _preferred(bundle: Bundle, suffixes: set[str], device: str) -> tuple[EngineN
 
 
 def _check(bundle: Bundle, name: EngineName, suffixes: set[str], device: str) -> None:
-    """Refuse an engine that cannot run such networks, or not on this device, or is missing."""
+    """Refuse an engine that is missing, or cannot run such networks or use this device."""
     kind = ENGINES[name]
     if not kind.reads.issuperset(suffixes):
         others = " or ".join(sorted(engines_for(suffixes)))
@@ -120,7 +120,7 @@ def _versions(
     versions = [(package, version(package))]
     if precision == "int8":
         versions += _int8(bundle, name)
-    if ENGINES[name].translates and suffixes == {".keras"}:  # these wrote what the engine reads
+    if ENGINES[name].translates and suffixes == {".keras"}:  # they wrote the translation
         versions += [(source, _installed(source)) for source in SOURCES[".keras"][1:]]
         if precision != "int8":
             versions += [
@@ -136,7 +136,7 @@ def _versions(
 
 
 def _int8(bundle: Bundle, name: EngineName) -> list[tuple[str, str]]:
-    """Return what identifies the int8 networks, which are made with tiles of scans."""
+    """Return names and digests of the int8 networks, which were made with tiles of scans."""
     if not ENGINES[name].translates:
         raise EnvironmentFault(f"{name} does not compute in int8; use --engine openvino")
     found = []
@@ -152,7 +152,7 @@ def _int8(bundle: Bundle, name: EngineName) -> list[tuple[str, str]]:
 
 
 def _device(wish: Wish, suffixes: set[str]) -> tuple[str, list[str]]:
-    """Return the device, and why."""
+    """Return the device, and why it was chosen."""
     if wish.device != "auto":
         return wish.device, []
     names = engines_for(suffixes) if wish.engine == "auto" else [wish.engine]
@@ -165,7 +165,7 @@ def _device(wish: Wish, suffixes: set[str]) -> tuple[str, list[str]]:
 
 
 def _sees_gpu(name: EngineName) -> bool:
-    """Whether an engine finds a GPU; asked in another process, to keep this one small."""
+    """Whether an engine finds a GPU; another process checks, to keep this one small."""
     program = f"from voxtile.engines.{ENGINES[name].module} import gpu_count; print(gpu_count())"
     try:
         answer = subprocess.run(

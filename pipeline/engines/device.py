@@ -1,7 +1,7 @@
-"""One card, or the processor, as Keras' backend uses it: send, compute, fetch.
+"""One GPU, or the processor, as Keras' backend uses it: send, compute, fetch.
 
 Everything that TensorFlow, JAX and PyTorch do in different ways on a device is
-here; what is computed there is written once with `keras.ops`
+here. The computations themselves are written once, with `keras.ops`
 (`voxtile.engines.device_stages`). Calls return before the device has
 finished: only `Fetching` waits.
 """
@@ -17,17 +17,17 @@ from voxtile.machine.memory import free_memory_mb
 from voxtile.models.backend import keras
 
 _UNKNOWN_FREE_MB = 8000.0
-# Shapes of all networks together that PyTorch compiles; beyond that it runs layer by layer.
+# Maximum of shapes that PyTorch compiles, over all networks; further ones run layer by layer.
 _COMPILED_SHAPES = 64
 
-# An array on a device, of whichever backend.
+# An array on a device, of any backend.
 Tensor = Any
 # A function from tensors to tensors.
 Computation = Callable[..., Any]
 
 
 class Fetching(Protocol):
-    """A copy to the processor's memory that is under way."""
+    """A copy to the processor's memory that may not be finished."""
 
     def __call__(self) -> np.ndarray:
         """Wait for the copy and return it."""
@@ -35,12 +35,12 @@ class Fetching(Protocol):
 
 
 class Device:
-    """A place where Keras' backend computes.
+    """A device on which Keras' backend computes.
 
     Parameters
     ----------
     name : str
-        "cpu", "gpu", or "gpu:N" for the N-th from 0.
+        "cpu", "gpu", or "gpu:N" for GPU number N, counted from 0.
 
     Raises
     ------
@@ -57,12 +57,12 @@ class Device:
                 f"{counted(len(found), 'GPU')}; voxtile doctor says what is missing"
             )
         self.is_gpu = kind == "gpu"
-        # A backend's own choice where it has no other.
+        # Without a GPU, None leaves the choice to the backend, which has only the processor.
         self._name = None if kind == "cpu" and not found else f"{kind}:{number or 0}"
         self._backend = keras.config.backend()
 
     def placed(self) -> AbstractContextManager[Any]:
-        """Return a context in which the backend uses the device; a new one for each use."""
+        """Return a context in which the backend uses the device; each use needs a new one."""
         return nullcontext() if self._name is None else keras.device(self._name)
 
     def compiled(self, function: Computation) -> Computation:
@@ -80,7 +80,7 @@ class Device:
         return self._inside(function)
 
     def network(self, model: Any, after: Computation) -> Computation:
-        """Return a Keras model, and what is done with its answer, as one compiled function."""
+        """Return a Keras model, followed by `after`, as one compiled function."""
 
         def answer_of(tiles: Any) -> Any:
             return after(model(tiles, training=False))
@@ -88,7 +88,7 @@ class Device:
         if self._backend == "torch" and self.is_gpu:
             import torch
 
-            # What its compiler refuses runs layer by layer, as Keras does with PyTorch.
+            # A model that the compiler refuses runs layer by layer, as Keras does with PyTorch.
             torch._dynamo.config.suppress_errors = True
             torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
             return self.compiled(torch.compile(answer_of, dynamic=False))
@@ -96,10 +96,10 @@ class Device:
             return self.compiled(answer_of)
         import jax
 
-        # As arguments: weights inside the program would make it large and slow to compile.
+        # Weights are arguments: inside the program they would make it large and slow to compile.
         weights = [variable.value for variable in model.trainable_variables]
         others = [variable.value for variable in model.non_trainable_variables]
-        # Copies: `predict_on_batch` gives up the buffers of the model itself.
+        # These are copies, because `predict_on_batch` frees the buffers of the model itself.
         weights, others = jax.device_put((weights, others), self._jax_device(), may_alias=False)
 
         def answer(weights: Any, others: Any, tiles: Any) -> Any:
@@ -149,7 +149,7 @@ class Device:
         return lambda: np.asarray(keras.ops.convert_to_numpy(tensor))
 
     def free_mb(self) -> float:
-        """Return the free memory of the device, in MB (10^6 bytes); 8 GB where nobody knows."""
+        """Return the free memory of the device, in MB (10^6 bytes); 8 GB if not reported."""
         if not self.is_gpu:
             return free_memory_mb()
         if self._backend == "torch":
@@ -163,7 +163,7 @@ class Device:
         return _UNKNOWN_FREE_MB
 
     def _inside(self, function: Computation) -> Computation:
-        """Return a function that runs on the device, without a record for gradients."""
+        """Return a function that runs on the device and records nothing for gradients."""
 
         def run(*arguments: Any) -> Any:
             with self.placed():

@@ -4,9 +4,9 @@
                                                                              |
                           label values, in storage order  <-  `decide`  <----+
 
-Each function is compiled for fixed shapes. The networks are compiled apart
-from the rest, which depends on a scan's grid: theirs depends on the size of a
-tile alone, so that a cohort of many grids compiles each network only a few times.
+Each function is compiled for fixed shapes. The networks are compiled separately:
+their shapes depend only on the size of a tile, those of the rest on a scan's grid.
+So a cohort with many grids compiles each network only a few times.
 The arithmetic is that of `voxtile.preparation` and `voxtile.inference`, which
 is the reference.
 """
@@ -28,11 +28,11 @@ from .device import Tensor
 # Foreground at least this probable is counted in the entropy, as in voxtile.inference.entropy.
 DOUBT = 0.1
 _LEAST = 1e-30
-# A probability of 1 in the sums of several views, as in voxtile.inference.view_sums; and what is
-# subtracted so that they fit into signed 16 bits, which every backend has.
+# The integer for a probability of 1 in the sums of several views, as in
+# voxtile.inference.view_sums, and the offset by which it fits into int16, which every backend has.
 _ONE = 65000
 _MIDDLE = 2**15
-# So few classes are compared one after the other: XLA gives a whole warp to each pixel's maximum.
+# Up to this many classes are compared one by one: XLA gives a whole warp to each pixel's maximum.
 _FEW = 16
 
 
@@ -70,7 +70,7 @@ class Layout:
         return flipped.transpose(self.order)
 
     def planes(self, stored: Tensor) -> Tensor:
-        """Return planes on a device from what is in the order of memory."""
+        """Return planes on a device from a tensor in the order of memory."""
         ops = keras.ops
         turned = ops.transpose(stored, tuple(int(axis) for axis in np.argsort(self.order)))
         return ops.flip(turned, self.flips) if self.flips else turned
@@ -84,22 +84,22 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a block of planes becomes tiles, and the answers planes again.
+    """How a block of planes becomes tiles, and how the answers become planes again.
 
     Parameters
     ----------
     layout : Layout
-        Of the block, shape (planes + context_slices - 1, rows, columns, channels).
+        Layout of the block, shape (planes + context_slices - 1, rows, columns, channels).
     planes : int
-        Judged at once.
+        Number of planes that are judged at once.
     context_slices : int
     shape : (rows, columns)
-        Of a plane as scanned.
+        Size of a plane as scanned.
     resampled : (rows, columns)
-        Of a plane at the spacing of the networks.
+        Size of a plane at the spacing of the networks.
     grid : TileGrid
     tiles_at_once : int
-        Tiles of one call of a network.
+        Number of tiles in one call of a network.
     """
 
     layout: Layout
@@ -112,12 +112,12 @@ class Geometry:
 
     @property
     def tiles(self) -> int:
-        """Tiles of all planes."""
+        """Number of tiles of all planes."""
         return self.planes * len(self.grid)
 
     @property
     def calls(self) -> int:
-        """Calls of a network; the last one is filled up with zeros."""
+        """Number of calls of a network; the last call is filled up with zeros."""
         return -(-self.tiles // self.tiles_at_once)
 
     @property
@@ -128,12 +128,12 @@ class Geometry:
 
     @property
     def padding(self) -> Padding:
-        """How a plane grows to at least one tile."""
+        """How a plane is padded to at least one tile."""
         return Padding(self.resampled, self.grid.tile)
 
 
 def bands(resampler: Resampler) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return a resampler as few weights for each new row and column, and where they apply.
+    """Return a resampler as weights for each new row and column, and the old indices they apply to.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> t
     Returns
     -------
     tuple of tensor of float32, shape (tiles at once, rows, columns, channels)
-        One for each call of a network.
+        One tensor for each call of a network.
     """
     ops = keras.ops
     low, high, shift, scale = (scaling[index] for index in range(4))
@@ -183,12 +183,12 @@ def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> t
 def occupied(
     geometry: Geometry, background: float, block: Tensor, there: Any
 ) -> tuple[Tensor, ...]:
-    """Return which tiles have more than background, themselves or in a neighbouring plane.
+    """Return which tiles have more than background, in their own or in a neighbouring plane.
 
     Returns
     -------
     tuple of tensor of bool, shape (tiles at once, 1, 1, 1)
-        For each call of a network.
+        One tensor for each call of a network.
     """
     ops = keras.ops
     x = ops.cast(geometry.layout.planes(block), "float32")
@@ -229,7 +229,7 @@ def assemble(geometry: Geometry, answers: Sequence[Tensor], weight: Tensor, back
 
 
 def blending(grid: TileGrid, weight: np.ndarray, trusted: np.ndarray) -> np.ndarray:
-    """Return how far each pixel of each tile counts in the weighted mean.
+    """Return the weight of each pixel of each tile in the weighted mean.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def blending(grid: TileGrid, weight: np.ndarray, trusted: np.ndarray) -> np.ndar
 
 
 def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the label values of planes, and a few numbers of each plane.
+    """Return the label values of planes, and three numbers for each plane.
 
     Parameters
     ----------
@@ -263,8 +263,8 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
     labels : tensor of uint8 or int32
         In the order of the mask's memory.
     numbers : tensor of float32, shape (planes, 3)
-        The sum of the entropies of pixels that count, how many count, and the
-        sum of all probabilities, which is finite only if each of them is.
+        The sum of the entropies of the pixels that count, the number of these
+        pixels, and the sum of all probabilities, which is finite only if each is.
     """
     ops = keras.ops
     values = [label.value for label in spec.labels]
@@ -287,14 +287,14 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
 
 
 def quantise(share: float, count: int, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a view's share of the sums of several views, and the sum of each plane.
+    """Return what a view adds to the sums of several views, and the sum of each plane.
 
     Parameters
     ----------
     share : float
-        Of the view; those of all views sum to 1.
+        Weight of the view; the weights of all views sum to 1.
     count : int
-        Planes that are wanted; the rest filled the block up.
+        Number of planes that are needed; the other planes only fill the block.
     probabilities : tensor of float32, shape (planes, rows, columns, classes)
 
     Returns
@@ -330,9 +330,9 @@ def decide_sums(
         Of the mask's planes.
     views : sequence of View
     indices : tensor of int32, shape (planes,)
-        Which planes.
+        Indices of the planes.
     *volumes : tensor of int16, shape (planes, rows, columns, classes)
-        From `quantise`, for each view all its planes.
+        One for each view, with all its planes, from `quantise`.
 
     Returns
     -------
@@ -366,7 +366,7 @@ def widest(ranges: Sequence[Sequence[Tensor]], busy: Sequence[Tensor] | None) ->
     Parameters
     ----------
     ranges : sequence of sequence of tensor
-        From `with_range`, for each call those of its networks.
+        For each call, the ranges of its networks, from `with_range`.
     busy : sequence of tensor of bool, optional
         From `occupied`, for each call.
     """
@@ -389,7 +389,7 @@ def mirror(axes: tuple[int, ...], tiles: Tensor) -> Tensor:
 
 
 def weigh(share: float, axes: tuple[int, ...], answer: Tensor) -> Tensor:
-    """Return the share of one answer in a mean, mirrored back."""
+    """Return one answer, mirrored back and multiplied by its weight in a mean."""
     turned = keras.ops.flip(answer, axes) if axes else answer
     return turned * float(np.float32(share))
 
@@ -406,7 +406,7 @@ def unless_empty(empty: tuple[float, ...], busy: Tensor, answer: Tensor) -> Tens
 
 
 def _numbers(spec: ModelSpec, probabilities: Tensor) -> Tensor:
-    """Return the numbers of each plane, as `voxtile.inference.entropy` has them."""
+    """Return the three numbers of each plane, as `voxtile.inference.entropy` computes them."""
     ops = keras.ops
     p = ops.clip(probabilities, 0, 1)
     if spec.activation == "softmax":
@@ -463,7 +463,7 @@ def _cut(geometry: Geometry, planes: Tensor) -> Tensor:
     for axis, (window, size, padded) in enumerate(
         zip(padding.window, padding.plane, padding.padded, strict=True), start=1
     ):
-        if padded != size:  # the outermost pixels continue outwards
+        if padded != size:  # the outermost pixels are repeated
             places = np.clip(np.arange(padded) - window.start, 0, size - 1).astype(np.int32)
             planes = ops.take(planes, ops.convert_to_tensor(places), axis=axis)
     if len(geometry.grid) == 1:
@@ -487,7 +487,7 @@ def _calls(geometry: Geometry, tiles: Tensor) -> tuple[Tensor, ...]:
 def _laid(x: Tensor, tiles: int, starts: Sequence[int], pixels: int, size: int) -> Tensor:
     """Return the sum of tiles laid side by side where they start.
 
-    Axis `tiles` goes; axis `pixels` of what is left grows to `size`.
+    Axis `tiles` is removed; then axis `pixels` has the length `size`.
     """
     ops = keras.ops
     total: Any = 0

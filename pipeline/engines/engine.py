@@ -29,8 +29,8 @@ class EngineKind:
     """What is known of an engine before its module is imported."""
 
     title: str
-    # Of this package, with ``load(bundle, network, engine)`` and ``precisions()``: those of the
-    # processor at hand, float32 first.
+    # Module of this package. It has ``load(bundle, network, engine)``, and ``precisions()``, which
+    # returns the precisions of this machine's processor, float32 first.
     module: str
     package: str  # its Python package, whose version may change a result
     extra: str  # the extra of voxtile that installs the package; empty if voxtile needs it anyway
@@ -116,16 +116,16 @@ class Engine:
     """What runs the networks of a run; part of every case's fingerprint."""
 
     name: EngineName | Literal["callable"]  # "callable": functions that the caller gave
-    # Of the arithmetic inside; tiles and probabilities are always float32.
+    # Precision of the arithmetic inside; tiles and probabilities are always float32.
     precision: Precision = "float32"
-    device: str = "cpu"  # "cpu", "gpu", or "gpu:N" for the N-th from 0
-    # Of the packages that compute: another version may round differently.
+    device: str = "cpu"  # "cpu", "gpu", or "gpu:N" for GPU number N, from 0
+    # Versions of the packages that compute, because another version may round differently.
     versions: tuple[tuple[str, str], ...] = ()
     # Why it was chosen, for people; it changes no result.
     reason: str = field(default="", compare=False)
 
     def decisive(self) -> dict[str, str]:
-        """Return what may change a result: not the reason, nor which of several GPUs it is."""
+        """Return what may change a result: neither the reason, nor the number of the GPU."""
         return {
             "engine": self.name,
             "precision": self.precision,
@@ -138,7 +138,7 @@ class Engine:
         return {**self.decisive(), "device": self.device, "reason": self.reason}
 
     def __str__(self) -> str:
-        """Return it as people write it: ``openvino float32 cpu``."""
+        """Return the engine as people write it: ``openvino float32 cpu``."""
         return f"{self.name} {self.precision} {self.device}"
 
 
@@ -148,7 +148,7 @@ CALLABLE = Engine("callable")
 def load_models(bundle: "Bundle", engine: Engine) -> tuple[Model, ...]:
     """Return one model for each network of a bundle, in the spec's order.
 
-    Each takes any number of tiles, of any size that the network allows, and compiles itself once
+    Each model takes any number of tiles, of any size that the network allows, and is compiled once
     for each size. ModelError if a network does not fit the spec, or the engine cannot build it;
     EnvironmentFault if the device is missing or cannot compute in the engine's precision.
     """

@@ -34,7 +34,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
 
     `form` is onnx, openvino or savedmodel. The new folder `out` has ``<network>.onnx``,
     ``<network>.xml`` with ``.bin``, or a folder ``<network>``; and ``spec.json``, ``README.md`` and
-    ``LICENSE``. With onnx it is a bundle again. Return the file or folder of each network.
+    ``LICENSE``. With onnx, `out` is again a bundle. Return the file or folder of each network.
     """
     if form not in get_args(Format):
         raise UsageError(f"--format {form!r} must be one of {', '.join(get_args(Format))}")
@@ -64,7 +64,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
 
 
 def import_model(file: Path, spec: Path, out: Path) -> Bundle:
-    """Make a bundle of a 2D network that another program trained.
+    """Make a bundle from a 2D network that another program trained.
 
     `file` is ``.onnx`` or ``.keras``, `spec` a ``spec.json``. Its `networks` may be missing, or
     have one entry without `file` and `sha256`: views (default axial), layout, output. The bundle
@@ -117,7 +117,7 @@ def _export(bundle: Bundle, network: Network, form: str, work: Path) -> Path:
 
 
 def _filled(path: Path, called: str, name: str, digest: str) -> ModelSpec:
-    """Return the spec with the name of the bundle, and its one network's file and SHA-256."""
+    """Return the spec, completed with the bundle's name and the network's file and SHA-256."""
     try:
         content: Any = json.loads(regular(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -141,7 +141,7 @@ def _try(bundle: Bundle, name: str) -> None:
     tiles = trial_tiles(bundle.spec, 2)
     try:
         answer = model(tiles)
-    except Exception as error:  # of any runtime
+    except Exception as error:  # from any runtime
         raise ModelError(
             f"{name} failed on tiles of {bundle.spec.tile} ({type(error).__name__}); check the "
             "tile and the layout in the spec"

@@ -10,7 +10,7 @@ from voxtile.models.bundle import Bundle
 
 from .engine import Engine, Model, load_models
 
-# By its code, the last notice of what was done when memory ran out.
+# The last notice of what was done when memory ran out, by its code.
 Fallbacks = dict[str, Notice]
 
 
@@ -23,10 +23,10 @@ def resilient(
 ) -> tuple[Model, ...]:
     """Return models that go on when memory runs out.
 
-    If the tiles at once do not fit, half of them are tried, from then on. If
-    a single tile does not fit a GPU, the processor takes over for the rest of
-    the process. Both are recorded; the first changes probabilities by at most
-    1e-5 in float32.
+    If the tiles of one call do not fit, half as many are tried from then on.
+    If a single tile does not fit a GPU, the processor takes over for the rest
+    of the process. Both are recorded; the first changes probabilities by at
+    most 1e-5 in float32.
 
     `bundle` is loaded again for the processor. `fallbacks` gets a notice of what was done, by its
     code.
@@ -59,7 +59,7 @@ class _Resilient:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: the error keeps in memory what was computed so far.
+        # This is outside the handler, because the error keeps earlier results in memory.
         if count > 1:
             self._pixels = count * rows * columns
             self._fallbacks["batch_halved"] = Notice(

@@ -1,4 +1,4 @@
-"""Check what a network takes and gives against its spec, and adapt those of other programs."""
+"""Compare a network's input and output with its spec, and adapt networks of other programs."""
 
 from collections.abc import Sequence
 
@@ -70,7 +70,7 @@ def _activated(logits: np.ndarray, axis: int, activation: str) -> np.ndarray:
     """Return probabilities; they may replace the logits in memory."""
     values = logits if logits.flags.writeable else logits.copy()
     if activation == "sigmoid":
-        # 1 / (1 + exp(-x)) overflows for very negative x; this does not, and is the same.
+        # 1 / (1 + exp(-x)) overflows for very negative x; this equal form does not.
         np.multiply(values, 0.5, out=values)
         np.tanh(values, out=values)
         values += 1

@@ -1,4 +1,4 @@
-"""Networks run by Keras, on whichever backend it is set to: the reference."""
+"""Run networks with Keras, on the backend that it is set to; this is the reference engine."""
 
 import tempfile
 from collections.abc import Callable
@@ -39,8 +39,8 @@ class KerasNetwork:
         self.model = model
         self.device = device
         self._alone: Computation | None = None
-        # With TensorFlow XLA compiles for seconds and gains nothing over oneDNN on a processor
-        # (docs/performance.md); JAX would run each layer by itself.
+        # On a processor XLA compiles for seconds with TensorFlow, and is not faster than oneDNN
+        # (docs/performance.md). Without it, JAX would run each layer separately.
         model.jit_compile = keras.config.backend() == "jax"
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ class KerasNetwork:
             return np.asarray(self.model.predict_on_batch(tiles))
 
     def seconds_alone(self, tiles: np.ndarray) -> float:
-        """Return how long the network computes tiles that are on its device already."""
+        """Return the seconds that the network needs for tiles that are already on its device."""
         if self._alone is None:
             self._alone = self.device.network(self.model, lambda answer: answer)
         sent, seconds = self.device.send(tiles), 0.0
@@ -96,7 +96,7 @@ def precisions() -> tuple[Precision, ...]:
 def multiplier(size: int, engine: Engine) -> Callable[[], None]:
     """Return a function that multiplies two square matrices on an engine's device.
 
-    It returns when the product is known. No network computes faster.
+    The function returns when the product is known. No network computes faster than that.
     """
     device = Device(engine.device)
     numbers = np.random.default_rng(0).standard_normal((2, size, size), np.float32)

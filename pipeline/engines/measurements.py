@@ -30,8 +30,8 @@ from .quantised import quantised_digest
 LARGEST_DICE_CHANGE = 1e-3
 LEAST_AGREEMENT = 0.999
 LEAST_GAIN = 1.1
-# And only if so much was compared. A change of Dice of 0.001 is about one voxel of a thousand, so
-# fewer voxels of a label could not show it.
+# And only if at least this much was compared. A change of Dice of 0.001 is about one voxel in a
+# thousand, so fewer voxels of a label could not show it.
 LEAST_PLANES = 32
 LEAST_LABEL_PLANES = 8
 LEAST_LABEL_VOXELS = 1000
@@ -57,7 +57,7 @@ class Measurement:
     engine: EngineName
     precision: Precision
     version: str  # of the engine's package
-    agreement: float  # fraction of voxels with the same label as by the reference engine
+    agreement: float  # fraction of voxels with the same label as from the reference engine
     # For each label, the mean over cases of its Dice minus the Dice of the reference engine, both
     # against the case's reference. For cases without a reference, the Dice between both engines
     # minus 1. Labels that occur nowhere are left out.
@@ -109,7 +109,7 @@ class Evidence:
 
     @property
     def shortage(self) -> str:
-        """What is missing before a reduced precision may follow from it; empty if nothing is."""
+        """What is missing before a reduced precision may be chosen; empty if nothing is missing."""
         if not self.on_scans:
             return "a phantom is no evidence; give a MANIFEST"
         if not self.label_voxels:
@@ -133,7 +133,7 @@ class Evidence:
 
     @classmethod
     def of_json(cls, value: Any) -> "Evidence":
-        """Return the evidence of its `asdict`; ValueError for another."""
+        """Return the evidence from its `asdict`; ValueError for any other value."""
         return TypeAdapter(cls).validate_json(json.dumps(value), strict=True)
 
     def lines(self) -> Iterator[str]:
@@ -170,8 +170,8 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
     engine and this kind of processor, the mean Dice must have changed by less
     than 0.001, more than 99.9 % of voxels must have kept their label, and the
     precision must be at least 1.1 times as fast as the same engine in float32.
-    If the bundle has several members, all must allow it. A GPU has evidence of
-    its own.
+    If the bundle has several members, all must allow it. A GPU needs its own
+    evidence.
     """
     kind = processor_kind(device)
     found = {
@@ -225,7 +225,7 @@ def keep_evidence(evidence: Evidence) -> Path | None:
 def processor_kind(device: str = "cpu") -> str:
     """Return the name of a device, and what decides its speed and kernels.
 
-    For the processor those of its units; for "gpu" or "gpu:N" the backend of Keras.
+    For the processor these are its arithmetic units; for "gpu" or "gpu:N" the backend of Keras.
     """
     if device != "cpu":
         return f"{gpu_model(int(device.partition(':')[2] or 0))} with Keras on {backend_name()}"
@@ -257,7 +257,7 @@ def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -
 
 
 def _cached(sha256: str, kind: str) -> Evidence | None:
-    """Return the cached evidence for a bundle on a kind of processor; None without any."""
+    """Return the cached evidence for a bundle on a kind of processor; None if there is none."""
     try:
         return Evidence.of_json(read_object(_path(sha256, kind), {}))
     except (OSError, EnvironmentFault, ValueError):

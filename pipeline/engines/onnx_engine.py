@@ -1,4 +1,4 @@
-"""Networks in the ONNX format, run by ONNX Runtime in float32, which is their reference."""
+"""Run ONNX networks with ONNX Runtime in float32; this is their reference engine."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ class OnnxModel:
             )
         except EnvironmentFault:
             raise
-        except Exception as error:  # its exceptions have no common base
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(
                 f"{name} cannot be built by ONNX Runtime {onnxruntime.__version__} "
                 f"({type(error).__name__})"
@@ -83,7 +83,7 @@ def _providers(device: str) -> list[Any]:
             f"--device {device}: this ONNX Runtime cannot use a GPU; pip install onnxruntime-gpu "
             "instead of onnxruntime, or use --device cpu"
         )
-    # Without use_tf32=0 products would be rounded to 10 bits without a word.
+    # Without use_tf32=0 products would be rounded to 10 bits without a warning.
     return [("CUDAExecutionProvider", {"device_id": int(number or 0), "use_tf32": 0})]
 
 

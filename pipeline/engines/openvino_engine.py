@@ -1,6 +1,6 @@
-"""Networks run by OpenVINO: each tile on one processor, as many at once as there are processors.
+"""Run networks with OpenVINO: each tile on one core, as many tiles at once as there are cores.
 
-On two cores that was 1.25 times as fast as one tile after the other on both (docs/engines.md).
+On two cores this was 1.25 times as fast as one tile at a time on both cores (docs/engines.md).
 """
 
 import sys
@@ -32,13 +32,13 @@ _CAPABILITIES: dict[Precision, str] = {
     "float16": "FP16",
     "int8": "INT8",
 }
-# Most tile shapes that stay compiled; each has its own copy of the weights.
+# Maximum of tile shapes that stay compiled; each shape has its own copy of the weights.
 _MOST_SHAPES = 8
 _MOST_BYTES = 512 * 2**20
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
-    """Return one network of a bundle as a callable; a ``.keras`` one is first exported."""
+    """Return one network of a bundle as a callable; a ``.keras`` network is exported first."""
     name = str(bundle.folder / network.file)
     source = _source(bundle, network, engine)
     try:
@@ -81,9 +81,9 @@ def precisions() -> tuple[Precision, ...]:
 
 
 def write(function: Any, path: Path) -> None:
-    """Write a TensorFlow function that gives one array of four axes for OpenVINO, in float32."""
+    """Write a TensorFlow function for OpenVINO, in float32; it gives one array of four axes."""
     found = ov.convert_model(function)
-    # The converter makes outputs of sizes that are computed in the graph, too.
+    # The converter also makes outputs of the sizes that the graph computes.
     results = [
         result
         for result in found.get_results()
@@ -97,9 +97,9 @@ def write(function: Any, path: Path) -> None:
 
 
 def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
-    """Return a network from a file, or from the bytes of an ``.onnx`` one."""
+    """Return a network from a file, or from the bytes of an ``.onnx`` network."""
     if engine.precision not in precisions():
-        # OpenVINO would compute in float32 without a word.
+        # OpenVINO would compute in float32 without a warning.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
         )
@@ -131,13 +131,13 @@ class OpenVinoModel:
         self._hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
         self._threads = thread_count()
         self._most = max(1, min(_MOST_SHAPES, _MOST_BYTES // max(1, weights_bytes)))
-        self._compiled: dict[tuple[int, ...], _Compiled] = {}  # the last used one is the last
+        self._compiled: dict[tuple[int, ...], _Compiled] = {}  # the most recently used is the last
         if len(model.inputs) != 1 or len(model.outputs) != 1:
             raise ModelError(
                 f"the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs; "
                 "one of each was needed"
             )
-        # Of input and output; None is any size.
+        # Shapes of input and output; None is any size.
         self.shapes = _sizes(model.input(0)), _sizes(model.output(0))
 
     def __call__(self, tiles: np.ndarray) -> np.ndarray:
@@ -159,12 +159,12 @@ class OpenVinoModel:
 
     def _for(self, shape: tuple[int, ...], count: int) -> _Compiled:
         """Return the network compiled for tiles of a shape, `count` of them at once or fewer."""
-        # Each stream has its own activations, so there are never more streams than the most tiles
-        # at once so far, for which the plan has memory.
+        # Each stream has its own activations, so there are never more streams than the largest
+        # number of tiles at once so far, which the plan has memory for.
         streams = min(self._threads, count)
         found = self._compiled.pop(shape, None)
         if found is None or found.streams < streams:
-            found = None  # frees its copy of the weights before the new one is made
+            found = None  # frees its copy of the weights before the new copy is made
             while len(self._compiled) >= self._most:
                 del self._compiled[next(iter(self._compiled))]
             found = self._compile(shape, streams)

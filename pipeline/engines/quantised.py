@@ -1,4 +1,4 @@
-"""Networks in 8-bit integers, cached: made when a model is verified.
+"""Networks in 8-bit integers, which are made and cached when a model is verified.
 
     <cache>/quantised/<key>/
       model.xml, model.bin    the network as OpenVINO reads it
@@ -35,10 +35,10 @@ _LONGEST_S = 3600.0
 
 
 def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> None:
-    """Make a network of integers, and replace an earlier one.
+    """Make an integer network, and replace an earlier one.
 
-    `tiles`, float32, (rows, columns, channels), are as the network gets them in a run, of any sizes
-    that it takes.
+    `tiles`, float32, (rows, columns, channels), are as the network gets them in a run, in any sizes
+    that the network takes.
     """
     source: Path | bytes = ensure(bundle, network)
     if network.file.endswith(".onnx"):
@@ -52,7 +52,7 @@ def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> N
         try:
             model = ENGINES["openvino"].load_module().read(source)
             _write(model, calibration, folder / MODEL)
-        except Exception as error:  # the library raises anything
+        except Exception as error:  # the library raises any error
             raise ModelError(
                 f"{network.file} cannot be made int8 ({type(error).__name__}); use another "
                 "--precision"
@@ -73,8 +73,8 @@ def quantised_digest(bundle: Bundle) -> str | None:
     """Return what identifies a bundle's networks in integers; None if one is missing.
 
     They depend on the tiles that they were made with, so the bundle's own
-    SHA-256 does not tell them apart. Other members of an ensemble are not
-    looked at.
+    SHA-256 does not identify them. Other members of an ensemble are
+    ignored.
     """
     try:
         entries = [read_entry(_path(network), FILES) for network in bundle.spec.networks]
@@ -85,7 +85,7 @@ def quantised_digest(bundle: Bundle) -> str | None:
 
 
 def digest_name(bundle: Bundle) -> str:
-    """Return the name under which an engine's versions have a bundle's `quantised_digest`."""
+    """Return the key of a bundle's `quantised_digest` in the versions of an engine."""
     return f"int8 of {bundle.sha256[:12]}"
 
 
@@ -101,7 +101,7 @@ def _path(network: Network) -> Path:
 
 def _write(model: Any, calibration: Sequence[np.ndarray], path: Path) -> None:
     """Quantise an OpenVINO model and write it."""
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it draws bars
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it draws progress bars
         import nncf
         import openvino as ov
 

@@ -6,9 +6,9 @@
 
 The key is a hash of everything that changes the translation: the network's
 bytes, and the versions of the programs that read and write it. An ``.onnx``
-network is not translated, but checked as well, against ONNX Runtime.
-Translating needs TensorFlow, which takes 600 MB and seconds to start, so
-another process does it: one that runs OpenVINO never imports it.
+network is not translated, but its output is compared with ONNX Runtime's.
+Translating needs TensorFlow, which takes 600 MB and seconds to start. So
+another process does it; a process that runs OpenVINO never imports TensorFlow.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from voxtile.models.spec import Network
 from .cached_networks import REFUSED, alone, digest_of, read_entry, write_entry
 from .engine import reference_engine
 
-# Largest difference of a probability from Keras' in float32 for which an export is used.
+# An export is used if its probabilities differ by at most this from Keras' in float32.
 TOLERANCE = 1e-4
 MODEL = "model.xml"
 FILES = (MODEL, "model.bin")
@@ -71,7 +71,7 @@ def ensure(bundle: Bundle, network: Network) -> Path:
 def translation_digest(bundle: Bundle) -> str | None:
     """Return what identifies a bundle's translated networks; None if one is missing.
 
-    Other members of an ensemble are not looked at.
+    Other members of an ensemble are ignored.
     """
     folder = cache_folder("networks")
     entries = [_read(folder / _key(network), network) for network in bundle.spec.networks]
@@ -80,7 +80,7 @@ def translation_digest(bundle: Bundle) -> str | None:
 
 
 def translation_name(bundle: Bundle) -> str:
-    """Return the name under which an engine's versions have a bundle's `translation_digest`."""
+    """Return the key of a bundle's `translation_digest` in the versions of an engine."""
     return f"translation of {bundle.sha256[:12]}"
 
 
@@ -106,14 +106,14 @@ def _key(network: Network) -> str:
 def ask_child(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
     """Translate a network in another process.
 
-    The files get into `folder`. The answer has "difference", the largest from its reference; or
-    "refused", the reason. EnvironmentFault if the process cannot run, dies, or lacks memory. None
-    of these is a fault of the network, so they are never cached as a refusal.
+    The files are written to `folder`. The answer has "difference", the largest one from the
+    reference; or "refused", the reason. EnvironmentFault if the process cannot run, dies, or lacks
+    memory. None of these is a fault of the network, so they are never cached as a refusal.
     """
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        # The only backend whose graph OpenVINO reads, whichever the user has chosen.
+        # OpenVINO reads only this backend's graph, so the user's choice does not count here.
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "-1",

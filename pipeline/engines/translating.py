@@ -1,7 +1,7 @@
 """Translate a network to the format of another program, and compare the output of both.
 
-A child process does this. It needs Keras on TensorFlow, whose graph every
-converter reads, whichever backend the user has chosen.
+A child process does this. It runs Keras on TensorFlow, even if the user has chosen
+another backend, because every converter reads TensorFlow's graph.
 """
 
 import json
@@ -27,7 +27,7 @@ _OPSET = 17
 
 
 def serve() -> None:
-    """Run as the child: a request on standard input, an answer on standard output."""
+    """Run as the child: read a request from standard input, write an answer to standard output."""
     # Libraries print to standard output, so the answer gets a descriptor of its own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -39,8 +39,8 @@ def serve() -> None:
 def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
     """Return the outcome of `export`, for the parent.
 
-    "difference"; or "refused", why this network cannot be translated; or "fault",
-    why it was not tried to the end: memory ran out, and may be enough another time.
+    It has "difference"; or "refused", why this network cannot be translated; or "fault",
+    why the attempt was not finished: memory ran out, and may be enough another time.
     """
     try:
         return {"difference": export(form, bundle, network, folder)}
@@ -61,8 +61,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     """Write a ``.keras`` network in another format, and compare the output of both.
 
-    It becomes ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel ``<name>`` in
-    `folder`. An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime. The result is
+    The network becomes ``model.xml`` and ``model.bin``, ``<name>.onnx``, or a SavedModel ``<name>``
+    in `folder`. An ``.onnx`` network is only compared, by OpenVINO with ONNX Runtime. The result is
     the largest difference of a probability from the reference's, for a trial tile of the spec's
     size; at most `TOLERANCE`.
     """
@@ -86,7 +86,7 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
             translated = openvino_engine.open_model(bundle.read_network(network), _OPENVINO)
     except ModelError:
         raise
-    except Exception as error:  # converters raise anything
+    except Exception as error:  # converters raise any error
         raise ModelError(
             f"{name} cannot be translated to {form} ({type(error).__name__}); use --engine "
             f"{'keras' if other == 'Keras' else 'onnx'}"
@@ -116,7 +116,7 @@ _OPENVINO = Engine("openvino")
 
 
 def _as_openvino(model: Any, folder: Path, _: str) -> Model:
-    """Write a Keras model for OpenVINO, and return it read back."""
+    """Write a Keras model for OpenVINO, and return the model that is read back."""
     from . import openvino_engine
 
     openvino_engine.write(_function(model).get_concrete_function(), folder / MODEL)
@@ -124,7 +124,7 @@ def _as_openvino(model: Any, folder: Path, _: str) -> Model:
 
 
 def _as_onnx(model: Any, folder: Path, name: str) -> Model:
-    """Write a Keras model as ONNX, and return it read back."""
+    """Write a Keras model as ONNX, and return the model that is read back."""
     import onnx
     import tf2onnx
 
@@ -149,7 +149,7 @@ def _as_onnx(model: Any, folder: Path, name: str) -> Model:
 
 
 def _as_savedmodel(model: Any, folder: Path, name: str) -> Model:
-    """Write a Keras model as a SavedModel, and return it read back."""
+    """Write a Keras model as a SavedModel, and return the model that is read back."""
     import tensorflow as tf
 
     module = tf.Module()
