@@ -10,8 +10,8 @@ def decide(probabilities: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """Turn the probabilities of a plane into label values.
 
     Probabilities are float32, (rows, columns, classes), values uint8 or uint16, (rows, columns).
-    Softmax: the value of the largest (background wins a tie). Sigmoid: each label at or above its
-    threshold, written in the spec's order.
+    Softmax: the class with the largest probability wins (in a tie, background). Sigmoid: each label
+    at or above its threshold is written, in the spec's order.
     """
     kind = label_type(label.value for label in spec.labels)
     if spec.activation == "softmax":

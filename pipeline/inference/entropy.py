@@ -10,7 +10,7 @@ import numpy as np
 
 # Pixels count if their foreground is at least this probable.
 _DOUBT = 0.1
-# Probabilities that are summed at once.
+# Number of probabilities that are summed at once.
 _BLOCK = 2**16
 # Replaces 0 in logarithms.
 _LEAST = np.float32(1e-30)
@@ -19,7 +19,7 @@ _LEAST = np.float32(1e-30)
 class EntropyWatch:
     """Sums the entropy of each plane's probabilities as the planes pass.
 
-    `activation` is that of the network: whether the first class is background.
+    `activation` is the network's; with softmax the first class is background.
     """
 
     def __init__(self, activation: Literal["softmax", "sigmoid"]) -> None:
@@ -34,27 +34,27 @@ class EntropyWatch:
             self._add(plane)
             return plane
 
-        # Not a loop: its variable would keep a plane in memory while the next one is made.
+        # A loop's variable would keep a plane in memory while the next plane is made.
         return map(seen, planes)
 
     def add(self, total: float, pixels: int) -> None:
-        """Add the sums of planes that were looked at elsewhere."""
+        """Add the sums of planes that were computed elsewhere."""
         self._total += total
         self._pixels += pixels
 
     @property
     def mean(self) -> float | None:
-        """Mean entropy over all pixels with foreground of at least 0.1; None without any.
+        """Mean entropy over all pixels with foreground of at least 0.1; None if there are none.
 
-        0 where the network is certain, 1 where all classes are equally likely
-        (Shannon's entropy divided by its maximum; for a sigmoid, the mean
-        over the labels of each one's binary entropy).
+        It is 0 if the network is certain, and 1 if all classes are equally
+        likely (Shannon's entropy divided by its maximum; for a sigmoid, the
+        mean of the labels' binary entropies).
         """
         return self._total / self._pixels if self._pixels else None
 
     def _add(self, plane: np.ndarray) -> None:
         """Add the entropies of one plane."""
-        # Some rows at a time stay in the cache, and a hundred classes stay small.
+        # A few rows at a time fit into the CPU's cache, even with a hundred classes.
         step = max(1, _BLOCK // plane[0].size)
         for start in range(0, len(plane), step):
             part = plane[start : start + step]

@@ -6,7 +6,7 @@
 
 Classes compete inside one plane: its probabilities are blended, brought to
 the native grid, turned into labels and forgotten, so memory does not grow
-with classes x volume. Only several views must be summed over the volume.
+with classes x volume. Only several views need sums over the whole volume.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,20 +32,20 @@ from .postprocess import clean
 from .tiles import Panel, predict_planes
 from .view_sums import Accumulator
 
-# Sees the probabilities of every plane, on the native grid, before they are decided and forgotten.
+# Gets the probabilities of every plane, on the native grid, before they become labels.
 Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the models whose mean is a mask; usually the only one."""
+    """One of the models whose mean decides a mask; usually there is only one."""
 
     spec: ModelSpec
     models: tuple[Model, ...]  # one for each of ``spec.networks``
     plan: Plan
 
     def share(self, view: View) -> float:
-        """Return the part of its answer that comes from one of its views, 0 to 1."""
+        """Return the weight of one of its views in its answer, 0 to 1."""
         networks = self.spec.networks
         weights = sum(network.weight for network in networks for _ in network.views)
         return sum(network.weight for network in networks if view in network.views) / weights
@@ -67,15 +67,15 @@ def infer_together(
     Members take the same channels and give the same labels, as `voxtile.models.bundle.load_bundle`
     checks; each scales, resamples and slices in its own way. `watch` takes the planes'
     probabilities and yields them unchanged, such as a `voxtile.inference.entropy.EntropyWatch`.
-    Sums of views that do not fit into memory are in the folder `scratch`.
+    Sums of views that do not fit into memory are stored in `scratch`.
     """
     spec = members[0].spec
     ras = with_channels(canonical(volume), spec)
     kind = label_type(label.value for label in spec.labels)
     labels = np.zeros(volume.shape, kind, order="F")
-    # A view with the canonical axes: what is written through it is in storage order.
+    # This array has the canonical axes, but what is written to it is in storage order.
     target = canonical_axes(volume.affine).apply(labels)
-    # One thread for all networks: none computes while another does.
+    # There is one thread for all networks, so that they never compute at the same time.
     with ThreadPoolExecutor(1, thread_name_prefix="networks") as pool:
         planes = _blended_planes(ras, members, scratch, pool)
         from_planes(map(partial(decide, spec=spec), watch(planes)), deciding_view(members), target)
@@ -88,7 +88,7 @@ def channels_of(ras: Volume, spec: ModelSpec) -> np.ndarray:
     Raises
     ------
     CaseError
-        If they are not the spec's.
+        If the channels are not the spec's.
     """
     array: np.ndarray = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
     if array.shape[3] != len(spec.channels):
@@ -119,7 +119,7 @@ def views_of(members: Sequence[Member]) -> tuple[View, ...]:
 
 
 def deciding_view(members: Sequence[Member]) -> View:
-    """Return the view whose planes are decided: the only one, or of several the axial one."""
+    """Return the view whose planes are decided: the only view, or the axial one of several."""
     views = views_of(members)
     return views[0] if len(views) == 1 else "axial"
 
@@ -134,7 +134,7 @@ def _blended_planes(
         judging = [member for member in members if view in member.spec.views]
         whole = sum(member.share(view) for member in judging) / len(members)
         streams = [view_probabilities(ras, view, member, pool=pool) for member in judging]
-        # The only view has all of the answer, to the last bit.
+        # A single view has a weight of exactly 1.
         parts = whole if len(views) > 1 else 1.0
         return whole, _mean(
             streams, [member.share(view) / len(members) / parts for member in judging]
@@ -172,7 +172,7 @@ def view_probabilities(
 ) -> Iterator[np.ndarray]:
     """Return the probabilities of a view's planes, float32, (rows, columns, classes), as scanned.
 
-    `ras` has the shape (R, A, S, channels). Only the planes of `indices` are judged, if given; a
+    `ras` has the shape (R, A, S, channels). If `indices` is given, only its planes are judged. A
     pool of one thread judges tiles ahead.
     """
     spec, plan, array = member.spec, member.plan, ras.array

@@ -1,10 +1,10 @@
-"""From a volume to a mask on a GPU: planes go up as stored, label values come down.
+"""From a volume to a mask on a GPU: planes are sent as stored, label values are copied back.
 
     scan -> blocks of planes -> [prepare -> networks -> assemble -> decide] -> labels -> mask
                                               on the device
 
 Blocks overlap: while one is computed, the next one is sent, and the label values
-of the last are copied back and written in a thread of their own. With several
+of the last are copied back and written in a separate thread. With several
 views the probabilities of each stay on the device, in 16 bits, until the axial
 planes are decided. The path of `voxtile.inference.infer` is the reference.
 """
@@ -39,29 +39,29 @@ from .infer import Member, deciding_view, views_of, with_channels
 from .postprocess import clean
 from .tiles import batch_for, failing_network, refuse_beyond, refuse_not_finite
 
-# Memory of a device that is planned with, in MB (10^6 bytes), beside the sums of several views.
+# Memory of a device that plans use, in MB (10^6 bytes), without the sums of several views.
 DEVICE_MB = 3000.0
-# Of the free memory of a device that the sums of several views may take.
+# Fraction of a device's free memory that the sums of several views may take.
 _SUMS_SHARE = 0.5
-# Pixels of one call of a network at most: no GPU is busier with more.
+# Maximum of pixels in one call of a network: with more pixels no GPU is faster.
 _CALL_PIXELS = 16 * 512 * 512
-# Bytes inside a network for each pixel where its graph is not known.
+# Bytes per pixel inside a network whose graph is not known.
 _UNKNOWN_BYTES = 2000.0
-# Blocks that are under way while the label values of an earlier one are written.
+# Blocks that are sent or computed while the label values of an earlier block are written.
 _AHEAD = 2
-# Compiled stages that are retained: a scan with a grid of its own needs about four.
+# Number of compiled stages that are cached; each new grid needs about four.
 _STAGES = 64
 # Types that are sent as they are stored; all others are sent as float32.
 _SENT = ("int8", "uint8", "int16")
 _BYTES = 4
-# After so many halvings a call has one tile, whatever it began with.
+# After this many halvings a call has one tile, however many it had at first.
 _MOST_HALVINGS = 12
 
 Begun = TypeVar("Begun")
 Ended = TypeVar("Ended")
-# From the first plane of a block to the plane after its last, and what is on its way.
+# Takes the first plane of a block; returns the plane after its last, and what is being sent.
 Sending = Callable[[int], tuple[int, Any]]
-# From what was sent to label values, numbers of each plane, and ranges of what networks gave.
+# Takes what was sent; returns label values, numbers of each plane, and ranges of the answers.
 Deciding = Callable[[Any], Sequence[Tensor]]
 
 
@@ -71,13 +71,13 @@ class _DeviceFull(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Way:
-    """The way of one member through the planes of one view of a volume.
+    """How one member goes through the planes of one view of a volume.
 
     Parameters
     ----------
     member : Member
     networks : tuple of (Computation, float)
-        Those of the view, with their shares of the member's answer.
+        Networks of the view, with their weights in the member's answer.
     mirrorings : tuple of tuple of int
         Axes of tiles (n, rows, columns, channels) to mirror together; the first is ().
     stored : ndarray
@@ -86,7 +86,7 @@ class _Way:
     count : int
         Planes of the view.
     shape : (rows, columns)
-        Of a plane as scanned.
+        Size of a plane as scanned.
     scalings : tuple of Scaling
         One for each channel.
     scaling : Tensor
@@ -94,13 +94,13 @@ class _Way:
     there, back : list of (indices, weights) or None
         On the device, from `device_stages.bands`.
     resampled : (rows, columns)
-        Of a plane as the networks see it.
+        Size of a plane as the networks see it.
     tiling : Tiling
     grid : TileGrid
     weight : Tensor
         From `device_stages.blending`.
     share : float
-        Of the member in the view's mean.
+        Weight of the member in the view's mean.
     """
 
     member: Member
@@ -128,7 +128,7 @@ class _Way:
     def block(self, start: int, planes: int, *, scaled: bool) -> np.ndarray:
         """Return planes and their neighbours as they are sent, in the order of memory.
 
-        Beyond the first or last plane that plane is repeated.
+        Beyond the first and the last plane, that plane is repeated.
         """
         half = self.member.spec.context_slices // 2
         along = self.layout.along
@@ -157,9 +157,9 @@ class _Block:
     way : _Way
     geometry : Geometry
     planes : Tensor
-        With their neighbours, in the order of memory.
+        Planes with their neighbours, in the order of memory.
     unscaled : Tensor
-        The same as they were stored.
+        The same planes as they were stored.
     """
 
     way: _Way
@@ -175,12 +175,12 @@ class DeviceLine:
     ----------
     members : sequence of Member
     networks : sequence of sequence of keras.Model
-        For each member one for each of ``member.spec.networks``.
+        For each member, one model for each of ``member.spec.networks``.
     device : Device
     precision : str
-        Of the networks.
+        Precision of the networks.
     fallbacks : Fallbacks, optional
-        Gets what was done where memory ran out.
+        Gets notices of what was done when memory ran out.
     memory_mb : float
         What one process may use of the device, in MB (10^6 bytes), beside
         the networks and the sums of several views.
@@ -208,7 +208,7 @@ class DeviceLine:
         self._halvings = 0
 
         def stage(function: Callable[..., Any]) -> Callable[..., Computation]:
-            """Return a stage, compiled for its first arguments, which are no tensors."""
+            """Return a stage, compiled for its first arguments, which are not tensors."""
             return lru_cache(_STAGES)(lambda *facts: device.compiled(partial(function, *facts)))
 
         self._prepare = stage(stages.prepare)
@@ -230,7 +230,7 @@ class DeviceLine:
         if views == 1:
             return True
         size = 2 * self._spec.output_channels * float(np.prod(volume.shape[:3]))
-        # Those of each view, and of one twice while its blocks are joined.
+        # The sums of each view, and those of one view twice while its blocks are joined.
         return (views + 1) * size <= _SUMS_SHARE * self.device.free_mb() * 1e6
 
     def __call__(self, volume: Volume, entropy: EntropyWatch | None = None) -> Volume | None:
@@ -268,7 +268,7 @@ class DeviceLine:
     def _decided(
         self, mask: np.ndarray, layout: Layout, send: Sending, decide: Deciding
     ) -> tuple[float, int]:
-        """Fill a mask with label values; return the sum of entropies, and of how many pixels."""
+        """Fill a mask with label values; return the sum of entropies, and the number of pixels."""
         stored = layout.stored(mask)
         before: list[slice] = [slice(None)] * layout.along
 
@@ -287,7 +287,7 @@ class DeviceLine:
         return sum(total for total, _ in sums), sum(pixels for _, pixels in sums)
 
     def _of_one_view(self, ways: Sequence[_Way], layout: Layout) -> tuple[Sending, Deciding]:
-        """Return what sends and decides blocks of planes by the networks of their own view."""
+        """Return functions that send blocks of planes, and decide them by their view's networks."""
         decide = self._decide(layout)
 
         def decided(sent: Sequence[_Block]) -> list[Tensor]:
@@ -299,7 +299,7 @@ class DeviceLine:
     def _of_sums(
         self, ras: Volume, views: Sequence[View], mask: np.ndarray, layout: Layout
     ) -> tuple[Sending, Deciding]:
-        """Return what sends and decides blocks of axial planes by the sums of several views."""
+        """Return functions that send blocks of axial planes, and decide by the views' sums."""
         volumes = []
         for view in views:
             judging = [member for member in self._members if view in member.spec.views]
@@ -340,20 +340,20 @@ class DeviceLine:
         begin: Callable[[int, int, Any], Begun],
         end: Callable[[int, int, Begun], Ended],
     ) -> Iterator[Ended]:
-        """Yield what blocks of planes end with, in order; smaller blocks where memory runs out.
+        """Yield the result of each block of planes, in order; smaller blocks if memory runs out.
 
         Parameters
         ----------
         count : int
             Planes.
         send : callable
-            From the first plane of a block to the plane after its last, and
-            what is on its way to the device: it goes while the block before
-            is computed.
+            Takes the first plane of a block; returns the plane after its last,
+            and what is being sent to the device while the previous block is
+            computed.
         begin : callable
             Begins to compute what was sent.
         end : callable
-            Waits for that, in a thread of its own.
+            Waits for the result of `begin`, in a separate thread.
 
         Raises
         ------
@@ -382,7 +382,7 @@ class DeviceLine:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside the handler: the error keeps in memory what was computed so far.
+            # This is outside the handler, because the error keeps earlier results in memory.
             sent = block = work = None
             begun.clear()
             self._halve()
@@ -404,9 +404,9 @@ class DeviceLine:
         )
 
     def _send(self, ways: Sequence[_Way], start: int) -> tuple[int, Sequence[_Block]]:
-        """Begin to send a block of planes of one view; return the plane after its last too.
+        """Begin to send a block of planes of one view; also return the plane after its last.
 
-        Planes beyond the view's last fill the block up.
+        Planes beyond the view's last plane fill up the block.
         """
         left = ways[0].count - start
         at_once = [batch_for(left * len(way.grid), self._tiles_at_once(way)) for way in ways]
@@ -588,7 +588,7 @@ def _needs_float64(scalings: Sequence[Scaling], dtype: np.dtype) -> bool:
 
 
 def _limits(scalings: Sequence[Scaling], dtype: np.dtype) -> np.ndarray:
-    """Return what the device scales with; nothing is left to do if it was done before."""
+    """Return low, high, shift and scale for the device; they change nothing if already scaled."""
     done = _needs_float64(scalings, dtype)
     rows = [
         (-np.inf, np.inf, 0, 1) if done else (one.low, one.high, one.shift, one.scale)

@@ -1,4 +1,4 @@
-"""Mask -> cleaner mask: each plane gets one label of a division, small parts go, holes close.
+"""Mask -> cleaner mask: one label of a division per plane, no small parts, holes filled.
 
     mask  ->  divided by planes
       |
@@ -12,14 +12,14 @@
     changed anything
 
 Some structures are divided by planes: the hippocampus into anterior and
-posterior by a coronal one, a vessel or a muscle into thirds along its length.
+posterior by a coronal plane, a vessel or a muscle into thirds along its length.
 Their references have one label in each plane, and a network that decides voxel
 by voxel leaves a ragged border there.
 
-All of it happens in 3D, on the finished label map. With overlapping regions
-that is after every label was written, so a removed voxel becomes 0, whatever
-was written under it. Regions are handled one at a time, cropped to their box,
-so memory stays below that of a second mask.
+All steps work in 3D, on the finished label map. With overlapping regions every
+label was written before, so a removed voxel becomes 0, whichever label it had
+replaced. Regions are handled one at a time, cropped to their box, so this needs
+less memory than a second mask.
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ from voxtile.scoring.components import find_components
 from voxtile.volume import Volume, canonical_axes
 
 _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
-# Relative tolerance, so that no part of exactly the least volume is removed by a rounding error.
+# Relative tolerance, so that no part of exactly the minimum volume is lost to a rounding error.
 _ROUNDING = 1e-9
-# How often a cleaned mask is divided again, at most. Two were enough for every mask that was tried,
-# but a removed part may be a hole that is filled, divided and removed again without end.
+# Maximum number of times that a cleaned mask is divided again. Two were enough for every mask that
+# was tried, but a removed part may be a hole that is filled, divided and removed again without end.
 _DIVISIONS = 4
 
 
 def clean(mask: Volume, spec: ModelSpec) -> Volume:
-    """Return a mask divided, and without the parts and holes, as its spec says.
+    """Return a mask that is divided, and cleaned of parts and holes, as its spec says.
 
     Parts are connected over faces, edges and corners (26-neighbourhood, as
     `components_pred` of a report counts them), and belong to a label's region:
@@ -53,8 +53,8 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
     common value around it (the smaller of two that are equally common).
 
     The mask, uint8 or uint16, (i, j, k), may have any orientation; an oblique or sheared grid has
-    voxels of ``|det affine|`` mm3. The result is on the same grid, in the same storage order, with
-    no new value. Cleaning it again changes nothing. It is `mask` itself if the spec asks for
+    voxels of ``|det affine|`` mm3. The result is on the same grid, in the same storage order, and
+    has no new value. Cleaning it again changes nothing. It is `mask` itself if the spec asks for
     nothing.
 
     Examples
@@ -92,7 +92,7 @@ def clean(mask: Volume, spec: ModelSpec) -> Volume:
             ]
         ):
             pass
-        # A hole across a division's border was filled with one value, on both sides of it.
+        # A hole across a division's border was filled with the same value on both sides.
         if not _divide_again(canonical, spec.divisions):
             break
     return mask.with_array(array)
@@ -102,7 +102,7 @@ def divide(array: np.ndarray, divisions: Sequence[Division]) -> None:
     """Give each plane one label of each division, in place.
 
     All voxels of a plane that have a label of the division take the label that
-    most of them have; of two with as many voxels, the one that is named first.
+    most of them have; if two labels have equally many voxels, the one named first.
 
     `array`, uint8 or uint16, (R, A, S), may be a view. Divisions are applied in order.
 

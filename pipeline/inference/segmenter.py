@@ -35,7 +35,7 @@ class Segmenter:
     def __call__(self, volume: Volume, watch: Watch = iter) -> Volume:
         """Return the label map of a volume, on its grid."""
         entropy = watch if isinstance(watch, EntropyWatch) else None
-        # Another watch sees each probability, so they must come to the processor's memory.
+        # Any other watch needs the probabilities, so they must be copied to the processor's memory.
         if (
             self.line is not None
             and (watch is iter or entropy is not None)
@@ -69,9 +69,9 @@ def load_segmenter(
 ) -> Segmenter:
     """Load a bundle's networks.
 
-    There is one plan for each of ``bundle.members``; `models`, one for each of the bundle's
-    networks, run instead of it. `on_device` says whether Keras does everything between planes and
-    label values on the engine's device; unless given, on a GPU only.
+    There is one plan for each of ``bundle.members``. If `models` are given, one for each of the
+    bundle's networks, they replace these. `on_device` says whether Keras does everything between
+    planes and label values on the engine's device; by default only on a GPU.
     """
     if models is not None:
         (plan,) = plans
@@ -115,7 +115,7 @@ def _device_line(
 def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[Plan, ...]:
     """Return the plan of each member of a bundle.
 
-    `known` says whether the bundle's own networks will run: only then may tiles follow from them.
+    `known` says whether the bundle's own networks will run: only then may tiles depend on them.
     """
     return tuple(make_plan(one if known else one.spec, wish) for one in bundle.members)
 
@@ -134,8 +134,8 @@ def segment(
         or the scan's file or DICOM folder; or one for each channel, in the
         order of the bundle.
     bundle : Bundle or str
-        A loaded bundle, or its name or folder; the mean of several, with
-        commas between, decides.
+        A loaded bundle, or its name or folder. If there are several,
+        separated by commas, their mean decides.
     policy : ReadPolicy, optional
         How paths are read where a scan leaves a choice.
 

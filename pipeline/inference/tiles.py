@@ -19,7 +19,7 @@ from voxtile.preparation.plan import Tiling
 from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
 from voxtile.volume import Shape2D
 
-# Most tiles that wait for their turn, as a multiple of the tiles at once; most are empty then.
+# Maximum of waiting tiles, as a multiple of the tiles at once; with so many, most are empty.
 _PATIENCE = 64
 # How far rounding may bring a probability below 0 or above 1.
 _BEYOND = 1e-3
@@ -39,7 +39,7 @@ class Panel:
     def judge(self, tiles: np.ndarray) -> np.ndarray:
         """Return the mean prediction for some tiles, float32.
 
-        CaseError if a network fails, or gives something else than probabilities.
+        CaseError if a network fails, or gives anything other than probabilities.
         """
         weights = sum(weight for _, weight in self.networks)
         turns = [axis + 1 for axis in self.flips]
@@ -131,9 +131,9 @@ def predict_planes(
 ) -> Iterator[np.ndarray]:
     """Yield the probabilities of each plane, float32, shape (rows, columns, classes).
 
-    Planes are float32, (*shape, channels). The networks do not compute tiles without a True in
-    `occupied`, (rows, columns) for each plane: where there is more than background. They compute
-    ahead in a pool of one thread if the tiling allows it.
+    Planes are float32, (*shape, channels). `occupied`, (rows, columns) for each plane, is True
+    where there is more than background; the networks do not compute tiles without a True. They
+    compute ahead in a pool of one thread if the tiling allows it.
     """
     padding = Padding(shape, tiling.tile)
     grid = tiling.grid(shape)
@@ -155,7 +155,7 @@ def predict_planes(
     while first := list(islice(predictions, 1)):
         rest = islice(predictions, len(grid) - 1)
         plane = padding.undo(stitch(chain(first, rest), grid, weight, trusted))
-        refuse_not_finite(plane.sum(dtype=np.float64))  # a sum needs no memory
+        refuse_not_finite(plane.sum(dtype=np.float64))  # a sum needs no further memory
         yield plane
         del plane, first, rest  # frees their memory before the next ones are made
 
@@ -209,7 +209,7 @@ def _judge(batch: _Batch, tiling: Tiling, panel: Panel) -> Sequence[np.ndarray]:
 def _in_order(
     batch: _Batch, answers: Sequence[np.ndarray], tiling: Tiling, panel: Panel
 ) -> Iterator[np.ndarray]:
-    """Yield the prediction for each tile, those of empty ones included."""
+    """Yield the prediction for each tile, also for empty tiles."""
     judged = iter(answers)
     for tile in batch:
         if tile is None:

@@ -1,8 +1,8 @@
 """Add up the probabilities of several views of one volume, in bounded memory.
 
 Each view has its own planes, so the mean at a voxel is known only after the
-last view. The sums have 16 bits, and are in a file if memory is short. Both
-give the same numbers, so the free memory does not change a mask.
+last view. The sums have 16 bits, and are in a file if memory is short. File
+and memory give the same numbers, so the free memory does not change a mask.
 """
 
 import tempfile
@@ -17,15 +17,15 @@ from voxtile.models.spec import View
 from voxtile.preparation.planes import to_planes
 from voxtile.volume import Shape3D
 
-# A probability of 1; the numbers above it are for rounding, half a step for each view.
+# The integer for a probability of 1. Larger integers leave room to round up half a step per view.
 _ONE = 65000
 
 
 class Accumulator:
-    """Sums of probabilities over a canonical volume, each within 1e-5 for each view added.
+    """Sums of probabilities over a canonical volume, exact to 1e-5 for each added view.
 
-    It takes at most `room_mb` of memory, in MB (10^6 bytes); larger sums are in a file without a
-    name in `scratch`, or in the system's folder for temporary files.
+    They take at most `room_mb` of memory, in MB (10^6 bytes). Larger sums are in a file without a
+    name, in `scratch` or in the system's folder for temporary files.
     """
 
     def __init__(
