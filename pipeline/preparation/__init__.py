@@ -5,5 +5,5 @@ intensity.py   intensities scaled as the model expects
 resampling.py  planes between pixel spacings
 prepared.py    planes scaled, resampled, with their neighbours as channels
 tiling.py      a plane <-> overlapping tiles
-plan.py        tile, overlap and how many tiles at once, for any plane
+plan.py        tile size, overlap and number of tiles at once, for any plane
 """

@@ -21,7 +21,7 @@ class Scaling:
     shift, scale : float
         In units of the input. `scale` is positive.
     low, high : float
-        In units of the input; infinite without clipping.
+        In units of the input; infinite if nothing is clipped.
     """
 
     shift: float
@@ -30,7 +30,7 @@ class Scaling:
     high: float = np.inf
 
     def needs_float64(self, dtype: np.dtype) -> bool:
-        """Whether float32 would lose differences between values (large offsets), or the scale."""
+        """Whether float32 would lose differences of values (at large offsets), or the scale."""
         return (
             dtype.itemsize > 4
             or max(abs(self.shift), self.scale) > 2**20
@@ -79,12 +79,12 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
                 return Scaling(0, 1)
             low, high = (-np.inf, np.inf) if clip is None else _percentiles(measured, *clip)
             mean, deviation = _moments(measured, low, high)
-            # The background of a constant object is -1, whatever the unit of the scan.
+            # If all measured voxels are equal, the background becomes -1, in any unit of the scan.
             return Scaling(mean, deviation or abs(mean) or 1, low, high)
 
 
 def _between(low: float, high: float) -> Scaling:
-    """Return the scaling that takes `low` to 0 and `high` to 1, and clips there."""
+    """Return the scaling that maps `low` to 0 and `high` to 1, and clips at both."""
     return Scaling(low, high - low if high > low else 1, low, high)
 
 
@@ -93,7 +93,7 @@ def _percentiles(array: np.ndarray, lower: float, upper: float) -> tuple[float, 
     if array.dtype.kind == "f":
         low, high = np.percentile(array, (lower, upper))
         return float(low), float(high)
-    # NumPy subtracts two neighbours in their own type, in which int16 may overflow.
+    # NumPy subtracts two neighbours in their own type, and int16 may overflow.
     positions = (array.size - 1) * (np.array((lower, upper)) / 100)
     before = np.floor(positions).astype(np.intp)
     after = np.minimum(before + 1, array.size - 1)
@@ -101,7 +101,7 @@ def _percentiles(array: np.ndarray, lower: float, upper: float) -> tuple[float, 
     ordered.partition(np.union1d(before, after))
     least, most = ordered[before].astype(np.float64), ordered[after].astype(np.float64)
     share = positions - before
-    # Interpolated from the nearer neighbour.
+    # The value is interpolated from the nearer neighbour.
     low, high = np.where(
         share < 0.5, least + (most - least) * share, most - (most - least) * (1 - share)
     )
@@ -111,15 +111,15 @@ def _percentiles(array: np.ndarray, lower: float, upper: float) -> tuple[float, 
 def _moments(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """Return mean and standard deviation of the clipped voxels, in float64.
 
-    Slab by slab in memory order, so that no float64 copy of all voxels is made.
-    The deviation is computed about the mean in a second pass, so that a large
-    offset costs no digits.
+    The array is read slab by slab in memory order, so that no float64 copy of all
+    voxels is made. The deviation is computed about the mean in a second pass, so
+    that a large offset costs no digits.
     """
     flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
     ends = np.clip(np.array([flat.min(), flat.max()], np.float64), low, high)
     if ends[0] == ends[1]:
         return float(ends[0]), 0.0
-    # A power of two changes no digit, and squares of very small or large values stay finite.
+    # Scaling by a power of two changes no digit, and squares of extreme values stay finite.
     unit = 2.0 ** int(np.frexp(np.abs(ends).max())[1] - 1)
 
     def slabs() -> Iterator[np.ndarray]:
@@ -128,5 +128,5 @@ def _moments(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
 
     mean = sum(slab.sum() for slab in slabs()) / flat.size
     deviation = np.sqrt(sum(np.square(slab - mean).sum() for slab in slabs()) / flat.size)
-    # A rounding error of the values is no contrast.
+    # A deviation as small as the rounding error of the values counts as 0.
     return float(mean * unit), float(deviation * unit) if deviation > 1e-12 * abs(mean) else 0.0

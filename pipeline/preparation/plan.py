@@ -1,7 +1,7 @@
-"""How a run tiles its planes: rules chosen once, and the tiles they give for each size of plane.
+"""How a run tiles its planes: rules that are chosen once, and their tiles for each plane size.
 
-Tile, overlap and weighting change a mask. They follow from the bundle, the
-size of a plane and the options, never from the machine, and are part of a
+Tile size, overlap and weighting change a mask. They depend on the bundle, the
+size of a plane and the options, never on the machine, and are part of a
 case's fingerprint. The number of tiles at once changes only memory and speed.
 """
 
@@ -20,21 +20,21 @@ from voxtile.volume import Shape2D
 from .options import PlanWish as PlanWish
 from .tiling import TileGrid, overlap_pixels
 
-# Default for the pixels of the tiles at once: 16 tiles of 128 x 128, about 1 GB of activations in
-# the 31-million-parameter U-Net.
+# Default for the number of pixels of all tiles at once: 16 tiles of 128 x 128, about 1 GB of
+# activations in the 31-million-parameter U-Net.
 _BATCH_PIXELS = 16 * 128 * 128
 _LARGEST_BATCH = 16
-# Two tiles at once keep two cores busy with one each, which is faster than both at one.
+# With two tiles at once, each of two cores computes one, which is faster than both on one tile.
 _LEAST_BATCH = 2
-# Part of the free memory that a plan uses; the rest is a reserve.
+# Fraction of the free memory that a plan uses; the rest is a reserve.
 PLANNED_SHARE = 0.7
 # Bytes of activations in the largest tile that a plan chooses. It does not depend on the machine's
 # memory, so that the same bundle gives the same tiles everywhere.
 _TILE_BYTES = 512 * 2**20
-# Most bytes of predictions in memory: with a hundred classes, the prediction for a large plane may
-# be larger than the network's activations.
+# Maximum of bytes of predictions in memory: with a hundred classes, the prediction for a large
+# plane may be larger than the network's activations.
 _ANSWER_BYTES = 128 * 2**20
-# Most tiles along one axis; more would mean planes of more than 8192 pixels.
+# Maximum of tiles along one axis; more would mean planes of more than 8192 pixels.
 _MOST_TILES = 16
 _BYTES = 4  # of float32
 
@@ -44,11 +44,11 @@ class Tiling:
     """How planes of one size are tiled."""
 
     tile: Shape2D  # (rows, columns) in pixels
-    overlap: Shape2D  # neighbouring tiles share at least so many rows and columns
+    overlap: Shape2D  # minimum of rows and columns that neighbouring tiles share
     weighting: Weighting
     batch: int  # tiles that go through the network at once
     # Whether two predictions fit in memory, so that the networks compute the next tiles while the
-    # last ones are stitched.
+    # last tiles are stitched.
     ahead: bool = True
 
     def grid(self, plane: Shape2D) -> TileGrid:
@@ -61,13 +61,13 @@ class Tiling:
 class Plan:
     """The rules of a run."""
 
-    tile: Shape2D  # (rows, columns): in pixels: of every tile, or, with `largest`, of the smallest
-    overlap: Shape2D  # (rows, columns): least pixels that neighbouring tiles share
+    tile: Shape2D  # (rows, columns) in pixels: every tile, or, with `largest`, the smallest tile
+    overlap: Shape2D  # (rows, columns): minimum of pixels that neighbouring tiles share
     weighting: Weighting
-    multiple: int = 1  # a tile must be a multiple of it
-    # Most pixels of a tile that is fitted to its plane; 0 uses `tile` for every plane.
+    multiple: int = 1  # a tile's size must be a multiple of this
+    # Maximum of pixels of a tile that is fitted to its plane; 0 uses `tile` for every plane.
     largest: int = 0
-    # World axes along which planes are judged mirrored as well.
+    # World axes along which planes are also mirrored and judged again.
     flips: tuple[Axis, ...] = ()
     # Tiles that go through the network at once; None computes it from `bytes_per_pixel` and
     # `memory_mb`.
@@ -77,12 +77,12 @@ class Plan:
     # Memory that one process may use beside the scan and its mask, in MB (10^6 bytes); None means
     # the free memory.
     memory_mb: float | None = None
-    halvings: int = 0  # how often the tiles at once were halved because a worker was lost
-    # Views, with tile and overlap: those whose networks have another tile.
+    halvings: int = 0  # how often the number of tiles at once was halved because a worker died
+    # View, tile and overlap of the views whose networks have another tile size.
     views: tuple[tuple[View, Shape2D, Shape2D], ...] = ()
 
     def decisive(self) -> dict[str, Any]:
-        """Return everything that may change a mask; memory does not."""
+        """Return everything that may change a mask; memory is not part of it."""
         return {
             "tile": list(self.tile),
             "overlap": list(self.overlap),
@@ -110,9 +110,9 @@ class Plan:
     def for_plane(self, plane: Shape2D) -> Tiling:
         """Return how planes of a size are tiled.
 
-        If tiles may be fitted, those that cover the plane with the least
-        arithmetic. Sizes are rounded up by less than a sixteenth, so that planes
-        of nearly the same size share one compiled network.
+        If the tile size may be fitted, it is the one that covers the plane with
+        the least arithmetic. Sizes are rounded up by less than a sixteenth, so that
+        planes of nearly the same size share one compiled network.
         """
         tile = self._fitted(plane) if self.largest else self.tile
         rows, columns = (min(o, t - 1) for o, t in zip(self.overlap, tile, strict=True))
@@ -121,7 +121,7 @@ class Plan:
         return Tiling(tile, (rows, columns), self.weighting, batch, ahead)
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
-        """Return the plane if it fits, else the tile of the grid with the fewest pixels (tiles)."""
+        """Return the plane if it fits, else the tile whose grid has fewest pixels, then tiles."""
         choices = [
             [
                 (count, _rounded(-(-(size + (count - 1) * shared) // count), least, self.multiple))
@@ -130,7 +130,7 @@ class Plan:
             for size, least, shared in zip(plane, self.tile, self.overlap, strict=True)
         ]
         (_, tall), (_, wide) = choices[0][0], choices[1][0]
-        if tall * wide <= self.largest:  # a single tile has no seams, which is worth the rounding
+        if tall * wide <= self.largest:  # a single tile without seams is worth the rounding
             return tall, wide
         fitting = [
             (rows[0] * columns[0] * rows[1] * columns[1], rows[0] * columns[0], rows[1], columns[1])
@@ -145,7 +145,7 @@ class Plan:
     def _batch(self, tile: Shape2D) -> int:
         """Return how many tiles go through the network at once."""
         pixels = tile[0] * tile[1]
-        # The last call of a case is filled up, so a large number of small tiles would be wasted.
+        # The last call of a case is filled up, which would waste a large number of small tiles.
         batch = self.batch or min(_LARGEST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels))
         if self.batch is None and self.memory_mb and self.bytes_per_pixel:
             fitting = self.memory_mb * 1e6 / 2 / (self.bytes_per_pixel * pixels)
@@ -159,12 +159,12 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
     """Return the rules by which a bundle's planes are tiled.
 
     A network whose output at a pixel depends only on the pixel's surroundings
-    may see a whole plane at once, which needs the least arithmetic: tiles of
-    half overlap need four times as much. The tile keeps the size used in
+    may see a whole plane at once, which needs the least arithmetic: tiles that
+    overlap by half need four times as much. The tile keeps its size from the
     training if the network normalises over the tile (instance or group
     normalisation), or if its graph is not known.
 
-    A spec alone uses its own tile.
+    For a spec without a bundle, its own tile is used.
     """
     wish = wish or PlanWish()
     spec, costs = (model.spec, _costs(model)) if isinstance(model, Bundle) else (model, None)
@@ -223,14 +223,14 @@ def _check_flips(spec: ModelSpec, flips: Sequence[Axis]) -> None:
 
 
 def _costs(bundle: Bundle) -> Sequence[Cost] | None:
-    """Return the cost of each network; None if one is not known."""
+    """Return the cost of each network; None if the cost of any network is not known."""
     costs = [network_cost(bundle, network) for network in bundle.spec.networks]
     known = [cost for cost in costs if cost is not None]
     return known if len(known) == len(costs) else None
 
 
 def _rounded(size: int, least: int, multiple: int) -> int:
-    """Return a multiple that is at least `size` and `least`; few occur, at most 1/16 larger."""
+    """Return a multiple of at least `size` and `least`, from few values, at most 1/16 larger."""
     size = max(size, least)
     step = multiple
     while step * 16 <= size:
