@@ -1,6 +1,6 @@
-"""What the machine gives: files, processes, memory, processors, clocks.
+"""What the machine provides: files, processes, memory, processors, clocks.
 
-files.py       files that are written whole or not at all; every file below a folder
+files.py       files that are written completely or not at all; every file below a folder
 json_objects.py  JSON of an expected shape, or one clear error
 scratch.py     large arrays in files that disappear
 cache.py       the user's cache folder

@@ -18,7 +18,7 @@ def in_order(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` of each item in order, with several calls at the same time.
 
-    They run in `at_once` threads; one for each processor unless given, 8 at most.
+    The calls run in `at_once` threads; the default is one per processor, at most 8.
     """
     count = at_once or min(_MOST, processor_count())
     if count == 1:
@@ -27,5 +27,5 @@ def in_order(
     pool = ThreadPoolExecutor(count)
     try:
         yield from pool.map(function, items)
-    finally:  # also if nobody waits for the rest, as after Ctrl-C
+    finally:  # also if the caller stops early, as after Ctrl-C
         pool.shutdown(cancel_futures=True)

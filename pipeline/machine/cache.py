@@ -1,6 +1,6 @@
-"""The user's cache folder, for files that can be made again: exported networks, measurements.
+"""The user's cache folder, for files that can be created again: exported networks, measurements.
 
-What is cached is run, so nobody else may have written it: a folder counts only
+Cached files are run, so nobody else may have written them. A folder is used only
 if it belongs to the user, and nobody else can write to it or replace it.
 """
 
@@ -16,11 +16,11 @@ from voxtile.errors import EnvironmentFault
 
 
 def cache_folder(part: str = "") -> Path:
-    """Return the user's cache folder, or a folder in it, created if it is missing.
+    """Return the user's cache folder, or a folder in it; it is created if it is missing.
 
-    ``$VOXTILE_CACHE``, else ``$XDG_CACHE_HOME/voxtile``, else ``~/.cache/voxtile`` (XDG Base
-    Directory Specification 0.8). If it cannot be used, see `cache_problem`, a private folder among
-    the temporary files: its files may have to be made again after a restart, and nothing else
+    It is ``$VOXTILE_CACHE``, else ``$XDG_CACHE_HOME/voxtile``, else ``~/.cache/voxtile`` (XDG Base
+    Directory Specification 0.8). If it cannot be used (see `cache_problem`), a private temporary
+    folder replaces it: after a restart its files may have to be created again, but nothing else
     changes. EnvironmentFault if there is no folder for temporary files either.
     """
     if not cache_problem(part):
@@ -34,7 +34,7 @@ def cache_folder(part: str = "") -> Path:
 
 
 def cache_problem(part: str = "") -> str:
-    """Return why the user's cache folder, or a folder in it, is not used; empty if it is."""
+    """Return why the user's cache folder, or a folder in it, is not used; empty if it is used."""
     for folder in _candidates():
         above = folder.parent
         named = [above] if str(above) == os.environ.get("XDG_CACHE_HOME") else []
@@ -47,7 +47,7 @@ def cache_problem(part: str = "") -> str:
 
 
 def is_private(path: Path) -> bool:
-    """Whether a folder or file, itself and not a link's target, can only be written by the user."""
+    """Whether only the user can write to a folder or file (a link itself, not its target)."""
     try:
         found = path.lstat()
     except OSError:
@@ -57,15 +57,15 @@ def is_private(path: Path) -> bool:
 
 
 def _candidates() -> list[Path]:
-    """Return the folder that the environment names; none without a home."""
+    """Return the folder that the environment names; an empty list without a home folder."""
     named = os.environ.get("VOXTILE_CACHE")
     if named:
         return [Path(named).absolute()]
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # noqa: PTH117, the specification ignores relative ones
+    if os.path.isabs(base):  # noqa: PTH117, the specification ignores relative paths
         return [Path(base, "voxtile")]
     home = Path(os.path.expanduser("~"))  # noqa: PTH111, Path's raises without a home
-    # A missing home is not created: it may be a disk that is mounted later.
+    # A missing home folder is not created: it may be a disk that is mounted later.
     return [home / ".cache/voxtile"] if home.is_absolute() and home.is_dir() else []
 
 
@@ -80,12 +80,12 @@ def _problem(folder: Path) -> str:
             return f"others can write to it; chmod go-w {place}"
         for above in dict.fromkeys((*place.parents, *folder.absolute().parents)):
             mode = above.stat().st_mode
-            # In a sticky folder, such as /tmp, nobody can replace what belongs to another.
+            # In a sticky folder, such as /tmp, nobody can replace files of another user.
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
                 return f"others can write to {above}, and replace it; chmod o-w {above}"
-    except (OSError, RuntimeError) as error:  # the latter for links in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError for links in a circle
         reason = getattr(error, "strerror", None) or "links in a circle"
-        return f"it cannot be made ({reason}); set VOXTILE_CACHE to a folder of your own"
+        return f"it cannot be created ({reason}); set VOXTILE_CACHE to a folder of your own"
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         return "you cannot write to it; set VOXTILE_CACHE to a folder of your own"
     return ""
@@ -101,7 +101,7 @@ def _temporary(parent: str) -> Path:
 
 @functools.cache
 def _own_temporary(parent: str) -> Path:
-    """Return a private temporary folder of this process, which is removed at its end."""
+    """Return a private temporary folder, which is removed when this process ends."""
     try:
         folder = tempfile.mkdtemp(prefix="voxtile-", dir=parent)
     except OSError as error:

@@ -1,10 +1,10 @@
-"""The time as every record gives it, and durations as people read them."""
+"""The time as all records have it, and durations as people read them."""
 
 from datetime import UTC, datetime
 
 
 def now() -> str:
-    """Return the time, UTC, ISO 8601."""
+    """Return the current time, in UTC, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

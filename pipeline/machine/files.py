@@ -1,8 +1,8 @@
-"""Files that are written whole or not at all; every file of voxtile is written here.
+"""Files that are written completely or not at all; every file of voxtile is written here.
 
-A temporary name in the same folder, fsync, rename, fsync of the folder: after
-a crash at any moment there is the old file or the new one, never part of one.
-A crash may leave a temporary file, which `clear_temporary` removes.
+A file gets a temporary name in the same folder, then fsync, rename, and fsync of
+the folder. After a crash there is the old file or the new one, never part of a
+file. A crash may leave a temporary file, which `clear_temporary` removes.
 """
 
 import errno
@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 from voxtile.errors import EnvironmentFault
 
 _TEMPORARY = ".tmp"
-# .<name>.<random>.tmp, as `tempfile` draws the random part.
+# .<name>.<random>.tmp; `tempfile` draws the random part.
 _TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
-# Errors of file systems that cannot sync a folder, and need not.
+# Errors of file systems that cannot sync a folder; they can be ignored.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
@@ -31,8 +31,8 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` if the block ends without an error.
 
     Its folder is created if it is missing. If `private`, only the user may read
-    it, whatever the umask. EnvironmentFault if the disk refuses; `path` is then
-    as it was.
+    it, whatever the umask. EnvironmentFault if writing fails; `path` is then
+    unchanged.
     """
     temporary: Path | None = None
     try:
@@ -51,13 +51,13 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         raise _fault(path, error) from error
     finally:
         if temporary is not None:
-            # On a broken disk this fails too, and the first error is the one to report.
+            # On a broken disk this fails too, but the first error is reported.
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Write `text` as UTF-8, whole or not at all; if `private`, only the user may read it."""
+    """Write `text` as UTF-8, completely or not at all; if `private`, only the user may read it."""
     with replacing(path, private=private) as file:
         file.write(text.encode())
 
@@ -68,7 +68,7 @@ def json_text(value: Any) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value, whole or not at all."""
+    """Write a JSON value, completely or not at all."""
     write_text(path, json_text(value))
 
 
@@ -76,9 +76,9 @@ def write_json(path: Path, value: Any) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder that replaces `path` when the block ends without an error.
 
-    What an earlier call left after a kill is removed, by its name:
-    ``.<name>.<random>.new`` and ``.old``. EnvironmentFault if it cannot be
-    written; `path` is then unchanged.
+    Folders that an earlier, killed call left are removed, by their names:
+    ``.<name>.<random>.new`` and ``.old``. EnvironmentFault if the folder
+    cannot be written; `path` is then unchanged.
     """
     parent = path.absolute().parent
     new: Path | None = None
@@ -114,14 +114,14 @@ def folders_left(path: Path) -> list[Path]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a file of lines, in one write; EnvironmentFault if the disk refuses.
+    """Add one line to a file of lines, in one write; EnvironmentFault if writing fails.
 
-    After a crash the last line may be incomplete; the next one begins on a new
-    line anyway.
+    After a crash the last line may be incomplete; even then, the next line
+    begins on a new line.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A link that somebody has put under this name is not followed.
+        # If somebody has put a link under this name, the link is not followed.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(path, flags, 0o666)
         try:
@@ -149,7 +149,7 @@ def remove(path: Path) -> None:
 def regular(path: Path) -> Path:
     """Return the path of a file that can be read to its end.
 
-    OSError if it is missing, or a folder, pipe, socket or device: reading those may never end.
+    OSError if it is missing, or a folder, pipe, socket or device, whose reading may never end.
     """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -166,9 +166,9 @@ def is_special(path: Path) -> bool:
 
 
 def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
-    """Remove the temporary files for some names (or all) of writers that were killed.
+    """Remove the temporary files that killed writers left, for some names or for all.
 
-    No process may be writing them.
+    No process may be writing these files.
     """
     for path in folder.glob(f".*{_TEMPORARY}"):
         name = temporary_for(path)
@@ -179,7 +179,7 @@ def clear_temporary(folder: Path, names: Container[str] | None = None) -> None:
 def temporary_for(path: Path) -> str | None:
     """Return the name of the file that a temporary file of `replacing` would become.
 
-    It is None for any other file, so that somebody's ``.x.tmp`` is not one.
+    It is None for any other file, such as a user's own ``.x.tmp``.
 
     Examples
     --------
@@ -209,7 +209,7 @@ def sync_folder(folder: Path) -> None:
     """Make a rename durable, if the file system can sync a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # it may be written but not read
+    except PermissionError:  # the folder may be written but not read
         return
     try:
         os.fsync(handle)
@@ -223,9 +223,9 @@ def sync_folder(folder: Path) -> None:
 def files_below(folder: Path, on_error: Callable[[OSError], object]) -> Iterator[Path]:
     """Yield every visible file below a folder; follow links, and enter each folder once.
 
-    Pipes, sockets and devices are no files: reading them may never end.
-    `on_error` gets the error of a folder that cannot be listed; if it returns,
-    the walk goes on without that folder.
+    Pipes, sockets and devices are left out, because reading them may never end.
+    `on_error` gets the error of a folder that cannot be listed; if `on_error`
+    returns, the walk goes on without that folder.
     """
     seen = set()
     for root, folders, files in os.walk(folder, onerror=on_error, followlinks=True):

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn
 
-# The key of a sealed object that holds the SHA-256 of the others.
+# In a sealed object, the key of the SHA-256 of all other keys and values.
 SEAL = "digest"
 _SEAL_KEY = b'"digest"'
-# No file of voxtile comes near these: a list of a million cases has 100 MB and few levels.
+# No file of voxtile reaches these limits: a list of a million cases has 100 MB and few levels.
 _MOST_BYTES = 1 << 28
 _MOST_LEVELS = 100
 # In a shape, the value of every key that has no shape of its own.
@@ -37,7 +37,7 @@ _NAMES = {
 def read_object(
     path: Path, shape: Mapping[str, Any], *, required: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Read a file that holds a JSON object; OSError if it cannot be read, and as `parse_object`."""
+    """Read a file that holds a JSON object, as `parse_object`; OSError if it cannot be read."""
     return parse_object(read_small(path), shape, required=required)
 
 
@@ -92,13 +92,13 @@ def parse_object(
 
     In `shape` the value of each key is a type, a tuple of allowed types, a mapping (an object of
     this shape) or a list with one shape (a list of such values). Other keys may have any value.
-    Those of `required` must be present. ValueError if it is not such an object. The message names
-    the key and never its value, which may identify a patient.
+    The keys of `required` must be present. ValueError if the text is not such an object. The
+    message names the key and never its value, which may identify a patient.
     """
     if _levels(text) > _MOST_LEVELS:
         raise ValueError(f"it is not valid JSON (more than {_MOST_LEVELS} levels)")
     try:
-        # `check_seal` refuses what is not finite, and needs less time for each number.
+        # `check_seal` refuses infinite numbers, and needs less time for each number.
         decoder = _SEALED if _SEAL_KEY in text else _DECODER
         content = decoder.decode(text.decode())
     except (ValueError, RecursionError) as error:
@@ -113,12 +113,12 @@ def parse_object(
 
 
 def check_shape(content: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
-    """Raise ValueError, which names the key, if an object is not as `parse_object` needs it."""
+    """Raise ValueError, which names the key, if an object has another shape; see `parse_object`."""
     _check(content, shape, "")
 
 
 def _levels(text: bytes) -> int:
-    """Return how deep the brackets of a text are nested; those in strings are counted, too."""
+    """Return how deep the brackets of a text are nested; brackets in strings are counted, too."""
     if text.count(b"[") + text.count(b"{") <= _MOST_LEVELS:
         return 0
     levels = deepest = 0
@@ -136,7 +136,7 @@ def _check(value: Any, shape: Any, name: str) -> None:
         for key, inner in value.items():
             expected = shape.get(key, shape.get(ANY_KEY))
             if expected is not None:
-                # A key that is not in the shape may be a case id or worse.
+                # A key that is not in the shape may be a case id, or identify a patient.
                 shown = key if key in shape else ANY_KEY
                 _check(inner, expected, f"{name}.{shown}" if name else shown)
     elif isinstance(shape, list):
@@ -156,23 +156,23 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _whole(digits: str) -> int:
-    """Return a whole number that a table can hold."""
+    """Return a whole number; refuse one that a table cannot hold."""
     number = int(digits)
     return number if abs(number) < 2**63 else _refuse("a number that is too large")
 
 
 def _finite(digits: str) -> float:
-    """Return a number that is not infinite."""
+    """Return a number; refuse an infinite one."""
     number = float(digits)
     return number if math.isfinite(number) else _refuse("a number that is too large")
 
 
 def _refuse(what: str) -> NoReturn:
-    """Refuse NaN and infinity, which JSON does not have, and absurd numbers."""
+    """Refuse NaN and infinity, which JSON does not have, and numbers that are too large."""
     raise ValueError(f"{what} is not allowed")
 
 
-# Made once, because `voxtile status` reads thousands of files.
+# These are created once, because `voxtile status` reads thousands of files.
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
 _SEALED = json.JSONDecoder(parse_constant=_refuse, parse_int=_whole)
 _CANONICAL = json.JSONEncoder(

@@ -1,8 +1,8 @@
-"""Total, free and used memory: the machine's, or that of its control groups.
+"""Total, free and used memory of the machine, or of its control groups.
 
 A container or a job of a cluster has a control group, in one of two layouts of
 the kernel: cgroup v2 (``memory.max``) or v1 (``memory.limit_in_bytes``). Groups
-lie in each other, and each may have a limit.
+are nested, and each may have a limit.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
-# Lines "number:controllers:path"; v2 has no controllers.
+# The file has lines "number:controllers:path"; v2 has no controllers.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
@@ -38,7 +38,7 @@ def resident_memory_mb() -> float:
 
 
 def number_in(path: Path, name: str) -> float | None:
-    """Return the number after a name in a file such as ``/proc/meminfo``; None without one."""
+    """Return the number after a name in a file such as ``/proc/meminfo``, or None."""
     try:
         for line in path.read_text().splitlines():
             words = line.split()
@@ -50,7 +50,7 @@ def number_in(path: Path, name: str) -> float | None:
 
 
 def _groups() -> Iterator[tuple[float, float]]:
-    """Yield limit and use, in MB, of each control group of this process that has a limit."""
+    """Yield limit and used memory, in MB, of each control group of this process with a limit."""
     places = [(_CGROUP, "", _V2)]
     try:
         for line in _OWN_GROUPS.read_text().splitlines():
@@ -62,13 +62,13 @@ def _groups() -> Iterator[tuple[float, float]]:
     except (OSError, ValueError):
         pass  # not Linux
     for root, path, names in places:
-        # In a container, the path may be that on the host: then only the root is here.
+        # In a container, the path may be the host's path: then only the root exists here.
         for depth in range(len(parts := [part for part in path.split("/") if part]), -1, -1):
             yield from _limit_and_use(root.joinpath(*parts[:depth]), *names)
 
 
 def _limit_and_use(group: Path, most: str, used: str, cached: str) -> Iterator[tuple[float, float]]:
-    """Yield limit and use of a group, if it has both; files that the system can free are unused."""
+    """Yield a group's limit and used memory, if known; cached files do not count as used."""
     try:
         limit, use = (int((group / name).read_text()) for name in (most, used))
     except (OSError, ValueError):  # no control group, or "max"

@@ -1,9 +1,9 @@
-"""Child processes: each has a line to its parent, and ends when its parent does.
+"""Child processes: each has a connection (line) to its parent, and ends when its parent ends.
 
 A child is a plain subprocess: the caller's main script is not run again, and
-nothing is shared with other children, so that killing one at any moment harms
-no other. (The workers of a pool share a pipe and its locks: one that is killed
-while it holds a lock stops them all.)
+nothing is shared with other children, so that a child can be killed at any moment
+without harm to the others. (The workers of a pool share a pipe and its locks: a
+worker that is killed while it holds a lock stops all workers.)
 
 A child ends with its parent, however the parent died, in one of three ways,
 because each has a gap. The kernel's signal (Linux) works even while C code
@@ -35,10 +35,10 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Child:
-    """A child process, which ends with this one, and the line to it.
+    """A child process, which ends with this process, and the line to the child.
 
-    It calls ``serve`` of `module` with the descriptor of its end. OSError if the
-    system cannot start a process.
+    The child calls ``serve`` of `module` with the descriptor of its end of the line.
+    OSError if the system cannot start a process.
     """
 
     def __init__(self, module: str, threads: int) -> None:
@@ -49,7 +49,7 @@ class Child:
                 "OPENBLAS_NUM_THREADS": str(threads),
                 "TF_NUM_INTRAOP_THREADS": str(threads),
                 "TF_NUM_INTEROP_THREADS": "1",
-                # Children share a GPU: the first would otherwise take all of its memory.
+                # Children share a GPU; otherwise the first child would take all of its memory.
                 "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             },
         )
@@ -57,17 +57,17 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """Process number of the child."""
         return self._process.pid
 
     def end(self) -> None:
-        """End it, whatever it is doing."""
+        """End the child, whatever it is doing."""
         self._process.kill()
         self._process.wait()
         self.line.close()
 
     def how_it_died(self) -> str:
-        """Return how it ended by itself, such as ``exit code 1``, after its line was closed."""
+        """Return how the child ended, such as ``exit code 1``, after it closed its line."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_DYING_S)  # before `end` kills it and hides its own exit code
         self.end()
@@ -78,10 +78,10 @@ class Child:
 def spawn(
     entry: str, environment: Mapping[str, str]
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a process that ends with this one; return it and this end of the line to it.
+    """Start a child that ends with this process; return the child and this end of its line.
 
-    It calls `entry`, ``module:function``, with the descriptor of the other end.
-    `environment` is added to this process's. OSError if the system cannot start it.
+    The child calls `entry`, ``module:function``, with the descriptor of the other end.
+    `environment` is added to this process's. OSError if the child cannot be started.
     """
     module, function = entry.split(":")
     near, far = socket.socketpair()
@@ -94,7 +94,7 @@ def spawn(
                 env={**os.environ, "PYTHONPATH": paths, **environment},
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
-                # Libraries print what they read, and that may name a patient.
+                # Libraries print what they read, and this text may name a patient.
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -110,7 +110,7 @@ def needing_threads() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "start new thread" not in str(error):  # threading has no error of its own
+        if "start new thread" not in str(error):  # threading has no special error
             raise
         raise EnvironmentFault(
             "no further thread can be started; use fewer --workers, or raise the limit of "
@@ -119,13 +119,13 @@ def needing_threads() -> Iterator[None]:
 
 
 def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:
-    """Run as a child: answer what comes on the line until either side ends it.
+    """Run as a child: answer messages on the line until either side closes the line.
 
-    `answer` gets the line. When the parent is gone, reading the line raises
+    `answer` gets the line. When the parent has ended, reading the line raises
     EOFError, which ends the child.
     """
     settle_child(descriptor)
-    # A line that breaks while something is sent (EPIPE, ECONNRESET) also means a parent is gone.
+    # A line that breaks while something is sent (EPIPE, ECONNRESET) also means: the parent ended.
     with suppress(EOFError, ConnectionError), Connection(descriptor) as line:
         answer(line)
 
@@ -133,12 +133,12 @@ def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:
 def settle_child(descriptor: int) -> None:
     """Silence a new child, and leave signals such as Ctrl-C to its parent.
 
-    `descriptor` is its end of the line, which its own children must not keep open.
+    `descriptor` is the child's end of the line, which further children must not keep open.
     """
     os.set_inheritable(descriptor, False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    warnings.simplefilter("ignore")  # pydicom's quote tag values
+    warnings.simplefilter("ignore")  # pydicom's warnings quote tag values
     logging.disable(logging.CRITICAL)
 
 
@@ -153,29 +153,29 @@ def ending(code: int) -> str:
 
 
 def command(statement: str) -> str:
-    """Return Python code that runs a statement in a child which ends with this process.
+    """Return Python code that runs a statement in a child that ends with this process.
 
     The child watches its parent before it imports anything else: imports take
     a while, and the parent may die in the meantime.
     """
-    # The kernel takes the end of the thread that started a child for the end of its parent; only
-    # the main thread lives as long as the process.
+    # For the kernel, the parent ends when the thread that started the child ends; only the main
+    # thread lives as long as the process.
     lasting = threading.current_thread() is threading.main_thread()
     watch = f"from {__name__} import die_with; die_with({os.getpid()}, kernel={lasting})"
     return f"{watch}; {statement}"
 
 
 def die_with(parent: int, *, kernel: bool) -> None:
-    """Let this process be killed when its parent is gone, if `kernel` by the kernel too."""
+    """Let this process be killed when its parent ends; if `kernel`, also by the kernel."""
     if kernel and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel was asked
+    if os.getppid() != parent:  # the parent died before prctl
         os._exit(1)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
-    """End this process as soon as its parent is gone."""
+    """End this process as soon as its parent has ended."""
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
     os._exit(1)

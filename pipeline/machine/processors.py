@@ -15,7 +15,7 @@ def processor_count() -> int:
 def thread_count() -> int:
     """Return the number of threads that an engine may use.
 
-    ``OMP_NUM_THREADS`` where it is a number (a run sets it for its workers),
+    It is ``OMP_NUM_THREADS`` if that is a number (a run sets it for its workers),
     else `processor_count`.
     """
     named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
@@ -38,7 +38,7 @@ def processor_model() -> tuple[str, frozenset[str]]:
 
 
 def gpu_model(number: int = 0) -> str:
-    """Return the name of an NVIDIA GPU, as its driver calls it; "GPU" if that is not known."""
+    """Return the name of an NVIDIA GPU, as its driver names it; "GPU" if unknown."""
     try:
         files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
         for line in files[number].read_text().splitlines():

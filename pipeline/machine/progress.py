@@ -9,14 +9,14 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """The progress of one stage after another; without a bar, only lines are shown."""
+    """Shows the progress of successive stages; without a bar, only lines are shown."""
 
     def __init__(self, console: Console, bar: Bar | None) -> None:
         self._console = console
         self._bar = bar
 
     def begin(self, stage: str, total: float) -> None:
-        """Begin a stage; the earlier one is done."""
+        """Begin a stage; the previous stage is finished."""
         if self._bar is None:
             return
         for task in self._bar.task_ids:
@@ -34,13 +34,13 @@ class Progress:
             self._bar.update(self._bar.task_ids[-1], completed=completed, words=words)
 
     def line(self, words: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(words, highlight=False, markup=False)
 
 
 @contextmanager
 def show_progress(*, shown: bool) -> Iterator[Progress]:
-    """Show progress while the block runs; if not `shown`, nothing at all."""
+    """Show progress while the block runs; if not `shown`, show nothing."""
     console = Console(stderr=True, quiet=not shown, soft_wrap=True)
     if not console.is_terminal or not shown:
         yield Progress(console, None)

@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike
 class ScratchArray:
     """An array of zeros in a file without a name, which disappears with the array.
 
-    OSError if the disk has no space for all of it: later, a page without space
-    would end the process. None as `folder` is the system's for temporary files.
+    OSError if the disk has no space for the whole array: later, a page without space
+    would end the process. If `folder` is None, the system's temporary folder is used.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, folder: Path | None) -> None:
@@ -27,7 +27,7 @@ class ScratchArray:
         self.array = np.frombuffer(self._map, dtype).reshape(shape)
 
     def let_go(self) -> None:
-        """Leave the contents to the system's cache, which shrinks if memory is needed.
+        """Leave the contents to the system's file cache, which shrinks if memory is needed.
 
         Until then, pages that were used count as memory of this process.
         """

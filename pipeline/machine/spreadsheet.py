@@ -1,7 +1,7 @@
 """Cells of CSV and TSV files that a spreadsheet must not run as formulas.
 
-A text that begins like a formula gets an apostrophe in front, as spreadsheets do
-themselves. A reader takes it away again, so that every cell is read as it was.
+A text that begins like a formula gets an apostrophe in front, as in spreadsheets.
+A reader removes the apostrophe again, so that every cell is read as it was.
 """
 
 import csv
@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from io import StringIO
 
-# Signs that begin a formula, also full-width and small ones, behind blanks and invisible
-# characters; or a tab or line break, which a spreadsheet may take for a new cell.
+# Signs that begin a formula, also full-width and small ones, after blanks and invisible
+# characters; or a tab or line break, which may begin a new cell in a spreadsheet.
 _FORMULA = re.compile(
     r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]|[\t\r\n]"
 )
@@ -46,7 +46,7 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
     lines = []
     for row in rows:
         line = StringIO(newline="")
-        # With this end the writer quotes a lone carriage return too, on any Python.
+        # With this line end the writer also quotes a single carriage return, in any Python version.
         writer = csv.writer(line, lineterminator="\r\n")
         writer.writerow(escaped(cell) if isinstance(cell, str) else cell for cell in row)
         lines.append(line.getvalue().removesuffix("\r\n") + "\n")

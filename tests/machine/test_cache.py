@@ -21,7 +21,7 @@ def test_the_cache_is_where_it_should_be(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home/.cache/voxtile"
-    # Where it cannot be made: a private folder, the same for every process.
+    # Where it cannot be created: a private folder, the same for every process.
     monkeypatch.setenv("HOME", str(tmp_path / "not mounted"))
     shared = cache_folder()
     assert shared == tmp_path / f"temporary/voxtile-{os.getuid()}"
@@ -74,10 +74,10 @@ def test_a_link_is_held_against_its_target(tmp_path: Path, monkeypatch: pytest.M
     assert "others can write to it" in cache_problem("networks")
     (tmp_path / "cache").unlink()
     (tmp_path / "cache").symlink_to("cache")
-    assert "it cannot be made" in cache_problem()
+    assert "it cannot be created" in cache_problem()
     (tmp_path / "cache").unlink()
     (tmp_path / "cache").write_text("a file")
-    assert "it cannot be made" in cache_problem()
+    assert "it cannot be created" in cache_problem()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
