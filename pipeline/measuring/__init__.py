@@ -1,7 +1,7 @@
 """Time and memory of models and runs, measured on this machine.
 
 forecast.py   time and memory of a run before it starts
-trials.py     the speed of a few tiles here, and of a case without networks
+trials.py     the speed of a few tiles on this machine, and of a case without networks
 workload.py   how many tiles a scan takes
 benchmark.py  a model, stage by stage
 doctor.py     versions, devices, memory, disk

@@ -1,4 +1,4 @@
-"""Measure a model here: its network alone, whole cases, and a matrix multiplication as limit."""
+"""Measure a model here: its network, whole cases, and a matrix multiplication as the limit."""
 
 import os
 import platform
@@ -37,10 +37,10 @@ from voxtile.writing.nifti import write_mask, write_volume
 
 from .workload import Grid, Pass, passes, survey_grid
 
-# Seconds for the calls of one measurement, and their least and most number.
+# Seconds for the calls of one measurement, and the minimum and maximum of calls.
 _BUDGET_S = 2.0
 _LEAST, _MOST = 3, 50
-# Rows and columns of the matrices that are multiplied; the smaller ones do not keep a GPU busy.
+# Rows and columns of the matrices that are multiplied; the small size does not keep a GPU busy.
 _MATRIX, _GPU_MATRIX = 2048, 8192
 _PHANTOM_SHAPE: Shape3D = (128, 128, 64)
 _PHANTOM_SPACING_MM = (1.0, 1.0, 1.0)
@@ -76,7 +76,7 @@ class Spread:
         return cls(median(values), min(values), max(values), len(values))
 
     def rate(self, work: float) -> "Spread":
-        """Return the work done in a second, for seconds in which `work` was done."""
+        """Return the work per second, if `work` was done in these seconds."""
         return Spread(work / self.median, work / self.most, work / self.least, self.count)
 
 
@@ -91,12 +91,12 @@ class NetworkSpeed:
 
     @property
     def pixel_s(self) -> float:
-        """Seconds for each pixel."""
+        """Seconds per pixel."""
         return self.batch_s.median / (self.batch * self.tile[0] * self.tile[1])
 
     @property
     def tiles_per_s(self) -> Spread:
-        """Tiles in a second."""
+        """Tiles per second."""
         return self.batch_s.rate(self.batch)
 
 
@@ -109,11 +109,11 @@ class Benchmark:
     engine: Engine
     machine: dict[str, Any]
     load_s: float  # seconds to load the networks
-    network: NetworkSpeed  # the first network, on the tiles that have the most work
-    # Its arithmetic in a second, in 10^9 operations; None if the network's graph is not known.
+    network: NetworkSpeed  # the first network, on the tiles with the most work
+    # Arithmetic of the network in 10^9 operations per second; None if its graph is not known.
     network_gflops: float | None
-    # The same for a matrix multiplication in the same precision (float32 for int8 networks), on the
-    # same device and threads.
+    # Arithmetic of a matrix multiplication in the same precision (float32 for int8 networks), on
+    # the same device and threads.
     matrix_gflops: Spread
     stages_s: dict[str, Spread]  # of each stage of a case
     case_s: Spread  # of a whole case
@@ -139,7 +139,7 @@ class Benchmark:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield it for people."""
+        """Yield the measurements for people."""
         machine = self.machine
         yield f"{self.model} on {self.scans}"
         yield (
@@ -183,9 +183,9 @@ def run_benchmark(
 ) -> Benchmark:
     """Measure a model on this machine.
 
-    Without a manifest, cases are a phantom of 128 x 128 x 64 voxels of 1 mm. At most `most_cases`,
-    spread over the manifest, are done `repeats` times each, after one warm-up. CaseError if no case
-    could be done.
+    Without a manifest the case is a phantom of 128 x 128 x 64 voxels of 1 mm. At most `most_cases`
+    cases, spread over the manifest, are processed `repeats` times each, after one warm-up.
+    CaseError if no case could be processed.
     """
     if most_cases < 1 or repeats < 1:
         raise UsageError(f"cases {most_cases} and repeats {repeats} must be at least 1")
@@ -206,7 +206,7 @@ def run_benchmark(
         segmenter, load_s = loaded(job)
         done, failed = _whole_cases(cases, job, segmenter, repeats)
     if not done:
-        raise CaseError("nothing_measured", f"no case could be done: {failed[0]}")
+        raise CaseError("nothing_measured", f"no case could be processed: {failed[0]}")
     work = [(report, grid, list(passes(grid, segmenter.members))) for report, grid in done]
     speed, gflops = _heaviest([one for _, _, steps in work for one in steps], bundle, segmenter)
     peaks = [report.peak_memory_mb for report, _ in done if report.peak_memory_mb is not None]
@@ -272,7 +272,7 @@ def time_network(
 def time_calls(
     call: Callable[[], object], budget_s: float = _BUDGET_S, least: int = _LEAST
 ) -> tuple[float, Spread]:
-    """Return the seconds of the first call, and of `least` later ones or more in `budget_s`."""
+    """Return the seconds of the first call, and of later calls in `budget_s`, at least `least`."""
     begin = time.perf_counter()
     call()
     first_s = time.perf_counter() - begin
@@ -286,10 +286,10 @@ def time_calls(
 
 
 def matrix_gflops(engine: Engine) -> Spread:
-    """Return the speed of a matrix multiplication, in 10^9 operations a second.
+    """Return the speed of a matrix multiplication, in 10^9 operations per second.
 
-    On a processor in float32 NumPy multiplies (BLAS), else Keras' backend. No
-    library here multiplies matrices of int8, so float32 stands for it.
+    On a processor in float32, NumPy multiplies (BLAS); otherwise Keras' backend
+    does. No library here multiplies int8 matrices, so float32 is used for int8.
     """
     size = _MATRIX if engine.device == "cpu" else _GPU_MATRIX
     call: Callable[[], object]
@@ -309,7 +309,7 @@ def matrix_precision(engine: Engine) -> Precision:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return facts of the machine, without which no figure has a meaning."""
+    """Return facts about the machine, without which the figures have no meaning."""
     return {
         "processor": processor_model()[0],
         "cores": processor_count(),
@@ -325,11 +325,11 @@ def machine_facts() -> dict[str, Any]:
 def _whole_cases(
     cases: Sequence[Case], job: Job, segmenter: Segmenter, repeats: int
 ) -> tuple[list[tuple[CaseReport, Grid]], list[str]]:
-    """Return the report of each case and repeat with its grid, and why the others failed."""
+    """Return the report and grid of each case and repeat, and why other cases failed."""
     done: list[tuple[CaseReport, Grid]] = []
     failed: list[str] = []
     for case in cases:
-        # The engine compiles for the sizes of this case the first time, so it does not count.
+        # The first time does not count, because the engine compiles for the sizes of this case.
         reports = [attempt_case(case, job, segmenter, Journal()) for _ in range(1 + repeats)]
         reason = next((report.reason for report in reports if report.reason is not None), None)
         if reason is not None:
@@ -357,12 +357,12 @@ def _phantom(folder: Path, spec: ModelSpec) -> Case:
 
 
 def _spread(values: Spread) -> str:
-    """Return a median with the least and most."""
+    """Return a median with the minimum and the maximum."""
     return f"{figure(values.median)} ({figure(values.least)} to {figure(values.most)})"
 
 
 def figure(value: float) -> str:
-    """Return a number with three digits, or all before the point.
+    """Return a number with three digits, or with all digits before the decimal point.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from voxtile.models.backend_name import backend_name, has_cuda
 from voxtile.version import __version__
 
 _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras")
-# Packages, and what they decode.
+# Packages, and the compression that they decode.
 _CODECS = {"openjpeg": "JPEG 2000", "jpeg_ls": "JPEG-LS", "gdcm": "JPEG and JPEG lossless"}
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
@@ -29,7 +29,7 @@ class Finding:
 
     good: bool  # False only if voxtile cannot work
     words: str  # what was found
-    remedy: str = ""  # a command, or what else to do; empty if nothing is missing
+    remedy: str = ""  # a command or another action; empty if nothing is missing
 
     def __str__(self) -> str:
         mark = "ok " if self.good and not self.remedy else "-- " if self.good else "BAD"
@@ -55,7 +55,7 @@ def examine(out: Path) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Yield the versions of the packages that voxtile needs, and which are missing."""
+    """Yield the versions of the packages that voxtile needs, and the missing packages."""
     found = {name: _version(name) for name in _NEEDED}
     missing = [name for name, installed in found.items() if installed is None]
     yield Finding(True, ", ".join(f"{name} {got}" for name, got in found.items() if got))
@@ -83,7 +83,7 @@ def _backend() -> Finding:
 
 
 def _gpu() -> Finding:
-    """Return whether a GPU can be used, by asking only its driver."""
+    """Return whether a GPU can be used; only its driver is asked."""
     if not Path("/dev/nvidiactl").exists():
         return Finding(True, "no NVIDIA GPU: networks run on the processor")
     backend = backend_name()
@@ -141,7 +141,7 @@ def _memory() -> Finding:
 
 
 def _writable(out: Path) -> Finding:
-    """Return whether results can be written, by a trial."""
+    """Return whether results can be written; a file is written to find out."""
     if not out.exists():
         out = next(parent for parent in out.absolute().parents if parent.exists())
     try:
@@ -167,7 +167,7 @@ def _disk(out: Path) -> Finding:
 
 
 def _temporary() -> Finding:
-    """Return whether temporary files can be written, through which networks are loaded."""
+    """Return whether temporary files can be written, because networks are loaded from them."""
     try:
         with tempfile.TemporaryFile():
             return Finding(True, f"temporary files in {tempfile.gettempdir()}")

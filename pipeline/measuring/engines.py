@@ -37,7 +37,7 @@ from voxtile.scoring.overlap import count_overlaps
 from .samples import Sample, evenly, judge_samples, phantom_samples, samples_of
 
 _HEADING = "## Engines, verified"
-# Tiles from which the scales of integers are chosen; NNCF's default is 300 photographs.
+# Number of tiles from which the scales of integers are chosen; NNCF's default is 300 photographs.
 _CALIBRATION_TILES = 100
 
 
@@ -57,13 +57,13 @@ def verify_model(
     are made and measured as well. Their scales are chosen from as many other
     cases of the manifest, or from the same ones if there are no others.
 
-    The manifest is of cases like those to come. Without one a phantom is measured, which shows
-    speed, but allows no reduced precision. At most `cases`, evenly chosen, and `planes` of each
-    view are measured. `say` takes a line about a precision that could not be measured, or evidence
-    that is not used. On a processor, the first measurement is the reference: Keras in float32, or
-    ONNX Runtime for ``.onnx`` networks. On a GPU (`device` "gpu" or "gpu:N"), Keras in float32,
-    bfloat16 and float16 is compared with Keras in float32 on the processor, and the networks are
-    timed without copies.
+    The manifest should have cases like those of later runs. Without it a phantom is measured,
+    which shows speed, but allows no reduced precision. At most `cases` cases, evenly chosen, and
+    `planes` planes of each view are measured. `say` is called with a line about a precision that
+    could not be measured, or about unused evidence. On a processor, the first measurement is the
+    reference: Keras in float32, or ONNX Runtime for ``.onnx`` networks. On a GPU (`device` "gpu" or
+    "gpu:N"), Keras in float32, bfloat16 and float16 is compared with Keras in float32 on the
+    processor, and the networks are timed without copies.
     """
     bundle = load_bundle(name)
     if bundle.others:
@@ -77,7 +77,7 @@ def verify_model(
             raise ManifestError(f"{manifest} has no cases")
         compared = [listed[index] for index in evenly(len(listed), cases)]
         samples = samples_of(bundle.spec, compared, planes)
-        # Tiles that the integers were fitted to would not show how well they fit others.
+        # Tiles that the scales were fitted to would not show how well they fit other tiles.
         others = [case for case in listed if case not in compared] or listed
         some = [others[index] for index in evenly(len(others), cases)]
         if device == "cpu":
@@ -106,7 +106,7 @@ def verify_model(
 
 
 def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) -> None:
-    """Say where `auto` uses other evidence than this."""
+    """Say if `auto` uses other evidence than this."""
     known = read_evidence(bundle, evidence.processor)
     if not evidence.on_scans and known is not None and known.on_scans:
         say(
@@ -118,7 +118,7 @@ def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) 
 def _int8_engines(
     bundle: Bundle, cases: Sequence[Case], planes: int, say: Callable[[str], None]
 ) -> Iterator[Engine]:
-    """Make a bundle's int8 networks from some cases, if possible here; yield their engine."""
+    """Make a bundle's int8 networks from some cases, if this machine can; yield their engine."""
     if not _can_quantise():
         return
     try:
@@ -175,7 +175,7 @@ def save_evidence(name: str | Path, evidence: Evidence) -> Path:
         for one in (published if isinstance(published, list) else [])
         if isinstance(one, dict) and one.get("processor") != evidence.processor
     ]
-    # Through JSON, so that the bundle in memory has the values that will be read.
+    # The JSON is parsed, so that the bundle in memory has the values that will be read.
     entries = json.loads(json.dumps([*others, asdict(evidence)]))
     spec = bundle.spec.model_copy(
         update={"training": {**bundle.spec.training, "verified": entries}}
@@ -234,7 +234,7 @@ def _engines(bundle: Bundle) -> Iterator[Engine]:
 
 
 def _gpu_engines(bundle: Bundle, device: str) -> Iterator[Engine]:
-    """Yield what can run a bundle on a GPU, float32 first."""
+    """Yield the engines that can run a bundle on a GPU, float32 first."""
     if not all(network.file.endswith(".keras") for network in bundle.spec.networks):
         raise ModelError(
             f"{bundle.folder} has .onnx networks, which are verified on a processor only; leave "

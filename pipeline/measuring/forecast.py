@@ -1,4 +1,4 @@
-"""Forecast what a run would do, and its time and memory, from headers and trials here."""
+"""Forecast what a run would do, its time and memory, from headers and trials on this machine."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ from .benchmark import NetworkSpeed, figure, loaded
 from .trials import Rates, known_sum, rehearse
 from .workload import Grid, Pass, passes, survey_grid
 
-# Most sizes of planes in the table.
+# Maximum of plane sizes in the table.
 _ROWS = 20
 
 
@@ -41,7 +41,7 @@ class PlaneSize:
 
     model: str
     view: str
-    # Least and most, as scanned, (rows, columns).
+    # Minimum and maximum as scanned, (rows, columns).
     plane: tuple[tuple[int, int], tuple[int, int]]
     spacing_mm: tuple[tuple[float, float], tuple[float, float]]
     # (rows, columns) in pixels; `resampled` is the size of the planes that are tiled.
@@ -54,7 +54,7 @@ class PlaneSize:
     planes: int
     tiles: int
     gflop: float | None  # arithmetic of all planes, in 10^9 operations; None if not known
-    seconds: float  # of the networks, predicted
+    seconds: float  # in the networks, predicted
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Forecast:
     planned_mb: float  # memory that each process plans with, in MB (10^6 bytes)
     free_mb: float  # memory of this machine, or of its control group, that is not in use
     workers: int
-    sizes: tuple[PlaneSize, ...]  # those with the most work first
+    sizes: tuple[PlaneSize, ...]  # sizes with the most work first
     cases: tuple[CaseForecast, ...]  # in the manifest's order
     # Case id and notice: cases that would fail, judging by their headers.
     unreadable: tuple[tuple[str, Notice], ...]
@@ -111,7 +111,7 @@ class Forecast:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield it for people."""
+        """Yield the forecast for people."""
         yield f"model: {self.model}"
         yield f"engine: {self.engine} ({self.engine.reason or 'as the options say'})"
         workers = counted(self.workers, "worker")
@@ -233,7 +233,7 @@ def _run_seconds(
     """Return the seconds of a whole run, from its cases and the start of each worker."""
     cores = processor_count()
     at_once = max(1, min(workers, len(cases)))
-    # Workers share the processors, so that only work of a single thread runs side by side.
+    # Workers share the processors, so only work of single threads runs in parallel.
     beside = sum(case.rest_s or 0.0 for case in cases) / min(at_once, cores)
     starting = python_s + (python_s + load_s) * max(1.0, at_once / cores)
     return starting + beside + sum(case.network_s for case in cases)
@@ -287,7 +287,7 @@ def _memory_mb(
     views = {step.view for step in steps}
     sums = grid.voxels * spec.output_channels * 2 / 1e6 if len(views) > 1 else 0.0
     planes = max(
-        # Stitched, resampled, and decided.
+        # The plane as stitched, resampled, and decided.
         (2 * prod(step.resampled) + prod(step.plane)) * spec.output_channels * 4 / 1e6
         for step in steps
     )
@@ -364,5 +364,5 @@ def _table(sizes: Sequence[PlaneSize]) -> Iterator[str]:
 
 
 def _between(least: str, most: str) -> str:
-    """Return one text, or the least and most."""
+    """Return one text, or the range from minimum to maximum."""
     return least if least == most else f"{least}..{most}"

@@ -29,7 +29,7 @@ class Sample:
     volume: Volume  # closest-canonical, shape (R, A, S, channels)
     label: np.ndarray | None  # ndarray or None: reference label map, closest-canonical
     view: View
-    indices: tuple[int, ...]  # the planes
+    indices: tuple[int, ...]  # of the planes
 
 
 def samples_of(
@@ -56,12 +56,12 @@ def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
 def judge_samples(
     bundle: Bundle, models: Sequence[Model], samples: Sequence[Sample]
 ) -> list[np.ndarray]:
-    """Return the label maps of each sample's planes; each view is decided alone.
+    """Return the label maps of each sample's planes; each view is decided separately.
 
-    There is a model for each network. Label maps are uint8 or uint16, (planes, rows, columns).
+    `models` has a model for each network. Label maps are uint8 or uint16, (planes, rows, columns).
     """
     spec = bundle.spec
-    # Mirrored tiles would compare nothing else.
+    # Mirrored tiles would compare nothing new.
     member = Member(spec, tuple(models), replace(make_plan(bundle), flips=()))
     return [
         np.stack(
@@ -77,7 +77,7 @@ def judge_samples(
 
 
 def evenly(count: int, most: int) -> tuple[int, ...]:
-    """Return at most `most` of `count` indices, in the middle of equal parts.
+    """Return at most `most` of `count` indices: the middles of equal parts.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def _phantom(spec: ModelSpec) -> Volume:
     ]
     image, _ = draw(sized, centred_affine(sized, spacing), solids, noise=40.0)
     array = image.array
-    if spec.intensity.input_range is not None:  # drawn from 0 to 1000: made to fill the range
+    if spec.intensity.input_range is not None:  # drawn from 0 to 1000, then scaled to the range
         low, high = spec.intensity.input_range
         array = (low + array * ((high - low) / 1000)).astype(np.float32)
     if len(spec.channels) > 1:

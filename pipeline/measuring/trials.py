@@ -22,12 +22,12 @@ from voxtile.volume import Shape2D
 from .benchmark import NetworkSpeed, time_network
 from .workload import Grid, Pass
 
-# Most shapes that are tried for each network; the speed of others is scaled by their pixels.
+# Maximum of shapes that are tried per network; the speed of others is scaled by their pixels.
 _MOST_TRIALS = 3
 _TRIAL_S = 1.5
-# No further shape is tried after so many seconds: a call with large tiles takes many.
+# No further shape is tried after this many seconds, because a call with large tiles is slow.
 _TRIALS_S = 6.0
-# The rehearsal takes a case of usual size, if possible with at most so many voxels.
+# The rehearsal takes a case of usual size, if possible with at most this many voxels.
 _REHEARSED_VOXELS = 2**25
 # A larger case is never rehearsed: a forecast takes seconds, however large the scans are.
 _MOST_VOXELS = 2**28
@@ -42,7 +42,7 @@ def rehearse(
 ) -> tuple[str, float] | None:
     """Time one case of usual size with everything but the networks.
 
-    It is (case_id, seconds for each voxel); None if no case could be done, or all are
+    The result is (case_id, seconds per voxel); None if no case could be processed, or all are
     too large to be tried.
     """
     grids = [pair for pair in grids if pair[1].voxels <= _MOST_VOXELS]
@@ -64,7 +64,7 @@ def rehearse(
 
 
 def _stand_in(member: Member) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a model that takes no time and gives each label, one inside the other."""
+    """Return a model that takes no time, and gives all labels as nested shapes."""
     classes = member.spec.output_channels
 
     def answer(tiles: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ class Rates:
                 self._found.setdefault(kind, []).append((speed, max(0.0, peak - before)))
 
     def seconds(self, step: Pass) -> float:
-        """Return the seconds of a pass in its networks."""
+        """Return the seconds that a pass spends in its networks."""
         return sum(self._nearest(step, index)[0].pixel_s * step.pixels for index in step.networks)
 
     def first_seconds(self, steps: Sequence[Pass]) -> float:
@@ -148,7 +148,7 @@ class Rates:
         return None if flops is None else flops * step.pixels / 1e9
 
     def memory_mb(self, step: Pass) -> float:
-        """Return the memory of tiles at once: the network's numbers, or more if a trial took it."""
+        """Return the memory of tiles at once: of the network's numbers, or of a trial if larger."""
         tile, batch = step.tiling.tile, step.tiling.batch
         pixels = tile[0] * tile[1] * batch
         most = 0.0
@@ -169,7 +169,7 @@ class Rates:
         )
 
     def _kind(self, member: int, index: int) -> Any:
-        """Return a key that networks of one architecture share, if it is known."""
+        """Return a key that networks of the same architecture share, if that is known."""
         cost = self._costs[member][index]
         channels = self._segmenter.members[member].spec.input_channels
         return (member, index) if cost is None else (cost, channels)

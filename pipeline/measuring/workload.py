@@ -21,13 +21,13 @@ from voxtile.volume import Shape2D, Shape3D, canonical
 class Grid:
     """The grid of a scan, and the memory of its voxels."""
 
-    shape: Shape3D  # (R, A, S) of the canonical volume, as is `spacing_mm`
+    shape: Shape3D  # (R, A, S) of the canonical volume, like `spacing_mm`
     spacing_mm: tuple[float, float, float]
     image_mb: float  # memory of all channels in the type of the file, in MB (10^6 bytes)
 
     @property
     def voxels(self) -> int:
-        """Voxels of one channel."""
+        """Number of voxels of one channel."""
         return prod(self.shape)
 
 
@@ -44,7 +44,7 @@ class Pass:
 
     member: int  # index among the bundle's members
     view: View
-    plane: Shape2D  # (rows, columns) as scanned, as is `spacing_mm`
+    plane: Shape2D  # (rows, columns) as scanned, like `spacing_mm`
     spacing_mm: tuple[float, float]
     resampled: Shape2D  # (rows, columns): size of the plane that is tiled, in pixels
     tiling: Tiling
@@ -55,7 +55,7 @@ class Pass:
 
     @property
     def tiles(self) -> int:
-        """Tiles of all planes."""
+        """Number of tiles of all planes."""
         return self.planes * self.grid[0] * self.grid[1]
 
     @property
@@ -70,12 +70,12 @@ class Pass:
 
     @property
     def judged(self) -> int:
-        """Tiles that each network computes, mirrored ones and those of a filled call included."""
+        """Number of tiles that each network computes, with mirrored and filling tiles."""
         return self.mirrorings * sum(size * count for size, count in self.batches.items())
 
     @property
     def pixels(self) -> int:
-        """Pixels that each network computes."""
+        """Number of pixels that each network computes."""
         return self.judged * self.tiling.tile[0] * self.tiling.tile[1]
 
 

@@ -277,7 +277,7 @@ def test_the_bench_command_writes_what_it_prints(tmp_path, monkeypatch) -> None:
 def test_a_benchmark_of_nothing_is_an_error(tmp_path, quick) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"no scan at all")
     (tmp_path / "cases.csv").write_text("case_id,image\nd,broken.nii.gz\n")
-    with pytest.raises(CaseError, match="no case could be done: d: "):
+    with pytest.raises(CaseError, match="no case could be processed: d: "):
         run_benchmark("hippocampus", tmp_path / "cases.csv", settings=KERAS, repeats=1)
     with pytest.raises(ValueError, match="repeats 0 must be at least 1"):
         run_benchmark("hippocampus", repeats=0)
