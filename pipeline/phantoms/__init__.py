@@ -2,5 +2,5 @@
 
 ellipsoids.py  scans of ellipsoids
 dicom.py       the same as DICOM series
-demo.py        a cohort, a training and a run in two minutes
+demo.py        a cohort, a training run and a batch run in two minutes
 """

@@ -58,7 +58,7 @@ def run_demo(
 
     `out` gets ``cohort/``, ``model/`` and ``run/``. An earlier demo there is replaced; a folder
     with other files is refused. `minutes` is the training budget, and `say` is called with a
-    sentence before each step. ValueError if `out` holds files that are not of a demo.
+    sentence before each step. ValueError if `out` holds files that no demo wrote.
     """
     _clear(out)
     say(f"1. making {_TRAIN + _VAL + 6} synthetic scans in {out / 'cohort'}")
@@ -171,12 +171,12 @@ def _clear(out: Path) -> None:
 
 
 def _not_of_demo(out: Path) -> Iterator[Path]:
-    """Yield the files of a folder that a demo does not make, and all if it is no demo."""
+    """Yield the files of a folder that a demo does not write; all files if there is no demo."""
     ids = [*(f"phantom{number + 1:02d}" for number in range(_TRAIN + _VAL)), *_TESTED]
     scans = {f"{name}{end}" for name in ids for end in (".nii.gz", "_label.nii.gz")}
     run = RunFolder(out / "run")
     parts = {part.name for part in (*run.needed[1:], *run.optional)}
-    # The table is written after the scans: a demo that was killed before has none.
+    # The table is written after the scans, so a demo that was killed earlier has no table.
     table = out / "cohort" / "test.csv"
     is_demo = table.is_file() and table.read_bytes().startswith(b"case_id,image,label,split,group")
     for root, folders, names in os.walk(out):

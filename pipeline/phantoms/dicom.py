@@ -16,8 +16,8 @@ def write_series(folder: Path, volume: Volume) -> None:
     """Write one CT file for each slice along k.
 
     The volume is int16, (i, j, k): i runs along a row of a slice, j down its columns. k must be at
-    right angles to both and complete them right-handedly in LPS. ValueError if a CT series cannot
-    have this grid or type.
+    right angles to i and j, and (i, j, k) must be right-handed in LPS. ValueError if a CT series
+    cannot have this grid or type.
     """
     if volume.array.dtype != np.int16 or volume.array.ndim != 3:
         raise ValueError(

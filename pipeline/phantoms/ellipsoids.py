@@ -1,6 +1,6 @@
 """Synthetic scans with exact masks: shapes drawn in world millimetres, on any grid.
 
-Used by the demo and the tests. A voxel belongs to a shape if its centre does.
+The demo and the tests use them. A voxel belongs to a shape if its centre is inside.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from voxtile.volume import Shape3D, Volume
 
 @dataclass(frozen=True, slots=True)
 class Ellipsoid:
-    """A solid ellipsoid along the world's axes."""
+    """A solid ellipsoid whose axes are the world's axes."""
 
-    centre_mm: tuple[float, float, float]  # (x, y, z) in RAS+ millimetres, as are the radii
+    centre_mm: tuple[float, float, float]  # (x, y, z) in RAS+ millimetres, like the radii
     radii_mm: tuple[float, float, float]
     intensity: float  # value of its voxels in the image
     label: int = 0  # value of its voxels in the mask; 0 for a distractor
@@ -57,7 +57,7 @@ def centred_affine(
     axes: str = "RAS",
     tilt_degrees: float = 0.0,
 ) -> np.ndarray:
-    """Return an affine whose grid has its middle at the origin of the world.
+    """Return the affine of a grid whose middle is at the origin of the world.
 
     `axes` are the world directions of the storage axes, such as "LPS" or "PIR". `tilt_degrees`
     rotates the whole grid about x and then, by half as much, about z.
