@@ -66,7 +66,7 @@ _HOMES = {
     "write_mask": "voxtile.writing.nifti",
 }
 
-# Type checkers see the imports above, each under its own name again.
+# Type checkers see the imports above.
 __all__ = list(_HOMES)
 
 

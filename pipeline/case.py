@@ -19,7 +19,7 @@ class Case:
     # Letters, digits, ``.``, ``_``, ``-``; at most 100. No ``.`` at the end, and no name of a
     # device on Windows, such as ``aux``.
     case_id: str
-    # For each channel a NIfTI file or a folder with a DICOM series. A single
+    # Each channel has a NIfTI file or a folder with a DICOM series. A single
     # column `image` is the channel "image".
     images: tuple[tuple[str, Path], ...]
     label: Path | None = None  # reference mask
@@ -30,9 +30,9 @@ class Case:
     # How to read a picture with several pages, and the size of its pixels, as in `ReadPolicy`.
     pages: Literal["refuse", "stack"] | None = None
     pixel_mm: tuple[float, ...] = ()
-    # Further columns, with their values as they stand in the manifest.
+    # Further columns, with their values as written in the manifest.
     extras: tuple[tuple[str, str], ...] = ()
-    line: int = 0  # line of the manifest, for messages; 0 without one
+    line: int = 0  # line of the manifest, for messages; 0 without a manifest
 
     def __post_init__(self) -> None:
         if problem := id_problem(self.case_id):
@@ -51,5 +51,5 @@ def id_problem(case_id: str) -> str | None:
     if case_id.endswith("."):
         return f"case_id {case_id!r} ends in a dot, which Windows drops from names; rename it"
     if _DEVICE.fullmatch(case_id):
-        return f"case_id {case_id!r} is a device on Windows, so no file can have it; rename it"
+        return f"case_id {case_id!r} is a device name on Windows, so no file can have it; rename it"
     return None

@@ -3,14 +3,14 @@
     VoxtileError
     |-- UsageError         an option or argument has a wrong value
     |-- ManifestError      the list of cases is unusable; nothing was run
-    |-- CaseError          one scan or label is unusable; the others go on
+    |-- CaseError          one scan or label is unusable; other cases go on
     |-- SourceError        a downloaded file is not what it should be; it is not kept
     |-- ModelError         a bundle or spec is refused
     |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
 
-A `Notice` did not stop a case, and is reported with it. `first_few` and
-`counted` help to write both. Errors of other libraries have a text that may quote a
-patient's data, so only their type and `place_of` are shown.
+A `Notice` is about something that did not stop a case, and is reported with the case.
+`first_few` and `counted` help to write messages. The text of other libraries' errors may
+quote a patient's data, so only their type and `place_of` are shown.
 """
 
 import traceback
@@ -52,9 +52,9 @@ class CaseError(VoxtileError):
         What came, what was needed, what to do. Never a value of a DICOM text
         tag and never the name of a DICOM file: both may identify a patient.
     option : str
-        What a user may choose instead, such as "pass --nan fill": how scans
-        are read can be chosen, how labels are not. The attribute `sentence`
-        ends with it; `bare` does not.
+        What a user may choose instead, such as "pass --nan fill". Scans have
+        such options, labels do not. The attribute `sentence` ends with the
+        option; `bare` does not.
     """
 
     def __init__(self, code: str, sentence: str, option: str = "") -> None:
@@ -65,12 +65,12 @@ class CaseError(VoxtileError):
         super().__init__(self.sentence)
 
     def __reduce__(self) -> tuple[type["CaseError"], tuple[str, str, str]]:
-        # Exceptions pickle their one message; this one travels between processes with its parts.
+        # Exceptions pickle only their message; other processes must get all parts of this one.
         return CaseError, (self.code, self.bare, self.option)
 
 
 class SourceError(VoxtileError):
-    """A downloaded file has another checksum or other content than it should."""
+    """A downloaded file has another checksum or other content than expected."""
 
 
 class ModelError(VoxtileError, ValueError):
@@ -83,7 +83,7 @@ class EnvironmentFault(VoxtileError):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to know about a case that did not stop it; part of its record and the report."""
+    """A fact about a case that did not stop the case; part of its record and the report."""
 
     code: str  # stable name, for programs
     # For people. No value of a DICOM text tag, no name of a DICOM file.
@@ -93,8 +93,8 @@ class Notice:
         return f"{self.code}: {self.sentence}"
 
 
-# Words of errors for lack of memory: of TensorFlow and JAX, PyTorch, CUDA, C++ (OpenVINO, ONNX
-# Runtime), the system, the dynamic loader, and of threads that get no stack.
+# Words in errors about a lack of memory: from TensorFlow and JAX, PyTorch, CUDA, C++ (OpenVINO,
+# ONNX Runtime), the system, the dynamic loader, and from threads that get no stack.
 _NO_MEMORY = (
     "resourceexhausted",
     "resource_exhausted",

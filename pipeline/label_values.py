@@ -1,4 +1,4 @@
-"""The values of a label map: which type holds them, which occur, and where."""
+"""The values of a label map: which type can hold them, which values occur, and where."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,10 +7,10 @@ from scipy import ndimage
 
 Box = tuple[slice, ...]
 
-# As many as a bundle may have. A mask with more values is a scan, or numbers single objects.
+# Maximum of labels of a bundle. A mask with more values is a scan, or it numbers single objects.
 MOST_LABELS = 1000
 
-# Voxels counted at once: few enough to stay in the processor's cache.
+# Number of voxels that are counted at once: so few stay in the processor's cache.
 _SLAB = 2**16
 
 
@@ -28,8 +28,8 @@ def label_type(values: Iterable[int]) -> type[np.unsignedinteger]:
 def label_values(array: np.ndarray) -> list[int]:
     """Return the values that occur in a label map of integers, in order.
 
-    As `numpy.unique`, but in a seventh of its time for a mask of a whole scan,
-    because small unsigned numbers are counted instead of sorted.
+    The result is that of `numpy.unique`, in a seventh of the time for a mask of
+    a whole scan, because small unsigned numbers are counted instead of sorted.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def region_box(array: np.ndarray, values: Sequence[int]) -> Box | None:
 
 
 def joint_box(boxes: Iterable[Box | None]) -> Box | None:
-    """Return the smallest box that holds all boxes that are not None; None if all are."""
+    """Return the smallest box that holds all boxes that are not None; None if all are None."""
     held = [box for box in boxes if box is not None]
     if not held:
         return None
