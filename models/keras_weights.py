@@ -80,9 +80,7 @@ def _check_dataset(item: Any) -> None:
         raise ValueError("its weights have an array that is not of plain numbers")
     plan = item.id.get_create_plist()
     if item.is_virtual or plan.get_external_count():
-        raise ValueError(
-            "its weights are partly in another file, which its checksum does not cover"
-        )
+        raise ValueError("its weights are partly in another file, outside of its checksum")
     if item.shape is None:
         raise ValueError("its weights have an array without a shape")
     if any(plan.get_filter(index)[0] not in _FILTERS for index in range(plan.get_nfilters())):

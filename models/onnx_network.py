@@ -31,7 +31,7 @@ OPERATORS = {
 }
 # fmt: on
 _OPSETS = range(9, 100)
-_LARGEST = 2**31 - 1  # bytes of any protocol buffer
+_LARGEST = 2**31 - 1  # the largest protocol buffer, in bytes
 _MOST_NODES = 20_000
 # Types of attributes, from onnx.AttributeProto: FLOAT, INT, STRING, TENSOR, FLOATS, INTS, STRINGS.
 _ATTRIBUTES = {1, 2, 3, 4, 6, 7, 8}

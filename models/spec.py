@@ -271,9 +271,7 @@ class ModelSpec(_Frozen):
                 raise ValueError(f"{what} {', '.join(twice)} appears twice")
         if self.activation == "softmax":
             if self.thresholds:
-                raise ValueError(
-                    "thresholds are for sigmoid outputs; softmax takes the likeliest class"
-                )
+                raise ValueError("thresholds are for sigmoid outputs; softmax takes the maximum")
             if any(label.region for label in self.labels):
                 raise ValueError("regions may overlap, so they need sigmoid outputs, not softmax")
         if self.thresholds and len(self.thresholds) != len(self.labels):

@@ -51,5 +51,5 @@ def id_problem(case_id: str) -> str | None:
     if case_id.endswith("."):
         return f"case_id {case_id!r} ends in a dot, which Windows drops from names; rename it"
     if _DEVICE.fullmatch(case_id):
-        return f"case_id {case_id!r} names a device on Windows, so no file can have it; rename it"
+        return f"case_id {case_id!r} is a device name on Windows, so no file can have it; rename it"
     return None

@@ -1,3 +1,3 @@
-"""The version of voxtile: the one place where it stands."""
+"""The version of voxtile, written only here."""
 
 __version__ = "0.1.0"

@@ -13,14 +13,14 @@ import numpy as np
 Array = np.ndarray
 Shape2D = tuple[int, int]
 Shape3D = tuple[int, int, int]
-# In voxels: how far a label or channel may be from the grid of its scan. Scanners round the
-# positions of slices, and converters differ in how they make one step of them.
+# How far, in voxels, a label or channel may be from the grid of its scan. Scanners round the
+# positions of slices, and converters compute the slice spacing from them in different ways.
 OFF_GRID = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a volume was read from, to compare it with what its label was drawn on.
+    """The source of a volume, to compare it with the scan that its label was drawn on.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class Volume:
         Voxel index to RAS+ millimetres.
     codes : (sform, qform), default (1, 1)
         Coordinate system, in NIfTI's numbers (1 scanner, 2 aligned, 3
-        Talairach, 4 MNI; 0 unknown). A mask has those of its scan.
+        Talairach, 4 MNI; 0 unknown). A mask has the codes of its scan.
     source : Source
-        Of a scan that was read from DICOM.
+        Source of a scan that was read from DICOM.
     is_picture : bool
         Whether the grid is that of a picture, which has no position in the
-        world: another of the same size is on the same grid.
+        world: another picture of the same size is on the same grid.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def canonical_axes(affine: Array) -> Axes:
 def reorient(volume: Volume, axes: Axes) -> Volume:
     """Return the volume with other storage axes; every voxel keeps its position in the world.
 
-    The array is not resampled, but a view of the input's.
+    The array is not resampled; it is a view of the input's array.
     """
     return replace(
         volume,
@@ -188,7 +188,7 @@ class GridDifference:
 
     position_mm: float  # largest distance between corresponding corners, in mm
     direction: float  # largest difference of an entry of the direction cosines
-    # Largest distance of corresponding corners along an axis of the second grid, in its voxels.
+    # Largest distance of corresponding corners along an axis of the second grid, in voxels of that.
     voxels: float
 
     def __bool__(self) -> bool:
@@ -199,7 +199,7 @@ class GridDifference:
     def tolerable(self) -> bool:
         """Whether voxels of both grids are the same: no corner is further off than `OFF_GRID`.
 
-        An axis of one voxel has no corners to compare, so no axis may be turned by 6 degrees.
+        An axis of one voxel has no corners to compare, so no axis may be rotated by 6 degrees.
         """
         return self.voxels <= OFF_GRID and self.direction <= 0.1
 
@@ -218,9 +218,9 @@ def grid_difference(shape: Shape3D, one: Array, other: Array) -> GridDifference:
 
 
 def is_grid(affine: Array) -> bool:
-    """Whether an affine is finite and gives every voxel a position of its own."""
+    """Whether an affine is finite and gives every voxel a different position."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    # The determinant of the direction cosines: free of unit and voxel size.
+    # The determinant of the direction cosines does not depend on the unit and the voxel size.
     return bool(
         np.isfinite(affine).all()
         and (lengths > 0).all()

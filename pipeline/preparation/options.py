@@ -25,7 +25,7 @@ class PlanWish:
         Axes along which planes are also mirrored, to average the predictions (default: the
         model's).
     batch : int, optional
-        How many tiles the network takes at once (default: by memory).
+        How many tiles the network takes at once (default: depends on the memory).
     memory_mb : float, optional
         Memory that one process may use besides the scan and its mask, in MB (10^6 bytes).
     """

@@ -130,9 +130,7 @@ class Plan:
             for size, least, shared in zip(plane, self.tile, self.overlap, strict=True)
         ]
         (_, tall), (_, wide) = choices[0][0], choices[1][0]
-        if (
-            tall * wide <= self.largest
-        ):  # a single tile has no seams, and this is worth the rounding
+        if tall * wide <= self.largest:  # a single tile without seams is worth the rounding
             return tall, wide
         fitting = [
             (rows[0] * columns[0] * rows[1] * columns[1], rows[0] * columns[0], rows[1], columns[1])

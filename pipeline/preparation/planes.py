@@ -46,7 +46,7 @@ def to_planes(array: np.ndarray, view: View) -> np.ndarray:
 
 
 def from_planes(planes: Iterable[np.ndarray], view: View, out: np.ndarray) -> None:
-    """Write planes, in order and as many as it has, into the canonical array `out`."""
+    """Write all planes of the canonical array `out`, in order."""
     for target, plane in zip(to_planes(out, view), planes, strict=True):
         target[...] = plane
 
@@ -54,8 +54,8 @@ def from_planes(planes: Iterable[np.ndarray], view: View, out: np.ndarray) -> No
 def neighbours(index: int, count: int, context_slices: int) -> list[int]:
     """Return the planes that a network sees as channels to judge plane `index` of `count`.
 
-    `context_slices` of them, an odd number, with `index` in the middle; beyond
-    the first or last plane, that plane again.
+    There are `context_slices` planes, an odd number, with `index` in the middle.
+    Beyond the first and the last plane, that plane is repeated.
 
     Examples
     --------
@@ -67,10 +67,10 @@ def neighbours(index: int, count: int, context_slices: int) -> list[int]:
 
 
 def with_context(planes: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the planes of `neighbours` as the channels of one.
+    """Return the planes of `neighbours` as the channels of one plane.
 
-    From shape (rows, columns, channels) each to (rows, columns, channels *
-    len(planes)): for each channel its planes, in order.
+    Each plane has the shape (rows, columns, channels), the result (rows, columns,
+    channels * len(planes)): for each channel its planes, in order.
     """
     if len(planes) == 1:
         return planes[0]

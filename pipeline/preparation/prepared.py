@@ -25,7 +25,7 @@ def prepare_planes(
     """Yield planes as a network sees them, float32, (rows, columns, channels * context_slices).
 
     `planes` has the shape (planes, rows, columns, channels), and each channel has its scaling.
-    Without a resampler the spacing stays. Only the planes of `indices` are yielded, if given.
+    Without a resampler the spacing stays. If `indices` is given, only its planes are yielded.
     """
     recent: dict[int, np.ndarray] = {}
     for index in range(len(planes)) if indices is None else indices:
@@ -57,9 +57,9 @@ def occupied_planes(
     context_slices: int,
     indices: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield where each plane, or a neighbour that is seen with it, has more than background.
+    """Yield where each plane, or a neighbour in its context, has more than background.
 
-    Parameters as in `prepare_planes`; gives ndarrays of bool, shape (rows, columns).
+    The parameters are those of `prepare_planes`; the results are bool, shape (rows, columns).
     """
     for index in range(len(planes)) if indices is None else indices:
         nearby = sorted(set(neighbours(index, len(planes), context_slices)))
@@ -72,7 +72,7 @@ def occupied_planes(
 def resampling(
     ras: Volume, view: View, shape: Shape2D, spec: ModelSpec
 ) -> tuple[Resampler, Resampler] | tuple[None, None]:
-    """Return the resamplers to the spec's in-plane spacing and back; None if the scan has it."""
+    """Return resamplers to the spec's in-plane spacing and back; None if the scan has it."""
     wants = new_spacing(view, ras.spacing_mm, spec)
     if wants is None:
         return None, None
@@ -82,7 +82,7 @@ def resampling(
 def new_spacing(
     view: View, spacing_mm: tuple[float, float, float], spec: ModelSpec
 ) -> tuple[float, float] | None:
-    """Return the spacing (rows, columns) that planes are resampled to; None if they have it.
+    """Return the spacing (rows, columns) that planes are resampled to; None if it is theirs.
 
     `spacing_mm` is that of the canonical volume, (R, A, S).
     """

@@ -1,14 +1,14 @@
 """Bring a plane to another pixel spacing and back, between pixel centres.
 
-Two grids of different spacing share their middle. The new one reaches at
-least to the outermost centres of the old one, so that bringing probabilities
-back only ever interpolates:
+Two grids of different spacing have the same middle. The new grid reaches at
+least to the outermost pixel centres of the old grid, so that probabilities
+that are brought back are only interpolated:
 
     old    o       o       o       o          spacing 1.0
     new  x     x     x     x     x     x      spacing 0.75
 
-A separate matrix for rows and columns does it all: linear interpolation,
-averaged over a window where a grid shrinks (anti-alias).
+Rows and columns each have a matrix. It interpolates linearly; if the new grid
+has fewer pixels, it also averages over a window (anti-aliasing).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from scipy import sparse
 
 from voxtile.volume import Shape2D
 
-# Channels resampled at once.
+# Number of channels that are resampled at once.
 _CHANNELS = 8
 
 
@@ -55,7 +55,7 @@ class Resampler:
 
 
 def resampled_size(size: int, spacing_mm: float, new_spacing_mm: float) -> int:
-    """Return how many pixels of the new spacing reach over all old centres.
+    """Return how many pixels of the new spacing are needed to cover all old pixel centres.
 
     Examples
     --------
@@ -79,8 +79,8 @@ def resamplers(
 
 def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
     """Return the interpolation matrix for new pixels `step` old pixels apart."""
-    # The old pixels are joined by straight lines, and a grid that shrinks averages that line over
-    # a window about each new centre. Both keep a linear ramp exactly. The window blurs as much as
+    # Straight lines join the old pixels. A grid with fewer pixels averages these lines over a
+    # window about each new centre. Both keep a linear ramp exactly. The window blurs as much as
     # the usual triangle filter of half-width `step` does (equal variance):
     # ``width**2 = 2 (step**2 - 1)``.
     centres = (np.arange(new_size) - (new_size - 1) / 2) * step + (size - 1) / 2
@@ -96,7 +96,7 @@ def _weights(size: int, new_size: int, step: float) -> sparse.csr_array:
     rows = np.repeat(np.arange(new_size), candidates.shape[1])
     matrix = sparse.coo_array(
         (weights.ravel(), (rows, np.clip(candidates, 0, size - 1).ravel())), (new_size, size)
-    ).tocsr()  # entries at one position add up: the repeated edge
+    ).tocsr()  # entries at the same position (the repeated edge) add up
     matrix.eliminate_zeros()
     return matrix.astype(np.float32)
 

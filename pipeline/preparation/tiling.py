@@ -32,7 +32,7 @@ class TileGrid:
     tile : (rows, columns)
         Size of every tile, in pixels. At most ``plane`` along each axis.
     overlap : (rows, columns), default (0, 0)
-        Least number of pixels that neighbouring tiles share. Tiles are spread
+        Minimum number of pixels that neighbouring tiles share. Tiles are spread
         evenly, so they may share more.
 
     Examples
@@ -77,7 +77,7 @@ class TileGrid:
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Grow a plane to at least one tile, the plane in the middle; sizes in pixels."""
+    """Pad a plane to at least one tile, with the plane in the middle; sizes are in pixels."""
 
     plane: Shape2D
     least: Shape2D
@@ -90,7 +90,7 @@ class Padding:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Position of the plane in the padded one."""
+        """Position of the plane in the padded plane."""
         grown = zip(self.plane, self.padded, strict=True)
         row, column = ((after - size) // 2 for size, after in grown)
         return slice(row, row + self.plane[0]), slice(column, column + self.plane[1])
@@ -121,11 +121,11 @@ def overlap_pixels(tile: Shape2D, fraction: float) -> Shape2D:
 
 
 def tile_weight(tile: Shape2D, weighting: Weighting) -> np.ndarray:
-    """Return how far each pixel of a tile is trusted, float32, shape `tile`, positive.
+    """Return the weight of each pixel of a tile, float32, shape `tile`, positive.
 
-    "constant" trusts all alike. "gaussian" trusts the middle most: standard
-    deviation one eighth of the tile (as in nnU-Net, Isensee et al. 2021,
-    supplementary note 4), never below 1/1000 of the middle.
+    "constant" gives all pixels the same weight. "gaussian" gives the middle the
+    largest: its standard deviation is one eighth of the tile (as in nnU-Net, Isensee
+    et al. 2021, supplementary note 4), and no weight is below 1/1000 of the middle's.
     """
     if weighting == "constant":
         return np.ones(tile, np.float32)
@@ -167,7 +167,7 @@ def stitch(
     tiles : iterable of ndarray of float, each of shape (rows, columns, classes)
         Predictions in the order of ``grid.origins``.
     weight : ndarray of float, shape grid.tile
-        Trust in each pixel of a tile. Strictly positive, so that every pixel
+        Weight of each pixel of a tile. Strictly positive, so that every pixel
         of the plane has a mean.
     trusted : ndarray of float32, optional
         ``trust(grid, weight)``, if it is already known.
@@ -176,8 +176,8 @@ def stitch(
     -------
     ndarray of float32, shape (*grid.plane, classes)
         A convex combination of the tiles at each pixel: values that sum to
-        one over the classes still do. A single tile is its own mean, to the
-        last bit, and is returned itself.
+        one over the classes still do. A single tile is its own exact mean, so
+        it is returned unchanged.
     """
     if trusted is None:
         trusted = trust(grid, weight)

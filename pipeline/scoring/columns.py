@@ -1,8 +1,8 @@
 """The columns of a report, in one table.
 
 The records of cases, the CSV files, the summaries, the pages and
-``docs/metrics.md`` follow it. To add a metric, compute it in a module of this
-room, add its column at the end of `COLUMNS` and a row to ``docs/metrics.md``.
+``docs/metrics.md`` follow this table. To add a metric, compute it in a module of this
+folder, add its column at the end of `COLUMNS` and a row to ``docs/metrics.md``.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Column:
         return f"{self.title} ({self.unit})" if self.unit in ("ml", "mm", "s") else self.title
 
     def allows(self, value: float) -> bool:
-        """Whether a value can be that of this metric; only a difference can be negative."""
+        """Whether this metric can have a value; only a difference can be negative."""
         if self.unit == "0 to 1":
             return -_ROUNDING <= value <= 1 + _ROUNDING
         return abs(value) <= _MOST and (value >= 0 or "difference" in self.name)
@@ -61,7 +61,7 @@ _DISTANCE: tuple[Kind, str, Better, int] = ("real", "mm", "lower", 2)
 _VOLUME: tuple[Kind, str, None, int] = ("real", "ml", None, 2)
 _RATIO: tuple[Kind, str, None, int] = ("real", "share", None, 3)
 
-# The largest number that a mask of any size gives, in any unit; and what rounding may add.
+# The largest number that any mask can give, in any unit; and the tolerance for rounding.
 _MOST = 1e15
 _ROUNDING = 1e-9
 # The order is that of report.csv and is stable: columns are only ever added, at the end. The
@@ -110,14 +110,14 @@ _BY_NAME = {column.name: column for column in COLUMNS}
 def is_column(name: str) -> bool:
     """Whether a report has a column of this name, or the surface Dice at any tolerance.
 
-    A manifest may not have such a column, whichever tolerances are measured:
-    the summary would take its values for a metric.
+    A manifest may not have such a column, whichever tolerances are measured,
+    because the summary would treat its values as a metric.
     """
     return name in _BY_NAME or nsd_tolerance(name) is not None
 
 
 def column_named(name: str) -> Column:
-    """Return the column of a name; an unknown one is an extra column of the manifest, and text.
+    """Return the column of a name; an unknown name is an extra text column of the manifest.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def column_named(name: str) -> Column:
 
 
 def metrics_of(table: "pd.DataFrame") -> list[str]:
-    """Return the metrics that a report summarises; those of lesions only if they were measured."""
+    """Return the metrics that a report summarises; lesion metrics only if they were measured."""
     return [
         column.name
         for column in map(column_named, table.columns)

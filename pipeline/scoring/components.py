@@ -14,9 +14,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-# Offsets to neighbouring lines, each pair once. Runs of one line never touch each other.
+# Offsets to neighbouring lines, each pair once. Runs of the same line never touch each other.
 _NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
-# Voxels of a slab whose runs are held at once.
+# Number of voxels of a slab, whose runs are in memory at once.
 _SLAB_VOXELS = 2**21
 
 
@@ -36,7 +36,7 @@ class Components:
 
     @property
     def voxels(self) -> np.ndarray:
-        """Voxels of each component, shape (count,)."""
+        """Number of voxels of each component, shape (count,)."""
         sizes = np.bincount(
             self.component, weights=self.runs.stops - self.runs.starts, minlength=self.count
         )
@@ -44,7 +44,7 @@ class Components:
         return whole
 
     def hit_by(self, other: "Components") -> np.ndarray:
-        """Return which components, shape (count,), share a voxel with one of another mask."""
+        """Return which components, shape (count,), share a voxel with those of another mask."""
         here, _ = _meetings(self.runs, other.runs, (0, 0), reach=0)
         hit = np.zeros(self.count, bool)
         hit[self.component[here]] = True
@@ -56,8 +56,8 @@ class Runs:
     """Stretches of voxels along the last axis of a mask.
 
     The voxel at index ``x`` of line ``n`` has the number ``n * (length + 1) + x``.
-    So a stop, which is one past the last voxel, still belongs to its line, and
-    both arrays are sorted.
+    So a stop, which is the index after the last voxel, still belongs to its line,
+    and both arrays are sorted.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ class LesionCounts:
 
     @property
     def sensitivity(self) -> float:
-        """Share of lesions that were detected; NaN without lesions."""
+        """Fraction of lesions that were detected; NaN without lesions."""
         return _share(self.detected, self.missed)
 
     @property
     def precision(self) -> float:
-        """Share of predicted components that hit a lesion; NaN without predicted components."""
+        """Fraction of predicted components that hit a lesion; NaN without predicted components."""
         return _share(self.true, self.false)
 
     @property
@@ -129,9 +129,9 @@ def component_count(
 ) -> int:
     """Return the number of connected components of a mask, without holding all of its runs.
 
-    The mask is searched slab by slab; a plane that two slabs share shows which
-    of their components are one. So even a mask of noise, which has millions of
-    runs, needs only the memory of one slab. `inside` makes a mask of bool from
+    The mask is searched slab by slab. Two slabs share a plane, which shows which
+    of their components belong together. So even a mask of noise, which has millions
+    of runs, needs only the memory of one slab. `inside` makes a mask of bool from
     a slab, so that `mask` may also be a label map.
 
     Examples
@@ -149,7 +149,7 @@ def component_count(
     nodes = 0
     shared = np.zeros(0, np.intp)  # components that the runs of the last plane belong to
     for start in range(0, max(planes, 1), thick):
-        # One more plane, with which the next slab begins.
+        # The slab has one more plane, with which the next slab begins.
         slab = find_components(inside(mask[start : start + thick + 1]))
         if start:
             links.append((shared, nodes + slab.component[: len(shared)]))
@@ -163,7 +163,7 @@ def component_count(
 
 
 def _joined(ones: np.ndarray, others: np.ndarray, nodes: int) -> tuple[int, np.ndarray]:
-    """Return how many components linked nodes make, and the component of each node."""
+    """Return how many components the linked nodes form, and the component of each node."""
     if not nodes:
         return 0, ones
     graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(nodes, nodes))
@@ -177,7 +177,7 @@ def slab_planes(shape: tuple[int, ...]) -> int:
 
 
 def count_lesions(prediction: np.ndarray, reference: np.ndarray) -> LesionCounts:
-    """Count which components of each mask meet the other."""
+    """Count the components of each mask that meet the other mask, and those that do not."""
     found, lesions = find_components(prediction), find_components(reference)
     detected, true = int(lesions.hit_by(found).sum()), int(found.hit_by(lesions).sum())
     return LesionCounts(detected, lesions.count - detected, found.count - true, true)
@@ -198,15 +198,15 @@ def _meetings(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of runs that meet: a run of `one`, and a run of `other` at an offset.
 
-    With reach 0 the two share an index along the line; with reach 1 they may
-    also touch diagonally at their ends.
+    With reach 0 the two runs share an index along the line; with reach 1 they
+    may also touch diagonally at their ends.
     """
     lines_i, lines_j, length = one.shape[0], one.shape[1], one.shape[2] + 1
     i, j = np.divmod(one.starts // length, lines_j)
     there = (i + offset[0] < lines_i) & (j + offset[1] >= 0) & (j + offset[1] < lines_j)
     here = np.flatnonzero(there)
     shift = (offset[0] * lines_j + offset[1]) * length
-    # The first run there that does not end before this one begins, and the first after this one.
+    # The first run of `other` that does not end before a run of `one`, and the first after it.
     first = np.searchsorted(
         other.stops, one.starts[here] + shift, side="left" if reach else "right"
     )

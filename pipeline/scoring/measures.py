@@ -9,7 +9,7 @@ from .columns import nsd_column
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is measured in addition to the metrics that always are.
+    """What is measured in addition to the metrics that are always measured.
 
     Parameters
     ----------

@@ -18,13 +18,13 @@ from voxtile.volume import Volume, grid_difference
 
 Status = Literal["ok", "both_empty", "pred_empty", "ref_empty"]
 
-# Voxels counted at once: few enough to stay in the processor's cache.
+# Number of voxels that are counted at once: so few stay in the processor's cache.
 _SLAB = 2**16
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Voxels of one label in both masks (tp), only the prediction (fp), only the reference (fn)."""
+    """Numbers of a label's voxels in both masks (tp), only prediction (fp), only reference (fn)."""
 
     tp: int
     fp: int
@@ -32,12 +32,12 @@ class Overlap:
 
     @property
     def voxels_pred(self) -> int:
-        """Voxels of the prediction."""
+        """Number of voxels of the prediction."""
         return self.tp + self.fp
 
     @property
     def voxels_ref(self) -> int:
-        """Voxels of the reference."""
+        """Number of voxels of the reference."""
         return self.tp + self.fn
 
     @property
@@ -54,12 +54,12 @@ class Overlap:
 
     @property
     def precision(self) -> float:
-        """Share of the prediction that is in the reference; NaN if the prediction is empty."""
+        """Fraction of the prediction that is in the reference; NaN if the prediction is empty."""
         return self.tp / self.voxels_pred if self.voxels_pred else float("nan")
 
     @property
     def sensitivity(self) -> float:
-        """Share of the reference that is in the prediction; NaN if the reference is empty."""
+        """Fraction of the reference that is in the prediction; NaN if the reference is empty."""
         return self.tp / self.voxels_ref if self.voxels_ref else float("nan")
 
     @property
@@ -134,7 +134,7 @@ def _joint_histogram(
     index = np.zeros(largest + 1, np.min_scalar_type(count * count - 1))
     index[list(values)] = np.arange(1, count)
     row = index * index.dtype.type(count)
-    # Both masks in the memory order of the first, so that slabs of one are cheap views.
+    # Both masks get the memory order of the first, so that its slabs are cheap views.
     axes = np.argsort(prediction.strides)[::-1]
     one = prediction.transpose(axes).reshape(-1)
     other = reference.transpose(axes).reshape(-1)
@@ -147,7 +147,7 @@ def _joint_histogram(
     return joint.reshape(count, count)
 
 
-# Visible on black and on white, for labels without a colour of their own.
+# Colours for labels without a colour, visible on black and on white.
 _COLORS = (
     "#e6194b",
     "#3cb44b",

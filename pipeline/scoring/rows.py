@@ -13,7 +13,7 @@ from .score import Measures, Score, count_components, score
 if TYPE_CHECKING:
 
     class LabelRow:
-        """The metrics of one label; one that was not measured is None.
+        """The metrics of one label; a metric that was not measured is None.
 
         Every metric of `voxtile.scoring.columns` is an attribute, such as
         ``row.dice``. `nsd` holds the surface Dice by the name of its column.

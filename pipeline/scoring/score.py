@@ -4,8 +4,8 @@
                                                          -> surface.py
                                                          -> components.py
 
-Each label is cropped to the box that holds it in either mask, one label at a
-time, so that no array is larger than the label maps themselves.
+Labels are measured one at a time. Both masks are cropped to the box that holds
+the label in either mask, so that no array is larger than the label maps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class Score:
 
     @property
     def volume_difference_rel(self) -> float:
-        """Volume difference as a share of the reference; NaN if that is empty."""
+        """Volume difference as a fraction of the reference; NaN if the reference is empty."""
         counts = self.overlap
         return (counts.fp - counts.fn) / counts.voxels_ref if counts.voxels_ref else float("nan")
 
@@ -106,7 +106,7 @@ def score(
     if labels is None:
         labels = labels_of(prediction, reference)
     crops = _crops((prediction, reference), labels)
-    # Axes are permuted like the masks'; distances and volumes do not depend on where a grid begins.
+    # The affine's axes are permuted like the masks'. Its translation changes no result.
     order = _memory_order(prediction.array)
     linear = prediction.affine[:3, list(order)]
     # The surface of a mask of one plane is its outline; a single voxel is its own surface.
@@ -124,7 +124,7 @@ def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, 
 
 
 def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
-    """Return voxels and components of a region, without a mask that is larger than a slab."""
+    """Return the numbers of voxels and components of a region; no mask is larger than a slab."""
     thick = slab_planes(crop.shape)
     voxels = sum(
         int(np.count_nonzero(_mask(crop[start : start + thick], region)))
@@ -160,7 +160,7 @@ def _score(
 
 
 def _crops(volumes: Sequence[Volume], labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield for each label the part of each volume in the box that holds it in all of them.
+    """Yield for each label the same box of every volume, which holds the label in all volumes.
 
     Axes are in the memory order of the first volume, so that the last is
     contiguous.
@@ -172,7 +172,7 @@ def _crops(volumes: Sequence[Volume], labels: Sequence[Label]) -> Iterator[tuple
     boxes = [ndimage.find_objects(array, largest) for array in arrays]
     for label in labels:
         box = joint_box(found[value - 1] for found in boxes for value in label.values)
-        # A label that is in no mask gets a box of one voxel, of another label.
+        # A label that is in no mask gets a box of one voxel without this label.
         yield tuple(array[box or (slice(0, 1),) * 3] for array in arrays)
 
 

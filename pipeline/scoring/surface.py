@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-# Headers store spacing as float32, so a distance of exactly one tolerance may become larger.
+# Headers store spacing as float32, so a distance that equals the tolerance may become larger.
 _SLACK_MM = 1e-4
 
 
@@ -62,18 +62,18 @@ class SurfaceDistances:
 
     @property
     def assd_mm(self) -> float:
-        """Mean of both sets pooled; NaN if a mask is empty."""
+        """Mean of all distances of both sets together; NaN if a mask is empty."""
         if not self.measured:
             return float("nan")
         total = self.pred_to_ref.sum() + self.ref_to_pred.sum()
         return float(total / (self.pred_to_ref.size + self.ref_to_pred.size))
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Return the surface Dice: the share of both surfaces within a tolerance of the other.
+        """Return the surface Dice: the fraction of both surfaces within a tolerance of the other.
 
         Surface voxels are counted; Nikolov et al. 2021 weight surface elements
-        by area. A distance equal to the tolerance is within it. The share is 0
-        if one mask is empty, NaN if both are.
+        by area. A distance equal to the tolerance is within it. The fraction is
+        0 if one mask is empty, NaN if both are.
         """
         if not tolerance_mm >= 0:
             raise ValueError(f"tolerance {tolerance_mm} mm must be at least 0")
@@ -117,7 +117,7 @@ def measure_surfaces(
         np.stack(np.unravel_index(voxels, prediction.shape), axis=1) @ linear.T
         for voxels in (pred, ref)
     )
-    # A voxel on both surfaces has distance 0, so only the others are searched.
+    # A voxel on both surfaces has distance 0, so only the other voxels are searched.
     return SurfaceDistances(
         _nearest(points[0], points[1], np.isin(pred, ref, assume_unique=True)),
         _nearest(points[1], points[0], np.isin(ref, pred, assume_unique=True)),
@@ -126,7 +126,7 @@ def measure_surfaces(
 
 def surface_voxels(mask: np.ndarray) -> np.ndarray:
     """Return the flat indices (C order) of the surface voxels of a mask, sorted."""
-    # An erosion by the 6-neighbourhood, in place: that of SciPy takes 30 times as long.
+    # This erodes by the 6-neighbourhood, in place; SciPy's erosion takes 30 times as long.
     inside = mask.copy()
     for axis in range(mask.ndim):
         voxels, eroded = np.moveaxis(mask, axis, 0), np.moveaxis(inside, axis, 0)
@@ -138,7 +138,7 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
 
 
 def _nearest(points: np.ndarray, others: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Return the distance of each point to the nearest other point; 0 where it is shared."""
+    """Return the distance from each point to the nearest of `others`; 0 if both sets share it."""
     distances = np.zeros(len(points))
     if not len(others):
         distances[:] = np.inf

@@ -1,4 +1,4 @@
-"""Compare a training with the one that a folder holds."""
+"""Compare a training run with the run that a folder holds."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -10,9 +10,9 @@ _LONGEST = 60
 def differences(
     known: Mapping[str, Any], now: Mapping[str, Any], *, ignored: Collection[str] = ()
 ) -> list[str]:
-    """Return a phrase for each value of `now` that is another one in `known`.
+    """Return a phrase for each value of `now` that is different in `known`.
 
-    Mappings inside them are compared entry by entry. Values that are `ignored`, such as ``recipe's
+    Inner mappings are compared entry by entry. Values named in `ignored`, such as ``recipe's
     precision``, may differ.
 
     Examples

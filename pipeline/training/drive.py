@@ -31,12 +31,12 @@ from .plan import TrainingPlan
 from .source import Source, protect_inputs, read_source
 from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
 
-if TYPE_CHECKING:  # they load Keras, which takes seconds
+if TYPE_CHECKING:  # these imports load Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork, NetworkFit
 
-# In the working folder: every choice, after it was made.
+# File in the working folder with every choice, written after all choices were made.
 _RECIPE = "recipe.toml"
-# What a training remembers the number of networks under that it fits at a time.
+# Name under which a training run stores how many networks it fits at a time.
 _TOGETHER = "networks at a time"
 
 
@@ -61,9 +61,9 @@ def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords
 
     Notes
     -----
-    While it runs, cases and checkpoints are in ``OUT.training`` beside `out`
-    (patient data). That folder survives any interruption, and is removed after
-    the bundle is finished.
+    During the training run, cases and checkpoints are in ``OUT.training`` beside
+    `out` (patient data). That folder survives any interruption, and is removed
+    after the bundle is finished.
 
     With a budget of epochs or steps and a fixed precision, the same recipe
     gives the same weights on the same machine, interrupted or not.
@@ -71,15 +71,15 @@ def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords
     Raises
     ------
     ManifestError
-        With every case that cannot be used, and why; or if an input is inside
-        `out` or ``OUT.training``, or contains them.
+        If cases cannot be used (all of them are named, with the reasons); or if
+        an input is inside `out` or ``OUT.training``, or contains them.
     ModelError
         If `init` is refused.
     ValueError
-        If choices of the recipe contradict each other, the cases or `init`.
+        If choices of the recipe contradict each other, or the cases, or `init`.
     EnvironmentFault
         If `out` exists, a file cannot be written, or ``OUT.training`` holds a
-        different training.
+        different training run.
     """
     return train_bundle(Path(manifest), Path(out), TrainOptions(**options))
 
@@ -87,7 +87,7 @@ def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords
 def train_bundle(
     manifest: Path, out: Path, options: TrainOptions, fold: Fold | None = None
 ) -> Bundle:
-    """Train as `train` does; the cases of a fold replace those of the manifest."""
+    """Train as `train` does; if `fold` is given, its cases replace the manifest's."""
     begin = monotonic()
     source = read_source(manifest, bundle_name(out), options, fold)
     protect_inputs(source, out, options)
@@ -154,12 +154,12 @@ def _store(
 def _work_plan(
     source: Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
 ) -> TrainingPlan:
-    """Return the plan that this training chose before it was interrupted, or a new one."""
+    """Return the plan that this training run chose before it was interrupted, or a new plan."""
     facts = [case.facts for case in training]
     fingerprint = take_fingerprint(facts, source.channels, recipe.labels)
     reasons: Reasons = {}
     if (work / _RECIPE).exists():
-        # On another machine the rules might choose differently, and the checkpoints would not fit.
+        # On another machine the rules might make other choices, which do not fit the checkpoints.
         recipe = read_recipe(work / _RECIPE)
     else:
         recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
@@ -175,7 +175,7 @@ def _check(
     shown: Progress,
 ) -> None:
     """Refuse labels that no training case has, and warn of scores that may mislead."""
-    # A bundle to start with may know more labels, and a fold is drawn at random.
+    # A bundle to start with may have more labels, and the cases of a fold are drawn at random.
     if source.start is None and source.fold is None:
         check_values(training, validation, source.validation, source.manifest)
     for words in absent_labels(training, validation, plan.spec.labels):
@@ -194,7 +194,7 @@ def _check(
 def _with_precision(
     plan: TrainingPlan, start: Bundle | None, work: Path, shown: Progress
 ) -> TrainingPlan:
-    """Return the plan with a precision, measured if left open, and write its recipe."""
+    """Return the plan with a precision, which is measured if left open, and write its recipe."""
     if (work / _RECIPE).exists():
         return plan
     if plan.recipe.precision is None:
@@ -218,7 +218,7 @@ def _with_precision(
 def _cut_planes(
     source: Source, training: Sequence[StoredCase], plan: TrainingPlan, work: Path, shown: Progress
 ) -> tuple[list[list[PlaneStack]], dict[str, Any]]:
-    """Cut the training cases into planes; return these, and facts about the intensities."""
+    """Cut the training cases into planes; return the planes, and facts about the intensities."""
     shown.begin("cutting planes", len(training))
     stacks, scans = [], []
     for case in training:
@@ -241,7 +241,7 @@ def _fits(
 
     networks, minutes = plan.spec.networks, plan.recipe.minutes
     together = at_a_time(plan.recipe, len(networks))
-    # Another machine may fit more or fewer at a time; each network keeps its time.
+    # Another machine may fit more or fewer networks at a time; each network keeps its time.
     planned = remembered(work, _TOGETHER, together)
     seconds = None if minutes is None else 60 * minutes * planned / len(networks)
     fits = [
@@ -268,7 +268,7 @@ def _facts(
     planned: int,
     domain: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what the spec says about the training; networks side by side take time once."""
+    """Return training facts for the spec; the time of networks fitted in parallel counts once."""
     from voxtile.training.bundle.packing import provenance
 
     fit_seconds = sum(one.standing.seconds for one in fitted) / planned

@@ -1,6 +1,6 @@
-"""What a user chooses for a training, apart from the recipe.
+"""What a user chooses for a training run, apart from the recipe.
 
-The command line makes its options from it, so this module imports nothing heavy.
+The command line makes its options from this module, so it imports nothing heavy.
 """
 
 from dataclasses import dataclass
@@ -34,15 +34,15 @@ class TrainOptions:
     root : str or Path, optional
         Folder that the manifest's relative paths start from.
     recipe : Recipe, optional
-        Choices; `voxtile.training.recipe.rules.settle` makes those left open.
+        Choices; `voxtile.training.recipe.rules.settle` makes the choices that are left open.
     init : str or Path, optional
         Model to fine-tune: a name or a folder.
 
         It must have the same channels and labels.
     resume : bool
-        Continue a training that was interrupted.
+        Continue a training run that was interrupted.
 
-        It needs the same arguments. If there is none, a new one starts.
+        It needs the same arguments. If no run was interrupted, a new one starts.
     description : str
         One sentence for the model card.
     licence : str or Path, optional

@@ -1,4 +1,4 @@
-"""What a training will do: its recipe, with the reason of each choice."""
+"""What a training run will do: its recipe, with the reason for each choice."""
 
 import json
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from voxtile.training.recipe.warm_start import continued
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What a training will do, with the reason of each choice that the user left open.
+    """What a training run will do, with the reason for each choice that the user left open.
 
-    The recipe is settled; its precision is measured at the start of the training.
+    The recipe is settled; its precision is measured at the start of the training run.
     """
 
     fingerprint: Fingerprint
@@ -46,7 +46,7 @@ class TrainingPlan:
         ]
 
     def _time(self) -> str:
-        """Return how long the training will take, as far as that is known."""
+        """Return how long the training run will take, as far as that is known."""
         networks = counted(len(self.recipe.networks), "network")
         if self.recipe.minutes is not None:
             return (
@@ -54,7 +54,7 @@ class TrainingPlan:
                 "choices on the validation cases take extra time"
             )
         steps = self.recipe.steps or (self.recipe.epochs or 0) * (self.recipe.steps_per_epoch or 0)
-        return f"{networks} of {steps} steps; the time of a step is measured during the training"
+        return f"{networks} of {steps} steps; the time of a step is not known yet"
 
 
 def plan_training(
@@ -66,7 +66,7 @@ def plan_training(
     name: str = "model",
     progress: bool = True,
 ) -> TrainingPlan:
-    """Return what `train` would do; read the training cases and write nothing.
+    """Return what `train` would do; read the training cases, but write nothing.
 
     Parameters and errors are those of `train`.
     """

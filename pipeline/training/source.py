@@ -1,4 +1,4 @@
-"""What a training starts from: the rows of a manifest or a fold, and perhaps a bundle."""
+"""What a training run starts from: the rows of a manifest or a fold, and perhaps a bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from .workfolder import work_path
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a training starts from: cases by their rows, and perhaps a bundle or a fold."""
+    """What a training run starts from: rows of cases, and perhaps a bundle or a fold."""
 
     manifest: Path
     manifest_sha256: str
@@ -36,7 +36,7 @@ class Source:
     fold: Fold | None
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
-        """Return what must be the same when the training continues."""
+        """Return what must be the same when the training run continues."""
         return {
             "voxtile-training": 1,
             "recipe": to_jsonable_python(recipe),
@@ -66,7 +66,7 @@ def read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | N
 
 
 def protect_inputs(source: Source, out: Path, options: TrainOptions) -> None:
-    """Refuse to train where an input could be lost."""
+    """Refuse to train if an output could replace an input."""
     inputs = [Input("the manifest", source.manifest)]
     inputs += inputs_of((*source.training, *source.validation))
     inputs += inputs_of(source.fold.held_out if source.fold else ())
@@ -76,6 +76,6 @@ def protect_inputs(source: Source, out: Path, options: TrainOptions) -> None:
         inputs.append(Input("the licence", Path(options.licence)))
     protect(inputs, out, work_path(out))
     if options.tensorboard is not None:
-        # Only new files are added here, so it may hold others.
+        # Only new files are added to this folder, so it may hold other files.
         series = [one for one in inputs if one.path.is_dir()]
         protect(series, Path(options.tensorboard), advice="name another folder for --tensorboard")

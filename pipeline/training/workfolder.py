@@ -1,13 +1,13 @@
-"""The folder beside the output that holds a training until it is finished.
+"""The folder beside the output that holds a training run until it is finished.
 
     OUT.training/
       training.json      what is trained: cases, recipe, --init
-      recipe.toml        every choice, after it was made
+      recipe.toml        every choice, after all were made
       cases/ planes/     the cases as the fit reads them
       <network>/         checkpoint.npz of each network
       bundle/            the finished bundle, before it is moved to OUT
 
-It survives a kill at any moment: ``--resume`` continues from here with the
+The folder survives a kill at any moment: ``--resume`` continues from it with the
 choices that were made at the start, also on another machine. It holds patient
 data, and is removed after the bundle was moved.
 """
@@ -29,32 +29,32 @@ from .differences import differences
 
 _IDENTITY = "training.json"
 _PUBLISHED = "published"
-# Folders of a training; that of a network has one of these files.
+# Folders of a training run; the folder of a network has one of these files.
 _FOLDERS = ("cases", "planes", "choosing", "bundle")
 _OF_NETWORK = ("checkpoint.npz", "network.keras")
 
 
 @contextmanager
 def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
-    """Hold the working folder of a training; remove it when the block ends without an error.
+    """Lock the working folder of a training run; remove it if the block ends without an error.
 
-    The bundle `out` must not exist. A training whose identity, JSON values,
-    differs cannot continue here.
+    The bundle `out` must not exist. A training run with another identity (JSON
+    values) cannot continue here.
     """
     work = work_path(out)
     if os.path.lexists(out):
-        left = f"; --resume removes {work}, which its training left" if _has_ended(out) else ""
+        left = f"; --resume removes {work}, which its training run left" if _has_ended(out) else ""
         raise EnvironmentFault(f"{out} exists; choose another name or remove it first{left}")
     found = (work / _IDENTITY).exists()
     if found and not resume:
         raise EnvironmentFault(
-            f"{work} holds an interrupted training; continue it with --resume, or remove the "
+            f"{work} holds an interrupted training run; continue it with --resume, or remove the "
             "folder to start again"
         )
     if not found and work.exists() and not all(map(is_remainder, work.iterdir())):
         raise EnvironmentFault(
-            f"{work} is needed for this training, but contains other files; move them away, or "
-            "choose another name"
+            f"{work} is needed for this training run, but contains other files; move them away, "
+            "or choose another name"
         )
     with locked(work):
         clear_temporary(work)
@@ -65,8 +65,8 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
         try:
             yield work
         except (ManifestError, ValueError):
-            # The user has to change something first. A resumed training keeps its checkpoints: a
-            # file that could not be read may be back later.
+            # The user has to change something first. A resumed training run keeps its checkpoints,
+            # because a file that could not be read may be back later.
             if not found and not list(work.glob("*/checkpoint.npz")):
                 _remove(work)
             raise
@@ -80,12 +80,12 @@ def publish(work: Path, out: Path) -> None:
         (work / "bundle").rename(out)
     except OSError as error:
         raise EnvironmentFault(
-            f"{out} cannot be made ({error.strerror}); was it created while the training ran?"
+            f"{out} cannot be created ({error.strerror}); was it created during the training run?"
         ) from error
 
 
 def remove_finished(out: Path, identity: Mapping[str, Any] | None = None) -> bool:
-    """Remove a working folder that remains because a training was killed after `publish`.
+    """Remove a working folder that remains because a training run was killed after `publish`.
 
     Return whether there was one, so that `out` is finished. An identity that
     differs from the folder's is refused.
@@ -106,7 +106,7 @@ def work_path(out: Path) -> Path:
 
 
 def remembered(work: Path, name: str, value: Any) -> Any:
-    """Return the value that this training stored under a name; the first call stores `value`."""
+    """Return what this training run stored under a name; the first call stores `value`."""
     identity = _read(work)
     if name not in identity:
         identity[name] = value
@@ -115,7 +115,7 @@ def remembered(work: Path, name: str, value: Any) -> Any:
 
 
 def hold_same(work: Path, name: str, value: Any) -> None:
-    """Store a value of this training, or refuse to continue if it was another one before."""
+    """Store a value of this training run; refuse to continue if an earlier value differs."""
     if remembered(work, name, value) != value:
         raise _different(work, [f"other {name}"])
 
@@ -131,7 +131,7 @@ def _read(work: Path) -> dict[str, Any]:
 
 
 def _has_ended(out: Path) -> bool:
-    """Whether the training of a bundle ended, but its working folder remains."""
+    """Whether the training run of a bundle ended, but its working folder remains."""
     work = work_path(out)
     if not out.exists() or not (work / _IDENTITY).exists() or (work / "bundle").exists():
         return False
@@ -139,9 +139,9 @@ def _has_ended(out: Path) -> bool:
 
 
 def _remove(work: Path) -> None:
-    """Remove a working folder; ``training.json``, which marks it as one, goes last.
+    """Remove a working folder; ``training.json``, which marks such a folder, is removed last.
 
-    Files that a training did not write are kept. If there are any, the folder is kept too.
+    Files that no training run wrote are kept. If there are any, the folder is also kept.
     """
     for path in work.iterdir():
         if path.name == _IDENTITY or not _is_of_training(path):
@@ -153,7 +153,7 @@ def _remove(work: Path) -> None:
 
 
 def _is_of_training(path: Path) -> bool:
-    """Whether a training made a file or folder of its working folder."""
+    """Whether a training run wrote a file or folder of its working folder."""
     if path.is_symlink():
         return False
     if not path.is_dir():
@@ -162,14 +162,14 @@ def _is_of_training(path: Path) -> bool:
 
 
 def _check_same(work: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to continue a different training."""
+    """Refuse to continue a different training run."""
     if found := differences(_read(work), identity):
         raise _different(work, found)
 
 
 def _different(work: Path, found: list[str]) -> EnvironmentFault:
-    """Return the error for a folder of a different training."""
+    """Return the error for a folder of a different training run."""
     return EnvironmentFault(
-        f"{work} holds a different training ({'; '.join(found)}); use the same options as at the "
-        "start, or remove the folder to start again"
+        f"{work} holds a different training run ({'; '.join(found)}); use the same options as at "
+        "the start, or remove the folder to start again"
     )

@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be_used_is_named_in_the_reason(
     monkeypatch.setattr(translated, "ask_child", fake_export([]))
     engine = choose_engine(BUNDLE, Wish(device="cpu"))
     assert engine.name == "openvino"
-    assert f"the cache {tmp_path / 'file'} is not used: it cannot be made" in engine.reason
+    assert f"the cache {tmp_path / 'file'} is not used: it cannot be created" in engine.reason
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))  # nowhere at all
     engine = choose_engine(BUNDLE, Wish(device="cpu"))
     assert engine.name == "keras"

@@ -137,7 +137,7 @@ def test_overlapping_regions_train_by_time_and_an_interrupted_training_continues
     said = capsys.readouterr().err
     assert "validation Dice" in said  # a line per epoch: not a terminal
     with pytest.raises(
-        EnvironmentFault, match="an interrupted training; continue it with --resume"
+        EnvironmentFault, match="an interrupted training run; continue it with --resume"
     ):
         train(manifest, tmp_path / "out", recipe=recipe)
     with pytest.raises(EnvironmentFault, match=r"seed 0 instead of 1\); use the same"):

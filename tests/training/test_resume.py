@@ -130,7 +130,8 @@ def test_a_training_with_other_cases_does_not_continue(manifest: Path, tmp_path:
     (tmp_path / "out.training").mkdir()
     (tmp_path / "out.training/training.json").write_text('{"voxtile-training": 1}')
     with pytest.raises(
-        EnvironmentFault, match=r"different training \(recipe null instead of .*; training cases"
+        EnvironmentFault,
+        match=r"different training run \(recipe null instead of .*; training cases",
     ):
         train(manifest, tmp_path / "out", recipe=RECIPE, resume=True, progress=False)
 

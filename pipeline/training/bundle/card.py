@@ -19,7 +19,7 @@ pathology it may fail without a warning: look at the masks.
 
 
 def init_words(init: Mapping[str, Any] | None, scored: int | None) -> str:
-    """Return sentences about the first weights, if they are those of another bundle.
+    """Return sentences about the first weights, if they come from another bundle.
 
     `init` comes from `voxtile.training.recipe.warm_start.warm_start_facts`;
     `scored` is the number of cases with scores, if the card shows them.

@@ -1,4 +1,4 @@
-"""The history of a training as CSV, and its curves as a picture."""
+"""The history of a training run as CSV, and its curves as a picture."""
 
 import csv
 from collections import Counter
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from voxtile.models.spec import Label
 from voxtile.training.fitting.checkpoint import Row
 
-if TYPE_CHECKING:  # it loads Keras, which takes seconds
+if TYPE_CHECKING:  # this import loads Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork
 
 _WIDTH, _HEIGHT, _MARGIN, _LEGEND = 960, 300, 56, 24
@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 
 def histories(fitted: "Sequence[FittedNetwork]") -> dict[str, Sequence[Row]]:
-    """Return the history of each network by its views; from the second on with a number."""
+    """Return the history of each network by its views; a second network also gets a number."""
     found: dict[str, Sequence[Row]] = {}
     members: Counter[str] = Counter()
     for one in fitted:

@@ -23,7 +23,7 @@ from voxtile.version import __version__
 
 from .history import draw_curves, histories, history_table
 
-if TYPE_CHECKING:  # it loads Keras, which takes seconds
+if TYPE_CHECKING:  # this import loads Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork
 
 
@@ -67,8 +67,8 @@ def write_bundle(
 ) -> None:
     """Write a bundle of fitted networks, complete except for its card and scores.
 
-    A folder that an interrupted training left is replaced. The spec gets its
-    checksums, and `facts` say how it was trained.
+    A folder that an interrupted training run left is replaced. The spec gets the
+    checksums, and `facts` say how the networks were trained.
     """
     shutil.rmtree(folder, ignore_errors=True)
     networks, files, rows = [], {}, histories(fitted)
@@ -91,7 +91,7 @@ def write_bundle(
 
 
 def fill_bundle(folder: Path, spec: ModelSpec, files: Mapping[str, bytes]) -> Bundle:
-    """Write the files of a bundle and its spec, and return it as it loads."""
+    """Write the files of a bundle and its spec, and return the loaded bundle."""
     for name, content in (*files.items(), ("spec.json", spec.dump().encode())):
         with replacing(folder / name) as file:
             file.write(content)

@@ -29,7 +29,7 @@ def scalar_events(folder: Path | None) -> Iterator[Callable[[str, Row], None]]:
             "--tensorboard needs TensorFlow, which is not installed; pip install tensorflow, or "
             "leave the option out: history.csv has the same numbers"
         )
-    import voxtile.models.backend  # noqa: F401, I001  # first: it keeps TensorFlow quiet
+    import voxtile.models.backend  # noqa: F401, I001  # first: it hides TensorFlow's messages
     import tensorflow
 
     metadata = tensorflow.compat.v1.SummaryMetadata(

@@ -1,4 +1,4 @@
-"""What the validation cases choose, into the bundle.
+"""What the validation cases choose; it is written into the bundle.
 
 choosing      the stage: bundle -> bundle
 evidence      probabilities of each view

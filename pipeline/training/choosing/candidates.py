@@ -2,18 +2,18 @@
 
 import numpy as np
 
-# Weights and thresholds must gain more mean Dice than this; divisions may not lose more. A smaller
-# difference on a tenth of the cases is chance.
+# Weights and thresholds must raise the mean Dice by more than this; divisions may not lower it by
+# more. On a tenth of the cases a smaller difference is chance.
 MARGIN = 0.002
-# Fewer cases do not choose, because chance would decide.
+# With fewer cases nothing is chosen, because chance would decide.
 FEWEST = 5
 
 
 def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """Return Dice, shape (..., cases, labels): NaN if neither mask has the label.
 
-    `counts`, (..., cases, labels, 2), has the voxels of the label in both masks, and in the
-    prediction; `totals`, (cases, labels), those in the reference.
+    `counts`, (..., cases, labels, 2), has the number of the label's voxels in both masks, and in
+    the prediction; `totals`, (cases, labels), their number in the reference.
     """
     both, predicted = counts[..., 0], counts[..., 1]
     with np.errstate(invalid="ignore"):
@@ -21,23 +21,23 @@ def dice_of(counts: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 
 def mean_dice(dice: np.ndarray) -> np.ndarray:
-    """Return the mean over cases and labels (the last two axes); NaN (both masks empty) is 1."""
+    """Return the mean over cases and labels (the last two axes); NaN (both empty) counts as 1."""
     return np.asarray(np.nan_to_num(dice, nan=1.0).mean(axis=(-2, -1)))
 
 
 def best_of(dice: np.ndarray, margin: float) -> int:
     """Return the index of the chosen candidate; the first is the present state.
 
-    The candidate with the highest mean (the first of several) is chosen if it
-    gains more than the margin and more cases improve than get worse; otherwise,
-    and with fewer than five cases, the first. `dice` has shape (candidates,
+    The candidate with the highest mean (in a tie, the first) is chosen if its gain
+    is more than the margin and more cases improve than get worse. Otherwise, and
+    with fewer than five cases, the first is chosen. `dice` has shape (candidates,
     cases, labels).
     """
     if dice.shape[1] < FEWEST:
         return 0
     means = mean_dice(dice)
     best = int(means.argmax())
-    # Counts are integers, so that a real gain is never as small as this.
+    # Counts are integers, so a real gain is never as small as this.
     if means[best] - means[0] <= max(margin, 1e-9):
         return 0
     change = np.diff(np.nan_to_num(dice[[0, best]], nan=1.0).mean(axis=2), axis=0)[0]

@@ -1,4 +1,4 @@
-"""The last stage of a training: the validation cases choose how the networks are used.
+"""The last stage of a training run: validation cases choose how the networks are used.
 
 bundle -> probabilities of each view for the validation cases -> selection
        -> the same bundle; its spec has weights, thresholds, post-processing and scores,
@@ -31,9 +31,9 @@ def choose(
 ) -> list[str]:
     """Let validation cases choose view weights, thresholds and post-processing of a bundle.
 
-    Its spec is written again, its card for the first time, and a network without
-    weight is removed. `groups` has the group of each case, such as its patient;
-    `work` gets the probabilities of the views. Return the result in lines.
+    The spec is written again and the card for the first time, and a network with
+    weight 0 is removed. `groups` has the group of each case, such as its patient;
+    `work` gets the probabilities of the views. The result is returned as lines.
     """
     bundle = load_bundle(folder)
     spec = bundle.spec
@@ -65,8 +65,8 @@ def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
     """Return a spec with the choices.
 
     If the weights of the views changed, the spec names each network once for
-    each of its views. A network without weight is left out, and its training
-    facts too.
+    each of its views. A network with weight 0 is left out, with its training
+    facts.
     """
     changes: dict[str, Any] = {
         "thresholds": selection.thresholds,
@@ -80,7 +80,7 @@ def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:
 
 
 def _weighted(spec: ModelSpec, weights: Sequence[float]) -> Iterator[Network]:
-    """Yield the networks of each view; their weights add up to that of the view."""
+    """Yield the networks of each view; their weights add up to the weight of the view."""
     for view, weight in zip(spec.views, weights, strict=True):
         serving = [network for network in spec.networks if view in network.views]
         whole = sum(network.weight for network in serving)
@@ -91,7 +91,7 @@ def _weighted(spec: ModelSpec, weights: Sequence[float]) -> Iterator[Network]:
 
 
 def _facts_of(training: dict[str, Any], networks: Sequence[Network]) -> dict[str, Any]:
-    """Return training facts with the given networks alone, and their sums."""
+    """Return training facts of the given networks only, and their sums."""
     files = {network.file for network in networks}
     left = [facts for facts in training.get("networks", ()) if facts["file"] in files]
     sums = {name: sum(facts[name] for facts in left) for name in ("parameters", "steps")}
@@ -123,7 +123,7 @@ def _facts(selection: Selection, spec: ModelSpec, cases: Sequence[StoredCase]) -
 
 
 def _mean(ids: Sequence[str], dice: np.ndarray) -> float:
-    """Return the mean Dice as in a validation during the training."""
+    """Return the mean Dice, computed as in a validation during the training run."""
     return round(_scores(ids, dice).mean, 4)
 
 

@@ -4,10 +4,10 @@
                                                                               |
                             <n>_where.npy, <n>_said.npy  <--------------------+
 
-Memory holds one plane, and the whole probabilities of one case are on disk at a
-time. Stored are the voxels where some view gives some label a probability with
-which it could win. Everywhere else every mean of the views gives background, so
-that nothing is lost. Probabilities are stored in steps of 1/65535.
+Memory holds one plane, and the disk all probabilities of one case at a time. A
+voxel is stored if some view gives some label a probability with which the label
+could win. All other voxels become background with any weights of the views, so
+nothing is lost. Probabilities are stored in steps of 1/65535.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from voxtile.training.data.stored_cases import StoredCase
 from voxtile.volume import Volume, canonical
 
 _STEPS = 65535
-# Voxels that are processed together; this limits the memory.
+# Number of voxels that are processed together, which limits the memory.
 _SLAB = 2**19
 
 
@@ -59,7 +59,7 @@ def gather(
 ) -> list[Evidence]:
     """Segment every case with each view alone, and store the voxels where a label may win.
 
-    With a probability below `least` a label cannot win, whatever is chosen.
+    A label with a probability below `least` cannot win, whatever is chosen.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [
@@ -71,7 +71,7 @@ def gather(
 def of_view(
     spec: ModelSpec, models: Sequence[Model], view: View
 ) -> tuple[ModelSpec, tuple[Model, ...]]:
-    """Return spec and models for one view alone, otherwise the same."""
+    """Return the spec and the models of one view; all else stays the same."""
     serving = [
         (network.model_copy(update={"views": (view,)}), model)
         for network, model in zip(spec.networks, models, strict=True)
@@ -85,7 +85,7 @@ def _gather(
     case: StoredCase, spec: ModelSpec, models: Sequence[Model], plan: Plan, stem: Path, least: float
 ) -> Evidence:
     """Segment one case with each view."""
-    # These act on masks, not on probabilities.
+    # Divisions and post-processing change masks, not probabilities.
     spec = spec.model_copy(update={"divisions": (), "postprocess": ()})
     shape = canonical(case.volume).shape
     whole = []
@@ -95,7 +95,7 @@ def _gather(
         infer(case.volume, *of_view(spec, models, view), plan, _storing(to_planes(said, view)))
         said.flush()
         whole.append(said)
-    # One step less, so that a value that was rounded down is not lost.
+    # The limit is one step lower, so that a value that was rounded down is not lost.
     floor = max(0, int(least * _STEPS) - 1)
     first = int(spec.activation == "softmax")
     found = []

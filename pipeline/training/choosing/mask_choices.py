@@ -14,10 +14,10 @@ from voxtile.volume import Volume
 
 from .candidates import FEWEST, MARGIN, best_of, dice_of, mean_dice
 
-# Least volumes that are tried, as shares of the median volume of a part of the reference.
+# Minimum volumes to try, as fractions of the median volume of a part of the reference.
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _AXES: tuple[Axis, ...] = ("R", "A", "S")
-# References have errors: of the planes with one of two labels, this share may have both.
+# References have errors: this fraction of the planes with one of two labels may have both labels.
 _SHARED = 0.02
 
 
@@ -26,7 +26,7 @@ class DecidedMask:
     """The mask of a case, cropped to its labels, with its reference."""
 
     mask: Volume  # canonical order; read-only, and mapped from disk
-    reference: np.ndarray  # ndarray of int, shape of the mask: cropped alike
+    reference: np.ndarray  # ndarray of int, shape of the mask, same crop
     # ndarray of int, shape (labels,): voxels of each label in the whole reference.
     totals: np.ndarray
 
@@ -36,9 +36,9 @@ def choose_divisions(
 ) -> tuple[Division, ...]:
     """Choose the divisions of labels that the references show and that do not lower the Dice.
 
-    The references are whole and in canonical order: those of the masks are
-    cropped and may lack the planes that contradict a division. Fewer than five
-    masks choose nothing.
+    The references are whole and in canonical order, because the cropped references
+    of the masks may lack the planes that contradict a division. With fewer than
+    five masks nothing is chosen.
     """
     chosen: tuple[Division, ...] = ()
     if len(masks) < FEWEST:
@@ -102,7 +102,7 @@ def _touching(along: np.ndarray) -> set[tuple[int, int]]:
 
 
 def choose_cleaning(masks: Sequence[DecidedMask], spec: ModelSpec) -> tuple[Cleaning, ...]:
-    """Choose the post-processing of each label in turn, where it raises the Dice."""
+    """Choose post-processing that raises the Dice, one label after another."""
     chosen: tuple[Cleaning, ...] = ()
     for label in spec.labels:
         nothing = Cleaning(label=label.value)
@@ -131,7 +131,7 @@ def _best_step(
 
 
 def _part_candidates(masks: Sequence[DecidedMask], label: Label) -> Iterator[Cleaning]:
-    """Yield what may be done to the connected parts of a label, the simplest first."""
+    """Yield ways to clean the connected parts of a label, the simplest first."""
     yield Cleaning(label=label.value, largest=1)
     yield Cleaning(label=label.value, largest=2)
     voxels_mm3 = [1000 * mask.mask.voxel_volume_ml for mask in masks]

@@ -1,6 +1,6 @@
 """What validation cases choose: weights of the views, thresholds, post-processing.
 
-One choice after the other, each from a short list of candidates:
+The choices are made one after the other, each from a short list of candidates:
 
     weights of the views     the present weights, and all tenths that add up to 1
     thresholds (sigmoid)     0.1 to 0.9 in steps of 0.05, label by label
@@ -8,12 +8,12 @@ One choice after the other, each from a short list of candidates:
     post-processing          label by label: the largest part, the two largest, parts of at
                              least 1 to 50 % of the median part; then holes
 
-A candidate is chosen only if it gains more than a margin of mean Dice and more
-cases improve than get worse: on a few cases the best of many candidates is a
-little better by chance. A division that the references show is chosen unless it
-loses more than that margin. Fewer than five cases choose nothing.
+A candidate is chosen only if it raises the mean Dice by more than a margin and more cases
+improve than get worse: on a few cases the best of many candidates is a little better by
+chance. A division that the references show is chosen unless it lowers the mean Dice by
+more than that margin. With fewer than five cases nothing is chosen.
 
-Only Dice decides. A label that both masks leave empty counts as 1 here, so that
+Only Dice decides. A label that is in neither mask has a Dice of 1 here, so that
 all candidates are compared on the same cases.
 """
 
@@ -44,16 +44,16 @@ class Selection:
     thresholds: tuple[float, ...]  # as in a spec
     divisions: tuple[Division, ...]
     postprocess: tuple[Cleaning, ...]
-    # ndarray of float64, shape (views, cases, labels): of each view alone; NaN if neither mask has
-    # the label.
+    # ndarray of float64, shape (views, cases, labels): Dice of each view alone; NaN if neither mask
+    # has the label.
     view_dice: np.ndarray
-    # ndarray of float64, shape (cases, labels): of all views before the choices, and after them.
+    # ndarray of float64, shape (cases, labels): Dice of all views before and after the choices.
     before: np.ndarray
     dice: np.ndarray
 
 
 def select(evidence: Sequence[Evidence], spec: ModelSpec) -> Selection:
-    """Choose weights, thresholds and post-processing by the probabilities of the views.
+    """Choose weights, thresholds and post-processing from the probabilities of the views.
 
     `spec` is the present state; its divisions and post-processing are dropped.
     """
@@ -116,7 +116,7 @@ def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.n
     counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
     for said, truth in _slabs(case, spec.labels):
         alone = np.stack([_values(said[:, view], spec) for view in range(said.shape[1])], axis=1)
-        # Where all views agree, so does every mean of them.
+        # Where all views agree, every mean of the views agrees too.
         agreed = (alone == alone[:, :1]).all(axis=1)
         counts += _count(alone[agreed, 0], truth[:, agreed], spec.labels)
         disputed = said[~agreed]
@@ -140,7 +140,7 @@ def try_thresholds(
 
 
 def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> DecidedMask:
-    """Return the mask that weights and thresholds give, stored beside the evidence."""
+    """Return the mask for some weights and the spec's thresholds, stored beside the evidence."""
     reference = case.reference
     where, found = [np.zeros(0, np.int64)], [_values(np.zeros((0, spec.output_channels)), spec)]
     for some, said in case.slabs():
@@ -167,7 +167,7 @@ def decided_mask(case: Evidence, spec: ModelSpec, weights: np.ndarray) -> Decide
 def _with_thresholds(
     evidence: Sequence[Evidence], spec: ModelSpec, weights: np.ndarray, totals: np.ndarray
 ) -> ModelSpec:
-    """Return the spec with the best threshold of each label in turn."""
+    """Return the spec with the best thresholds, chosen one label after another."""
     now = spec.thresholds or (0.5,) * len(spec.labels)
     before = now
     for index in range(len(spec.labels)):

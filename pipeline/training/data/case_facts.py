@@ -11,8 +11,8 @@ from voxtile.volume import Shape3D, Volume, canonical
 
 Triple = tuple[float, float, float]
 
-# Quantiles of a case's labelled voxels, at the middles of equal parts: each case weighs the same in
-# the cohort, whatever its size (nnU-Net draws 10,000 voxels of each).
+# Number of quantiles of a case's labelled voxels, at the middles of equal parts. So each case has
+# the same weight in the cohort, whatever its size (nnU-Net draws 10,000 voxels of each case).
 _QUANTILES = 200
 # At most about this many labelled voxels, regularly spaced, are used for the quantiles.
 _SAMPLE = 2**18
@@ -24,8 +24,8 @@ class ChannelFacts:
 
     least: float  # extremes of all voxels, in units of the scan
     most: float
-    zeros: float = 0.0  # share of voxels that are exactly 0
-    # Quantiles of the labelled voxels, rising; empty without labels.
+    zeros: float = 0.0  # fraction of voxels that are exactly 0
+    # Quantiles of the labelled voxels in rising order; empty without labels.
     foreground: tuple[float, ...] = ()
 
 
@@ -44,11 +44,11 @@ class CaseFacts:
 
     shape: Shape3D  # (R, A, S): voxels of the canonical volume
     spacing_mm: Triple
-    labels: tuple[LabelFacts, ...] = ()  # values other than 0, rising
+    labels: tuple[LabelFacts, ...] = ()  # values other than 0, in rising order
     channels: tuple[ChannelFacts, ...] = ()
     # (R, A, S): size of the box around all labels; 0 without labels.
     box_mm: Triple = (0.0, 0.0, 0.0)
-    # (R, A, S): share of the planes along each axis that show a label.
+    # (R, A, S): fraction of the planes along each axis that show a label.
     labelled_planes: Triple = (0.0, 0.0, 0.0)
     modality: str = ""  # the manifest's column `modality`; empty without one
 
@@ -93,7 +93,7 @@ def triple(values: Any) -> Triple:
 
 def _describe_label(array: np.ndarray, value: int, voxel_ml: float) -> LabelFacts:
     """Describe one label value."""
-    # Components are found as runs along the last axis, so that it should be contiguous in memory.
+    # Components are found as runs along the last axis, which should be contiguous in memory.
     parts = find_components(np.ascontiguousarray(array == value)).voxels
     return LabelFacts(value, int(parts.sum()), tuple(sorted((parts * voxel_ml).round(6).tolist())))
 

@@ -30,7 +30,7 @@ _AIR_HU, _TISSUE_HU, _LEAST_HU = -500.0, 100.0, -4096.0
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Least, median and greatest of a quantity over the cases."""
+    """Minimum, median and maximum of a quantity over the cases."""
 
     least: float
     median: float
@@ -46,9 +46,9 @@ class ChannelSummary:
     why: str  # how the modality is known
     least: Spread  # over the extremes of each case
     most: Spread
-    zeros: Spread  # share of voxels that are exactly 0
-    # Percentiles, mean and SD of the labelled voxels of all cases, where each case weighs the same;
-    # empty if nothing is labelled.
+    zeros: Spread  # fraction of voxels that are exactly 0
+    # Percentiles, mean and SD of the labelled voxels of all cases, with the same weight for each
+    # case; empty if nothing is labelled.
     foreground: dict[str, float] = field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ class LabelSummary:
 
     value: int
     cases: int
-    share: float  # of all voxels of all cases
+    share: float  # fraction of all voxels of all cases
     components: Spread  # number of connected parts, over the cases with this label
     component_ml: Spread  # volume of a connected part, in ml
 
@@ -70,16 +70,16 @@ class Fingerprint:
     cases: int
     shape: tuple[Spread, Spread, Spread]  # voxels along each axis
     spacing_mm: tuple[Spread, Spread, Spread]
-    # Of a whole scan: voxels times spacing.
+    # Size of a whole scan: voxels times spacing.
     extent_mm: tuple[Spread, Spread, Spread]
     planes: tuple[int, int, int]  # (R, A, S): slices of all cases together, along each axis
     channels: tuple[ChannelSummary, ...] = ()
     labels: tuple[LabelSummary, ...] = ()  # by rising value
     overlap: bool = False  # whether two regions of the recipe's labels share a value
-    foreground: float = 0.0  # share of all voxels of all cases that are labelled
-    # (R, A, S): share of planes that show a label, median over cases.
+    foreground: float = 0.0  # fraction of all voxels of all cases that are labelled
+    # (R, A, S): fraction of planes that show a label, median over cases.
     labelled_planes: Triple = (0.0, 0.0, 0.0)
-    # Of the box around the labels of a case.
+    # Size of the box around the labels of a case.
     box_mm: tuple[Spread, Spread, Spread] = (Spread(0, 0, 0),) * 3
 
     @property
@@ -110,7 +110,7 @@ def take_fingerprint(
 ) -> Fingerprint:
     """Summarise the training cases; their order does not matter.
 
-    The channels are in the order of each case's; the labels of the recipe
+    The channels have the same order as in each case; the labels of the recipe
     decide whether regions overlap.
     """
     voxels = sum(int(np.prod(case.shape)) for case in cases)
@@ -192,7 +192,7 @@ def _summarise_label(value: int, cases: Sequence[CaseFacts], voxels: int) -> Lab
 
 
 def _spread(values: Sequence[float]) -> Spread:
-    """Return the least, median and greatest value; three zeros if there are no values."""
+    """Return minimum, median and maximum; three zeros if there are no values."""
     if not values:
         return Spread(0.0, 0.0, 0.0)
     return Spread(float(min(values)), float(np.median(values)), float(max(values)))

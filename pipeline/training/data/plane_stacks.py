@@ -31,7 +31,7 @@ class PlaneStack:
     label: Path  # ``.npy`` of uint8 or uint16, shape (planes, rows, columns)
     shape: tuple[int, int, int]  # (planes, rows, columns)
     spacing_mm: tuple[float, float]  # (rows, columns)
-    # Value and planes: those on which each label value occurs.
+    # Each label value, with the planes on which it occurs.
     label_planes: tuple[tuple[int, tuple[int, ...]], ...]
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ class PlaneStack:
 def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneStack]:
     """Normalise a stored case and store its planes along each view of a settled recipe.
 
-    Planes of the same case, spacing and intensities are used again.
+    Stored planes of the same case, spacing and intensities are used again.
     """
     intensity = recipe.scaling
     described = [case.made_from, recipe.pixel_mm, intensity.model_dump(mode="json")]
@@ -94,7 +94,7 @@ def _normalised(array: np.ndarray, intensity: Intensity) -> np.ndarray:
 
 
 def _resampled_labels(labels: np.ndarray, resampler: Resampler) -> np.ndarray:
-    """Return all label planes at another spacing: each pixel gets the value with most weight."""
+    """Return label planes at another spacing: each pixel gets the value with the largest weight."""
     resampled = np.zeros((len(labels), *resampler.shape), labels.dtype)
     for target, plane in zip(resampled, labels, strict=True):
         values = np.unique(plane)

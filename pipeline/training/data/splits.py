@@ -24,7 +24,7 @@ def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list
         if not chosen
     ]
     problems += unlabelled(training + validation, manifest)
-    # The scores of a patient who was trained on would be too good.
+    # If training cases have the same patient, the validation scores would be too good.
     problems += shared_groups(validation, training, manifest)
     problems += shared_groups(training + validation, tested(cases), manifest)
     if problems:
@@ -43,12 +43,12 @@ def unlabelled(cases: Sequence[Case], manifest: Path) -> list[str]:
 
 
 def tested(cases: Sequence[Case]) -> list[Case]:
-    """Return the cases with split ``test``; no other case may be of their groups."""
+    """Return the cases with split ``test``; no other case may be in their groups."""
     return [case for case in cases if case.split == "test"]
 
 
 def shared_groups(cases: Sequence[Case], others: Sequence[Case], manifest: Path) -> list[str]:
-    """Return a sentence for each case whose group another split has too."""
+    """Return a sentence for each case whose group is also in another split."""
     elsewhere = {case.group: case for case in others if case.group}
     return [
         f"{manifest} line {case.line}: group {case.group!r} is in {case.split} here but in "
@@ -65,7 +65,7 @@ def check_values(
     cases: Sequence[Case],
     manifest: Path,
 ) -> None:
-    """Refuse label values that only validation cases have; `cases` are the rows of these."""
+    """Refuse label values that only validation cases have; `cases` are the validation rows."""
     known = {value for case in training for value in case.facts.values}
     problems = [
         f"{manifest} line {case.line}: case {case.case_id}: the label has values "

@@ -3,8 +3,8 @@
     image, label -> CaseFacts, cases/<id>.{image,label}.npy
 
 Memory holds one case at a time, however many there are. A ``.json`` beside the
-arrays of a case is written last and says what they were made from: a resumed
-training uses arrays that are complete and up to date, and makes the others
+arrays of a case is written last, and says what they were made from. So a resumed
+training run uses arrays that are complete and up to date, and makes all others
 again.
 """
 
@@ -58,11 +58,11 @@ class StoredCase:
 
 
 def channel_names(cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return the names of the input channels, in order; colours if any picture has them."""
+    """Return the names of the input channels, in order; colours if any picture has colours."""
     for case in cases:
         try:
             channels = own_channels(case)
-        except CaseError:  # it is reported with all others when it is read
+        except CaseError:  # it is reported with other errors when the case is read
             continue
         if channels != ("image",):
             return channels
@@ -79,8 +79,8 @@ def store_cases(
 ) -> list[StoredCase]:
     """Read every case with its label and store its arrays, unless they are stored already.
 
-    Label maps may have the values of `labels` beside 0; empty allows any. ManifestError with every
-    case that cannot be used, and why.
+    Label maps may have 0 and the values of `labels`; if it is empty, any value. ManifestError with
+    every case that cannot be used, and why.
     """
     do = partial(_store, folder=folder, labels=labels)
     return _each(cases, manifest, advance, do)
@@ -93,7 +93,7 @@ def describe_cases(
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[CaseFacts]:
-    """Return the facts that `store_cases` would find, and store nothing."""
+    """Return the facts that `store_cases` would find, but store nothing."""
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
         image, label, _ = _read(case, channels, labels)
@@ -128,13 +128,13 @@ def stored(
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array as ``.npy``, whole or not at all."""
+    """Write an array as ``.npy``, completely or not at all."""
     try:
         with replacing(path) as file:
             np.save(file, array)
     except EnvironmentFault as error:
         raise EnvironmentFault(
-            f"{error}; a training stores its cases beside the output until it ends"
+            f"{error}; a training run stores its cases beside the output until it ends"
         ) from error
 
 
@@ -152,7 +152,7 @@ def _each(
         try:
             done.append(do(case, channels))
         except CaseError as error:
-            # Training has no options for reading files, so none is suggested.
+            # Training has no options for how files are read, so no option is suggested.
             problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.bare}")
         advance()
     if problems:

@@ -1,6 +1,6 @@
 """Planes -> fitted networks.
 
-side_by_side  networks one after another, or several at a time (fit_child: one of them)
+side_by_side  networks one after another, or several at a time (fit_child: the process of one)
 networks      everything that one network is fitted with
 fit           the loop: rate, validation, checkpoints, end
 learner       a network in training, one step at a time (loss, fused_norm)

@@ -31,28 +31,28 @@ class Augmentation:
 
     The kinds and their frequencies follow nnU-Net (Isensee et al. 2021,
     "nnU-Net", supplementary note 4), with a smaller rotation. Values are drawn
-    uniformly from the ranges; a frequency is the share of tiles that a kind of
+    uniformly from the ranges; a frequency is the fraction of tiles that a kind of
     variation changes.
     """
 
     rotation_deg: float = 20.0  # largest angle in both directions
     scale: Range = (0.8, 1.25)  # (low, high): magnification; its logarithm is drawn uniformly
-    # Largest further magnification of one axis against the other, as a fraction.
+    # Largest additional magnification of one axis relative to the other, as a fraction.
     stretch: float = 0.1
     elastic_mm: float = 1.0  # standard deviation of the shift of each control point, in mm
     elastic_spacing: int = 16  # pixels between control points
-    # Largest shift of a tile on a plane no larger than the tile, as a fraction of the tile.
+    # Largest shift of a tile, as a fraction of the tile, if the plane is not larger than the tile.
     shift: float = 0.05
-    # Frequencies of each kind of geometric and of intensity variation.
+    # Frequency of each kind of geometric variation, and of each kind of intensity variation.
     geometry_rate: float = 0.7
     intensity_rate: float = 0.2
     noise: float = 0.15  # largest standard deviation, as a fraction of the tile's own
     blur_pixels: Range = (0.4, 0.9)  # (low, high): standard deviation of a Gaussian
-    # (low, high): share of the rows and columns that remain before a tile is brought back to its
-    # size.
+    # (low, high): fraction of the rows and columns that remain before a tile is resized to its
+    # old size.
     low_resolution: Range = (0.5, 1.0)
     brightness: float = 0.2  # largest offset, as a fraction of the tile's standard deviation
-    # (low, high): factor about the tile's mean; exponent of the tile scaled to [0, 1].
+    # (low, high): factor of the differences from the tile's mean; exponent of the tile in [0, 1].
     contrast: Range = (0.75, 1.3)
     gamma: Range = (0.7, 1.5)
 
@@ -124,7 +124,7 @@ def coordinates(
 
 
 def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Interpolate a plane linearly; outside of it, the value at the edge counts.
+    """Interpolate a plane linearly; outside the plane, use the value at its edge.
 
     The plane is float32, (rows, columns, channels); `where`, float32, (2, ...), has row and column
     to read, in pixels; the result is float32, (..., channels).
@@ -145,7 +145,7 @@ def read_linear(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def read_nearest(plane: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Return the values of the pixels nearest to `where`; outside, the value at the edge."""
+    """Return the values of the pixels nearest to `where`; outside the plane, use its edge."""
     rows, columns = (
         np.clip(np.rint(where[axis]).astype(np.intp), 0, size - 1)
         for axis, size in enumerate(plane.shape)
@@ -163,8 +163,8 @@ def flip(
 def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
     """Return a tile with varied brightness, contrast, gamma, sharpness, noise and resolution.
 
-    Its channels (last axis) vary independently, because they are different
-    contrasts of one anatomy. Neighbour slices are of one scan and vary together.
+    Channels (last axis) vary independently, because they are different contrasts of
+    the same anatomy. Neighbour slices vary together, because they are of the same scan.
     """
     varied = np.array(image, np.float32)
     for channel in range(varied.shape[-1]):
@@ -225,8 +225,8 @@ def gamma(image: np.ndarray, exponent: float, *, inverted: bool = False) -> np.n
 def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
     """Return the image as a coarser scan would show it, in the same size; 1 changes nothing.
 
-    Pixels are left out, so that a share of the rows and columns remains, and
-    then interpolated (nnU-Net's SimulateLowResolution); neighbour slices, along
+    Pixels are left out, so that a fraction of the rows and columns remains; then the
+    image is interpolated (nnU-Net's SimulateLowResolution). Neighbour slices, along
     the last axis, are not mixed.
     """
     small = [max(1, round(size * share)) for size in image.shape[:2]]

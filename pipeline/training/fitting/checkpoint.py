@@ -1,9 +1,9 @@
-"""The state of a fit as one file, written whole or not at all, so that a kill costs minutes.
+"""The state of a fit as one file, written completely or not at all; a kill costs only minutes.
 
-A checkpoint has everything that decides what comes next: weights, moving
+A checkpoint has everything that the next step depends on: weights, moving
 statistics, the optimiser's moments and mean weights, the best weights so far,
-and the `Standing`. The stream of batches has no state: seed and number decide
-each batch.
+and the `Standing`. The stream of batches has no state: each batch depends only on
+the seed and its number.
 """
 
 import json
@@ -29,17 +29,17 @@ _BEST = "best/"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far the fit of one network is."""
+    """How far the fit of one network has come."""
 
     step: int = 0  # finished steps, which is the number of the next batch
     epoch: int = 0  # finished epochs
-    seconds: float = 0.0  # used part of the budget, over all starts
-    validation_s: float = 0.0  # of all validations
-    last_validation_s: float = 0.0  # of the last one
-    losses: tuple[float, ...] = ()  # of the steps of the current epoch
-    wait_s: float = 0.0  # of the current epoch, waiting for batches
-    work_s: float = 0.0  # of the current epoch, in steps
-    best_epoch: int = 0  # of the best weights; 0 before the first validation
+    seconds: float = 0.0  # used part of the budget, in all starts together
+    validation_s: float = 0.0  # seconds of all validations
+    last_validation_s: float = 0.0  # seconds of the last validation
+    losses: tuple[float, ...] = ()  # loss of each step of the current epoch
+    wait_s: float = 0.0  # seconds of the current epoch spent waiting for batches
+    work_s: float = 0.0  # seconds of the current epoch spent in steps
+    best_epoch: int = 0  # epoch of the best weights; 0 before the first validation
     best: Scores | None = None
     stale: int = 0  # validations since the last improvement
     history: tuple[Row, ...] = ()
@@ -73,7 +73,7 @@ def read_checkpoint(path: Path) -> tuple[Standing, dict[str, np.ndarray]] | None
         with np.load(path, allow_pickle=False) as archive:  # each member's CRC is checked
             arrays = {name: archive[name] for name in archive.files}
         words: Any = json.loads(arrays.pop(_STANDING).tobytes())
-        words.setdefault("skip_first", True)  # voxtile 0.1.0 did not write it, and had that order
+        words.setdefault("skip_first", True)  # voxtile 0.1.0 had that order, and did not write it
         return TypeAdapter(Standing).validate_python(words), arrays
     except FileNotFoundError:
         return None

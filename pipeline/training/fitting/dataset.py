@@ -1,7 +1,7 @@
 """An endless stream of batches of training tiles, made ahead of time by threads.
 
-The content of a batch depends only on the seed and on the number of the batch,
-not on how many threads make batches, nor on the order in which they do.
+The content of a batch depends only on the seed and on the number of the batch. It
+does not depend on the number of threads, or on the order in which they make batches.
 """
 
 from collections import deque
@@ -37,7 +37,7 @@ _MOST_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tiles are taken from planes: choices of a recipe, and what outputs they are for.
+    """How tiles are taken from planes: choices of a recipe, and the labels of the outputs.
 
     Labels are in the order of the outputs; `softmax` says whether the first
     output is the background.
@@ -57,8 +57,8 @@ class Sampling:
 class TileBatches:
     """Batches by number, cut from prepared cases.
 
-    Every case is drawn equally often, whatever the number of its planes: a
-    long scan does not outweigh a short one.
+    All cases are drawn equally often, whatever the number of their planes, so
+    that a long scan does not have more weight than a short scan.
     """
 
     def __init__(self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling) -> None:
@@ -97,15 +97,15 @@ class TileBatches:
         truth = read_nearest(label[index][window], where)
         tile, truth = flip(tile, truth, _flip_axes(stack, how.flips, rng))
         tile = vary_intensity(tile, rng, how.augmentation)
-        # In the order of planes.with_context: for each channel its planes.
+        # The order is that of planes.with_context: for each channel its planes.
         return np.swapaxes(tile, 2, 3).reshape(*how.tile, -1), truth
 
 
 def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> np.ndarray:
-    """Return the target of each output: 1 where one of its label values is, else 0.
+    """Return the target of each output: 1 where the label has one of its values, else 0.
 
     Label values have shape (n, rows, columns), and targets (n, rows, columns,
-    classes). With `softmax` a first channel is 1 where no label is.
+    classes). With `softmax` a first channel is 1 where there is no label.
     """
     channels = [np.isin(labels, label.values) for label in outputs]
     if softmax:
@@ -114,9 +114,9 @@ def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> n
 
 
 def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None) -> Iterator[Item]:
-    """Yield ``make(start)``, ``make(start + 1)``, ... without end, made ahead by threads.
+    """Yield ``make(start)``, ``make(start + 1)``, ... without end; threads make them ahead.
 
-    By default there is one thread less than processors, 1 to 4.
+    By default there is one thread fewer than processors: at least 1, at most 4.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def _centre(
     centre = []
     for axis, (size, length) in enumerate(zip(plane, tile, strict=True)):
         if size <= length:
-            # As in inference: the plane's middle, and tiling.Padding adds the odd pixel at the end.
+            # The plane's middle, as in inference; tiling.Padding adds the odd pixel at the end.
             middle = (length - 1) / 2 - (length - size) // 2
             centre.append(middle + round(rng.uniform(-shift, shift) * length))
             continue

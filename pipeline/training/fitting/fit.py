@@ -36,15 +36,15 @@ class Shown(Protocol):
         """Show the fraction of the budget that is used, and a few words."""
 
     def line(self, words: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
 
 
-# Validation may take this share of a time budget; the last validation is always made.
+# Validations may take this fraction of a time budget; the last validation is always made.
 _VALIDATION_SHARE = 0.1
-# A single validation counts for this share at most, so that time to learn is left: the training
-# then takes longer than its budget.
+# A single validation counts as this fraction at most, so that time to learn is left. If it takes
+# longer, the training run exceeds its budget.
 _LONGEST_VALIDATION = 0.2
-# Checkpoints may take this share of the time. In a long epoch, one is due after so many seconds.
+# Checkpoints may take this fraction of the time. In a long epoch, one is due after these seconds.
 _CHECKPOINT_SHARE = 0.02
 _LONGEST_UNSAVED_S = 60.0
 
@@ -53,9 +53,9 @@ _LONGEST_UNSAVED_S = 60.0
 class FitTask:
     """What a network is fitted with.
 
-    `make_batch` takes the number of a step, and `judge` a network as a callable.
-    The labels name columns of the history. The checkpoint is an ``.npz`` file,
-    and `seconds` the network's part of a time budget.
+    `make_batch` takes the number of a step, and `judge` takes a network as a
+    callable. The labels name columns of the history. The checkpoint is an
+    ``.npz`` file, and `seconds` is the network's part of a time budget.
     """
 
     make_batch: Callable[[int], Batch]
@@ -72,7 +72,7 @@ class FitTask:
 
     @property
     def budget(self) -> Budget:
-        """Steps, epochs as steps, or seconds."""
+        """The budget in seconds or steps; epochs are converted to steps."""
         recipe = self.recipe
         if recipe.steps is None and recipe.epochs is None:
             return Budget(seconds=self.seconds)
@@ -87,11 +87,11 @@ def fit(
     shown: Shown,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Standing:
-    """Fit until the budget is used or it is time to stop, from the last checkpoint if there is one.
+    """Fit from the last checkpoint, if any, until the budget is used or the fit stops early.
 
-    A new learner gets the state of the checkpoint. After `until_s` seconds of
-    the fit it stops, to continue later. `on_row` gets each new row of the
-    history. The checkpoint has the returned standing and the best weights.
+    `learner` is new, and gets the state of the checkpoint. After `until_s` seconds
+    the fit stops, to continue later. `on_row` gets each new row of the history.
+    The checkpoint has the returned standing and the best weights.
     """
     run = _Run(task, learner)
     batches = ahead(task.make_batch, run.standing.step)
@@ -127,7 +127,7 @@ def fit(
 
 
 class _Run:
-    """A fit from its start, or from its checkpoint, to its stop."""
+    """A fit, from its start or its checkpoint until it stops."""
 
     def __init__(self, task: FitTask, learner: Learner) -> None:
         self._task = task
@@ -179,7 +179,7 @@ class _Run:
         with self._learner.at_rest() as (predict, weights):
             scores = self._task.judge(predict)
             gain = scores.choice - (-1 if standing.best is None else standing.best.choice)
-            # Of equal networks the later one is better: it was trained longer.
+            # If two scores are equal, the later network is better, because it was trained longer.
             better = gain >= 0
             if better:
                 self._best = named_weights(weights)
@@ -187,8 +187,8 @@ class _Run:
         if seconds is not None and spent > _LONGEST_VALIDATION * seconds:
             shown.line(
                 f"warning: a validation takes {spent:.0f} s, more than a fifth of the "
-                f"{seconds:.0f} s for this network, so the training will exceed its budget; allow "
-                "more time, or use fewer or smaller validation cases"
+                f"{seconds:.0f} s for this network, so the training run will exceed its budget; "
+                "allow more time, or use fewer or smaller validation cases"
             )
             self._begin += spent - _LONGEST_VALIDATION * seconds
             spent = _LONGEST_VALIDATION * seconds
@@ -237,7 +237,7 @@ def score_columns(scores: Scores, labels: Sequence[Label]) -> Row:
 
 def _end_epoch(standing: Standing, rate: float, recipe: Recipe) -> tuple[Standing, Row]:
     """Return the standing after an epoch, and its row without validation."""
-    # A step that overflows in float16 is left out; an epoch of such steps is an error.
+    # A step that overflows in float16 is left out; an epoch with only such steps is an error.
     finite = [loss for loss in standing.losses if np.isfinite(loss)]
     left_out = recipe.precision == "mixed_float16" and bool(finite)
     if not np.isfinite(standing.losses[-1]) and not left_out:

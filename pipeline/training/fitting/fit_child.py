@@ -12,14 +12,14 @@ _EVERY_S = 0.5
 
 
 class _Sender:
-    """Sends the progress of a fit to the training."""
+    """Sends the progress of a fit to the parent process."""
 
     def __init__(self, line: Connection) -> None:
         self._line = line
         self._sent = -_EVERY_S
 
     def at(self, completed: float, words: str) -> None:
-        """Send the progress, but not at every step."""
+        """Send the progress, if the last message was long enough ago."""
         if monotonic() - self._sent >= _EVERY_S:
             self._sent = monotonic()
             self._line.send(("at", (completed, words)))
@@ -36,16 +36,16 @@ def serve(descriptor: int) -> None:
 
 def _fit(line: Connection) -> None:
     """Fit one network."""
-    task = line.recv_bytes()  # before libraries are loaded: the training waits for this
+    task = line.recv_bytes()  # before libraries are loaded, because the parent waits for this
     try:
         from .networks import fit_network
 
         this, until_s = pickle.loads(task)
         fit_network(this, until_s, _Sender(line), lambda row: line.send(("row", row)))
     except ConnectionError:
-        raise  # the training has ended
+        raise  # the parent has ended
     except Exception as error:
-        # Other errors may not be possible to pickle; their words are.
+        # Other errors may be impossible to pickle, but their text can be pickled.
         known = type(error) in (EnvironmentFault, UsageError)
         named = RuntimeError(f"{type(error).__name__}: {error}")
         line.send(("failed", error if known else named))

@@ -1,7 +1,7 @@
 """Batch normalisation in one kernel, for fitting on TensorFlow.
 
 Keras uses a dozen elementwise operations, each of which reads and writes the
-whole activation: about a third of the time of a step on a CPU.
+whole activation. On a CPU they take about a third of the time of a step.
 """
 
 from typing import Any

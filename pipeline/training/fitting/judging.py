@@ -1,4 +1,4 @@
-"""Validation during the training: whole volumes, segmented as in a run."""
+"""Validation during a training run: whole volumes, segmented as in a batch run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from voxtile.report.bootstrap import mean_intervals
 from voxtile.scoring.overlap import count_overlaps
 from voxtile.training.data.stored_cases import StoredCase
 
-# Small, because the last batch of a volume is padded; it does not change results.
+# A small batch, because the last batch of a volume is padded; the size does not change results.
 _VALIDATION_BATCH = 8
 
 
@@ -21,7 +21,7 @@ _VALIDATION_BATCH = 8
 class Scores:
     """Dice of each validation case and label."""
 
-    # Of each case id: one value per label in the order of the spec; NaN where
+    # For each case id, one value per label in the order of the spec; NaN where
     # neither the prediction nor the reference has the label.
     dice: tuple[tuple[str, tuple[float, ...]], ...]
     references: tuple[int, ...] = ()  # number of references with each label; empty if unknown
@@ -34,7 +34,7 @@ class Scores:
 
     @property
     def mean(self) -> float:
-        """Each label's mean over the cases, averaged over the labels; 0 if no value is defined."""
+        """The mean over the labels of each label's mean over cases; 0 if no value is defined."""
         return _mean_of(self.columns)
 
     @property
@@ -62,7 +62,7 @@ def judge(
 ) -> Scores:
     """Segment whole volumes exactly as a run does, and score them.
 
-    For each network of the spec, `predicts` has a callable: tiles to probabilities.
+    For each network of the spec, `predicts` has a callable from tiles to probabilities.
     """
     plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
     rows = []
@@ -78,7 +78,7 @@ def judge(
 
 
 def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:
-    """Return mean, standard deviation (n - 1) and least value of one label's Dice."""
+    """Return mean, standard deviation (n - 1) and minimum of one label's Dice."""
     return {
         "value": label.value,
         "name": label.name,
@@ -94,8 +94,8 @@ def score_facts(
 ) -> dict[str, Any]:
     """Return scores for the spec and the card: overall mean, each label, each case.
 
-    With the group of each case, such as its patient, each label gets the 95 %
-    interval of its mean.
+    If the group of each case is given, such as its patient, each label also gets
+    the 95 % interval of its mean.
     """
     rows = [_summarise(label, column) for label, column in zip(labels, scores.columns, strict=True)]
     if groups is not None:

@@ -1,8 +1,8 @@
 """A network in training, one step at a time, on any Keras backend.
 
-The saved network stays in float32 and is never compiled. A copy of it learns,
-in the precision of the fit; its weights are float32 too (Micikevicius et al.
-2018, "Mixed Precision Training", section 3.1).
+The saved network stays in float32 and is never compiled. A copy of it learns in
+the precision of the fit; the weights of the copy are also float32 (Micikevicius
+et al. 2018, "Mixed Precision Training", section 3.1).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from .schedule import rate_at
 
 # Longer gradients are shortened, so that one unusual batch does not undo the work of many.
 _LONGEST_GRADIENT = 1.0
-# The last layers compute probabilities from features: float32 in every precision.
+# The last layers compute probabilities from features; they are float32 in every precision.
 _FLOAT32_LAYERS = 2
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -43,14 +43,14 @@ class Learner:
             use_ema=self._mean,
             ema_momentum=recipe.ema or 0.99,
         )
-        # Decay of biases and of normalisation weights has no benefit.
+        # It has no benefit to decay biases and normalisation weights.
         self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
         # the loss itself only if the model has the policy, but in a clone only the layers have it.
         # The inner optimiser clips gradients after they are scaled back.
         self._overflows = precision == "mixed_float16"
         optimizer = self._optimizer
-        # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles.
+        # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles with XLA.
         own_kernels = keras.config.backend() == "tensorflow" and not has_gpu()
         self._model.compile(
             keras.optimizers.LossScaleOptimizer(optimizer) if self._overflows else optimizer,
@@ -67,7 +67,7 @@ class Learner:
         before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in statistics]
         loss = float(self._model.train_on_batch(images, targets))
         if not np.isfinite(loss):
-            # Loss scaling skips the gradients, but a moving mean would stay NaN.
+            # Loss scaling skips such gradients, but a moving mean would stay NaN.
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
         return loss
@@ -79,7 +79,7 @@ class Learner:
         if self._mean:
             self._optimizer.finalize_variable_values(self._model.trainable_variables)
         weights = [np.array(value) for value in self._model.get_weights()]
-        # A copy, so that the optimiser's means and the network do not share memory: JAX reuses it.
+        # This is a copy, because JAX reuses memory that the optimiser and the network share.
         self._model.set_weights(weights)
         try:
             yield self._predict, weights
@@ -117,7 +117,7 @@ class Learner:
 
 
 def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
-    """Return a network with the same layers in another precision, and its own weights."""
+    """Return a network with the same layers in another precision, and separate weights."""
     in_float32 = {layer.name for layer in network.layers[-_FLOAT32_LAYERS:]}
 
     def same(layer: keras.layers.Layer) -> keras.layers.Layer:

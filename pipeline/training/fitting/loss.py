@@ -1,4 +1,4 @@
-"""The loss of a training: soft Dice and cross-entropy."""
+"""The loss of a training run: soft Dice and cross-entropy."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,20 +11,20 @@ ops = keras.ops
 def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any, Any], Any]:
     """Return the sum of soft Dice loss and cross-entropy (Isensee et al. 2021, online methods).
 
-    Dice is computed over the whole batch, so that a tile without a label only
-    counts false positives, and never over the background.
+    Dice is computed over the whole batch, so that a tile without a label adds only
+    false positives. It is never computed over the background.
 
-    It takes targets and probabilities, both of shape (n, rows, columns,
+    The loss takes targets and probabilities, both of shape (n, rows, columns,
     classes), and returns a scalar.
 
     With `softmax`, classes exclude each other and the first is background; else outputs are
-    independent. `weights` are those of a pixel in the cross-entropy by its true class, or for
-    sigmoid by output; equal by default.
+    independent. `weights` weight the pixels in the cross-entropy: one number per true class, or
+    for sigmoid one per output; by default all are equal.
     """
 
     def dice_and_cross_entropy(truth: Any, probability: Any) -> Any:
         truth = ops.cast(truth, probability.dtype)
-        # Converted here, because NumPy arrays do not mix with tensors of PyTorch.
+        # The weights are converted here, because NumPy arrays do not mix with tensors of PyTorch.
         scale = ops.convert_to_tensor(tuple(weights) or (1.0,), dtype=probability.dtype)
         safe = ops.clip(probability, 1e-7, 1 - 1e-7)
         if softmax:
@@ -35,7 +35,7 @@ def make_loss(*, softmax: bool, weights: Sequence[float] = ()) -> Callable[[Any,
             entropy = -ops.mean(scale * both_ways)
         both = ops.sum(truth * probability, axis=(0, 1, 2))
         either = ops.sum(truth, axis=(0, 1, 2)) + ops.sum(probability, axis=(0, 1, 2))
-        # The added pixel defines the Dice of an absent label: 1 if it is not predicted either.
+        # The added pixel defines the Dice of a label that is absent: 1 if it is also not predicted.
         dice = (2 * both + 1) / (either + 1)
         return entropy + 1 - ops.mean(dice)
 

@@ -1,12 +1,12 @@
 """A fitted network -> its small ``.keras`` file; equal weights give equal bytes.
 
-Keras writes the date and addresses of the process's memory into its files. They
-are left out, so that equal networks have one SHA-256.
+Keras writes the date and addresses of the process's memory into its files. These
+are left out, so that equal networks have the same SHA-256.
 
-Two things make it small. The low bits of float32 weights are noise that cannot
-be compressed, so kernels are rounded to the 8 significant bits of bfloat16. And
-HDF5's shuffle and gzip filters compress the numbers; Keras and every other
-reader undo them.
+The file is small for two reasons. The low bits of float32 weights are noise that
+cannot be compressed, so kernels are rounded to the 8 significant bits of bfloat16.
+And HDF5's shuffle and gzip filters compress the numbers; Keras and every other
+reader decompress them.
 """
 
 import json
@@ -23,12 +23,12 @@ from voxtile.errors import EnvironmentFault
 from voxtile.machine.files import replacing
 
 _WEIGHTS = "model.weights.h5"
-# Keys of Keras' JSON that differ from one process or moment to the next. Without the first, which
-# is an address in memory, Keras makes each shared object once more.
+# Keys of Keras' JSON that differ between processes or moments. Without the first key, which is an
+# address in memory, Keras creates each shared object several times.
 _FLEETING = {"shared_object_id", "date_saved"}
 # The earliest time that a zip archive can have.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-# Chunks and filters save space only for datasets with at least so many values.
+# Chunks and filters save space only for datasets with at least this many values.
 _LEAST_VALUES = 1024
 
 
@@ -47,7 +47,7 @@ def rounded(weights: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def save_network(network: Any, path: Path) -> None:
-    """Write a Keras network, compressed; the bytes follow from the network alone.
+    """Write a Keras network, compressed; the bytes depend only on the network.
 
     The suffix is ``.keras``.
     """
@@ -71,7 +71,7 @@ def save_network(network: Any, path: Path) -> None:
 
 
 def _lasting(content: bytes) -> bytes:
-    """Return Keras' JSON without what differs from one process or moment to the next."""
+    """Return Keras' JSON without the values that differ between processes or moments."""
 
     def kept(part: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in part.items() if key not in _FLEETING}

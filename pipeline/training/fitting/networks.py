@@ -30,11 +30,11 @@ class FittedNetwork:
     parameters: int
     file: Path  # ``.keras``, float32, with the best weights, rounded
     standing: Standing
-    # Of the best weights of this network alone, in the precision of the fit and before rounding.
+    # Scores of this network's best weights, in the precision of the fit and before rounding.
     scores: Scores
 
     def facts(self, spec: ModelSpec) -> dict[str, Any]:
-        """Return what the spec says about it."""
+        """Return facts about the network for the spec."""
         return {
             "file": self.entry.file,
             "views": list(self.entry.views),
@@ -53,7 +53,7 @@ class FittedNetwork:
 def build_network(
     spec: ModelSpec, recipe: Recipe, number: int, start: Bundle | None, *, skip_first: bool = False
 ) -> Any:
-    """Return a network before its first step, the same one every time.
+    """Return a network before its first step; every call gives the same weights.
 
     If training starts from a bundle, its layers and weights are used. Otherwise the
     network is new, with `skip_first` as in `Standing`. `number` is its index in the spec.
@@ -77,12 +77,12 @@ def build_network(
 
 @dataclass(frozen=True, slots=True)
 class NetworkFit:
-    """All that is needed to fit one network; it can be sent to another process."""
+    """Everything that is needed to fit one network; it can be sent to another process."""
 
     spec: ModelSpec
     number: int  # index in the spec's networks
     recipe: Recipe  # settled, with a precision
-    # For each training case those views that this network learns from.
+    # For each training case, the planes of the views that this network learns from.
     stacks: tuple[tuple[PlaneStack, ...], ...]
     validation: tuple[StoredCase, ...]
     work: Path  # gets a folder for the network
@@ -91,24 +91,24 @@ class NetworkFit:
 
     @property
     def entry(self) -> Network:
-        """Its entry in the spec."""
+        """The network's entry in the spec."""
         return self.spec.networks[self.number]
 
     @property
     def name(self) -> str:
-        """The name of its file, without the suffix."""
+        """The name of the network's file, without the suffix."""
         return Path(self.entry.file).stem
 
     @property
     def checkpoint(self) -> Path:
-        """The path of its checkpoint."""
+        """The path of the network's checkpoint."""
         return self.work / self.name / "checkpoint.npz"
 
 
 def fit_network(
     this: NetworkFit, until_s: float, shown: Shown, on_row: Callable[[Row], None]
 ) -> None:
-    """Fit a network until its budget is used, or for so many seconds."""
+    """Fit a network until its budget is used, or until `until_s` seconds of its fit."""
     spec, recipe, entry = this.spec, this.recipe, this.entry
     alone = spec.model_copy(update={"networks": (entry,)})
     softmax = spec.activation == "softmax"

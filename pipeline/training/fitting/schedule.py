@@ -1,11 +1,11 @@
-"""The used part of a training's budget, and the learning rate that follows from it."""
+"""The used part of a fit's budget, and the learning rate that depends on it."""
 
 from dataclasses import dataclass
 from math import cos, pi
 
-# Share of the budget in which the rate rises, while Adam's second moments are still inaccurate.
+# Fraction of the budget in which the rate rises, while Adam's second moments are inaccurate.
 _WARM_UP = 0.03
-# Share of the peak that remains at the end, so that the last steps still count.
+# Fraction of the peak that remains at the end, so that the last steps still count.
 _LAST = 0.01
 
 
@@ -21,7 +21,7 @@ class Budget:
             raise ValueError("a budget is either seconds or steps; give one of them")
 
     def used(self, seconds: float, steps: int, *, reserve_s: float = 0.0) -> float:
-        """Return the used fraction, 0 to 1, with a reserve for the last validation.
+        """Return the used fraction, 0 to 1; `reserve_s` is kept for the last validation.
 
         Examples
         --------

@@ -1,9 +1,9 @@
 """Fit the networks of one bundle, one after another or several at a time.
 
-A small network cannot use many processors well: two of them with one processor
-each learn 1.5 times as many batches per second as one with both (16 filters;
-1.2 times as many with 32). So several are fitted at a time. Each part (leg) of
-a fit runs in a process of its own:
+A small network cannot use many processors well: two networks with one processor
+each learn 1.5 times as many batches per second as one network with both (16
+filters; 1.2 times as many with 32). So several networks are fitted at a time. Each
+part (leg) of a fit runs in a separate process:
 
     training                             child (`voxtile.training.fitting.fit_child`)
       |-- NetworkFit, seconds ----------->|
@@ -32,13 +32,13 @@ from .checkpoint import Row
 from .learner import has_gpu
 from .networks import FittedNetwork, NetworkFit, fit_network, fitted_network
 
-# A process takes seconds to start; each network must have much more time.
+# A process takes seconds to start, so each network must have much more time.
 _LEAST_S = 60.0
 # Memory that a process needs, in MB (10^6 bytes).
 _MEMORY_MB = 3000.0
 
 OnRow = Callable[[str, Row], None]
-# The number of a network, and the seconds of its fit after which it stops; inf fits it to the end.
+# The number of a network, and the seconds of its fit at which it stops (inf: at its end).
 Leg = tuple[int, float]
 
 
@@ -51,8 +51,8 @@ def fit_networks(
 ) -> list[FittedNetwork]:
     """Fit every network of a spec; finished ones are taken from the working folder.
 
-    Each has the same budget, and with several networks at a time (`together`) a
-    process of its own. `on_row` gets the name of a network and each new row.
+    All networks have the same budget. If several are fitted at a time (`together`),
+    each has a separate process. `on_row` gets the name of a network and each new row.
     """
     count, seconds = len(fits), fits[0].seconds
     if together > 1:
@@ -71,8 +71,8 @@ def fit_networks(
 def at_a_time(recipe: Recipe, count: int) -> int:
     """Return how many networks are fitted at a time.
 
-    One on a GPU. One, too, with a budget of steps or epochs, whose result must
-    not depend on the number of processors.
+    It is one on a GPU. It is also one with a budget of steps or epochs, because
+    then the result must not depend on the number of processors.
     """
     if recipe.minutes is None or count == 1 or has_gpu():
         return 1
@@ -84,18 +84,18 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
     """Divide the fits between processes, so that every process is busy all the time.
 
     (McNaughton 1959, "Scheduling with Deadlines and Loss Functions", theorem
-    3.1: work is laid end to end and cut where a process is full. The part that
-    is cut off comes first in the next process, so that it ends in time.)
+    3.1: the fits are put one after the other, and cut where a process is full. The
+    part that is cut off comes first in the next process, so that it ends in time.)
 
     There are at least as many networks (`count`) as processes (`together`). The
-    legs of each process are in order; `seconds` is the time of each process.
+    legs of each process are in order; `seconds` is the time that each process has.
 
     Examples
     --------
     >>> legs(3, 2, 60)
     [[(0, inf), (1, inf)], [(1, 20.0), (2, inf)]]
     """
-    # End to end, in units in which a network takes `together` and a process has `count`.
+    # The unit of time is such that a network takes `together` units and a process has `count`.
     lines: list[list[Leg]] = []
     for begin in range(0, count * together, count):
         first, last = begin // together, (begin + count - 1) // together
@@ -110,7 +110,7 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
 def _fit_side_by_side(
     fits: Sequence[NetworkFit], lines: Sequence[Sequence[Leg]], shown: Progress, on_row: OnRow
 ) -> None:
-    """Fit as many networks at a time as there are lines of legs."""
+    """Fit the legs of each line in order, and all lines at the same time."""
     shown.line(f"{len(fits)} networks, {len(lines)} at a time")
     shown.begin("training", float(len(fits)))
     waiting = [deque(line) for line in lines]

@@ -6,8 +6,8 @@
       fold0/ ... fold4/       a bundle each; with held_out.csv after it is scored
       cross_validation.csv, cross_validation.md, ensemble/    after all folds are finished
 
-No fold needs another one: they may be trained on different days and machines,
-and copied together.
+No fold needs another fold: folds may be trained on different days and machines,
+and then be copied into the same folder.
 """
 
 import json
@@ -66,9 +66,9 @@ def cross_validate(
     trains this fold alone, and `join` trains nothing. `say` is called with a line after each step.
 
     The options are those of `voxtile.train`, for each fold. The rules settle the recipe once, on
-    the fingerprint of all cases that take part, so that the folds can become one ensemble. Its
-    budget is that of each fold. Its seed also decides the division into folds. `resume` continues
-    an interrupted fold; `tensorboard` gets a folder for each fold.
+    the fingerprint of all cases that take part, so that the folds can become one ensemble. The
+    recipe's budget is for each fold, and its seed also decides the division into folds. `resume`
+    continues an interrupted fold; `tensorboard` gets a folder for each fold.
 
     Return None while folds are missing. ManifestError if the cases cannot be divided or used;
     ModelError if a fold in `out` was made from another manifest, recipe or seed; EnvironmentFault
@@ -85,7 +85,7 @@ def train_folds(
     """Do what `cross_validate` says."""
     recipe, join, count = how.recipe or Recipe(), chosen.join, chosen.count or 5
     bundle_name(out)  # refuse a wrong name now, not after all folds are trained
-    # Joining needs no scans: the folds may be on a machine that has none.
+    # Joining needs no scans, so the folds may be on a machine without scans.
     cases, problems = examine_manifest(
         manifest, root=how.root, need_images=not join, need_labels=not join
     )
@@ -170,7 +170,7 @@ def plan_folds(
     init: str | Path | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Return what `cross_validate` would do, for people; read the cases and write nothing.
+    """Return what `cross_validate` would do, for people; read the cases, but write nothing.
 
     Parameters and errors are those of `cross_validate`.
     """
@@ -245,7 +245,7 @@ def _words(fold: Fold) -> str:
 def _settle(
     cases: Sequence[Case], recipe: Recipe, manifest: Path, *, progress: bool
 ) -> tuple[Recipe, Reasons]:
-    """Return the recipe for all cases that take part, with reasons."""
+    """Return one recipe for all cases that take part, with reasons."""
     chosen = taking_part(cases, manifest)
     fingerprint = fingerprint_cases(chosen, recipe, manifest, progress=progress)
     return settle(recipe, fingerprint, rate=fitting_rate())
@@ -266,7 +266,7 @@ def _common_recipe(
         return read_recipe(path)
     common, reasons = _settle(cases, recipe, manifest, progress=progress)
     write_text(path, dump_recipe(common, reasons))
-    # Last, so that it marks a complete pair of files.
+    # This file is written last, so that it marks a complete pair of files.
     write_json(out / _IDENTITY, identity)
     return common
 
@@ -292,7 +292,7 @@ def _check_same(out: Path, identity: dict[str, Any]) -> None:
 def _check_trained(
     out: Path, count: int, expected: dict[str, Any], *, words: str, advice: str
 ) -> None:
-    """Refuse trained folds with other facts than expected, before the next ones are trained."""
+    """Refuse trained folds with unexpected facts, before further folds are trained."""
     problems = []
     for number in range(count):
         folder = fold_folder(out, number)

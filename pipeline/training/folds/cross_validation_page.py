@@ -15,7 +15,7 @@ from voxtile.training.recipe.warm_start import seen_words
 from .finished_folds import FinishedFold
 from .held_out import FUSED
 
-# Metrics on the page; the table has all.
+# Metrics on the page; the table has all metrics.
 SHOWN = ("dice", "iou", "hd95_mm")
 
 
@@ -23,8 +23,8 @@ def cross_validation_table(table: pd.DataFrame) -> pd.DataFrame:
     """Summarise the rows of every ``held_out.csv``, each case once.
 
     The table has `view`, then the columns of ``summary.csv`` for the whole
-    cohort: over cases, not over folds. If there are several labels, their mean
-    in each case follows as label 0, "mean of labels".
+    cohort: statistics over cases, not over folds. If there are several labels,
+    their mean in each case follows as label 0, "mean of labels".
     """
     parts = []
     for view in dict.fromkeys(table["view"]):

@@ -60,7 +60,7 @@ def fold_file(number: int, file: str) -> str:
 def write_ensemble(
     out: Path, bundles: Sequence[Bundle], spec: ModelSpec, texts: Mapping[str, str]
 ) -> Bundle:
-    """Write the ensemble with other files by name; an earlier one is replaced.
+    """Write the ensemble with further files by name; an earlier ensemble is replaced.
 
     The LICENSE of the first fold is copied.
     """

@@ -13,7 +13,7 @@ from voxtile.training.differences import differences
 
 from .held_out import read_held_out
 
-# The machine decides these, and folds may be fitted on different machines.
+# These depend on the machine, and folds may be fitted on different machines.
 MACHINES_OWN = ("recipe's precision",)
 _OWN = ("name", "description", "networks", "thresholds", "divisions", "postprocess", "training")
 

@@ -1,4 +1,4 @@
-"""Which cases a fold of a cross-validation trains with, chooses with, and is scored on.
+"""The cases that a fold of a cross-validation trains with, chooses with, and is scored on.
 
     cases with split train or val, by group
         fold 0    fold 1    fold 2    fold 3    fold 4
@@ -20,7 +20,7 @@ from voxtile.errors import ManifestError, UsageError
 from voxtile.manifest.dealing import Unit, deal, equal_shares, unit_name
 from voxtile.training.data.splits import shared_groups, tested, unlabelled
 
-# Share of a fold's cases that choose and do not train, and the most that chance may give them.
+# Fraction of a fold's cases that choose and do not train, and the largest one that is accepted.
 _CHOOSING, _MOST_CHOOSING = 0.1, 0.3
 
 
@@ -32,12 +32,12 @@ class Fold:
     count: int
     seed: int
     cases: tuple[Case, ...]  # to train with, split ``train``, and to choose with, split ``val``
-    held_out: tuple[Case, ...]  # give the scores; they choose nothing
-    # Of the manifest when it was divided; it may change during the training.
+    held_out: tuple[Case, ...]  # for the scores; they choose nothing
+    # SHA-256 of the manifest when it was divided; the file may change during the training run.
     manifest_sha256: str = ""
 
     def facts(self) -> dict[str, Any]:
-        """Return what the spec says about the fold."""
+        """Return facts about the fold for the spec."""
         return {
             "number": self.number,
             "count": self.count,
@@ -62,7 +62,7 @@ def taking_part(cases: Sequence[Case], manifest: Path) -> tuple[Case, ...]:
 
 
 def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -> dict[str, int]:
-    """Return the fold of each case; groups stay whole and sizes are as equal as they allow."""
+    """Return the fold of each case; groups stay whole, and folds have similar sizes."""
     units = _units(cases)
     parts = deal(units, equal_shares(count), seed)
     if len(set(parts.values())) < count:
@@ -76,9 +76,9 @@ def assign_folds(cases: Sequence[Case], count: int, seed: int, manifest: Path) -
 def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifest: Path) -> Fold:
     """Return one fold of all cases of a manifest.
 
-    A tenth of the cases outside the fold, by group, has split ``val``; the
-    others have ``train``. If this gives no case, or more than three tenths, the
-    smallest group alone has ``val``.
+    A tenth of the cases outside the fold, by group, has split ``val``; the other
+    cases have ``train``. If this gives ``val`` no case, or more than three tenths of
+    the cases, only the smallest group has ``val``.
     """
     chosen = taking_part(cases, manifest)
     assigned = assign_folds(chosen, count, seed, manifest)
@@ -94,7 +94,7 @@ def make_fold(cases: Sequence[Case], count: int, number: int, seed: int, manifes
     parts = deal(units, {"train": 1 - _CHOOSING, "val": _CHOOSING}, f"{seed} inside fold {number}")
     chosen_by = [unit for unit in units if parts[unit.name] == "val"]
     choosing_cases = sum(len(unit.rows) for unit in chosen_by)
-    # A tenth of few groups may be no group, or a large one.
+    # A tenth of few groups may be no group, or a large group.
     if not 0 < choosing_cases <= _MOST_CHOOSING * len(outside):
         chosen_by = [min(units, key=lambda unit: (len(unit.rows), unit.name))]
     choosing = {row for unit in chosen_by for row in unit.rows}

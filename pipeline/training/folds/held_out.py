@@ -66,16 +66,16 @@ def score_held_out(
 
 
 def read_held_out(folder: Path) -> pd.DataFrame | None:
-    """Return what `score_held_out` wrote; None if it has not."""
+    """Return what `score_held_out` wrote; None if there is no file."""
     words = ("case_id", "label_name", "status", "group", "view", "split")
     try:
-        # Only an empty cell is missing: a label may be called None, and a group n/a.
+        # Only an empty cell is a missing value: a label may be called None, and a group n/a.
         table = pd.read_csv(
             folder / HELD_OUT,
             dtype=dict.fromkeys(words, "object"),
             keep_default_na=False,
             na_values=[""],
-            # Every digit, which is the default from pandas 3 on.
+            # This keeps every digit; it is the default from pandas 3 on.
             **({} if pd.__version__ >= "3" else {"float_precision": "round_trip"}),
         )
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def read_held_out(folder: Path) -> pd.DataFrame | None:
     table = table.rename(columns=unescaped)
     for word in words:
         table[word] = table[word].map(unescaped, na_action="ignore").astype("object")
-    # A case without a group is a group of its own: None and not NaN, as in a report in memory.
+    # A case without a group is its own group: None and not NaN, as in a report in memory.
     table["group"] = table["group"].where(table["group"].notna(), None)
     return table
 
@@ -93,7 +93,7 @@ def _reports(
 ) -> Iterator[tuple[str, CaseReport]]:
     """Yield exactly one report of a case for each view, whatever happens to it."""
     spec, _ = judges[FUSED]
-    # One read for all views; an error is not cached, so that each view meets it.
+    # Each scan is read once for all views; an error is not cached, so each view reports it.
     read = cache(lambda: _read(case, spec))
     for view, (view_spec, models) in judges.items():
 
@@ -118,6 +118,6 @@ def _read(case: Case, spec: ModelSpec) -> tuple[Volume, Volume, tuple[Notice, ..
         scan = read_channels(case, spec.channels)
         reference, notices = read_reference(case.label, scan.volume, spec.labels)
     except CaseError as error:
-        # Without the option: training has no choices of how scans are read.
+        # The option is left out, because training has no options for how scans are read.
         raise CaseError(error.code, error.bare) from error
     return scan.volume, reference, (*scan.notices, *notices)

@@ -101,7 +101,7 @@ def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, An
 
 
 def _common_init(inits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the facts of the bundle that all folds started with; its seen cases together."""
+    """Return facts about the bundle that all folds started with; their seen cases are joined."""
     lists = ("cases", "seen")
     together = {name: sorted({case for init in inits for case in init[name]}) for name in lists}
     return {**inits[0], **together}
@@ -116,7 +116,7 @@ def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str
     intensity = {}
     for channel in known[0]["intensity"]:
         rows = np.array([domain["intensity"][channel] for domain in known])
-        # Quartiles are means over the folds, which share most cases; extremes are over all.
+        # Quartiles are means over the folds, which share most cases; extremes are over all folds.
         mean = rows.mean(axis=0)
         mean[:, 0], mean[:, -1] = rows[..., 0].min(axis=0), rows[..., -1].max(axis=0)
         intensity[channel] = [[float(f"{value:.6g}") for value in row] for row in mean.tolist()]

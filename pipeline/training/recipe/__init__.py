@@ -1,1 +1,1 @@
-"""Every choice of a training, and the rules that fill in what is left open."""
+"""Every choice of a training run, and the rules that make the open choices."""

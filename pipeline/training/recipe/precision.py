@@ -13,22 +13,22 @@ from voxtile.machine.processors import processor_model, thread_count
 from .recipe import Precision, Recipe
 
 # Operations per second of one core in float32, forward and backward. Two cores with AVX-512 do 130
-# to 200 * 10^9 (docs/training.md); the rules count on a little less.
+# to 200 * 10^9 (docs/training.md); the rules expect a little less.
 _CORE_RATE = 60e9
 
-# Seconds of steps for each precision, after one step that compiles.
+# Seconds for which steps are timed in each precision, after one step that compiles.
 _TRIAL_S = 1.0
 # Another precision than float32 must be faster by this factor, or it is not worth its rounding.
 _WORTH = 1.1
 
 
 def fitting_rate() -> float:
-    """Return the operations per second to expect of a fit; infinite with a GPU.
+    """Return the expected operations per second of a fit; infinite with a GPU.
 
-    It depends on the number of processors alone, so that the same machine
-    gets the same recipe whatever else it is doing.
+    The number depends only on the number of processors, so that the same machine
+    gets the same recipe even if it is busy.
     """
-    # Asking Keras takes seconds, and without a driver there is no GPU.
+    # This looks for a driver first, because asking Keras takes seconds.
     if Path("/dev/nvidiactl").exists():
         from voxtile.training.fitting.learner import has_gpu
 
@@ -42,10 +42,10 @@ def choose_precision(
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 
-    The network is copied, not changed; the recipe is settled but for the
-    precision. `candidates` are tried beside float32, by default those that the
-    hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A CPU
-    with AVX-512 alone emulates it or is limited by memory.
+    The network is copied, not changed; the recipe is settled except for the
+    precision. `candidates` are tried in addition to float32; by default these are
+    what the hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A
+    CPU with AVX-512 but without AMX emulates bfloat16 or is limited by memory.
     """
     candidates = half_precisions() if candidates is None else tuple(candidates)
     if not candidates:

@@ -1,6 +1,6 @@
-"""A recipe: every choice of a training. `rules` makes the choices that are left open.
+"""A recipe: every choice of a training run. `rules` makes the choices that are left open.
 
-Imports nothing heavy: `voxtile --help` reads the options of `voxtile train` here.
+This module imports nothing heavy, because `voxtile --help` reads options from it.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ Choice = TypeVar("Choice")
 _OPEN = "a choice of the recipe is still open; call settle first"
 
 BUDGETS = ("minutes", "epochs", "steps")
-# Fields that must be more than 0 where they are given.
+# Fields that must be more than 0 if they are given.
 _POSITIVE = (
     *BUDGETS, "patience", "members", "filters", "depth", "batch", "steps_per_epoch",
     "learning_rate",
@@ -47,7 +47,7 @@ class Recipe:
     epochs : int, optional
         Budget of each network in epochs, instead of minutes.
 
-        Repeats exactly on the same machine.
+        On the same machine, the result is exactly the same.
     steps : int, optional
         Budget of each network in steps, instead of minutes.
     patience : int, optional
@@ -58,7 +58,7 @@ class Recipe:
     views : tuple of View, optional
         Views whose planes are segmented: axial, coronal, sagittal.
     network : {"per_view", "shared"}, optional
-        Whether each view has a network of its own, or all views share one.
+        Whether each view has its own network, or all views share one network.
     members : int, optional
         How many networks of each kind are trained; their predictions are averaged.
 
@@ -85,11 +85,11 @@ class Recipe:
     depth : int, optional
         How many times the U-Net halves the resolution.
     normalisation : {"none", "batch", "group", "instance"}
-        Of the U-Net, see `voxtile.models.unet.build_unet`.
+        Normalisation of the U-Net, see `voxtile.models.unet.build_unet`.
     dropout : float
-        Of the U-Net, at least 0 and below 1.
+        Dropout of the U-Net, at least 0 and below 1.
     precision : {"float32", "mixed_bfloat16", "mixed_float16"}, optional
-        Arithmetic of the training (default: the fastest, measured at the start).
+        Arithmetic of the training run (default: the fastest, measured at the start).
 
         Weights are always stored in float32.
     batch : int, optional
@@ -97,17 +97,17 @@ class Recipe:
     steps_per_epoch : int, optional
         Steps between two validations.
     learning_rate : float, optional
-        Of AdamW, the peak of its schedule.
+        Learning rate of AdamW at the peak of its schedule.
     weight_decay : float
-        Of AdamW.
+        Weight decay of AdamW.
     ema : float
         Momentum of the running mean of the weights, which is what is validated and saved; 0 saves
         the weights themselves.
     foreground : float, optional
         Fraction of the tiles that are centred on a label.
     class_weights : tuple of float
-        Weight of each output's pixels in the cross-entropy (softmax: background first); empty
-        weights all alike. The Dice part of the loss always weights every label alike.
+        Weight of each output's pixels in the cross-entropy (softmax: background first); if it is
+        empty, all are equal. In the Dice part of the loss, all labels always have equal weights.
     flips : tuple of {"R", "A", "S"}
         Axes that may be mirrored in training (default: none).
 
@@ -211,7 +211,7 @@ class Recipe:
         return () if self.tile is None else (self.tile,)
 
     def tile_of(self, views: "Iterable[View]") -> "Shape2D":
-        """Return the tile of a network of a settled recipe, which covers those of its views."""
+        """Return the tile of a network of a settled recipe; it covers the tiles of its views."""
         if not isinstance(self.tile, dict):
             return settled(self.tile)
         sizes = [self.tile[view] for view in views]

@@ -1,4 +1,4 @@
-"""A recipe as TOML: read instead of the rules, written with the reason of each choice."""
+"""A recipe as TOML: it replaces the rules; written, it has the reason for each choice."""
 
 import json
 import tomllib
@@ -61,7 +61,7 @@ def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
 
 
 def _adapter() -> TypeAdapter[Recipe]:
-    """Return what checks the values of a recipe; its module does not import their types."""
+    """Return the checker of a recipe's values; the recipe's module does not import their types."""
     adapter = TypeAdapter(Recipe)
     names = {"Augmentation": Augmentation, "Shape2D": Shape2D}
     adapter.rebuild(_types_namespace=vars(spec) | names)

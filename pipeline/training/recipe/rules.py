@@ -21,41 +21,41 @@ from .recipe import BUDGETS, Recipe, check_tile, settled
 
 _MINUTES = 18.0
 _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
-# Scans whose coarsest spacing is less than this multiple of the finest look alike in every view.
+# If the coarsest spacing is less than this multiple of the finest, all views look alike.
 _ALIKE = 1.5
 # A plane with fewer pixels along a side shows no shapes.
 _LEAST_SIDE = 16
-# Pixel spacings within this factor are not resampled: augmentation magnifies by as much.
+# Pixel spacings within this factor are not resampled, because augmentation magnifies as much.
 _SAME_SPACING = 1.25
-# Slices this many times as far apart as pixels show little of each other.
+# If slices are this many times as far apart as pixels, neighbour slices have little in common.
 _THICK = 2.0
 _CONTEXT, _THICK_CONTEXT = 5, 3
 _LARGEST_TILE = 256
-# A tile shows this many diameters of the largest part of any label, but at least so many pixels. A
-# batch has many small tiles, each centred on another part.
+# A tile shows this many diameters of the largest part of any label, but has at least
+# `_LEAST_TILE` pixels per side. A batch has many small tiles, each centred on another part.
 _DIAMETERS = 4
 _LEAST_TILE = 64
-# Pixels that remain of a plane's shorter side after all poolings: with fewer, most is padding.
+# Minimum of pixels of a plane's shorter side after all poolings; with fewer, most is padding.
 _LEAST_BOTTOM = 5
-# After so many steps a network improves little. A larger budget goes into wider networks, then into
-# more networks.
+# After this many steps a network improves little. A larger budget is used for wider networks, and
+# then for more networks.
 _ENOUGH_STEPS = 3000
 # Multiples of 16, because vector registers have 16 numbers.
 _FILTERS = (32, 16)
-# Networks of each kind; the time of a run grows with them.
+# Maximum of networks of each kind; the time of a batch run grows with their number.
 _MOST_MEMBERS = 3
 # A step is one pass forward and two backward, for activations and for weights.
 _PASSES = 3
 # Pixels of a batch: 16 tiles of 48x64. On a CPU, many small steps learn more in the same time than
-# few large ones.
+# a few large steps.
 _BATCH_PIXELS = 16 * 48 * 64
 _LEAST_BATCH, _MOST_BATCH = 4, 64
 _MOST_STEPS = 250
 _RATE = 2e-3
-# nnU-Net's share of tiles on a label, and the share for small or rare labels.
+# nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
-# If at least this share of the voxels is exactly 0, the background was removed (skull-stripped).
+# If at least this fraction of the voxels is 0, the background was removed (skull-stripped).
 _CUT_AWAY = 0.25
 
 _UNCOUNTED = "{}: steps can be predicted only for a budget in minutes on a CPU"
@@ -68,7 +68,7 @@ def settle(
 ) -> tuple[Recipe, Reasons]:
     """Make every open choice of a recipe except the precision, and give the reasons.
 
-    Choices that the recipe has stay; settling the result again changes nothing.
+    Choices that the recipe already has stay; settling the result again changes nothing.
     `rate` is the expected number of operations per second of the fit, from
     `voxtile.training.recipe.precision.fitting_rate`.
     """
@@ -135,7 +135,7 @@ def is_exclusive(labels: tuple[Label, ...]) -> bool:
 
 
 def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
-    """Return all three views of near-isotropic scans, else the one with the finest detail."""
+    """Return all three views for near-isotropic scans, else the view with the finest detail."""
     spacing = [spread.median for spread in fingerprint.spacing_mm]
     size = [spread.median for spread in fingerprint.shape]
     for view in _VIEWS:
@@ -147,7 +147,7 @@ def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
             f"median spacings differ by a factor of {ratio:.2g}, less than {_ALIKE:g}: all views "
             "show the same detail, and their mean makes fewer errors than one view"
         )
-    # Spacings within a tenth count as equal; then the axis with the fewest planes.
+    # Spacings within a tenth count as equal; then the axis with the fewest planes is chosen.
     coarse = [axis for axis in range(3) if spacing[axis] * 1.1 >= max(spacing)]
     view = min(
         (view for view in _VIEWS if slice_axis(view) in coarse),
@@ -166,7 +166,7 @@ def _is_flat(fingerprint: Fingerprint, view: View) -> bool:
 
 
 def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, str]:
-    """Return the median if spacings differ more than augmentation magnifies; else "native"."""
+    """Return the median spacing if spacings differ more than augmentation varies, else "native"."""
     ratios = [spread.most / spread.least for spread in fingerprint.spacing_mm]
     spread = max(max(in_plane(view, ratios)) for view in views)
     if spread <= _SAME_SPACING:
@@ -182,7 +182,7 @@ def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, st
 
 
 def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, str]:
-    """Return fewer neighbour slices if they are far apart; none if there are none."""
+    """Return the number of context slices: fewer if slices are far apart, 1 for a single plane."""
     if all(_is_flat(fingerprint, view) for view in views):
         return 1, "a single plane has no neighbours"
     spacing = [spread.median for spread in fingerprint.spacing_mm]
@@ -230,7 +230,7 @@ def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> t
     """Return the (rows, columns) that a tile of these views should show, and why."""
     planes = _largest_planes(fingerprint, recipe, views)
     spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
-    # Without any labelled part, 0 becomes infinite.
+    # If no part is labelled, the size 0 is replaced by infinity.
     largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
     diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
     for view in _VIEWS:
@@ -260,7 +260,7 @@ def _depth(planes: Shape2D, tiles: Sequence[Shape2D]) -> tuple[int, str]:
 def _tile(
     fingerprint: Fingerprint, recipe: Recipe, depth: int
 ) -> tuple[Shape2D | dict[View, Shape2D], str]:
-    """Return a tile for each network: its largest plane or enough, rounded up for the poolings."""
+    """Return each network's tile: its largest plane or enough, rounded up for the poolings."""
     multiple = 2**depth
     cap = max(1, _LARGEST_TILE // multiple)
 
@@ -279,7 +279,7 @@ def _tile(
 
 
 class _Load(NamedTuple):
-    """The work of a step, and how fast it is done: pixels of a tile, operations per second."""
+    """Pixels of a tile, and operations per second: the work of a step, and its speed."""
 
     channels: int
     outputs: int
@@ -288,7 +288,7 @@ class _Load(NamedTuple):
 
 
 def _filters(recipe: Recipe, load: _Load) -> tuple[int, str]:
-    """Return the largest width that the budget allows enough steps for."""
+    """Return the largest number of filters for which the budget allows enough steps."""
     widest = _FILTERS[0]
     if recipe.minutes is None or load.rate == inf:
         return widest, _UNCOUNTED.format("the widest network")
@@ -304,7 +304,7 @@ def _filters(recipe: Recipe, load: _Load) -> tuple[int, str]:
 
 
 def _members(recipe: Recipe, load: _Load) -> tuple[int, str]:
-    """Return the number of networks of a kind that the budget allows enough steps for."""
+    """Return the number of networks of a kind for which the budget allows enough steps."""
     if recipe.minutes is None or load.rate == inf:
         return 1, _UNCOUNTED.format("one network")
     steps = _steps(replace(recipe, members=1), load)
@@ -325,7 +325,7 @@ def _steps(recipe: Recipe, load: _Load) -> float:
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:
-    """Return a larger share of tiles on a label if labels are small or rare."""
+    """Return the fraction of tiles on a label, which is larger if labels are small or rare."""
     planes = min(fingerprint.labelled_planes[slice_axis(view)] for view in views)
     if fingerprint.labels and (fingerprint.foreground < _RARE_VOXELS or planes < _RARE_PLANES):
         return _MORE_FOREGROUND, (

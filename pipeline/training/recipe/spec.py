@@ -15,7 +15,7 @@ from .rules import is_exclusive
 def make_spec(
     name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
 ) -> ModelSpec:
-    """Return the spec of the new bundle, whose checksums are not known yet."""
+    """Return the spec of the new bundle; the checksums of its networks are not known yet."""
     if not recipe.labels:
         raise ManifestError(
             f"{manifest}: the labels of all training cases are empty; add cases with labels"
@@ -44,12 +44,12 @@ def make_spec(
                 for stem, views in zip(_names(recipe), recipe.networks, strict=True)
             ),
         )
-    except ValidationError as error:  # such as two labels with one value
+    except ValidationError as error:  # such as two labels with the same value
         raise UsageError(f"recipe: {'; '.join(complaints(error))}") from error
 
 
 def _names(recipe: Recipe) -> list[str]:
-    """Return a name for each network, with its views if they differ, and a number from 2 on."""
+    """Return each network's name, with its views if they differ, and a number from 2 on."""
     alone = len(recipe.kinds) == 1
     return [
         "_".join(["unet", *(() if alone else views), *((str(member),) if member > 1 else ())])

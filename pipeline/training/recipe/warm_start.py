@@ -1,4 +1,4 @@
-"""Fine-tuning: the choices that come from the bundle that a training starts with."""
+"""Fine-tuning: the choices that come from the bundle that a training run starts with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -10,7 +10,7 @@ from voxtile.models.spec import Label, ModelSpec, View
 
 from .recipe import Recipe
 
-# The rate is a quarter of that for random weights, so that the network forgets less.
+# The rate is a quarter of the rate for random weights, so that the network forgets less.
 _RATE = 5e-4
 
 
@@ -61,7 +61,7 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
 
 
 def _tiles(spec: ModelSpec) -> dict[View, tuple[int, int]] | tuple[int, int]:
-    """Return the tile of each view, or the one tile of all views."""
+    """Return the tile of each view, or the common tile of all views."""
     tiles = {view: spec.tile_of(view) for view in spec.views}
     return spec.tile if set(tiles.values()) == {spec.tile} else tiles
 
@@ -94,7 +94,7 @@ def _kinds(start: Bundle) -> list[tuple[View, ...]]:
 
 
 def starting_network(start: Bundle, views: tuple[View, ...], member: int = 0) -> Any:
-    """Return the bundle's Keras network for these views; `member` counts if there are several."""
+    """Return the bundle's Keras network for these views; of several, the one number `member`."""
     from voxtile.engines.keras_engine import build
 
     serving = [network for network in start.spec.networks if network.views == views]
@@ -102,7 +102,7 @@ def starting_network(start: Bundle, views: tuple[View, ...], member: int = 0) ->
 
 
 def _meaning(labels: Sequence[Label]) -> list[tuple[int, tuple[int, ...]]]:
-    """Return what decides the outputs, which is not names and colours."""
+    """Return what the outputs depend on: the values, but not the names and colours."""
     return [(label.value, label.values) for label in labels]
 
 
@@ -112,11 +112,11 @@ def _words(labels: Sequence[Label]) -> str:
 
 
 def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
-    """Return facts about the bundle to start with, and the scored cases that it has seen.
+    """Return facts about the bundle to start with, and the scored cases that it was trained on.
 
-    `cases` are the ids of its training and validation cases, and of those of
-    the bundle that it started with; `seen` are the scored ones among them. A
-    bundle has only ids: the cases of another cohort may have the same.
+    `cases` are the ids of its training and validation cases, and of the cases of
+    the bundle that it started with; `seen` are the scored cases among them. A
+    bundle knows only ids, and cases of another cohort may have the same ids.
     """
     training = start.spec.training
     before = training.get("init", {}).get("cases", ())
@@ -130,7 +130,7 @@ def warm_start_facts(start: Bundle, scored: Sequence[str]) -> dict[str, Any]:
 
 
 def seen_words(facts: Mapping[str, Any], scored: int) -> str:
-    """Return a sentence about scored cases that were seen before; empty without any."""
+    """Return a sentence about scored cases that were seen before; empty if there are none."""
     count = len(facts.get("seen", ()))
     if not count:
         return ""
