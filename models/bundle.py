@@ -179,9 +179,9 @@ def bundle_name(folder: Path) -> str:
     if not re.fullmatch(NAME, name):
         instead = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("._-")[:100] or "model"
         raise UsageError(
-            f"the model would have the name {name!r} of its folder, but a name has at most 100 "
-            "letters A to Z and a to z, digits, '.', '_' and '-', and begins with a letter or a "
-            f"digit; name the folder {instead!r}, for example"
+            f"a model has the name of its folder, but {name!r} is not a valid name: at most 100 "
+            "characters of A to Z, a to z, 0 to 9, '.', '_' and '-', the first a letter or digit; "
+            f"rename the folder, for example to {instead!r}"
         )
     return name
 

@@ -105,7 +105,7 @@ def build_unet(
 def _levels(
     x: Any, filters: int, depth: int, normalisation: Normalisation, rate: float, *, skip_first: bool
 ) -> Any:
-    """Apply the way down, the bottom and the way up; return features of the input's size."""
+    """Apply encoder, bottleneck and decoder; return features of the input's size."""
 
     def level(x: Any, number: int, name: str, *, drops: bool) -> Any:
         x = _convolutions(x, filters * 2**number, normalisation, name)

@@ -22,7 +22,7 @@ _LEAST_FREE_MB = 64.0
 def refuse_others(
     folder: RunFolder, cases: Sequence[Case], shard: Shard | None, channels: Sequence[str]
 ) -> None:
-    """Refuse to replace files that no run in this folder wrote; ManifestError with their paths.
+    """Raise ManifestError if files would be replaced that another program wrote, with their paths.
 
     `cases` are the cases of the shard, `channels` are the channels of the model.
     """

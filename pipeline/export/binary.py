@@ -1,4 +1,4 @@
-"""Write one binary NIfTI for each label, for programs without label maps."""
+"""Write one binary NIfTI for each label, for programs that cannot read label maps."""
 
 import numpy as np
 

@@ -119,7 +119,7 @@ def views_of(members: Sequence[Member]) -> tuple[View, ...]:
 
 
 def deciding_view(members: Sequence[Member]) -> View:
-    """Return the view whose planes are decided: the only view, or the axial one of several."""
+    """Return the view in whose planes labels are chosen: the only one, or axial of several."""
     views = views_of(members)
     return views[0] if len(views) == 1 else "axial"
 
@@ -127,7 +127,7 @@ def deciding_view(members: Sequence[Member]) -> View:
 def _blended_planes(
     ras: Volume, members: Sequence[Member], scratch: Path | None, pool: Executor
 ) -> Iterator[np.ndarray]:
-    """Return the mean probabilities of all members and views, for the planes that are decided."""
+    """Return mean probabilities of all members and views, plane by plane of the deciding view."""
 
     def blended(view: View) -> tuple[float, Iterator[np.ndarray]]:
         """Return the share of a view, and the mean of the members that have it."""

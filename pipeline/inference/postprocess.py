@@ -36,7 +36,7 @@ _FACES = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 
 # Relative tolerance, so that no part of exactly the minimum volume is lost to a rounding error.
 _ROUNDING = 1e-9
 # Maximum number of times that a cleaned mask is divided again. Two were enough for every mask that
-# was tried, but a removed part may be a hole that is filled, divided and removed again without end.
+# was tried. Without a limit, a removed part could leave a hole that is filled and removed for ever.
 _DIVISIONS = 4
 
 

@@ -56,7 +56,7 @@ def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
 def judge_samples(
     bundle: Bundle, models: Sequence[Model], samples: Sequence[Sample]
 ) -> list[np.ndarray]:
-    """Return the label maps of each sample's planes; each view is decided separately.
+    """Return the label maps of each sample's planes; labels are chosen for each view alone.
 
     `models` has a model for each network. Label maps are uint8 or uint16, (planes, rows, columns).
     """

@@ -131,8 +131,8 @@ def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, 
 def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
     """Return the path of each channel, in the order that a network needs.
 
-    If the case and the network have one channel each and either calls it "image",
-    which names no contrast, the channels match; otherwise names must be equal.
+    Names of channels must be equal, with one exception: if the case and the network have
+    one channel each, it may be named "image" in one of them, because this states no contrast.
     """
     images = dict(case.images)
     if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):

@@ -250,7 +250,7 @@ def test_several_networks_are_averaged_by_weight() -> None:
 def test_a_folder_name_that_no_bundle_can_have_is_refused_with_one_that_it_can(
     folder: str, instead: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"name the folder '{instead}', for example"):
+    with pytest.raises(ValueError, match=f"rename the folder, for example to '{instead}'"):
         bundle_name(Path(folder))
     assert bundle_name(Path(instead)) == instead
 

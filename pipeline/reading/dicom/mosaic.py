@@ -101,7 +101,7 @@ def uih_tiles(dataset: Dataset, place: Place) -> list[Tile] | None:
 
 
 def _may_be_tiled(dataset: Dataset, word: str) -> bool:
-    """Whether ImageType has a word, or is missing, so that the private header decides."""
+    """Whether ImageType contains a word, or is missing (then the private header decides)."""
     # Slices that a program cut out of a mosaic often keep its private header.
     stated = words(named(dataset, "ImageType"))
     return not stated or any(word in each for each in stated)

@@ -1,4 +1,4 @@
-"""A recipe as TOML: it replaces the rules; written, it has the reason for each choice."""
+"""Recipes as TOML: a given recipe replaces the rules; a written one has reasons as comments."""
 
 import json
 import tomllib
