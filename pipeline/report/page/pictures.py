@@ -60,8 +60,9 @@ def read_picture(
     notes = []
     channels = channels or own_channels(case, policy)
     scan = read_channels(case, channels[:1], policy).volume
-    if len(channels) > 1:
-        notes.append(f"channel {channels[0]} of {len(channels)}")
+    count = max(len(channels), len(case.images))
+    if count > 1:
+        notes.append(f"channel {channels[0]} of {count}")
     image = canonical(scan)
     if not mask.exists():
         raise CaseError("no_mask", f"the mask {mask.name} is missing; run the case again")
