@@ -79,6 +79,7 @@ def before_call(number: int, act: Act) -> Iterator[list[str]]:
         mock.patch.object(files.os, "fsync", counted("fsync", os.fsync)),
         mock.patch.object(files.os, "write", counted("write", os.write)),
         mock.patch.object(files.tempfile, "mkstemp", counted("create", tempfile.mkstemp)),
+        mock.patch.object(files.os, "link", counted("link", os.link)),
         mock.patch.object(Path, "replace", counted("rename", Path.replace)),
     ):
         yield calls

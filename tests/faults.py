@@ -251,6 +251,8 @@ def two_hosts(world: World, rng: random.Random) -> None:
     ended = [finish(run) for run in runs]
     if sorted(code for code, _ in ended) not in ([0, 6], [6, 6]):
         raise Broken("different", f"both ran: {ended}")
+    if any(code == 0 for code, _ in ended):
+        world.check_whole(out)
     assert all("is in use by" in said for code, said in ended if code == 6), ended
     out = world.new_out()
     run = start_on("one", world, out, 0.1)

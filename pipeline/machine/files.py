@@ -24,14 +24,19 @@ _TEMPORARY = ".tmp"
 _TEMPORARY_NAME = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.tmp")
 # Errors of file systems that cannot sync a folder; they can be ignored.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+# Errors of file systems that have no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def replacing(
+    path: Path, *, private: bool = False, publish: Callable[[Path, Path], object] | None = None
+) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` if the block ends without an error.
 
-    Its folder is created if it is missing. If `private`, only the user may read
-    it, whatever the umask. EnvironmentFault if writing fails; `path` is then
+        Its folder is created if it is missing. If `private`, only the user may read
+        it, whatever the umask. `publish` gives the temporary file its name, by a
+    rename unless given. EnvironmentFault if writing fails; `path` is then
     unchanged.
     """
     temporary: Path | None = None
@@ -45,7 +50,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         if not private:
             temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        (publish or Path.replace)(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise _fault(path, error) from error
@@ -60,6 +65,30 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """Write `text` as UTF-8, completely or not at all; if `private`, only the user may read it."""
     with replacing(path, private=private) as file:
         file.write(text.encode())
+
+
+def write_new(path: Path, text: str) -> bool:
+    """Write a file unless one of its name exists; return whether it was written.
+
+    Of several writers, also on several machines, only one succeeds, if the file
+    system has hard links. EnvironmentFault if the disk refuses.
+    """
+    is_first = True
+
+    def link(temporary: Path, path: Path) -> None:
+        nonlocal is_first
+        try:
+            os.link(temporary, path)
+        except (FileExistsError, FileNotFoundError):  # the first may have cleared this one
+            is_first = False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            temporary.replace(path)
+
+    with replacing(path, publish=link) as file:
+        file.write(text.encode())
+    return is_first
 
 
 def json_text(value: Any) -> str:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from voxtile.errors import EnvironmentFault, ManifestError
 from voxtile.machine.clock import now
-from voxtile.machine.files import remove, write_json
+from voxtile.machine.files import json_text, remove, write_new
 from voxtile.machine.json_objects import read_object
 
 from .layout import RunFolder
@@ -87,12 +87,16 @@ def locked(out: Path, shard: Shard | None = None) -> Iterator[None]:
             "check free space and permissions, or name another folder"
         ) from error
     try:
-        # This process has the lock now, so an existing record was left by a run that was killed.
-        if (before := _read(path)) is None or not before.is_this_process:
-            _refuse_if_alive(out, path)
+        if os.path.lexists(path):
+            # This process has the lock now, so a record that is there is of a run that was killed.
+            if (before := _read(path)) is None or not before.is_this_process:
+                _refuse_if_alive(out, path)
+            remove(path)
+        # If two machines share no locks, the other may have written its record in the meantime.
+        mine = Holder(os.getpid(), socket.gethostname(), now(), _identity(os.getpid()))
+        if not write_new(path, json_text(asdict(mine))):
+            raise _refusal(out, path, _read(path))
         try:
-            pid = os.getpid()
-            write_json(path, asdict(Holder(pid, socket.gethostname(), now(), _identity(pid))))
             # First write, then look: if two runs start together, at least one sees the other.
             for other in _others(folder, shard):
                 _refuse_if_alive(out, other)
@@ -124,7 +128,9 @@ def _refuse_other(path: Path) -> None:
     if not os.path.lexists(path):
         return
     try:
-        is_ours = path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
+        # While a record is written it has two names.
+        links = 1 if _read(path) is None else 2
+        is_ours = path.is_file() and not path.is_symlink() and path.stat().st_nlink <= links
         if is_ours and path.suffix == ".json":
             start = path.read_bytes()[:4096]
             is_ours = _read(path) is not None or b'"pid"' in start

@@ -277,12 +277,11 @@ def is_remainder(path: Path, *, inside: bool = True) -> bool:
     if name is not None:
         return inside or RunFolder.is_shared(name)
     state = path.stat()
-    if state.st_nlink > 1:
-        return False
     lock = _LOCK.fullmatch(path.name)
-    if lock and lock[1]:
-        return state.st_size < 4096 and b'"pid"' in path.read_bytes()
-    return bool(lock or _PROBE.fullmatch(path.name)) and state.st_size == 0
+    if lock and lock[1]:  # while it is written it has two names
+        return state.st_nlink <= 2 and state.st_size < 4096 and b'"pid"' in path.read_bytes()
+    is_named = bool(lock or _PROBE.fullmatch(path.name))
+    return is_named and state.st_nlink == 1 and state.st_size == 0
 
 
 def refuse_unnamed(

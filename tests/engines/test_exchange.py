@@ -170,7 +170,7 @@ def test_an_imported_model_is_called_like_its_folder(tmp_path: Path) -> None:
     assert bundle.name == "mine"
     assert "hippocampus" not in (bundle.folder / "README.md").read_text()
     assert "voxtile run MANIFEST mine --out DIR" in (bundle.folder / "README.md").read_text()
-    with pytest.raises(ValueError, match="the name 'my model' of its folder"):
+    with pytest.raises(ValueError, match="'my model' is not a valid name"):
         import_model(tmp_path / "n.onnx", spec, tmp_path / "my model")
 
 

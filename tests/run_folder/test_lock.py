@@ -10,6 +10,7 @@ from faulty import run_faulty, valid_cases
 
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import EnvironmentFault
+from voxtile.run_folder import lock
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
 
@@ -58,3 +59,21 @@ def test_what_this_process_could_not_remove_is_taken_over(tmp_path: Path) -> Non
     with locked(tmp_path):
         pass
     assert not (tmp_path / ".lock.json").exists()
+
+
+def test_of_two_hosts_that_start_together_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other writes its record after this one has looked, on a disk without locks."""
+    real = lock.write_new
+
+    def late(path: Path, text: str) -> bool:
+        path.write_text(holder(host="elsewhere", pid=7))
+        return real(path, text)
+
+    monkeypatch.setattr(lock, "write_new", late)
+    message = "in use by process 7 on elsewhere"
+    with pytest.raises(EnvironmentFault, match=message), locked(tmp_path):
+        pass
+    assert "elsewhere" in (tmp_path / ".lock.json").read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
