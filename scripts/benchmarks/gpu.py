@@ -20,6 +20,7 @@ from typing import Any
 
 import machine
 import numpy as np
+from gpu_cohort import cohort
 from workload import Workload, prepare, scan
 
 HERE = Path(__file__).parent
@@ -50,6 +51,11 @@ class Setting:
     peer_slices: int = 12
     checked_slices: int = 28
     rounds: int = 5
+    many: Workload = field(default_factory=lambda: Workload(classes=105, fit_steps=0))
+    many_slices: int = 600
+    cases: int = 20
+    case_slices: int = 300
+    workers: tuple[int, ...] = (4,)
 
 
 QUICK = Setting(
@@ -60,9 +66,16 @@ QUICK = Setting(
     peer_slices=2,
     checked_slices=5,
     rounds=2,
+    many=Workload(filters=4, classes=105, tile=32, depth=2, fit_steps=0),
+    many_slices=5,
+    cases=4,
+    case_slices=8,
+    workers=(1, 2),
 )
 
 Row = dict[str, Any]
+# Columns of the table that not every row has, and how their numbers are written.
+COLUMNS = (("tflops", ".3g"), ("agree", ".5%"), ("peak_mb", ".0f"), ("x", ".2f"))
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
@@ -214,6 +227,41 @@ def _peak_mb(backend: str) -> float | None:
     return None
 
 
+def many_classes(setting: Setting, folder: Path) -> Iterator[Row]:
+    """Yield time and peak memory of a scan with many labels."""
+    from voxtile.engines import Engine
+    from voxtile.engines.keras_engine import gpu_count
+    from voxtile.inference.segmenter import load_segmenter, make_plans
+    from voxtile.models.backend import keras
+    from voxtile.models.bundle import load_bundle
+    from voxtile.preparation.plan import PlanWish
+    from voxtile.volume import Volume
+
+    place = "gpu" if gpu_count() else "cpu"
+    bundle = load_bundle(folder / setting.many.name)
+    segmenter = load_segmenter(
+        bundle,
+        make_plans(bundle, PlanWish()),
+        Engine("keras", "bfloat16", place),  # type: ignore[arg-type]
+        on_device=True,
+    )
+    volume = Volume(scan(setting.many_slices, setting.size), np.diag([0.8, 0.8, 2.0, 1.0]))
+    backend = keras.config.backend()
+    yield {
+        "what": f"line, bfloat16, {setting.many.classes} classes, "
+        f"{setting.size}x{setting.size}x{setting.many_slices}",
+        "who": f"voxtile on {backend}",
+        "ms": 1e3 * seconds(lambda: segmenter(volume), 1) / setting.many_slices,
+        "peak_mb": _peak_mb(backend),
+    }
+
+
+def whole_run(setting: Setting, folder: Path) -> Iterator[Row]:
+    """Yield the time of a case of `voxtile run`, and of reading and writing its files alone."""
+    model, shape = folder / setting.small.name, (setting.size, setting.case_slices)
+    yield from cohort(folder / "cohort", model, setting.cases, shape, setting.workers)
+
+
 def pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
     """Yield the time of the network alone in PyTorch: compiled, bfloat16, channels last."""
     import torch
@@ -350,6 +398,8 @@ PARTS: dict[str, tuple[Callable[[Setting, Path], Iterator[Row]], str | None, str
     "voxtile-jax": (ours, "jax", "jax", 150),
     "pytorch": (pytorch, None, "torch", 80),
     "monai": (monai, None, "monai", 80),
+    "run-jax": (whole_run, "jax", "jax", 90),
+    "classes-jax": (many_classes, "jax", "jax", 60),
     "voxtile-torch": (ours, "torch", "torch", 100),
     "training-jax": (training, "jax", "jax", 60),
     "training-pytorch": (training_pytorch, None, "torch", 40),
@@ -430,7 +480,7 @@ def _write_networks(setting: Setting, folder: Path) -> None:
     backend = next(name for name in ("jax", "tensorflow", "torch") if find_spec(name))
     missing = [
         workload
-        for workload in (setting.small, setting.large)
+        for workload in (setting.small, setting.large, setting.many)
         if not (folder / workload.name / "spec.json").exists()
     ]
     command = [sys.executable, str(HERE / "workload.py")]
@@ -469,12 +519,12 @@ def _write(
 def _table(rows: list[Row]) -> str:
     """Return the rows as a Markdown table."""
     lines = [
-        "| what | who | ms a slice or step | TFLOP/s | equal labels | peak MB |",
-        "|---|---|---|---|---|---|",
+        "| what | who | ms a slice, step or case | TFLOP/s | equal labels | peak MB | times |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [row["what"], row["who"], f"{row['ms']:.3g}"]
-        for name, form in (("tflops", ".3g"), ("agree", ".5%"), ("peak_mb", ".0f")):
+        for name, form in COLUMNS:
             value = row.get(name)
             cells.append("" if value is None else format(value, form))
         lines.append("| " + " | ".join(cells) + " |")
