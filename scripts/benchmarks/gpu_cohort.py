@@ -34,7 +34,9 @@ def cohort(
     workers : sequence of int
         Processes at once; each is measured.
     """
-    manifest = _write_cases(folder, cases, shape)
+    manifest = folder / "cases.csv"
+    if not manifest.exists():
+        _write_cases(folder, cases, shape)
     what = f"a case of {shape[0]}x{shape[0]}x{shape[1]}, {cases} cases"
     for count in workers:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
