@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, EnvironmentFault, Notice, is_out_of_memory, place_of
+from voxtile.errors import CaseError, EnvironmentFault, Notice, place_of
+from voxtile.machine.memory_errors import MEMORY_CODES, is_out_of_memory
 from voxtile.machine.processes import needing_threads
 from voxtile.models.spec import Label
 from voxtile.reading.formats import FILES, split_suffix
@@ -51,18 +52,8 @@ def attempt(
             result = do(journal)
     except EnvironmentFault:
         raise
-    except CaseError as error:
-        reason = Notice(error.code, error.sentence)
     except Exception as error:
-        # Show only its type and place: the message of another library may quote patient text.
-        reason = Notice(
-            "unexpected",
-            f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
-            "this is a bug in voxtile: please report it with this line",
-        )
-        if is_out_of_memory(error):
-            words = f"memory ran out in stage {journal.stage_name}; {more_memory}"
-            reason = Notice("out_of_memory", words)
+        reason = _reason(error, journal.stage_name, more_memory)
     named = partial(without_names, case)
     return replace(
         CaseReport.of(case, result.labels, None if reason is None else named(reason)),
@@ -74,6 +65,21 @@ def attempt(
         timings_s=dict(journal.seconds),
         seconds=journal.total_seconds,
         peak_memory_mb=peak_memory_mb(),
+    )
+
+
+def _reason(error: Exception, stage: str, more_memory: str) -> Notice:
+    """Return why an error ended a case in a stage."""
+    lacking = is_out_of_memory(error)
+    if isinstance(error, CaseError) and (error.code in MEMORY_CODES or not lacking):
+        return Notice(error.code, error.sentence)
+    if lacking:
+        return Notice("out_of_memory", f"memory ran out in stage {stage}; {more_memory}")
+    # Show only its type and place: the message of another library may quote patient text.
+    return Notice(
+        "unexpected",
+        f"{type(error).__name__} in stage {stage} ({place_of(error)}); this is a bug in voxtile: "
+        "please report it with this line",
     )
 
 
