@@ -168,13 +168,11 @@ def _lacks(name: str, found: Records) -> Iterator[str]:
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Return a name for each run: that of its folder, or its path if two folders share a name."""
-    short = [folder.resolve().name for folder in folders]
-    if len(set(short)) == len(short):
-        return short
-    paths = [str(folder) for folder in folders]
-    if len(set(paths)) < len(paths):
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
         raise ManifestError("a run was given twice; compare different runs")
-    return paths
+    short = [folder.name for folder in resolved]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
 def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:

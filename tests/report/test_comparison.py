@@ -147,6 +147,9 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_reason(tmp_path: Path
         compare_runs([one])
     with pytest.raises(ManifestError, match="given twice"):
         compare_runs([one, one])
+    (tmp_path / "link").symlink_to(one)
+    with pytest.raises(ManifestError, match="given twice"):
+        compare_runs([one, tmp_path / "link"])
     with pytest.raises(ManifestError, match="run folder"):
         compare_runs([one, tmp_path])
     with pytest.raises(ManifestError, match="cannot be compared by 'seconds'; choose from dice"):
