@@ -93,29 +93,6 @@ class Notice:
         return f"{self.code}: {self.sentence}"
 
 
-# Words in errors about a lack of memory: from TensorFlow and JAX, PyTorch, CUDA, C++ (OpenVINO,
-# ONNX Runtime), the system, the dynamic loader, and from threads that get no stack.
-_NO_MEMORY = (
-    "resourceexhausted",
-    "resource_exhausted",
-    "outofmemory",
-    "out of memory",
-    "bad_alloc",
-    "bad allocation",
-    "cannot allocate memory",
-    "failed to map segment",
-    "can't start new thread",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of any library says that memory ran out."""
-    if isinstance(error, MemoryError):
-        return True
-    words = f"{type(error).__name__} {error}".lower()
-    return any(sign in words for sign in _NO_MEMORY)
-
-
 def place_of(error: BaseException) -> str:
     """Return the innermost file and line of voxtile that an exception passed."""
     frames = list(traceback.walk_tb(error.__traceback__))

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache as kept
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from bundles import write_bundle
 from chromium import start_browser
 from hypothesis import settings
@@ -16,6 +18,8 @@ from voxtile.writing.nifti import write_mask, write_volume
 # No deadline: the time of an example depends on how busy the machine is, not on the code.
 settings.register_profile("voxtile", deadline=None)
 settings.load_profile("voxtile")
+# For each call, the runner would make all commands of an app again.
+typer.testing._get_command = kept(typer.testing._get_command)
 
 
 @pytest.fixture(scope="session")

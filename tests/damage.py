@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from commands import invoke
-from faulty import hashes_of, results, run_faulty, valid_cases
+from faulty import Broken, hashes_of, results, run_faulty, valid_cases
 
 from voxtile.batch.settings import BatchSettings
 from voxtile.errors import VoxtileError
@@ -71,9 +71,11 @@ class DamagedFolders:
             except VoxtileError:
                 continue  # a named problem
             except Exception as error:
-                raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
-            assert found in ("named", expected), f"{what}: silently different: {found}"
-        assert hashes_of(self.folder / "cohort") == self.inputs
+                raise Broken("traceback", f"{what}: {type(error).__name__}: {error}") from error
+            if found not in ("named", expected):
+                raise Broken("different", f"{what}: {found}")
+        if hashes_of(self.folder / "cohort") != self.inputs:
+            raise Broken("different", f"an input was changed after {name} of {file.name}")
 
     def status(self, folder: Path) -> object:
         """Return the lines of `voxtile status`."""

@@ -23,8 +23,8 @@ from pathlib import Path
 from unittest import mock
 
 import dask_processes
-from faults import Broken, World, begun, finish, start, wait_until
-from faulty import results, run_faulty
+from faults import World, begun, finish, start, wait_until
+from faulty import Broken, results, run_faulty
 
 import voxtile.machine.files as files
 from voxtile.batch.settings import BatchSettings

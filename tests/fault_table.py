@@ -20,8 +20,9 @@ from pathlib import Path
 
 import disk_faults
 import faults
-from faults import Broken, World
-from faulty import series_cases, valid_cases
+from damage import DamagedFolders
+from faults import World
+from faulty import Broken, series_cases, valid_cases
 from hostile_models import PLAIN, outcomes, write_all, wrong
 
 KINDS = ("lost", "different", "traceback", "other")
@@ -141,7 +142,11 @@ def processes(tally: Tally, folder: Path) -> None:
 
 def damaged(tally: Tally, folder: Path) -> None:
     """Damage each file of a finished run folder, some times."""
-    tally.attempt(lambda: faults.damaged_files(folder, tally.of(20), random.Random(0)))
+    folders, rng = DamagedFolders(folder), random.Random(0)
+    for file in folders.files:
+        for _ in range(tally.of(20)):
+            tally.attempt(lambda file=file: folders.try_all(file, rng))
+    tally.notes.append(f"{len(folders.files)} files through {len(folders.expected)} commands")
 
 
 def hostile(tally: Tally, folder: Path) -> None:

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import dask_processes
 import numpy as np
-from damage import DamagedFolders
 from faulty import (
     DEADLY,
     GREEDY,
     HANGING,
     VALID,
+    Broken,
     alive,
     descendants,
     events,
@@ -54,14 +54,6 @@ NOBODY = ["setpriv", "--reuid=65534", "--clear-groups"]
 NOBODY += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
 # How long processes may outlive their run, in seconds.
 OUTLIVE_S = 3.0
-
-
-class Broken(AssertionError):
-    """Something that must not happen; `kind` is "lost", "different", "traceback" or "other"."""
-
-    def __init__(self, kind: str, what: str) -> None:
-        super().__init__(f"{kind}: {what}")
-        self.kind = kind
 
 
 class World:
@@ -398,16 +390,6 @@ def bad_environment(world: World, what: str) -> None:
     code, said = finish(run)
     assert code == 6, said
     assert "cannot be written" in said or "MB free" in said, said
-
-
-def damaged_files(folder: Path, places: int, rng: random.Random) -> str:
-    """Damage every file of a finished run folder, and give it to every command that reads it."""
-    folders = DamagedFolders(folder)
-    for file in folders.files:
-        for _ in range(places):
-            folders.try_all(file, rng)
-    count = len(folders.files) * places
-    return f"{count} damaged files through {len(folders.expected)} commands: each held"
 
 
 def many_cases(folder: Path, count: int) -> str:

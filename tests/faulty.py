@@ -29,6 +29,14 @@ from voxtile.writing.nifti import write_mask, write_volume
 VALID, DEADLY, DEADLY_ONCE, HANGING, GREEDY, SLOW = 100, 201, 202, 203, 204, 205
 
 
+class Broken(AssertionError):
+    """Something that must not happen; `kind` is "lost", "different", "traceback" or "other"."""
+
+    def __init__(self, kind: str, what: str) -> None:
+        super().__init__(f"{kind}: {what}")
+        self.kind = kind
+
+
 @dataclass(frozen=True)
 class FaultyModel:
     """`threshold_model`, except for scans whose brightest voxel makes it fail.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, ModelError, Notice
+from voxtile.errors import EnvironmentFault, ModelError, Notice, UsageError
 from voxtile.machine.processes import Child
 from voxtile.run.job import Job
 from voxtile.run_folder.case_report import CaseReport
@@ -204,7 +204,7 @@ class WorkerPool:
         elif kind == "unfit":
             if isinstance(content, ModelError | EnvironmentFault):
                 raise content
-            raise ValueError(
+            raise UsageError(
                 f"a worker cannot load the models ({content}); define them in a module that it "
                 "can import, not in the main script, or run in this process with workers=None"
             )

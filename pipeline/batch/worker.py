@@ -14,8 +14,9 @@ any moment, the others are not affected.
 from multiprocessing.connection import Connection
 
 from voxtile.case import Case
-from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.errors import EnvironmentFault, ModelError, place_of
 from voxtile.inference.segmenter import Segmenter
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.machine.processes import serve_line
 from voxtile.run.case import attempt_case
 from voxtile.run.job import Job
@@ -59,7 +60,13 @@ def _answer(line: Connection) -> None:
     except Exception as error:
         # Reading the job fails too, if this process cannot import its models.
         known = isinstance(error, ModelError | EnvironmentFault)
-        line.send(("unfit", error if known else f"{type(error).__name__}: {error}"))
+        unfit: Exception | str = error if known else f"{type(error).__name__} at {place_of(error)}"
+        if is_out_of_memory(error):
+            unfit = EnvironmentFault(
+                "memory ran out while a worker loaded the networks; use fewer --workers, or a "
+                "machine with more memory"
+            )
+        line.send(("unfit", unfit))
         return
     line.send(("ready", None))
     while True:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from voxtile.machine.memory import require_memory
+from voxtile.machine.memory_errors import MEMORY_CODES, is_out_of_memory, require_memory
 
 if TYPE_CHECKING:
     from voxtile.errors import Notice
@@ -51,12 +51,12 @@ def explain(error: BaseException) -> int:
     }
     code = next((codes[kind] for kind in codes if isinstance(error, kind)), UNEXPECTED)
     where = f"({type(error).__name__} at {errors.place_of(error)})"
-    if code != UNEXPECTED:
+    if isinstance(error, errors.CaseError) and error.code in MEMORY_CODES:
+        code = ENVIRONMENT
+    if code == ENVIRONMENT or (code != UNEXPECTED and not is_out_of_memory(error)):
         reason = f"{error.code}: " if isinstance(error, errors.CaseError) else ""
-        if isinstance(error, errors.CaseError) and error.code in ("out_of_memory", "too_large"):
-            code = ENVIRONMENT
         message = f"{reason}{error}" or "interrupted"
-    elif errors.is_out_of_memory(error):
+    elif is_out_of_memory(error):
         code = ENVIRONMENT
         message = (
             f"memory ran out {where}; end other programs, raise the limit on memory "

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from voxtile.errors import CaseError, Notice, is_out_of_memory
+from voxtile.errors import CaseError, Notice
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.models.bundle import Bundle
 
 from .engine import Engine, Model, load_models

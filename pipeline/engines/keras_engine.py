@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.errors import ModelError
+from voxtile.machine.memory_errors import KERAS_MB, require_memory
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
@@ -66,6 +67,7 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
     name = str(bundle.folder / network.file)
     if not network.file.endswith(".keras"):
         raise ModelError(f"{name} cannot be run by Keras; use --engine openvino or onnx")
+    require_memory(KERAS_MB, "Keras needs")
     content = bundle.read_network(network)
     # Keras needs a path. The checked bytes go into a private file, so that nobody can change
     # them before they are loaded.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.memory_errors import require_memory
 from voxtile.machine.processors import thread_count
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
@@ -35,6 +36,9 @@ _CAPABILITIES: dict[Precision, str] = {
 # Maximum of tile shapes that stay compiled; each shape has its own copy of the weights.
 _MOST_SHAPES = 8
 _MOST_BYTES = 512 * 2**20
+# Address space in MB that OpenVINO needs: in all, and for the stack and heap of each thread. With
+# less, its threads may end the process.
+_LEAST_MB, _THREAD_MB = 1150, 75
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
@@ -98,6 +102,7 @@ def write(function: Any, path: Path) -> None:
 
 def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
     """Return a network from a file, or from the bytes of an ``.onnx`` network."""
+    require_memory(_LEAST_MB + _THREAD_MB * thread_count(), "OpenVINO needs")
     if engine.precision not in precisions():
         # OpenVINO would compute in float32 without a warning.
         raise EnvironmentFault(

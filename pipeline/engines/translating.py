@@ -8,13 +8,13 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from voxtile.errors import ModelError, is_out_of_memory
+from voxtile.errors import EnvironmentFault, ModelError
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
@@ -44,18 +44,14 @@ def answer(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[st
     """
     try:
         return {"difference": export(form, bundle, network, folder)}
-    except ModelError as error:
-        if any(map(is_out_of_memory, _causes(error))):
+    except EnvironmentFault as error:
+        return {"fault": str(error)}
+    except Exception as error:
+        if is_out_of_memory(error):
             return {"fault": f"memory ran out while {network.file} was translated to {form}"}
-        return {"refused": str(error)}
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and the chain of its causes."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
+        if isinstance(error, ModelError):
+            return {"refused": str(error)}
+        raise
 
 
 def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:

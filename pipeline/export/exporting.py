@@ -12,9 +12,9 @@ from voxtile.errors import (
     ManifestError,
     Notice,
     first_few,
-    is_out_of_memory,
     place_of,
 )
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.manifest.rows import read_manifest
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked

@@ -23,8 +23,9 @@ from voxtile.engines import device_stages as stages
 from voxtile.engines.device import Computation, Device, Fetching, Tensor
 from voxtile.engines.device_stages import Geometry, Layout
 from voxtile.engines.fallback import Fallbacks
-from voxtile.errors import Notice, is_out_of_memory
+from voxtile.errors import Notice
 from voxtile.label_values import label_type
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.models.spec import View
 from voxtile.preparation.intensity import Scaling, measure
 from voxtile.preparation.plan import Tiling

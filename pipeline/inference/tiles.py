@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from voxtile.engines import Model
-from voxtile.errors import CaseError, VoxtileError, is_out_of_memory
+from voxtile.errors import CaseError, VoxtileError
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
 from voxtile.volume import Shape2D

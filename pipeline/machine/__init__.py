@@ -5,6 +5,7 @@ json_objects.py  JSON of an expected shape, or one clear error
 scratch.py     large arrays in files that disappear
 cache.py       the user's cache folder
 memory.py      how much memory there is, in containers too
+memory_errors.py  which errors of libraries are a lack of memory; limits that are too low
 processors.py  how many processors may be used, and of which kind
 processes.py   child processes that answer, and end when their parent does
 at_once.py     several files read at the same time

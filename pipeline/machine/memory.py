@@ -9,15 +9,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxtile.errors import EnvironmentFault
-
 _CGROUP = Path("/sys/fs/cgroup")
 # The file has lines "number:controllers:path"; v2 has no controllers.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 STATUS = Path("/proc/self/status")
-_LEAST_MB = 1000
 
 
 def total_memory_mb() -> float:
@@ -33,20 +30,6 @@ def free_memory_mb() -> float:
     if available is not None:
         free = min(free, available * 1024 / 1e6)
     return max(0.0, min([free, *(limit - used for limit, used in _groups())]))
-
-
-def require_memory() -> None:
-    """Refuse a limit on memory (``ulimit -v``) in which OpenBLAS would try to start for ever."""
-    try:
-        import resource
-    except ImportError:  # not a POSIX system
-        return
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < _LEAST_MB * 1e6:
-        raise EnvironmentFault(
-            f"memory is limited to {limit / 1e6:.0f} MB (ulimit -v), but the libraries of voxtile "
-            f"need {_LEAST_MB} MB to start; raise the limit"
-        )
 
 
 def resident_memory_mb() -> float:

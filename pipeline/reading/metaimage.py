@@ -76,7 +76,7 @@ def _read(path: Path, policy: ReadPolicy, voxels_of: Voxels) -> Scan:
         if start < 0:
             raise _bad(path.name, "promises more voxels than the file has")
         compression: Compression = "zlib" if _is_true(header, "compresseddata") else "none"
-        with opened(named or path, start=start, compression=compression) as file:
+        with opened(named or path, start=start, compression=compression, name=path.name) as file:
             stored = voxels_of(file, layout, 0)
     except OSError as error:
         raise CaseError(

@@ -1,4 +1,4 @@
-"""Read NIfTI files. Only this module, mgh.py and writing/nifti.py import nibabel.
+"""Read NIfTI files. Only this module, reading/mgh.py and writing/nifti.py import nibabel.
 
 nibabel alone does not reach the checksum of a gzip stream, so that most damaged
 files give wrong voxels without an error. Here files are decompressed to the end.

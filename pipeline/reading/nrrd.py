@@ -135,7 +135,7 @@ def layers_of(path: Path, header: Header, start: int, voxels_of: Voxels) -> np.n
     layout = Layout(layout.shape, layout.dtype, skip)
     compression = _COMPRESSIONS[encoding]
     opened = partial(Stream, code="not_nrrd", needed="an NRRD file")
-    with opened(named or path, start=start, compression=compression) as file:
+    with opened(named or path, start=start, compression=compression, name=path.name) as file:
         stored = voxels_of(file, layout, 0)
     spatial = _spatial_axes(header, path.name)
     others = [axis for axis in range(stored.ndim) if axis not in spatial]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.errors import CaseError
-from voxtile.volume import Volume, grid_difference
+from voxtile.volume import Volume, grid_difference, is_grid
 
 from .nrrd import (
     Header,
@@ -179,7 +179,9 @@ def _whole_grid(header: Header, part: Volume) -> tuple[tuple[int, ...], tuple[in
     if (begin < 0).any() or (begin + part.shape > shape).any() or (shape > 2**15).any():
         return None
     reference = moved(np.array(numbers[:16]).reshape(4, 4), offset)
-    if grid_difference(part.shape, reference, part.affine).position_mm > 0.1 * min(part.spacing_mm):
+    if not is_grid(reference):
+        return None
+    if not grid_difference(part.shape, reference, part.affine).tolerable:
         return None
     if tuple(shape) == part.shape:
         return None

@@ -53,6 +53,8 @@ class Stream:
         Where the stream begins in the file.
     compression : optional
         By default recognised at `start`.
+    name : str
+        What messages call the file; by default its name.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class Stream:
         *,
         start: int = 0,
         compression: Compression | None = None,
+        name: str = "",
     ) -> None:
+        self.name = name or path.name
         if path.is_dir():
-            raise CaseError(code, f"{path.name} is a folder; name {needed}")
+            raise CaseError(code, f"{self.name} is a folder; name {needed}")
         if is_special(path):
-            raise CaseError(code, f"{path.name} is a pipe, socket or device; name {needed}")
-        self.name = path.name
+            raise CaseError(code, f"{self.name} is a pipe, socket or device; name {needed}")
         self.size = max(0, path.stat().st_size - start)
         self._raw = path.open("rb")
         self._raw.seek(start)

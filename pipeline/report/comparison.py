@@ -5,7 +5,8 @@ Runs are compared with the first one, case by case and label by label. Groups
 one group are averaged before the test.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ CASE_COLUMNS = (
     "run_a", "run_b", "case_id", "label", "label_name", "metric", "value_a", "value_b",
     "difference", "outcome",
 )  # fmt: skip
+_LABEL = ["label", "label_name"]
+_NOWHERE = np.array([], int)
 _DEFAULT = ("dice", "hd95_mm", "assd_mm")
 
 
@@ -73,18 +76,13 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
     cases: list[pd.DataFrame] = []
     for name, table in zip(names[1:], tables[1:], strict=True):
         paired = _paired(tables[0], table, (names[0], name))
-        for (label, label_name), of_label in paired.groupby(["label", "label_name"], sort=True):
-            for metric in chosen:
-                where = {
-                    "run_a": names[0],
-                    "run_b": name,
-                    "label": label,
-                    "label_name": label_name,
-                    "metric": metric,
-                }
-                changes = _changes(of_label, metric)
-                rows.append({**where, **_statistics(of_label, changes, metric)})
-                cases.append(changes.assign(**where))
+        of_metrics = []
+        for metric in chosen:
+            where = {"run_a": names[0], "run_b": name, "metric": metric}
+            changes = _changes(paired, metric).assign(**where)
+            cases.append(changes)
+            of_metrics.append([where | row for row in _statistics(paired, changes, metric)])
+        rows += [row for of_label in zip(*of_metrics, strict=True) for row in of_label]
     summary = pd.DataFrame(rows)
     summary["p_holm"] = _holm(summary["p"].to_numpy(np.float64))
     every = pd.concat(cases).assign(size=lambda changes: changes["difference"].abs())
@@ -170,13 +168,11 @@ def _lacks(name: str, found: Records) -> Iterator[str]:
 
 def _names(folders: Sequence[Path]) -> list[str]:
     """Return a name for each run: that of its folder, or its path if two folders share a name."""
-    short = [folder.resolve().name for folder in folders]
-    if len(set(short)) == len(short):
-        return short
-    paths = [str(folder) for folder in folders]
-    if len(set(paths)) < len(paths):
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
         raise ManifestError("a run was given twice; compare different runs")
-    return paths
+    short = [folder.name for folder in resolved]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
 
 
 def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
@@ -202,49 +198,68 @@ def _paired(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> p
     return paired.assign(comparable=same).sort_values(["case_id", "label"], ignore_index=True)
 
 
-def _changes(of_label: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the cases of one label that have the metric in both runs, with their difference."""
-    usable = of_label[of_label["comparable"]].dropna(subset=[f"{metric}_a", f"{metric}_b"])
+def _changes(paired: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the cases and labels that have the metric in both runs, with their difference."""
+    names = [f"{metric}_a", f"{metric}_b"]
+    used = paired["comparable"] & paired[names].notna().all(axis=1)
+    usable = paired.loc[used, ["case_id", *_LABEL, "group_a", "group_b", *names]]
     # Rounded, so that equal changes are ties: in binary 0.8 - 0.7 is not 0.9 - 0.8.
     difference = (usable[f"{metric}_b"] - usable[f"{metric}_a"]).round(12)
     gain = difference if column_named(metric).better == "higher" else -difference
-    return pd.DataFrame(
-        {
-            "case_id": usable["case_id"],
-            "group": usable["group_a"].where(usable["group_a"].notna(), usable["group_b"]),
-            "value_a": usable[f"{metric}_a"],
-            "value_b": usable[f"{metric}_b"],
-            "difference": difference,
-            "outcome": np.select([gain > 0, gain < 0], ["win", "loss"], "tie"),
-        }
+    groups = usable["group_a"].where(usable["group_a"].notna(), usable["group_b"])
+    return usable[["case_id", *_LABEL]].assign(
+        unit=units(usable["case_id"], groups),
+        value_a=usable[f"{metric}_a"],
+        value_b=usable[f"{metric}_b"],
+        difference=difference,
+        outcome=np.select([gain > 0, gain < 0], ["win", "loss"], "tie"),
     )
 
 
-def _statistics(of_label: pd.DataFrame, changes: pd.DataFrame, metric: str) -> dict[str, Any]:
-    """Return the statistics of one label and metric."""
-    has_a, has_b = of_label[f"{metric}_a"].notna(), of_label[f"{metric}_b"].notna()
-    drawn = units(changes["case_id"], changes["group"])
-    differences = changes["difference"].to_numpy(np.float64)
-    of_unit = pd.Series(differences, index=drawn, dtype=np.float64).groupby(level=0).mean()
-    low, high = mean_intervals(differences[:, np.newaxis], drawn)[0]
+def _statistics(
+    paired: pd.DataFrame, changes: pd.DataFrame, metric: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the statistics of each label in a metric, sorted by label."""
+    has_a, has_b = paired[f"{metric}_a"].notna(), paired[f"{metric}_b"].notna()
+    counted = paired[_LABEL].assign(
+        n_only_a=has_a & ~has_b,
+        n_only_b=has_b & ~has_a,
+        n_other_reference=has_a & has_b & ~paired["comparable"],
+    )
+    places = changes.groupby(_LABEL).indices
+    # Arrays, because a data frame for each of many labels is slow.
+    values = {name: changes[name].to_numpy() for name in changes}
+    for row in counted.groupby(_LABEL, as_index=False).sum().to_dict("records"):
+        at = places.get((row["label"], row["label_name"]), _NOWHERE)
+        yield row | _of_label({name: column[at] for name, column in values.items()})
+
+
+def _of_label(changes: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the statistics of the changes of one label in one metric."""
+    differences = changes["difference"]
+    names, unit = np.unique(changes["unit"].astype(str), return_inverse=True)
+    low, high = mean_intervals(differences[:, np.newaxis], changes["unit"].tolist())[0]
+    of_unit = np.bincount(unit, differences) / np.bincount(unit)
     return {
-        "n": len(changes),
-        "n_units": len(of_unit),
-        "n_only_a": int((has_a & ~has_b).sum()),
-        "n_only_b": int((has_b & ~has_a).sum()),
-        "n_other_reference": int((has_a & has_b & ~of_label["comparable"]).sum()),
-        "mean_a": changes["value_a"].mean(),
-        "mean_b": changes["value_b"].mean(),
-        "mean_difference": changes["difference"].mean(),
+        "n": len(differences),
+        "n_units": len(names),
+        "mean_a": _mean(changes["value_a"]),
+        "mean_b": _mean(changes["value_b"]),
+        "mean_difference": _mean(differences),
         "ci_low": low,
         "ci_high": high,
-        "median_difference": changes["difference"].median(),
+        "median_difference": float(np.median(differences)) if len(differences) else math.nan,
         "wins": int((changes["outcome"] == "win").sum()),
         "ties": int((changes["outcome"] == "tie").sum()),
         "losses": int((changes["outcome"] == "loss").sum()),
         # Rounded like the changes: if they cancel, their mean may be 1e-17, which gets a rank.
-        "p": _signed_rank(of_unit.round(12).to_numpy()),
+        "p": _signed_rank(of_unit.round(12)),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean, NaN if there are no values."""
+    return float(values.mean()) if values.size else math.nan
 
 
 def _signed_rank(differences: np.ndarray) -> float:

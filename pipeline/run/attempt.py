@@ -1,16 +1,16 @@
 """Make one report for each case, whatever error occurs while the case is processed."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, EnvironmentFault, Notice, is_out_of_memory, place_of
+from voxtile.errors import CaseError, EnvironmentFault, Notice, place_of
+from voxtile.machine.memory_errors import MEMORY_CODES, is_out_of_memory
 from voxtile.machine.processes import needing_threads
 from voxtile.models.spec import Label
-from voxtile.reading.formats import FILES, split_suffix
+from voxtile.run_folder.anonymous import without_names
 from voxtile.run_folder.case_report import CaseReport, failed_rows
 from voxtile.scoring.rows import LabelRow
 from voxtile.scoring.score import Measures
@@ -51,18 +51,8 @@ def attempt(
             result = do(journal)
     except EnvironmentFault:
         raise
-    except CaseError as error:
-        reason = Notice(error.code, error.sentence)
     except Exception as error:
-        # Show only its type and place: the message of another library may quote patient text.
-        reason = Notice(
-            "unexpected",
-            f"{type(error).__name__} in stage {journal.stage_name} ({place_of(error)}); "
-            "this is a bug in voxtile: please report it with this line",
-        )
-        if is_out_of_memory(error):
-            words = f"memory ran out in stage {journal.stage_name}; {more_memory}"
-            reason = Notice("out_of_memory", words)
+        reason = _reason(error, journal.stage_name, more_memory)
     named = partial(without_names, case)
     return replace(
         CaseReport.of(case, result.labels, None if reason is None else named(reason)),
@@ -77,28 +67,16 @@ def attempt(
     )
 
 
-def without_names(case: Case, notice: Notice) -> Notice:
-    """Return a notice that names inputs by their roles, such as "the scan", not by path or file.
-
-    A file name may be a patient's name, and records are passed on. The manifest has the names.
-    """
-    one = len(case.images) == 1
-    inputs = [("the scan" if one else f"channel {name}", path) for name, path in case.images]
-    inputs += [("the reference", case.label)] if case.label else []
-    sentence = notice.sentence
-    for role, path in inputs:
-        for given in (path, path.absolute(), path.resolve()):
-            if len(given.parts) > 1:
-                sentence = sentence.replace(str(given), role)
-    stems = [split_suffix(path.name)[0] for _, path in inputs]
-    endings = "|".join(
-        re.escape(end) for each in FILES for end in (*each.suffixes, *each.seconds) if end
+def _reason(error: Exception, stage: str, more_memory: str) -> Notice:
+    """Return why an error ended a case in a stage."""
+    lacking = is_out_of_memory(error)
+    if isinstance(error, CaseError) and (error.code in MEMORY_CODES or not lacking):
+        return Notice(error.code, error.sentence)
+    if lacking:
+        return Notice("out_of_memory", f"memory ran out in stage {stage}; {more_memory}")
+    # Show only its type and place: the message of another library may quote patient text.
+    return Notice(
+        "unexpected",
+        f"{type(error).__name__} in stage {stage} ({place_of(error)}); this is a bug in voxtile: "
+        "please report it with this line",
     )
-    for (role, path), stem in zip(inputs, stems, strict=True):
-        # Names of folders remain, because they may be any word. Case ids are not secret.
-        if stem not in (path.name, case.case_id):
-            said = "the file" if stems.count(stem) > 1 else role
-            # Any suffix matches, so that the other file of a .hdr/.img pair is found too.
-            name = rf"(?:\S*/)?(?<![\w.-]){re.escape(stem)}(?:{endings})(?:\.gz)?(?!\w)"
-            sentence = re.sub(name, said, sentence, flags=re.IGNORECASE)
-    return replace(notice, sentence=sentence)

@@ -5,6 +5,7 @@ facts.py        run.json: what was run
 fingerprint.py  a hash of everything that decides the result of a case
 record.py       read the record of one case, and check it
 case_report.py  the record of one case, and those of a run
+anonymous.py    name the files of a case by their roles
 shard.py        a part of a manifest
 lock.py         allow only one run at a time
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from voxtile.errors import UsageError
 from voxtile.machine.files import regular, write_text
+from voxtile.machine.memory_errors import KERAS_MB, require_memory
 from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
@@ -89,6 +90,7 @@ def train_bundle(
 ) -> Bundle:
     """Train as `train` does; if `fold` is given, its cases replace the manifest's."""
     begin = monotonic()
+    require_memory(KERAS_MB, "training needs")
     source = read_source(manifest, bundle_name(out), options, fold)
     protect_inputs(source, out, options)
     licence = None if options.licence is None else regular(Path(options.licence)).read_bytes()

@@ -1,4 +1,7 @@
-"""Write masks and images as NIfTI files. Only this module and reading/nifti.py import nibabel."""
+"""Write masks and images as NIfTI files, with the headers of nibabel.
+
+Only this module, reading/nifti.py and reading/mgh.py import nibabel.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO

@@ -25,7 +25,7 @@ from voxtile.batch.drive import run_manifest
 from voxtile.batch.pool import Limits, WorkerPool
 from voxtile.batch.settings import BatchSettings
 from voxtile.engines import Engine
-from voxtile.errors import ModelError
+from voxtile.errors import ModelError, UsageError
 from voxtile.run.job import Job, RunSettings
 
 
@@ -80,6 +80,27 @@ def test_a_model_that_cannot_be_sent_to_workers_is_refused_at_once(tmp_path: Pat
             models=[lambda tiles: tiles],
             batch=BatchSettings(workers=1),
         )
+
+
+class Unreadable:
+    """A model that no other process can read; the error quotes a patient."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("DOE^JANE",)
+
+
+def test_a_model_that_workers_cannot_read_is_named_by_the_kind_of_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"cannot load the models \(ValueError at worker.py line \d+\); define"
+    ) as caught:
+        run_manifest(
+            valid_cases(tmp_path, 1),
+            make_bundle(),
+            tmp_path / "out",
+            models=[Unreadable()],
+            batch=BatchSettings(workers=1),
+        )
+    assert "DOE" not in str(caught.value)
 
 
 def test_a_network_that_cannot_be_loaded_stops_the_run(tmp_path: Path) -> None:

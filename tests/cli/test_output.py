@@ -47,6 +47,16 @@ def test_each_error_has_its_exit_code(
     assert capsys.readouterr().err == f"{text}\n"
 
 
+def test_any_error_whose_cause_is_a_lack_of_memory_ends_with_its_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (ModelError("not readable"), ManifestError("no"), UsageError("no"), ValueError()):
+        with pytest.raises(typer.Exit) as ended, explained():
+            raise error from RuntimeError("std::bad_alloc")
+        assert ended.value.exit_code == 6
+        assert capsys.readouterr().err.startswith(f"memory ran out ({type(error).__name__} at ")
+
+
 FOREIGN = [
     RuntimeError("DOE^JANE"),
     KeyError("DOE^JANE"),

@@ -6,9 +6,10 @@ from phantoms import ball, make_bundle, threshold_model
 
 from voxtile.engines import Engine
 from voxtile.engines.fallback import Fallbacks, resilient
-from voxtile.errors import CaseError, is_out_of_memory
+from voxtile.errors import CaseError
 from voxtile.inference.infer import Member, infer_together
 from voxtile.inference.segmenter import Segmenter
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.preparation.plan import PlanWish, make_plan
 
 CPU, GPU = Engine("keras"), Engine("keras", device="gpu")

@@ -151,9 +151,29 @@ def test_a_part_of_the_scan_is_put_at_its_place(tmp_path: Path, axes: Axes) -> N
 
 def test_a_geometry_of_another_grid_is_not_used(tmp_path: Path) -> None:
     part = np.ascontiguousarray(drawn(1)[1:5])
-    for more in (geometry((0, 1, 0)), geometry((1, 0, 0), AFFINE * 0.5), geometry((4, 0, 0))):
+    flat = AFFINE * [0, 1, 1, 1]
+    for more in (
+        geometry((0, 1, 0)),
+        geometry((1, 0, 0), AFFINE * 0.5),
+        geometry((4, 0, 0)),
+        geometry((1, 0, 0), flat),
+    ):
         path = written(tmp_path / "a.seg.nrrd", [part], ["a|0|1"], begin=(1, 0, 0), more=more)
         assert read_mask(path).volume.shape == part.shape
+
+
+def test_the_grid_of_a_part_is_compared_as_any_other_grid(tmp_path: Path) -> None:
+    begin = (1, 1, 2)
+    turned = AFFINE @ Axes((1, 0, 2), (False, True, False)).index_affine((1, 1, 1))
+    turned[:3, 3] += AFFINE[:3] @ [*begin, 1] - turned[:3] @ [*begin, 1]
+    near, far = AFFINE.copy(), AFFINE.copy()
+    near[:3, 3] += AFFINE[:3, 2] * 0.09
+    far[:3, 3] += AFFINE[:3, 2] * 0.11
+    part = np.ascontiguousarray(drawn(1)[1:2, 1:2, 2:3])
+    for affine, shape in ((near, SHAPE), (far, part.shape), (turned, part.shape)):
+        more = geometry(begin, affine)
+        path = written(tmp_path / "a.seg.nrrd", [part], ["a|0|1"], begin=begin, more=more)
+        assert read_mask(path).volume.shape == shape
 
 
 def test_a_segmentation_of_another_place_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from reports import case, cohort, row_of, write_run
 from scipy.stats import wilcoxon
@@ -110,6 +111,33 @@ def test_cases_with_different_references_are_not_compared(tmp_path: Path) -> Non
     assert (row["n"], row["n_other_reference"]) == (1, 1)
 
 
+def test_many_labels_are_compared_without_a_table_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    real = pd.DataFrame.__init__
+    monkeypatch.setattr(
+        pd.DataFrame,
+        "__init__",
+        lambda *given, **options: made.append(1) or real(*given, **options),
+    )
+    counts = []
+    for labels in (2, 30):
+        runs = []
+        for name in ("a", "b"):
+            runs.append(write_run(tmp_path / f"{labels}/{name}", cohort(70, 80)))
+            for path in (runs[-1] / "cases").iterdir():
+                record = json.loads(path.read_text())
+                row = record["labels"][0]
+                names = [{"label": n, "label_name": f"l{n}"} for n in range(1, labels + 1)]
+                record["labels"] = [row | name for name in names]
+                path.write_text(json.dumps(sealed(record)))
+        made.clear()
+        assert len(compare_runs(runs).summary) == 3 * labels
+        counts.append(len(made))
+    assert counts[0] == counts[1]
+
+
 def test_runs_that_cannot_be_compared_are_refused_with_the_reason(tmp_path: Path) -> None:
     one = write_run(tmp_path / "a", cohort(70, 80))
     other = write_run(tmp_path / "b", [case("x", 80)])
@@ -119,6 +147,9 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_reason(tmp_path: Path
         compare_runs([one])
     with pytest.raises(ManifestError, match="given twice"):
         compare_runs([one, one])
+    (tmp_path / "link").symlink_to(one)
+    with pytest.raises(ManifestError, match="given twice"):
+        compare_runs([one, tmp_path / "link"])
     with pytest.raises(ManifestError, match="run folder"):
         compare_runs([one, tmp_path])
     with pytest.raises(ManifestError, match="cannot be compared by 'seconds'; choose from dice"):

@@ -52,6 +52,15 @@ def test_a_failed_case_has_a_reason_and_all_its_rows(error: Exception, reason: s
     assert (report.mask, report.geometry, report.qc) == ({}, {}, {})
 
 
+def test_an_error_of_ours_for_a_lack_of_memory_is_named_as_that() -> None:
+    error = CaseError("unreadable", "the file cannot be read")
+    error.__cause__ = OSError(12, "Cannot allocate memory")
+    assert "out_of_memory: memory ran out in stage infer" in str(outcome(error).reason)
+    own = CaseError("too_large", "the file has 9 GiB of voxels")
+    own.__cause__ = MemoryError()
+    assert str(outcome(own).reason) == "too_large: the file has 9 GiB of voxels"
+
+
 @pytest.mark.parametrize("error", [None, MemoryError()])
 def test_every_report_has_the_manifests_columns_and_the_journal(error: Exception | None) -> None:
     report = outcome(error)

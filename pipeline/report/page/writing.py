@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, UsageError
+from voxtile.errors import CaseError, Notice, UsageError
 from voxtile.machine.files import write_text
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
 from voxtile.report.tables import report_table
+from voxtile.run_folder.anonymous import without_names
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import RunFacts, read_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
@@ -151,7 +152,9 @@ class _Album:
                 try:
                     self._add(report)
                 except CaseError as error:
-                    problems[report.case_id] = error.sentence
+                    said = Notice(error.code, error.sentence)
+                    case = self.cases[report.case_id]
+                    problems[report.case_id] = without_names(case, said).sentence
         return problems
 
     def _add(self, report: CaseReport) -> None:

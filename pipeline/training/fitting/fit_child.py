@@ -4,7 +4,8 @@ import pickle
 from multiprocessing.connection import Connection
 from time import monotonic
 
-from voxtile.errors import EnvironmentFault, UsageError
+from voxtile.errors import EnvironmentFault, UsageError, place_of
+from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.machine.processes import serve_line
 
 # Seconds between two messages about progress.
@@ -45,9 +46,14 @@ def _fit(line: Connection) -> None:
     except ConnectionError:
         raise  # the parent has ended
     except Exception as error:
-        # Other errors may be impossible to pickle, but their text can be pickled.
+        if is_out_of_memory(error):
+            error = EnvironmentFault(
+                "memory ran out while a network was fitted; end other programs, then continue "
+                "with --resume"
+            )
+        # Other errors may be impossible to pickle, and their text may quote a patient's data.
         known = type(error) in (EnvironmentFault, UsageError)
-        named = RuntimeError(f"{type(error).__name__}: {error}")
+        named = RuntimeError(f"{type(error).__name__} at {place_of(error)}")
         line.send(("failed", error if known else named))
         return
     line.send(("done", None))
