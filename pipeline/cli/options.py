@@ -424,6 +424,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         exports=Option(name="export", read=words),
         by=By,
         montages=Option(name="qc"),
+        cases=Option(read=words),
     ),
     TrainOptions: _options_of(
         TrainOptions,
