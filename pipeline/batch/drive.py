@@ -55,25 +55,22 @@ def run_manifest(
     Parameters
     ----------
     manifest : str or Path
-        A manifest, or a folder or file of scans: then its cases are those of
-        `voxtile manifest build`, and the manifest is kept in the run folder.
+        A manifest; or a folder or file of scans, listed as by `voxtile manifest build`.
     model : str, Path or Bundle
-        Name of a shipped bundle, path of a bundle folder, or a loaded bundle.
+        Name of a shipped bundle, path of a bundle folder, or a bundle.
     out : str or Path
-        Run folder; created if it is missing. Cases that an earlier run
-        finished in it, with equal inputs, model and settings, are not
-        processed again.
+        Run folder; created if it is missing. Cases that a run finished in it, with
+        equal inputs, model and settings, are not processed again.
     root : str or Path, optional
-        Folder that the manifest's relative paths start from; by default the
-        manifest's own folder.
+        Folder that the manifest's relative paths start from; by default its own.
     settings : RunSettings, optional
         How each case is processed; these settings change results.
     batch : BatchSettings, optional
         How many cases run at once, and how much each may use; results do not
         change. By default, cases run one after another in this process.
     models : sequence of callables, optional
-        Called instead of the bundle's networks, one for each. For workers,
-        they must be functions that a module defines.
+        Called instead of the bundle's networks, one for each. For workers, they
+        must be functions that a module defines.
     on_case : callable, optional
         Called with each finished report, its number from 1 (cases of earlier
         runs come first), and the number of all cases.
