@@ -25,6 +25,7 @@ from .output import (
     answering,
     echo_lines,
     explain,
+    next_lines,
     print_case,
     print_summary,
     write_page,
@@ -107,10 +108,11 @@ def demo(
     typer.echo("One file was damaged on purpose: only its case failed, with the reason.")
     print_summary(run_folder)
     typer.echo(f"masks:  {run_folder / 'masks'}")
-    write_page(run_folder, done.result.reports, manifest=done.cohort / "test.csv")
+    page = write_page(run_folder, done.result.reports, manifest=done.cohort / "test.csv")
     scan, mask = done.cohort / "oblique.nii.gz", run_folder / "masks/oblique.nii.gz"
     typer.echo(f"look:   itksnap -g {scan} -s {mask}")
     typer.echo(f"   or:  fsleyes {scan} {mask} -ot label")
+    echo_lines(next_lines(page))
     # The damaged scan must fail, and nothing else may.
     failed = [report.case_id for report in done.result.failed]
     raise typer.Exit(0 if failed == ["damaged"] else SOME_FAILED)

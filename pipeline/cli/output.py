@@ -152,6 +152,27 @@ def write_page(
     return written.path
 
 
+def next_lines(page: Path) -> Iterator[str]:
+    """Yield what to do after the demo: open its page, and go on with one's own scans."""
+    import shlex
+    import shutil
+
+    yield ""
+    yield f"open the page, in any browser:\n  xdg-open {shlex.quote(str(page.absolute()))}"
+    activate = Path(sys.prefix, "bin", "activate")
+    if shutil.which("voxtile") is None and activate.is_file():
+        yield (
+            "activate the environment, once in each terminal, so that the command voxtile is "
+            f"found:\n  . {shlex.quote(str(activate))}"
+        )
+    yield "train on your own scans, with a label for each:"
+    yield "  voxtile manifest build my_scans/ --out all.csv"
+    yield "  voxtile manifest split all.csv --fractions train=0.8,val=0.2 --out cases.csv"
+    yield "  voxtile train cases.csv --out my_model"
+    yield "segment other scans with this model:"
+    yield "  voxtile run new_scans/ my_model --out out"
+
+
 def finish(
     out: Path, reports: "Sequence[CaseReport]", missing: Mapping[str, str] | None = None
 ) -> NoReturn:
