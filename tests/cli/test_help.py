@@ -49,7 +49,7 @@ def test_names_are_whole_at_80_columns(names: tuple[str, ...]) -> None:
         for name in (
             one.opts + one.secondary_opts if one.param_type_name == "option" else [one.name]
         ):
-            assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), name
+            assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.I), name
     for name in getattr(command, "commands", ()):
         assert re.search(rf"^  {name}  ", text, re.MULTILINE), name
     assert text == CliRunner(env={"COLUMNS": "80"}).invoke(app, [*names, "--help"]).output
