@@ -200,6 +200,25 @@ def print_summary(out: Path) -> None:
     typer.echo(f"report: {out / 'report.csv'}")
 
 
+def outcome(
+    out: Path, reports: "Sequence[CaseReport]", page: Path | None, *, tables: bool = True
+) -> dict[str, Any]:
+    """Return what a JSON answer says about the cases of a run or evaluation."""
+    failed = [report for report in reports if report.status == "failed"]
+    return {
+        "out": str(out),
+        "cases": len(reports),
+        "done": len(reports) - len(failed),
+        "failed": len(failed),
+        "failures": [
+            {"case_id": one.case_id, "reason": one.reason, "seconds": one.seconds} for one in failed
+        ],
+        "dice": dice_summary(out) if tables else [],
+        "report": str(out / "report.csv") if tables else None,
+        "page": None if page is None else str(page),
+    }
+
+
 def dice_summary(out: Path) -> list[dict[str, Any]]:
     """Return the Dice of each label of a run's summary: label, means, numbers, the worst case."""
     import csv

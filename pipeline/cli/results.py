@@ -26,6 +26,7 @@ from .output import (
     answering,
     echo_lines,
     finish,
+    outcome,
     print_case,
     print_warnings,
     write_page,
@@ -46,6 +47,7 @@ def evaluate(
     root: Root,
     by: By,
     html: Html,
+    as_json: AsJson,
 ) -> None:
     """Score finished masks, from any program, against a manifest's references.
 
@@ -57,20 +59,23 @@ def evaluate(
     from voxtile.manifest.advice import manifest_notices
     from voxtile.run.evaluation import evaluate as evaluate_masks
 
-    print_warnings(manifest_notices(manifest))
-    reports = evaluate_masks(
-        manifest,
-        predictions,
-        out,
-        root=root,
-        labels=label_list(labels, out),
-        measures=measures,
-        by=by,
-        on_case=print_case,
-    )
-    if html:
-        write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
-    finish(out, reports)
+    with answering(as_json=as_json) as answer:
+        print_warnings(manifest_notices(manifest))
+        reports = evaluate_masks(
+            manifest,
+            predictions,
+            out,
+            root=root,
+            labels=label_list(labels, out),
+            measures=measures,
+            by=by,
+            on_case=print_case,
+        )
+        page = None
+        if html:
+            page = write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
+        answer(outcome(out, reports, page))
+        finish(out, reports)
 
 
 def export(

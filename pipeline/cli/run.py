@@ -35,8 +35,8 @@ from .output import (
     SOME_FAILED,
     answering,
     counter,
-    dice_summary,
     echo_lines,
+    outcome,
     print_case,
     print_summary,
     print_warnings,
@@ -45,7 +45,6 @@ from .output import (
 )
 
 if TYPE_CHECKING:
-    from voxtile.batch.case_loop import RunResult
     from voxtile.manifest.listing import Listed
     from voxtile.models.bundle import Bundle
 
@@ -110,28 +109,10 @@ def run(
             typer.echo(f"when all shards are done: voxtile merge {out}")
         if is_list:
             typer.echo(f"manifest: {kept}")
-        facts = facts_of(source, check, kept)
-        answer(facts | _answer(result, page, tables=how.shard is None))
+        counts = {"by_earlier_run": result.kept, "not_run": result.not_run}
+        found = outcome(out, result.reports, page, tables=how.shard is None)
+        answer(facts_of(source, check, kept) | counts | found)
     raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
-
-
-def _answer(result: "RunResult", page: Path | None, *, tables: bool) -> dict[str, Any]:
-    """Return the outcome of a run as JSON."""
-    return {
-        "out": str(result.out),
-        "cases": len(result.reports) + result.not_run,
-        "done": len(result.reports) - len(result.failed),
-        "failed": len(result.failed),
-        "by_earlier_run": result.kept,
-        "not_run": result.not_run,
-        "failures": [
-            {"case_id": one.case_id, "reason": one.reason, "seconds": one.seconds}
-            for one in result.failed
-        ],
-        "dice": dice_summary(result.out) if tables else [],
-        "report": str(result.out / "report.csv") if tables else None,
-        "page": None if page is None else str(page),
-    }
 
 
 def _rehearse(

@@ -91,6 +91,16 @@ def test_doctor_and_the_list_of_models_answer_with_each_line(tmp_path: Path) -> 
             assert f"  {label['value']}  {label['name']}" in text
 
 
+def test_an_evaluation_answers_with_its_scores(cohort: Path) -> None:
+    (cohort / "p").mkdir()
+    (cohort / "p/a.nii.gz").write_bytes((cohort / "l.nii.gz").read_bytes())
+    words = ("evaluate", cohort / "good.csv", "--predictions", cohort / "p", "--out", cohort / "e")
+    answer, lines = answer_of(*words, "--no-html")
+    assert "1 done, 0 failed" in lines
+    (row,) = answer["dice"]
+    assert (answer["done"], row["mean"], row["worst_case"]) == (1, 1.0, "a")
+
+
 def test_a_comparison_answers_with_its_rows(cohort: Path) -> None:
     for name in ("one", "two"):
         words = ("run", cohort / "good.csv", cohort / "model", "--out", cohort / name)
