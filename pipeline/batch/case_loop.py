@@ -13,6 +13,7 @@ from typing import Any, Literal
 from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.machine.clock import now
+from voxtile.machine.files import write_text
 from voxtile.machine.processors import processor_count
 from voxtile.report.tables import write_reports
 from voxtile.run.job import Job
@@ -78,6 +79,7 @@ class CaseLoop:
     _stop: Stop
     _facts: dict[str, Any]
     _client: Any
+    _manifest: str | None = None  # to keep in the folder, if the run listed its cases itself
     _reports: dict[str, CaseReport] = field(default_factory=dict)
     _listeners: list[Listener] = field(default_factory=list)
     _started: set[str] = field(default_factory=set)
@@ -91,6 +93,8 @@ class CaseLoop:
         again = self._take_over()
         self._facts[NUMBER] = next_number(job.folder)
         write_facts(job.folder, self._facts, batch.shard)
+        if self._manifest is not None:
+            write_text(job.folder.manifest, self._manifest)
         kept = len(self._reports)
         todo = [case for case in self._cases if case.case_id not in self._reports]
         self._listeners = [

@@ -12,17 +12,20 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.engines import CALLABLE, Model
+from voxtile.errors import UsageError
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.processes import needing_threads
+from voxtile.manifest.listing import Listed, is_source, list_source
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import KEY, new_facts, refuse_mixed
 from voxtile.run_folder.fingerprint import content_hash
+from voxtile.run_folder.kept_manifest import kept_hashes
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
-from voxtile.run_folder.protection import Input, inputs_of, protect, refuse_foreign
+from voxtile.run_folder.protection import Input, inputs_of, manifest_input, protect, refuse_foreign
 from voxtile.run_folder.shard import Shard
 
 from . import agreement, folder
@@ -36,7 +39,7 @@ _PACKAGES = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "isal", "keras
 
 
 def run_manifest(
-    manifest: str | Path,
+    manifest: str | Path | Listed,
     model: str | Path | Bundle,
     out: str | Path,
     *,
@@ -52,23 +55,22 @@ def run_manifest(
     Parameters
     ----------
     manifest : str or Path
+        A manifest; or a folder or file of scans, listed as by `voxtile manifest build`.
     model : str, Path or Bundle
-        Name of a shipped bundle, path of a bundle folder, or a loaded bundle.
+        Name of a shipped bundle, path of a bundle folder, or a bundle.
     out : str or Path
-        Run folder; created if it is missing. Cases that an earlier run
-        finished in it, with equal inputs, model and settings, are not
-        processed again.
+        Run folder; created if it is missing. Cases that a run finished in it, with
+        equal inputs, model and settings, are not processed again.
     root : str or Path, optional
-        Folder that the manifest's relative paths start from; by default the
-        manifest's own folder.
+        Folder that the manifest's relative paths start from; by default its own.
     settings : RunSettings, optional
         How each case is processed; these settings change results.
     batch : BatchSettings, optional
         How many cases run at once, and how much each may use; results do not
         change. By default, cases run one after another in this process.
     models : sequence of callables, optional
-        Called instead of the bundle's networks, one for each. For workers,
-        they must be functions that a module defines.
+        Called instead of the bundle's networks, one for each. For workers, they
+        must be functions that a module defines.
     on_case : callable, optional
         Called with each finished report, its number from 1 (cases of earlier
         runs come first), and the number of all cases.
@@ -94,19 +96,62 @@ def run_manifest(
     """
     settings, batch = settings or RunSettings(), batch or BatchSettings()
     settings = replace(settings, engine=batch.engine(settings.engine))
-    job, cases, facts = _prepared(Path(manifest), model, Path(out), root, settings, batch, models)
+    manifest = listed_or_path(manifest, Path(out), root)
+    job, cases, facts = _prepared(manifest, model, Path(out), root, settings, batch, models)
     with (
         locked(job.out, batch.shard),
         listening(at_once=batch.in_process) as stop,
         connected(batch.cluster, job.out) as client,
         needing_threads(),
     ):
-        _make_ready(job, cases, batch, facts)
-        return CaseLoop(job, cases, batch, stop, facts, client).run(on_case, on_event)
+        text = manifest.text if isinstance(manifest, Listed) else None
+        _refuse_unfit(job, cases, batch, facts, text)
+        folder.prepare(job.folder, cases, batch.shard, job.bundle.spec.channels)
+        return CaseLoop(job, cases, batch, stop, facts, client, text).run(on_case, on_event)
+
+
+def rehearse_run(
+    manifest: str | Path | Listed,
+    model: str | Path | Bundle,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    settings: RunSettings | None = None,
+    batch: BatchSettings | None = None,
+) -> tuple[Case, ...]:
+    """Return the cases of a run; write nothing. Errors as from `run_manifest` before its start."""
+    settings, batch = settings or RunSettings(), batch or BatchSettings()
+    settings = replace(settings, engine=batch.engine(settings.engine))
+    manifest = listed_or_path(manifest, Path(out), root)
+    job, cases, facts = _prepared(manifest, model, Path(out), root, settings, batch, None)
+    text = manifest.text if isinstance(manifest, Listed) else None
+    _refuse_unfit(job, cases, batch, facts, text)
+    return cases
+
+
+def listed_or_path(
+    manifest: str | Path | Listed,
+    out: Path,
+    root: str | Path | None,
+    on_files: Callable[[int, int], None] | None = None,
+) -> Path | Listed:
+    """Return the path of a manifest, or the cases of a folder or file of scans.
+
+    `on_files` is called with (files done, all files) while headers are read.
+    """
+    if not isinstance(manifest, Listed):
+        manifest = Path(manifest)
+        if not is_source(manifest):
+            return manifest
+    if root is not None:
+        raise UsageError(
+            "--root is for the paths of a manifest; leave it out for a folder of scans"
+        )
+    return manifest if isinstance(manifest, Listed) else list_source(manifest, out, on_files)
 
 
 def _prepared(
-    manifest: Path,
+    manifest: Path | Listed,
     model: str | Path | Bundle,
     out: Path,
     root: str | Path | None,
@@ -124,7 +169,10 @@ def _prepared(
         out, cases = out.absolute(), tuple(map(_absolute_case, cases))
         bundle = _absolute_bundle(bundle)
     _protect_inputs(manifest, cases, bundle, batch, out)
-    digest = content_hash(manifest)
+    if isinstance(manifest, Listed):
+        path, digest = RunFolder(out).manifest, manifest.sha256
+    else:
+        path, digest = manifest, content_hash(manifest)
     job = Job(
         bundle=bundle,
         plans=make_plans(bundle, wish, known=models is None),
@@ -136,28 +184,38 @@ def _prepared(
         models=None if models is None else tuple(models),
         cases_sha256=_cases_sha256(digest, cases),
     )
-    facts = new_facts(manifest, digest, len(cases)) | _facts(job, cases, batch.shard)
+    facts = new_facts(path, digest, len(cases)) | _facts(job, cases, batch.shard)
     return job, cases if batch.shard is None else batch.shard.of(cases), facts
 
 
-def _make_ready(
-    job: Job, cases: Sequence[Case], batch: BatchSettings, facts: dict[str, Any]
+def _refuse_unfit(
+    job: Job,
+    cases: Sequence[Case],
+    batch: BatchSettings,
+    facts: dict[str, Any],
+    text: str | None,
 ) -> None:
-    """Prepare the run folder; refuse a folder of other cases, shards or settings."""
+    """Refuse a folder of other files, shards, settings or manifests; complete the facts."""
     channels = job.bundle.spec.channels
     if batch.shard is not None:
         refuse_mixed(job.folder, batch.shard.count)
     folder.refuse_others(job.folder, cases, batch.shard, channels)
     if not batch.fresh:
         agreement.refuse_other(job.folder, facts)
-    folder.prepare(job.folder, cases, batch.shard, channels)
+    facts |= kept_hashes(job.folder, text)
 
 
 def _protect_inputs(
-    manifest: Path, cases: Iterable[Case], bundle: Bundle, batch: BatchSettings, out: Path
+    manifest: Path | Listed,
+    cases: Iterable[Case],
+    bundle: Bundle,
+    batch: BatchSettings,
+    out: Path,
 ) -> None:
     """Refuse a folder in which an input could be lost, or that is not a run folder."""
-    inputs = [Input("the manifest", manifest), *inputs_of(cases)]
+    inputs = list(inputs_of(cases))
+    if not isinstance(manifest, Listed):
+        inputs += manifest_input(manifest, RunFolder(out))
     inputs += [Input("the model", member.folder) for member in bundle.members]
     if batch.cluster is not None and batch.cluster.settings is not None:
         inputs.append(Input("the cluster settings", batch.cluster.settings))

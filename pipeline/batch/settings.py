@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
-from voxtile.machine.memory import total_memory_mb
 from voxtile.run_folder.shard import Shard
 
 QueueSystem = Literal["slurm", "pbs", "sge"]
@@ -141,6 +140,8 @@ class BatchSettings:
 
     def memory_of_one(self, workers: int) -> float:
         """Return the maximum memory of each of so many workers, in MB (10^6 bytes)."""
+        from voxtile.machine.memory import total_memory_mb
+
         return self.memory_mb or 0.9 * total_memory_mb() / workers
 
 

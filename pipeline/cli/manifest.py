@@ -9,6 +9,7 @@ from voxtile.errors import UsageError, counted
 from voxtile.manifest.build_options import BuildOptions
 from voxtile.reading.scan import ReadPolicy
 
+from .help import HelpfulGroup, add_command
 from .options import (
     AsJson,
     LabelMap,
@@ -19,7 +20,6 @@ from .options import (
     argument,
     fractions,
     label_list,
-    with_options,
     words,
 )
 from .output import BAD_INPUT, counter, echo_lines
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Make, check, divide and export manifests.",
     no_args_is_help=True,
+    cls=HelpfulGroup,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 NewManifest = Annotated[Path, "The manifest to write; it must not exist."]
 
 
-@app.command()
-@with_options
 def build(
     *,
     source: Annotated[Path, argument("Folder, or JSON file of msd or monai.")],
@@ -55,7 +55,13 @@ def build(
         Path | None, "dicom: write which patient each pseudonym stands for. Sensitive."
     ] = None,
 ) -> None:
-    """Make a manifest from DICOM, NIfTI, nnU-Net, Decathlon, MONAI or BIDS data."""
+    """Make a manifest from DICOM, NIfTI, nnU-Net, Decathlon, MONAI or BIDS data.
+
+    Examples
+    --------
+    voxtile manifest build scans/ --out cases.csv
+    voxtile manifest build DATA --bids --suffix T1w --out cases.csv
+    """
     from voxtile.manifest.build import Outputs, build_manifest, detect
 
     if bids and kind not in (None, "bids"):
@@ -88,8 +94,6 @@ def build(
         )
 
 
-@app.command()
-@with_options
 def check(
     *,
     manifest: Manifest,
@@ -102,7 +106,13 @@ def check(
     as_json: AsJson,
     label_map: LabelMap,
 ) -> None:
-    """Check a manifest against its files; exit code 4 if anything is wrong."""
+    """Check a manifest against its files; exit code 4 if anything is wrong.
+
+    Examples
+    --------
+    voxtile manifest check cases.csv
+    voxtile manifest check cases.csv --deep --model hippocampus
+    """
     import json
 
     from voxtile.manifest.check import CheckSettings, check_manifest
@@ -125,8 +135,6 @@ def check(
     raise typer.Exit(BAD_INPUT if result.errors else 0)
 
 
-@app.command()
-@with_options
 def split(
     *,
     manifest: Manifest,
@@ -150,7 +158,13 @@ def split(
         tuple[str, ...], Option("Splits that stay as they are, such as test.", read=words)
     ] = (),
 ) -> None:
-    """Divide a manifest into splits or folds; a group is never divided."""
+    """Divide a manifest into splits or folds; a group is never divided.
+
+    Examples
+    --------
+    voxtile manifest split all.csv --folds 5 --out cases.csv
+    voxtile manifest split all.csv --fractions train=0.8,val=0.2 --out cases.csv
+    """
     from voxtile.manifest.split import Division, shares_of, write_split
 
     parts, column = shares_of(folds, shares)
@@ -159,8 +173,6 @@ def split(
     typer.echo(f"manifest: {out}")
 
 
-@app.command()
-@with_options
 def export(
     *,
     manifest: Manifest,
@@ -175,7 +187,13 @@ def export(
     ] = (),
     labels: Labels,
 ) -> None:
-    """Write the cases of a manifest as a data set of nnU-Net or MONAI."""
+    """Write the cases of a manifest as a data set of nnU-Net or MONAI.
+
+    Examples
+    --------
+    voxtile manifest export cases.csv --to nnunet --out Dataset001_Liver
+    voxtile manifest export cases.csv --to monai --out data --link
+    """
     from voxtile.manifest.export import ExportSettings, export_manifest
 
     names = {label.value: label.name for label in label_list(labels, out) or ()}
@@ -183,6 +201,10 @@ def export(
     notices = export_manifest(manifest, out, settings, root=root, on_case=counter("cases"))
     echo_lines(f"note: {notice}" for notice in notices)
     typer.echo(f"data set: {out}")
+
+
+for _command in (build, check, split, export):
+    add_command(app, _command, _command.__name__)
 
 
 def _show(result: "CheckResult") -> None:

@@ -8,12 +8,15 @@ import typer
 
 from voxtile.engines.options import Wish
 
-from .options import OneModel, Option, Root, SomeCases, argument, with_options
-from .output import echo_lines
+from .help import HelpfulGroup, add_command
+from .options import AsJson, OneModel, Option, Root, SomeCases, argument
+from .output import answering, echo_lines
 
 app = typer.Typer(
     help="List models, measure engines, and exchange networks with other programs.",
     invoke_without_command=True,
+    cls=HelpfulGroup,
+    rich_markup_mode=None,
 )
 
 NewFolder = Annotated[Path, Option("New folder.", name="out")]
@@ -23,24 +26,36 @@ NewFolder = Annotated[Path, Option("New folder.", name="out")]
 def _default(context: typer.Context) -> None:
     """List the models if no command is given."""
     if context.invoked_subcommand is None:
-        list_models()
+        list_models(as_json=False)
 
 
-@app.command(name="list")
-@with_options
-def list_models() -> None:
-    """List the models that come with voxtile."""
+def list_models(*, as_json: AsJson) -> None:
+    """List the models that come with voxtile.
+
+    Examples
+    --------
+    voxtile models list
+    voxtile models list --json
+    """
     from voxtile.models.bundle import load_bundle, shipped_bundles
 
-    for name in shipped_bundles():
-        spec = load_bundle(name).spec
-        typer.echo(f"{name}: {spec.description}")
-        for label in spec.labels:
-            typer.echo(f"  {label.value}  {label.name}")
+    specs = {name: load_bundle(name).spec for name in shipped_bundles()}
+    with answering(as_json=as_json) as answer:
+        for name, spec in specs.items():
+            typer.echo(f"{name}: {spec.description}")
+            echo_lines(f"  {label.value}  {label.name}" for label in spec.labels)
+        models = [
+            {
+                "name": name,
+                "description": spec.description,
+                "channels": list(spec.channels),
+                "labels": [{"value": one.value, "name": one.name} for one in spec.labels],
+            }
+            for name, spec in specs.items()
+        ]
+        answer({"models": models})
 
 
-@app.command()
-@with_options
 def verify(
     *,
     model: OneModel,
@@ -51,7 +66,13 @@ def verify(
     device: Annotated[str, "Device to measure: cpu, gpu or gpu:N."] = "cpu",
     save: Annotated[bool, "Publish the table in the model's README and spec."] = False,
 ) -> None:
-    """Measure every engine and precision of this machine against float32."""
+    """Measure every engine and precision of this machine against float32.
+
+    Examples
+    --------
+    voxtile models verify hippocampus
+    voxtile models verify my_model cases.csv --cases 2
+    """
     from voxtile.manifest.rows import read_manifest
     from voxtile.measuring.engines import save_evidence, verify_model
     from voxtile.models.bundle import load_bundle
@@ -71,15 +92,19 @@ def verify(
         typer.echo(f"saved: {save_evidence(model, evidence)}")
 
 
-@app.command()
-@with_options
 def export(
     *,
     model: OneModel,
     out: NewFolder,
     form: Annotated[str, Option("onnx, openvino or savedmodel.", name="format")],
 ) -> None:
-    """Write a model's networks for other programs, and compare them with Keras."""
+    """Write a model's networks for other programs, and compare them with Keras.
+
+    Examples
+    --------
+    voxtile models export hippocampus --format onnx --out onnx
+    voxtile models export my_model --format openvino --out openvino
+    """
     from voxtile.engines.exchange import export_model
     from voxtile.models.bundle import load_bundle
     from voxtile.run_folder.protection import Input, protect
@@ -90,17 +115,30 @@ def export(
     typer.echo(f"spec: {out / 'spec.json'}")
 
 
-@app.command(name="import")
-@with_options
 def import_(
     *,
     file: Annotated[Path, argument(".onnx or .keras file.")],
     spec: Annotated[Path, "spec.json: the network's inputs and outputs."],
     out: NewFolder,
 ) -> None:
-    """Make a model folder from a 2D network that was trained elsewhere."""
+    """Make a model folder from a 2D network that was trained elsewhere.
+
+    Examples
+    --------
+    voxtile models import net.onnx --spec spec.json --out my_model
+    voxtile models import net.keras --spec spec.json --out my_model
+    """
     from voxtile.engines.exchange import import_model
     from voxtile.run_folder.protection import Input, protect
 
     protect([Input("the network", file), Input("the spec", spec)], out)
     typer.echo(f"model: {import_model(file, spec, out).folder}")
+
+
+for _name, _command in (
+    ("list", list_models),
+    ("verify", verify),
+    ("export", export),
+    ("import", import_),
+):
+    add_command(app, _command, _name)

@@ -45,6 +45,25 @@ _EMPTY: Any = inspect.Parameter.empty
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a run shows to people and programs.
+
+    Parameters
+    ----------
+    html : bool
+        Write report.html, the page for people.
+    as_json : bool
+        Print one JSON object, for programs.
+    quiet : bool
+        Print nothing but errors.
+    """
+
+    html: bool = True
+    as_json: bool = False
+    quiet: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Option:
     """How an option differs from its parameter or field. It is written in the annotation."""
@@ -72,6 +91,7 @@ class Option:
             help=f"{self.help} Written as {self.form}." if self.form else self.help,
             min=self.least,
             max=self.most,
+            show_default=default is not False,
             rich_help_panel=self.panel or None,
         )
         annotation: Any = Annotated[kind if default is not None else kind | None, option]
@@ -308,6 +328,7 @@ def argument(about: str) -> Any:
     return typer.Argument(help=about, show_default=False)
 
 
+Scans = Annotated[Path, argument("Manifest (CSV of cases), or a folder or file of scans.")]
 Manifest = Annotated[Path, argument("CSV of cases.")]
 SomeCases = Annotated[Path | None, argument("CSV of cases (default: a phantom).")]
 Model = Annotated[
@@ -424,6 +445,12 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         exports=Option(name="export", read=words),
         by=By,
         montages=Option(name="qc"),
+        cases=Option(read=words),
+    ),
+    Shown: _options_of(
+        Shown,
+        as_json=Option(name="json"),
+        quiet=Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")],
     ),
     TrainOptions: _options_of(
         TrainOptions,

@@ -1,8 +1,9 @@
 """What commands print, and the exit codes they end with."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +22,8 @@ INTERRUPTED = 130
 @contextmanager
 def explained() -> Iterator[None]:
     """End the command with a sentence and an exit code after any error."""
+    from voxtile.machine.memory import require_memory
+
     try:
         require_memory()
         yield
@@ -76,6 +79,33 @@ def explain(error: BaseException) -> int:
     return code
 
 
+@contextmanager
+def answering(*, as_json: bool) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that prints the answer of a command as one JSON object, if `as_json`.
+
+    All other lines then go to standard error. NaN and infinity become null.
+    """
+    stdout = sys.stdout
+
+    def answer(value: Any) -> None:
+        if as_json:
+            from voxtile.machine.files import json_text
+            from voxtile.run_folder.case_report import plain
+
+            stdout.write(json_text(plain(value)))
+            stdout.flush()
+
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield answer
+
+
+@contextmanager
+def quietly(quiet: bool) -> Iterator[None]:
+    """Print nothing on standard output during the block, if `quiet`."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere) if quiet else nullcontext():  # noqa: PTH123
+        yield
+
+
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines."""
     for line in lines:
@@ -110,7 +140,7 @@ def print_case(report: "CaseReport", number: int, count: int) -> None:
 
 def write_page(
     out: Path, reports: "Sequence[CaseReport]", *, quiet: bool = False, **options: Any
-) -> None:
+) -> Path:
     """Write report.html; print its path, and a warning for each case without pictures."""
     from voxtile.report import page
 
@@ -121,6 +151,28 @@ def write_page(
         pictured = len(written.pictured)
         cases = "1 case" if pictured == 1 else f"{pictured} cases"
         typer.echo(f"page:   {written.path} ({cases} with pictures: patient data)")
+    return written.path
+
+
+def next_lines(page: Path) -> Iterator[str]:
+    """Yield what to do after the demo: open its page, and go on with one's own scans."""
+    import shlex
+    import shutil
+
+    yield ""
+    yield f"open the page, in any browser:\n  xdg-open {shlex.quote(str(page.absolute()))}"
+    activate = Path(sys.prefix, "bin", "activate")
+    if shutil.which("voxtile") is None and activate.is_file():
+        yield (
+            "activate the environment, once in each terminal, so that the command voxtile is "
+            f"found:\n  . {shlex.quote(str(activate))}"
+        )
+    yield "train on your own scans, with a label for each:"
+    yield "  voxtile manifest build my_scans/ --out all.csv"
+    yield "  voxtile manifest split all.csv --fractions train=0.8,val=0.2 --out cases.csv"
+    yield "  voxtile train cases.csv --out my_model"
+    yield "segment other scans with this model:"
+    yield "  voxtile run new_scans/ my_model --out out"
 
 
 def finish(
@@ -142,16 +194,46 @@ def finish(
 
 def print_summary(out: Path) -> None:
     """Print one line for each label of a run's summary, and the path of its report."""
+    for row in dice_summary(out):
+        typer.echo(
+            f"  {row['label_name']}: mean Dice {row['mean']:.4f}, median {row['median']:.4f}, "
+            f"n {row['n_used']} of {row['n']}, worst {row['worst_case']} {row['worst']:.3f}"
+        )
+    typer.echo(f"report: {out / 'report.csv'}")
+
+
+def outcome(
+    out: Path, reports: "Sequence[CaseReport]", page: Path | None, *, tables: bool = True
+) -> dict[str, Any]:
+    """Return what a JSON answer says about the cases of a run or evaluation."""
+    failed = [report for report in reports if report.status == "failed"]
+    return {
+        "out": str(out),
+        "cases": len(reports),
+        "done": len(reports) - len(failed),
+        "failed": len(failed),
+        "failures": [
+            {"case_id": one.case_id, "reason": one.reason, "seconds": one.seconds} for one in failed
+        ],
+        "dice": dice_summary(out) if tables else [],
+        "report": str(out / "report.csv") if tables else None,
+        "page": None if page is None else str(page),
+    }
+
+
+def dice_summary(out: Path) -> list[dict[str, Any]]:
+    """Return the Dice of each label of a run's summary: label, means, numbers, the worst case."""
     import csv
 
     from voxtile.machine.spreadsheet import unescaped
 
+    kinds: dict[str, Callable[[str], Any]] = {
+        "label": int, "label_name": unescaped, "mean": float, "median": float, "n": int,
+        "n_used": int, "worst_case": unescaped, "worst": float,
+    }  # fmt: skip
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["metric"] == "dice" and row["mean"] and not row["by"]:
-                typer.echo(
-                    f"  {unescaped(row['label_name'])}: mean Dice {float(row['mean']):.4f}, "
-                    f"median {float(row['median']):.4f}, n {row['n_used']} of {row['n']}, "
-                    f"worst {unescaped(row['worst_case'])} {float(row['worst']):.3f}"
-                )
-    typer.echo(f"report: {out / 'report.csv'}")
+        return [
+            {name: kind(row[name]) for name, kind in kinds.items()}
+            for row in csv.DictReader(file)
+            if row["metric"] == "dice" and row["mean"] and not row["by"]
+        ]

@@ -8,8 +8,29 @@ import typer
 
 from voxtile.scoring.measures import Measures
 
-from .options import By, Html, Labels, Manifest, Option, Out, Root, argument, label_list, words
-from .output import SOME_FAILED, echo_lines, finish, print_case, print_warnings, write_page
+from .options import (
+    AsJson,
+    By,
+    Html,
+    Labels,
+    Manifest,
+    Option,
+    Out,
+    Root,
+    argument,
+    label_list,
+    words,
+)
+from .output import (
+    SOME_FAILED,
+    answering,
+    echo_lines,
+    finish,
+    outcome,
+    print_case,
+    print_warnings,
+    write_page,
+)
 
 if TYPE_CHECKING:
     from voxtile.export import Exported
@@ -26,25 +47,35 @@ def evaluate(
     root: Root,
     by: By,
     html: Html,
+    as_json: AsJson,
 ) -> None:
-    """Score finished masks, from any program, against a manifest's references."""
+    """Score finished masks, from any program, against a manifest's references.
+
+    Examples
+    --------
+    voxtile evaluate cases.csv --predictions masks/ --out scores
+    voxtile evaluate cases.csv --predictions masks/ --out scores --by scanner
+    """
     from voxtile.manifest.advice import manifest_notices
     from voxtile.run.evaluation import evaluate as evaluate_masks
 
-    print_warnings(manifest_notices(manifest))
-    reports = evaluate_masks(
-        manifest,
-        predictions,
-        out,
-        root=root,
-        labels=label_list(labels, out),
-        measures=measures,
-        by=by,
-        on_case=print_case,
-    )
-    if html:
-        write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
-    finish(out, reports)
+    with answering(as_json=as_json) as answer:
+        print_warnings(manifest_notices(manifest))
+        reports = evaluate_masks(
+            manifest,
+            predictions,
+            out,
+            root=root,
+            labels=label_list(labels, out),
+            measures=measures,
+            by=by,
+            on_case=print_case,
+        )
+        page = None
+        if html:
+            page = write_page(out, reports, manifest=manifest, root=root, predictions=predictions)
+        answer(outcome(out, reports, page))
+        finish(out, reports)
 
 
 def export(
@@ -66,7 +97,13 @@ def export(
         tuple[str, ...], Option("Only these case ids, such as p1,p2.", read=words)
     ] = (),
 ) -> None:
-    """Write the masks of a finished run in the formats of other programs."""
+    """Write the masks of a finished run in the formats of other programs.
+
+    Examples
+    --------
+    voxtile export out --to seg.nrrd,bids
+    voxtile export out --to dicom-seg --manifest cases.csv
+    """
     from voxtile.export import export_run
 
     results = export_run(
@@ -96,7 +133,13 @@ def report(
     cases: Annotated[str, "Which cases get pictures: worst:N, all or none."] = "worst:20",
     single_file: Annotated[bool, "Put everything into report.html itself."] = False,
 ) -> None:
-    """Write the tables and the page of a run again from its case records."""
+    """Write the tables and the page of a run again from its case records.
+
+    Examples
+    --------
+    voxtile report out
+    voxtile report out --manifest cases.csv --by scanner,sex
+    """
     from voxtile.report.page.writing import protect_report
     from voxtile.report.tables import check_columns, write_reports
     from voxtile.run_folder.case_report import read_run
@@ -124,13 +167,26 @@ def compare(
     *,
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is the baseline.")],
     out: Out,
+    as_json: AsJson,
     metrics: Annotated[
         tuple[str, ...], Option("Metrics to compare (default: dice,hd95_mm,assd_mm).", read=words)
     ] = (),
 ) -> None:
-    """Compare runs case by case: differences with intervals and tests."""
-    from voxtile.report.comparison import compare_runs, refuse_foreign_comparison, write_comparison
+    """Compare runs case by case: differences with intervals and tests.
+
+    Examples
+    --------
+    voxtile compare out_a out_b --out comparison
+    voxtile compare out_a out_b out_c --metrics dice,hd95_mm --out comparison
+    """
+    from voxtile.report.comparison import (
+        compare_runs,
+        most_changed,
+        refuse_foreign_comparison,
+        write_comparison,
+    )
     from voxtile.report.page.comparison_page import write_comparison_page
+    from voxtile.report.summary import records
     from voxtile.run_folder.protection import Input, protect
 
     protect([Input("the run", one, whole=False) for one in runs], out)
@@ -138,10 +194,22 @@ def compare(
     comparison = compare_runs(runs, metrics)
     write_comparison(out, comparison)
     page = write_comparison_page(out, comparison)
-    echo_lines(_comparison_lines(comparison))
-    echo_lines(comparison.incomplete)
-    typer.echo(f"comparison: {out / 'comparison.csv'}")
-    typer.echo(f"page: {page}")
+    with answering(as_json=as_json) as answer:
+        echo_lines(_comparison_lines(comparison))
+        echo_lines(comparison.incomplete)
+        typer.echo(f"comparison: {out / 'comparison.csv'}")
+        typer.echo(f"page: {page}")
+        rows = records(comparison.summary)
+        answer(
+            {
+                "runs": comparison.runs,
+                "rows": rows,
+                "changed_most": most_changed(comparison.cases, rows[0]["metric"]),
+                "incomplete": comparison.incomplete,
+                "comparison": str(out / "comparison.csv"),
+                "page": str(page),
+            }
+        )
     raise typer.Exit(SOME_FAILED if comparison.incomplete else 0)
 
 

@@ -2,9 +2,10 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +18,13 @@ from voxtile.run.settings import RunSettings
 from .options import (
     MANY_CASES,
     AsJson,
-    Html,
     Manifest,
     Model,
     Option,
     Out,
     Root,
+    Scans,
+    Shown,
     SomeCases,
     Splits,
     argument,
@@ -31,59 +33,115 @@ from .options import (
 )
 from .output import (
     SOME_FAILED,
+    answering,
     counter,
     echo_lines,
+    outcome,
     print_case,
     print_summary,
     print_warnings,
+    quietly,
     write_page,
 )
+
+if TYPE_CHECKING:
+    from voxtile.manifest.listing import Listed
+    from voxtile.models.bundle import Bundle
 
 
 def run(
     *,
-    manifest: Manifest,
+    manifest: Scans,
     model: Model,
     out: Out,
     settings: RunSettings,
     how: BatchSettings,
     root: Root,
-    html: Html,
     fail_fast: Annotated[bool, Option("Stop at the first failed case.", panel=MANY_CASES)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    dry_run: Annotated[bool, "Check and forecast the run, and write nothing."] = False,
+    shown: Shown,
 ) -> None:
-    """Segment and score every case of a manifest that is not done yet."""
+    """Segment and score every case of a manifest or folder of scans that is not done yet.
+
+    Examples
+    --------
+    voxtile run scans/ hippocampus --out out
+    voxtile run cases.csv my_model --out out --workers 4
+    """
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
-    from voxtile.manifest.advice import manifest_notices
+    from voxtile.models.bundle import load_bundle
+    from voxtile.run_folder.layout import RunFolder
 
-    print_warnings(manifest_notices(manifest))
+    from .scans import check_scans, facts_of, list_scans
+
     how = replace(how, workers=max(1, how.workers or 0))
     settings = replace(settings, plan=for_each_worker(settings.plan, how.at_once))
-    failures = 1 if fail_fast else how.max_failures
-    how = replace(how, max_failures=failures)
-    # A terminal shows the bar and the failed cases; a file gets a line for each case.
-    lines = not quiet and not sys.stdout.isatty()
-    with displayed(shown=not quiet, failures=not lines) as display:
-        result = run_manifest(
-            manifest,
-            model,
-            out,
-            root=root,
-            settings=settings,
-            batch=how,
-            on_case=print_case if lines else None,
-            on_event=display,
-        )
-    if html and how.shard is None:
-        write_page(out, result.reports, quiet=quiet, manifest=manifest, root=root)
-    if not quiet:
+    how = replace(how, max_failures=1 if fail_fast else how.max_failures)
+    with answering(as_json=shown.as_json) as answer, quietly(shown.quiet):
+        source = list_scans(manifest, out, root)
+        bundle = load_bundle(model)
+        if dry_run:
+            raise typer.Exit(_rehearse(source, bundle, out, root, settings, how, answer))
+        is_list = not isinstance(source, Path)
+        check = check_scans(source, bundle, settings, root, voxels=False) if is_list else None
+        # A terminal shows the bar and the failed cases; a file gets a line for each case.
+        lines = not shown.quiet and not sys.stdout.isatty()
+        with displayed(shown=not shown.quiet, failures=not lines) as display:
+            result = run_manifest(
+                source,
+                bundle,
+                out,
+                root=root,
+                settings=settings,
+                batch=how,
+                on_case=print_case if lines else None,
+                on_event=display,
+            )
+        kept = RunFolder(out).manifest if is_list else manifest
+        page = None
+        if shown.html and how.shard is None:
+            page = write_page(out, result.reports, manifest=kept, root=root)
         echo_lines(result_lines(result))
         if how.shard is None:
             print_summary(out)
         else:
             typer.echo(f"when all shards are done: voxtile merge {out}")
+        if is_list:
+            typer.echo(f"manifest: {kept}")
+        counts = {"by_earlier_run": result.kept, "not_run": result.not_run}
+        found = outcome(out, result.reports, page, tables=how.shard is None)
+        answer(facts_of(source, check, kept) | counts | found)
     raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+
+
+def _rehearse(
+    source: "Path | Listed",
+    bundle: "Bundle",
+    out: Path,
+    root: Path | None,
+    settings: RunSettings,
+    how: BatchSettings,
+    answer: Callable[[Any], None],
+) -> int:
+    """Check and forecast a run, print both, and return the exit code."""
+    from voxtile.batch.drive import rehearse_run
+    from voxtile.measuring.forecast import make_forecast
+    from voxtile.run_folder.layout import RunFolder
+
+    from .scans import check_scans, facts_of
+
+    cases = rehearse_run(source, bundle, out, root=root, settings=settings, batch=how)
+    check = check_scans(source, bundle, settings, root, voxels=True)
+    forecast = make_forecast(
+        source, bundle, root=root, settings=settings, workers=how.at_once, on_case=counter("cases")
+    )
+    echo_lines(forecast.lines())
+    typer.echo(f"dry run: nothing was written; the run would go to {out}")
+    kept = source if isinstance(source, Path) else RunFolder(out).manifest
+    chosen = {"cases": [case.case_id for case in cases], "out": str(out), "dry_run": True}
+    answer(facts_of(source, check, kept) | chosen | {"forecast": forecast.as_json()})
+    return SOME_FAILED if forecast.unreadable else 0
 
 
 def plan(
@@ -98,7 +156,13 @@ def plan(
     workers: Annotated[int, Option("Worker processes of the run.", least=0)] = 1,
     as_json: AsJson,
 ) -> None:
-    """Show what a run would do: tiles, arithmetic, and the expected time and memory."""
+    """Show what a run would do: tiles, arithmetic, and the expected time and memory.
+
+    Examples
+    --------
+    voxtile plan cases.csv hippocampus
+    voxtile plan cases.csv my_model --workers 4 --json
+    """
     from voxtile.measuring.forecast import make_forecast
 
     forecast = make_forecast(
@@ -115,7 +179,13 @@ def plan(
 
 
 def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson) -> None:
-    """Show the state of a run folder: cases done, failed, running and missing."""
+    """Show the state of a run folder: cases done, failed, running and missing.
+
+    Examples
+    --------
+    voxtile status out
+    voxtile status out --json
+    """
     from dataclasses import asdict
 
     from voxtile.batch.status import read_status, status_lines
@@ -125,7 +195,13 @@ def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson)
 
 
 def merge(*, folder: Annotated[Path, argument("Run folder of shards.")]) -> None:
-    """Join the shards of a run: write report.csv, summary.csv and run.json."""
+    """Join the shards of a run: write report.csv, summary.csv and run.json.
+
+    Examples
+    --------
+    voxtile merge out
+    voxtile merge /scratch/out
+    """
     from voxtile.batch.merge import merge_shards
     from voxtile.run_folder.case_report import missing_lines
 
@@ -147,17 +223,35 @@ def segment(
     policy: ReadPolicy,
     plan: PlanWish,
     engine: Wish,
+    as_json: AsJson,
 ) -> None:
-    """Segment one scan."""
+    """Segment one scan.
+
+    Examples
+    --------
+    voxtile segment scan.nii.gz hippocampus mask.nii.gz
+    voxtile segment dicom_folder/ my_model mask.nii.gz --device cpu
+    """
     from voxtile.run.one_scan import segment_file
 
     rows, notices = segment_file(
         image, model, nifti_path(out), policy=policy, plan=plan, engine=engine
     )
-    print_warnings(notices)
-    for row in rows:
-        typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
-    typer.echo(f"mask: {out}")
+    with answering(as_json=as_json) as answer:
+        print_warnings(notices)
+        for row in rows:
+            typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
+        typer.echo(f"mask: {out}")
+        labels = [
+            {
+                "label": row.label,
+                "label_name": row.label_name,
+                "voxels": row.voxels_pred,
+                "volume_ml": row.volume_ml_pred,
+            }
+            for row in rows
+        ]
+        answer({"mask": str(out), "labels": labels, "warnings": notices})
 
 
 def convert(
@@ -166,7 +260,13 @@ def convert(
     out: Annotated[Path, argument("Volume to write, .nii.gz or .nii.")],
     policy: ReadPolicy,
 ) -> None:
-    """Write one scan as NIfTI, and show its shape, spacing and values."""
+    """Write one scan as NIfTI, and show its shape, spacing and values.
+
+    Examples
+    --------
+    voxtile convert dicom_folder/ scan.nii.gz
+    voxtile convert dti.nii.gz b0.nii.gz --volume 0
+    """
     from voxtile.run.convert import convert as convert_scan
 
     done = convert_scan(source, nifti_path(out), policy)
@@ -191,7 +291,13 @@ def bench(
         Path | None, Option("Also write the numbers to this JSON file.", name="json")
     ] = None,
 ) -> None:
-    """Measure a model on this machine: tiles and voxels per second, stages, memory."""
+    """Measure a model on this machine: tiles and voxels per second, stages, memory.
+
+    Examples
+    --------
+    voxtile bench hippocampus
+    voxtile bench my_model cases.csv --cases 3 --json figures.json
+    """
     from voxtile.machine.files import write_json
     from voxtile.measuring.benchmark import protect_inputs, run_benchmark
 

@@ -22,7 +22,13 @@ def train(
     options: TrainOptions,
     folds: FoldOptions,
 ) -> None:
-    """Train U-Nets on a manifest's train split, and write them as a model folder."""
+    """Train U-Nets on a manifest's train split, and write them as a model folder.
+
+    Examples
+    --------
+    voxtile train cases.csv --out my_model --dry-run
+    voxtile train cases.csv --out my_model --minutes 60
+    """
     from voxtile.manifest.advice import manifest_notices
     from voxtile.models.bundle import bundle_name
     from voxtile.run_folder.protection import Input, protect

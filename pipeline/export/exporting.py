@@ -18,7 +18,7 @@ from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.manifest.rows import read_manifest
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import locked
-from voxtile.run_folder.protection import Input, inputs_of, protect
+from voxtile.run_folder.protection import inputs_of, manifest_input, protect
 from voxtile.volume import Volume
 
 from .finished import Finished, finished_and_missing, finished_cases, read_finished_mask
@@ -85,7 +85,7 @@ def export_run(
     wanted = check_formats(formats)
     listed = None if manifest is None else read_manifest(manifest, root=root)
     if manifest is not None and listed is not None:
-        inputs = [Input("the manifest", Path(manifest)), *inputs_of(listed)]
+        inputs = [*manifest_input(Path(manifest), RunFolder(Path(out))), *inputs_of(listed)]
         protect(inputs, RunFolder(Path(out)).exports, advice="move it out of the run folder")
     finished_cases(Path(out), listed)  # before the lock, which would create the folder
     results: list[Exported] = []

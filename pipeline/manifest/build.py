@@ -6,7 +6,8 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from voxtile.errors import CaseError, ManifestError, UsageError, first_few
+from voxtile.case import Case
+from voxtile.errors import CaseError, ManifestError, UsageError, counted, first_few
 from voxtile.label_values import label_values
 from voxtile.machine.files import write_json, write_text
 from voxtile.reading.formats import (
@@ -24,7 +25,7 @@ from .bids import read_bids
 from .build_options import BuildOptions
 from .datalist import read_decathlon, read_monai
 from .dicom_tree import read_dicom_tree
-from .names import find_files
+from .names import find_files, run_folders
 from .nifti_folder import read_nifti_folder
 from .nnunet import read_nnunet
 from .source import Found, read_json
@@ -91,10 +92,9 @@ def build_manifest(
     names = [str(path.absolute()).casefold() for path in wanted if path is not None]
     if len(set(names)) < len(names):
         raise ManifestError(["--out, --key and --label-names must be different files"])
-    found = _read(source, kind, options, outputs.key is not None, on_files)
+    found = read_source(source, kind, options, identify=outputs.key is not None, on_files=on_files)
     written = (path for path in wanted if path is not None)
     protect(inputs_of(found.cases), *written, advice="name another file")
-    found = replace(found, notices=(*found.notices, *_of_pictures(found)))
     if outputs.label_names is not None and not found.labels:
         raise ManifestError(
             [
@@ -119,8 +119,10 @@ def detect(source: Path) -> Source:
     ManifestError
         If it looks like no kind of source, or like several.
     """
+    if source.is_file() and is_dicom(source):
+        return "dicom"
     if source.is_file():
-        return _detect_json(source)
+        return "nifti" if is_volume(source) else _detect_json(source)
     if not source.is_dir():
         raise ManifestError([f"{source} does not exist"])
     if (source / "dataset.json").is_file():
@@ -134,12 +136,19 @@ def detect(source: Path) -> Source:
     dicom = any(not split_suffix(path.name)[1] and is_dicom(path) for path in files)
     if not volumes and not dicom:
         volumes = bool(volumes_among(files))  # pictures or archives
-    if volumes == dicom:
-        what = "no files of a format that voxtile reads (docs/ingest.md)"
-        if dicom:
-            what = f"both {format_of(found[0]).name} and DICOM files"
+    if volumes and dicom:
         raise ManifestError(
-            [f"{source} holds {what}; choose with --from {', '.join(get_args(Source))}"]
+            [
+                f"{source} holds both {format_of(found[0]).name} and DICOM files; choose with "
+                f"--from {', '.join(get_args(Source))}"
+            ]
+        )
+    if not volumes and not dicom:
+        raise ManifestError(
+            [
+                f"{source} holds no scan of a format that voxtile reads (docs/ingest.md lists "
+                f"them), among {counted(len(files), 'file')}; name the folder of the scans"
+            ]
         )
     return "nifti" if volumes else "dicom"
 
@@ -182,6 +191,27 @@ def _has_subjects(folder: Path) -> bool:
     )
 
 
+def read_source(
+    source: Path,
+    kind: Source,
+    options: BuildOptions | None = None,
+    *,
+    identify: bool = False,
+    on_files: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Return the cases of a source with all notices; arguments and errors as `build_manifest`."""
+    found = _read(source, kind, options or BuildOptions(), identify, on_files)
+    left = _of_runs(source) if kind in ("dicom", "nifti") else ()
+    return replace(found, notices=(*found.notices, *left, *_of_pictures(found)))
+
+
+def _of_runs(source: Path) -> Iterator[str]:
+    """Yield a notice about the run folders below a source."""
+    runs = run_folders(source.rglob("run*.json"))
+    if names := sorted(str(folder.relative_to(source)) for folder in runs):
+        yield f"left out {first_few(names)}: results of voxtile, whose masks are not references"
+
+
 def _read(
     source: Path,
     kind: Source,
@@ -191,6 +221,10 @@ def _read(
 ) -> Found:
     """Return the cases of a source."""
     match kind:
+        case "dicom" if source.is_file():
+            return Found((Case("case001", (("image", source),)),))
+        case "nifti" if source.is_file():
+            return read_nifti_folder(source, pattern="{case}")
         case "dicom":
             return read_dicom_tree(source, identify=identify, on_files=on_files)
         case "nifti":

@@ -8,6 +8,7 @@ Windows-1252 is a guess, so it is reported.
 import csv
 import io
 import re
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,10 +60,12 @@ def read_cells(path: Path) -> Cells:
         If the file is missing, a folder, neither text nor a workbook, or has no row.
     """
     if path.is_dir():
+        quoted = shlex.quote(str(path))
         raise ManifestError(
             [
                 f"{path} is a folder, but a manifest is a CSV file with a row for each case; list "
-                f"the scans of the folder with `voxtile manifest build {path} --out cases.csv`"
+                f"its scans with `voxtile manifest build {quoted} --out cases.csv`, or segment "
+                f"them at once with `voxtile run {quoted} MODEL --out out`"
             ]
         )
     try:
@@ -127,8 +130,9 @@ def _not_text(path: Path) -> str:
     """Return the message about a file that is neither text nor a workbook."""
     if is_volume(path) or is_dicom(path):
         return (
-            f"{path} is a scan, but a manifest is a CSV file with a row for each case; pass a scan "
-            "to `voxtile segment`, or list a folder of scans with `voxtile manifest build`"
+            f"{path} is a scan, but a manifest is a CSV file with a row for each case; segment it "
+            f"with `voxtile run {shlex.quote(str(path))} MODEL --out out`, or list a folder of "
+            "scans with `voxtile manifest build`"
         )
     return f"{path} is not a text file; save the table as CSV UTF-8, or as an Excel workbook .xlsx"
 

@@ -25,6 +25,7 @@ from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
 from .advice import manifest_notices
+from .listing import Listed
 from .rows import examine_manifest
 
 OnCase = Callable[[int, int], None]
@@ -150,7 +151,7 @@ class CheckResult:
 
 
 def check_manifest(
-    manifest: str | Path,
+    manifest: str | Path | Listed,
     *,
     root: str | Path | None = None,
     spec: ModelSpec | None = None,
@@ -162,6 +163,8 @@ def check_manifest(
 
     Parameters
     ----------
+    manifest : str, Path or Listed
+        A file, or the cases of a folder of scans.
     root : str or Path, optional
         Folder that relative paths start from; by default the manifest's folder.
     spec : ModelSpec, optional
@@ -174,9 +177,14 @@ def check_manifest(
         Called with (cases done, all cases).
     """
     settings = settings or CheckSettings()
-    cases, problems = examine_manifest(manifest, root=root)
-    findings = [Finding("error", "manifest", problem) for problem in problems]
-    findings += [Finding("warning", one.code, one.sentence) for one in manifest_notices(manifest)]
+    findings: list[Finding] = []
+    if isinstance(manifest, Listed):
+        cases = manifest.cases
+    else:
+        cases, problems = examine_manifest(manifest, root=root)
+        findings += [Finding("error", "manifest", problem) for problem in problems]
+        notices = manifest_notices(manifest)
+        findings += [Finding("warning", one.code, one.sentence) for one in notices]
     later = [*_divided(cases), *_repeated(cases), *_unlabelled(cases)]
     facts = []
     contents: dict[str, list[Case]] = {}
@@ -198,7 +206,7 @@ def check_manifest(
             on_case(number, len(cases))
     later += _alike(contents.values(), "same_content", "have equal voxels")
     findings += sorted(later, key=lambda finding: finding.line)
-    return CheckResult(Path(manifest), settings.deep, tuple(facts), tuple(findings))
+    return CheckResult(Path(str(manifest)), settings.deep, tuple(facts), tuple(findings))
 
 
 def _check_case(

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voxtile.case import id_problem
 from voxtile.errors import ManifestError
 from voxtile.machine.files import files_below
 from voxtile.reading.formats import split_suffix, volumes_among
+from voxtile.run_folder.layout import RunFolder
 
 # A case with nnU-Net's channel number (documentation/dataset_format.md of nnU-Net v2).
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -24,14 +25,27 @@ def find_volumes(folder: Path) -> list[Path]:
     return volumes_among(find_files(folder))
 
 
-def find_files(folder: Path) -> list[Path]:
-    """Return all files below a folder that are not hidden, in the order of their names.
+def find_files(source: Path) -> list[Path]:
+    """Return a file, or all files below a folder that are not hidden, in the order of their names.
 
-    Links to folders are followed, each folder once, as the DICOM reader does.
+    Links to folders are followed, each folder once, as the DICOM reader does. Run folders are left
+    out, because their masks would be taken for references.
     """
-    if not folder.is_dir():
-        raise ManifestError([f"{folder} is not a folder; name the folder of the data set"])
-    return sorted(files_below(folder, _refuse))
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ManifestError([f"{source} is not a folder; name the folder of the data set"])
+    found = sorted(files_below(source, _refuse))
+    runs = run_folders(found)
+    if source in runs:
+        raise ManifestError([f"{source} is the folder of a run; name the folder of its scans"])
+    return [path for path in found if runs.isdisjoint(path.parents)]
+
+
+def run_folders(files: Iterable[Path]) -> set[Path]:
+    """Return the folders among those of the files that hold the masks of a run."""
+    folders = {path.parent for path in files if path.name.startswith("run")}
+    return {folder for folder in folders if RunFolder(folder).has_masks_of_a_run}
 
 
 def stem(path: Path) -> str:

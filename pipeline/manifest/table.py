@@ -111,8 +111,10 @@ def relative(path: Path, folder: Path) -> str:
     if len(Path(os.path.commonpath([path, folder])).parts) < 2:
         return str(path)
     cell = os.path.relpath(path, folder)
-    # After a link, ".." may lead to another folder than the text of the path says.
-    if cell.startswith("..") and not _same(folder / cell, path):
+    # After a link, ".." may lead to another folder than the text of the path says. The folder need
+    # not exist yet.
+    led = Path(os.path.normpath(os.path.join(os.path.realpath(folder), cell)))  # noqa: PTH118
+    if cell.startswith("..") and not _same(led, path):
         return str(path)
     # A spreadsheet takes a cell that begins with one of these for a formula.
     return f"./{cell}" if cell.startswith(("=", "+", "-", "@")) else cell

@@ -23,6 +23,7 @@ from voxtile.machine.at_once import in_order
 from voxtile.machine.clock import duration
 from voxtile.machine.memory import free_memory_mb, resident_memory_mb
 from voxtile.machine.processors import processor_count
+from voxtile.manifest.listing import Listed
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
@@ -165,7 +166,7 @@ class Forecast:
 
 
 def make_forecast(
-    manifest: str | Path,
+    manifest: str | Path | Listed,
     model: str | Path | Bundle,
     *,
     root: str | Path | None = None,

@@ -11,11 +11,12 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.engines import Engine, Model
-from voxtile.errors import ManifestError
+from voxtile.errors import ManifestError, first_few
 from voxtile.export import Finished, forget_exports
 from voxtile.inference.segmenter import Segmenter, load_segmenter
 from voxtile.machine.files import remove
 from voxtile.machine.memory import free_memory_mb
+from voxtile.manifest.listing import Listed
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
@@ -110,18 +111,27 @@ class Job:
 
 
 def chosen_cases(
-    manifest: str | Path, root: str | Path | None, settings: RunSettings
+    manifest: str | Path | Listed, root: str | Path | None, settings: RunSettings
 ) -> tuple[Case, ...]:
-    """Return the manifest's cases of the chosen splits.
+    """Return the manifest's cases of the chosen splits and ids.
 
-    ManifestError if the manifest has problems, or no case of these splits.
+    ManifestError if the manifest has problems, or lacks a split or id.
     """
-    cases = read_manifest(manifest, root=root)
+    cases = manifest.cases if isinstance(manifest, Listed) else read_manifest(manifest, root=root)
     check_columns(settings.by, cases)
     if settings.splits:
         cases = tuple(case for case in cases if case.split in settings.splits)
         if not cases:
             raise ManifestError(f"{manifest} has no case of split {', '.join(settings.splits)}")
+    if settings.cases:
+        known = [case.case_id for case in cases]
+        if unknown := [name for name in settings.cases if name not in known]:
+            of_split = f" of split {', '.join(settings.splits)}" if settings.splits else ""
+            raise ManifestError(
+                f"{manifest} has no case {first_few(unknown)}{of_split}; the cases are "
+                f"{first_few(known)}"
+            )
+        cases = tuple(case for case in cases if case.case_id in settings.cases)
     return cases
 
 

@@ -40,6 +40,8 @@ class RunSettings:
         Columns of the manifest to summarise by.
     montages : bool
         Draw a picture of each case into ``qc/``.
+    cases : tuple of str
+        Only these case ids, such as p1,p2.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class RunSettings:
     measures: Measures = field(default_factory=Measures)
     by: tuple[str, ...] = ()
     montages: bool = True
+    cases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.exports:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # `status` does not import NumPy or pydantic
 
 _Parsed = TypeVar("_Parsed")
 KEY = "settings_sha256"
+# Hashes of the manifests that runs kept in the folder (`kept_manifest.py`).
+KEPT = "kept_manifests"
 # Numbers the runs of a folder, because clocks of machines differ and may be set back.
 NUMBER = "number"
 _MOST_RUNS = 10**9
@@ -53,6 +55,7 @@ _SHAPE = {
     "labels": [{"value": int, "name": str, "color": str}],
     "case_ids": [str],
     KEY: str,
+    KEPT: [str],
 }
 # The keys that must be equal in all shards of a run, because they decide results.
 _DECISIVE = (

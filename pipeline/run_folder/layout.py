@@ -7,6 +7,7 @@ masks/<case_id>.nii.gz
 qc/<case_id>.png                    its picture
 images/<case_id>.nii.gz             the scan on the grid of the mask, if that is a new grid
 exports/<format>/                   masks for other programs
+manifest.csv                        the manifest, if the run listed the scans itself
 report.csv  summary.*               the tables, made from the records
 report.html  report_files/          the page
 events.jsonl, events-2-of-8.jsonl   what happened
@@ -25,7 +26,7 @@ _ANY_SHARD = "*-of-*"
 # Names of the files that belong to all cases together.
 _SHARED = re.compile(
     r"(?:run|running|\.lock)(?:-\d+-of-\d+)?\.json|\.probe(?:-\d+-of-\d+)?"
-    r"|report\.(?:csv|html)|summary\.(?:csv|json|md|tex)"
+    r"|manifest\.csv|report\.(?:csv|html)|summary\.(?:csv|json|md|tex)"
     r"|slicer\.ctbl|itksnap_labels\.txt|itksnap\.sh|niivue\S*\.js|LICENSE-niivue\.txt"
 )
 
@@ -110,6 +111,16 @@ class RunFolder:
     def export(self, format_name: str) -> Path:
         """Folder of one export format."""
         return self.exports / format_name
+
+    @property
+    def manifest(self) -> Path:
+        """Manifest that a run of a folder of scans made."""
+        return self.path / "manifest.csv"
+
+    @property
+    def has_masks_of_a_run(self) -> bool:
+        """Whether it looks like a run folder with masks, even if its facts are damaged."""
+        return bool(self.all_facts()) and self.cases.is_dir() and self.masks.is_dir()
 
     @property
     def report_csv(self) -> Path:

@@ -58,6 +58,13 @@ def inputs_of(cases: Iterable[Case]) -> Iterator[Input]:
             yield Input(f"case {case.case_id}: label", case.label)
 
 
+def manifest_input(manifest: Path, folder: RunFolder) -> Iterator[Input]:
+    """Yield a manifest, unless it is the one that a run of this folder made and keeps there."""
+    identity = _identity(manifest)
+    if identity is None or identity != _identity(folder.manifest):
+        yield Input("the manifest", manifest)
+
+
 def protect(inputs: Iterable[Input], *outputs: Path, advice: str = ANOTHER_FOLDER) -> None:
     """Refuse to write where an input would be changed, replaced or removed.
 

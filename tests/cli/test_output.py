@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.main import get_command
 
 import voxtile.cli
 from voxtile.cli.options import with_options
-from voxtile.cli.output import explained
+from voxtile.cli.output import explained, next_lines
 from voxtile.cli.run import status
 from voxtile.errors import (
     CaseError,
@@ -149,3 +151,25 @@ def test_a_limit_on_memory_that_is_too_small_to_start_is_refused_at_once(tmp_pat
     )
     assert done.returncode == 6
     assert done.stderr.startswith("memory is limited to 410 MB (ulimit -v), but")
+
+
+def test_the_demo_ends_with_the_page_the_environment_and_commands_that_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my env/bin").mkdir(parents=True)
+    (tmp_path / "my env/bin/activate").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "my env"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lines = "\n".join(next_lines(tmp_path / "my demo/report.html")).splitlines()
+    assert f"  xdg-open '{tmp_path}/my demo/report.html'" in lines
+    assert f"  . '{tmp_path}/my env/bin/activate'" in lines
+    words = [shlex.split(line) for line in lines if line.startswith("  voxtile ")]
+    assert [line[1] for line in words] == ["manifest", "manifest", "train", "run"]
+    for line in words:
+        command, rest = get_command(voxtile.cli.app), line[1:]
+        while hasattr(command, "commands"):
+            command, rest = command.commands[rest[0]], rest[1:]
+        with command.make_context("voxtile", rest):
+            pass
+    (tmp_path / "voxtile").touch(mode=0o755)  # the environment is active
+    assert not any("activate" in line for line in next_lines(tmp_path / "report.html"))

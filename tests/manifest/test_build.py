@@ -293,7 +293,7 @@ def test_a_folder_without_images_or_with_two_of_one_name_is_refused(tmp_path: Pa
     assert "holds no image (.nii.gz, .nii, " in problems(tmp_path / "none", tmp_path, "nifti")
     assert "differ only in suffix" in problems(tmp_path / "twins", tmp_path)
     assert "become case_id 'a_b'" in problems(tmp_path / "case", tmp_path)
-    assert "no files of a format that voxtile reads" in problems(tmp_path / "none", tmp_path)
+    assert "holds no scan of a format that voxtile reads" in problems(tmp_path / "none", tmp_path)
     assert "does not exist" in problems(tmp_path / "nothing", tmp_path)
     assert "is not a folder" in problems(tmp_path / "nothing", tmp_path, "nifti")
 

@@ -30,7 +30,7 @@ from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import RunFacts, read_facts
 from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
-from voxtile.run_folder.protection import Input, inputs_of, protect, refuse_tables
+from voxtile.run_folder.protection import Input, inputs_of, manifest_input, protect, refuse_tables
 from voxtile.scoring.overlap import plain_labels
 from voxtile.writing.nifti import nifti_bytes
 
@@ -317,9 +317,9 @@ def protect_report(
     ManifestError with the paths of these files; also if the folder is not a run folder.
     """
     read_facts(folder.facts(), "a run folder has one")
-    inputs = []
+    inputs: list[Input] = []
     if manifest is not None:
-        inputs.append(Input("the manifest", Path(manifest)))
+        inputs += manifest_input(Path(manifest), folder)
         inputs += inputs_of(read_manifest(manifest, root=root, need_images=False))
     if predictions is not None:
         inputs.append(Input("the predictions folder", Path(predictions), whole=False))

@@ -1,0 +1,116 @@
+"""`--json`: one object on standard output, with the numbers of the text; the rest elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from commands import runner
+
+from voxtile.cli import app
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/json.md").read_text()
+
+
+def answer_of(*words: object, code: int = 0) -> tuple[Any, str]:
+    """The JSON object of a command, whose keys docs/json.md names, and its other lines."""
+    is_group = words[0] in ("models", "manifest")
+    done = runner.invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == code, done.output
+    answer = json.loads(done.stdout)
+    name = "run --dry-run" if "--dry-run" in words else " ".join(map(str, words[: 1 + is_group]))
+    (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `voxtile {name}`"))
+    assert [key for key in answer if f"`{key}`" not in row] == []
+    return answer, done.stderr
+
+
+def text_of(*words: object) -> str:
+    return runner.invoke(app, list(map(str, words))).stdout
+
+
+def test_a_run_answers_with_what_it_prints(cohort: Path) -> None:
+    words = ("run", cohort / "good.csv", cohort / "model", "--out", cohort / "out", "--no-html")
+    answer, lines = answer_of(*words)
+    assert "1 done, 0 failed" in lines
+    assert (answer["cases"], answer["done"], answer["failed"], answer["not_run"]) == (1, 1, 0, 0)
+    assert answer["manifest"] == str(cohort / "good.csv")
+    assert answer["page"] is None
+    (row,) = answer["dice"]
+    text = text_of(*words)
+    assert f"  {row['label_name']}: mean Dice {row['mean']:.4f}" in text
+    assert f"worst {row['worst_case']} {row['worst']:.3f}" in text
+    assert answer_of(*words, "--quiet")[1] == ""
+
+
+def test_a_run_with_a_failed_case_answers_with_its_reason(cohort: Path) -> None:
+    words = ("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out", "--no-html")
+    answer, _ = answer_of(*words, code=3)
+    (failure,) = answer["failures"]
+    assert (failure["case_id"], failure["reason"]["code"]) == ("b", "empty_file")
+    assert (answer["done"], answer["failed"]) == (1, 1)
+
+
+def test_a_dry_run_a_plan_and_a_status_answer_too(cohort: Path) -> None:
+    words = (cohort / "good.csv", cohort / "model")
+    answer, lines = answer_of("run", *words, "--out", cohort / "out", "--dry-run")
+    assert (answer["cases"], "dry run: nothing was written" in lines) == (["a"], True)
+    planned, _ = answer_of("plan", *words)
+    assert planned.keys() == answer["forecast"].keys()
+    assert (
+        runner.invoke(app, ["run", *map(str, words), "--out", str(cohort / "out")]).exit_code == 0
+    )
+    assert answer_of("status", cohort / "out")[0]["done"] == 1
+    assert answer_of("manifest", "check", cohort / "good.csv")[0]["ok"] is True
+
+
+def test_an_error_leaves_standard_output_empty(cohort: Path) -> None:
+    words = ["run", cohort / "wrong.csv", cohort / "model", "--out", cohort / "out", "--json"]
+    done = runner.invoke(app, list(map(str, words)))
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert "line 3" in done.stderr
+
+
+def test_segment_answers_with_the_volume_of_each_label(cohort: Path) -> None:
+    words = ("segment", cohort / "a.nii.gz", cohort / "model", cohort / "m.nii.gz")
+    answer, _ = answer_of(*words)
+    assert answer["mask"] == str(cohort / "m.nii.gz")
+    text = text_of(*words)
+    for row in answer["labels"]:
+        line = f"{row['label_name']}: {row['voxels']} voxels, {row['volume_ml']:.3f} ml"
+        assert line in text
+
+
+def test_doctor_and_the_list_of_models_answer_with_each_line(tmp_path: Path) -> None:
+    answer, lines = answer_of("doctor", "--out", tmp_path)
+    assert answer["ok"] is True
+    assert all(one["words"].split(" GB")[0] in lines for one in answer["findings"])
+    models, _ = answer_of("models", "list")
+    text = text_of("models", "list")
+    for model in models["models"]:
+        assert f"{model['name']}: {model['description']}" in text
+        for label in model["labels"]:
+            assert f"  {label['value']}  {label['name']}" in text
+
+
+def test_an_evaluation_answers_with_its_scores(cohort: Path) -> None:
+    (cohort / "p").mkdir()
+    (cohort / "p/a.nii.gz").write_bytes((cohort / "l.nii.gz").read_bytes())
+    words = ("evaluate", cohort / "good.csv", "--predictions", cohort / "p", "--out", cohort / "e")
+    answer, lines = answer_of(*words, "--no-html")
+    assert "1 done, 0 failed" in lines
+    (row,) = answer["dice"]
+    assert (answer["done"], row["mean"], row["worst_case"]) == (1, 1.0, "a")
+
+
+def test_a_comparison_answers_with_its_rows(cohort: Path) -> None:
+    for name in ("one", "two"):
+        words = ("run", cohort / "good.csv", cohort / "model", "--out", cohort / name)
+        assert runner.invoke(app, [*map(str, words), "--no-html"]).exit_code == 0
+    words = ("compare", cohort / "one", cohort / "two", "--out", cohort / "c")
+    answer, _ = answer_of(*words)
+    assert [*answer] == ["runs", "rows", "changed_most", "incomplete", "comparison", "page"]
+    text = text_of(*words)
+    assert {row["metric"] for row in answer["rows"]} == {"dice", "hd95_mm", "assd_mm"}
+    for row in answer["rows"]:
+        mean = float("nan") if row["mean_difference"] is None else row["mean_difference"]
+        assert f"{row['metric']}: {mean:+.4f}" in text
+        assert f"n {row['n']}, wins {row['wins']}, ties {row['ties']}" in text
