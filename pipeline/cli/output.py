@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from voxtile.machine.memory_errors import MEMORY_CODES, is_out_of_memory, require_memory
-
 if TYPE_CHECKING:
     from voxtile.errors import Notice
     from voxtile.run_folder.case_report import CaseReport
@@ -22,7 +20,7 @@ INTERRUPTED = 130
 @contextmanager
 def explained() -> Iterator[None]:
     """End the command with a sentence and an exit code after any error."""
-    from voxtile.machine.memory import require_memory
+    from voxtile.machine.memory_errors import require_memory
 
     try:
         require_memory()
@@ -42,6 +40,7 @@ def explain(error: BaseException) -> int:
     text may be from another library, and may quote a patient's data or file.
     """
     from voxtile import errors
+    from voxtile.machine.memory_errors import MEMORY_CODES, is_out_of_memory
 
     codes: dict[type[BaseException], int] = {
         errors.CaseError: BAD_INPUT,
