@@ -14,6 +14,7 @@ quantised.py         networks in 8-bit integers, made and cached
 cached_networks.py   networks in folders of the cache, verified when read
 exchange.py          models exported for other programs, and imported from them
 
+short_numbers.py     how much faster than float32 shorter numbers are here
 trial_tiles.py       tiles to try a network on
 measurements.py      what `voxtile models verify` measured, by model and kind of processor
 fallback.py          what happens when memory runs out

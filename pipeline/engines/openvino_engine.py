@@ -4,7 +4,9 @@ On two cores this was 1.25 times as fast as one tile at a time on both cores (do
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from voxtile.models.spec import Network
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
 from .quantised import digest_name, quantised, quantised_digest
+from .short_numbers import CHANNELS, LAYERS, SIDE
 from .translated import ensure, translation_digest, translation_name
 
 # `import openvino` would report itself to its makers. voxtile reads patient data, so nothing is
 # sent.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
+import openvino.opset13 as ops  # noqa: E402
 
 # OpenVINO's names for what a processor computes.
 _CAPABILITIES: dict[Precision, str] = {
@@ -94,6 +98,25 @@ def write(function: Any, path: Path) -> None:
         raise ModelError(f"OpenVINO sees {len(results)} outputs of four axes; one was needed")
     model = ov.Model(results, found.get_parameters(), "network")
     ov.save_model(model, path, compress_to_fp16=False)
+
+
+def short_steps() -> dict[Precision, Callable[[], object]]:
+    """Return a function for each precision, which runs some convolutions once in it."""
+    rng = np.random.default_rng(0)
+    tiles = rng.standard_normal((1, CHANNELS, SIDE, SIDE), np.float32)
+    steps: dict[Precision, Callable[[], object]] = {}
+    for precision in precisions():
+        node = start = ops.parameter(list(tiles.shape), np.float32)
+        for _ in range(LAYERS):
+            weights = rng.standard_normal((CHANNELS, CHANNELS, 3, 3), np.float32) / CHANNELS
+            if precision == "int8":  # as a quantised network has them
+                node = ops.fake_quantize(node, *map(np.float32, (0, 2.55, 0, 2.55)), 256)
+                weights = ops.fake_quantize(weights, *map(np.float32, (-1.27, 1.27) * 2), 255)
+            node = ops.relu(ops.convolution(node, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+        mean = ops.reduce_mean(node, [2, 3], keep_dims=True)
+        model = OpenVinoModel(ov.Model([mean], [start], "steps"), precision, 0)
+        steps[precision] = partial(model, tiles)
+    return steps
 
 
 def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
