@@ -70,6 +70,9 @@ class Measurement:
     # The largest change of one label in one case (mean over its views).
     worst_change: float | None = None
     worst_label: str = ""
+    # For int8, the layers that compute in `rest` instead, because int8 as a whole fails the limits.
+    kept: tuple[str, ...] = ()
+    rest: Precision = "float32"
 
     @property
     def within_limits(self) -> bool:
@@ -103,6 +106,13 @@ class Measurement:
         if self.worst_change is None:
             return "-"
         return f"{self.worst_change:+.5f} ({self.worst_label})"
+
+    @property
+    def layers(self) -> str:
+        """Which layers are not in integers, for people; empty if all are."""
+        if not self.kept:
+            return ""
+        return f"{self.rest} in {', '.join(self.kept)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +198,10 @@ class Evidence:
             yield (
                 f"{one.engine:<10}{one.precision:<11}{one.agreement:>11.4%}{one.change:>13}"
                 f"{one.bound:>12}{one.tiles_per_s:>9.1f}  {one.worst}"
+                + (f"; {one.layers}" if one.kept else "")
             )
         for engine in dict.fromkeys(one.engine for one in self.measurements):
-            made = next((one.made for one in self.measurements if one.made), None)
+            made = next((one.made for one in reversed(self.measurements) if one.made), None)
             yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
                 f" ({self.shortage})" if self.shortage else ""
             )

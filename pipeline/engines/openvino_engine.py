@@ -19,7 +19,7 @@ from voxtile.models.spec import Network
 
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
-from .quantised import digest_name, quantised, quantised_digest
+from .quantised import digest_name, kept_layers, quantised, quantised_digest
 from .short_numbers import CHANNELS, LAYERS, SIDE
 from .translated import ensure, translation_digest, translation_name
 
@@ -46,7 +46,8 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     name = str(bundle.folder / network.file)
     source = _source(bundle, network, engine)
     try:
-        model = open_model(source, engine)
+        rest = kept_layers(network)[1] if engine.precision == "int8" else engine.precision
+        model = open_model(source, engine, rest)
     except RuntimeError as error:
         raise ModelError(
             f"{name} cannot be read by OpenVINO {ov.__version__.partition('-')[0]}; "
@@ -119,15 +120,20 @@ def short_steps() -> dict[Precision, Callable[[], object]]:
     return steps
 
 
-def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
-    """Return a network from a file, or from the bytes of an ``.onnx`` network."""
+def open_model(
+    source: Path | bytes, engine: Engine, rest: Precision | None = None
+) -> "OpenVinoModel":
+    """Return a network from a file, or from the bytes of an ``.onnx`` network.
+
+    In a network in integers, layers that are not in integers compute in `rest`.
+    """
     if engine.precision not in precisions():
         # OpenVINO would compute in float32 without a warning.
         raise EnvironmentFault(
             f"this processor does not compute in {engine.precision}; use --precision float32"
         )
     size = source.with_suffix(".bin").stat().st_size if isinstance(source, Path) else len(source)
-    return OpenVinoModel(read(source), engine.precision, size)
+    return OpenVinoModel(read(source), rest or engine.precision, size)
 
 
 def read(source: Path | bytes) -> Any:
@@ -150,7 +156,7 @@ class OpenVinoModel:
     def __init__(self, model: Any, precision: Precision, weights_bytes: int) -> None:
         self._core = ov.Core()
         self._model = model
-        # Layers that are not in integers compute in float32.
+        # Layers in integers have their own numbers; this is for all others.
         self._hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
         self._threads = thread_count()
         self._most = max(1, min(_MOST_SHAPES, _MOST_BYTES // max(1, weights_bytes)))

@@ -7,5 +7,6 @@ benchmark.py    a model, stage by stage
 doctor.py       versions, devices, memory, disk
 engines.py      engines and precisions compared with float32
 samples.py      planes to compare engines on
+int8.py         int8 networks that pass, if need be without their worst layers
 dice_change.py  how an engine changes the Dice: mean, bound, worst case
 """
