@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -202,9 +202,25 @@ class Evidence:
             )
         for engine in dict.fromkeys(one.engine for one in self.measurements):
             made = next((one.made for one in reversed(self.measurements) if one.made), None)
+            why = self.shortage or self._uncertain(engine)
             yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
-                f" ({self.shortage})" if self.shortage else ""
+                f" ({why})" if why else ""
             )
+
+    def _uncertain(self, engine: EngineName) -> str:
+        """Return which precisions only the bound of the change excludes; empty if none."""
+        names = [
+            one.precision
+            for one in self.measurements
+            if one.engine == engine and replace(one, dice_bound=0.0).within_limits
+            if not one.within_limits
+        ]
+        if not names:
+            return ""
+        return (
+            f"{' and '.join(dict.fromkeys(names))}: the mean change is small enough, its bound is "
+            "not; more --cases may narrow it"
+        )
 
 
 def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Precision | None:

@@ -46,7 +46,7 @@ def verify_model(
     manifest: Path | None = None,
     *,
     root: Path | None = None,
-    cases: int = 4,
+    cases: int = 8,
     planes: int = 16,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,

@@ -24,7 +24,7 @@ KEEP_BLOCKS = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 SPARE_MB = 1200.0
 # Scans, with as many slices as those of the rows, and slices of each on which precisions are
 # verified; the scales of integers come from two more scans.
-_SCANS, _SLICES, _VERIFIED = 4, 64, 12
+_SCANS, _SLICES, _VERIFIED = 8, 64, 6
 
 
 @dataclass(frozen=True)

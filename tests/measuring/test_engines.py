@@ -105,6 +105,16 @@ def test_too_little_evidence_allows_no_reduced_precision(
     assert re.search(rf"--precision auto: float32 \(.*{message}", [*evidence.lines()][-1])
 
 
+@pytest.mark.parametrize(("bound", "says"), [(0.0009, False), (0.0012, True)])
+def test_a_precision_that_only_its_bound_excludes_is_named(
+    bundle: Bundle, bound: float, says: bool
+) -> None:
+    evidence = evidence_for(bundle, measured(dice_bound=bound))
+    last = [*evidence.lines()][-1]
+    assert ("bfloat16: the mean change is small enough, its bound is not; more" in last) is says
+    assert ("auto: bfloat16" in last) is not says
+
+
 @pytest.mark.parametrize("key", ["agreement", "tiles_per_s", "dice_change"])
 def test_damaged_evidence_does_not_count(bundle: Bundle, key: str) -> None:
     evidence = evidence_for(bundle, measured())
