@@ -61,7 +61,7 @@ def verify(
     model: OneModel,
     manifest: SomeCases = None,
     root: Root,
-    cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 4,
+    cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 8,
     planes: Annotated[int, Option("At most this many planes per case.", least=1)] = 16,
     device: Annotated[str, "Device to measure: cpu, gpu or gpu:N."] = "cpu",
     save: Annotated[bool, "Publish the table in the model's README and spec."] = False,

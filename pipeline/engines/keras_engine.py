@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +18,7 @@ from voxtile.models.spec import Network
 from .device import Computation, Device, gpus
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
+from .short_numbers import CHANNELS, LAYERS, SIDE
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
@@ -112,6 +114,27 @@ def multiplier(size: int, engine: Engine) -> Callable[[], None]:
             keras.ops.convert_to_numpy(keras.ops.cast(product[0, 0], "float32"))
 
     return multiply
+
+
+def short_steps() -> dict[Precision, Callable[[], object]]:
+    """Return a function for each precision, which runs some convolutions once in it."""
+    rng = np.random.default_rng(0)
+    tiles = rng.standard_normal((1, SIDE, SIDE, CHANNELS), np.float32)
+    kernels = rng.standard_normal((LAYERS, 3, 3, CHANNELS, CHANNELS), np.float32) / CHANNELS
+
+    def convolve(precision: Precision) -> object:
+        answer, *weights = numbers[precision]
+        for kernel in weights:
+            answer = keras.ops.relu(
+                keras.ops.conv(answer, kernel, padding="same", data_format="channels_last")
+            )
+        return keras.ops.convert_to_numpy(keras.ops.cast(answer[0, 0, 0], "float32"))
+
+    numbers = {
+        precision: [keras.ops.convert_to_tensor(one, precision) for one in (tiles, *kernels)]
+        for precision in precisions()
+    }
+    return {precision: partial(convolve, precision) for precision in numbers}
 
 
 def gpu_count() -> int:

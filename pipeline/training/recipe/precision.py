@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.machine.processors import processor_model, thread_count
+from voxtile.engines.short_numbers import gains, pays
+from voxtile.machine.processors import thread_count
+from voxtile.models.backend_name import backend_name
 
 from .recipe import Precision, Recipe
 
@@ -44,12 +46,13 @@ def choose_precision(
 
     The network is copied, not changed; the recipe is settled except for the
     precision. `candidates` are tried in addition to float32; by default these are
-    what the hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A
-    CPU with AVX-512 but without AMX emulates bfloat16 or is limited by memory.
+    the `half_precisions` of this machine.
     """
     candidates = half_precisions() if candidates is None else tuple(candidates)
     if not candidates:
-        return "float32", "this machine does not compute faster in 16 bits"
+        gain = gains(backend_name()).get("bfloat16")
+        known = "" if gain is None else f": bfloat16 has {gain:.2g} times the rate of float32"
+        return "float32", f"this machine does not compute faster in 16 bits{known}"
     rates = {
         precision: _steps_per_second(network, recipe, softmax, precision)
         for precision in ("float32", *candidates)
@@ -62,12 +65,15 @@ def choose_precision(
 
 
 def half_precisions() -> tuple[Precision, ...]:
-    """Return the 16-bit precisions that the hardware supports."""
+    """Return the 16-bit precisions that are faster here.
+
+    A GPU's driver says which these are; on a processor a short measurement does.
+    """
     from voxtile.training.fitting.learner import has_gpu
 
     if has_gpu():
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
-    return ("mixed_bfloat16",) if "amx_bf16" in processor_model()[1] else ()
+    return ("mixed_bfloat16",) if pays(backend_name()) else ()
 
 
 def _gpu_has_bfloat16() -> bool:
