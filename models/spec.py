@@ -234,6 +234,8 @@ class ModelSpec(_Frozen):
     # Outputs in order, without background. A softmax network has one more channel, the first,
     # for background.
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
+    # Value of references whose voxels took no part in training, and take no part in scores.
+    ignore: Annotated[int, Field(ge=1, le=65535)] | None = None
     # Softmax for exclusive labels, sigmoid for one or overlapping ones.
     activation: Literal["softmax", "sigmoid"]
     # Minimum probability for each sigmoid label; empty means 0.5.
@@ -297,6 +299,11 @@ class ModelSpec(_Frozen):
                     f"without regions, from {sorted(own)}"
                 )
         for label in self.labels:
+            if self.ignore in label.values:
+                raise ValueError(
+                    f"label {label.value} ({label.name}) has the value {self.ignore}, which is "
+                    "ignored; leave one of them out"
+                )
             unwritten = sorted(set(label.values) - written)
             if unwritten or label.value not in label.values:
                 raise ValueError(

@@ -391,7 +391,9 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
     ),
     Wish: _options_of(Wish, _NETWORK),
     Measures: _options_of(
-        Measures, nsd_mm=Option(name="nsd", read=_tolerances, form="1,2, or empty for no NSD")
+        Measures,
+        nsd_mm=Option(name="nsd", read=_tolerances, form="1,2, or empty for no NSD"),
+        ignore=Option(least=1, most=65535),
     ),
     Cluster: _options_of(
         Cluster,
@@ -432,6 +434,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         batch=Option(least=1),
         flips=Option(read=words, form="R or R,A", default=None),
         labels=Labels,
+        ignore=Option(least=1, most=65535),
     ),
     RunSettings: _options_of(
         RunSettings,

@@ -250,7 +250,7 @@ def _check_label(
     """Return the label's values (deep only) and notices, or raise an error if it is wrong."""
     notices: tuple[Notice, ...] = ()
     if settings.deep and image is not None and spec is not None:
-        mask, notices = read_reference(path, image, spec.labels, settings.label_map)
+        mask, notices = read_reference(path, image, spec.labels, settings.label_map, spec.ignore)
         return _values(mask.array), notices
     if annotation_file(path) is not None and format_of(path) is DICOM:
         sentence = (

@@ -90,9 +90,8 @@ def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterato
         return
     if _IGNORE in described:
         yield (
-            f"dataset.json marks label value {described[_IGNORE]!r:.20} as {_IGNORE!r}; voxtile "
-            "leaves no voxel out of training and scores, so it would count as a class or as "
-            "background: annotate these voxels, or remove the cases that have them"
+            f"dataset.json marks label value {described[_IGNORE]!r:.20} as {_IGNORE!r}; leave "
+            f"these voxels out of training and scores with --ignore {described[_IGNORE]!r:.20}"
         )
     named = {value for value, _ in labels}
     regions = {

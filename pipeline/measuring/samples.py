@@ -42,7 +42,8 @@ def samples_of(
         image = read_channels(case, spec.channels).volume
         label = None
         if labelled and case.label is not None:
-            label = canonical(read_reference(case.label, image, spec.labels)[0]).array
+            reference, _ = read_reference(case.label, image, spec.labels, ignore=spec.ignore)
+            label = canonical(reference).array
         samples += [_sample(case.case_id, image, label, view, planes) for view in spec.views]
     return samples
 

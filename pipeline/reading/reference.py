@@ -25,6 +25,7 @@ def read_reference(
     image: Volume,
     labels: Sequence[Label],
     label_map: Mapping[int, int] | None = None,
+    ignore: int | None = None,
 ) -> tuple[Volume, tuple[Notice, ...]]:
     """Read a reference mask and check it against the image and the labels.
 
@@ -42,6 +43,8 @@ def read_reference(
         Labels by reference value, which are applied before the check; by
         number of segment or ROI for SEG and RTSTRUCT; by number of channel for
         channels of 0 and 1.
+    ignore : int, optional
+        A further value that is allowed.
 
     Returns
     -------
@@ -53,7 +56,9 @@ def read_reference(
     CaseError
         If the mask is on another grid, or has values that are not labels.
     """
-    kind = label_type(max(label.values) for label in labels)
+    others = {0} if ignore is None else {0, ignore}
+    allowed = {*others, *(value for label in labels for value in label.values)}
+    kind = label_type(allowed)
     annotation = annotation_file(path)
     if annotation is not None:
         drawn = read_annotation(annotation, image, labels, label_map)
@@ -65,7 +70,6 @@ def read_reference(
     array, more = integral(placed.array, "label")
     if label_map and not several:
         array = _renamed(array, label_map)
-    allowed = {0, *(value for label in labels for value in label.values)}
     unknown = sorted(set(label_values(array)) - allowed)
     if unknown == [255] and len(labels) == 1 and not array[(array != 0) & (array != 255)].any():
         (label,), unknown = labels, []

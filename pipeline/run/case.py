@@ -97,7 +97,7 @@ def run_case(
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
-        rows = label_rows(mask, reference, spec.labels, settings.measures)
+        rows = label_rows(mask, reference, spec.labels, job.measures)
     with journal.stage("qc"):
         qc = inspect_case(
             mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean
@@ -121,7 +121,11 @@ def _reference(case: Case, image: Volume, job: Job, journal: Journal) -> Volume 
     settings = job.settings
     try:
         mask, notices = read_reference(
-            case.label, image, job.bundle.spec.labels, settings.label_map
+            case.label,
+            image,
+            job.bundle.spec.labels,
+            settings.label_map,
+            job.measures.ignore,
         )
     except CaseError as error:
         if not settings.ignore_bad_labels:

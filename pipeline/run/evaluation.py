@@ -1,7 +1,7 @@
 """Score finished masks, from any tool, against the references of a manifest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -74,7 +74,8 @@ def evaluate(
         The labels to score; other values are ignored, with a warning. By
         default, every value that occurs in any mask of the cohort.
     measures : Measures, optional
-        What to measure in addition to the standard metrics.
+        What to measure in addition to the standard metrics, and which value of the
+        references is ignored.
     by : sequence of str
         Columns of the manifest to summarise by.
     on_case : callable, optional
@@ -104,7 +105,11 @@ def evaluate(
     with locked(run_folder.path):
         ids = [case.case_id for case in cases]
         _refuse_others(run_folder, ids)
-        labels = _labels_of_cohort(cases, folder) if labels is None else _not_too_many(labels)
+        labels = (
+            _labels_of_cohort(cases, folder, measures.ignore)
+            if labels is None
+            else _not_too_many(labels, measures.ignore)
+        )
         settings = _write_facts(run_folder, Path(manifest), ids, labels, measures)
         reports = []
         for case in cases:
@@ -138,7 +143,7 @@ def _write_facts(
     facts = {
         **new_facts(manifest, content_hash(manifest), len(ids)),
         "labels": [label.model_dump(mode="json") for label in labels],
-        "measures": asdict(measures),
+        "measures": measures.facts(),
         "case_ids": list(ids),
         KEY: settings,
         NUMBER: next_number(folder),
@@ -173,14 +178,14 @@ def _evaluate_case(
         settings = {
             "prediction": scored,
             "labels": [label.model_dump(mode="json") for label in labels],
-            "measures": asdict(measures),
+            "measures": measures.facts(),
         }
         fingerprint = case_fingerprint(case, settings, images=False)
     with journal.stage("read"):
         pair = _read_pair(case, path, labels)
         watch.check()
         journal.note(pair.notices)
-        journal.note(_not_scored(pair, labels))
+        journal.note(_not_scored(pair, labels, measures.ignore))
     with journal.stage("score"):
         rows = label_rows(pair.prediction, pair.reference, labels, measures)
         qc = inspect_case(pair.prediction, labels, rows)
@@ -223,16 +228,19 @@ def _read_pair(case: Case, path: Path, labels: Sequence[Label]) -> _Pair:
     return _Pair(placed, reference, (*notices, *reference_scan.notices, *more, *moved))
 
 
-def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
+def _not_scored(pair: _Pair, labels: Sequence[Label], ignore: int | None) -> list[Notice]:
     """Return a warning for each mask with values that are not scored."""
     scored = {0, *(value for label in labels for value in label.values)}
+    known = slice(None)
+    if pair.reference is not None and ignore is not None:
+        known = pair.reference.array != ignore
     notices = []
     masks: Mapping[str, Volume | None] = {
         "prediction": pair.prediction,
         "reference": pair.reference,
     }
     for what, mask in masks.items():
-        others = [] if mask is None else sorted(set(label_values(mask.array)) - scored)
+        others = [] if mask is None else sorted(set(label_values(mask.array[known])) - scored)
         if others:
             shown = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
             notices.append(
@@ -244,7 +252,7 @@ def _not_scored(pair: _Pair, labels: Sequence[Label]) -> list[Notice]:
     return notices
 
 
-def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
+def _labels_of_cohort(cases: Sequence[Case], folder: Path, ignore: int | None) -> tuple[Label, ...]:
     """Return a label for each value of any readable mask; ManifestError if there is no value.
 
     References count even if their prediction is missing: the case fails, with a row for each of its
@@ -262,8 +270,7 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
             if path is None:
                 continue
             try:
-                array, _ = integral(read_label_map(path, what).volume.array, what)
-                values.update(label_values(array))
+                values.update(_values_in(case, path, what, ignore))
             except EnvironmentFault:
                 raise
             except Exception:
@@ -279,8 +286,24 @@ def _labels_of_cohort(cases: Sequence[Case], folder: Path) -> tuple[Label, ...]:
     return plain_labels({value: f"label {value}" for value in sorted(values - {0})})
 
 
-def _not_too_many(labels: Sequence[Label]) -> Sequence[Label]:
-    """Return the labels, or refuse them if there are too many."""
+def _values_in(case: Case, path: Path, what: str, ignore: int | None) -> set[int]:
+    """Return the values of a mask, outside the voxels that are ignored."""
+    if ignore is not None and what == "prediction" and case.label is not None:
+        pair = _read_pair(case, path, ())
+        if pair.reference is not None:
+            return set(label_values(pair.prediction.array[pair.reference.array != ignore]))
+    array, _ = integral(read_label_map(path, what).volume.array, what)
+    return {value for value in label_values(array) if what == "prediction" or value != ignore}
+
+
+def _not_too_many(labels: Sequence[Label], ignore: int | None) -> Sequence[Label]:
+    """Return the labels, or refuse them if there are too many or one is ignored."""
+    for label in labels:
+        if ignore in label.values:
+            raise ManifestError(
+                f"label {label.value} ({label.name}) has the value {ignore}, which --ignore leaves "
+                "out of the scores; leave out one of them"
+            )
     if len(labels) > MOST_LABELS:
         raise ManifestError(_too_many(f"--labels names {len(labels)} values"))
     return labels

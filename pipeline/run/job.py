@@ -11,7 +11,7 @@ from typing import Any
 
 from voxtile.case import Case
 from voxtile.engines import Engine, Model
-from voxtile.errors import ManifestError, first_few
+from voxtile.errors import ManifestError, UsageError, first_few
 from voxtile.export import Finished, forget_exports
 from voxtile.inference.segmenter import Segmenter, load_segmenter
 from voxtile.machine.files import remove
@@ -25,6 +25,7 @@ from voxtile.reading.nifti import channel_paths
 from voxtile.report.tables import check_columns
 from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.run_folder.layout import RunFolder
+from voxtile.scoring.measures import Measures
 from voxtile.version import __version__
 
 from .settings import RunSettings as RunSettings
@@ -43,10 +44,26 @@ class Job:
     # Hash of the manifest and of the cases that were chosen from it; empty without a manifest.
     cases_sha256: str = ""
 
+    def __post_init__(self) -> None:
+        for label in self.bundle.spec.labels:
+            if self.measures.ignore in label.values:
+                raise UsageError(
+                    f"--ignore {self.measures.ignore} is a value of the model's label "
+                    f"{label.value} ({label.name}); ignore another value, or leave --ignore out"
+                )
+
     @property
     def folder(self) -> RunFolder:
         """The run folder with its paths."""
         return RunFolder(self.out)
+
+    @property
+    def measures(self) -> Measures:
+        """What is measured; references may have the value that the model's training ignored."""
+        chosen = self.settings.measures
+        if chosen.ignore is not None:
+            return chosen
+        return replace(chosen, ignore=self.bundle.spec.ignore)
 
     def finished(self, case: Case) -> Finished:
         """Return what exporters need to know about a case, whose mask may not be written yet."""

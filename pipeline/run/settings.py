@@ -73,5 +73,5 @@ class RunSettings:
             "policy": asdict(self.policy),
             "label_map": {str(key): value for key, value in sorted(self.label_map.items())},
             "ignore_bad_labels": self.ignore_bad_labels,
-            "measures": asdict(self.measures),
+            "measures": self.measures.facts(),
         }

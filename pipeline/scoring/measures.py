@@ -1,6 +1,7 @@
 """Options of the metrics. Imports nothing heavy: `voxtile --help` reads it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from voxtile.errors import UsageError
 
@@ -17,15 +18,18 @@ class Measures:
         Tolerances of the surface Dice (NSD), in mm.
     lesions : bool
         Match connected components as lesions, and count those found, missed and false.
+    ignore : int, optional
+        Value of references whose voxels take no part in scores, such as 255.
 
     Raises
     ------
     UsageError
-        If a tolerance is negative, not finite or given twice.
+        If a tolerance is negative, not finite or given twice, or `ignore` is not 1 to 65535.
     """
 
     nsd_mm: tuple[float, ...] = (1.0, 2.0)
     lesions: bool = False
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         for tolerance in self.nsd_mm:
@@ -33,8 +37,21 @@ class Measures:
                 raise UsageError(f"NSD tolerance {tolerance} must be a number of mm, at least 0")
         if len(set(map(nsd_column, self.nsd_mm))) != len(self.nsd_mm):
             raise UsageError(f"NSD tolerances {self.nsd_mm} must differ")
+        check_ignored(self.ignore)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the report that these measures add: one for each tolerance."""
         return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
+
+    def facts(self) -> dict[str, Any]:
+        """Return JSON values, without an ignored value if there is none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def check_ignored(value: int | None) -> None:
+    """Refuse an ignored value that no label map can have, and the background."""
+    if value is not None and not 1 <= value <= 65535:
+        raise UsageError(
+            f"the ignored value is {value}, but must be 1 to 65535; 0 is the background"
+        )

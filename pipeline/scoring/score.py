@@ -80,7 +80,8 @@ def score(
     labels : sequence of Label, optional
         Labels to score; by default every value in either mask.
     measures : Measures, optional
-        Whether to measure lesions too.
+        Whether to measure lesions too, and which value of the reference is ignored: its voxels
+        count as background in both masks.
 
     Returns
     -------
@@ -102,6 +103,12 @@ def score(
     (Overlap(tp=1, fp=1, fn=1), 0.95, 0.5)
     """
     check_one_grid(prediction, reference)
+    if measures is not None and measures.ignore is not None:
+        known = reference.array != measures.ignore
+        prediction, reference = (
+            mask.with_array(np.where(known, mask.array, 0).astype(mask.array.dtype))
+            for mask in (prediction, reference)
+        )
     lesions = measures is not None and measures.lesions
     if labels is None:
         labels = labels_of(prediction, reference)

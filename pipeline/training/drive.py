@@ -144,7 +144,12 @@ def _store(
     rows = (*source.training, *source.validation)
     shown.begin("reading cases", len(rows))
     stored = store_cases(
-        rows, work, labels=recipe.labels, manifest=source.manifest, advance=shown.advance
+        rows,
+        work,
+        labels=recipe.labels,
+        ignore=recipe.ignore,
+        manifest=source.manifest,
+        advance=shown.advance,
     )
     for words in notice_lines(stored):
         shown.line(f"warning: {words}")
@@ -180,7 +185,7 @@ def _check(
     # A bundle to start with may have more labels, and the cases of a fold are drawn at random.
     if source.start is None and source.fold is None:
         check_values(training, validation, source.validation, source.manifest)
-    for words in absent_labels(training, validation, plan.spec.labels):
+    for words in absent_labels(training, validation, plan.spec):
         shown.line(f"warning: {words}")
     if source.start is not None:
         activation, has = plan.spec.activation, source.start.spec.activation

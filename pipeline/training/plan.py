@@ -89,6 +89,10 @@ def fingerprint_cases(
     with show_progress(shown=progress) as shown:
         shown.begin("reading cases", len(cases))
         facts = describe_cases(
-            cases, labels=recipe.labels, manifest=manifest, advance=shown.advance
+            cases,
+            labels=recipe.labels,
+            ignore=recipe.ignore,
+            manifest=manifest,
+            advance=shown.advance,
         )
     return take_fingerprint(facts, channel_names(cases), recipe.labels)

@@ -24,6 +24,7 @@ from voxtile.run_folder.case_report import read_run
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.lock import locked
 from voxtile.run_folder.shard import Shard
+from voxtile.scoring.measures import Measures
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Axes, Volume, reorient
 from voxtile.writing.nifti import write_mask, write_volume
@@ -279,3 +280,29 @@ def test_a_prediction_that_is_changed_while_it_is_read_is_not_scored(
     assert reasons["exact"].code == "input_changed"
     assert "the prediction was changed by another program" in reasons["exact"].sentence
     assert reasons["shifted"] is None
+
+
+def test_ignored_voxels_give_no_label_no_warning_and_no_score(tmp_path: Path) -> None:
+    _, truth = ball()
+    (tmp_path / "masks").mkdir()
+    hidden = np.zeros(truth.shape, bool)
+    hidden[: truth.shape[0] // 2] = True
+    write_mask(tmp_path / "t.nii.gz", truth.with_array(np.where(hidden, 255, truth.array)))
+    stored = truth.with_array(np.where(hidden, 9, truth.array).astype(np.uint8))
+    write_mask(tmp_path / "masks/a.nii.gz", reorient(stored, Axes((2, 0, 1), (True, False, True))))
+    (tmp_path / "m.csv").write_text("case_id,image,label\na,gone.nii,t.nii.gz\n")
+    (report,) = evaluate(
+        tmp_path / "m.csv", tmp_path / "masks", tmp_path / "out", measures=Measures(ignore=255)
+    )
+    assert [(row.label, row.dice) for row in report.labels] == [(1, 1.0)]
+    assert [notice.code for notice in report.warnings] == ["prediction_reoriented"]
+    facts = json.loads((tmp_path / "out/run.json").read_text())
+    assert facts["measures"]["ignore"] == 255
+    with pytest.raises(ManifestError, match=r"label 1 .* has the value 1, which --ignore"):
+        evaluate(
+            tmp_path / "m.csv",
+            tmp_path / "masks",
+            tmp_path / "out",
+            labels=plain_labels({1: "one"}),
+            measures=Measures(ignore=1),
+        )

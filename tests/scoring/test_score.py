@@ -3,6 +3,7 @@
 import csv
 import math
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from mask_pairs import metrics, pairs
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
+from voxtile.errors import UsageError
 from voxtile.reading.nifti import read_nifti
 from voxtile.scoring.overlap import plain_labels
+from voxtile.scoring.rows import scored_row
 from voxtile.scoring.score import Measures, score
 from voxtile.scoring.surface import SurfaceDistances
 from voxtile.volume import Volume
@@ -206,3 +209,38 @@ def test_a_large_pair_is_measured_in_the_memory_of_twice_the_pair() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 2 * sum(mask.array.nbytes for mask in masks), peak
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_ignored_voxels_of_the_reference_may_hold_anything(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    shape, measures = (5, 4, 3), Measures(lesions=True, ignore=255)
+    pred, ref = (rng.integers(0, 3, shape).astype(np.uint8) for _ in range(2))
+    hidden = rng.random(shape) < share
+    other = np.where(hidden, rng.integers(0, 256, shape), pred).astype(np.uint8)
+    labels = plain_labels({1: "one", 2: "two"})
+    found = [
+        score(
+            Volume(mask, np.eye(4)),
+            Volume(np.where(hidden, 255, ref).astype(np.uint8), np.eye(4)),
+            labels,
+            measures=measures,
+        )
+        for mask in (pred, other)
+    ]
+    blank = [Volume(np.where(hidden, 0, mask), np.eye(4)) for mask in (pred, ref)]
+    found.append(score(*blank, labels, measures=replace(measures, ignore=None)))
+    rows = [[repr(scored_row(one, measures)) for one in scores] for scores in found]
+    assert rows[0] == rows[1] == rows[2]
+
+
+def test_without_labels_the_ignored_value_is_no_label() -> None:
+    pred = Volume(np.array([[[1, 1, 7]]]), np.eye(4))
+    ref = Volume(np.array([[[1, 0, 255]]]), np.eye(4))
+    (only,) = score(pred, ref, measures=Measures(ignore=255))
+    assert (only.label, only.overlap.dice) == (1, pytest.approx(2 / 3))
+
+
+def test_the_background_cannot_be_ignored() -> None:
+    with pytest.raises(UsageError, match="ignored value is 0, but must be 1 to 65535"):
+        Measures(ignore=0)

@@ -13,11 +13,14 @@ import pytest
 from training_cohort import INNER, OUTER, TINY, cohort, write_image, write_rows
 
 from voxtile import Bundle, load_bundle, score, segment, train
+from voxtile.batch.drive import run_manifest
 from voxtile.engines.keras_engine import build as build_network
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault, ManifestError, UsageError
 from voxtile.models.spec import Label, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.reading.nifti import read_nifti
+from voxtile.run.settings import RunSettings
+from voxtile.scoring.measures import Measures
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.loss import make_loss
 from voxtile.training.fitting.networks import build_network as first_network
@@ -441,3 +444,47 @@ def test_class_weights_count_in_the_cross_entropy() -> None:
     # Half the pixels count 1, half 3: log 2 twice over; Dice as above.
     loss = make_loss(softmax=True, weights=(1, 3))
     assert float(loss(truth, answer)) == pytest.approx(2 * np.log(2) + 1 - 3 / 5)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_neither_loss_nor_gradient_depends_on_ignored_pixels(softmax: bool) -> None:
+    rng = np.random.default_rng(3)
+    hidden = rng.random((2, 6, 6)) < 0.4
+    truth = np.where(hidden[..., None], -1, one_hot()).astype(np.float32)
+    answer = rng.dirichlet((1, 1, 1), (2, 6, 6)).astype(np.float32)
+    other = np.where(hidden[..., None], rng.dirichlet((1, 1, 1), (2, 6, 6)), answer)
+    loss = make_loss(softmax=softmax, partial=True)
+    assert float(loss(truth, answer)) == float(loss(truth, other.astype(np.float32)))
+    # The loss of the other pixels alone, as one row of pixels.
+    alone = [part[~hidden][None, None] for part in (truth, answer)]
+    assert float(loss(truth, answer)) == pytest.approx(
+        float(make_loss(softmax=softmax)(*alone)), rel=1e-5
+    )
+    nothing = np.full_like(truth, -1)
+    assert float(loss(nothing, answer)) == float(loss(nothing, 1 - answer)) == 0
+
+
+def test_a_training_with_ignored_voxels_learns_and_scores_the_others(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "ttv")
+    for path in tmp_path.glob("*_label.nii.gz"):
+        truth = read_nifti(path).volume
+        array = truth.array.copy()
+        array[:, :6] = 255
+        write_mask(path, truth.with_array(array))
+    recipe = replace(TINY, epochs=1, steps_per_epoch=3, ignore=255, views=("axial",))
+    model = train(manifest, tmp_path / "model", recipe=recipe, progress=False)
+    assert [label.value for label in model.spec.labels] == [1, 2]
+    assert model.spec.ignore == 255
+    result = run_manifest(
+        manifest, model.folder, tmp_path / "out", settings=RunSettings(splits=("val",))
+    )
+    (case,) = model.spec.training["validation_dice"]["cases"].values()
+    found = [row.dice for row in result.reports[0].labels]
+    assert found == pytest.approx(case, abs=1e-4)
+    with pytest.raises(UsageError, match="--ignore 2 is a value of the model's label 2"):
+        run_manifest(
+            manifest,
+            model.folder,
+            tmp_path / "other",
+            settings=RunSettings(measures=Measures(ignore=2)),
+        )

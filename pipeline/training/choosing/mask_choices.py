@@ -150,6 +150,8 @@ def cleaned_dice(masks: Sequence[DecidedMask], spec: ModelSpec) -> np.ndarray:
     counts = np.zeros((len(masks), len(spec.labels), 2), np.int64)
     for rows, one in zip(counts, masks, strict=True):
         cleaned = clean(one.mask, spec).array
+        if spec.ignore is not None:
+            cleaned = np.where(one.reference == spec.ignore, 0, cleaned)
         for row, label in zip(rows, spec.labels, strict=True):
             part = np.isin(cleaned, label.values)
             row[:] = np.count_nonzero(part & np.isin(one.reference, label.values)), part.sum()

@@ -114,7 +114,7 @@ def weight_grid(views: int) -> np.ndarray:
 def weigh_views(case: Evidence, spec: ModelSpec, candidates: np.ndarray) -> np.ndarray:
     """Count voxels as `_count` does with each weighting, shape (candidates, labels, 2)."""
     counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
-    for said, truth in _slabs(case, spec.labels):
+    for said, truth in _slabs(case, spec):
         alone = np.stack([_values(said[:, view], spec) for view in range(said.shape[1])], axis=1)
         # Where all views agree, every mean of the views agrees too.
         agreed = (alone == alone[:, :1]).all(axis=1)
@@ -132,7 +132,7 @@ def try_thresholds(
     """Count voxels of a case with each set of thresholds, shape (candidates, labels, 2)."""
     counts = np.zeros((len(candidates), len(spec.labels), 2), np.int64)
     specs = [spec.model_copy(update={"thresholds": thresholds}) for thresholds in candidates]
-    for said, truth in _slabs(case, spec.labels):
+    for said, truth in _slabs(case, spec):
         blended = _blend(said, weights)
         for index, tried in enumerate(specs):
             counts[index] += _count(_values(blended, tried), truth, spec.labels)
@@ -178,12 +178,14 @@ def _with_thresholds(
     return spec if now == before else spec.model_copy(update={"thresholds": now})
 
 
-def _slabs(case: Evidence, labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _slabs(case: Evidence, spec: ModelSpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield probabilities of some voxels, and whether they have each label, shape (labels, n)."""
     reference = case.reference.array
     for where, said in case.slabs():
         values = reference[np.unravel_index(where, reference.shape)]
-        yield said, np.stack([np.isin(values, label.values) for label in labels])
+        if spec.ignore is not None:
+            said, values = said[values != spec.ignore], values[values != spec.ignore]
+        yield said, np.stack([np.isin(values, label.values) for label in spec.labels])
 
 
 def _blend(said: np.ndarray, weights: np.ndarray) -> np.ndarray:

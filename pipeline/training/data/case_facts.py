@@ -16,6 +16,8 @@ Triple = tuple[float, float, float]
 _QUANTILES = 200
 # At most about this many labelled voxels, regularly spaced, are used for the quantiles.
 _SAMPLE = 2**18
+# For each of R, A, S, the axes of a plane across it.
+_ACROSS = ((1, 2), (0, 2), (0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,16 @@ class CaseFacts:
     channels: tuple[ChannelFacts, ...] = ()
     # (R, A, S): size of the box around all labels; 0 without labels.
     box_mm: Triple = (0.0, 0.0, 0.0)
-    # (R, A, S): fraction of the planes along each axis that show a label.
+    # (R, A, S): fraction of the planes along each axis that show a label; planes that are ignored
+    # completely do not count.
     labelled_planes: Triple = (0.0, 0.0, 0.0)
     modality: str = ""  # the manifest's column `modality`; empty without one
+    ignored: int = 0  # voxels with the ignored value; everything else is measured without them
+
+    @property
+    def voxels(self) -> int:
+        """Voxels that are not ignored."""
+        return int(np.prod(self.shape)) - self.ignored
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -58,12 +67,19 @@ class CaseFacts:
         return tuple(label.value for label in self.labels)
 
 
-def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFacts:
-    """Describe one case: an image of shape (i, j, k) or (i, j, k, channels) and its label map."""
+def describe_case(
+    image: Volume, label: Volume, *, modality: str = "", ignore: int | None = None
+) -> CaseFacts:
+    """Describe one case: an image of shape (i, j, k) or (i, j, k, channels) and its label map.
+
+    What image and planes show where the label map has the value `ignore` changes nothing.
+    """
     ras, reference = canonical(image), canonical(label)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
-    marked = reference.array != 0
-    lines = [np.flatnonzero(marked.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    known = None if ignore is None else reference.array != ignore
+    marked = reference.array != 0 if known is None else known & (reference.array != 0)
+    lines = [np.flatnonzero(marked.any(axis=axes)) for axes in _ACROSS]
+    planes = ras.shape if known is None else [known.any(axis=axes).sum() for axes in _ACROSS]
     box = [float(line[-1] - line[0] + 1) if line.size else 0.0 for line in lines]
     voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000
     return CaseFacts(
@@ -72,16 +88,18 @@ def describe_case(image: Volume, label: Volume, *, modality: str = "") -> CaseFa
         labels=tuple(
             _describe_label(reference.array, value, voxel_ml)
             for value in label_values(reference.array)
-            if value
+            if value not in (0, ignore)
         ),
         channels=tuple(
-            _describe_channel(array[..., channel], marked) for channel in range(array.shape[-1])
+            _describe_channel(array[..., channel], marked, known)
+            for channel in range(array.shape[-1])
         ),
         box_mm=triple(size * mm for size, mm in zip(box, ras.spacing_mm, strict=True)),
         labelled_planes=triple(
-            line.size / size for line, size in zip(lines, ras.shape, strict=True)
+            line.size / max(size, 1) for line, size in zip(lines, planes, strict=True)
         ),
         modality=modality,
+        ignored=0 if known is None else known.size - int(np.count_nonzero(known)),
     )
 
 
@@ -98,11 +116,14 @@ def _describe_label(array: np.ndarray, value: int, voxel_ml: float) -> LabelFact
     return LabelFacts(value, int(parts.sum()), tuple(sorted((parts * voxel_ml).round(6).tolist())))
 
 
-def _describe_channel(array: np.ndarray, marked: np.ndarray) -> ChannelFacts:
-    """Describe one channel."""
+def _describe_channel(
+    array: np.ndarray, marked: np.ndarray, known: np.ndarray | None
+) -> ChannelFacts:
+    """Describe the known voxels of one channel; all of them if `known` is None."""
     labelled = array[marked]
     labelled = labelled[:: max(1, labelled.size // _SAMPLE)]
     middles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    array = array if known is None else array[known]
     return ChannelFacts(
         least=float(array.min()),
         most=float(array.max()),

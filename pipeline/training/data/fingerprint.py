@@ -113,7 +113,7 @@ def take_fingerprint(
     The channels have the same order as in each case; the labels of the recipe
     decide whether regions overlap.
     """
-    voxels = sum(int(np.prod(case.shape)) for case in cases)
+    voxels = sum(case.voxels for case in cases)
     r, a, s = map(sum, zip(*(case.shape for case in cases), strict=True))
     values = [value for label in labels for value in label.values]
     return Fingerprint(

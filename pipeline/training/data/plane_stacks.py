@@ -33,6 +33,8 @@ class PlaneStack:
     spacing_mm: tuple[float, float]  # (rows, columns)
     # Each label value, with the planes on which it occurs.
     label_planes: tuple[tuple[int, tuple[int, ...]], ...]
+    # Planes with a pixel that is not ignored; empty if no pixel of the case is ignored.
+    known_planes: tuple[int, ...] = ()
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:
         """Return image and label, mapped from disk."""
@@ -74,7 +76,8 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
             **files[view],
             shape=labels.shape,
             spacing_mm=new or old,
-            label_planes=tuple(_label_planes(labels)),
+            label_planes=tuple(_label_planes(labels, recipe.ignore)),
+            known_planes=_known_planes(labels, recipe.ignore),
         )
         save_array(stack.image, np.ascontiguousarray(planes))
         save_array(stack.label, np.ascontiguousarray(labels))
@@ -106,8 +109,15 @@ def _resampled_labels(labels: np.ndarray, resampler: Resampler) -> np.ndarray:
     return resampled
 
 
-def _label_planes(labels: np.ndarray) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield each value other than 0 with the planes on which it occurs."""
+def _known_planes(labels: np.ndarray, ignore: int | None) -> tuple[int, ...]:
+    """Return the planes with a pixel that is not ignored; no plane if no pixel is ignored."""
+    if ignore is None or not (ignored := labels == ignore).any():
+        return ()
+    return tuple(np.flatnonzero(~ignored.all(axis=(1, 2))).tolist())
+
+
+def _label_planes(labels: np.ndarray, ignore: int | None) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield each value other than 0 and `ignore` with the planes on which it occurs."""
     found = [set(np.unique(plane).tolist()) for plane in labels]
-    for value in sorted(set().union(*found) - {0}):
+    for value in sorted(set().union(*found) - {0, ignore}):
         yield value, tuple(index for index, values in enumerate(found) if value in values)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
-from voxtile.models.spec import Label
+from voxtile.models.spec import ModelSpec
 
 from .stored_cases import StoredCase
 
@@ -79,10 +79,12 @@ def check_values(
 
 
 def absent_labels(
-    training: Sequence[StoredCase], validation: Sequence[StoredCase], labels: Sequence[Label]
+    training: Sequence[StoredCase], validation: Sequence[StoredCase], spec: ModelSpec
 ) -> Iterator[str]:
-    """Yield a sentence for each label that no training case or no validation case has."""
-    for label in labels:
+    """Yield a sentence for each value of the spec that no training or no validation case has."""
+    if spec.ignore is not None and not any(case.facts.ignored for case in training):
+        yield f"no training case has the value {spec.ignore}, which is ignored"
+    for label in spec.labels:
         trained, validated = (
             any(not set(label.values).isdisjoint(case.facts.values) for case in cases)
             for cases in (training, validation)

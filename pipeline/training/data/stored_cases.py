@@ -74,15 +74,16 @@ def store_cases(
     folder: Path,
     *,
     labels: Sequence[Label],
+    ignore: int | None = None,
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[StoredCase]:
     """Read every case with its label and store its arrays, unless they are stored already.
 
-    Label maps may have 0 and the values of `labels`; if it is empty, any value. ManifestError with
-    every case that cannot be used, and why.
+    Label maps may have 0, `ignore` and the values of `labels`; if there are no labels, any value.
+    ManifestError with every case that cannot be used, and why.
     """
-    do = partial(_store, folder=folder, labels=labels)
+    do = partial(_store, folder=folder, labels=labels, ignore=ignore)
     return _each(cases, manifest, advance, do)
 
 
@@ -90,14 +91,15 @@ def describe_cases(
     cases: Sequence[Case],
     *,
     labels: Sequence[Label],
+    ignore: int | None = None,
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[CaseFacts]:
     """Return the facts that `store_cases` would find, but store nothing."""
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
-        image, label, _ = _read(case, channels, labels)
-        return describe_case(image, label, modality=_modality(case))
+        image, label, _ = _read(case, channels, labels, ignore)
+        return describe_case(image, label, modality=_modality(case), ignore=ignore)
 
     return _each(cases, manifest, advance, describe)
 
@@ -161,13 +163,14 @@ def _each(
 
 
 def _store(
-    case: Case, channels: Sequence[str], folder: Path, labels: Sequence[Label]
+    case: Case, channels: Sequence[str], folder: Path, labels: Sequence[Label], ignore: int | None
 ) -> StoredCase:
     """Read one case and store its arrays, unless they are stored already."""
     how = {
         "channels": list(channels),
         "labels": [label.model_dump(mode="json") for label in labels],
         "modality": _modality(case),
+        **({} if ignore is None else {"ignore": ignore}),
     }
     made_from = case_fingerprint(case, how)
     stem = folder / "cases" / case.case_id
@@ -176,13 +179,13 @@ def _store(
     found = stored(StoredCase, record, made_from, files, case_id=case.case_id)
     if found is not None:
         return found
-    image, label, notices = _read(case, channels, labels)
+    image, label, notices = _read(case, channels, labels, ignore)
     new = StoredCase(
         case_id=case.case_id,
         **files,
         affine=tuple(tuple(row) for row in image.affine.tolist()),
         codes=image.codes,
-        facts=describe_case(image, label, modality=_modality(case)),
+        facts=describe_case(image, label, modality=_modality(case), ignore=ignore),
         made_from=made_from,
         notices=notices,
     )
@@ -194,13 +197,19 @@ def _store(
 
 
 def _read(
-    case: Case, channels: Sequence[str], labels: Sequence[Label]
+    case: Case, channels: Sequence[str], labels: Sequence[Label], ignore: int | None
 ) -> tuple[Volume, Volume, tuple[Notice, ...]]:
     """Read one case: image, label map on the same grid, and warnings."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
     scan = read_channels(case, channels)
-    array, notices = _read_label(case.label, scan.volume, labels)
+    array, notices = _read_label(case.label, scan.volume, labels, ignore)
+    if (array == ignore).all():
+        raise CaseError(
+            "label_ignored",
+            f"every voxel of the reference has the ignored value {ignore}, so nothing can be "
+            "learned from it; annotate some voxels, or leave the case out",
+        )
     return scan.volume, scan.volume.with_array(array), (*scan.notices, *notices)
 
 
@@ -210,11 +219,11 @@ def _modality(case: Case) -> str:
 
 
 def _read_label(
-    path: Path, image: Volume, labels: Sequence[Label]
+    path: Path, image: Volume, labels: Sequence[Label], ignore: int | None
 ) -> tuple[np.ndarray, tuple[Notice, ...]]:
     """Return a label map on the image's grid and in its storage order, and warnings."""
     if labels:
-        mask, notices = read_reference(path, image, labels)
+        mask, notices = read_reference(path, image, labels, ignore=ignore)
         return mask.array, notices
     scan = read_label_map(path, "label")
     placed, moved = on_grid_of(scan.volume, image, "label")

@@ -52,6 +52,7 @@ class Sampling:
     foreground: float = 1 / 3
     flips: tuple[str, ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
+    ignore: int | None = None  # label value of pixels that take no part
 
 
 class TileBatches:
@@ -71,13 +72,14 @@ class TileBatches:
         """Return one batch.
 
         Images are float32, (batch, rows, columns, channels): for each channel its neighbour slices
-        in order. Targets are float32, (batch, rows, columns, classes).
+        in order. Targets are float32, (batch, rows, columns, classes); -1 for ignored pixels.
         """
         rng = np.random.default_rng((self._sampling.seed, index))
         tiles = [self._tile(rng) for _ in range(self._sampling.batch)]
         images = np.stack([image for image, _ in tiles])
         labels = np.stack([label for _, label in tiles])
-        return images, targets(labels, self._sampling.labels, softmax=self._sampling.softmax)
+        how = self._sampling
+        return images, targets(labels, how.labels, softmax=how.softmax, ignore=how.ignore)
 
     def _tile(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return one varied tile: network input and label values."""
@@ -101,16 +103,22 @@ class TileBatches:
         return np.swapaxes(tile, 2, 3).reshape(*how.tile, -1), truth
 
 
-def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> np.ndarray:
+def targets(
+    labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool, ignore: int | None = None
+) -> np.ndarray:
     """Return the target of each output: 1 where the label has one of its values, else 0.
 
     Label values have shape (n, rows, columns), and targets (n, rows, columns,
-    classes). With `softmax` a first channel is 1 where there is no label.
+    classes). With `softmax` a first channel is 1 where there is no label. Every
+    target of a pixel with the value `ignore` is -1.
     """
     channels = [np.isin(labels, label.values) for label in outputs]
     if softmax:
         channels.insert(0, ~np.logical_or.reduce(channels))
-    return np.stack(channels, axis=-1).astype(np.float32)
+    wanted = np.stack(channels, axis=-1).astype(np.float32)
+    if ignore is not None:
+        wanted[labels == ignore] = -1
+    return wanted
 
 
 def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None) -> Iterator[Item]:
@@ -145,6 +153,11 @@ def _choose(
         value, planes = stack.label_planes[int(rng.integers(len(stack.label_planes)))]
         index = planes[int(rng.integers(len(planes)))]
         pixels = np.argwhere(label[index] == value)
+        row, column = pixels[rng.integers(len(pixels))].tolist()
+        return index, (row, column)
+    if stack.known_planes:  # a tile with only ignored pixels would teach nothing
+        index = stack.known_planes[int(rng.integers(len(stack.known_planes)))]
+        pixels = np.argwhere(label[index] != how.ignore)
         row, column = pixels[rng.integers(len(pixels))].tolist()
         return index, (row, column)
     return int(rng.integers(stack.shape[0])), None

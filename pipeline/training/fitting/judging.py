@@ -69,9 +69,10 @@ def judge(
     references = np.zeros(len(spec.labels), int)
     for case in cases:
         mask = infer(case.volume, spec, predicts, plan)
-        overlaps = count_overlaps(
-            mask.array, case.reference.array, [label.values for label in spec.labels]
-        )
+        found, reference = mask.array, case.reference.array
+        if spec.ignore is not None:
+            found = np.where(reference == spec.ignore, 0, found)
+        overlaps = count_overlaps(found, reference, [label.values for label in spec.labels])
         rows.append((case.case_id, tuple(overlap.dice for overlap in overlaps)))
         references += [overlap.voxels_ref > 0 for overlap in overlaps]
     return Scores(tuple(rows), tuple(references.tolist()))

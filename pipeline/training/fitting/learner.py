@@ -54,7 +54,11 @@ class Learner:
         own_kernels = keras.config.backend() == "tensorflow" and not has_gpu()
         self._model.compile(
             keras.optimizers.LossScaleOptimizer(optimizer) if self._overflows else optimizer,
-            loss=make_loss(softmax=softmax, weights=recipe.class_weights),
+            loss=make_loss(
+                softmax=softmax,
+                weights=recipe.class_weights,
+                partial=recipe.ignore is not None,
+            ),
             jit_compile=False if own_kernels else "auto",
         )
         self._model.optimizer.build(self._model.trainable_variables)

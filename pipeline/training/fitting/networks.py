@@ -124,6 +124,7 @@ def fit_network(
             foreground=settled(recipe.foreground),
             flips=recipe.flips,
             augmentation=recipe.augmentation,
+            ignore=spec.ignore,
         ),
     )
     found = read_checkpoint(this.checkpoint)

@@ -104,7 +104,8 @@ def _reports(
             with journal.stage("infer"):
                 mask = infer(image, spec, models, plan)
             with journal.stage("score"):
-                return Result(label_rows(mask, reference, spec.labels, Measures()))
+                measures = Measures(ignore=spec.ignore)
+                return Result(label_rows(mask, reference, spec.labels, measures))
 
         # Further columns of the manifest are left out.
         yield view, attempt(replace(case, extras=()), spec.labels, do, measures=Measures())
@@ -116,7 +117,9 @@ def _read(case: Case, spec: ModelSpec) -> tuple[Volume, Volume, tuple[Notice, ..
         raise CaseError("no_label", "a held-out case needs a label")
     try:
         scan = read_channels(case, spec.channels)
-        reference, notices = read_reference(case.label, scan.volume, spec.labels)
+        reference, notices = read_reference(
+            case.label, scan.volume, spec.labels, ignore=spec.ignore
+        )
     except CaseError as error:
         # The option is left out, because training has no options for how scans are read.
         raise CaseError(error.code, error.bare) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from voxtile.errors import UsageError
+from voxtile.scoring.measures import check_ignored
 
 if TYPE_CHECKING:
     from voxtile.models.spec import Axis, Intensity, Label, Normalisation, View
@@ -80,6 +81,8 @@ class Recipe:
     labels : tuple of Label
         Values, names and colours. By default the values in the training references. Regions, or a
         single label, give sigmoid outputs; otherwise softmax.
+    ignore : int, optional
+        Value of references whose voxels take no part in the training and the scores, such as 255.
     filters : int, optional
         Filters of the first level of the U-Net.
     depth : int, optional
@@ -135,6 +138,7 @@ class Recipe:
     tile: "Shape2D | dict[View, Shape2D] | None" = None
     overlap: float = 0.5
     labels: "tuple[Label, ...]" = ()
+    ignore: int | None = None
     filters: int | None = None
     depth: int | None = None
     normalisation: "Normalisation" = "batch"
@@ -175,6 +179,7 @@ class Recipe:
             raise UsageError(f"class_weights {self.class_weights} must be numbers of at least 0")
         if isinstance(self.spacing_mm, tuple) and min(self.spacing_mm) <= 0:
             raise UsageError(f"spacing_mm {self.spacing_mm} must be more than 0")
+        check_ignored(self.ignore)
         self._check_axes()
         if self.tile is not None and self.depth is not None:
             for tile in self.tiles:

@@ -33,6 +33,7 @@ def make_spec(
             multiple=2 ** settled(recipe.depth),
             overlap=recipe.overlap,
             labels=recipe.labels,
+            ignore=recipe.ignore,
             activation="softmax" if is_exclusive(recipe.labels) else "sigmoid",
             networks=tuple(
                 Network(

@@ -331,3 +331,22 @@ def test_choices_in_words() -> None:
     )
     nothing = {"weights_changed": False, "thresholds_changed": False, "postprocess": []}
     assert chosen_words(nothing) == "no change (no candidate was better)"
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_ignored_voxels_choose_nothing(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    folder = tmp_path_factory.mktemp("ignored")
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(np.array([0, 1, 2, 255]), (4, 4, 3))
+    said = rng.dirichlet((1, 1, 1), (4, 4, 3, 2))
+    other = np.where((truth == 255)[..., None, None], rng.dirichlet((1, 1, 1), (4, 4, 3, 2)), said)
+    spec = make_spec(
+        labels=(label(1), label(2)), activation="softmax", networks=networks(*TWO), ignore=255
+    )
+    grid = weight_grid(2)
+    counts = [
+        weigh_views(evidence_of(folder, one, truth, name), spec, grid)
+        for name, one in (("a", said), ("b", other))
+    ]
+    np.testing.assert_array_equal(*counts)

@@ -102,3 +102,32 @@ def test_a_case_without_labels_has_no_extent() -> None:
     )
     assert (empty.labels, empty.box_mm, empty.labelled_planes) == ((), (0, 0, 0), (0, 0, 0))
     assert take_fingerprint([empty], ("a",)).channels[0].foreground == {}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_ignored_voxels_may_hold_anything(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (6, 5, 4)
+    affine = centred_affine(shape, (1, 1, 1))
+    image = rng.normal(0, 100, shape).astype(np.float32)
+    truth = rng.choice(np.array([0, 1, 2, 255], np.uint8), shape)
+    truth[0, 0, 0] = 1
+    other = np.where(truth == 255, np.float32(rng.normal(0, 1e4)), image)
+    facts = [
+        describe_case(Volume(one, affine), Volume(truth, affine), ignore=255)
+        for one in (image, other)
+    ]
+    assert facts[0] == facts[1]
+    assert 255 not in facts[0].values
+
+
+def test_planes_and_fractions_count_only_what_is_annotated() -> None:
+    affine = centred_affine((4, 4, 8), (1, 1, 1))
+    truth = np.full((4, 4, 8), 255, np.uint8)
+    truth[..., :2] = 0  # two annotated planes, one of which has a label of 4 voxels
+    truth[0, :, 1] = 1
+    image = Volume(np.ones(truth.shape, np.float32), affine)
+    facts = describe_case(image, Volume(truth, affine), ignore=255)
+    assert (facts.ignored, facts.voxels) == (96, 32)
+    assert facts.labelled_planes == pytest.approx((1 / 4, 1, 1 / 2))
+    assert take_fingerprint([facts], ("a",)).foreground == pytest.approx(4 / 32)

@@ -166,3 +166,15 @@ def test_complete_arrays_are_used_again_and_changed_ones_are_made_again(tmp_path
     (changed,) = store_cases([case], tmp_path, labels=(), manifest=Path("m.csv"))
     assert changed.made_from != stored.made_from
     assert stored.label.stat().st_mtime_ns > times[1]
+
+
+def test_a_reference_that_is_ignored_completely_is_refused(tmp_path: Path) -> None:
+    affine = centred_affine(SHAPE, SPACING_MM)
+    write_mask(tmp_path / "i.nii", Volume(np.ones(SHAPE, np.uint8), affine))
+    write_mask(tmp_path / "l.nii", Volume(np.full(SHAPE, 255, np.uint8), affine))
+    case = Case("c", (("image", tmp_path / "i.nii"),), tmp_path / "l.nii", line=2)
+    for labels in ((), plain_labels({1: "a"})):
+        with pytest.raises(
+            ManifestError, match=r"line 2: case c: every voxel .* ignored value 255"
+        ):
+            store_cases([case], tmp_path, labels=labels, ignore=255, manifest=Path("m.csv"))

@@ -1,5 +1,6 @@
 """Laws of the stream of training batches."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,19 @@ def test_regions_are_unions_and_may_overlap() -> None:
 def test_no_case_says_what_is_missing() -> None:
     with pytest.raises(ValueError, match="at least one prepared case"):
         TileBatches([], plain())
+
+
+def test_ignored_pixels_have_no_target_and_tiles_show_other_pixels(tmp_path: Path) -> None:
+    planes = stack(tmp_path, (6, 40, 40))
+    label = np.load(planes.label)
+    known = label[2, 2:5, 3:6].copy()
+    label[...] = 255
+    label[2, 2:5, 3:6] = known  # scribbles: one annotated block on one plane
+    np.save(planes.label, label)
+    planes = replace(planes, label_planes=((1, (2,)),), known_planes=(2,))
+    how = plain((8, 8), ignore=255, batch=20, foreground=0.0)
+    _, wanted = TileBatches([[planes]], how)[0]
+    assert set(np.unique(wanted)) <= {-1, 0, 1}
+    assert ((wanted >= 0).sum(axis=(1, 2, 3)) > 0).all()
+    ignored = targets(np.array([[[0, 255]]]), LABELS, softmax=True, ignore=255)
+    np.testing.assert_array_equal(ignored, [[[[1, 0, 0], [-1, -1, -1]]]])
