@@ -5,6 +5,7 @@ of a bundle. Every stage uses it: the views, how intensities are scaled, the
 size of a tile, and the meaning of the output channels.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -138,9 +139,10 @@ class Label(_Frozen):
     """One output of a network: a value in the mask, with its name and colour.
 
     `region` lists the reference values that this output covers (default: its
-    own value). Overlapping regions, such as whole tumour = oedema + core, are
-    sigmoid outputs, which are written into the mask in the order of the spec: a
-    later one overwrites an earlier one. Each is scored against the union of its values.
+    own value). Values of one label alone are merged. Overlapping regions, such as
+    whole tumour = oedema + core, are sigmoid outputs, which are written into the mask in
+    the order of the spec: a later one overwrites an earlier one. Each is scored against
+    the union of its values.
 
     `concept` is the coded structure (DICOM's segmented property type), and
     `category` is its coded category (default: anatomy).
@@ -159,6 +161,47 @@ class Label(_Frozen):
     def values(self) -> tuple[int, ...]:
         """Label values that this output covers."""
         return self.region or (self.value,)
+
+
+def overlapping(labels: Sequence[Label]) -> bool:
+    """Whether two labels share a value, so that a voxel can have both."""
+    values = [value for label in labels for value in set(label.values)]
+    return len(values) != len(set(values))
+
+
+def stand_ins(labels: Sequence[Label]) -> dict[int, int]:
+    """Return for each value that masks never have the own value of a label that replaces it.
+
+    Both values belong to the same labels, so nothing is lost. ValueError if a
+    value has no such replacement, or a region lacks its label's own value.
+
+    Examples
+    --------
+    >>> stand_ins([Label(value=1, name="kidney", color="#000000", region=(1, 3))])
+    {3: 1}
+    """
+    holders: dict[int, list[str]] = {}
+    for label in labels:
+        if label.value not in label.values:
+            raise ValueError(
+                f"region {list(label.values)} of label {label.value} ({label.name}) must include "
+                "its own value"
+            )
+        for value in dict.fromkeys(label.values):
+            holders.setdefault(value, []).append(label.name)
+    own = [label.value for label in labels]
+    replaced = {}
+    for value, names in holders.items():
+        if value not in own:
+            same = [written for written in own if holders[written] == names]
+            if not same:
+                raise ValueError(
+                    f"value {value} of the region of {' and '.join(names)} belongs to other labels "
+                    f"than each value of a mask ({', '.join(map(str, own))}); add a label for "
+                    "this value alone"
+                )
+            replaced[value] = same[0]
+    return replaced
 
 
 class Cleaning(_Frozen):
@@ -236,6 +279,10 @@ class ModelSpec(_Frozen):
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
     # Value of references whose voxels took no part in training, and take no part in scores.
     ignore: Annotated[int, Field(ge=1, le=65535)] | None = None
+    # Values of references, other than 0, that count as background; None means none.
+    unlabelled: (
+        Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(max_length=65535)] | None
+    ) = None
     # Softmax for exclusive labels, sigmoid for one or overlapping ones.
     activation: Literal["softmax", "sigmoid"]
     # Minimum probability for each sigmoid label; empty means 0.5.
@@ -274,7 +321,7 @@ class ModelSpec(_Frozen):
         if self.activation == "softmax":
             if self.thresholds:
                 raise ValueError("thresholds are for sigmoid outputs; softmax takes the maximum")
-            if any(label.region for label in self.labels):
+            if overlapping(self.labels):
                 raise ValueError("regions may overlap, so they need sigmoid outputs, not softmax")
         if self.thresholds and len(self.thresholds) != len(self.labels):
             raise ValueError(
@@ -304,12 +351,12 @@ class ModelSpec(_Frozen):
                     f"label {label.value} ({label.name}) has the value {self.ignore}, which is "
                     "ignored; leave one of them out"
                 )
-            unwritten = sorted(set(label.values) - written)
-            if unwritten or label.value not in label.values:
+            if unlabelled := set(label.values).intersection(self.unlabelled or ()):
                 raise ValueError(
-                    f"region {list(label.values)} of label {label.value} must include its own "
-                    f"value, and only values of labels {sorted(written)}"
+                    f"label {label.value} ({label.name}) has the value {min(unlabelled)}, which "
+                    "counts as background; leave one of them out"
                 )
+        stand_ins(self.labels)
         return self
 
     @property

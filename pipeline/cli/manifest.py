@@ -105,6 +105,7 @@ def check(
     ] = None,
     as_json: AsJson,
     label_map: LabelMap,
+    labels: Labels,
 ) -> None:
     """Check a manifest against its files; exit code 4 if anything is wrong.
 
@@ -119,12 +120,14 @@ def check(
     from voxtile.models.bundle import load_bundle
     from voxtile.report.suitability import suitability
 
+    if labels is not None and not deep:
+        raise UsageError("--labels is compared with every voxel; add --deep")
     bundle = None if model is None else load_bundle(model)
     result = check_manifest(
         manifest,
         root=root,
         spec=None if bundle is None else bundle.spec,
-        settings=CheckSettings(deep, policy, label_map),
+        settings=CheckSettings(deep, policy, label_map, label_list(labels)),
         compare=None if bundle is None else suitability(bundle),
         on_case=None if as_json else counter("cases"),
     )
@@ -196,7 +199,10 @@ def export(
     """
     from voxtile.manifest.export import ExportSettings, export_manifest
 
-    names = {label.value: label.name for label in label_list(labels, out) or ()}
+    found = label_list(labels, out)
+    named = () if found is None else found.labels
+    names = {value: label.name for label in named for value in label.values}
+    names |= {label.value: label.name for label in named}
     settings = ExportSettings(to, link, channels, names, policy)
     notices = export_manifest(manifest, out, settings, root=root, on_case=counter("cases"))
     echo_lines(f"note: {notice}" for notice in notices)

@@ -32,7 +32,8 @@ from .output import explained
 
 if TYPE_CHECKING:
     from voxtile.case import Split
-    from voxtile.models.spec import Axis, Label
+    from voxtile.manifest.label_list import LabelList
+    from voxtile.models.spec import Axis
     from voxtile.run_folder.shard import Shard
 
 # Headings in the help.
@@ -292,7 +293,7 @@ def nifti_path(path: Path) -> Path:
     return path
 
 
-def label_list(path: Path | None, *outputs: Path) -> "tuple[Label, ...] | None":
+def label_list(path: Path | None, *outputs: Path) -> "LabelList | None":
     """Return the labels of a JSON or CSV file, which no output may replace; None without a file."""
     from voxtile.manifest.label_list import read_labels
     from voxtile.run_folder.protection import Input, protect
@@ -301,6 +302,15 @@ def label_list(path: Path | None, *outputs: Path) -> "tuple[Label, ...] | None":
         return None
     protect([Input("the labels", path)], *outputs)
     return read_labels(path)
+
+
+def ignored_value(given: int | None, found: "LabelList") -> int | None:
+    """Return the value of --ignore, or else that of the file of --labels; they may not differ."""
+    if given is not None and found.ignore not in (None, given):
+        raise UsageError(
+            f"--ignore is {given}, but the file of --labels ignores {found.ignore}; leave one out"
+        )
+    return given or found.ignore
 
 
 def _mirrored(text: str) -> "tuple[Axis, ...]":
@@ -363,7 +373,9 @@ LabelMap = Annotated[
 Labels = Annotated[
     Path | None,
     Option(
-        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color.', default=None
+        'Values and names of the labels: JSON {"1": "liver"} or CSV value,name,color. Values such '
+        "as 2;3 are merged.",
+        default=None,
     ),
 ]
 

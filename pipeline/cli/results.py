@@ -1,6 +1,7 @@
 """`voxtile evaluate`, `export`, `report` and `compare`: masks that exist already."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from .options import (
     Out,
     Root,
     argument,
+    ignored_value,
     label_list,
     words,
 )
@@ -61,13 +63,17 @@ def evaluate(
 
     with answering(as_json=as_json) as answer:
         print_warnings(manifest_notices(manifest))
+        found = label_list(labels, out)
+        if found is not None:
+            measures = replace(measures, ignore=ignored_value(measures.ignore, found))
         reports = evaluate_masks(
             manifest,
             predictions,
             out,
             root=root,
-            labels=label_list(labels, out),
+            labels=None if found is None else found.labels,
             measures=measures,
+            unlabelled=() if found is None else found.unlabelled,
             by=by,
             on_case=print_case,
         )

@@ -8,7 +8,7 @@ import typer
 
 from voxtile.training.options import FoldOptions, TrainOptions
 
-from .options import Manifest, RecipeChoices, label_list
+from .options import Manifest, RecipeChoices, ignored_value, label_list
 from .output import echo_lines, print_warnings
 
 
@@ -39,7 +39,9 @@ def train(
 
     outputs = () if dry_run else (out, out.with_name(f"{out.name}.training"))
     protect([] if recipe is None else [Input("the recipe", recipe)], *outputs)
-    choices["labels"] = label_list(choices.get("labels"), *outputs)
+    if (found := label_list(choices["labels"], *outputs)) is not None:
+        choices["ignore"] = ignored_value(choices["ignore"], found)
+        choices |= {"labels": found.labels, "unlabelled": found.unlabelled}
     options = replace(options, recipe=asked_recipe(recipe, choices))
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
     name = bundle_name(out)

@@ -25,6 +25,7 @@ from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume, canonical
 
 from .advice import manifest_notices
+from .label_list import LabelList
 from .listing import Listed
 from .rows import examine_manifest
 
@@ -92,12 +93,14 @@ class CaseFacts:
 class CheckSettings:
     """How a manifest is checked for a run with the same `policy` and `label_map`.
 
-    With `deep` voxels are read too: checksums, label values, equal images.
+    With `deep` voxels are read too: checksums, label values, equal images. References may then
+    have only the values of `labels` (default: of the model).
     """
 
     deep: bool = False
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     label_map: Mapping[int, int] = field(default_factory=dict)
+    labels: LabelList | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +252,13 @@ def _check_label(
 ) -> tuple[tuple[int, ...] | None, tuple[Notice, ...]]:
     """Return the label's values (deep only) and notices, or raise an error if it is wrong."""
     notices: tuple[Notice, ...] = ()
-    if settings.deep and image is not None and spec is not None:
-        mask, notices = read_reference(path, image, spec.labels, settings.label_map, spec.ignore)
+    labels = settings.labels
+    if labels is None and spec is not None:
+        labels = LabelList(spec.labels, spec.ignore, spec.unlabelled or ())
+    if settings.deep and image is not None and labels is not None:
+        mask, notices = read_reference(
+            path, image, labels.labels, settings.label_map, labels.ignore, labels.unlabelled
+        )
         return _values(mask.array), notices
     if annotation_file(path) is not None and format_of(path) is DICOM:
         sentence = (

@@ -91,7 +91,8 @@ def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterato
     if _IGNORE in described:
         yield (
             f"dataset.json marks label value {described[_IGNORE]!r:.20} as {_IGNORE!r}; leave "
-            f"these voxels out of training and scores with --ignore {described[_IGNORE]!r:.20}"
+            "these voxels out of training and scores with --labels dataset.json, or with "
+            f"--ignore {described[_IGNORE]!r:.20}"
         )
     named = {value for value, _ in labels}
     regions = {
@@ -103,8 +104,8 @@ def _label_notices(described: Any, labels: Sequence[tuple[int, str]]) -> Iterato
     if parts - named:
         yield (
             f"label values {first_few(sorted(parts - named))} have no name of their own, only "
-            f"regions of several values ({first_few(list(regions))}); name them in a file such as "
-            '{"1": "edema"} for train --labels'
+            f"regions of several values ({first_few(list(regions))}); train these regions with "
+            "--labels dataset.json"
         )
 
 

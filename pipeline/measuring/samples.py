@@ -42,7 +42,9 @@ def samples_of(
         image = read_channels(case, spec.channels).volume
         label = None
         if labelled and case.label is not None:
-            reference, _ = read_reference(case.label, image, spec.labels, ignore=spec.ignore)
+            reference, _ = read_reference(
+                case.label, image, spec.labels, None, spec.ignore, spec.unlabelled
+            )
             label = canonical(reference).array
         samples += [_sample(case.case_id, image, label, view, planes) for view in spec.views]
     return samples

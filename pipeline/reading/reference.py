@@ -7,7 +7,7 @@ import numpy as np
 
 from voxtile.errors import CaseError, Notice, first_few
 from voxtile.label_values import label_type, label_values
-from voxtile.models.spec import Label
+from voxtile.models.spec import Label, stand_ins
 from voxtile.volume import Axes, Volume, grid_difference, reorient
 
 from .channels import in_mm, read_mask
@@ -26,6 +26,7 @@ def read_reference(
     labels: Sequence[Label],
     label_map: Mapping[int, int] | None = None,
     ignore: int | None = None,
+    unlabelled: Sequence[int] | None = None,
 ) -> tuple[Volume, tuple[Notice, ...]]:
     """Read a reference mask and check it against the image and the labels.
 
@@ -45,11 +46,14 @@ def read_reference(
         channels of 0 and 1.
     ignore : int, optional
         A further value that is allowed.
+    unlabelled : sequence of int, optional
+        Further values, which become 0.
 
     Returns
     -------
     mask : Volume of uint8 or uint16, shape (i, j, k)
-        On the grid and in the storage order of `image`.
+        On the grid and in the storage order of `image`. A merged value is replaced by its
+        label's own.
 
     Raises
     ------
@@ -70,6 +74,8 @@ def read_reference(
     array, more = integral(placed.array, "label")
     if label_map and not several:
         array = _renamed(array, label_map)
+    if same := {**dict.fromkeys(unlabelled or (), 0), **stand_ins(labels)}:
+        array = _renamed(array, same)
     unknown = sorted(set(label_values(array)) - allowed)
     if unknown == [255] and len(labels) == 1 and not array[(array != 0) & (array != 255)].any():
         (label,), unknown = labels, []

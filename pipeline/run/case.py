@@ -126,6 +126,7 @@ def _reference(case: Case, image: Volume, job: Job, journal: Journal) -> Volume 
             job.bundle.spec.labels,
             settings.label_map,
             job.measures.ignore,
+            job.bundle.spec.unlabelled,
         )
     except CaseError as error:
         if not settings.ignore_bad_labels:

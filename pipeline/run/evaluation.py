@@ -1,6 +1,6 @@
 """Score finished masks, from any tool, against the references of a manifest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,7 @@ def evaluate(
     labels: Sequence[Label] | None = None,
     measures: Measures | None = None,
     by: Sequence[str] = (),
+    unlabelled: Sequence[int] = (),
     on_case: Callable[[CaseReport, int, int], None] | None = None,
 ) -> tuple[CaseReport, ...]:
     """Score existing masks, and write the same report as a run.
@@ -78,6 +79,8 @@ def evaluate(
         references is ignored.
     by : sequence of str
         Columns of the manifest to summarise by.
+    unlabelled : sequence of int
+        Values that count as background, without a warning.
     on_case : callable, optional
         Called with each report, its number from 1, and the number of all cases.
 
@@ -113,7 +116,7 @@ def evaluate(
         settings = _write_facts(run_folder, Path(manifest), ids, labels, measures)
         reports = []
         for case in cases:
-            work = partial(_evaluate_case, case, folder, labels, measures)
+            work = partial(_evaluate_case, case, folder, labels, measures, unlabelled)
             report = attempt(case, labels, work, measures=measures)
             reports.append(replace(report, settings_sha256=settings))
             write_text(run_folder.record(case.case_id), reports[-1].dump())
@@ -168,7 +171,12 @@ def _protect_inputs(
 
 
 def _evaluate_case(
-    case: Case, folder: Path, labels: Sequence[Label], measures: Measures, journal: Journal
+    case: Case,
+    folder: Path,
+    labels: Sequence[Label],
+    measures: Measures,
+    unlabelled: Sequence[int],
+    journal: Journal,
 ) -> Result:
     """Score the prediction of one case."""
     with journal.stage("fingerprint"):
@@ -185,7 +193,8 @@ def _evaluate_case(
         pair = _read_pair(case, path, labels)
         watch.check()
         journal.note(pair.notices)
-        journal.note(_not_scored(pair, labels, measures.ignore))
+        known = {0, *unlabelled, *(value for label in labels for value in label.values)}
+        journal.note(_not_scored(pair, known, measures.ignore))
     with journal.stage("score"):
         rows = label_rows(pair.prediction, pair.reference, labels, measures)
         qc = inspect_case(pair.prediction, labels, rows)
@@ -228,9 +237,8 @@ def _read_pair(case: Case, path: Path, labels: Sequence[Label]) -> _Pair:
     return _Pair(placed, reference, (*notices, *reference_scan.notices, *more, *moved))
 
 
-def _not_scored(pair: _Pair, labels: Sequence[Label], ignore: int | None) -> list[Notice]:
+def _not_scored(pair: _Pair, scored: Collection[int], ignore: int | None) -> list[Notice]:
     """Return a warning for each mask with values that are not scored."""
-    scored = {0, *(value for label in labels for value in label.values)}
     known = slice(None)
     if pair.reference is not None and ignore is not None:
         known = pair.reference.array != ignore
@@ -240,7 +248,9 @@ def _not_scored(pair: _Pair, labels: Sequence[Label], ignore: int | None) -> lis
         "reference": pair.reference,
     }
     for what, mask in masks.items():
-        others = [] if mask is None else sorted(set(label_values(mask.array[known])) - scored)
+        others = (
+            [] if mask is None else sorted(set(label_values(mask.array[known])).difference(scored))
+        )
         if others:
             shown = ", ".join(map(str, others[:10])) + (", ..." if len(others) > 10 else "")
             notices.append(

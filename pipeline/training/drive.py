@@ -148,6 +148,7 @@ def _store(
         work,
         labels=recipe.labels,
         ignore=recipe.ignore,
+        unlabelled=recipe.unlabelled,
         manifest=source.manifest,
         advance=shown.advance,
     )

@@ -92,6 +92,7 @@ def fingerprint_cases(
             cases,
             labels=recipe.labels,
             ignore=recipe.ignore,
+            unlabelled=recipe.unlabelled,
             manifest=manifest,
             advance=shown.advance,
         )

@@ -360,7 +360,7 @@ def test_label_names_are_written_in_a_form_that_training_reads(tmp_path: Path) -
 
     outputs = Outputs(tmp_path / "m.csv", label_names=tmp_path / "names.json")
     build_manifest(nnunet(tmp_path / "d"), outputs, kind="nnunet")
-    names = [(label.value, label.name) for label in read_labels(tmp_path / "names.json")]
+    names = [(label.value, label.name) for label in read_labels(tmp_path / "names.json").labels]
     assert names == [(1, "PZ"), (2, "TZ")]
 
 

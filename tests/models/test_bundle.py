@@ -208,10 +208,31 @@ def test_a_spec_survives_json(tmp_path: Path) -> None:
         (
             {
                 "activation": "sigmoid",
-                "labels": (Label(value=1, name="a", color="#000000", region=(1, 2)),),
+                "labels": (Label(value=1, name="a", color="#000000", region=(2, 3)),),
             },
-            "region",
+            r"region \[2, 3\] of label 1 \(a\) must include its own value",
         ),
+        (
+            {
+                "activation": "sigmoid",
+                "labels": (
+                    Label(value=1, name="a", color="#000000", region=(1, 2)),
+                    Label(value=2, name="b", color="#000000", region=(2, 3)),
+                ),
+            },
+            r"value 3 of the region of b belongs to other labels .* add a label for this value",
+        ),
+        (
+            {
+                "labels": (
+                    Label(value=1, name="a", color="#000000", region=(1, 2)),
+                    Label(value=2, name="b", color="#000000"),
+                ),
+            },
+            "regions may overlap, so they need sigmoid outputs",
+        ),
+        ({"ignore": 1}, "label 1 .* has the value 1, which is ignored"),
+        ({"unlabelled": (1,)}, "label 1 .* has the value 1, which counts as background"),
     ],
 )
 def test_an_inconsistent_spec_is_refused(changes, message) -> None:

@@ -125,7 +125,7 @@ def test_a_column_named_like_a_metric_is_always_refused(cohort: Path, column: st
 
 def test_only_the_given_labels_are_scored_with_a_warning_for_others(cohort: Path) -> None:
     (cohort / "labels.json").write_text(json.dumps({"1": "ball"}))
-    labels = read_labels(cohort / "labels.json")
+    labels = read_labels(cohort / "labels.json").labels
     reports = evaluate(cohort / "m.csv", cohort / "masks", cohort / "out", labels=labels)
     assert [row.label_name for row in reports[1].labels] == ["ball"]
     assert [notice.code for notice in reports[1].warnings] == ["values_not_scored"]

@@ -488,3 +488,19 @@ def test_a_training_with_ignored_voxels_learns_and_scores_the_others(tmp_path: P
             tmp_path / "other",
             settings=RunSettings(measures=Measures(ignore=2)),
         )
+
+
+def test_merged_labels_are_planned_as_if_the_files_were_merged(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "ttv")
+    third = Label(value=3, name="none", color="#000000")
+    both = OUTER.model_copy(update={"region": (1, 2)})
+    plans = []
+    for labels in ((both, third), (OUTER, third)):
+        recipe = replace(TINY, labels=labels)
+        plans.append(plan_training(manifest, recipe=recipe, progress=False))
+        for path in tmp_path.glob("*_label.nii.gz"):
+            truth = read_nifti(path).volume
+            write_mask(path, truth.with_array((truth.array > 0).astype(np.uint8)))
+    assert plans[0].fingerprint == plans[1].fingerprint
+    assert replace(plans[0].recipe, labels=()) == replace(plans[1].recipe, labels=())
+    assert [plan.spec.activation for plan in plans] == ["softmax", "softmax"]

@@ -13,7 +13,7 @@ import numpy as np
 from voxtile.case import Case
 from voxtile.errors import CaseError
 from voxtile.label_values import Box, label_type, region_box
-from voxtile.models.spec import Label
+from voxtile.models.spec import Label, stand_ins
 from voxtile.reading.channels import own_channels, read_channels
 from voxtile.reading.dicom import annotation_file
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
@@ -125,6 +125,7 @@ def _label_positions(
 def _positions(mask: Volume, labels: Sequence[Label], renamed: Mapping[int, int]) -> Volume:
     """Return a label map whose values are positions of labels."""
     values = mask.array
+    renamed = {**stand_ins(labels), **renamed}
     positions = np.zeros(values.shape, label_type([len(labels)]))
     for position, label in enumerate(labels, start=1):
         # Only a region's own value: masks are label maps, and the other values are labels too.

@@ -22,6 +22,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, ManifestError, Notice
 from voxtile.label_values import MOST_LABELS, label_values
 from voxtile.machine.files import replacing, write_json
+from voxtile.manifest.label_list import LabelList
 from voxtile.models.spec import Label
 from voxtile.reading.channels import own_channels, read_channels
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
@@ -75,15 +76,16 @@ def store_cases(
     *,
     labels: Sequence[Label],
     ignore: int | None = None,
+    unlabelled: Sequence[int] = (),
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[StoredCase]:
     """Read every case with its label and store its arrays, unless they are stored already.
 
-    Label maps may have 0, `ignore` and the values of `labels`; if there are no labels, any value.
-    ManifestError with every case that cannot be used, and why.
+    Label maps may have 0, `ignore`, `unlabelled` (which becomes 0) and the values of `labels`; if
+    there are no labels, any value. ManifestError with every case that cannot be used, and why.
     """
-    do = partial(_store, folder=folder, labels=labels, ignore=ignore)
+    do = partial(_store, folder=folder, known=LabelList(tuple(labels), ignore, tuple(unlabelled)))
     return _each(cases, manifest, advance, do)
 
 
@@ -92,13 +94,15 @@ def describe_cases(
     *,
     labels: Sequence[Label],
     ignore: int | None = None,
+    unlabelled: Sequence[int] = (),
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[CaseFacts]:
     """Return the facts that `store_cases` would find, but store nothing."""
+    known = LabelList(tuple(labels), ignore, tuple(unlabelled))
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
-        image, label, _ = _read(case, channels, labels, ignore)
+        image, label, _ = _read(case, channels, known)
         return describe_case(image, label, modality=_modality(case), ignore=ignore)
 
     return _each(cases, manifest, advance, describe)
@@ -162,15 +166,14 @@ def _each(
     return done
 
 
-def _store(
-    case: Case, channels: Sequence[str], folder: Path, labels: Sequence[Label], ignore: int | None
-) -> StoredCase:
+def _store(case: Case, channels: Sequence[str], folder: Path, known: LabelList) -> StoredCase:
     """Read one case and store its arrays, unless they are stored already."""
     how = {
         "channels": list(channels),
-        "labels": [label.model_dump(mode="json") for label in labels],
+        "labels": [label.model_dump(mode="json") for label in known.labels],
         "modality": _modality(case),
-        **({} if ignore is None else {"ignore": ignore}),
+        **({} if known.ignore is None else {"ignore": known.ignore}),
+        **({"unlabelled": list(known.unlabelled)} if known.unlabelled else {}),
     }
     made_from = case_fingerprint(case, how)
     stem = folder / "cases" / case.case_id
@@ -179,13 +182,13 @@ def _store(
     found = stored(StoredCase, record, made_from, files, case_id=case.case_id)
     if found is not None:
         return found
-    image, label, notices = _read(case, channels, labels, ignore)
+    image, label, notices = _read(case, channels, known)
     new = StoredCase(
         case_id=case.case_id,
         **files,
         affine=tuple(tuple(row) for row in image.affine.tolist()),
         codes=image.codes,
-        facts=describe_case(image, label, modality=_modality(case), ignore=ignore),
+        facts=describe_case(image, label, modality=_modality(case), ignore=known.ignore),
         made_from=made_from,
         notices=notices,
     )
@@ -197,17 +200,17 @@ def _store(
 
 
 def _read(
-    case: Case, channels: Sequence[str], labels: Sequence[Label], ignore: int | None
+    case: Case, channels: Sequence[str], known: LabelList
 ) -> tuple[Volume, Volume, tuple[Notice, ...]]:
     """Read one case: image, label map on the same grid, and warnings."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
     scan = read_channels(case, channels)
-    array, notices = _read_label(case.label, scan.volume, labels, ignore)
-    if (array == ignore).all():
+    array, notices = _read_label(case.label, scan.volume, known)
+    if (array == known.ignore).all():
         raise CaseError(
             "label_ignored",
-            f"every voxel of the reference has the ignored value {ignore}, so nothing can be "
+            f"every voxel of the reference has the ignored value {known.ignore}, so nothing can be "
             "learned from it; annotate some voxels, or leave the case out",
         )
     return scan.volume, scan.volume.with_array(array), (*scan.notices, *notices)
@@ -219,15 +222,19 @@ def _modality(case: Case) -> str:
 
 
 def _read_label(
-    path: Path, image: Volume, labels: Sequence[Label], ignore: int | None
+    path: Path, image: Volume, known: LabelList
 ) -> tuple[np.ndarray, tuple[Notice, ...]]:
     """Return a label map on the image's grid and in its storage order, and warnings."""
-    if labels:
-        mask, notices = read_reference(path, image, labels, ignore=ignore)
+    if known.labels:
+        mask, notices = read_reference(
+            path, image, known.labels, None, known.ignore, known.unlabelled
+        )
         return mask.array, notices
     scan = read_label_map(path, "label")
     placed, moved = on_grid_of(scan.volume, image, "label")
     array, rounded = integral(placed.array, "label")
+    if known.unlabelled:
+        array = np.where(np.isin(array, known.unlabelled), 0, array).astype(array.dtype)
     if (count := len(label_values(array))) > MOST_LABELS + 1:
         raise CaseError(
             "label_values",

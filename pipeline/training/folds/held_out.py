@@ -118,7 +118,11 @@ def _read(case: Case, spec: ModelSpec) -> tuple[Volume, Volume, tuple[Notice, ..
     try:
         scan = read_channels(case, spec.channels)
         reference, notices = read_reference(
-            case.label, scan.volume, spec.labels, ignore=spec.ignore
+            case.label,
+            scan.volume,
+            spec.labels,
+            ignore=spec.ignore,
+            unlabelled=spec.unlabelled,
         )
     except CaseError as error:
         # The option is left out, because training has no options for how scans are read.

@@ -83,6 +83,8 @@ class Recipe:
         single label, give sigmoid outputs; otherwise softmax.
     ignore : int, optional
         Value of references whose voxels take no part in the training and the scores, such as 255.
+    unlabelled : tuple of int
+        Values of references, other than 0, that count as background.
     filters : int, optional
         Filters of the first level of the U-Net.
     depth : int, optional
@@ -139,6 +141,7 @@ class Recipe:
     overlap: float = 0.5
     labels: "tuple[Label, ...]" = ()
     ignore: int | None = None
+    unlabelled: tuple[int, ...] = ()
     filters: int | None = None
     depth: int | None = None
     normalisation: "Normalisation" = "batch"

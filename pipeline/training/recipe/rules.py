@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from voxtile.errors import UsageError
 from voxtile.models.cost import unet_flops
-from voxtile.models.spec import Intensity, Label, View, Window, ZScore
+from voxtile.models.spec import Intensity, Label, View, Window, ZScore, overlapping
 from voxtile.preparation.planes import in_plane, slice_axis
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.fingerprint import Fingerprint
@@ -131,7 +131,7 @@ def settle(
 
 def is_exclusive(labels: tuple[Label, ...]) -> bool:
     """Whether labels exclude each other: softmax with a background; else sigmoid."""
-    return len(labels) > 1 and not any(label.region for label in labels)
+    return len(labels) > 1 and not overlapping(labels)
 
 
 def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:

@@ -34,6 +34,7 @@ def make_spec(
             overlap=recipe.overlap,
             labels=recipe.labels,
             ignore=recipe.ignore,
+            unlabelled=recipe.unlabelled or None,
             activation="softmax" if is_exclusive(recipe.labels) else "sigmoid",
             networks=tuple(
                 Network(

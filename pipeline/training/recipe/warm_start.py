@@ -56,6 +56,7 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
         **{name: value for name, value in fixed.items() if value is not None},
         tile=recipe.tile or _tiles(spec),
         labels=recipe.labels or spec.labels,
+        unlabelled=recipe.unlabelled or spec.unlabelled or (),
         ignore=spec.ignore if recipe.ignore is None else recipe.ignore,
         learning_rate=recipe.learning_rate or _RATE,
     )
