@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from voxtile.errors import UsageError
 from voxtile.training.options import FoldOptions, TrainOptions
 
 from .options import Manifest, RecipeChoices, ignored_value, label_list
@@ -45,12 +46,15 @@ def train(
     options = replace(options, recipe=asked_recipe(recipe, choices))
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
     name = bundle_name(out)
+    if folds.count is not None and not options.validation:
+        raise UsageError("each fold of --folds needs cases that choose; leave --no-validation out")
     print_warnings(manifest_notices(manifest))
     if dry_run:
         if folds.count is not None:
             echo_lines(plan_folds(manifest, folds.count, **common))
         else:
-            echo_lines(plan_training(manifest, name=name, **common).lines())
+            plan = plan_training(manifest, name=name, validation=options.validation, **common)
+            echo_lines(plan.lines())
         return
     try:
         if folds.count is None:

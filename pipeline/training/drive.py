@@ -52,7 +52,7 @@ def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords
     out : str or Path
         Folder of the bundle, which gets the folder's name. It must not exist.
     options
-        `root`, `recipe`, `init`, `resume`, `description`, `licence`,
+        `root`, `recipe`, `init`, `resume`, `validation`, `description`, `licence`,
         `tensorboard` and `progress`; see `voxtile.training.options.TrainOptions`.
 
     Returns
@@ -95,6 +95,8 @@ def train_bundle(
     protect_inputs(source, out, options)
     licence = None if options.licence is None else regular(Path(options.licence)).read_bytes()
     recipe = options.recipe or Recipe()
+    if recipe.patience is not None and not source.validation:
+        raise UsageError("--patience counts validations, but no case is held out; leave it out")
     identity = source.identity(recipe)
     if options.resume and remove_finished(out, identity):
         return load_bundle(out)
@@ -186,6 +188,11 @@ def _check(
     # A bundle to start with may have more labels, and the cases of a fold are drawn at random.
     if source.start is None and source.fold is None:
         check_values(training, validation, source.validation, source.manifest)
+    if not validation:
+        shown.line(
+            f"warning: no case is held out: all {len(training)} cases train the networks, the "
+            "weights of the end are saved, and the model has no scores"
+        )
     for words in absent_labels(training, validation, plan.spec):
         shown.line(f"warning: {words}")
     if source.start is not None:

@@ -19,6 +19,7 @@ class TrainKeywords(TypedDict, total=False):
     recipe: Recipe | None
     init: str | Path | None
     resume: bool
+    validation: bool
     description: str
     licence: str | Path | None
     tensorboard: str | Path | None
@@ -43,6 +44,9 @@ class TrainOptions:
         Continue a training run that was interrupted.
 
         It needs the same arguments. If no run was interrupted, a new one starts.
+    validation : bool
+        Hold out the cases of split val, which choose the weights and give the scores. Without it,
+        these cases train the networks too, and the weights of the end are saved.
     description : str
         One sentence for the model card.
     licence : str or Path, optional
@@ -59,6 +63,7 @@ class TrainOptions:
     recipe: Recipe | None = None
     init: str | Path | None = None
     resume: bool = False
+    validation: bool = True
     description: str = ""
     licence: str | Path | None = None
     tensorboard: str | Path | None = None

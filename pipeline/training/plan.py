@@ -63,6 +63,7 @@ def plan_training(
     root: str | Path | None = None,
     recipe: Recipe | None = None,
     init: str | Path | None = None,
+    validation: bool = True,
     name: str = "model",
     progress: bool = True,
 ) -> TrainingPlan:
@@ -71,7 +72,8 @@ def plan_training(
     Parameters and errors are those of `train`.
     """
     manifest, recipe = Path(manifest), recipe or Recipe()
-    training, _ = split_cases(read_manifest(manifest, root=root), manifest)
+    cases = read_manifest(manifest, root=root)
+    training, _ = split_cases(cases, manifest, held_out=validation)
     channels = channel_names(training)
     if init is not None:
         recipe = continued(recipe, load_bundle(init), channels)

@@ -60,7 +60,8 @@ def read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | N
         cases, sha256 = read_manifest(manifest, root=options.root), content_hash(manifest)
     else:
         cases, sha256 = fold.cases, fold.manifest_sha256
-    training, validation = map(tuple, split_cases(cases, manifest))
+    chosen = split_cases(cases, manifest, held_out=options.validation)
+    training, validation = map(tuple, chosen)
     channels, described = channel_names(training), options.description
     return Source(manifest, sha256, name, described, training, validation, channels, start, fold)
 

@@ -504,3 +504,18 @@ def test_merged_labels_are_planned_as_if_the_files_were_merged(tmp_path: Path) -
     assert plans[0].fingerprint == plans[1].fingerprint
     assert replace(plans[0].recipe, labels=()) == replace(plans[1].recipe, labels=())
     assert [plan.spec.activation for plan in plans] == ["softmax", "softmax"]
+
+
+def test_all_cases_may_train_and_the_card_says_that_nothing_was_held_out(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "tv")
+    recipe = replace(TINY, epochs=2, steps_per_epoch=2, views=("axial",))
+    model = train(manifest, tmp_path / "model", recipe=recipe, validation=False, progress=False)
+    facts = model.spec.training
+    assert (facts["n_train"], facts["n_val"], facts["train"]) == (2, 0, ["c0", "c1"])
+    assert "validation_dice" not in {**facts, **facts["networks"][0]}
+    assert facts["networks"][0]["best_epoch"] == 2
+    assert "Nothing was held out" in (model.folder / "README.md").read_text()
+    with pytest.raises(UsageError, match="--patience counts validations"):
+        train(manifest, tmp_path / "m", recipe=replace(recipe, patience=1), validation=False)
+    written = plan_training(manifest, recipe=recipe, validation=False, progress=False)
+    assert written.fingerprint.cases == 2

@@ -50,7 +50,6 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
     Reporting", section 4.)
     """
     facts = spec.training
-    scores = facts["validation_dice"]
     recipe = facts["recipe"]
     licence = (
         "See LICENSE."
@@ -89,29 +88,39 @@ and training.png show the loss and the validation Dice of every epoch.
 
 ## Scores
 
-Dice of whole volumes, {counted(facts["n_val"], "validation case")}, mean over labels \
-{scores["mean"]:.3f}:
-
-| label | mean | 95 % interval of the mean | SD | worst case | n |
-|---|---|---|---|---|---|
-{
-        _rows(
-            [row["name"], *(_cell(row[key]) for key in ("mean", "ci", "sd", "min")), row["n"]]
-            for row in scores["labels"]
-        )
-    }
-
-{_by_network(networks)}The validation cases were not trained on, but they chose the checkpoint \
-(epoch {
-        ", ".join(str(network["best_epoch"]) for network in networks)
-    }), so these scores are a little optimistic. Cases from your own scanner that were \
-not used at all show more.
+{_scores(facts)}
 {selection_section(facts.get("selection"))}
 {LIMITS}
 ## Licence
 
 {licence}
 """
+
+
+def _scores(facts: Mapping[str, Any]) -> str:
+    """Return the scores of the validation cases, and what they are worth."""
+    networks, scores = facts["networks"], facts.get("validation_dice")
+    if scores is None:
+        return (
+            "Nothing was held out: all cases trained the networks, and the weights of the end were "
+            "saved. So this model has no scores. Test it on other patients, or cross-validate the "
+            "same recipe."
+        )
+    rows = [
+        [row["name"], *(_cell(row[key]) for key in ("mean", "ci", "sd", "min")), row["n"]]
+        for row in scores["labels"]
+    ]
+    epochs = ", ".join(str(network["best_epoch"]) for network in networks)
+    return f"""Dice of whole volumes, {counted(facts["n_val"], "validation case")}, mean over \
+labels {scores["mean"]:.3f}:
+
+| label | mean | 95 % interval of the mean | SD | worst case | n |
+|---|---|---|---|---|---|
+{_rows(rows)}
+
+{_by_network(networks)}The validation cases were not trained on, but they chose the checkpoint \
+(epoch {epochs}), so these scores are a little optimistic. Cases from your own scanner that were \
+not used at all show more."""
 
 
 def _rows(rows: Any) -> str:

@@ -10,18 +10,28 @@ from voxtile.models.spec import ModelSpec
 from .stored_cases import StoredCase
 
 
-def split_cases(cases: Sequence[Case], manifest: Path) -> tuple[list[Case], list[Case]]:
-    """Return training and validation cases, or raise one error with every problem."""
-    training = [case for case in cases if case.split == "train"]
-    validation = [case for case in cases if case.split == "val"]
+def split_cases(
+    cases: Sequence[Case], manifest: Path, *, held_out: bool = True
+) -> tuple[list[Case], list[Case]]:
+    """Return training and validation cases, or raise one error with every problem.
+
+    Unless they are `held_out`, the validation cases are training cases.
+    """
+    training = [case for case in cases if case.split in ("train", *(() if held_out else ("val",)))]
+    validation = [case for case in cases if case.split == "val"] if held_out else []
     problems = [
         f"{manifest} has no case with split {split!r}, which is needed to {purpose}; add a column "
-        "split with 'train' for most cases and 'val' for about a fifth of them"
-        for split, chosen, purpose in (
-            ("train", training, "train the networks"),
-            ("val", validation, "choose the checkpoint and to measure the result"),
+        f"split with 'train' for most cases and 'val' for about a fifth of them{otherwise}"
+        for split, missing, purpose, otherwise in (
+            ("train", not training, "train the networks", ""),
+            (
+                "val",
+                held_out and not validation,
+                "choose the checkpoint and to measure the result",
+                ", or train on all cases with --no-validation",
+            ),
         )
-        if not chosen
+        if missing
     ]
     problems += unlabelled(training + validation, manifest)
     # If training cases have the same patient, the validation scores would be too good.
@@ -94,7 +104,7 @@ def absent_labels(
                 f"no training case has label {label.value} ({label.name}), so the model cannot "
                 "find it"
             )
-        elif not validated:
+        elif validation and not validated:
             yield (
                 f"no validation case has label {label.value} ({label.name}): it does not count in "
                 "the choice of checkpoints, and it has no score"

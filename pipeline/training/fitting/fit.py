@@ -64,6 +64,7 @@ class FitTask:
     labels: Sequence[Label]
     checkpoint: Path
     seconds: float | None = None
+    validates: bool = True  # without validation cases, `judge` has no score and the last step wins
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,7 +111,10 @@ def fit(
                 f"loss {row['loss']:.3f}"
             )
             better = False
-            if _is_due(run.standing, task.budget, run.seconds, part):
+            if not task.validates:
+                if part >= 1:
+                    run.validate(shown)  # keeps the mean weights
+            elif _is_due(run.standing, task.budget, run.seconds, part):
                 scores, better = run.validate(shown)
                 row |= score_columns(scores, task.labels)
                 words += f", validation Dice {scores.mean:.4f}{' (best)' if better else ''}"

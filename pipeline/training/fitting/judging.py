@@ -29,7 +29,8 @@ class Scores:
     @property
     def columns(self) -> list[np.ndarray]:
         """For each label the Dice of every case in which it is defined."""
-        table = np.array([row for _, row in self.dice], np.float64)
+        count = len(self.dice[0][1]) if self.dice else len(self.references)
+        table = np.array([row for _, row in self.dice], np.float64).reshape(-1, count)
         return [column[~np.isnan(column)] for column in table.T]
 
     @property

@@ -35,6 +35,8 @@ class FittedNetwork:
 
     def facts(self, spec: ModelSpec) -> dict[str, Any]:
         """Return facts about the network for the spec."""
+        facts = score_facts(self.scores, spec.labels) if self.scores.dice else {}
+        known = {name: value for name, value in facts.items() if name != "cases"}
         return {
             "file": self.entry.file,
             "views": list(self.entry.views),
@@ -42,11 +44,7 @@ class FittedNetwork:
             "steps": self.standing.step,
             "fit_seconds": round(self.standing.seconds, 1),
             "best_epoch": self.standing.best_epoch,
-            "validation_dice": {
-                name: value
-                for name, value in score_facts(self.scores, spec.labels).items()
-                if name != "cases"
-            },
+            **({"validation_dice": known} if known else {}),
         }
 
 
@@ -137,6 +135,7 @@ def fit_network(
         labels=spec.labels,
         checkpoint=this.checkpoint,
         seconds=this.seconds,
+        validates=bool(this.validation),
     )
     learner = Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision))
     fit(task, learner, until_s=until_s, shown=shown, on_row=on_row)
