@@ -9,6 +9,7 @@ from voxtile.training.recipe.recipe import BUDGETS
 from voxtile.training.recipe.warm_start import seen_words
 
 from .selection_card import selection_section
+from .verdict import verdict
 
 LIMITS = """## Limits
 
@@ -110,6 +111,8 @@ def _scores(facts: Mapping[str, Any]) -> str:
         [row["name"], *(_cell(row[key]) for key in ("mean", "ci", "sd", "min")), row["n"]]
         for row in scores["labels"]
     ]
+    warning = verdict(facts)
+    warned = f"**Warning:** {warning}.\n\n" if warning else ""
     epochs = ", ".join(str(network["best_epoch"]) for network in networks)
     return f"""Dice of whole volumes, {counted(facts["n_val"], "validation case")}, mean over \
 labels {scores["mean"]:.3f}:
@@ -118,9 +121,9 @@ labels {scores["mean"]:.3f}:
 |---|---|---|---|---|---|
 {_rows(rows)}
 
-{_by_network(networks)}The validation cases were not trained on, but they chose the checkpoint \
-(epoch {epochs}), so these scores are a little optimistic. Cases from your own scanner that were \
-not used at all show more."""
+{warned}{_by_network(networks)}The validation cases were not trained on, but they chose the \
+checkpoint (epoch {epochs}), so these scores are a little optimistic. Cases from your \
+own scanner that were not used at all show more."""
 
 
 def _rows(rows: Any) -> str:

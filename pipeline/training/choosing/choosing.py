@@ -18,6 +18,7 @@ from voxtile.models.spec import ModelSpec, Network
 from voxtile.preparation.plan import make_plan
 from voxtile.training.bundle.card import model_card
 from voxtile.training.bundle.selection_card import selection_lines
+from voxtile.training.bundle.verdict import verdict
 from voxtile.training.data.stored_cases import StoredCase
 from voxtile.training.fitting.judging import Scores, score_facts
 
@@ -62,7 +63,9 @@ def choose(
     for unused in {network.file for network in spec.networks} - used:
         remove(folder / unused)
     load_bundle(folder)  # verify it before the training ends
-    return list(selection_lines(facts["selection"]))
+    warning = verdict(facts)
+    lines = selection_lines(facts["selection"])
+    return [*lines, *([f"warning: {warning}"] if warning else [])]
 
 
 def apply_selection(spec: ModelSpec, selection: Selection) -> ModelSpec:

@@ -41,6 +41,9 @@ class Shown(Protocol):
 
 # Validations may take this fraction of a time budget; the last validation is always made.
 _VALIDATION_SHARE = 0.1
+# With a budget of steps, validations may take this fraction of the work of all steps so far. The
+# work is computed, not measured, so that the result does not depend on the machine.
+_VALIDATION_WORK = 0.25
 # A single validation counts as this fraction at most, so that time to learn is left. If it takes
 # longer, the training run exceeds its budget.
 _LONGEST_VALIDATION = 0.2
@@ -65,6 +68,7 @@ class FitTask:
     checkpoint: Path
     seconds: float | None = None
     validates: bool = True  # without validation cases, `judge` has no score and the last step wins
+    validation_steps: float = 0.0  # about as many steps are as much work as a validation
 
     @property
     def steps_per_epoch(self) -> int:
@@ -114,7 +118,7 @@ def fit(
             if not task.validates:
                 if part >= 1:
                     run.validate(shown)  # keeps the mean weights
-            elif _is_due(run.standing, task.budget, run.seconds, part):
+            elif _is_due(run.standing, task, run.seconds, part):
                 scores, better = run.validate(shown)
                 row |= score_columns(scores, task.labels)
                 words += f", validation Dice {scores.mean:.4f}{' (best)' if better else ''}"
@@ -260,10 +264,14 @@ def _end_epoch(standing: Standing, rate: float, recipe: Recipe) -> tuple[Standin
     return replace(standing, epoch=standing.epoch + 1, losses=(), wait_s=0.0, work_s=0.0), row
 
 
-def _is_due(standing: Standing, budget: Budget, seconds: float, part: float) -> bool:
-    """Whether to validate now: always with a budget of steps, else if there is time."""
-    if budget.seconds is None or part >= 1:
+def _is_due(standing: Standing, task: FitTask, seconds: float, part: float) -> bool:
+    """Whether to validate now: at the end, and before it if a small part of the work allows."""
+    budget = task.budget
+    if part >= 1:
         return True
+    if budget.seconds is None:
+        made = 1 + sum("val_dice" in row for row in standing.history)
+        return made * task.validation_steps <= _VALIDATION_WORK * standing.step
     if standing.best is None:  # its cost is not known yet
         return seconds >= _VALIDATION_SHARE * budget.seconds
     return standing.validation_s + standing.last_validation_s <= _VALIDATION_SHARE * seconds

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from voxtile.inference.infer import infer
-from voxtile.models.spec import Label, ModelSpec
+from voxtile.models.spec import Label, ModelSpec, View
 from voxtile.preparation.plan import PlanWish, make_plan
+from voxtile.preparation.planes import in_plane, slice_axis
 from voxtile.report.bootstrap import mean_intervals
 from voxtile.scoring.overlap import count_overlaps
 from voxtile.training.data.stored_cases import StoredCase
@@ -77,6 +79,28 @@ def judge(
         rows.append((case.case_id, tuple(overlap.dice for overlap in overlaps)))
         references += [overlap.voxels_ref > 0 for overlap in overlaps]
     return Scores(tuple(rows), tuple(references.tolist()))
+
+
+def cost_in_steps(
+    cases: Sequence[StoredCase], spec: ModelSpec, views: Sequence[View], batch: int
+) -> float:
+    """Return about how many training steps of `batch` tiles are as much work as a validation.
+
+    A step passes through the network forwards and backwards, which is the work of three passes. The
+    weights are exchanged and stored, which is at least the work of two steps of a small network.
+    """
+    tiles = 0
+    for case in cases:
+        for view in views:
+            tile, shape = spec.tile_of(view), in_plane(view, case.facts.shape)
+            old = in_plane(view, case.facts.spacing_mm)
+            new = old if spec.spacing_mm is None else in_plane(view, spec.spacing_mm)
+            count = int(case.facts.shape[slice_axis(view)])
+            for size, mm, wanted, length in zip(shape, old, new, tile, strict=True):
+                rest = max(0.0, size * mm / wanted - length)
+                count *= 1 + ceil(rest / max(1.0, length * (1 - spec.overlap)))
+            tiles += _VALIDATION_BATCH * ceil(count / _VALIDATION_BATCH)
+    return 2 + tiles / (3 * batch)
 
 
 def _summarise(label: Label, dice: np.ndarray) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from voxtile.training.recipe.warm_start import starting_network
 from .checkpoint import Row, Standing, best_weights, read_checkpoint
 from .dataset import Sampling, TileBatches
 from .fit import FitTask, Shown, fit
-from .judging import Scores, judge, score_facts
+from .judging import Scores, cost_in_steps, judge, score_facts
 from .learner import Learner
 from .network_file import rounded, save_network
 
@@ -136,6 +136,7 @@ def fit_network(
         checkpoint=this.checkpoint,
         seconds=this.seconds,
         validates=bool(this.validation),
+        validation_steps=cost_in_steps(this.validation, alone, entry.views, settled(recipe.batch)),
     )
     learner = Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision))
     fit(task, learner, until_s=until_s, shown=shown, on_row=on_row)

@@ -39,7 +39,7 @@ _LEAST_TILE = 64
 _LEAST_BOTTOM = 5
 # After this many steps a network improves little. A larger budget is used for wider networks, and
 # then for more networks.
-_ENOUGH_STEPS = 3000
+ENOUGH_STEPS = 3000
 # Multiples of 16, because vector registers have 16 numbers.
 _FILTERS = (32, 16)
 # Maximum of networks of each kind; the time of a batch run grows with their number.
@@ -50,7 +50,7 @@ _PASSES = 3
 # a few large steps.
 _BATCH_PIXELS = 16 * 48 * 64
 _LEAST_BATCH, _MOST_BATCH = 4, 64
-_MOST_STEPS = 250
+_LEAST_STEPS, _MOST_STEPS = 25, 250
 _RATE = 2e-3
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
@@ -105,8 +105,8 @@ def settle(
     count = sum(fingerprint.planes[slice_axis(view)] for view in recipe.kinds[0])
     choose(
         "steps_per_epoch",
-        min(_MOST_STEPS, max(1, count // (recipe.batch or 1))),
-        f"as many tiles as the {count} planes, at most {_MOST_STEPS} steps",
+        min(_MOST_STEPS, max(_LEAST_STEPS, count // (recipe.batch or 1))),
+        f"as many tiles as the {count} planes, {_LEAST_STEPS} to {_MOST_STEPS} steps",
     )
     choose(
         "learning_rate", _RATE, "the peak of the schedule, for networks with random first weights"
@@ -293,14 +293,14 @@ def _filters(recipe: Recipe, load: _Load) -> tuple[int, str]:
     if recipe.minutes is None or load.rate == inf:
         return widest, _UNCOUNTED.format("the widest network")
     steps = {width: int(_steps(replace(recipe, filters=width), load)) for width in _FILTERS}
-    chosen = next((width for width in _FILTERS if steps[width] >= _ENOUGH_STEPS), _FILTERS[-1])
+    chosen = next((width for width in _FILTERS if steps[width] >= ENOUGH_STEPS), _FILTERS[-1])
     why = (
         f"with {widest} filters there is time for about {steps[widest]} steps of each network at "
         f"{load.rate / 1e9:.0f} GFLOP/s, "
     )
     if chosen == widest:
-        return chosen, f"{why}and {_ENOUGH_STEPS} are enough"
-    return chosen, f"{why}fewer than {_ENOUGH_STEPS}; with {chosen} for {steps[chosen]}"
+        return chosen, f"{why}and {ENOUGH_STEPS} are enough"
+    return chosen, f"{why}fewer than {ENOUGH_STEPS}; with {chosen} for {steps[chosen]}"
 
 
 def _members(recipe: Recipe, load: _Load) -> tuple[int, str]:
@@ -308,9 +308,9 @@ def _members(recipe: Recipe, load: _Load) -> tuple[int, str]:
     if recipe.minutes is None or load.rate == inf:
         return 1, _UNCOUNTED.format("one network")
     steps = _steps(replace(recipe, members=1), load)
-    members = min(_MOST_MEMBERS, max(1, floor(steps / _ENOUGH_STEPS)))
+    members = min(_MOST_MEMBERS, max(1, floor(steps / ENOUGH_STEPS)))
     return members, (
-        f"there is time for about {steps:.2g} steps; one network per {_ENOUGH_STEPS} steps, at "
+        f"there is time for about {steps:.2g} steps; one network per {ENOUGH_STEPS} steps, at "
         f"most {_MOST_MEMBERS}: the mean of several networks makes fewer errors"
     )
 

@@ -78,6 +78,7 @@ def fitted(
     dice: list[float],
     learner: Still | None = None,
     until_s: float = inf,
+    validation_steps: float = 0.0,
 ) -> tuple[Standing, Still]:
     """A fit of a learner that stands still, with these validation scores."""
     learner, left = learner or Still(), iter(dice)
@@ -87,6 +88,7 @@ def fitted(
         recipe,
         (OUTER,),
         folder / "checkpoint.npz",
+        validation_steps=validation_steps,
     )
     with show_progress(shown=False) as shown:
         done = fit(task, learner, until_s=until_s, shown=shown)  # type: ignore[arg-type]
@@ -386,3 +388,14 @@ def test_without_tensorflow_events_are_refused(tmp_path: Path, monkeypatch) -> N
         scalar_events(tmp_path / "events"),
     ):
         pass
+
+
+@pytest.mark.parametrize(("cost", "validated"), [(0.0, 20), (2.0, 3), (1000.0, 1)])
+def test_validations_take_at_most_a_fifth_of_the_work(
+    tmp_path: Path, cost: float, validated: int
+) -> None:
+    recipe = replace(TINY, epochs=None, steps=20, steps_per_epoch=1)
+    done, _ = fitted(tmp_path, recipe, [0.5] * validated, validation_steps=cost)
+    rows = [row["steps"] for row in done.history if "val_dice" in row]
+    assert (len(rows), rows[-1]) == (validated, 20)
+    assert sum(cost for _ in rows[:-1]) <= 0.2 * (20 + cost * len(rows))
