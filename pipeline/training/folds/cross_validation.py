@@ -46,6 +46,7 @@ from .held_out import read_held_out, score_held_out
 from .joining import ENSEMBLE, CrossValidation, join_folds
 
 _IDENTITY, _RECIPE = "cross_validation.json", "recipe.toml"
+_OWN = "the folds are those of the manifest's column fold"
 _FOLD = re.compile(r"fold\d+(?:\.training)?")
 
 
@@ -61,9 +62,10 @@ def cross_validate(
 ) -> CrossValidation | None:
     """Train and score the folds of a cross-validation, and join them when all are finished.
 
-    Rows with split ``train`` or ``val`` are divided into `count` folds by column `group`; other
-    rows take no part. Folds that are finished in the folder `out` are not trained again. `only`
-    trains this fold alone, and `join` trains nothing. `say` is called with a line after each step.
+    Rows with split ``train`` or ``val`` are divided into `count` folds by column `fold`, or else by
+    column `group`; other rows take no part. Folds that are finished in the folder `out` are not
+    trained again. `only` trains this fold alone, and `join` trains nothing. `say` is called
+    with a line after each step.
 
     The options are those of `voxtile.train`, for each fold. The rules settle the recipe once, on
     the fingerprint of all cases that take part, so that the folds can become one ensemble. The
@@ -101,10 +103,17 @@ def train_folds(
     _check_trained(
         out,
         count,
-        {"manifest_sha256": digest, "count": count, "seed": recipe.seed},
+        {
+            "manifest_sha256": digest,
+            "count": count,
+            "seed": recipe.seed,
+            "column": folds[0].facts().get("column"),
+        },
         words="is of a different cross-validation",
         advice="move these folds away, or name another folder",
     )
+    if folds[0].own:
+        say(_OWN)
     if not join:
         _train_missing(manifest, out, cases, folds, replace(how, recipe=recipe), say)
     finished = finished_folds(out, count)
@@ -180,7 +189,8 @@ def plan_folds(
     if init is not None:
         recipe = continued(recipe, load_bundle(init), channel_names(cases))
     common, reasons = _settle(cases, recipe, manifest, progress=progress)
-    return ["# recipe of every fold", dump_recipe(common, reasons), *map(_words, folds)]
+    own = [_OWN] if folds[0].own else []
+    return ["# recipe of every fold", dump_recipe(common, reasons), *own, *map(_words, folds)]
 
 
 def _train_missing(

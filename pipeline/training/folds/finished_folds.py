@@ -74,6 +74,7 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
         "manifest's SHA-256": facts["manifest_sha256"],
         "number of folds": facts["fold"]["count"],
         "seed": facts["fold"]["seed"],
+        "column of folds": facts["fold"].get("column"),
         "init": facts.get("init", {}).get("sha256"),
         "recipe": facts["recipe"],
         "spec": bundle.spec.model_dump(mode="json", exclude=set(_OWN)),

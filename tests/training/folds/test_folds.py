@@ -155,3 +155,48 @@ def test_a_fold_that_does_not_exist_is_refused() -> None:
         fold_of(make_cases([1] * 9), 3, 3)
     with pytest.raises(ValueError, match="1 fold given; at least 2 are needed"):
         fold_of(make_cases([1] * 9), 1, 0)
+
+
+def with_folds(cases, numbers) -> list[Case]:
+    """Cases with these cells in column `fold`."""
+    return [
+        replace(case, extras=(("fold", str(number)),))
+        for case, number in zip(cases, numbers, strict=True)
+    ]
+
+
+@given(st.lists(st.integers(0, 2), min_size=6, max_size=20), st.integers(0, 9))
+def test_a_column_fold_decides_which_cases_are_held_out(numbers, seed) -> None:
+    numbers = [0, 1, 2, *numbers]
+    cases = with_folds(make_cases([0] * len(numbers)), numbers)
+    for number in range(3):
+        fold = fold_of(cases, 3, number, seed)
+        held = [case.case_id for case, own in zip(cases, numbers, strict=True) if own == number]
+        assert [case.case_id for case in fold.held_out] == held
+        assert fold.facts()["column"] == "fold"
+    without = [replace(case, split=None) for case in cases]
+    assert fold_of(without, 3, 1, seed).cases == fold_of(cases, 3, 1, seed).cases
+    assert "column" not in fold_of(make_cases([0] * 6)).facts()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([0, 1, 2, 2, "", 0], "line 6: case c4-0 has no fold, but with --folds 3 each case"),
+        ([0, 1, 2, 2, "x", 0], "has fold 'x', but .* needs a number from 0 to 2"),
+        ([0, 1, 2, 3, 1, 0], "has fold '3', but .* use another --folds"),
+        (
+            [0, 1, 1, 0, 1, "0.0"],
+            "no case of column fold is in fold 2, but --folds is 3; use as many",
+        ),
+    ],
+)
+def test_a_column_fold_that_does_not_fit_is_refused(numbers, message) -> None:
+    with pytest.raises(ManifestError, match=message):
+        fold_of(with_folds(make_cases([0] * 6), numbers))
+
+
+def test_a_group_in_two_folds_is_refused() -> None:
+    cases = with_folds(make_cases([2, 0, 0]), [0, 1, 2, 0])
+    with pytest.raises(ManifestError, match="its group 'g0' is in fold 0 on line 2; put each"):
+        fold_of(cases)
