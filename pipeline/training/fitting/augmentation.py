@@ -39,7 +39,8 @@ class Augmentation:
     scale: Range = (0.8, 1.25)  # (low, high): magnification; its logarithm is drawn uniformly
     # Largest additional magnification of one axis relative to the other, as a fraction.
     stretch: float = 0.1
-    elastic_mm: float = 1.0  # standard deviation of the shift of each control point, in mm
+    # Standard deviation of the shift of each control point, in mm; None: by rule, else one pixel.
+    elastic_mm: float | None = None
     elastic_spacing: int = 16  # pixels between control points
     # Largest shift of a tile, as a fraction of the tile, if the plane is not larger than the tile.
     shift: float = 0.05
@@ -86,9 +87,10 @@ def draw_warp(
         common = rng.uniform(*np.log(how.scale))
         stretch = rng.uniform(-1, 1) * np.log1p(how.stretch) / 2
         scale = float(np.exp(common + stretch)), float(np.exp(common - stretch))
-    if rng.random() < how.geometry_rate and how.elastic_mm > 0:
+    elastic_mm = min(spacing_mm) if how.elastic_mm is None else how.elastic_mm
+    if rng.random() < how.geometry_rate and elastic_mm > 0:
         rows, columns = (-(-size // how.elastic_spacing) + 3 for size in tile)
-        control = rng.normal(0, how.elastic_mm, (rows, columns, 2))
+        control = rng.normal(0, elastic_mm, (rows, columns, 2))
         # Control points cannot fold the tile when they move less than about 0.4 of their
         # distance (Choi and Lee 2000, "Injectivity conditions of 2D and 3D uniform cubic B-spline
         # functions").

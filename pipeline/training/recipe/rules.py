@@ -55,6 +55,8 @@ _RATE = 2e-3
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
+# Largest standard deviation of elastic shifts, in diameters of the largest part of any label.
+_ELASTIC_SHARE = 0.1
 # If at least this fraction of the voxels is 0, the background was removed (skull-stripped).
 _CUT_AWAY = 0.25
 
@@ -112,6 +114,9 @@ def settle(
         "learning_rate", _RATE, "the peak of the schedule, for networks with random first weights"
     )
     choose("foreground", *_foreground(fingerprint, views))
+    if recipe.augmentation.elastic_mm is None:
+        elastic_mm, reasons["augmentation"] = _elastic(fingerprint, recipe, views)
+        recipe = replace(recipe, augmentation=replace(recipe.augmentation, elastic_mm=elastic_mm))
     if not recipe.labels:
         found = {value: f"label {value}" for value in fingerprint.values}
         recipe = replace(recipe, labels=plain_labels(found))
@@ -230,13 +235,7 @@ def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> t
     """Return the (rows, columns) that a tile of these views should show, and why."""
     planes = _largest_planes(fingerprint, recipe, views)
     spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
-    # If no part is labelled, the size 0 is replaced by infinity.
-    largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
-    diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
-    for view in _VIEWS:
-        if _is_flat(fingerprint, view):  # a disc and not a ball
-            thick_mm = fingerprint.spacing_mm[slice_axis(view)].median
-            diameter_mm = (4000 * largest_ml / thick_mm / pi) ** (1 / 2)
+    diameter_mm = _diameter_mm(fingerprint)
     finest = [min(in_plane(view, spacing)[axis] for view in views) for axis in (0, 1)]
     enough = [max(_LEAST_TILE, _DIAMETERS * diameter_mm / mm) for mm in finest]
     if all(size <= most for size, most in zip(planes, enough, strict=True)):
@@ -245,6 +244,28 @@ def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> t
     return (rows, columns), (
         f"{planes[0]}x{planes[1]}, but {rows}x{columns} is enough around parts of at most "
         f"{diameter_mm:.2g} mm"
+    )
+
+
+def _diameter_mm(fingerprint: Fingerprint) -> float:
+    """Return the diameter of the largest part of any label; infinity if nothing is labelled."""
+    largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
+    diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
+    for view in _VIEWS:
+        if _is_flat(fingerprint, view):  # a disc and not a ball
+            thick_mm = fingerprint.spacing_mm[slice_axis(view)].median
+            diameter_mm = (4000 * largest_ml / thick_mm / pi) ** (1 / 2)
+    return float(diameter_mm)
+
+
+def _elastic(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> tuple[float, str]:
+    """Return the standard deviation of elastic shifts, which follows pixels and structures."""
+    spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
+    pixel_mm = min(mm for view in views for mm in in_plane(view, spacing))
+    most_mm = _ELASTIC_SHARE * _diameter_mm(fingerprint)
+    return float(f"{min(pixel_mm, most_mm):.3g}"), (
+        f"elastic_mm: the finest pixel is {pixel_mm:.3g} mm, and a tenth of the largest part "
+        + (f"{most_mm:.2g} mm" if most_mm < inf else "unknown")
     )
 
 

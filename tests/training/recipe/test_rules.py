@@ -10,6 +10,7 @@ from voxtile.models.cost import unet_flops
 from voxtile.models.spec import Label, Window, ZScore
 from voxtile.training.data.case_facts import CaseFacts, ChannelFacts, LabelFacts
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
+from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.rules import settle
 
@@ -215,3 +216,24 @@ def test_there_is_one_class_weight_for_each_output() -> None:
 def test_a_contradiction_is_refused(choices: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Recipe(**choices)  # type: ignore[arg-type]
+
+
+@given(st.floats(0.05, 20), st.floats(0.001, 50))
+def test_elastic_shifts_grow_with_the_scan(factor: float, ml: float) -> None:
+    def scan(scale: float) -> CaseFacts:
+        parts = (LabelFacts(1, 100, (ml * scale**3,)),)
+        return CaseFacts((64, 64, 64), (scale, 1.1 * scale, scale), parts)
+
+    here, there = (settled(scan(scale)).augmentation.elastic_mm for scale in (1.0, factor))
+    assert here and there == pytest.approx(factor * here, rel=0.01)
+
+
+def test_elastic_shifts_are_a_pixel_or_a_tenth_of_the_largest_part() -> None:
+    hippocampus = CaseFacts((40, 50, 40), (1.0, 1.0, 1.0), (LabelFacts(1, 1700, (1.7,)),))
+    mouse = CaseFacts((90, 90, 90), (0.15, 0.15, 0.15), (LabelFacts(1, 9000, (0.03,)),))
+    dots = CaseFacts((90, 90, 90), (1.0, 1.0, 1.0), (LabelFacts(1, 30, (0.03,)),))
+    found = [settled(case).augmentation.elastic_mm for case in (hippocampus, mouse, dots)]
+    assert found == pytest.approx([1.0, 0.15, 0.386], rel=0.01)
+    asked = Recipe(augmentation=Augmentation(elastic_mm=0.7))
+    recipe, reasons = settle(asked, fingerprint(mouse))
+    assert recipe.augmentation.elastic_mm == 0.7 and "augmentation" not in reasons
