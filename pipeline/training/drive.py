@@ -25,7 +25,7 @@ from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
-from voxtile.training.recipe.warm_start import continued, seen_words
+from voxtile.training.recipe.warm_start import adapted_words, continued, seen_words
 
 from .options import TrainKeywords, TrainOptions
 from .plan import TrainingPlan
@@ -107,7 +107,7 @@ def train_bundle(
         scalar_events(tensorboard) as on_row,
     ):
         if source.start is not None:
-            recipe = continued(recipe, source.start, source.channels)
+            recipe = continued(recipe, source.start)
         training, validation = _store(source, recipe, work, shown)
         plan = _work_plan(source, training, recipe, work)
         _check(source, training, validation, plan, shown)
@@ -196,12 +196,8 @@ def _check(
     for words in absent_labels(training, validation, plan.spec):
         shown.line(f"warning: {words}")
     if source.start is not None:
-        activation, has = plan.spec.activation, source.start.spec.activation
-        if activation != has:
-            raise UsageError(
-                f"{source.start.folder} has {has} outputs, but these labels need {activation}; "
-                "train without --init"
-            )
+        if taken := adapted_words(source.start.spec, plan.spec):
+            shown.line(f"fine-tuning: {taken}")
         if warning := seen_words(*source.init_facts()):
             shown.line(f"warning: {warning}")
 
@@ -300,6 +296,8 @@ def _facts(
     }
     if source.start is not None:
         facts["init"], _ = source.init_facts()
+        if taken := adapted_words(source.start.spec, plan.spec):
+            facts["init"]["adapted"] = taken
     if source.fold is not None:
         facts["fold"] = source.fold.facts()
     return facts

@@ -39,7 +39,7 @@ class TrainOptions:
     init : str or Path, optional
         Model to fine-tune: a name or a folder.
 
-        It must have the same channels and labels.
+        Its weights are used where channels and labels are the same.
     resume : bool
         Continue a training run that was interrupted.
 

@@ -76,7 +76,7 @@ def plan_training(
     training, _ = split_cases(cases, manifest, held_out=validation)
     channels = channel_names(training)
     if init is not None:
-        recipe = continued(recipe, load_bundle(init), channels)
+        recipe = continued(recipe, load_bundle(init))
     fingerprint = fingerprint_cases(training, recipe, manifest, progress=progress)
     recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
     return TrainingPlan(

@@ -28,6 +28,8 @@ def init_words(init: Mapping[str, Any] | None, scored: int | None) -> str:
     if init is None:
         return ""
     words = f" The fit started with the weights of {init['name']} ({init['sha256']})."
+    if "adapted" in init:
+        words += f" Of these, {init['adapted']}."
     warning = "" if scored is None else seen_words(init, scored)
     return words + (f" {warning}." if warning else "")
 

@@ -12,8 +12,9 @@ from voxtile.models.unet import build_unet
 from voxtile.training.data.plane_stacks import PlaneStack
 from voxtile.training.data.stored_cases import StoredCase
 from voxtile.training.recipe.recipe import Recipe, settled
-from voxtile.training.recipe.warm_start import starting_network
+from voxtile.training.recipe.warm_start import same_outputs, starting_network
 
+from .adapted import adapted
 from .checkpoint import Row, Standing, best_weights, read_checkpoint
 from .dataset import Sampling, TileBatches
 from .fit import FitTask, Shown, fit
@@ -53,14 +54,19 @@ def build_network(
 ) -> Any:
     """Return a network before its first step; every call gives the same weights.
 
-    If training starts from a bundle, its layers and weights are used. Otherwise the
+    If training starts from a bundle, its layers and the weights that fit are used. Otherwise the
     network is new, with `skip_first` as in `Standing`. `number` is its index in the spec.
     """
     keras.utils.set_random_seed(recipe.seed + number)
     if start is not None:
         views = spec.networks[number].views
         member = sum(entry.views == views for entry in spec.networks[:number])
-        return starting_network(start, views, member)
+        network = starting_network(start, views, member)
+        same = same_outputs(start.spec, spec)
+        if same and start.spec.channels == spec.channels:
+            return network
+        channels, outputs = (start.spec.channels, spec.channels), spec.output_channels
+        return adapted(network, channels, outputs, spec.activation, new_last=not same)
     return build_unet(
         (None, None, spec.input_channels),
         spec.output_channels,

@@ -28,7 +28,6 @@ from voxtile.manifest.rows import examine_manifest, read_manifest
 from voxtile.models.bundle import bundle_name, load_bundle
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import ANOTHER_FOLDER, Input, inputs_of, is_remainder, protect
-from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.differences import differences
 from voxtile.training.drive import train_bundle
 from voxtile.training.options import FoldOptions, TrainKeywords, TrainOptions
@@ -187,7 +186,7 @@ def plan_folds(
     cases = read_manifest(manifest, root=root)
     folds = [make_fold(cases, count, number, recipe.seed, manifest) for number in range(count)]
     if init is not None:
-        recipe = continued(recipe, load_bundle(init), channel_names(cases))
+        recipe = continued(recipe, load_bundle(init))
     common, reasons = _settle(cases, recipe, manifest, progress=progress)
     own = [_OWN] if folds[0].own else []
     return ["# recipe of every fold", dump_recipe(common, reasons), *own, *map(_words, folds)]
@@ -219,7 +218,7 @@ def _train_missing(
     if not open_folds:
         return
     if start is not None:
-        recipe = continued(recipe, start, channel_names(cases))
+        recipe = continued(recipe, start)
     common = _common_recipe(out, cases, recipe, manifest, identity, progress=how.progress)
     _check_trained(
         out,

@@ -14,23 +14,13 @@ from .recipe import Recipe
 _RATE = 5e-4
 
 
-def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
+def continued(recipe: Recipe, start: Bundle) -> Recipe:
     """Return the recipe with the settings that the bundle's networks dictate, or refuse it."""
     spec = start.spec
     if start.others:
         raise UsageError(
             f"--init names {len(start.members)} models ({start.name}), but networks start with the "
             "weights of one; name one of them"
-        )
-    if tuple(channels) != spec.channels:
-        raise UsageError(
-            f"the manifest has channels {', '.join(channels)}, but {start.folder} was trained on "
-            f"{', '.join(spec.channels)}; rename the manifest's columns, or train without --init"
-        )
-    if recipe.labels and _meaning(recipe.labels) != _meaning(spec.labels):
-        raise UsageError(
-            f"the labels are {_words(recipe.labels)}, but {start.folder} has "
-            f"{_words(spec.labels)}; use the same labels, or train without --init"
         )
     fixed: dict[str, Any] = {
         "views": spec.views,
@@ -101,6 +91,27 @@ def starting_network(start: Bundle, views: tuple[View, ...], member: int = 0) ->
 
     serving = [network for network in start.spec.networks if network.views == views]
     return build(start, serving[member])
+
+
+def same_outputs(start: ModelSpec, spec: ModelSpec) -> bool:
+    """Whether the last layer of a bundle suits the labels of another spec."""
+    same = _meaning(start.labels) == _meaning(spec.labels)
+    return same and start.activation == spec.activation
+
+
+def adapted_words(start: ModelSpec, spec: ModelSpec) -> str:
+    """Return what is new in networks that start with other weights; empty if nothing is."""
+    words = []
+    if not same_outputs(start, spec):
+        words.append(
+            f"the last layer is new, because the labels are {_words(spec.labels)} instead of "
+            f"{_words(start.labels)}"
+        )
+    if added := [name for name in spec.channels if name not in start.channels]:
+        words.append(f"new channels start from the mean of the old ones: {', '.join(added)}")
+    if removed := [name for name in start.channels if name not in spec.channels]:
+        words.append(f"channels are left out: {', '.join(removed)}")
+    return f"{'; '.join(words)}; all other weights are those of {start.name}" if words else ""
 
 
 def _meaning(labels: Sequence[Label]) -> list[tuple[int, tuple[int, ...]]]:
