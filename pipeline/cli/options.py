@@ -472,6 +472,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         root=Root,
         recipe=None,
         progress=None,
+        policy=ReadPolicy,
         licence=Annotated[
             Path | None,
             typer.Option(

@@ -29,7 +29,7 @@ from voxtile.training.recipe.warm_start import adapted_words, continued, seen_wo
 
 from .options import TrainKeywords, TrainOptions
 from .plan import TrainingPlan
-from .source import Source, protect_inputs, read_source
+from .source import Source, protect_inputs, read_source, reading_facts
 from .workfolder import hold_same, publish, remembered, remove_finished, working_folder
 
 if TYPE_CHECKING:  # these imports load Keras, which takes seconds
@@ -52,8 +52,8 @@ def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords
     out : str or Path
         Folder of the bundle, which gets the folder's name. It must not exist.
     options
-        `root`, `recipe`, `init`, `resume`, `validation`, `description`, `licence`,
-        `tensorboard` and `progress`; see `voxtile.training.options.TrainOptions`.
+        `root`, `recipe`, `init`, `resume`, `validation`, `policy`, `description`,
+        `licence`, `tensorboard` and `progress`; see `voxtile.training.options.TrainOptions`.
 
     Returns
     -------
@@ -151,6 +151,7 @@ def _store(
         labels=recipe.labels,
         ignore=recipe.ignore,
         unlabelled=recipe.unlabelled,
+        policy=source.policy,
         manifest=source.manifest,
         advance=shown.advance,
     )
@@ -291,6 +292,7 @@ def _facts(
         "manifest": source.manifest.name,
         "manifest_sha256": source.manifest_sha256,
         **provenance(source.training, source.validation, plan.recipe),
+        **reading_facts(source.policy),
         "networks": [one.facts(plan.spec) for one in fitted],
         "domain": domain,
     }

@@ -3,11 +3,12 @@
 The command line makes its options from this module, so it imports nothing heavy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from voxtile.errors import UsageError
+from voxtile.reading.scan import ReadPolicy
 
 from .recipe.recipe import Recipe
 
@@ -20,6 +21,7 @@ class TrainKeywords(TypedDict, total=False):
     init: str | Path | None
     resume: bool
     validation: bool
+    policy: ReadPolicy
     description: str
     licence: str | Path | None
     tensorboard: str | Path | None
@@ -47,6 +49,8 @@ class TrainOptions:
     validation : bool
         Hold out the cases of split val, which choose the weights and give the scores. Without it,
         these cases train the networks too, and the weights of the end are saved.
+    policy : ReadPolicy
+        How to read scans that can be read in several ways.
     description : str
         One sentence for the model card.
     licence : str or Path, optional
@@ -64,6 +68,7 @@ class TrainOptions:
     init: str | Path | None = None
     resume: bool = False
     validation: bool = True
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
     description: str = ""
     licence: str | Path | None = None
     tensorboard: str | Path | None = None

@@ -11,6 +11,7 @@ from voxtile.machine.progress import show_progress
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec
+from voxtile.reading.scan import ReadPolicy
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
 from voxtile.training.data.splits import split_cases
 from voxtile.training.data.stored_cases import channel_names, describe_cases
@@ -64,6 +65,7 @@ def plan_training(
     recipe: Recipe | None = None,
     init: str | Path | None = None,
     validation: bool = True,
+    policy: ReadPolicy | None = None,
     name: str = "model",
     progress: bool = True,
 ) -> TrainingPlan:
@@ -74,10 +76,10 @@ def plan_training(
     manifest, recipe = Path(manifest), recipe or Recipe()
     cases = read_manifest(manifest, root=root)
     training, _ = split_cases(cases, manifest, held_out=validation)
-    channels = channel_names(training)
+    channels = channel_names(training, policy)
     if init is not None:
         recipe = continued(recipe, load_bundle(init))
-    fingerprint = fingerprint_cases(training, recipe, manifest, progress=progress)
+    fingerprint = fingerprint_cases(training, recipe, manifest, policy, progress=progress)
     recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
     return TrainingPlan(
         fingerprint, recipe, reasons, make_spec(name, "", channels, recipe, manifest)
@@ -85,7 +87,12 @@ def plan_training(
 
 
 def fingerprint_cases(
-    cases: Sequence[Case], recipe: Recipe, manifest: Path, *, progress: bool
+    cases: Sequence[Case],
+    recipe: Recipe,
+    manifest: Path,
+    policy: ReadPolicy | None,
+    *,
+    progress: bool,
 ) -> Fingerprint:
     """Read cases and return their fingerprint."""
     with show_progress(shown=progress) as shown:
@@ -95,7 +102,8 @@ def fingerprint_cases(
             labels=recipe.labels,
             ignore=recipe.ignore,
             unlabelled=recipe.unlabelled,
+            policy=policy,
             manifest=manifest,
             advance=shown.advance,
         )
-    return take_fingerprint(facts, channel_names(cases), recipe.labels)
+    return take_fingerprint(facts, channel_names(cases, policy), recipe.labels)

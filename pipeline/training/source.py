@@ -1,6 +1,6 @@
 """What a training run starts from: the rows of a manifest or a fold, and perhaps a bundle."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 from voxtile.case import Case
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import Input, inputs_of, protect
 from voxtile.training.data.splits import split_cases
@@ -34,6 +35,7 @@ class Source:
     channels: tuple[str, ...]
     start: Bundle | None
     fold: Fold | None
+    policy: ReadPolicy
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
         """Return what must be the same when the training run continues."""
@@ -43,6 +45,7 @@ class Source:
             "training cases": [case.case_id for case in self.training],
             "validation cases": [case.case_id for case in self.validation],
             "init": None if self.start is None else self.start.sha256,
+            **reading_facts(self.policy),
         }
 
     def init_facts(self) -> tuple[dict[str, Any], int]:
@@ -62,8 +65,25 @@ def read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | N
         cases, sha256 = fold.cases, fold.manifest_sha256
     chosen = split_cases(cases, manifest, held_out=options.validation)
     training, validation = map(tuple, chosen)
-    channels, described = channel_names(training), options.description
-    return Source(manifest, sha256, name, described, training, validation, channels, start, fold)
+    return Source(
+        manifest=manifest,
+        manifest_sha256=sha256,
+        name=name,
+        description=options.description,
+        training=training,
+        validation=validation,
+        channels=channel_names(training, options.policy),
+        start=start,
+        fold=fold,
+        policy=options.policy,
+    )
+
+
+def reading_facts(policy: ReadPolicy) -> dict[str, Any]:
+    """Return how scans are read as an entry for records; no entry if nothing was chosen."""
+    chosen, usual = asdict(policy), asdict(ReadPolicy())
+    chosen = {name: value for name, value in chosen.items() if value != usual[name]}
+    return {"reading": chosen} if chosen else {}
 
 
 def protect_inputs(source: Source, out: Path, options: TrainOptions) -> None:

@@ -19,15 +19,18 @@ from voxtile.errors import EnvironmentFault, ManifestError, UsageError
 from voxtile.models.spec import Label, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.reading.nifti import read_nifti
+from voxtile.reading.scan import ReadPolicy
 from voxtile.run.settings import RunSettings
 from voxtile.scoring.measures import Measures
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.loss import make_loss
 from voxtile.training.fitting.networks import build_network as first_network
+from voxtile.training.options import TrainOptions
 from voxtile.training.plan import plan_training
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
 from voxtile.training.recipe.warm_start import continued
+from voxtile.training.source import read_source, reading_facts
 from voxtile.writing.nifti import write_mask
 
 
@@ -537,3 +540,12 @@ def test_fine_tuning_to_other_labels_and_channels_says_what_is_new(
     assert tuned.spec.training["init"]["adapted"] == said
     assert (tuned.spec.channels, tuned.spec.activation) == (("t2", "image"), "sigmoid")
     assert said in (tuned.folder / "README.md").read_text()
+
+
+def test_how_scans_were_read_is_recorded_and_must_stay_the_same(tmp_path: Path) -> None:
+    assert reading_facts(ReadPolicy()) == {}
+    assert reading_facts(ReadPolicy(nan="fill")) == {"reading": {"nan": "fill"}}
+    source = read_source(
+        cohort(tmp_path, "tv"), "m", TrainOptions(policy=ReadPolicy(tilt="native")), None
+    )
+    assert source.identity(Recipe())["reading"] == {"tilt": "native"}

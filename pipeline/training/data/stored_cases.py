@@ -26,6 +26,7 @@ from voxtile.manifest.label_list import LabelList
 from voxtile.models.spec import Label
 from voxtile.reading.channels import own_channels, read_channels
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
+from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.volume import Volume
 
@@ -58,11 +59,11 @@ class StoredCase:
         return self.volume.with_array(np.load(self.label, mmap_mode="r"))
 
 
-def channel_names(cases: Sequence[Case]) -> tuple[str, ...]:
+def channel_names(cases: Sequence[Case], policy: ReadPolicy | None = None) -> tuple[str, ...]:
     """Return the names of the input channels, in order; colours if any picture has colours."""
     for case in cases:
         try:
-            channels = own_channels(case)
+            channels = own_channels(case, policy)
         except CaseError:  # it is reported with other errors when the case is read
             continue
         if channels != ("image",):
@@ -77,6 +78,7 @@ def store_cases(
     labels: Sequence[Label],
     ignore: int | None = None,
     unlabelled: Sequence[int] = (),
+    policy: ReadPolicy | None = None,
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[StoredCase]:
@@ -85,8 +87,9 @@ def store_cases(
     Label maps may have 0, `ignore`, `unlabelled` (which becomes 0) and the values of `labels`; if
     there are no labels, any value. ManifestError with every case that cannot be used, and why.
     """
-    do = partial(_store, folder=folder, known=LabelList(tuple(labels), ignore, tuple(unlabelled)))
-    return _each(cases, manifest, advance, do)
+    known = LabelList(tuple(labels), ignore, tuple(unlabelled))
+    do = partial(_store, folder=folder, known=known, policy=policy or ReadPolicy())
+    return _each(cases, manifest, advance, do, policy)
 
 
 def describe_cases(
@@ -95,6 +98,7 @@ def describe_cases(
     labels: Sequence[Label],
     ignore: int | None = None,
     unlabelled: Sequence[int] = (),
+    policy: ReadPolicy | None = None,
     manifest: Path,
     advance: Callable[[], None] = lambda: None,
 ) -> list[CaseFacts]:
@@ -102,10 +106,10 @@ def describe_cases(
     known = LabelList(tuple(labels), ignore, tuple(unlabelled))
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
-        image, label, _ = _read(case, channels, known)
+        image, label, _ = _read(case, channels, known, policy)
         return describe_case(image, label, modality=_modality(case), ignore=ignore)
 
-    return _each(cases, manifest, advance, describe)
+    return _each(cases, manifest, advance, describe, policy)
 
 
 def notice_lines(cases: Sequence[StoredCase]) -> Iterator[str]:
@@ -149,29 +153,32 @@ def _each(
     manifest: Path,
     advance: Callable[[], None],
     do: Callable[[Case, Sequence[str]], Result],
+    policy: ReadPolicy | None,
 ) -> list[Result]:
     """Return the result of `do` for every case, or raise one error with all problems."""
     done = []
     problems = []
-    channels = channel_names(cases)
+    channels = channel_names(cases, policy)
     for case in cases:
         try:
             done.append(do(case, channels))
         except CaseError as error:
-            # Training has no options for how files are read, so no option is suggested.
-            problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.bare}")
+            problems.append(f"{manifest} line {case.line}: case {case.case_id}: {error.sentence}")
         advance()
     if problems:
         raise ManifestError(problems)
     return done
 
 
-def _store(case: Case, channels: Sequence[str], folder: Path, known: LabelList) -> StoredCase:
+def _store(
+    case: Case, channels: Sequence[str], folder: Path, known: LabelList, policy: ReadPolicy
+) -> StoredCase:
     """Read one case and store its arrays, unless they are stored already."""
     how = {
         "channels": list(channels),
         "labels": [label.model_dump(mode="json") for label in known.labels],
         "modality": _modality(case),
+        **({} if policy == ReadPolicy() else {"policy": asdict(policy)}),
         **({} if known.ignore is None else {"ignore": known.ignore}),
         **({"unlabelled": list(known.unlabelled)} if known.unlabelled else {}),
     }
@@ -182,7 +189,7 @@ def _store(case: Case, channels: Sequence[str], folder: Path, known: LabelList) 
     found = stored(StoredCase, record, made_from, files, case_id=case.case_id)
     if found is not None:
         return found
-    image, label, notices = _read(case, channels, known)
+    image, label, notices = _read(case, channels, known, policy)
     new = StoredCase(
         case_id=case.case_id,
         **files,
@@ -200,13 +207,16 @@ def _store(case: Case, channels: Sequence[str], folder: Path, known: LabelList) 
 
 
 def _read(
-    case: Case, channels: Sequence[str], known: LabelList
+    case: Case, channels: Sequence[str], known: LabelList, policy: ReadPolicy | None
 ) -> tuple[Volume, Volume, tuple[Notice, ...]]:
     """Read one case: image, label map on the same grid, and warnings."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
-    scan = read_channels(case, channels)
-    array, notices = _read_label(case.label, scan.volume, known)
+    scan = read_channels(case, channels, policy)
+    try:
+        array, notices = _read_label(case.label, scan.volume, known)
+    except CaseError as error:  # training has no options for how labels are read
+        raise CaseError(error.code, error.bare) from error
     if (array == known.ignore).all():
         raise CaseError(
             "label_ignored",

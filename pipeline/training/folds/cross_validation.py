@@ -26,6 +26,7 @@ from voxtile.machine.json_objects import read_object
 from voxtile.machine.progress import show_progress
 from voxtile.manifest.rows import examine_manifest, read_manifest
 from voxtile.models.bundle import bundle_name, load_bundle
+from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import ANOTHER_FOLDER, Input, inputs_of, is_remainder, protect
 from voxtile.training.differences import differences
@@ -37,6 +38,7 @@ from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe, recipe_facts
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.warm_start import continued
+from voxtile.training.source import reading_facts
 from voxtile.training.workfolder import remove_finished
 
 from .finished_folds import MACHINES_OWN, finished_folds, fold_folder
@@ -176,6 +178,7 @@ def plan_folds(
     root: str | Path | None = None,
     recipe: Recipe | None = None,
     init: str | Path | None = None,
+    policy: ReadPolicy | None = None,
     progress: bool = True,
 ) -> list[str]:
     """Return what `cross_validate` would do, for people; read the cases, but write nothing.
@@ -187,7 +190,7 @@ def plan_folds(
     folds = [make_fold(cases, count, number, recipe.seed, manifest) for number in range(count)]
     if init is not None:
         recipe = continued(recipe, load_bundle(init))
-    common, reasons = _settle(cases, recipe, manifest, progress=progress)
+    common, reasons = _settle(cases, recipe, manifest, policy, progress=progress)
     own = [_OWN] if folds[0].own else []
     return ["# recipe of every fold", dump_recipe(common, reasons), *own, *map(_words, folds)]
 
@@ -209,6 +212,7 @@ def _train_missing(
         "folds": folds[0].count,
         "recipe": to_jsonable_python(recipe),
         "init": None if start is None else start.sha256,
+        **reading_facts(how.policy),
     }
     _check_same(out, identity)
     open_folds = [fold for fold in folds if read_held_out(fold_folder(out, fold.number)) is None]
@@ -219,7 +223,8 @@ def _train_missing(
         return
     if start is not None:
         recipe = continued(recipe, start)
-    common = _common_recipe(out, cases, recipe, manifest, identity, progress=how.progress)
+    how = replace(how, recipe=recipe)
+    common = _common_recipe(out, cases, how, manifest, identity)
     _check_trained(
         out,
         folds[0].count,
@@ -238,7 +243,7 @@ def _train_missing(
             train_bundle(manifest, folder, options, fold)
         with show_progress(shown=how.progress) as shown:
             shown.begin(f"scoring fold {fold.number}", len(fold.held_out))
-            score_held_out(load_bundle(folder), fold, advance=shown.advance)
+            score_held_out(load_bundle(folder), fold, how.policy, advance=shown.advance)
         say(f"fold {fold.number}: {folder}")
 
 
@@ -252,28 +257,32 @@ def _words(fold: Fold) -> str:
 
 
 def _settle(
-    cases: Sequence[Case], recipe: Recipe, manifest: Path, *, progress: bool
+    cases: Sequence[Case],
+    recipe: Recipe,
+    manifest: Path,
+    policy: ReadPolicy | None,
+    *,
+    progress: bool,
 ) -> tuple[Recipe, Reasons]:
     """Return one recipe for all cases that take part, with reasons."""
     chosen = taking_part(cases, manifest)
-    fingerprint = fingerprint_cases(chosen, recipe, manifest, progress=progress)
+    fingerprint = fingerprint_cases(chosen, recipe, manifest, policy, progress=progress)
     return settle(recipe, fingerprint, rate=fitting_rate())
 
 
 def _common_recipe(
     out: Path,
     cases: Sequence[Case],
-    recipe: Recipe,
+    how: TrainOptions,
     manifest: Path,
     identity: dict[str, Any],
-    *,
-    progress: bool,
 ) -> Recipe:
     """Return the recipe of all folds, as it was settled before or now."""
     path = out / _RECIPE
     if (out / _IDENTITY).exists() and path.exists():
         return read_recipe(path)
-    common, reasons = _settle(cases, recipe, manifest, progress=progress)
+    recipe = how.recipe or Recipe()
+    common, reasons = _settle(cases, recipe, manifest, how.policy, progress=how.progress)
     write_text(path, dump_recipe(common, reasons))
     # This file is written last, so that it marks a complete pair of files.
     write_json(out / _IDENTITY, identity)

@@ -23,6 +23,7 @@ from voxtile.models.spec import ModelSpec
 from voxtile.preparation.plan import Plan, make_plan
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
+from voxtile.reading.scan import ReadPolicy
 from voxtile.report.tables import csv_text, report_table
 from voxtile.run.attempt import Result, attempt
 from voxtile.run.journal import Journal
@@ -39,7 +40,11 @@ FUSED = "fused"
 
 
 def score_held_out(
-    bundle: Bundle, fold: Fold, *, advance: Callable[[], None] = lambda: None
+    bundle: Bundle,
+    fold: Fold,
+    policy: ReadPolicy | None = None,
+    *,
+    advance: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Segment and score the held-out cases, and write ``held_out.csv`` into the bundle.
 
@@ -55,7 +60,7 @@ def score_held_out(
         judges |= {view: of_view(bundle.spec, models, view) for view in bundle.spec.views}
     reports: dict[str, list[CaseReport]] = {view: [] for view in judges}
     for case in fold.held_out:
-        for view, report in _reports(case, judges, plan):
+        for view, report in _reports(case, judges, plan, policy):
             reports[view].append(report)
         advance()
     tables = {view: report_table(rows) for view, rows in reports.items()}
@@ -89,12 +94,15 @@ def read_held_out(folder: Path) -> pd.DataFrame | None:
 
 
 def _reports(
-    case: Case, judges: Mapping[str, tuple[ModelSpec, Sequence[Model]]], plan: Plan
+    case: Case,
+    judges: Mapping[str, tuple[ModelSpec, Sequence[Model]]],
+    plan: Plan,
+    policy: ReadPolicy | None,
 ) -> Iterator[tuple[str, CaseReport]]:
     """Yield exactly one report of a case for each view, whatever happens to it."""
     spec, _ = judges[FUSED]
     # Each scan is read once for all views; an error is not cached, so each view reports it.
-    read = cache(lambda: _read(case, spec))
+    read = cache(lambda: _read(case, spec, policy))
     for view, (view_spec, models) in judges.items():
 
         def do(journal: Journal, spec: ModelSpec = view_spec, models: Any = models) -> Result:
@@ -111,12 +119,14 @@ def _reports(
         yield view, attempt(replace(case, extras=()), spec.labels, do, measures=Measures())
 
 
-def _read(case: Case, spec: ModelSpec) -> tuple[Volume, Volume, tuple[Notice, ...]]:
+def _read(
+    case: Case, spec: ModelSpec, policy: ReadPolicy | None
+) -> tuple[Volume, Volume, tuple[Notice, ...]]:
     """Read a scan and its reference, with the warnings of both."""
     if case.label is None:
         raise CaseError("no_label", "a held-out case needs a label")
+    scan = read_channels(case, spec.channels, policy)
     try:
-        scan = read_channels(case, spec.channels)
         reference, notices = read_reference(
             case.label,
             scan.volume,
@@ -124,7 +134,6 @@ def _read(case: Case, spec: ModelSpec) -> tuple[Volume, Volume, tuple[Notice, ..
             ignore=spec.ignore,
             unlabelled=spec.unlabelled,
         )
-    except CaseError as error:
-        # The option is left out, because training has no options for how scans are read.
+    except CaseError as error:  # training has no options for how labels are read
         raise CaseError(error.code, error.bare) from error
     return scan.volume, reference, (*scan.notices, *notices)

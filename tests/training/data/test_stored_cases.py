@@ -1,8 +1,10 @@
 """What training keeps of its cases: exactly the planes that a run would show the network."""
 
+from functools import partial
 from itertools import permutations, product
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -14,9 +16,10 @@ from voxtile.preparation.intensity import measure
 from voxtile.preparation.planes import in_plane, to_planes
 from voxtile.preparation.prepared import prepare_planes
 from voxtile.preparation.resampling import resamplers
+from voxtile.reading.scan import ReadPolicy
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.plane_stacks import store_planes
-from voxtile.training.data.stored_cases import StoredCase, notice_lines, store_cases
+from voxtile.training.data.stored_cases import StoredCase, describe_cases, notice_lines, store_cases
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.volume import Axes, Volume, canonical, reorient
 from voxtile.writing.nifti import write_mask
@@ -178,3 +181,21 @@ def test_a_reference_that_is_ignored_completely_is_refused(tmp_path: Path) -> No
             ManifestError, match=r"line 2: case c: every voxel .* ignored value 255"
         ):
             store_cases([case], tmp_path, labels=labels, ignore=255, manifest=Path("m.csv"))
+
+
+def test_a_scan_is_read_as_the_policy_says(tmp_path: Path) -> None:
+    affine = centred_affine(SHAPE, SPACING_MM)
+    image = np.ones(SHAPE, np.float32)
+    image[0, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(image, affine), tmp_path / "i.nii")
+    write_mask(tmp_path / "l.nii", Volume(np.ones(SHAPE, np.uint8), affine))
+    case = Case("c", (("image", tmp_path / "i.nii"),), tmp_path / "l.nii", line=2)
+    common = {"labels": (), "manifest": Path("m.csv")}
+    for do in (describe_cases, partial(store_cases, folder=tmp_path / "work")):
+        with pytest.raises(ManifestError, match=r"line 2: case c: .*--nan fill"):
+            do([case], **common)  # type: ignore[operator]
+    (facts,) = describe_cases([case], policy=ReadPolicy(nan="fill"), **common)  # type: ignore[arg-type]
+    assert (facts.channels[0].least, facts.channels[0].most) == (1, 1)
+    (stored,) = store_cases([case], tmp_path, policy=ReadPolicy(nan="fill"), **common)  # type: ignore[arg-type]
+    assert np.isfinite(stored.volume.array).all()
+    assert stored.notices
