@@ -38,7 +38,12 @@ def fitting_rate() -> float:
 
 
 def choose_precision(
-    network: Any, recipe: Recipe, *, softmax: bool, candidates: Sequence[Precision] | None = None
+    network: Any,
+    recipe: Recipe,
+    *,
+    softmax: bool,
+    candidates: Sequence[Precision] | None = None,
+    device: str = "auto",
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 
@@ -47,11 +52,11 @@ def choose_precision(
     what the hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A
     CPU with AVX-512 but without AMX emulates bfloat16 or is limited by memory.
     """
-    candidates = half_precisions() if candidates is None else tuple(candidates)
+    candidates = half_precisions(device) if candidates is None else tuple(candidates)
     if not candidates:
         return "float32", "this machine does not compute faster in 16 bits"
     rates = {
-        precision: _steps_per_second(network, recipe, softmax, precision)
+        precision: _steps_per_second(network, recipe, softmax, device, precision)
         for precision in ("float32", *candidates)
     }
     best: Precision = max(candidates, key=lambda precision: rates[precision])
@@ -61,11 +66,11 @@ def choose_precision(
     return "float32", f"no other precision is 10 % faster here: {measured}"
 
 
-def half_precisions() -> tuple[Precision, ...]:
+def half_precisions(device: str = "auto") -> tuple[Precision, ...]:
     """Return the 16-bit precisions that the hardware supports."""
-    from voxtile.training.fitting.learner import has_gpu
+    from voxtile.training.fitting.learner import fitting_device
 
-    if has_gpu():
+    if fitting_device(device).is_gpu:
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
     return ("mixed_bfloat16",) if "amx_bf16" in processor_model()[1] else ()
 
@@ -89,11 +94,15 @@ def _gpu_has_bfloat16() -> bool:
     return True
 
 
-def _steps_per_second(network: Any, recipe: Recipe, softmax: bool, precision: Precision) -> float:
+def _steps_per_second(
+    network: Any, recipe: Recipe, softmax: bool, device: str, precision: Precision
+) -> float:
     """Return how many steps per second a new copy of the network does, on batches of zeros."""
-    from voxtile.training.fitting.learner import Learner
+    from voxtile.training.fitting.learner import Learner, fitting_device
 
-    learner = Learner(network, recipe, softmax=softmax, precision=precision)
+    learner = Learner(
+        network, recipe, softmax=softmax, precision=precision, device=fitting_device(device)
+    )
     rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)
     images = np.zeros((*shape, network.input_shape[-1]), np.float32)
