@@ -1,7 +1,8 @@
 """A network in training that cuts its own tiles, from planes in the memory of its device.
 
-On JAX, several steps are one call: the processor sends a few numbers for each tile, and gets
-the losses. On other backends, tiles are cut by one call and each step is another.
+On JAX, the processor sends a few numbers for each tile of several steps, and waits only for the
+losses of all; on a GPU these steps are one program. On other backends, tiles are cut by one call
+and each step is another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ class DeviceLearner(Learner):
         # Variables of network and optimiser on the device, if they are newer than Keras' own.
         self._newer: Any = None
         self._run: Callable[..., Any] | None = None
+        # On a processor XLA computes convolutions inside a loop many times slower.
+        self.loops = self.device.is_gpu
         if keras.config.backend() == "jax":
             self.at_once = _STEPS
         else:
@@ -71,7 +74,7 @@ class DeviceLearner(Learner):
         super().restore(state)
 
     def _several(self, batches: Sequence[Numbers], rates: Sequence[float]) -> list[float]:
-        """Learn from several batches in one call of JAX."""
+        """Learn from several batches on JAX, and wait only for the last."""
         count = len(batches)
         filled = [*batches, *[batches[-1]] * (self.at_once - count)]
         numbers = {
@@ -80,30 +83,41 @@ class DeviceLearner(Learner):
         padded = np.pad(np.asarray(rates, np.float32), (0, self.at_once - count))
         with self.device.placed():
             if self._run is None:
-                self._run = self._compiled()
-            if self._newer is None:
-                self._newer = self._copied()
-            self._newer, losses = self._run(
-                self._newer, np.int32(count), padded, numbers, self._batches.stored
-            )
+                self._run = self._looped() if self.loops else self._one_by_one()
+            state = self._copied() if self._newer is None else self._newer
+            carried = state, keras.ops.zeros_like(padded)
+            self._newer, losses = self._run(carried, count, padded, numbers, self._batches.stored)
             return [float(loss) for loss in np.asarray(losses)[:count]]
 
-    def _compiled(self) -> Callable[..., Any]:
-        """Return the function of several steps."""
+    def _looped(self) -> Callable[..., Any]:
+        """Return the function of several steps as one program."""
         import jax
 
-        def several(state: Any, count: Any, rates: Any, numbers: Any, stored: Any) -> Any:
-            def one(index: Any, carried: Any) -> Any:
-                state, losses = carried
-                of_batch = {name: values[index] for name, values in numbers.items()}
-                tiles = self._batches.cut(stored, of_batch)
-                state, loss = self._stateless_step(state, rates[index], *tiles)
-                return state, losses.at[index].set(loss)
-
-            return jax.lax.fori_loop(0, count, one, (state, jax.numpy.zeros_like(rates)))
+        def several(carried: Any, count: Any, *arrays: Any) -> Any:
+            return jax.lax.fori_loop(0, count, lambda *at: self._one(*at, *arrays), carried)
 
         run: Callable[..., Any] = jax.jit(several, donate_argnums=0)
         return run
+
+    def _one_by_one(self) -> Callable[..., Any]:
+        """Return the function of several steps as one program for each step."""
+        import jax
+
+        step = jax.jit(self._one, donate_argnums=1)
+
+        def several(carried: Any, count: int, *arrays: Any) -> Any:
+            for index in range(count):
+                carried = step(np.int32(index), carried, *arrays)
+            return carried
+
+        return several
+
+    def _one(self, index: Any, carried: Any, rates: Any, numbers: Any, stored: Any) -> Any:
+        """Return the state and the losses after the step with an index."""
+        state, losses = carried
+        tiles = self._batches.cut(stored, {name: rows[index] for name, rows in numbers.items()})
+        state, loss = self._stateless_step(state, rates[index], *tiles)
+        return state, losses.at[index].set(loss)
 
     def _stateless_step(self, state: Any, rate: Any, images: Any, targets: Any) -> Any:
         """Return the state after a step as `Learner.step` takes it, and the loss."""

@@ -11,6 +11,7 @@ from training_cohort import OUTER, TINY
 
 from voxtile.engines.device import Device
 from voxtile.machine.progress import show_progress
+from voxtile.models.backend_name import backend_name
 from voxtile.models.unet import build_unet
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.fitting.dataset import TileBatches
@@ -38,10 +39,14 @@ def network(channels: int = 1):
     return model
 
 
-def test_steps_are_those_of_a_learner_that_gets_the_tiles(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loops", [False, True])
+def test_steps_are_those_of_a_learner_that_gets_the_tiles(tmp_path: Path, loops: bool) -> None:
+    if loops and backend_name() != "jax":
+        pytest.skip("only JAX takes several steps in one program")
     found = held(batches_of(tmp_path))
     start = network()
     ours = DeviceLearner(found, start, RECIPE, **OPTIONS)
+    ours.loops = loops  # as on a GPU
     theirs = Learner(start, RECIPE, **OPTIONS)
     losses = ours.steps([found[0], found[1]], RATES[:2]) + ours.steps([found[2]], RATES[2:])
     known = [theirs.step(*cut(found, number), rate) for number, rate in enumerate(RATES)]
