@@ -468,6 +468,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
             ),
         ],
         tensorboard=Annotated[Path | None, Option()],
+        devices=Option(read=_devices, form="0,1"),
     ),
     FoldOptions: _options_of(
         FoldOptions,

@@ -185,6 +185,8 @@ class DeviceLine:
     memory_mb : float
         What one process may use of the device, in MB (10^6 bytes), beside
         the networks and the sums of several views.
+    changing : bool
+        Whether the weights of the networks change between two volumes.
     """
 
     def __init__(
@@ -196,12 +198,14 @@ class DeviceLine:
         precision: str = "float32",
         fallbacks: Fallbacks | None = None,
         memory_mb: float = DEVICE_MB,
+        changing: bool = False,
     ) -> None:
         self._members = tuple(members)
         self._spec = members[0].spec
         self.device = device
         self.networks = [
-            [device.network(model, stages.with_range) for model in each] for each in networks
+            [device.network(model, stages.with_range, changes=changing) for model in each]
+            for each in networks
         ]
         self._narrow = 1.0 if precision == "float32" else 0.5
         self._fallbacks: Fallbacks = {} if fallbacks is None else fallbacks

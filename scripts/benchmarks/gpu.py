@@ -373,6 +373,24 @@ def training(setting: Setting, folder: Path) -> Iterator[Row]:
         }
 
 
+def training_tiles(setting: Setting, folder: Path) -> Iterator[Row]:
+    """Yield the time of a training step with and without the preparation of its tiles."""
+    from device_training import CONTEXT, training_ways
+
+    from voxtile.models.backend import keras
+
+    batch, size = _batches(setting)[-1]
+    for precision in ("bfloat16", "float32"):
+        what = f"training, {precision}, {batch} tiles of {size}, context {CONTEXT}"
+        for words, work, count in training_ways(setting.small, batch, size, precision):
+            taken = seconds(work, setting.rounds) / count
+            yield {
+                "what": f"{what}: {words}",
+                "who": f"voxtile on {keras.config.backend()}",
+                "ms": 1e3 * taken,
+            }
+
+
 def training_pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
     """Yield the time of the same step in PyTorch."""
     import training_peer
@@ -402,6 +420,7 @@ PARTS: dict[str, tuple[Callable[[Setting, Path], Iterator[Row]], str | None, str
     "classes-jax": (many_classes, "jax", "jax", 60),
     "voxtile-torch": (ours, "torch", "torch", 100),
     "training-jax": (training, "jax", "jax", 60),
+    "tiles-jax": (training_tiles, "jax", "jax", 90),
     "training-pytorch": (training_pytorch, None, "torch", 40),
     "voxtile-tensorflow": (ours, "tensorflow", "tensorflow", 120),
     "training-torch": (training, "torch", "torch", 40),
