@@ -1,16 +1,17 @@
 """A network as a GPU computes it fastest: the same function, in fewer passes over memory.
 
 On a GPU most of a U-Net's time outside its multiplications goes into reading
-and writing features. Three changes avoid that; each leaves the function as it
+and writing features. Two changes avoid that; each leaves the function as it
 is, but for rounding:
 
 - A batch normalisation that follows a convolution becomes part of its weights
   (Jacob et al. 2018, arXiv:1712.05877, section 3.2), so that the compiler joins
   the convolution, its offset and ReLU.
-- A convolution of few channels gets channels of zeros, because matrix units
-  take eight at once.
 - A convolution of 1x1 pixels becomes a matrix product, because the compiler
   joins a change of precision only with a product.
+
+Channels of zeros, up to the eight that matrix units take at once, were tried
+for the first convolution and gained nothing (docs/gpu.md).
 """
 
 from collections import Counter
@@ -20,24 +21,6 @@ from typing import Any
 import numpy as np
 
 from voxtile.models.backend import keras
-
-# Channels that a matrix unit takes at once in 16 bits.
-_CHANNELS = 8
-
-
-class _PaddedConv2D(keras.layers.Conv2D):  # type: ignore[misc]
-    """A convolution whose input gets channels of zeros."""
-
-    def build(self, input_shape: Any) -> None:
-        """Make weights for the padded input."""
-        self._missing = -input_shape[-1] % _CHANNELS
-        super().build((*input_shape[:-1], input_shape[-1] + self._missing))
-        self.input_spec = None
-
-    def call(self, inputs: Any) -> Any:
-        """Return the answer for the padded input."""
-        widths = [(0, 0)] * 3 + [(0, self._missing)]
-        return super().call(keras.ops.pad(inputs, widths))
 
 
 class _PixelProduct(keras.layers.Conv2D):  # type: ignore[misc]
@@ -73,8 +56,8 @@ def folded(model: Any) -> Any:
         if layer.name in into:
             return _Unchanged(name=layer.name, dtype=config["dtype"])
         kind = layer.__class__
-        if kind is keras.layers.Conv2D:
-            kind = _kind(layer)
+        if kind is keras.layers.Conv2D and _sees_single_pixels(layer):
+            kind = _PixelProduct
         if layer.name in after:
             config["use_bias"] = True
         return kind.from_config(config)
@@ -85,20 +68,14 @@ def folded(model: Any) -> Any:
             weights = old.get_weights()
             if old.name in after:
                 weights = _joined(old, after[old.name], weights)
-            if isinstance(new, _PaddedConv2D):
-                missing = new.kernel.shape[2] - weights[0].shape[2]
-                weights[0] = np.pad(weights[0], [(0, 0), (0, 0), (0, missing), (0, 0)])
             new.set_weights(weights)
     return other
 
 
-def _kind(layer: Any) -> Any:
-    """Return the class that computes a convolution fastest."""
-    if layer.groups != 1 or layer.data_format != "channels_last":
-        return keras.layers.Conv2D
-    if layer.kernel_size == (1, 1) and layer.strides == (1, 1):
-        return _PixelProduct
-    return _PaddedConv2D if layer.kernel.shape[2] < _CHANNELS else keras.layers.Conv2D
+def _sees_single_pixels(layer: Any) -> bool:
+    """Whether a convolution multiplies the channels of each pixel, and nothing else."""
+    facts = layer.kernel_size, layer.strides, layer.groups, layer.data_format
+    return bool(facts == ((1, 1), (1, 1), 1, "channels_last"))
 
 
 def _normalised(model: Any) -> Mapping[str, tuple[Any, Any]]:
