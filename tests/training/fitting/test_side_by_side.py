@@ -182,7 +182,7 @@ def test_an_unexpected_error_of_a_child_is_reported() -> None:
     fit_child._fit(far)
     kind, error = near.recv()
     assert (kind, type(error)) == ("failed", RuntimeError)
-    assert str(error).startswith("UnpicklingError: ")
+    assert str(error).startswith("UnpicklingError at fit_child.py line ")
 
 
 @pytest.mark.slow
