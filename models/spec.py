@@ -188,12 +188,12 @@ class Network(_Frozen):
     `tile` is the tile size that it was trained with, if that is not the spec's.
     `layout` and `output` are for networks of other programs: "channels_first"
     takes and gives (tiles, channels, rows, columns), and "logits" has no final
-    activation.
+    activation. A network without `file` and `sha256` is a function that the caller gives.
     """
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.(keras|onnx)$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    views: Annotated[tuple[View, ...], Field(min_length=1, max_length=3)]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.(keras|onnx)$")] = ""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = ""
+    views: Annotated[tuple[View, ...], Field(min_length=1, max_length=3)] = ("axial",)
     weight: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] = 1.0
     tile: TileSize | None = None
     layout: Literal["channels_last", "channels_first"] = "channels_last"
@@ -242,7 +242,7 @@ class ModelSpec(_Frozen):
     divisions: Annotated[tuple[Division, ...], Field(max_length=1000)] = ()
     postprocess: tuple[Cleaning, ...] = ()  # how the mask is cleaned after that, label by label
     # A file whose views have different weights has one entry per view.
-    networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)]
+    networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)] = (Network(),)
     # How the networks were trained, for people: manifest hash, cases, scores, versions.
     training: dict[str, Any] = {}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.engines import Model
-from voxtile.errors import CaseError, VoxtileError, is_out_of_memory
+from voxtile.errors import CaseError, VoxtileError, is_out_of_memory, raised_by
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
 from voxtile.volume import Shape2D
@@ -88,12 +88,10 @@ def failing_network(shape: Sequence[int]) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        words = (str(error).strip().splitlines() or [""])[0][:200]
         raise CaseError(
             "network_failed",
-            f"the network raised {type(error).__name__}{': ' if words else ''}{words} for tiles of "
-            f"shape {tuple(shape)}; this is an error of the network or of the function that was "
-            "given as one",
+            f"the network {raised_by(error)} for tiles of shape {tuple(shape)}; this is an error "
+            "of the network or of the function that was given as one",
         ) from error
 
 
