@@ -29,6 +29,8 @@ from .spec import NAME, ModelSpec, Network
 from .spec_file import read_spec
 
 SHIPPED = Path(__file__).parent
+# Keys of `spec.json` since version 0.3.
+_LATER = ("orientation", "crop", "resampling", "padding", "average", "channel_intensity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ class Bundle:
             each = [member.sha256 for member in self.members]
             return hashlib.sha256(" ".join(each).encode()).hexdigest()
         decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
+        # Keys of later versions count only if they are used, so that older models keep their hash.
+        for key in _LATER:
+            if getattr(self.spec, key) == ModelSpec.model_fields[key].default:
+                del decisive[key]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def read_network(self, network: Network) -> bytes:
@@ -158,6 +164,8 @@ def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
     return {
         "channels": (spec.channels, meaning),
         "activation": (spec.activation, meaning),
+        "orientation": (spec.orientation, meaning),
+        "crop": (spec.crop, meaning),
         "labels": ([(label.value, label.name, label.values) for label in spec.labels], meaning),
         "thresholds": (list(spec.thresholds) or [0.5] * len(spec.labels), decision),
         "divisions": ([part.model_dump(mode="json") for part in spec.divisions], decision),

@@ -54,9 +54,11 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
 def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
     """Return a model that takes tiles with channels last and gives probabilities.
 
-    `model` takes and gives the layout and output that `network` names.
+    If the spec averages logits, it gives these. `model` takes and gives the layout and output that
+    `network` names.
     """
-    first, logits = network.layout == "channels_first", network.output == "logits"
+    first = network.layout == "channels_first"
+    logits = network.output == "logits" and spec.average == "probabilities"
     return _Adapted(model, first, spec.activation if logits else "") if first or logits else model
 
 
@@ -73,7 +75,7 @@ class _Adapted:
         seen = np.ascontiguousarray(np.moveaxis(tiles, 3, 1)) if self.first else tiles
         answer = self.model(seen)
         if self.activation:
-            answer = _activated(answer, 1 if self.first else 3, self.activation)
+            answer = activated(answer, self.activation, 1 if self.first else 3)
         return np.moveaxis(answer, 1, 3) if self.first else answer
 
 
@@ -86,6 +88,8 @@ def check_answer(answer: np.ndarray, tiles: np.ndarray, spec: ModelSpec, name: s
         raise ModelError(f"{name} gave NaN or infinite values for trial tiles")
     low, high = float(answer.min()), float(answer.max())
     off = np.abs(answer.sum(axis=-1, dtype=np.float64) - 1).max()
+    if spec.average == "logits":
+        return
     soft = spec.activation == "softmax"
     if low < -_TOLERANCE or high > 1 + _TOLERANCE or (soft and off > _TOLERANCE):
         raise ModelError(
@@ -96,7 +100,7 @@ def check_answer(answer: np.ndarray, tiles: np.ndarray, spec: ModelSpec, name: s
         )
 
 
-def _activated(logits: np.ndarray, axis: int, activation: str) -> np.ndarray:
+def activated(logits: np.ndarray, activation: str, axis: int = -1) -> np.ndarray:
     """Return probabilities; they may replace the logits in memory."""
     values = logits if logits.flags.writeable else logits.copy()
     if activation == "sigmoid":
