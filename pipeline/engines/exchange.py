@@ -41,7 +41,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
     for package in _NEEDS[form]:
         if find_spec(package) is None:
             raise EnvironmentFault(f'{package} is not installed; pip install "voxtile[{form}]"')
-    with _new_folder(out) as work:
+    with new_folder(out) as work:
         written = [_export(bundle, network, form, work) for network in bundle.spec.networks]
         spec = bundle.spec
         if form == "onnx":
@@ -80,7 +80,7 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
         raise ModelError(f"{file} cannot be read ({error.strerror})") from error
     name = f"network{file.suffix}"
     filled = _filled(spec, called, name, hashlib.sha256(content).hexdigest())
-    with _new_folder(out) as work:
+    with new_folder(out) as work:
         (work / name).write_bytes(content)
         write_text(work / "spec.json", filled.dump())
         write_text(work / "README.md", _card(filled, file.name))
@@ -169,7 +169,7 @@ Research use only. Not a medical device; not for diagnosis or treatment.
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder that becomes `out` when the block ends without an error."""
     if os.path.lexists(out):
         raise ModelError(f"{out} exists; name a new folder")
