@@ -127,7 +127,7 @@ def test_the_python_of_the_page_about_reading_runs(tmp_path: Path, monkeypatch) 
 
 def test_the_python_of_the_page_about_own_networks_runs(tmp_path: Path, monkeypatch) -> None:
     text = (ROOT / "docs/own-network.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     image, truth = ball()
     write_volume(tmp_path / "scan.nii.gz", image)
     monkeypatch.chdir(tmp_path)
