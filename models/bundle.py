@@ -29,8 +29,6 @@ from .spec import NAME, ModelSpec, Network
 from .spec_file import read_spec
 
 SHIPPED = Path(__file__).parent
-# Keys of `spec.json` since version 0.3.
-_LATER = ("orientation", "crop", "resampling", "padding", "average", "channel_intensity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +64,8 @@ class Bundle:
             return hashlib.sha256(" ".join(each).encode()).hexdigest()
         decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
         # Keys of later versions count only if they are used, so that older models keep their hash.
-        for key in _LATER:
-            if getattr(self.spec, key) == ModelSpec.model_fields[key].default:
-                del decisive[key]
+        for key in self.spec.unused:
+            del decisive[key]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def read_network(self, network: Network) -> bytes:

@@ -152,6 +152,8 @@ Intensity = Annotated[
     NoScaling | Window | MinMax | Percentile | ZScore | Fixed | Foreground | Clahe,
     Field(discriminator="method"),
 ]
+# Keys of `spec.json` since version 0.3, for what networks of other programs see.
+_LATER = ("orientation", "crop", "resampling", "padding", "average", "channel_intensity")
 # Methods that need more than a voxel and numbers of its volume: the whole volume is scaled at once.
 WHOLE = (Foreground, Clahe)
 
@@ -391,6 +393,19 @@ class ModelSpec(_Frozen):
     def intensities(self) -> tuple[Intensity, ...]:
         """The intensity method of each channel."""
         return self.channel_intensity or (self.intensity,) * len(self.channels)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Keys since version 0.3 that have their default."""
+        fields = type(self).model_fields
+        return tuple(key for key in _LATER if getattr(self, key) == fields[key].default)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training prepares scans as this spec says."""
+        whole = isinstance(self.intensity, WHOLE)
+        logits = any(network.output == "logits" for network in self.networks)
+        return self.unused == _LATER and not whole and not logits
 
     @property
     def input_channels(self) -> int:
