@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import invoke
 from nnunet_folders import arrays, write_results
 from phantoms import ball
 
@@ -14,6 +15,7 @@ from voxtile.errors import EnvironmentFault, ModelError, UsageError
 from voxtile.importing import nnunet
 from voxtile.importing.checkpoint import Checkpoint, read_checkpoint
 from voxtile.importing.nnunet import import_nnunet
+from voxtile.models.bundle import load_bundle
 
 
 @pytest.fixture
@@ -75,6 +77,17 @@ def test_what_cannot_be_imported_leaves_no_folder(tmp_path: Path, two_folds) -> 
     with pytest.raises(ModelError, match="is missing; give --checkpoint"):
         import_nnunet(folder, out, checkpoint="checkpoint_best.pth")
     assert not out.exists()
+
+
+def test_the_command_takes_a_folder_without_a_spec(tmp_path: Path, two_folds) -> None:
+    folder, out = write_results(tmp_path / "r", folds=("0", "1")), tmp_path / "ball"
+    words = ("models", "import", folder, "--out", out)
+    code, said = invoke(*words, "--folds", "1", "--orientation", "LPS")
+    assert (code, said) == (0, f"model: {out}\n")
+    assert load_bundle(out).spec.orientation == "LPS"
+    (tmp_path / "n.onnx").write_bytes(b"")
+    code, said = invoke("models", "import", tmp_path / "n.onnx", "--out", tmp_path / "new")
+    assert code == 2 and "needs --spec; a folder of nnU-Net does not" in said
 
 
 @pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
