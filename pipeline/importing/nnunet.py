@@ -23,7 +23,7 @@ from voxtile.training.fitting.network_file import save_network
 
 from .checkpoint import Checkpoint, read_checkpoint
 from .network import build_network
-from .plans import Trained, fold_folders, read_trained
+from .plans import Trained, fold_folders, read_trained, well_formed
 
 # Names of nnU-Net's own trainers, which change how a network is trained, and not the network.
 _TRAINERS = re.compile(
@@ -76,15 +76,16 @@ def import_nnunet(
     name = bundle_name(out)
     if orientation is not None and not re.fullmatch("[RLAPIS]{3}", orientation):
         raise UsageError(f"--orientation {orientation!r} must be three letters, such as LPS")
-    trained = read_trained(folder)
+    with well_formed(folder):
+        trained = read_trained(folder)
     read = [
         read_checkpoint(_existing(place / checkpoint))
         for place in fold_folders(trained.folder, folds)
     ]
     if len({one.mirroring for one in read}) > 1:
         raise ModelError(f"{trained.folder} has folds with other mirroring axes; name one fold")
-    architecture = trained.architecture()
-    with new_folder(out) as work:
+    with well_formed(trained.folder), new_folder(out) as work:
+        architecture = trained.architecture()
         networks = []
         for number, one in enumerate(read):
             file = work / f"fold_{number}.keras"

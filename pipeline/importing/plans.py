@@ -8,14 +8,15 @@ first. See documentation/explanation_plans_files.md and dataset_format.md of nnU
 import colorsys
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from voxtile.errors import ModelError
+from voxtile.errors import ModelError, VoxtileError
 from voxtile.machine.files import regular
 from voxtile.manifest.source import channel_names
 from voxtile.models.complaints import complaints
@@ -251,6 +252,20 @@ class Trained:
         return ModelError(
             f"{self.folder} has {came}, which cannot be imported; {needed} was needed"
         )
+
+
+@contextmanager
+def well_formed(folder: Path) -> Iterator[None]:
+    """Refuse plans or a data set whose entries are missing or of another kind than nnU-Net's."""
+    try:
+        yield
+    except VoxtileError:
+        raise
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: plans.json or dataset.json is not as nnU-Net v2 writes it "
+            f"({type(error).__name__}: {str(error)[:100]}); copy the folder again from its source"
+        ) from error
 
 
 def read_trained(folder: Path) -> Trained:

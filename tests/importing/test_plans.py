@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from nnunet_folders import DATASET, PLANS, write_results
 
-from voxtile.errors import ModelError
-from voxtile.importing.plans import fold_folders, read_trained
+from voxtile.errors import ModelError, VoxtileError
+from voxtile.importing.plans import fold_folders, read_trained, well_formed
 from voxtile.models.spec import Fixed, Foreground, Network, ZScore
 
 NETWORK = Network(file="fold_0.keras", sha256="0" * 64)
@@ -118,6 +118,28 @@ def test_what_would_give_other_masks_is_refused(tmp_path: Path, plans, dataset, 
     with pytest.raises(ModelError, match=words):
         trained.architecture()
         trained.spec("ball", [NETWORK], ())
+
+
+@pytest.mark.parametrize("value", [None, "x", [], {}, -1, [[]], {"0": {}}])
+def test_entries_of_another_kind_are_refused_as_such(tmp_path: Path, value) -> None:
+    own = PLANS["configurations"]["2d"]
+    documents = [
+        *(({**PLANS, key: value}, DATASET) for key in PLANS),
+        *((changed({key: value}), DATASET) for key in own),
+        *((PLANS, {**DATASET, key: value}) for key in DATASET),
+        *((changed(network(**{key: value})), DATASET) for key in ("strides", "norm_op_kwargs")),
+    ]
+    refused = 0
+    for number, (plans, dataset) in enumerate(documents):
+        folder = write_results(tmp_path / f"{number}", plans, dataset)
+        try:
+            with well_formed(folder):
+                trained = read_trained(folder)
+                trained.architecture()
+                trained.spec("ball", [NETWORK], (0, 1))
+        except VoxtileError:
+            refused += 1
+    assert refused > len(documents) / 2  # any other exception fails the test
 
 
 def test_the_only_2d_configuration_of_a_data_set_is_found(tmp_path: Path) -> None:
