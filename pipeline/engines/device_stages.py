@@ -109,6 +109,9 @@ class Geometry:
     resampled: Shape2D
     grid: TileGrid
     tiles_at_once: int
+    clips: bool = False  # whether resampled planes are clipped to the range of the plane
+    zeros: bool = False  # whether planes smaller than a tile are padded with zeros
+    activation: str = ""  # that logits still need after averaging; empty for probabilities
 
     @property
     def tiles(self) -> int:
@@ -129,7 +132,7 @@ class Geometry:
     @property
     def padding(self) -> Padding:
         """How a plane is padded to at least one tile."""
-        return Padding(self.resampled, self.grid.tile)
+        return Padding(self.resampled, self.grid.tile, self.zeros)
 
 
 def bands(resampler: Resampler) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -176,8 +179,11 @@ def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> t
     low, high, shift, scale = (scaling[index] for index in range(4))
     x = ops.cast(geometry.layout.planes(block), "float32")
     x = (ops.clip(x, low, high) - shift) / scale
-    x = _cut(geometry, _with_context(geometry, _resampled(x, there)))
-    return _calls(geometry, x)
+    y = _resampled(x, there)
+    if geometry.clips and there:
+        low, high = (end(x, axis=(1, 2), keepdims=True) for end in (ops.min, ops.max))
+        y = ops.clip(y, low, high)
+    return _calls(geometry, _cut(geometry, _with_context(geometry, y)))
 
 
 def occupied(
@@ -225,7 +231,10 @@ def assemble(geometry: Geometry, answers: Sequence[Tensor], weight: Tensor, back
         x = _laid(x, 1, tops, 2, geometry.grid.plane[0])
         x = _laid(x, 1, lefts, 2, geometry.grid.plane[1])
     rows, columns = geometry.padding.window
-    return _resampled(x[:, rows, columns], back)
+    x = _resampled(x[:, rows, columns], back)
+    if geometry.activation == "softmax":
+        return ops.softmax(x, axis=-1)
+    return ops.sigmoid(x) if geometry.activation else x
 
 
 def blending(grid: TileGrid, weight: np.ndarray, trusted: np.ndarray) -> np.ndarray:
@@ -463,7 +472,11 @@ def _cut(geometry: Geometry, planes: Tensor) -> Tensor:
     for axis, (window, size, padded) in enumerate(
         zip(padding.window, padding.plane, padding.padded, strict=True), start=1
     ):
-        if padded != size:  # the outermost pixels are repeated
+        if padded != size and padding.zeros:
+            widths = [(0, 0)] * 4
+            widths[axis] = (window.start, padded - window.stop)
+            planes = ops.pad(planes, widths)
+        elif padded != size:  # the outermost pixels are repeated
             places = np.clip(np.arange(padded) - window.start, 0, size - 1).astype(np.int32)
             planes = ops.take(planes, ops.convert_to_tensor(places), axis=axis)
     if len(geometry.grid) == 1:

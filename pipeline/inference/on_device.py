@@ -27,17 +27,18 @@ from voxtile.errors import Notice
 from voxtile.label_values import label_type
 from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.models.spec import View
-from voxtile.preparation.intensity import Scaling, measure
+from voxtile.preparation.intensity import Scaling, scaled_planes
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.planes import in_plane_axes, to_planes
 from voxtile.preparation.prepared import resampling
 from voxtile.preparation.resampling import Resampler
 from voxtile.preparation.tiling import TileGrid, tile_weight, trust
-from voxtile.volume import Shape2D, Volume, canonical, canonical_axes
+from voxtile.volume import Shape2D, Volume
 
 from .entropy import EntropyWatch
-from .infer import Member, deciding_view, views_of, with_channels
+from .infer import SURE, Member, deciding_view, empty_answer, views_of
 from .postprocess import clean
+from .seen import see
 from .tiles import batch_for, failing_network, refuse_beyond, refuse_not_finite
 
 # Memory of a device that plans use, in MB (10^6 bytes), without the sums of several views.
@@ -253,11 +254,11 @@ class DeviceLine:
 
     def _mask_of(self, volume: Volume, entropy: EntropyWatch | None) -> Volume:
         """Return the label map of a volume, on its grid."""
-        ras = with_channels(canonical(volume), self._spec)
+        seen = see(volume, self._spec)
+        ras = seen.volume
         kind = label_type(label.value for label in self._spec.labels)
         labels = np.zeros(volume.shape, kind, order="F")
-        target = canonical_axes(volume.affine).apply(labels)
-        mask = to_planes(target, deciding_view(self._members))
+        mask = to_planes(seen.of(labels), deciding_view(self._members))
         layout = Layout.of(mask)
         views = views_of(self._members)
         send, decide = (
@@ -435,6 +436,9 @@ class DeviceLine:
             resampled=way.resampled,
             grid=way.grid,
             tiles_at_once=tiles_at_once,
+            clips=way.member.spec.resampling == "spline",
+            zeros=way.tiling.zeros,
+            activation=way.member.spec.activation if _gives_logits(way.member) else "",
         )
         block = self.device.send(way.block(start, planes, scaled=way.scaled_here))
         if not way.scaled_here or way.member.spec.background is None:
@@ -456,7 +460,8 @@ class DeviceLine:
         ranges = []
         for block in sent:
             one, extremes = self._of_member(block)
-            ranges.append(extremes)
+            if not _gives_logits(block.way.member):  # logits have no range
+                ranges.append(extremes)
             if len(sent) > 1:
                 one = self._weigh(block.way.share, ())(one)
             mean = one if mean is None else self._add()(mean, one)
@@ -472,7 +477,8 @@ class DeviceLine:
         busy = None
         if background is not None:
             busy = self._occupied(geometry, background.at_most)(block.unscaled, way.there)
-            fill = self._unless_empty(_empty(way.member))
+            sure = SURE if _gives_logits(way.member) else 1.0
+            fill = self._unless_empty(empty_answer(way.member.spec, sure))
             answers = [fill(one, answer) for one, answer in zip(busy, answers, strict=True)]
         return self._assemble(geometry)(answers, way.weight, way.back), self._widest()(ranges, busy)
 
@@ -532,7 +538,7 @@ class DeviceLine:
     ) -> _Way:
         """Return the way of one member through a view."""
         spec, plan, array = member.spec, member.plan, ras.array
-        planes = to_planes(array, view)
+        planes, scalings = scaled_planes(array, view, spec)
         layout = Layout.of(planes)
         shape = planes.shape[1], planes.shape[2]
         there, back = resampling(ras, view, shape, spec)
@@ -547,9 +553,6 @@ class DeviceLine:
         ]
         total = sum(network.weight for network, _ in serving)
         flips = [axis for axis, name in enumerate(in_plane_axes(view), 1) if name in plan.flips]
-        scalings = tuple(
-            measure(array[..., index], spec.intensity) for index in range(array.shape[3])
-        )
         return _Way(
             member=member,
             networks=tuple((run, network.weight / total) for network, run in serving),
@@ -581,10 +584,9 @@ class DeviceLine:
         ]
 
 
-def _empty(member: Member) -> tuple[float, ...]:
-    """Return the answer for tiles that hold only background."""
-    labels = (0.0,) * len(member.spec.labels)
-    return (1.0, *labels) if member.spec.activation == "softmax" else labels
+def _gives_logits(member: Member) -> bool:
+    """Whether a member's tiles are averaged as logits."""
+    return member.spec.average == "logits"
 
 
 def _needs_float64(scalings: Sequence[Scaling], dtype: np.dtype) -> bool:

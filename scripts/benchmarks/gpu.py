@@ -178,14 +178,13 @@ def _parts(
 def _stages(segmenter: Any, volume: Any, row: Row) -> Iterator[Row]:
     """Yield the time of each stage of one block; each stage is waited for before the next."""
     from voxtile.engines.device_stages import Layout
-    from voxtile.inference.infer import with_channels
+    from voxtile.inference.seen import see
     from voxtile.models.backend import keras
-    from voxtile.volume import canonical
 
     line = segmenter.line
     device, spec = line.device, segmenter.members[0].spec
     before = {key: row[key] for key in ("what", "who")}
-    ways = line._ways(with_channels(canonical(volume), spec), spec.views[0], 1.0)
+    ways = line._ways(see(volume, spec).volume, spec.views[0], 1.0)
     mask = np.moveaxis(np.empty((2, 2, 2), np.uint8, order="F"), 2, 0)
     stop, (block,) = line._send(ways, 0)
     tiles = line._prepare(block.geometry)(block.planes, ways[0].scaling, ways[0].there)

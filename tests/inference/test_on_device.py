@@ -168,6 +168,37 @@ def test_labels_agree_for_values_that_are_not_in_order() -> None:
     assert_same(noise(), member_of(labels=labels))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop": "nonzero", "orientation": "LSA", "padding": "zero", "tile": (28, 28)},
+        {"orientation": "stored", "resampling": "spline", "spacing_mm": (0.9, 1.7, 1.0)},
+        {"intensity": {"method": "foreground"}, "weighting": "gaussian_nnunet"},
+        {"intensity": {"method": "clahe"}},
+    ],
+)
+def test_labels_agree_for_what_networks_of_other_programs_see(changes) -> None:
+    volume = noise(axes="PLS")
+    array = np.array(volume.array)
+    array[:3], array[:, -4:] = 0, 0
+    assert_same(volume.with_array(array), member_of(**changes))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_labels_agree_where_logits_are_averaged(activation) -> None:
+    # The outputs of the test's network, 0 to 1, are taken for logits.
+    entry = served("axial").model_copy(update={"output": "logits"})
+    member = member_of(
+        PlanWish(tile=(8, 8), flips=("A",)),
+        average="logits",
+        networks=(entry,),
+        activation=activation,
+        thresholds=(0.62,) if activation == "sigmoid" else (),
+        background=Background(at_most=0.0),
+    )
+    assert_same(noise(), member)
+
+
 def test_labels_agree_for_several_channels() -> None:
     volumes = [noise(seed=seed) for seed in (1, 2)]
     volume = volumes[0].with_array(np.stack([one.array for one in volumes], axis=-1))
