@@ -62,8 +62,7 @@ def run_manifest(
     model : str, Path, Bundle or ModelSpec
         Name of a shipped bundle, path of a folder, or the spec of `network`.
     out : str or Path
-        Run folder; created if it is missing. Cases that a run finished in it, with
-        equal inputs, model and settings, are not processed again.
+        Run folder; created if it is missing. Cases that it has finished, unchanged, stay.
     root : str or Path, optional
         Folder that the manifest's relative paths start from; by default its own.
     settings : RunSettings, optional
@@ -72,13 +71,11 @@ def run_manifest(
         How many cases run at once, and how much each may use; results do not
         change. By default, cases run one after another in this process.
     network : callable, optional
-        Your own network, which takes and gives what the spec `model` says. For
-        workers, it must be a function that a module defines.
+        Your own network, as the spec `model` says; for workers, a function of a module.
     models : sequence of callables, optional
         The same, one for each network of a bundle; not tried before the run.
     on_case : callable, optional
-        Called with each finished report, its number from 1 (cases of earlier
-        runs come first), and the number of all cases.
+        Called with each finished report, its number from 1, and the number of all cases.
     on_event : callable, optional
         Called with each `voxtile.batch.events.Event`.
 
@@ -90,8 +87,7 @@ def run_manifest(
     Raises
     ------
     ManifestError
-        If the manifest has problems, an input would be changed or removed, or
-        `out` holds files that no run wrote; nothing was written.
+        If the manifest has problems, an input would be lost, or `out` is no run folder.
     ModelError
         If the bundle or the network is refused; nothing was run.
     EnvironmentFault
