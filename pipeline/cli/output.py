@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voxtile.run_folder.case_report import CaseReport
 
 UNEXPECTED, USAGE, SOME_FAILED, BAD_INPUT, MODEL_REFUSED, ENVIRONMENT = 1, 2, 3, 4, 5, 6
+LOOK = 7
 INTERRUPTED = 130
 
 
@@ -130,11 +131,13 @@ def finish(
 
     `missing` has the cases without a valid record, and the reasons.
     """
+    from voxtile.report.tables import run_verdict
     from voxtile.run_folder.case_report import count_line, missing_lines
 
     missing = missing or {}
     failed = sum(report.status == "failed" for report in reports)
     typer.echo(count_line(len(reports) - failed, failed, len(missing)))
+    echo_lines(run_verdict(reports, len(missing)).lines)
     echo_lines(missing_lines(missing))
     print_summary(out)
     raise typer.Exit(SOME_FAILED if failed or missing else 0)

@@ -25,11 +25,13 @@ from .options import (
     Root,
     SomeCases,
     Splits,
+    Strict,
     argument,
     for_each_worker,
     nifti_path,
 )
 from .output import (
+    LOOK,
     SOME_FAILED,
     counter,
     echo_lines,
@@ -49,6 +51,7 @@ def run(
     how: BatchSettings,
     root: Root,
     html: Html,
+    strict: Strict,
     fail_fast: Annotated[bool, Option("Stop at the first failed case.", panel=MANY_CASES)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -56,6 +59,7 @@ def run(
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
     from voxtile.manifest.advice import manifest_notices
+    from voxtile.report.tables import run_verdict
 
     print_warnings(manifest_notices(manifest))
     how = replace(how, workers=max(1, how.workers or 0))
@@ -83,7 +87,9 @@ def run(
             print_summary(out)
         else:
             typer.echo(f"when all shards are done: voxtile merge {out}")
-    raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+    if result.failed or result.not_run:
+        raise typer.Exit(SOME_FAILED)
+    raise typer.Exit(LOOK if strict and run_verdict(result.reports).look else 0)
 
 
 def plan(
@@ -124,16 +130,28 @@ def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson)
     echo_lines([json.dumps(asdict(found), indent=1)] if as_json else status_lines(found))
 
 
-def merge(*, folder: Annotated[Path, argument("Run folder of shards.")]) -> None:
-    """Join the shards of a run: write report.csv, summary.csv and run.json."""
+def merge(
+    *,
+    folder: Annotated[Path, argument("Run folder of shards.")],
+    manifest: Annotated[
+        Path | None, "The run's manifest, so that the page gets pictures of the scans."
+    ] = None,
+    root: Root,
+    html: Html,
+) -> None:
+    """Join the shards of a run: write report.csv, summary.csv, run.json and the page."""
     from voxtile.batch.merge import merge_shards
+    from voxtile.report.tables import run_verdict
     from voxtile.run_folder.case_report import missing_lines
 
     merged = merge_shards(folder)
+    if html:
+        write_page(folder, merged.reports, manifest=manifest, root=root)
     typer.echo(
         f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
         f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
     )
+    echo_lines(run_verdict(merged.reports, len(merged.missing)).lines)
     echo_lines(missing_lines(merged.missing, advice="run their shards again"))
     print_summary(folder)
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
@@ -147,17 +165,19 @@ def segment(
     policy: ReadPolicy,
     plan: PlanWish,
     engine: Wish,
+    strict: Strict,
 ) -> None:
     """Segment one scan."""
     from voxtile.run.one_scan import segment_file
 
-    rows, notices = segment_file(
-        image, model, nifti_path(out), policy=policy, plan=plan, engine=engine
-    )
-    print_warnings(notices)
-    for row in rows:
+    done = segment_file(image, model, nifti_path(out), policy=policy, plan=plan, engine=engine)
+    print_warnings(done.notices)
+    for row in done.rows:
         typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
     typer.echo(f"mask: {out}")
+    typer.echo(f"verdict: {done.verdict}")
+    echo_lines(f"  {reason}" for reason in done.verdict.reasons)
+    raise typer.Exit(LOOK if strict and done.verdict.word == "look" else 0)
 
 
 def convert(

@@ -5,6 +5,7 @@ summary.py     summary.csv: means with intervals
 bootstrap.py   confidence intervals by resampling patients
 comparison.py  compare two or more runs, case by case
 qc.py          which cases to look at first, without a reference
+verdict.py     which masks can be used
 domain.py      how far a scan is from the training scans
 suitability.py whether a manifest's cases are like the training scans
 montage.py     a picture of a case

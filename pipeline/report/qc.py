@@ -6,7 +6,6 @@ whenever the report is written). Each has a reason and a severity, which is 1
 at its limit; the rank of a case follows its most severe flag.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, log
@@ -22,7 +21,9 @@ from voxtile.volume import Volume, canonical
 
 from .domain import Flag, compare_scan, describe_scan
 
-CODES = ("empty", "border", "volume", "components", "entropy", "intensity", "spacing")
+CODES = (
+    "empty", "border", "volume", "components", "entropy", "intensity", "spacing", "dice",
+)  # fmt: skip
 # With fewer cases, no case can be called an outlier.
 _FEWEST = 5
 # Modified z-score that marks an outlier (Iglewicz and Hoaglin 1993, section 3).
@@ -86,8 +87,6 @@ def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
     flags = {
         report.case_id: [Flag(**flag) for flag in report.qc.get("flags", ())] for report in done
     }
-    if len(done) >= _FEWEST:
-        flags = _without_usual(flags)
     found = list(_high_entropies(done))
     for label in dict.fromkeys(row.label for report in done for row in report.labels):
         rows = {
@@ -125,21 +124,6 @@ def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
         tuple(name for name, values in touching.items() if values & set(label.values))
         for label in labels
     ]
-
-
-def _without_usual(flags: Mapping[str, list[Flag]]) -> dict[str, list[Flag]]:
-    """Drop the flags "empty" and "border" of a label if most cases have them."""
-    counts = Counter(
-        (flag.code, flag.label)
-        for of_case in flags.values()
-        for flag in of_case
-        if flag.code in ("empty", "border")
-    )
-    usual = {flag for flag, count in counts.items() if 2 * count > len(flags)}
-    return {
-        case_id: [flag for flag in of_case if (flag.code, flag.label) not in usual]
-        for case_id, of_case in flags.items()
-    }
 
 
 def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]:

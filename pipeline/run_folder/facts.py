@@ -53,6 +53,13 @@ _SHAPE = {
     "labels": [{"value": int, "name": str, "color": str}],
     "case_ids": [str],
     KEY: str,
+    "verdict": {
+        "line": str,
+        "usable": int,
+        "look": {ANY_KEY: int},
+        "failed": int,
+        "common": {ANY_KEY: int},
+    },
 }
 # The keys that must be equal in all shards of a run, because they decide results.
 _DECISIVE = (
