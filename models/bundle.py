@@ -5,6 +5,7 @@
       *.keras        the networks (*.onnx if they were imported)
       README.md      model card
       LICENSE        licence of the weights
+      quality.json   how the Dice of its masks is predicted (`voxtile.models.quality`)
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
 A network file can contain code that runs when it is loaded, or ask for any
@@ -63,6 +64,9 @@ class Bundle:
             each = [member.sha256 for member in self.members]
             return hashlib.sha256(" ".join(each).encode()).hexdigest()
         decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
+        for label in decisive["labels"]:  # coded concepts name a label, and change no mask
+            label |= {"concept": None, "category": None}
+            del label["modifier"]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def read_network(self, network: Network) -> bytes:

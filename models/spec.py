@@ -142,8 +142,9 @@ class Label(_Frozen):
     sigmoid outputs, which are written into the mask in the order of the spec: a
     later one overwrites an earlier one. Each is scored against the union of its values.
 
-    `concept` is the coded structure (DICOM's segmented property type), and
-    `category` is its coded category (default: anatomy).
+    `concept` is the coded structure (DICOM's segmented property type),
+    `modifier` a part or side of it, such as SNOMED CT 255549009 "Anterior", and
+    `category` its coded category (default: anatomy).
     """
 
     value: Annotated[int, Field(ge=1, le=65535)]
@@ -154,6 +155,7 @@ class Label(_Frozen):
     ] = ()
     concept: Concept | None = None
     category: Concept | None = None
+    modifier: Concept | None = None
 
     @property
     def values(self) -> tuple[int, ...]:
