@@ -15,6 +15,7 @@ from voxtile.engines import CALLABLE, Model
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.processes import needing_threads
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.quality import read_quality
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport
@@ -135,6 +136,7 @@ def _prepared(
         else agreement.engine_for(RunFolder(out), bundle, settings.engine, fresh=batch.fresh),
         models=None if models is None else tuple(models),
         cases_sha256=_cases_sha256(digest, cases),
+        quality=read_quality(bundle) if models is None else None,
     )
     facts = new_facts(manifest, digest, len(cases)) | _facts(job, cases, batch.shard)
     return job, cases if batch.shard is None else batch.shard.of(cases), facts
@@ -195,6 +197,8 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
             "name": job.bundle.name,
             "sha256": job.bundle.sha256,
             "channels": list(job.bundle.spec.channels),
+            "citations": _citations(job.bundle),
+            "quality": None if job.quality is None else job.quality.sha256,
         },
         "plan": [plan.decisive() for plan in job.plans],
         "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
@@ -209,6 +213,12 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "cpus": os.cpu_count(),
         "case_ids": [case.case_id for case in cases],
     }
+
+
+def _citations(bundle: Bundle) -> list[str]:
+    """Return the sources of the models' data as BibTeX, each once."""
+    each = (one.spec.training.get("citations", ()) for one in bundle.members)
+    return list(dict.fromkeys(str(entry) for entries in each for entry in entries))
 
 
 def _version(package: str) -> str | None:

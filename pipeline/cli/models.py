@@ -8,8 +8,8 @@ import typer
 
 from voxtile.engines.options import Wish
 
-from .options import OneModel, Option, Root, SomeCases, argument, with_options
-from .output import echo_lines
+from .options import Manifest, OneModel, Option, Root, SomeCases, Splits, argument, with_options
+from .output import counter, echo_lines
 
 app = typer.Typer(
     help="List models, measure engines, and exchange networks with other programs.",
@@ -69,6 +69,16 @@ def verify(
     echo_lines(evidence.lines())
     if save:
         typer.echo(f"saved: {save_evidence(model, evidence)}")
+
+
+@app.command()
+@with_options
+def calibrate(*, model: OneModel, manifest: Manifest, root: Root, split: Splits) -> None:
+    """Learn from cases with references how the Dice of a model's masks is predicted."""
+    from voxtile.measuring.calibration import calibrate_model
+
+    done = calibrate_model(model, manifest, root=root, splits=split, on_case=counter("cases"))
+    echo_lines(done.lines())
 
 
 @app.command()

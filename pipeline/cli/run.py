@@ -172,8 +172,10 @@ def segment(
 
     done = segment_file(image, model, nifti_path(out), policy=policy, plan=plan, engine=engine)
     print_warnings(done.notices)
+    dice = {one.label: f", predicted Dice {one}" for one in done.dice}
     for row in done.rows:
-        typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
+        volume = f"{row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml"
+        typer.echo(f"{row.label_name}: {volume}{dice.get(row.label, '')}")
     typer.echo(f"mask: {out}")
     typer.echo(f"verdict: {done.verdict}")
     echo_lines(f"  {reason}" for reason in done.verdict.reasons)

@@ -20,6 +20,7 @@ from voxtile.scoring.rows import LabelRow
 from voxtile.volume import Volume, canonical
 
 from .domain import Flag, compare_scan, describe_scan
+from .quality import DicePrediction, dice_flags
 
 CODES = (
     "empty", "border", "volume", "components", "entropy", "intensity", "spacing", "dice",
@@ -56,21 +57,23 @@ def inspect_case(
     image: Volume | None = None,
     spec: ModelSpec | None = None,
     entropy: float | None = None,
+    dice: Sequence[DicePrediction] = (),
 ) -> dict[str, Any]:
     """Check a single case; return the part "qc" of its record.
 
-    This part has ``entropy``, ``scan`` (spacing and intensities) and ``flags``. `mask` is the
-    prediction; `image` is the scan, which is compared with the training scans if there is a spec;
-    `entropy` is the mean entropy, from `voxtile.inference.entropy`.
+    This part has ``entropy``, ``scan`` (spacing and intensities), ``dice`` and ``flags``. `mask` is
+    the prediction; `image` is the scan, which is compared with the training scans if there is a
+    spec; `entropy` is the mean entropy, from `voxtile.inference.entropy`; `dice` are the predicted
+    Dice.
     """
-    flags = []
+    flags = list(dice_flags(dice, labels))
     for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):
         if not row.voxels_pred:
             flags.append(Flag("empty", f"no voxel of {label.name} was predicted", 5.0, label.value))
         elif faces:
             sentence = f"{label.name} touches the {', '.join(faces)} border of the scan"
             flags.append(Flag("border", sentence, 1.0, label.value))
-    facts: dict[str, Any] = {"entropy": entropy, "scan": None}
+    facts: dict[str, Any] = {"entropy": entropy, "scan": None, "dice": list(map(asdict, dice))}
     if image is not None and spec is not None:
         scan = describe_scan(image, spec.channels, spec.intensity)
         facts["scan"] = scan.dump()

@@ -9,11 +9,13 @@ from voxtile.errors import CaseError, ManifestError, Notice
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import load_segmenter, make_plans
 from voxtile.models.bundle import load_bundle
+from voxtile.models.quality import read_quality
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.channels import constant_channels, read_scan
 from voxtile.reading.nifti import compare_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.qc import inspect_case
+from voxtile.report.quality import DicePrediction, predict_dice
 from voxtile.report.verdict import Verdict, judge_record
 from voxtile.run_folder.case_report import plain
 from voxtile.run_folder.protection import Input, protect
@@ -31,6 +33,7 @@ class Segmented:
     rows: tuple[LabelRow, ...]
     notices: tuple[Notice, ...]
     verdict: Verdict
+    dice: tuple[DicePrediction, ...]  # empty if the model has no calibration
 
 
 def segment_file(
@@ -52,6 +55,7 @@ def segment_file(
     or if the image would replace another file.
     """
     bundle = load_bundle(model)
+    quality = read_quality(bundle)
     stem, _, ending = out.name.lower().partition(".nii")
     image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
     inputs = [Input("the scan", image)]
@@ -65,21 +69,24 @@ def segment_file(
         protect(inputs, image_path, advice="name another file")
         _refuse_other(image_path, scan.volume)
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
-    entropy = EntropyWatch(bundle.spec.activation)
+    spec = bundle.spec
+    entropy = EntropyWatch(spec.activation, spec.thresholds)
     mask = segmenter(scan.volume, entropy)
     write_mask(out, mask)
-    constant = constant_channels(scan.volume, bundle.spec.channels)
+    constant = constant_channels(scan.volume, spec.channels)
     notices = (*scan.notices, *constant, *segmenter.notices())
     if scan.regridded:
         write_volume(image_path, scan.volume)
         sentence = f"the mask has a new grid; the image on this grid is {image_path.name}"
         notices = (*notices, Notice("image_written", sentence))
     check_written(out, mask)
-    labels = bundle.spec.labels
-    rows = label_rows(mask, None, labels, Measures())
-    qc = inspect_case(mask, labels, rows, image=scan.volume, spec=bundle.spec, entropy=entropy.mean)
+    rows = label_rows(mask, None, spec.labels, Measures())
+    dice = predict_dice(quality, spec.labels, entropy.expected_dice)
+    qc = inspect_case(
+        mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean, dice=dice
+    )
     record = {"status": "done", "labels": plain(rows), "warnings": plain(notices), "qc": qc}
-    return Segmented(rows, notices, judge_record(record))
+    return Segmented(rows, notices, judge_record(record), dice)
 
 
 def _refuse_other(path: Path, image: Volume) -> None:

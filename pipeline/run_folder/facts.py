@@ -37,7 +37,7 @@ _SHAPE = {
     "started": str,
     "finished": str,
     "manifest": {"file": str, "sha256": str},
-    "model": {"name": str, "sha256": str, "channels": [str]},
+    "model": {"name": str, "sha256": str, "channels": [str], "citations": [str]},
     "engine": dict,
     "settings": {
         "policy": {
@@ -53,6 +53,7 @@ _SHAPE = {
     "labels": [{"value": int, "name": str, "color": str}],
     "case_ids": [str],
     KEY: str,
+    "methods": str,
     "verdict": {
         "line": str,
         "usable": int,

@@ -103,6 +103,7 @@ def assert_same(volume: Volume, *members: tuple[Member, list], fallbacks=None) -
     assert len(np.unique(expected.array)) > 1
     assert (mask.array == expected.array).mean() >= 0.9999
     assert watches[1].mean == pytest.approx(watches[0].mean, rel=1e-4)
+    assert watches[1].expected_dice == pytest.approx(watches[0].expected_dice, rel=1e-3)
     return line
 
 
