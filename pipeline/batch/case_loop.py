@@ -14,6 +14,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.machine.clock import now
 from voxtile.machine.processors import processor_count
+from voxtile.report.methods import methods_text
 from voxtile.report.tables import run_verdict, write_reports
 from voxtile.run.job import Job
 from voxtile.run.journal import Journal
@@ -284,7 +285,9 @@ class CaseLoop:
         if kind == "run_finished":
             if shard is None:
                 forget_shards(run_folder)
-            write_facts(run_folder, {**self._facts, "finished": now(), **judged}, shard)
+            text = methods_text(self._facts, self._in_order())
+            ended = {"finished": now(), **judged, "methods": text}
+            write_facts(run_folder, {**self._facts, **ended}, shard)
         self._notify(Event(kind, None, judged))
 
     def _write_tables(self) -> None:

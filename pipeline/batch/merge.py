@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from voxtile.errors import ManifestError
+from voxtile.report.methods import methods_text
 from voxtile.report.tables import run_verdict, write_reports
 from voxtile.run_folder.case_report import Records, collect
 from voxtile.run_folder.facts import (
@@ -50,6 +51,7 @@ def merge_shards(out: Path) -> Records:
         missing = len(found.missing)
         verdict = run_verdict(found.reports, missing).dump()
         counts = {"done": done, "failed": failed, "missing": missing, "verdict": verdict}
+        counts["methods"] = methods_text(first.content, found.reports)
         facts = {**first.content, "by": by, "shard": None, "shards": len(shards), **counts}
         if first.seals_records:
             facts[NUMBER] = next_number(folder)

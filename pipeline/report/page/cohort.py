@@ -15,6 +15,7 @@ import pandas as pd
 from voxtile.errors import Notice
 from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.spec import Label
+from voxtile.report.methods import methods_text
 from voxtile.report.qc import CaseFlags, flag_cases
 from voxtile.report.summary import TEXT_COLUMNS
 from voxtile.report.tables import report_table, run_verdict
@@ -78,6 +79,7 @@ def cohort_data(
             "finished": facts.get("finished"),
             "version": str(facts.get("voxtile", "")),
             "engine": _engine(facts.get("engine", {})),
+            "methods": methods_text(facts, reports),
             "verdict": list(run_verdict(reports, _missing(reports, facts)).lines),
         },
         "labels": [
