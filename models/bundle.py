@@ -66,7 +66,7 @@ class Bundle:
         decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
         for label in decisive["labels"]:  # coded concepts name a label, and change no mask
             label |= {"concept": None, "category": None}
-            del label["modifier"]
+            label.pop("modifier", None)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def read_network(self, network: Network) -> bytes:

@@ -7,7 +7,14 @@ size of a tile, and the meaning of the output channels.
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from voxtile.errors import counted
 
@@ -156,6 +163,12 @@ class Label(_Frozen):
     concept: Concept | None = None
     category: Concept | None = None
     modifier: Concept | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an empty modifier out, so that records equal those of earlier versions."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.modifier else {k: v for k, v in values.items() if k != "modifier"}
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from voxtile.errors import first_few
 from voxtile.machine.progress import Progress, show_progress
+from voxtile.report.quality import NO_DICE
 from voxtile.report.tables import run_verdict
 from voxtile.report.verdict import judge
 from voxtile.run_folder.case_report import CaseReport
@@ -98,3 +99,6 @@ def result_lines(result: RunResult) -> Iterator[str]:
     if failed:
         yield "to try the failed cases again, run the same command with --retry-failed"
     yield from run_verdict(reports, result.not_run).lines
+    masks = [report for report in reports if any(row.voxels_pred for row in report.labels)]
+    if masks and not any(report.qc.get("dice") for report in masks):
+        yield NO_DICE

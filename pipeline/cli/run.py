@@ -168,6 +168,7 @@ def segment(
     strict: Strict,
 ) -> None:
     """Segment one scan."""
+    from voxtile.report.quality import NO_DICE
     from voxtile.run.one_scan import segment_file
 
     done = segment_file(image, model, nifti_path(out), policy=policy, plan=plan, engine=engine)
@@ -176,6 +177,8 @@ def segment(
     for row in done.rows:
         volume = f"{row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml"
         typer.echo(f"{row.label_name}: {volume}{dice.get(row.label, '')}")
+    if not dice and any(row.voxels_pred for row in done.rows):
+        typer.echo(NO_DICE)
     typer.echo(f"mask: {out}")
     typer.echo(f"verdict: {done.verdict}")
     echo_lines(f"  {reason}" for reason in done.verdict.reasons)

@@ -88,11 +88,12 @@ def _making(facts: Mapping[str, Any], reports: Sequence[CaseReport]) -> Iterator
     if model:
         cited = "".join(f" [@{key}]" for key in _model_sources(facts))
         engine = facts.get("engine", {})
-        how = " in ".join(str(engine[key]) for key in ("engine", "precision") if engine.get(key))
+        words = " in ".join(str(engine[key]) for key in ("engine", "precision") if engine.get(key))
+        how = f", run with {words}" if words else ""
         yield (
-            f"Of {counted(total, 'scan')}, {done} {'was' if done == 1 else 'were'} segmented with "
+            f"{done} of {counted(total, 'scan')} {'was' if done == 1 else 'were'} segmented with "
             f"{tool} and its model {model.get('name', '')} (SHA-256 "
-            f"{str(model.get('sha256', ''))[:12]}){cited}, run with {how}."
+            f"{str(model.get('sha256', ''))[:12]}){cited}{how}."
         )
     else:
         yield (

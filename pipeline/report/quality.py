@@ -23,6 +23,7 @@ from .domain import Flag
 from .verdict import LEAST_DICE
 
 LEVEL = 0.9
+NO_DICE = "no predicted Dice: the model has no calibration (voxtile models calibrate makes one)"
 # Dice nearer to 0 or 1 are as good as this, so that logits are finite.
 _NEAREST = 0.005
 # Calibration cases are alike, so they hardly say how the Dice falls with the expected Dice. On the

@@ -26,5 +26,7 @@ def test_codes_do_not_change_the_identity_of_a_model() -> None:
     coded = label.model_copy(update={"concept": concept, "modifier": concept})
     spec = bundle.spec.model_copy(update={"labels": (coded, *others)})
     assert replace(bundle, spec=spec).sha256 == bundle.sha256
+    assert "modifier" not in label.model_dump()
+    assert coded.model_dump()["modifier"]["value"] == "10200004"
     shipped = "cab6bfded22c7966581242b5bb2c887498e40d7a05c6f735d0f614f132d87ec7"
     assert load_bundle("hippocampus").sha256 == shipped

@@ -34,7 +34,7 @@ SCORED = [done("a", "ok", dice=0.9, nsd={"nsd_2mm": 1.0}), done("b", "both_empty
 def test_a_run_says_model_failures_references_and_dice() -> None:
     text = methods_text(RUN, SCORED)
     for part in (
-        "Of 4 scans, 2 were segmented with voxtile 9.9 (voxtile) and its model net (SHA-256 "
+        "2 of 4 scans were segmented with voxtile 9.9 (voxtile) and its model net (SHA-256 "
         "abababababab) (simpson2019), run with onnx in float32.",
         "1 case failed (1 empty_file). 1 case had no result.",
         "2 of 2 masks needed no look and 0 did",
@@ -59,4 +59,4 @@ def test_every_citation_has_its_bibtex_and_no_other_entry_is_given() -> None:
     given = set(re.findall(r"@\w+\{([\w-]+),", methods_bibtex(RUN, SCORED)))
     assert cited == given
     assert {"voxtile", "simpson2019", "dice1945", "efron1993"} <= given
-    assert methods_markdown(RUN, SCORED).startswith("## Methods\n\nOf 4 scans")
+    assert methods_markdown(RUN, SCORED).startswith("## Methods\n\n2 of 4 scans")
