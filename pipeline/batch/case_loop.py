@@ -283,11 +283,11 @@ class CaseLoop:
         missing = len(self._cases) - len(self._reports)
         judged = {**counts, "verdict": run_verdict(self._in_order(), missing).dump()}
         if kind == "run_finished":
+            ended = {**self._facts, "finished": now(), **judged}
             if shard is None:
                 forget_shards(run_folder)
-            text = methods_text(self._facts, self._in_order())
-            ended = {"finished": now(), **judged, "methods": text}
-            write_facts(run_folder, {**self._facts, **ended}, shard)
+                ended["methods"] = methods_text(self._facts, self._in_order())
+            write_facts(run_folder, ended, shard)
         self._notify(Event(kind, None, judged))
 
     def _write_tables(self) -> None:

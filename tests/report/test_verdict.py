@@ -76,6 +76,17 @@ def test_every_case_counts_once(codes, missing) -> None:
     assert counted.line.startswith(f"{whole} case{'' if whole == 1 else 's'}: ")
 
 
+def test_the_page_about_the_verdict_has_every_rule_in_order_and_every_warning() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    text = (docs / "verdict.md").read_text("utf-8")
+    table = text.partition("## The rules")[2].partition("\n\n[metrics.md]")[0]
+    rows = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert rows == list(RULES)
+    warnings = (docs / "ingest.md").read_text("utf-8")
+    assert [code for code in DOUBTS if f"`{code}`" not in table] == []
+    assert [code for code in DOUBTS if f"| `{code}` |" not in warnings] == []
+
+
 def test_the_weightiest_reason_comes_first() -> None:
     flags = [Flag("border", "b", 9.0, 1), Flag("spacing", "s", 2.0), Flag("empty", "e", 5.0, 1)]
     verdict = judge(done(*flags, warnings=[Notice("form_conflict", "c"), Notice("unit", "u")]))
