@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import exp, log
 
 import numpy as np
+from scipy.special import bdtrc
 
 from voxtile.models.bundle import Bundle
 from voxtile.models.quality import FEWEST, LabelQuality, Quality
@@ -22,7 +23,9 @@ from voxtile.models.spec import Label
 from .domain import Flag
 from .verdict import LEAST_DICE
 
-LEVEL = 0.9
+# The bound holds for this share of new cases, with this confidence in the choice of calibration
+# cases: with few cases it is therefore lower.
+LEVEL, CONFIDENCE = 0.9, 0.7
 NO_DICE = "no predicted Dice: the model has no calibration (voxtile models calibrate makes one)"
 # Dice nearer to 0 or 1 are as good as this, so that logits are finite.
 _NEAREST = 0.005
@@ -101,11 +104,19 @@ def _predict(one: LabelQuality, expected: float) -> DicePrediction:
     """Return the prediction of a label from its expected Dice."""
     place = _logit(expected)
     bounds = sorted(offset + slope * place + error for offset, slope, error in one.left_out)
-    # Of n + 1 exchangeable cases, this many may be below the bound.
-    below = int((1 - LEVEL) * (len(bounds) + 1) + 1e-9)
     predicted = one.offset + one.slope * place
-    lower = min(bounds[below - 1], predicted)
+    lower = min(bounds[_rank(len(bounds)) - 1], predicted)
     return DicePrediction(one.label, round(_dice(predicted), 4), round(_dice(lower), 4))
+
+
+def _rank(cases: int) -> int:
+    """Return which of the sorted bounds is used, from 1.
+
+    The k-th lowest of n holds for at least the level with the probability that k or more of n
+    cases are among the worst tenth (Vovk 2012, "Conditional validity of inductive conformal
+    predictors", proposition 2a); the largest k with enough confidence is used.
+    """
+    return int((bdtrc(np.arange(cases), cases, 1 - LEVEL) >= CONFIDENCE).sum())
 
 
 def _learn(label: int, rows: Sequence[tuple[str, float, float]]) -> LabelQuality:
