@@ -8,7 +8,7 @@ from voxtile.case import Case, Split
 from voxtile.engines import choose_engine
 from voxtile.errors import CaseError, ManifestError, UsageError, counted, first_few
 from voxtile.inference.segmenter import Segmenter, load_segmenter, make_plans
-from voxtile.machine.files import write_text
+from voxtile.machine.files import regular, write_text
 from voxtile.manifest.dealing import unit_name
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
@@ -56,6 +56,8 @@ def calibrate_model(
     cases = [case for case in read_manifest(manifest, root=root) if _chosen(case, splits)]
     path = bundle.folder / FILE
     protect([Input("the manifest", manifest), *inputs_of(cases)], path)
+    if path.exists() and b"voxtile-quality" not in regular(path).read_bytes():
+        raise ManifestError(f"{path} would be replaced, but is not a calibration; move it away")
     _check_cases(cases, bundle, manifest)
     segmenter = load_segmenter(bundle, make_plans(bundle, PlanWish()), choose_engine(bundle))
     observations, problems = [], []

@@ -73,3 +73,18 @@ def test_several_models_are_calibrated_alone(
     monkeypatch.setattr(calibration, "load_bundle", lambda name: replace(bundle, others=(bundle,)))
     with pytest.raises(UsageError, match="calibrate each one alone"):
         calibration.calibrate_model("a,b", tmp_path / "cases.csv")
+
+
+def test_no_input_and_no_other_file_is_replaced(tmp_path: Path, bundle: Bundle) -> None:
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "c1", shape=(8, 8, 4))])
+    path = bundle.folder / FILE
+    path.write_text("notes")
+    with pytest.raises(ManifestError, match="is not a calibration; move it away"):
+        calibration.calibrate_model("model", manifest)
+    assert path.read_text() == "notes"
+    path.unlink()
+    path.symlink_to(manifest)
+    before = manifest.read_bytes()
+    with pytest.raises(ManifestError, match="the manifest"):
+        calibration.calibrate_model("model", manifest)
+    assert manifest.read_bytes() == before
