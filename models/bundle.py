@@ -5,6 +5,7 @@
       *.keras        the networks (*.onnx if they were imported)
       README.md      model card
       LICENSE        licence of the weights
+      quality.json   how the Dice of its masks is predicted (`voxtile.models.quality`)
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
 A network file can contain code that runs when it is loaded, or ask for any
@@ -66,6 +67,9 @@ class Bundle:
         # Keys of later versions count only if they are used, so that older models keep their hash.
         for key in self.spec.unused:
             del decisive[key]
+        for label in decisive["labels"]:  # coded concepts name a label, and change no mask
+            label |= {"concept": None, "category": None}
+            label.pop("modifier", None)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def read_network(self, network: Network) -> bytes:

@@ -7,7 +7,14 @@ size of a tile, and the meaning of the output channels.
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from voxtile.errors import counted
 
@@ -185,8 +192,9 @@ class Label(_Frozen):
     sigmoid outputs, which are written into the mask in the order of the spec: a
     later one overwrites an earlier one. Each is scored against the union of its values.
 
-    `concept` is the coded structure (DICOM's segmented property type), and
-    `category` is its coded category (default: anatomy).
+    `concept` is the coded structure (DICOM's segmented property type),
+    `modifier` a part or side of it, such as SNOMED CT 255549009 "Anterior", and
+    `category` its coded category (default: anatomy).
     """
 
     value: Annotated[int, Field(ge=1, le=65535)]
@@ -197,6 +205,13 @@ class Label(_Frozen):
     ] = ()
     concept: Concept | None = None
     category: Concept | None = None
+    modifier: Concept | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an empty modifier out, so that records equal those of earlier versions."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.modifier else {k: v for k, v in values.items() if k != "modifier"}
 
     @property
     def values(self) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from voxtile.inference.segmenter import make_plans
 from voxtile.machine.processes import needing_threads
 from voxtile.manifest.listing import Listed, is_source, list_source
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.quality import read_quality
 from voxtile.models.spec import ModelSpec
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
@@ -203,6 +204,7 @@ def _prepared(
         else own[1],
         models=None if own is None else own[0],
         cases_sha256=_cases_sha256(digest, cases),
+        quality=read_quality(bundle) if own is None else None,
     )
     facts = new_facts(path, digest, len(cases)) | _facts(job, cases, batch.shard)
     return job, cases if batch.shard is None else batch.shard.of(cases), facts
@@ -273,6 +275,8 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
             "name": job.bundle.name,
             "sha256": job.bundle.sha256,
             "channels": list(job.bundle.spec.channels),
+            "citations": _citations(job.bundle),
+            "quality": None if job.quality is None else job.quality.sha256,
         },
         "plan": [plan.decisive() for plan in job.plans],
         "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
@@ -287,6 +291,12 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "cpus": os.cpu_count(),
         "case_ids": [case.case_id for case in cases],
     }
+
+
+def _citations(bundle: Bundle) -> list[str]:
+    """Return the sources of the models' data as BibTeX, each once."""
+    each = (one.spec.training.get("citations", ()) for one in bundle.members)
+    return list(dict.fromkeys(str(entry) for entries in each for entry in entries))
 
 
 def _version(package: str) -> str | None:

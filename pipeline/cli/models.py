@@ -9,8 +9,8 @@ import typer
 from voxtile.engines.options import Wish
 
 from .help import HelpfulGroup, add_command
-from .options import AsJson, OneModel, Option, Root, SomeCases, argument
-from .output import answering, echo_lines
+from .options import AsJson, Manifest, OneModel, Option, Root, SomeCases, Splits, argument
+from .output import answering, counter, echo_lines
 
 app = typer.Typer(
     help="List models, measure engines, and exchange networks with other programs.",
@@ -92,6 +92,20 @@ def verify(
         typer.echo(f"saved: {save_evidence(model, evidence)}")
 
 
+def calibrate(*, model: OneModel, manifest: Manifest, root: Root, split: Splits) -> None:
+    """Learn from cases with references how the Dice of a model's masks is predicted.
+
+    Examples
+    --------
+    voxtile models calibrate my_model cases.csv
+    voxtile models calibrate my_model cases.csv --split test
+    """
+    from voxtile.measuring.calibration import calibrate_model
+
+    done = calibrate_model(model, manifest, root=root, splits=split, on_case=counter("cases"))
+    echo_lines(done.lines())
+
+
 def export(
     *,
     model: OneModel,
@@ -163,6 +177,7 @@ def import_(
 for _name, _command in (
     ("list", list_models),
     ("verify", verify),
+    ("calibrate", calibrate),
     ("export", export),
     ("import", import_),
 ):

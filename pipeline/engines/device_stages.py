@@ -258,7 +258,7 @@ def blending(grid: TileGrid, weight: np.ndarray, trusted: np.ndarray) -> np.ndar
 
 
 def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the label values of planes, and three numbers for each plane.
+    """Return the label values of planes, and numbers of each plane.
 
     Parameters
     ----------
@@ -271,9 +271,11 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
     -------
     labels : tensor of uint8 or int32
         In the order of the mask's memory.
-    numbers : tensor of float32, shape (planes, 3)
+    numbers : tensor of float32, shape (planes, 3 + 3 * labels)
         The sum of the entropies of the pixels that count, the number of these
         pixels, and the sum of all probabilities, which is finite only if each is.
+        Then for each label the number of its pixels; then the sums of its
+        probabilities in them; then over all pixels with at least 0.1.
     """
     ops = keras.ops
     values = [label.value for label in spec.labels]
@@ -292,7 +294,7 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
         labels = ops.take(table, ops.argmax(probabilities, axis=-1), axis=0)
     # Not every backend has unsigned integers of 16 bits.
     labels = ops.cast(labels, "uint8" if max(values) <= 255 else "int32")
-    return layout.back(labels), _numbers(spec, probabilities)
+    return layout.back(labels), _numbers(spec, labels, probabilities)
 
 
 def quantise(share: float, count: int, probabilities: Tensor) -> tuple[Tensor, Tensor]:
@@ -414,8 +416,8 @@ def unless_empty(empty: tuple[float, ...], busy: Tensor, answer: Tensor) -> Tens
     return keras.ops.where(busy, answer, nothing)
 
 
-def _numbers(spec: ModelSpec, probabilities: Tensor) -> Tensor:
-    """Return the three numbers of each plane, as `voxtile.inference.entropy` computes them."""
+def _numbers(spec: ModelSpec, labels: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the numbers of each plane, as `voxtile.inference.entropy` computes them."""
     ops = keras.ops
     p = ops.clip(probabilities, 0, 1)
     if spec.activation == "softmax":
@@ -426,7 +428,20 @@ def _numbers(spec: ModelSpec, probabilities: Tensor) -> Tensor:
         bits = _summed(lambda part: _bits(part) + _bits(1 - part), p) / spec.output_channels
     entropy = ops.sum(ops.where(counts, bits, ops.zeros_like(bits)), axis=(1, 2))
     pixels = ops.sum(ops.cast(counts, "float32"), axis=(1, 2))
-    return ops.stack([entropy, pixels, ops.sum(probabilities, axis=(1, 2, 3))], axis=-1)
+    first = ops.stack([entropy, pixels, ops.sum(probabilities, axis=(1, 2, 3))], axis=-1)
+    if spec.activation == "softmax":
+        values = np.array([label.value for label in spec.labels], np.int32)
+        decided = ops.cast(labels, "int32")[..., None] == ops.convert_to_tensor(values)
+        p = p[..., 1:]
+    else:
+        decided = p >= ops.convert_to_tensor(np.array(spec.thresholds or 0.5, np.float32))
+    nothing = ops.zeros_like(p)
+    parts = (
+        ops.cast(decided, "float32"),
+        ops.where(decided, p, nothing),
+        ops.where(p >= DOUBT, p, nothing),
+    )
+    return ops.concatenate([first, *(ops.sum(part, axis=(1, 2)) for part in parts)], axis=-1)
 
 
 def _summed(function: Callable[[Tensor], Tensor], p: Tensor) -> Tensor:

@@ -266,31 +266,31 @@ class DeviceLine:
             if len(views) == 1
             else self._of_sums(ras, views, mask, layout)
         )
-        total, pixels = self._decided(mask, layout, send, decide)
+        total, pixels, _, *labelled = self._decided(mask, layout, send, decide).tolist()
         if entropy is not None:
-            entropy.add(total, pixels)
+            entropy.add(total, int(pixels), np.reshape(labelled, (3, -1)).T)
         return clean(volume.with_array(labels), self._spec)
 
     def _decided(
         self, mask: np.ndarray, layout: Layout, send: Sending, decide: Deciding
-    ) -> tuple[float, int]:
-        """Fill a mask with label values; return the sum of entropies, and the number of pixels."""
+    ) -> np.ndarray:
+        """Fill a mask with label values; return the sums over its planes of their numbers."""
         stored = layout.stored(mask)
         before: list[slice] = [slice(None)] * layout.along
 
         def begin(start: int, stop: int, sent: Any) -> list[Fetching]:
             return [self.device.fetch(one) for one in decide(sent)]
 
-        def end(start: int, stop: int, fetched: list[Fetching]) -> tuple[float, int]:
+        def end(start: int, stop: int, fetched: list[Fetching]) -> np.ndarray:
             labels, numbers, *ranges = (fetch() for fetch in fetched)
             _refuse_beyond(ranges)
             wanted = numbers[: stop - start].astype(np.float64)
             refuse_not_finite(wanted[:, 2])
             stored[(*before, slice(start, stop))] = labels[(*before, slice(stop - start))]
-            return float(wanted[:, 0].sum()), int(wanted[:, 1].sum())
+            return np.asarray(wanted.sum(axis=0))
 
         sums = list(self._in_blocks(len(mask), send, begin, end))
-        return sum(total for total, _ in sums), sum(pixels for _, pixels in sums)
+        return np.asarray(np.sum(sums, axis=0))
 
     def _of_one_view(self, ways: Sequence[_Way], layout: Layout) -> tuple[Sending, Deciding]:
         """Return functions that send blocks of planes, and decide them by their view's networks."""

@@ -116,6 +116,7 @@ def train_bundle(
         fits, together = _fits(source, validation, plan, stacks, work, devices)
         beside_s = monotonic() - begin
 
+        from voxtile.training.bundle.calibration import calibrate
         from voxtile.training.bundle.packing import write_bundle
         from voxtile.training.choosing.choosing import choose
         from voxtile.training.fitting.side_by_side import fit_networks
@@ -135,6 +136,7 @@ def train_bundle(
         groups = [unit_name(case.group, case.case_id) for case in source.validation]
         for line in choose(work / "bundle", validation, groups, work / "choosing", devices[0]):
             shown.line(line)
+        shown.line(calibrate(work / "bundle", validation, groups))
         publish(work, out)
     return load_bundle(out)
 

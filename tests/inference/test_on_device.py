@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from phantoms import ball, make_spec
+from phantoms import LABELS, ball, make_spec
 
 from voxtile.engines.device import Device
 from voxtile.engines.device_stages import Layout, with_range
@@ -90,7 +90,8 @@ def member_of(wish: PlanWish | None = None, seed: int = 0, **changes) -> tuple[M
 
 def assert_same(volume: Volume, *members: tuple[Member, list], fallbacks=None) -> DeviceLine:
     """Hold the device's label values and entropy against the processor's."""
-    watches = [EntropyWatch(members[0][0].spec.activation) for _ in range(2)]
+    spec = members[0][0].spec
+    watches = [EntropyWatch(spec.activation, spec.thresholds) for _ in range(2)]
     expected = infer_together(volume, [member for member, _ in members], watches[0])
     line = DeviceLine(
         [member for member, _ in members],
@@ -103,6 +104,7 @@ def assert_same(volume: Volume, *members: tuple[Member, list], fallbacks=None) -
     assert len(np.unique(expected.array)) > 1
     assert (mask.array == expected.array).mean() >= 0.9999
     assert watches[1].mean == pytest.approx(watches[0].mean, rel=1e-4)
+    assert watches[1].expected_dice == pytest.approx(watches[0].expected_dice, rel=1e-3)
     return line
 
 
@@ -226,7 +228,7 @@ def test_only_label_values_and_few_numbers_come_back(monkeypatch) -> None:
     monkeypatch.setattr(Device, "fetch", counted)
     volume = noise()
     assert_same(volume, member_of(PlanWish(batch=13)))
-    assert sum(fetched) <= np.prod(volume.shape) + 13 * (3 + 2)
+    assert sum(fetched) <= np.prod(volume.shape) + 13 * (3 + 3 * len(LABELS) + 2)
 
 
 def test_blocks_are_sent_before_the_labels_of_earlier_ones_are_awaited(monkeypatch) -> None:
