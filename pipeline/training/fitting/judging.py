@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from voxtile.report.bootstrap import mean_intervals
 from voxtile.scoring.overlap import count_overlaps
 from voxtile.training.data.stored_cases import StoredCase
 
-from .learner import Learner
+if TYPE_CHECKING:
+    from .learner import Learner  # imports Keras, which a dry run does not need
 
 # A small batch, because the last batch of a volume is padded; the size does not change results.
 _VALIDATION_BATCH = 8
@@ -61,7 +62,7 @@ def _mean_of(columns: Sequence[np.ndarray]) -> float:
 
 
 def validator(
-    spec: ModelSpec, learner: Learner, cases: Sequence[StoredCase], *, on_device: bool
+    spec: ModelSpec, learner: "Learner", cases: Sequence[StoredCase], *, on_device: bool
 ) -> Segmenter:
     """Return what segments with the weights that a learner has at rest, for a spec of one network.
 
