@@ -7,6 +7,7 @@ keras_engine.py      the reference for .keras networks; imports Keras
 openvino_engine.py   networks that were translated once, run by OpenVINO; imports it
 onnx_engine.py       .onnx networks, run by ONNX Runtime; imports it
 fitting.py           input and output shapes checked; other layouts and logits adapted
+function.py          a function of the caller as a network; imports nothing
 
 translated.py        the cache of translated networks, by the SHA-256 of their source
 translating.py       from Keras to other formats, checked; runs in a separate process

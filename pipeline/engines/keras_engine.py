@@ -18,6 +18,7 @@ from voxtile.models.spec import Network
 from .device import Computation, Device, gpus
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
+from .folding import folded
 from .short_numbers import CHANNELS, LAYERS, SIDE
 
 
@@ -25,7 +26,11 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     """Return one ``.keras`` network of a bundle as a callable."""
     device = Device(engine.device)
     with device.placed():
-        model = build(bundle, network, engine.precision)
+        model = build(bundle, network)
+        if device.is_gpu:
+            model = folded(model)
+        if engine.precision != "float32":
+            model = _at_precision(model, engine.precision)
     return adapted(KerasNetwork(model, device), network, bundle.spec)
 
 
@@ -64,7 +69,7 @@ class KerasNetwork:
         return seconds
 
 
-def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
+def build(bundle: Bundle, network: Network) -> Any:
     """Return one network as a Keras model; its file and shapes are checked."""
     name = str(bundle.folder / network.file)
     if not network.file.endswith(".keras"):
@@ -89,7 +94,7 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
             f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each was needed"
         )
     check_shapes(*shapes, network, bundle.spec, name)
-    return model if precision == "float32" else _at_precision(model, precision)
+    return model
 
 
 def precisions() -> tuple[Precision, ...]:

@@ -15,7 +15,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from voxtile.errors import ManifestError
 from voxtile.machine.files import regular
 from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.complaints import complaints
-from voxtile.models.spec import Label, stand_ins
+from voxtile.models.spec import Concept, Label, stand_ins
 from voxtile.scoring.overlap import plain_labels
 
 _BACKGROUND, _IGNORE = "background", "ignore"
@@ -48,14 +48,16 @@ class _Row:
     values: Any
     name: str
     color: str = ""
+    codes: Mapping[str, str] = field(default_factory=dict)  # columns concept and modifier
     own: Any = None  # the value in masks; None for the rule of `_own_value`
 
 
 def read_labels(path: Path) -> LabelList:
     """Read labels from JSON such as ``{"1": "liver"}``, or from CSV with columns value and name.
 
-    Rows with the same name are one label. A bundle's ``spec.json``, or a CSV with a column
-    `color`, gives colours too. ManifestError if the file cannot be used; it names row and label.
+    Rows with the same name are one label. A bundle's ``spec.json`` gives colours and coded concepts
+    too, and so does a CSV with the columns `color`, `concept` and `modifier`; a code is written as
+    ``SCT:5366008:Hippocampus``. ManifestError if the file cannot be used; it names row and label.
     """
     try:
         text = regular(path).read_text("utf-8-sig")
@@ -96,7 +98,9 @@ def _csv_rows(text: str) -> Iterator[_Row]:
     for row in csv.DictReader(StringIO(text, newline="")):
         if missing := [name for name in ("value", "name") if name not in row]:
             raise ValueError(f"column {missing[0]} is missing")
-        yield _Row(row["value"], unescaped(row["name"] or ""), (row.get("color") or "").strip())
+        color = (row.get("color") or "").strip()
+        codes = {name: row[name] for name in ("concept", "modifier") if row.get(name)}
+        yield _Row(row["value"], unescaped(row["name"] or ""), color, codes)
 
 
 def _json_rows(content: dict[str, Any]) -> Iterator[_Row]:
@@ -115,6 +119,7 @@ def _from_rows(rows: Iterable[_Row], path: Path) -> LabelList:
     """Return the labels of rows; rows with the same name are one label."""
     values: dict[str, tuple[int, ...]] = {}
     colors: dict[str, str] = {}
+    codes: dict[str, Mapping[str, str]] = {}
     own: dict[str, int | None] = {}
     for row in rows:
         name = row.name.strip()
@@ -125,6 +130,7 @@ def _from_rows(rows: Iterable[_Row], path: Path) -> LabelList:
         found = (*values.get(name, ()), *_numbers(row.values, name))
         values[name] = tuple(dict.fromkeys(found))
         colors[name] = colors.get(name) or row.color
+        codes[name] = {**row.codes, **codes.get(name, {})}
         own[name] = own.get(name) or row.own
     unlabelled = tuple(value for value in values.pop(_BACKGROUND, ()) if value)
     ignored = values.pop(_IGNORE, ())
@@ -136,12 +142,12 @@ def _from_rows(rows: Iterable[_Row], path: Path) -> LabelList:
     if twice := [name for name in values if name not in owned.values()]:
         raise ValueError(f"label {twice[0]} has the value of another label")
     plain = plain_labels({value: name for value, name in owned.items()})
+    plain = tuple(
+        label if len(values[label.name]) == 1 else _with_region(label, values[label.name])
+        for label in plain
+    )
     labels = tuple(
-        _coloured(
-            label if len(values[label.name]) == 1 else _with_region(label, values[label.name]),
-            colors[label.name],
-            path,
-        )
+        _coded(_coloured(label, colors[label.name], path), codes[label.name], path)
         for label in plain
     )
     stand_ins(labels)
@@ -192,6 +198,21 @@ def _checked(found: LabelList, path: Path) -> LabelList:
                 [f"{path}: value {value} is both {taken[value]} and {what}; leave one of them out"]
             )
     return found
+
+
+def _coded(label: Label, row: Mapping[str, str], path: Path) -> Label:
+    """Return a label with the codes in its row."""
+    codes = {}
+    for name in ("concept", "modifier"):
+        if cell := unescaped((row.get(name) or "").strip()):
+            parts = [part.strip() for part in cell.split(":", 2)]
+            if len(parts) < 3 or not all(parts):
+                raise ManifestError(
+                    f"{path}: label {label.value} ({label.name}) has {name} {cell!r}, but "
+                    "scheme:code:meaning is needed, such as SCT:5366008:Hippocampus"
+                )
+            codes[name] = Concept(scheme=parts[0], value=parts[1], meaning=parts[2])
+    return label.model_copy(update=codes)
 
 
 def _coloured(label: Label, color: str, path: Path) -> Label:

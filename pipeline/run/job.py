@@ -19,6 +19,7 @@ from voxtile.machine.memory import free_memory_mb
 from voxtile.manifest.listing import Listed
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle
+from voxtile.models.quality import Quality
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
 from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import channel_paths
@@ -43,6 +44,7 @@ class Job:
     models: tuple[Model, ...] | None = None  # called instead of the bundle's networks, one for each
     # Hash of the manifest and of the cases that were chosen from it; empty without a manifest.
     cases_sha256: str = ""
+    quality: Quality | None = None  # predicts the Dice of masks; None without a calibration
 
     def __post_init__(self) -> None:
         for label in self.bundle.spec.labels:
@@ -109,6 +111,7 @@ class Job:
             "plans": [plan.decisive() for plan in self.plans],
             "engine": self.engine.decisive(),
             "settings": self.settings.decisive(),
+            **({} if self.quality is None else {"quality": self.quality.sha256}),
         }
 
     def forget(self, case_id: str) -> None:

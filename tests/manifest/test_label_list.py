@@ -42,6 +42,19 @@ def test_a_colour_is_checked_before_anything_is_scored(tmp_path: Path) -> None:
         read_labels(path)
 
 
+def test_codes_are_read_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "value,name,concept,modifier\n1,head,SCT:5366008:Hippocampus,SCT:255549009:Anterior\n2,b,,\n"
+    )
+    head, other = read_labels(path).labels
+    assert (head.concept.value, head.modifier.meaning) == ("5366008", "Anterior")
+    assert (other.concept, other.modifier) == (None, None)
+    path.write_text("value,name,concept\n1,head,5366008\n")
+    with pytest.raises(ManifestError, match=r"has concept '5366008', but scheme:code:meaning"):
+        read_labels(path)
+
+
 def read(folder: Path, content: Any) -> LabelList:
     """The labels of a CSV (text) or JSON (any other value)."""
     path = folder / ("l.csv" if isinstance(content, str) else "l.json")

@@ -444,6 +444,24 @@ def test_class_weights_count_in_the_cross_entropy() -> None:
     assert float(loss(truth, answer)) == pytest.approx(2 * np.log(2) + 1 - 3 / 5)
 
 
+def test_a_device_that_is_missing_or_named_twice_is_refused_before_cases_are_read(
+    tmp_path: Path,
+) -> None:
+    cohort(tmp_path)
+    (tmp_path / "0.nii").write_bytes(b"not a scan")
+    with pytest.raises(EnvironmentFault, match=r"--device gpu:97: Keras .* finds \d+ GPU"):
+        train(tmp_path / "cohort.csv", tmp_path / "out", device="gpu:97")
+    with pytest.raises(EnvironmentFault, match="--device gpu:98"):
+        train(tmp_path / "cohort.csv", tmp_path / "out", devices=(98, 99))
+    with pytest.raises(UsageError, match="must be different numbers"):
+        TrainOptions(devices=(1, 1))
+    with pytest.raises(UsageError, match="exclude each other"):
+        TrainOptions(devices=(0, 1), device="gpu:2")
+    with pytest.raises(UsageError, match="must be auto, cpu, gpu or gpu:N"):
+        TrainOptions(device="tpu")
+    assert not (tmp_path / "out.training").exists()
+
+
 @pytest.mark.parametrize("softmax", [True, False])
 def test_neither_loss_nor_gradient_depends_on_ignored_pixels(softmax: bool) -> None:
     rng = np.random.default_rng(3)

@@ -47,10 +47,16 @@ def test_an_error_in_a_thread_that_makes_batches_is_raised() -> None:
 class Still:
     """A learner whose weights and loss never change."""
 
+    at_once = 1
     rates: list[float]
 
     def __init__(self) -> None:
         self.rates = []
+
+    def steps(
+        self, batches: list[tuple[np.ndarray, np.ndarray]], rates: list[float]
+    ) -> list[float]:
+        return [self.step(*batch, rate) for batch, rate in zip(batches, rates, strict=True)]
 
     def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
         self.rates.append(rate)
