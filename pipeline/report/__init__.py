@@ -8,6 +8,7 @@ qc.py          which cases to look at first, without a reference
 domain.py      how far a scan is from the training scans
 suitability.py whether a manifest's cases are like the training scans
 montage.py     a picture of a case
+error_map.py   where prediction and reference agree, in colours
 notebook.py    a scan and its mask in a notebook
 page/          report.html
 """

@@ -15,7 +15,10 @@ function openCase(caseId) {
   byId("case-side").replaceChildren(...sideOf(one));
   byId("case-sections").replaceChildren();
   byId("location").textContent = "";
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) {
+    dialog.showModal();
+    byId("case-body").focus();
+  }
   byId("case-body").scrollTop = 0;
   history.replaceState(null, "", `#case=${encodeURIComponent(one.id)}`);
   look(one);
@@ -35,7 +38,11 @@ async function look(one) {
     if (!document.createElement("canvas").getContext("webgl2")) {
       throw new Error("this browser does not support WebGL 2");
     }
-    if (await showVolumes(one)) document.body.dataset.shown = one.id;
+    if (await showVolumes(one)) {
+      document.body.dataset.shown = one.id;
+      // Keys go to the slices, unless another control has the focus.
+      if (["case", "case-body", ""].includes(document.activeElement.id)) byId("canvas").focus();
+    }
   } catch (error) {
     if (open.one !== one) return;
     byId("viewer").hidden = true;

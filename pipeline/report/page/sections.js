@@ -33,6 +33,7 @@ function drawSection(section, description) {
       height,
       preserveAspectRatio: "none",
     }),
+    ...drawErrors(section),
     ...drawContours(section.reference ?? [], "reference"),
     ...drawContours(section.prediction, "prediction"),
     makeSvg("text", { x: width * 0.03, y: height * 0.97, class: "side-letter" }, section.left),
@@ -53,7 +54,7 @@ function drawContours(contours, kind) {
     makeSvg("path", {
       d: path,
       class: `contour ${kind}`,
-      stroke: report.labels[position - 1]?.color ?? "#ffffff",
+      stroke: shade(report.labels[position - 1]?.color ?? "#ffffff", kind),
     }),
   ]);
 }

@@ -27,6 +27,8 @@ for (const draw of [drawMetric, drawVolumes, drawTimings]) {
 }
 drawFindings();
 drawSummary();
+startErrors();
 startGallery();
+startKeys();
 startCase();
 document.body.dataset.ready = "yes";

@@ -18,6 +18,7 @@ from voxtile.batch.drive import run_manifest
 from voxtile.errors import Notice
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
+from voxtile.report.error_map import ERRORS
 from voxtile.report.page import write_page
 from voxtile.report.page.page import VIEWER, resource
 from voxtile.report.tables import write_reports
@@ -193,6 +194,84 @@ def test_the_canvas_shows_each_mask_in_its_colours(viewed: Any) -> None:
     hidden = canvas_pixels(viewed)
     assert share_of(hidden, BALL) > 0.02
     assert share_of(hidden, CORE) == 0
+
+
+def test_errors_are_seen_in_the_viewer_and_in_the_sections(page: Any) -> None:
+    open_viewer(page, "case_7")
+    page.execute_script("byId('opacity-prediction').value = 100; showErrors(true)")
+    pixels = canvas_pixels(page)
+    for name, color in ERRORS[:3]:
+        assert share_of(pixels, color) > 0.005, name
+    assert share_of(pixels, BALL) == 0
+    counts = """
+      const counts = [0, 0, 0, 0, 0];
+      viewer.overlays.prediction.img.forEach((error) => counts[error]++);
+      return counts;
+    """
+    hits, extra, missed, other = page.execute_script(counts)[1:]
+    one = "const one = report.cases.find((one) => one.id === 'case_7');"
+    voxels = (
+        one
+        + "return ['voxels_pred', 'voxels_ref'].map((key) => columnsOf(key)"
+        + (".reduce((sum, column) => sum + column.get(one), 0))")
+    )
+    assert page.execute_script(voxels) == [hits + extra + other, hits + missed + other]
+    # A hidden label is background: what is left are the errors of the other one.
+    page.execute_script("document.querySelectorAll('.legend input')[0].click()")
+    true = one + "return columnsOf('tp')[1].get(one)"
+    assert page.execute_script(counts)[1] == page.execute_script(true)
+    page.execute_script("document.querySelectorAll('.legend input')[0].click()")
+    shown = """
+      const seen = (name) => [...document.querySelectorAll(`#case-sections ${name}`)]
+        .filter((one) => getComputedStyle(one).display !== 'none').length;
+      return [seen('.wrong'), seen('.contour')];
+    """
+    wait_for(lambda: page.execute_script(shown) == [3, 0], "errors in the sections")
+    page.execute_script("showErrors(false)")
+    errors, contours = page.execute_script(shown)
+    assert errors == 0
+    assert contours >= 6
+
+
+def test_an_open_case_is_walked_with_the_arrow_keys(page: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def press(key: str) -> None:
+        page.switch_to.active_element.send_keys(key)
+
+    open_viewer(page, "case_7")
+    assert page.execute_script("return document.activeElement.id") == "canvas"
+    axial = "return [Number(byId('slice-2').value), crosshairVoxel()[2] + 1]"
+    first = page.execute_script(axial)[0]
+    press(Keys.ARROW_UP)
+    assert page.execute_script(axial) == [first + 1, first + 1]
+    press("e")
+    assert page.execute_script("return errorsShown()") is True
+    press("e")
+    press(Keys.ARROW_RIGHT)
+    shown = "return document.body.dataset.shown"
+    wait_for(lambda: page.execute_script(shown) == "case_6", "the next case")
+    page.execute_script("byId('level').focus()")
+    press(Keys.ARROW_RIGHT)  # a slider keeps its keys
+    assert page.execute_script("return byId('case-title').textContent") == "case_6"
+    assert page.execute_script("return viewer.nv.volumes[0].cal_max") > 255
+
+
+@pytest.mark.parametrize("size_mm", [(1, 1, 1), (1, 1, 4), (3, 1, 1), (1, 3, 1)])
+@pytest.mark.parametrize("canvas", [(830, 500), (340, 500)])
+def test_the_three_planes_fill_the_canvas(browser: Any, cohort: Path, size_mm, canvas) -> None:
+    if not browser.current_url.endswith("report.html"):
+        show(browser, cohort / "run/report.html")
+    x, y, z = size_mm
+    width, height = canvas
+    tiles = browser.execute_script("return bestTiles(...arguments)", width, height, [x, y, z])
+    filled = 0.0
+    for (left, top, w, h), (across, up) in zip(tiles, [(x, y), (x, z), (y, z)], strict=True):
+        assert left + w <= 1.001
+        assert top + h <= 1.001
+        scale = min(w * width / across, h * height / up)
+        filled += scale**2 * across * up
+    assert filled > 0.5 * width * height
 
 
 def test_a_case_without_pictures_says_what_to_do(page: Any) -> None:
