@@ -15,6 +15,7 @@ function openCase(caseId) {
   byId("case-side").replaceChildren(...sideOf(one));
   byId("case-sections").replaceChildren();
   byId("location").textContent = "";
+  showReview(one);
   if (!dialog.open) {
     dialog.showModal();
     byId("case-body").focus();

@@ -35,6 +35,9 @@ const columns = [
   { id: "flags", title: "QC flags", numeric: false, get: flagsOf },
   { id: "warnings", title: "Warnings", numeric: true, whole: true, better: "lower",
     get: (one) => one.warnings.length },
+  { id: "review", title: "Review", numeric: false, 
+    get: (one) => (reviews.has(one.id) ? decisionOf(one) : null) },
+  { id: "note", title: "Note of the reviewer", numeric: false, get: (one) => reviews.get(one.id)?.note },
 ];
 
 /** Columns of one metric, in the order of the labels. */

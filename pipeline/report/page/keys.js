@@ -6,6 +6,9 @@ const KEYS = new Map([
   ["ArrowDown", { what: "previous slice", act: () => stepSlice(-1), needsViewer: true }],
   ["ArrowLeft", { what: "previous case", act: () => walk(-1) }],
   ["ArrowRight", { what: "next case", act: () => walk(1) }],
+  ["a", { what: "accept", act: () => decide("accepted") }],
+  ["r", { what: "reject", act: () => decide("rejected") }],
+  ["n", { what: "note", act: () => byId("note").focus() }],
   ["e", { what: "errors or labels", act: () => showErrors(!errorsShown()) }],
 ]);
 const KEY_NAMES = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→" };

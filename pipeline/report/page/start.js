@@ -19,6 +19,7 @@ function startTheme() {
 startTheme();
 byId("print").addEventListener("click", () => globalThis.print());
 drawHead();
+startReview();
 startTable();
 fillMetrics();
 for (const draw of [drawMetric, drawVolumes, drawTimings]) {

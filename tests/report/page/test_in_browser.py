@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import re
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import errors_of, wait_for
+from commands import invoke
 from phantoms import ball, make_bundle
 from PIL import Image
 
 from voxtile.batch.drive import run_manifest
 from voxtile.errors import Notice
+from voxtile.manifest.review import read_review
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.report.error_map import ERRORS
@@ -24,6 +27,7 @@ from voxtile.report.page.page import VIEWER, resource
 from voxtile.report.tables import write_reports
 from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.fingerprint import content_hash
 from voxtile.scoring.rows import LabelRow
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -272,6 +276,66 @@ def test_the_three_planes_fill_the_canvas(browser: Any, cohort: Path, size_mm, c
         scale = min(w * width / across, h * height / up)
         filled += scale**2 * across * up
     assert filled > 0.5 * width * height
+
+
+def test_a_review_by_keyboard_is_kept_exported_and_shown_again(
+    browser: Any, cohort: Path, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            browser.switch_to.active_element.send_keys(key)
+
+    run = cohort / "run"
+    show(browser, run / "report.html")
+    browser.execute_script("localStorage.clear()")
+    show(browser, run / "report.html")
+    browser.execute_script("byId('reviewer').value = 'AB'; openCase('case_0')")
+    press("a")
+    browser.execute_script("openCase('case_1')")
+    press("r", "n", '=SUM(A1), "edge"', Keys.ENTER, "e")  # after Enter, keys are keys again
+    assert browser.execute_script("return errorsShown()") is True
+    browser.execute_script("openCase('case_2')")
+    press("r", "r")  # twice: taken back
+    show(browser, run / "report.html")  # kept
+    decisions = "return report.cases.map((one) => [one.id, decisionOf(one)]).sort()"
+    before = browser.execute_script(decisions)
+    assert before[:4] == [
+        ["broken", "open"],
+        ["case_0", "accepted"],
+        ["case_1", "rejected"],
+        ["case_2", "open"],
+    ]
+    count = "return byId('review-count').textContent"
+    assert browser.execute_script(count) == "1 accepted, 1 rejected, 7 not reviewed"
+    type_into(browser, "reviewed", "rejected")
+    assert ids_shown(browser) == ["case_1"]
+
+    exported = tmp_path / "review.csv"
+    exported.write_text(browser.execute_script("return reviewText()"), encoding="utf-8")
+    found = read_review(exported)
+    assert found["case_1"].note == '=SUM(A1), "edge"'
+    assert (found["case_1"].reviewer, found["case_2"].decision) == ("AB", "open")
+    assert found["case_1"].mask_sha256 == content_hash(run / "masks/case_1.nii.gz")
+
+    browser.execute_script("localStorage.clear()")
+    shutil.copytree(run, tmp_path / "run")
+    assert invoke("report", tmp_path / "run", "--review", exported)[0] == 3  # one case failed
+    show(browser, tmp_path / "run/report.html")
+    assert browser.execute_script(decisions) == before
+    # A review of another mask is not a review of this one.
+    old = found["case_1"].mask_sha256
+    exported.write_text(exported.read_text("utf-8").replace(old, "0" * 64), encoding="utf-8")
+    assert invoke("report", tmp_path / "run", "--review", exported)[0] == 3  # one case failed
+    show(browser, tmp_path / "run/report.html")
+    assert browser.execute_script(decisions)[2] == ["case_1", "open"]
+    stale = "return byId('stale-reviews').textContent"
+    assert "The reviews of 1 case are left out" in browser.execute_script(stale)
+    exported.write_text("case_id,review\nunknown,accepted\n")
+    code, said = invoke("report", tmp_path / "run", "--review", exported)
+    assert (code, "has 1 case that the run or manifest does not have: unknown" in said) == (4, True)
+    assert errors_of(browser) == []
 
 
 def test_a_case_without_pictures_says_what_to_do(page: Any) -> None:
