@@ -53,60 +53,6 @@ function secondsOf(one) {
   return place < 0 ? null : one.values[place];
 }
 
-/** List the metrics that can be plotted; Dice is chosen if there is one. */
-function fillMetrics() {
-  const metric = byId("metric");
-  const numeric = report.columns.label.filter((column) => column.numeric);
-  metric.replaceChildren(...numeric.map((column) => make("option", { value: column.key }, column.title)));
-  const wanted = ["dice", "volume_ml_pred"].find((key) => numeric.some((one) => one.key === key));
-  if (wanted) metric.value = wanted;
-  metric.addEventListener("change", () => {
-    drawMetric();
-    drawSummary();
-  });
-}
-
-function drawMetric() {
-  const key = byId("metric").value;
-  const rows = columnsOf(key).map((column) => ({
-    name: column.label.name,
-    color: column.label.color,
-    points: selection.cases
-      .map((one) => ({ id: one.id, value: column.get(one) }))
-      .filter((point) => typeof point.value === "number")
-      .map((point) => ({
-        ...point,
-        text: `${point.id}, ${column.label.name}: ${formatCell(point.value, column)}`,
-      })),
-  }));
-  drawDistribution(byId("distribution"), rows);
-}
-
-function drawVolumes() {
-  const pairs = columnsOf("volume_ml_ref").map((column, position) => [
-    column, columnsOf("volume_ml_pred")[position], position,
-  ]);
-  byId("volume-panel").hidden = !pairs.length;
-  const points = pairs.flatMap(([x, y, position]) =>
-    selection.cases
-      .map((one) => ({ id: one.id, x: x.get(one), y: y.get(one) }))
-      .filter((point) => point.x !== null && point.y !== null)
-      .map((point) => ({
-        ...point,
-        color: x.label.color,
-        shape: position,
-        text: `${point.id}, ${x.label.name}: prediction ${formatNumber(point.y)} ml, ` +
-          `reference ${formatNumber(point.x)} ml`,
-      })));
-  byId("volume-labels").replaceChildren(...pairs.slice(0, 6).map(([{ label }, , position]) =>
-    make("span", {}, makeSvg("svg", { viewBox: "-5 -5 10 10", "aria-hidden": "true" },
-      makeSvg("path", { d: SHAPES[position % SHAPES.length], fill: label.color })), label.name)));
-  // With so many marks, every n-th gives the same picture.
-  const step = Math.ceil(points.length / 4000);
-  drawScatter(byId("volumes"), points.filter((_, index) => index % step === 0),
-    { x: "Reference (ml)", y: "Prediction (ml)" });
-}
-
 /** Count the cases with each reason, flag or warning; a button filters by it. */
 function drawFindings() {
   const counts = new Map();

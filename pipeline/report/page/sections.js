@@ -8,7 +8,10 @@ function drawSections(sections, title) {
     const figure = make(
       "figure",
       { class: "section" },
-      drawSection(section, `${title}, ${caption}, where ${section.why}`),
+      make("div", { class: "frame" },
+        drawSection(section, `${title}, ${caption}, where ${section.why}`),
+        make("span", { class: "side-letter" }, section.left),
+        make("span", { class: "side-letter end" }, section.right)),
       make("figcaption", {}, caption),
     );
     // All sections have the same scale: the width follows the millimetres.
@@ -36,14 +39,7 @@ function drawSection(section, description) {
     ...drawErrors(section),
     ...drawContours(section.reference ?? [], "reference"),
     ...drawContours(section.prediction, "prediction"),
-    makeSvg("text", { x: width * 0.03, y: height * 0.97, class: "side-letter" }, section.left),
-    makeSvg(
-      "text",
-      { x: width * 0.97, y: height * 0.97, class: "side-letter", "text-anchor": "end" },
-      section.right,
-    ),
   );
-  svg.style.setProperty("--letter", `${Math.min(width, height) * 0.07}px`);
   return svg;
 }
 

@@ -338,6 +338,79 @@ def test_a_review_by_keyboard_is_kept_exported_and_shown_again(
     assert errors_of(browser) == []
 
 
+def test_the_interval_in_the_plot_is_that_of_the_summary(page: Any, cohort: Path) -> None:
+    with (cohort / "run/summary.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "dice" and not row["by"]]
+    drawn = page.execute_script("return columnsOf('dice').map(intervalOf)")
+    for row, interval in zip(rows, drawn, strict=True):
+        for key, name in (("mean", "mean"), ("low", "ci_low"), ("high", "ci_high")):
+            assert interval[key] == pytest.approx(float(row[name]))
+    shown = "return document.querySelectorAll('#distribution .interval').length"
+    assert page.execute_script(shown) == 2
+    type_into(page, "find", "case")  # a part of the cases has no interval of its own
+    assert page.execute_script(shown) == 0
+
+
+def test_a_metric_is_drawn_by_any_column(page: Any) -> None:
+    names = "return [...byId('by').options].map((option) => option.text)"
+    assert "<b>site</b>" in [name.lower() for name in page.execute_script(names)]
+    draw = "byId('by').value = arguments[0]; drawMetric()"
+    names = "[...document.querySelectorAll('#distribution .row-name')]"
+    rows = f"return {names}.map((name) => name.textContent)"
+    page.execute_script(draw, "case/<b>site</b>")
+    assert page.execute_script(rows)[1:3] == ["ball, A", "ball, B"]  # the first one is "broken"
+    page.execute_script(draw, "metric/volume_ml_ref")
+    assert page.execute_script(rows) == []
+    points = "return document.querySelectorAll('#distribution path.point').length"
+    assert page.execute_script(points) == 16
+
+
+def test_limits_of_agreement_can_be_computed_by_hand(page: Any) -> None:
+    script = """
+      const pairs = report.labels.map((label, position) => [{ label }, null, position]);
+      return limitsOf(pairs, [1, 2, 3].map((y) => ({ position: 0, y })));
+    """
+    (limits,) = page.execute_script(script)
+    assert limits["mean"] == pytest.approx(2)
+    assert (limits["low"], limits["high"]) == pytest.approx((2 - 1.96, 2 + 1.96))
+    type_into(page, "volume-plot", "difference")
+    assert "ball: 0" in page.execute_script("return byId('volume-key').textContent")
+    lines = "return document.querySelectorAll('#volumes .bias, #volumes .limit').length"
+    assert page.execute_script(lines) == 6
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_text_is_smaller_than_11_pixels(page: Any, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.refresh()
+        wait_for(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
+        cards = "return byId('gallery').dataset.cards"
+        wait_for(lambda: page.execute_script(cards), "the gallery")
+        small = """
+          const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          const found = new Set();
+          while (words.nextNode()) {
+            const one = words.currentNode.parentElement;
+            if (!words.currentNode.textContent.trim() || !one.checkVisibility()) continue;
+            const drawn = one.ownerSVGElement ? one.getScreenCTM() : { a: 1, b: 0 };
+            const scale = Math.hypot(drawn.a, drawn.b); // text may be turned
+            const size = parseFloat(getComputedStyle(one).fontSize) * scale;
+            if (size < 10.99) found.add(`${size} ${one.className?.baseVal ?? one.className}`);
+          }
+          return [...found];
+        """
+        assert page.execute_script(small) == []
+        wide = "return document.documentElement.scrollWidth"
+        assert page.execute_script(wide) <= width
+        open_viewer(page, "case_7")
+        assert page.execute_script(small) == []
+        assert page.execute_script(wide) <= width
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_a_case_without_pictures_says_what_to_do(page: Any) -> None:
     page.execute_script("openCase('case_0')")
     assert "--cases all" in page.execute_script("return byId('viewer-state').textContent")
