@@ -21,7 +21,7 @@ function openCase(caseId) {
     byId("case-body").focus();
   }
   byId("case-body").scrollTop = 0;
-  history.replaceState(null, "", `#case=${encodeURIComponent(one.id)}`);
+  writeAddress();
   look(one);
 }
 
@@ -200,8 +200,6 @@ function startCase() {
   dialog.addEventListener("close", () => {
     viewer.request++;
     open.one = null;
-    history.replaceState(null, "", location.pathname + location.search);
+    writeAddress();
   });
-  const linked = /^#case=(.+)$/.exec(location.hash);
-  if (linked) openCase(decodeURIComponent(linked[1]));
 }

@@ -20,7 +20,8 @@ from typing import Any
 SCRIPTS = (
     "dom.js", "data.js", "loading.js", "errors.js", "sections.js", "plots.js", "planes.js",
     "contrast.js", "viewer.js", "case.js", "review.js", "keys.js", "distribution.js", "volumes.js",
-    "overview.js", "gallery.js", "table.js", "start.js",
+    "overview.js", "gallery.js", "table.js", "address.js", "downloads.js",
+    "start.js",
 )  # fmt: skip
 # NiiVue, byte for byte as it was published.
 VIEWER = "niivue.umd.js"

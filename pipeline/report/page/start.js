@@ -32,4 +32,6 @@ startErrors();
 startGallery();
 startKeys();
 startCase();
+startDownloads();
+startAddress();
 document.body.dataset.ready = "yes";

@@ -8,6 +8,7 @@ import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -409,6 +410,57 @@ def test_no_text_is_smaller_than_11_pixels(page: Any, width: int) -> None:
         assert page.execute_script(wide) <= width
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_view_has_an_address_that_shows_it_again(page: Any, cohort: Path) -> None:
+    type_into(page, "find", "case")
+    type_into(page, "below", "0.9")
+    type_into(page, "metric", "iou")
+    place = page.execute_script("return buildFilters.few[0].place")
+    type_into(page, f"filter-{place}", "B")
+    wanted = ids_shown(page)
+    assert 0 < len(wanted) < 9
+    page.execute_script("openCase('case_7')")
+    address = page.execute_script("return location.href")
+    assert "find=case" in address and "case=case_7" in address
+    page.get("about:blank")
+    page.get(address)
+    wait_for(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
+    assert ids_shown(page) == wanted
+    assert page.execute_script("return byId('metric').value") == "iou"
+    assert page.execute_script("return open.one.id") == "case_7"
+    page.execute_script("byId('case').close(); clearFilters(); ")
+    assert page.execute_script("return location.hash") == "#metric=iou"
+    for unusable in ("#metric=none&status=%3Cb%3E", "#case=unknown", "#%", "#case"):
+        page.execute_script("location.hash = arguments[0]", unusable)
+        wait_for(lambda: page.execute_script("return byId('metric').value") == "dice", "the page")
+        assert len(ids_shown(page)) == 9
+
+
+def test_plots_and_tables_are_saved_with_their_values(page: Any) -> None:
+    start = "globalThis.saved = []; download = (name, blob) => saved.push([name, blob]);"
+    page.execute_script(
+        start + "document.querySelectorAll('[data-download] button').forEach((one) => one.click())"
+    )
+    wait_for(lambda: page.execute_script("return saved.length") == 9, "nine files")
+    page.execute_script(
+        "globalThis.texts = {}; saved.forEach(([name, blob]) =>"
+        " blob.text().then((text) => { texts[name] = text; }))"
+    )
+    wait_for(lambda: page.execute_script("return Object.keys(texts).length") == 9, "their texts")
+    texts = page.execute_script("return texts")
+    rows = list(csv.DictReader(texts["cases.csv"].splitlines()))
+    assert [row["Case"] for row in rows] == ids_shown(page)
+    dice = "return columnsOf('dice')[0].get(report.cases.find((one) => one.id === 'case_7'))"
+    values = {row["Case"]: row for row in csv.DictReader(texts["distribution.csv"].splitlines())}
+    assert float(values["case_7"]["Dice, ball"]) == page.execute_script(dice)
+    for name in ("distribution.svg", "volumes.svg"):
+        drawing = ElementTree.fromstring(texts[name])
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+        texts_of = [one.text for one in drawing.iter("{http://www.w3.org/2000/svg}text")]
+        assert {"Dice", "Reference (ml)"} & set(texts_of)
+        assert "var(" not in texts[name] and "class=" not in texts[name]
+    assert texts["volumes.png"].startswith("\ufffdPNG")
 
 
 def test_a_case_without_pictures_says_what_to_do(page: Any) -> None:
