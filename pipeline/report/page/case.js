@@ -103,7 +103,7 @@ function sideOf(one) {
 function notice(title, pairs, kind) {
   return make("section", { class: `notice ${kind}` }, make("h3", {}, title),
     make("ul", {}, pairs.map(([code, sentence]) =>
-      make("li", {}, make("code", {}, code), ` ${sentence}`))));
+      make("li", {}, make("code", { title: report.flags[code] }, code), ` ${sentence}`))));
 }
 
 /** The labels, each with a check box, its colour, name, Dice and volumes. */
@@ -152,9 +152,10 @@ function metricsOf(one) {
   const rows = rest.flatMap((metric) => {
     const cells = columnsOf(metric.key).map((column) =>
       make("td", { class: "number" }, formatCell(column.get(one), column)));
-    if (few) return [make("tr", {}, make("th", { scope: "row" }, metric.title), cells)];
+    const name = () => make("th", { scope: "row", title: metric.about }, metric.title);
+    if (few) return [make("tr", {}, name(), cells)];
     return cells.map((cell, position) =>
-      make("tr", {}, make("th", { scope: "row" }, metric.title),
+      make("tr", {}, name(),
         make("td", {}, report.labels[position].name), cell));
   });
   return make("details", few ? { open: true } : {}, make("summary", {}, "All metrics"),

@@ -64,8 +64,9 @@ function drawMetric() {
   if (by?.axis) drawAgainst(by, chosen, title);
   else drawDistribution(byId("distribution"), rowsOf(chosen, by), title);
   const hasInterval = byId("distribution").querySelector(".interval");
+  const about = chosen[0]?.about ? `${title}: ${chosen[0].about} ` : "";
   byId("distribution-key").textContent =
-    `${by?.axis ? "" : "Box: quartiles and median; points: cases. "}` +
+    `${about}${by?.axis ? "" : "Box: quartiles and median; points: cases. "}` +
     `${hasInterval ? "Diamond: mean of all cases with its 95 % confidence interval." : ""}`;
 }
 

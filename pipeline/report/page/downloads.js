@@ -50,7 +50,7 @@ const DOWNLOADS = {
       [byId("metric").value, byId("by").value.replace("metric/", "")].includes(column.key)))) },
   volumes: { plot: true, rows: () => rowsOfColumns(columns.filter((column) =>
     column.id === "id" || (column.label && ["volume_ml_pred", "volume_ml_ref"].includes(column.key)))) },
-  summary: { rows: () => rowsOfTable(byId("summary").querySelector("table")) },
+  summary: { rows: () => [report.summary.header, ...report.summary.rows] },
   timings: { rows: () => rowsOfTable(byId("timings").querySelector("table")) },
   cases: { rows: () => rowsOfColumns(shownColumns()) },
 };

@@ -81,6 +81,7 @@ function drawFindings() {
           make("button", { type: "button", class: "code", click: () => filterByText(entry.code) }, entry.code),
           make("span", { class: `badge ${entry.kind === "failed" ? "bad" : "caution"}` },
             `${entry.kind}: ${countOfCases(entry.cases)}`),
+          report.flags[entry.code] && make("p", {}, report.flags[entry.code]),
           make("p", { class: "muted" }, entry.cases > 1 ? `For example: ${entry.sentence}` : entry.sentence))))
       : make("p", { class: "muted" }, "No case failed, and no case has a flag or a warning."),
   );
@@ -131,9 +132,16 @@ function drawSummary() {
   const chosen = rows.filter((row) => row[at("metric")] === byId("metric").value);
   const hasGroups = chosen.some((row) => row[at("by")]);
   const shown = header.filter((name) =>
-    !["label", "metric"].includes(name) && (hasGroups || !["by", "by_value"].includes(name)));
+    !["label", "metric", "ci_low", "ci_high"].includes(name) &&
+    (hasGroups || !["by", "by_value"].includes(name)));
+  // The interval stands beside its mean, where it is not scrolled out of sight.
+  shown.splice(shown.indexOf("mean") + 1, 0, "interval");
   const whole = (name) => /^n(_|$)/.test(name);
   const cell = (row, name) => {
+    if (name === "interval") {
+      const ends = ["ci_low", "ci_high"].map((end) => formatNumber(row[at(end)]));
+      return make("td", { class: "number" }, ends[0] === "–" ? "–" : ends.join(" to "));
+    }
     const value = row[at(name)];
     if (name === "label_name") {
       const label = report.labels.find((one) => one.value === row[at("label")]);
@@ -150,7 +158,7 @@ function drawSummary() {
   const titles = {
     label_name: "Label", n: "Cases", n_used: "With a value", n_failed: "Failed",
     n_empty: "Empty masks", mean: "Mean", sd: "SD", median: "Median", q1: "Q1", q3: "Q3",
-    worst: "Worst", worst_case: "Worst case", ci_low: "95 % CI from", ci_high: "to",
+    worst: "Worst", worst_case: "Worst case", interval: "95 % CI of the mean",
     by: "Column", by_value: "Value",
   };
   byId("summary").replaceChildren(chosen.length

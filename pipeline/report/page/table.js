@@ -61,7 +61,7 @@ function headOf(shown) {
       scope: "col",
       class: column.numeric ? "number" : "",
       "aria-sort": sorted ? (table.down ? "descending" : "ascending") : "none",
-    }, make("button", { type: "button", "data-column": column.id, click: () => sortBy(column) },
+    }, make("button", { type: "button", "data-column": column.id, title: column.about, click: () => sortBy(column) },
       column.label && report.labels.length > 1
         ? [make("span", { class: "of" }, swatch(column.label), column.label.name), column.title]
         : column.title));

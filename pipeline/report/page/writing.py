@@ -36,6 +36,7 @@ from voxtile.scoring.overlap import plain_labels
 from voxtile.writing.nifti import nifti_bytes
 
 from .cohort import cohort_data, worst_first
+from .explanations import FLAGS
 from .page import VIEWER, build_page, json_text, resource
 from .pictures import Picture, read_picture
 from .sections import make_sections
@@ -133,6 +134,7 @@ def write_page(
         case["montage"] = _montage(folder, case["id"], embedded=single_file)
         case["mask"] = masks_sha256.get(case["id"], "")
         case["review"] = asdict(reviews[case["id"]]) if case["id"] in reviews else None
+    data["flags"] = FLAGS
     data["key"] = _run_key(folder, facts)
     data["folder"] = folder.page_files.name
     inlined = album.inlined(pictured) if single_file else {}

@@ -1,0 +1,12 @@
+"""Every metric and flag explains itself."""
+
+from voxtile.report.page.explanations import FLAGS, explanation
+from voxtile.report.qc import CODES
+from voxtile.scoring.columns import METRICS, nsd_column
+
+
+def test_every_metric_and_flag_has_a_sentence() -> None:
+    names = [column.name for column in METRICS] + [nsd_column(0.5)]
+    assert [name for name in names if not explanation(name).endswith(".")] == []
+    assert explanation("scanner") == ""
+    assert set(FLAGS) == set(CODES)
