@@ -135,6 +135,9 @@ def report(
     review: Annotated[
         Path | None, "A review.csv that the page exported; the page shows it."
     ] = None,
+    methods: Annotated[
+        bool, "Only print how the masks were made and scored, for a paper: text, Markdown, BibTeX."
+    ] = False,
 ) -> None:
     """Write the tables and the page of a run again from its case records.
 
@@ -149,6 +152,9 @@ def report(
     from voxtile.run_folder.layout import RunFolder
     from voxtile.run_folder.lock import locked
 
+    if methods:
+        _print_methods(run)
+        return
     check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
     protect_report(RunFolder(run), manifest, root, predictions, review)
     with locked(run):
@@ -165,6 +171,16 @@ def report(
             review=review,
         )
     finish(run, found.reports, found.missing)
+
+
+def _print_methods(run: Path) -> None:
+    """Print the methods of a run in three forms."""
+    from voxtile.report.methods import methods_bibtex, methods_markdown, methods_text
+    from voxtile.run_folder.case_report import read_run
+
+    found = read_run(run)
+    for form in (methods_text, methods_markdown, methods_bibtex):
+        typer.echo(f"{form(found.facts.content, found.reports)}\n")
 
 
 def compare(

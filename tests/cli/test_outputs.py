@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
 }
 # Tested elsewhere: these write nothing, or in a folder of their own whose parts are named below.
 OTHERS = {"plan", "status", "manifest check", "models list", "models verify", "doctor", "demo"}
-OTHERS |= {"export", "report", "merge"}
+OTHERS |= {"export", "report", "merge", "models calibrate"}
 SPELLINGS = ("same", "other spelling", "link", "hard link", "inside", "inside a link", "parent")
 
 

@@ -18,7 +18,7 @@ function fillMetrics() {
     ...columns.filter((column) => !column.label && (isAxis(column) || isGroups(column)))
       .map((column) => ({ ...column, of: () => column, axis: isAxis(column) })),
     ...numeric.map(({ key, title }) =>
-      ({ id: `metric/${key}`, title, of: (position) => columnsOf(key)[position], axis: true })),
+      ({ id: `metric/${key}`, key, title, of: (position) => columnsOf(key)[position], axis: true })),
   ];
   byId("by").replaceChildren(make("option", { value: "" }, "nothing"),
     ...fillMetrics.ways.map(({ id, title: name }) => make("option", { value: id }, name)));
@@ -111,7 +111,8 @@ function drawAgainst(by, chosen, title) {
         `${by.title} ${formatNumber(point.x)}`,
     })));
   drawScatter(byId("distribution"), thinned(points),
-    { x: by.title, y: title, none: "No case has both values." });
+    { x: by.title, y: title, none: "No case has both values.",
+      same: byId("metric").value === "dice" && by.key?.startsWith("dice_") });
 }
 
 /** With so many marks, every n-th gives the same picture. */

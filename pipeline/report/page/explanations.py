@@ -30,9 +30,14 @@ COLUMNS = {
     "lesion_f1": "Harmonic mean of lesion sensitivity and lesion precision.",
     "nsd": "The part of both surfaces that is within the tolerance of the other surface.",
     "seconds": "Duration of the whole case.",
+    "dice_predicted": "The Dice that a reference would probably give.",
+    "dice_lower": "A bound that the Dice of nine of ten masks reaches.",
     "qc_rank": "1 is the case to look at first.",
 }
-FLAGS = {
+FLAGS = {  # and other reasons to look at a mask
+    "scored": "The Dice of a label is low.",
+    "dice": "Without a reference, the Dice of a label is perhaps low.",
+    "scan": "A warning of the reader questions where the voxels are, or what their values mean.",
     "empty": "No voxel of a label was predicted.",
     "border": "A label touches a face of the scan, so that a part of it may be missing.",
     "volume": "The volume is far from the other cases of the run (3.5 robust standard deviations).",
