@@ -188,7 +188,7 @@ function buildControls() {
             input: () => moveTo(axis) })))),
     contrastControls(),
     make("fieldset", {}, make("legend", {}, "Show"),
-      make("label", {}, make("span", {}, "Layout"), layout),
+      make("label", { class: "wide" }, make("span", { class: "hidden" }, "Layout"), layout),
       make("label", { class: "check" },
         make("input", { id: "outline", type: "checkbox", checked: true, change: drawOverlays }),
         "Reference as outline"),

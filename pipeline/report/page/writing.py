@@ -148,7 +148,8 @@ def write_page(
 
 def _run_key(folder: RunFolder, facts: RunFacts) -> str:
     """Return a hash by which a browser tells the reviews of one run from those of another."""
-    names = (str(folder.path.resolve()), facts.content.get("manifest"), facts.content.get("model"))
+    # Without its path, so that a folder that was moved keeps its reviews.
+    names = (folder.path.resolve().name, facts.content.get("manifest"), facts.content.get("model"))
     return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:16]
 
 
