@@ -1,10 +1,11 @@
-"""`voxtile manifest`: make, check, divide and export manifests."""
+"""`voxtile manifest`: make, check, divide, choose from and export manifests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from voxtile.case import Split
 from voxtile.errors import UsageError, counted
 from voxtile.manifest.build_options import BuildOptions
 from voxtile.reading.scan import ReadPolicy
@@ -209,7 +210,36 @@ def export(
     typer.echo(f"data set: {out}")
 
 
-for _command in (build, check, split, export):
+def review(
+    *,
+    manifest: Manifest,
+    out: NewManifest,
+    review: Annotated[Path, "The review.csv that report.html exported."],
+    keep: Annotated[
+        Literal["accepted", "rejected", "open"], "Cases with this review; open: without one."
+    ] = "rejected",
+    labels: Annotated[
+        Path | None, "Folder of masks <case_id>.nii.gz that become the references."
+    ] = None,
+    split: Annotated[Split | None, "Split of these cases, such as train."] = None,
+    add_to: Annotated[Path | None, "Manifest whose rows come first in the new one."] = None,
+    root: Root,
+) -> None:
+    """Make a manifest of the cases that people accepted or rejected in report.html.
+
+    Examples
+    --------
+    voxtile manifest review cases.csv --review review.csv --out rejected.csv
+    voxtile manifest review a.csv --review r.csv --labels new/ --out b.csv
+    """
+    from voxtile.manifest.review import Chosen, write_reviewed
+
+    chosen = Chosen(keep, labels, split)
+    echo_lines(write_reviewed(manifest, review, out, chosen, add_to=add_to, root=root))
+    typer.echo(f"manifest: {out}")
+
+
+for _command in (build, check, split, review, export):
     add_command(app, _command, _command.__name__)
 
 

@@ -138,6 +138,9 @@ def report(
     ] = None,
     cases: Annotated[str, "Which cases get pictures: worst:N, all or none."] = "worst:20",
     single_file: Annotated[bool, "Put everything into report.html itself."] = False,
+    review: Annotated[
+        Path | None, "A review.csv that the page exported; the page shows it."
+    ] = None,
     methods: Annotated[
         bool, "Only print how the masks were made and scored, for a paper: text, Markdown, BibTeX."
     ] = False,
@@ -159,7 +162,7 @@ def report(
         _print_methods(run)
         return
     check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
-    protect_report(RunFolder(run), manifest, root, predictions)
+    protect_report(RunFolder(run), manifest, root, predictions, review)
     with locked(run):
         found = read_run(run)
         write_reports(run, found.reports, by)
@@ -171,6 +174,7 @@ def report(
             predictions=predictions,
             cases=cases,
             single_file=single_file,
+            review=review,
         )
     finish(run, found.reports, found.missing)
 

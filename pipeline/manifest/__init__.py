@@ -16,6 +16,7 @@ build.py         a data set -> a manifest, by one of the sources; build_options.
 listing.py       a folder or file of scans -> the cases of a run, with the ids of its run folder
 check.py         a manifest -> what is wrong with its files
 split.py         a manifest -> the same manifest with a column `split` or `fold`
+review.py        reviewed cases -> a manifest of the accepted or rejected ones
 dealing.py       units of cases -> parts of the requested sizes
 export.py        a manifest -> the layout of another tool
 names.py         file names -> case ids

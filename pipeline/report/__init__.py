@@ -10,6 +10,7 @@ quality.py     the predicted Dice of a mask, and its calibration
 domain.py      how far a scan is from the training scans
 suitability.py whether a manifest's cases are like the training scans
 montage.py     a picture of a case
+error_map.py   where prediction and reference agree, in colours
 methods.py     how the masks were made and scored, for a paper
 notebook.py    a scan and its mask in a notebook
 page/          report.html

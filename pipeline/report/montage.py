@@ -5,11 +5,14 @@
     |  A      |  S      |  S      |     patient's right on the left, as radiologists read
     | R   L   | R   L   | A   P   |
     +---------+---------+---------+
-    | name  Dice   name  Dice  ...|
+    | the same planes with errors |     only with a reference
+    +---------+---------+---------+
+    | name    name    ...         |
     +-----------------------------+
 
 The prediction has a solid line, the reference a dashed one, both in the
-colour of the label. No display is needed.
+colour of the label. Errors are areas in the colours of `error_map`. No display
+is needed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +25,8 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from voxtile.machine.files import replacing
 from voxtile.models.spec import Label
 from voxtile.volume import Volume, canonical
+
+from .error_map import ERRORS, error_map
 
 # Side of a panel, in pixels: enough for a plane of 512 x 512, and three fit on a page.
 _PANEL = 384
@@ -48,17 +53,19 @@ def montage(
     masks = [canonical(mask).array for mask in (prediction, reference) if mask is not None]
     chosen = _busiest_planes(masks)
     legend = max(top for _, top, _ in _legend_positions(labels)) + _LINE
+    above = len(masks) * _PANEL  # a second row shows the errors
     # If there is only one plane, the other views would be lines.
     flat = [view for view in _VIEWS if scan.shape[view[0]] == 1]
-    shown = Image.new("RGB", (3 * _PANEL, _PANEL + legend), _PAPER)
+    shown = Image.new("RGB", (3 * _PANEL, above + legend), _PAPER)
     for column, (axis, edges) in enumerate(flat[:1] or _VIEWS):
         plane, *outlined = (shown_plane(array, axis, chosen[axis]) for array in (voxels, *masks))
         spacing = [size for other, size in enumerate(scan.spacing_mm) if other != axis]
-        panel = _panel(plane, outlined, labels, (spacing[1], spacing[0]))
-        if not image.is_picture:
-            _letter(panel, edges)
-        shown.paste(panel, (column * _PANEL, 0))
-    _legend(shown, labels, has_reference=reference is not None)
+        for row in range(len(masks)):
+            panel = _panel(plane, outlined, labels, (spacing[1], spacing[0]), errors=row == 1)
+            if not image.is_picture:
+                _letter(panel, edges)
+            shown.paste(panel, (column * _PANEL, row * _PANEL))
+    _legend(shown, above, labels, has_reference=reference is not None)
     return shown
 
 
@@ -101,8 +108,10 @@ def _panel(
     masks: Sequence[np.ndarray],
     labels: Sequence[Label],
     spacing_mm: tuple[float, float],
+    *,
+    errors: bool,
 ) -> Image.Image:
-    """Return one plane with outlines, fitted into a square panel."""
+    """Return one plane with outlines or errors, fitted into a square panel."""
     sizes = [count * size for count, size in zip(plane.shape, spacing_mm, strict=True)]
     rows, columns = (max(1, round(_PANEL * size / max(sizes))) for size in sizes)
     picture = Image.fromarray(_grey(plane)).resize((columns, rows), Image.Resampling.BILINEAR)
@@ -112,16 +121,35 @@ def _panel(
         np.minimum((np.arange(pixel) + 0.5) * size / pixel, size - 1).astype(int)
         for pixel, size in zip((rows, columns), plane.shape, strict=True)
     )
-    dashes = (np.arange(rows)[:, np.newaxis] + np.arange(columns)) // _DASH % 2 == 0
-    # The reference is drawn first, so that the solid line of the prediction is seen if both agree.
-    for mask, dashed in reversed(list(zip(masks, (False, True), strict=False))):
-        large = mask[row][:, column]
-        for label in labels:
-            outline = _outline(np.isin(large, label.values))
-            pixels[outline & dashes if dashed else outline] = ImageColor.getrgb(label.color)
+    large = [mask[row][:, column] for mask in masks]
+    if errors:
+        _draw_errors(pixels, large, labels)
+    else:
+        _draw_outlines(pixels, large, labels)
     panel = Image.new("RGB", (_PANEL, _PANEL), _PAPER)
     panel.paste(Image.fromarray(pixels), ((_PANEL - columns) // 2, (_PANEL - rows) // 2))
     return panel
+
+
+def _draw_outlines(
+    pixels: np.ndarray, masks: Sequence[np.ndarray], labels: Sequence[Label]
+) -> None:
+    """Draw the outlines of the prediction, and dashed ones of the reference, onto a plane."""
+    dashes = np.add.outer(*map(np.arange, pixels.shape[:2])) // _DASH % 2 == 0
+    # The reference is drawn first, so that the solid line of the prediction is seen if both agree.
+    for mask, dashed in reversed(list(zip(masks, (False, True), strict=False))):
+        for label in labels:
+            outline = _outline(np.isin(mask, label.values))
+            pixels[outline & dashes if dashed else outline] = ImageColor.getrgb(label.color)
+
+
+def _draw_errors(pixels: np.ndarray, masks: Sequence[np.ndarray], labels: Sequence[Label]) -> None:
+    """Mix the colours of errors into a plane; values without a label are background."""
+    values = [value for label in labels for value in label.values]
+    errors = error_map(*(np.where(np.isin(mask, values), mask, 0) for mask in masks))
+    for number, (_, color) in enumerate(ERRORS, start=1):
+        inside = errors == number
+        pixels[inside] = (pixels[inside] * 0.4 + np.multiply(ImageColor.getrgb(color), 0.6)).round()
 
 
 def _grey(plane: np.ndarray) -> np.ndarray:
@@ -163,15 +191,22 @@ def _legend_positions(labels: Sequence[Label]) -> Iterator[tuple[int, int, Label
         left += width + 12
 
 
-def _legend(picture: Image.Image, labels: Sequence[Label], *, has_reference: bool) -> None:
+def _legend(
+    picture: Image.Image, above: int, labels: Sequence[Label], *, has_reference: bool
+) -> None:
     """Write below the panels what the lines and colours mean."""
     draw = ImageDraw.Draw(picture)
     lines = "solid: prediction" + (", dashed: reference" if has_reference else "")
-    draw.text((8, _PANEL + _LINE // 2), lines, fill=_INK, font=_font(), anchor="lm")
-    for left, top, label in _legend_positions(labels):
-        middle = _PANEL + top + _LINE // 2
-        draw.rectangle((left, middle - 5, left + 10, middle + 5), fill=label.color)
-        draw.text((left + 16, middle), label.name[:40], fill=_INK, font=_font(), anchor="lm")
+    draw.text((8, above + _LINE // 2), lines, fill=_INK, font=_font(), anchor="lm")
+    names = [
+        (left, top, label.name[:40], label.color) for left, top, label in _legend_positions(labels)
+    ]
+    if has_reference:
+        names += [(_PANEL + 150 * place, 0, *error) for place, error in enumerate(ERRORS)]
+    for left, top, name, color in names:
+        middle = above + top + _LINE // 2
+        draw.rectangle((left, middle - 5, left + 10, middle + 5), fill=color)
+        draw.text((left + 16, middle), name, fill=_INK, font=_font(), anchor="lm")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -36,6 +36,11 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "bench": ([MODEL, DATA, "--cases", "1", "--repeats", "1", "--json", OUT], [*SCANS, "model"]),
     "manifest build": (["{}/series", "--key", "{key}", "--out", OUT], ["series"]),
     "manifest split": ([DATA, "--folds", "2", "--out", OUT], SCANS),
+    "manifest review": (
+        f"{DATA} --review {{}}/review.csv --keep rejected --labels {{}}/predictions "
+        f"--out {OUT}".split(),
+        [*SCANS, "review.csv", "predictions/c1.nii.gz"],
+    ),
     "manifest export": (
         [DATA, "--to", "monai", "--labels", "{}/labels.json", "--out", OUT],
         [*SCANS, "labels.json"],
@@ -74,6 +79,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, network: bytes) -> Path:
     write_bundle(folder / "model", network)
     shutil.copy(folder / "model/spec.json", folder)
     write_mask(folder / "predictions/c1.nii.gz", ball()[1])
+    (folder / "review.csv").write_text("case_id,review\nc1,rejected\n")
     (folder / "labels.json").write_text('{"1": "ball"}')
     (folder / "recipe.toml").write_text("filters = 2\ndepth = 2\n")
     (folder / "LICENSE").write_text("free")

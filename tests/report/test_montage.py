@@ -9,6 +9,7 @@ from phantoms import ball
 from PIL import Image
 
 from voxtile.reading.nifti import read_nifti
+from voxtile.report.error_map import ERRORS
 from voxtile.report.montage import montage, write_montage
 from voxtile.scoring.overlap import plain_labels
 from voxtile.volume import Volume
@@ -54,7 +55,7 @@ def test_any_shape_and_an_empty_mask_can_be_drawn(shape, tmp_path: Path) -> None
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (3 * 384, 384 + 40)
     several = image.with_array(np.zeros((*shape, 2), np.int16))
-    assert montage(several, mask, LABELS, reference=mask).height == 424
+    assert montage(several, mask, LABELS, reference=mask).height == 2 * 384 + 40
 
 
 def test_a_single_voxel_in_a_large_scan_is_found() -> None:
@@ -92,3 +93,20 @@ def test_a_single_plane_has_one_panel_and_a_picture_has_no_letters() -> None:
     assert len(np.unique(pixels[:384, 384:].reshape(-1, 3), axis=0)) == 1
     shown = replace(plane, is_picture=True)
     assert (np.asarray(montage(shown, shown, [label])) != pixels).any()
+
+
+def test_with_a_reference_a_second_row_shows_the_errors() -> None:
+    image = Volume(np.zeros((30, 30, 30), np.int16), np.eye(4))
+    prediction, reference = np.zeros((2, 30, 30, 30), np.uint8)
+    prediction[5:20, 10:20, 10:20] = 1
+    reference[10:25, 10:20, 10:20] = 1
+    shown = montage(
+        image, image.with_array(prediction), LABELS, reference=image.with_array(reference)
+    )
+    errors = colours(shown.crop((0, 384, shown.width, 768)))
+    dark = []
+    for _, color in ERRORS:
+        parts = [round(int(color[place : place + 2], 16) * 0.6) for place in (1, 3, 5)]
+        dark.append("#{:02x}{:02x}{:02x}".format(*parts))
+    assert set(dark[:3]) <= errors
+    assert dark[3] not in errors

@@ -15,9 +15,13 @@ function openCase(caseId) {
   byId("case-side").replaceChildren(...sideOf(one));
   byId("case-sections").replaceChildren();
   byId("location").textContent = "";
-  if (!dialog.open) dialog.showModal();
+  showReview(one);
+  if (!dialog.open) {
+    dialog.showModal();
+    byId("case-body").focus();
+  }
   byId("case-body").scrollTop = 0;
-  history.replaceState(null, "", `#case=${encodeURIComponent(one.id)}`);
+  writeAddress();
   look(one);
 }
 
@@ -35,7 +39,11 @@ async function look(one) {
     if (!document.createElement("canvas").getContext("webgl2")) {
       throw new Error("this browser does not support WebGL 2");
     }
-    if (await showVolumes(one)) document.body.dataset.shown = one.id;
+    if (await showVolumes(one)) {
+      document.body.dataset.shown = one.id;
+      // Keys go to the slices, unless another control has the focus.
+      if (["case", "case-body", ""].includes(document.activeElement.id)) byId("canvas").focus();
+    }
   } catch (error) {
     if (open.one !== one) return;
     byId("viewer").hidden = true;
@@ -95,7 +103,7 @@ function sideOf(one) {
 function notice(title, pairs, kind) {
   return make("section", { class: `notice ${kind}` }, make("h3", {}, title),
     make("ul", {}, pairs.map(([code, sentence]) =>
-      make("li", {}, make("code", {}, code), ` ${sentence}`))));
+      make("li", {}, make("code", { title: report.flags[code] }, code), ` ${sentence}`))));
 }
 
 /** The labels, each with a check box, its colour, name, Dice and volumes. */
@@ -144,9 +152,10 @@ function metricsOf(one) {
   const rows = rest.flatMap((metric) => {
     const cells = columnsOf(metric.key).map((column) =>
       make("td", { class: "number" }, formatCell(column.get(one), column)));
-    if (few) return [make("tr", {}, make("th", { scope: "row" }, metric.title), cells)];
+    const name = () => make("th", { scope: "row", title: metric.about }, metric.title);
+    if (few) return [make("tr", {}, name(), cells)];
     return cells.map((cell, position) =>
-      make("tr", {}, make("th", { scope: "row" }, metric.title),
+      make("tr", {}, name(),
         make("td", {}, report.labels[position].name), cell));
   });
   return make("details", few ? { open: true } : {}, make("summary", {}, "All metrics"),
@@ -192,8 +201,6 @@ function startCase() {
   dialog.addEventListener("close", () => {
     viewer.request++;
     open.one = null;
-    history.replaceState(null, "", location.pathname + location.search);
+    writeAddress();
   });
-  const linked = /^#case=(.+)$/.exec(location.hash);
-  if (linked) openCase(decodeURIComponent(linked[1]));
 }

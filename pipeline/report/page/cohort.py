@@ -24,6 +24,8 @@ from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import Column, column_named
 
+from .explanations import explanation
+
 # Columns that identify a row of the report, and those that the page shows as sentences.
 _NOT_SHOWN = (
     "case_id", "label", "label_name", "status", "reason", "warnings", "qc_flags", "verdict_reasons",
@@ -169,6 +171,7 @@ def _column_facts(column: Column) -> dict[str, Any]:
         "numeric": column.kind != "text",
         "whole": column.kind == "whole",
         "better": column.better,
+        "about": explanation(column.name),
     }
 
 

@@ -11,6 +11,8 @@ const report = JSON.parse(byId("report-data").textContent);
 const columns = [
   { id: "id", title: "Case", numeric: false, get: (one) => one.id },
   { id: "status", title: "Status", numeric: false, get: statusOf },
+  { id: "review", title: "Review", numeric: false,
+    get: (one) => (reviews.has(one.id) ? decisionOf(one) : null) },
   {
     id: "lowest", title: "Lowest Dice", numeric: true, better: "higher",
     get: (one) => lowestOf(one)?.value ?? null,
@@ -35,6 +37,7 @@ const columns = [
   { id: "flags", title: "QC flags", numeric: false, get: flagsOf },
   { id: "warnings", title: "Warnings", numeric: true, whole: true, better: "lower",
     get: (one) => one.warnings.length },
+  { id: "note", title: "Note of the reviewer", numeric: false, get: (one) => reviews.get(one.id)?.note },
 ];
 
 /** Columns of one metric, in the order of the labels. */

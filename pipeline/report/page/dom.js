@@ -37,6 +37,13 @@ function swatch(label) {
   return square;
 }
 
+/** A label's colour in a mask: the reference has a paler one than the prediction. */
+function shade(color, kind) {
+  if (kind !== "reference") return color;
+  const parts = [1, 3, 5].map((place) => (255 + parseInt(color.slice(place, place + 2), 16)) >> 1);
+  return `#${parts.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
+}
+
 /** Show a line of text beside the pointer. */
 function showTooltip(text, x, y) {
   const tooltip = byId("tooltip");

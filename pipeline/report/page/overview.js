@@ -55,60 +55,6 @@ function secondsOf(one) {
   return place < 0 ? null : one.values[place];
 }
 
-/** List the metrics that can be plotted; Dice is chosen if there is one. */
-function fillMetrics() {
-  const metric = byId("metric");
-  const numeric = report.columns.label.filter((column) => column.numeric);
-  metric.replaceChildren(...numeric.map((column) => make("option", { value: column.key }, column.title)));
-  const wanted = ["dice", "volume_ml_pred"].find((key) => numeric.some((one) => one.key === key));
-  if (wanted) metric.value = wanted;
-  metric.addEventListener("change", () => {
-    drawMetric();
-    drawSummary();
-  });
-}
-
-function drawMetric() {
-  const key = byId("metric").value;
-  const rows = columnsOf(key).map((column) => ({
-    name: column.label.name,
-    color: column.label.color,
-    points: selection.cases
-      .map((one) => ({ id: one.id, value: column.get(one) }))
-      .filter((point) => typeof point.value === "number")
-      .map((point) => ({
-        ...point,
-        text: `${point.id}, ${column.label.name}: ${formatCell(point.value, column)}`,
-      })),
-  }));
-  drawDistribution(byId("distribution"), rows);
-}
-
-function drawVolumes() {
-  const pairs = columnsOf("volume_ml_ref").map((column, position) => [
-    column, columnsOf("volume_ml_pred")[position], position,
-  ]);
-  byId("volume-panel").hidden = !pairs.length;
-  const points = pairs.flatMap(([x, y, position]) =>
-    selection.cases
-      .map((one) => ({ id: one.id, x: x.get(one), y: y.get(one) }))
-      .filter((point) => point.x !== null && point.y !== null)
-      .map((point) => ({
-        ...point,
-        color: x.label.color,
-        shape: position,
-        text: `${point.id}, ${x.label.name}: prediction ${formatNumber(point.y)} ml, ` +
-          `reference ${formatNumber(point.x)} ml`,
-      })));
-  byId("volume-labels").replaceChildren(...pairs.slice(0, 6).map(([{ label }, , position]) =>
-    make("span", {}, makeSvg("svg", { viewBox: "-5 -5 10 10", "aria-hidden": "true" },
-      makeSvg("path", { d: SHAPES[position % SHAPES.length], fill: label.color })), label.name)));
-  // With so many marks, every n-th gives the same picture.
-  const step = Math.ceil(points.length / 4000);
-  drawScatter(byId("volumes"), points.filter((_, index) => index % step === 0),
-    { x: "Reference (ml)", y: "Prediction (ml)" });
-}
-
 /** Count the cases with each reason, flag or warning; a button filters by it. */
 function drawFindings() {
   const counts = new Map();
@@ -137,6 +83,7 @@ function drawFindings() {
           make("button", { type: "button", class: "code", click: () => filterByText(entry.code) }, entry.code),
           make("span", { class: `badge ${entry.kind === "failed" ? "bad" : "caution"}` },
             `${entry.kind}: ${countOfCases(entry.cases)}`),
+          report.flags[entry.code] && make("p", {}, report.flags[entry.code]),
           make("p", { class: "muted" }, entry.cases > 1 ? `For example: ${entry.sentence}` : entry.sentence))))
       : make("p", { class: "muted" }, "No case failed, and no case has a flag or a warning."),
   );
@@ -187,9 +134,16 @@ function drawSummary() {
   const chosen = rows.filter((row) => row[at("metric")] === byId("metric").value);
   const hasGroups = chosen.some((row) => row[at("by")]);
   const shown = header.filter((name) =>
-    !["label", "metric"].includes(name) && (hasGroups || !["by", "by_value"].includes(name)));
+    !["label", "metric", "ci_low", "ci_high"].includes(name) &&
+    (hasGroups || !["by", "by_value"].includes(name)));
+  // The interval stands beside its mean, where it is not scrolled out of sight.
+  shown.splice(shown.indexOf("mean") + 1, 0, "interval");
   const whole = (name) => /^n(_|$)/.test(name);
   const cell = (row, name) => {
+    if (name === "interval") {
+      const ends = ["ci_low", "ci_high"].map((end) => formatNumber(row[at(end)]));
+      return make("td", { class: "number" }, ends[0] === "–" ? "–" : ends.join(" to "));
+    }
     const value = row[at(name)];
     if (name === "label_name") {
       const label = report.labels.find((one) => one.value === row[at("label")]);
@@ -206,7 +160,7 @@ function drawSummary() {
   const titles = {
     label_name: "Label", n: "Cases", n_used: "With a value", n_failed: "Failed",
     n_empty: "Empty masks", mean: "Mean", sd: "SD", median: "Median", q1: "Q1", q3: "Q3",
-    worst: "Worst", worst_case: "Worst case", ci_low: "95 % CI from", ci_high: "to",
+    worst: "Worst", worst_case: "Worst case", interval: "95 % CI of the mean",
     by: "Column", by_value: "Value",
   };
   byId("summary").replaceChildren(chosen.length

@@ -18,8 +18,10 @@ from typing import Any
 
 # The scripts, in the order in which they must run: each uses the scripts before it.
 SCRIPTS = (
-    "dom.js", "data.js", "loading.js", "sections.js", "plots.js", "viewer.js", "case.js",
-    "overview.js", "gallery.js", "table.js", "start.js",
+    "dom.js", "data.js", "loading.js", "errors.js", "sections.js", "plots.js", "planes.js",
+    "contrast.js", "viewer.js", "case.js", "review.js", "keys.js", "distribution.js", "volumes.js",
+    "overview.js", "gallery.js", "table.js", "address.js", "downloads.js",
+    "start.js",
 )  # fmt: skip
 # NiiVue, byte for byte as it was published.
 VIEWER = "niivue.umd.js"

@@ -1,6 +1,7 @@
 "use strict";
 
-const PLOT_WIDTH = 760;
+// Below this width names are above their rows.
+const NARROW = 560;
 // Above this many points only outliers are drawn beside the boxes.
 const MOST_POINTS = 6000;
 
@@ -33,69 +34,92 @@ function minMax(values) {
   );
 }
 
-/** Draw one metric: for each label a box (quartiles, median) and a point for each case. */
-function drawDistribution(place, rows) {
+/** The width of a plot: that of its place, so that text keeps its size on a phone. */
+function plotWidth(place, most) {
+  return Math.max(280, Math.min(most, place.clientWidth || most));
+}
+
+/**
+ * Draw one metric: for each row a box (quartiles, median), the mean with its interval, and beside
+ * them a point for each case.
+ */
+function drawDistribution(place, rows, title) {
   const values = rows.flatMap((row) => row.points.map((point) => point.value));
   if (!values.length) {
     place.replaceChildren(make("p", { class: "muted" }, "No case has a value."));
     return;
   }
   const [low, high] = bounds(values);
-  const left = 186;
-  const right = PLOT_WIDTH - 18;
-  const rowHeight = Math.max(44, Math.min(170, 340 / rows.length));
-  const height = rows.length * rowHeight + 34;
+  const width = plotWidth(place, 960);
+  const narrow = width < NARROW;
+  const left = narrow ? 14 : 200;
+  const right = width - 18;
+  const above = narrow ? 34 : 0;
+  const rowHeight = above + Math.max(64, Math.min(150, 340 / rows.length));
+  const height = rows.length * rowHeight + 46;
   const x = (value) => left + ((value - low) / (high - low)) * (right - left);
-  const svg = makeSvg("svg", { viewBox: `0 0 ${PLOT_WIDTH} ${height}`, class: "chart" });
-  for (const tick of ticks(low, high, 7)) {
+  const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart" });
+  for (const tick of ticks(low, high, narrow ? 4 : 7)) {
     svg.append(
-      makeSvg("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 26, class: "grid" }),
-      makeSvg("text", { x: x(tick), y: height - 8, class: "tick" }, String(tick)),
+      makeSvg("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 42, class: "grid" }),
+      makeSvg("text", { x: x(tick), y: height - 26, class: "tick" }, String(tick)),
     );
   }
+  svg.append(makeSvg("text", { x: (left + right) / 2, y: height - 6, class: "axis" }, title));
   rows.forEach((row, index) => {
-    const middle = index * rowHeight + rowHeight / 2 + 2;
-    svg.append(drawRow(row, middle, Math.min(52, rowHeight * 0.42), x, values.length > MOST_POINTS));
+    const middle = index * rowHeight + above + (rowHeight - above) / 2 + 2;
+    const at = { middle, names: narrow ? middle - (rowHeight - above) / 2 - 24 : middle - 14,
+      reach: (rowHeight - above) * 0.21, x };
+    svg.append(drawRow(row, at, values.length > MOST_POINTS));
   });
   place.replaceChildren(svg);
 }
 
-/** Draw the box and the points of one label; arrow keys walk through them by value. */
-function drawRow(row, middle, reach, x, outliersOnly) {
+/** Draw the box, the interval and the points of a row; arrow keys walk through them by value. */
+function drawRow(row, { middle, names, reach, x }, outliersOnly) {
   const sorted = row.points.map((point) => point.value).sort((a, b) => a - b);
   const group = makeSvg("g", { class: "row", tabindex: "0", role: "group" });
-  const name = row.name.length > 22 ? `${row.name.slice(0, 21)}…` : row.name;
+  const name = row.name.length > 24 ? `${row.name.slice(0, 23)}…` : row.name;
+  const note = (line, text) =>
+    makeSvg("text", { x: 24, y: names + 4 + 14 * line, class: "row-note" }, text);
   group.append(
-    makeSvg("rect", { x: 4, y: middle - 6, width: 12, height: 12, rx: 2, fill: row.color }),
-    makeSvg("text", { x: 24, y: middle - 1, class: "row-name" }, name),
+    makeSvg("rect", { x: 4, y: names - 6, width: 12, height: 12, rx: 2, fill: row.color }),
+    makeSvg("text", { x: 24, y: names + 4, class: "row-name" }, name),
   );
   if (!sorted.length) {
-    group.append(makeSvg("text", { x: 24, y: middle + 14, class: "row-note" }, "no value"));
+    group.append(note(1, "no value"));
     return group;
   }
   const [first, median, third] = [0.25, 0.5, 0.75].map((part) => quantile(sorted, part));
-  const note = `median ${formatNumber(median)}, ${countOfCases(sorted.length)}`;
+  const said = `median ${formatNumber(median)}, ${countOfCases(sorted.length)}`;
+  const interval = row.interval && `mean ${formatNumber(row.interval.mean)} ` +
+    `[${formatNumber(row.interval.low)}, ${formatNumber(row.interval.high)}]`;
   group.setAttribute(
     "aria-label",
-    `${row.name}: ${note}, quartiles ${formatNumber(first)} and ${formatNumber(third)}. ` +
+    `${row.name}: ${said}, quartiles ${formatNumber(first)} and ${formatNumber(third)}` +
+      `${interval ? `, ${interval}, 95 % confidence interval` : ""}. ` +
       "Arrow keys walk through the cases, Enter opens one.",
   );
   const fence = 1.5 * (third - first);
   const inside = sorted.filter((value) => value >= first - fence && value <= third + fence);
+  const box = middle - reach * 1.1;
   group.append(
-    makeSvg("text", { x: 24, y: middle + 14, class: "row-note" }, note),
-    makeSvg("line", {
-      x1: x(inside[0]), x2: x(inside.at(-1)), y1: middle, y2: middle, class: "whisker",
-    }),
+    note(1, said),
+    ...(interval ? [note(2, interval)] : []),
+    makeSvg("line", { x1: x(inside[0]), x2: x(inside.at(-1)), y1: box, y2: box, class: "whisker" }),
     makeSvg("rect", {
       x: x(first), width: Math.max(1, x(third) - x(first)),
-      y: middle - reach * 0.6, height: reach * 1.2, class: "box",
+      y: box - reach * 0.7, height: reach * 1.4, class: "box",
     }),
+    makeSvg("line", {
+      x1: x(median), x2: x(median), y1: box - reach * 0.9, y2: box + reach * 0.9, class: "median",
+    }),
+    ...(interval ? [drawInterval(row.interval, box, x)] : []),
   );
   const shown = outliersOnly
     ? row.points.filter((one) => one.value < first - fence || one.value > third + fence).slice(0, 60)
     : row.points;
-  const circles = spread(shown, middle, reach, x).map(({ point, cx, cy }) => {
+  const circles = spread(shown, middle + reach, reach, x).map(({ point, cx, cy }) => {
     const circle = makeSvg("circle", {
       cx, cy, r: 3, class: "point", fill: row.color,
       click: () => openCase(point.id),
@@ -104,15 +128,16 @@ function drawRow(row, middle, reach, x, outliersOnly) {
     });
     return { circle, point };
   });
-  group.append(
-    ...circles.map(({ circle }) => circle),
-    makeSvg("line", {
-      x1: x(median), x2: x(median),
-      y1: middle - reach * 0.75, y2: middle + reach * 0.75, class: "median",
-    }),
-  );
+  group.append(...circles.map(({ circle }) => circle));
   walkable(group, circles);
   return group;
+}
+
+/** Draw a mean as a diamond, with its confidence interval. */
+function drawInterval({ mean, low, high }, y, x) {
+  const at = x(mean);
+  return makeSvg("path", { class: "interval",
+    d: `M${x(low)} ${y - 5}v10m0-5H${x(high)}m0-5v10M${at - 5} ${y}l5-6 5 6-5 6Z` });
 }
 
 /** Positions of points, so that they overlap as little as the row allows. */
@@ -170,37 +195,45 @@ const SHAPES = [
   "M0 3.8L3.6-2.8H-3.6Z",
 ];
 
-/** Draw reference against prediction, both in ml, with the line on which they agree. */
-function drawScatter(place, points, titles) {
+/**
+ * Draw points by two values. `axes` has the titles `x` and `y`, what to say without points, and
+ * either `same`, for one scale and the line of equal values, or horizontal `lines`.
+ */
+function drawScatter(place, points, axes) {
   if (!points.length) {
-    place.replaceChildren(make("p", { class: "muted" }, "No case has both volumes."));
+    place.replaceChildren(make("p", { class: "muted" }, axes.none));
     return;
   }
-  const size = 360;
-  const start = 52;
-  const [low, high] = bounds(points.flatMap((point) => [point.x, point.y]));
-  const x = (value) => start + ((value - low) / (high - low)) * (size - start - 12);
-  const y = (value) => size - 44 - ((value - low) / (high - low)) * (size - 44 - 10);
+  const lines = axes.lines ?? [];
+  const width = plotWidth(place, axes.same ? 430 : 760);
+  const height = axes.same ? width : Math.min(360, width);
+  const [start, end, top, bottom] = [62, width - 12, 10, height - 44];
+  const xs = points.map((point) => point.x);
+  const ys = [...points.map((point) => point.y), ...lines.map((line) => line.value)];
+  const [low, high] = bounds(axes.same ? [...xs, ...ys] : xs);
+  const [least, most] = axes.same ? [low, high] : bounds(ys);
+  const x = (value) => start + ((value - low) / (high - low)) * (end - start);
+  const y = (value) => bottom - ((value - least) / (most - least)) * (bottom - top);
   const svg = makeSvg("svg", {
-    viewBox: `0 0 ${size} ${size}`, class: "chart", role: "img",
-    "aria-label": `${titles.y} against ${titles.x} of ${points.length} masks; the table has all values`,
+    viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img",
+    "aria-label": `${axes.y} against ${axes.x} of ${points.length} masks; the table has all values`,
   });
   for (const tick of ticks(low, high, 5)) {
     svg.append(
-      makeSvg("line", { x1: x(tick), x2: x(tick), y1: y(low), y2: y(high), class: "grid" }),
-      makeSvg("line", { x1: x(low), x2: x(high), y1: y(tick), y2: y(tick), class: "grid" }),
-      makeSvg("text", { x: x(tick), y: size - 27, class: "tick" }, String(tick)),
-      makeSvg("text", { x: start - 7, y: y(tick) + 4, class: "tick end" }, String(tick)),
-    );
+      makeSvg("line", { x1: x(tick), x2: x(tick), y1: top, y2: bottom, class: "grid" }),
+      makeSvg("text", { x: x(tick), y: height - 27, class: "tick" }, String(tick)));
+  }
+  for (const tick of ticks(least, most, 5)) {
+    svg.append(
+      makeSvg("line", { x1: start, x2: end, y1: y(tick), y2: y(tick), class: "grid" }),
+      makeSvg("text", { x: start - 7, y: y(tick) + 4, class: "tick end" }, String(tick)));
   }
   svg.append(
-    makeSvg("line", { x1: x(low), y1: y(low), x2: x(high), y2: y(high), class: "agree" }),
-    makeSvg("text", { x: (start + size) / 2, y: size - 7, class: "axis" }, titles.x),
-    makeSvg(
-      "text",
-      { x: 0, y: 0, class: "axis", transform: `translate(13 ${size / 2 - 18}) rotate(-90)` },
-      titles.y,
-    ),
+    axes.same ? makeSvg("line", { x1: x(low), y1: y(low), x2: x(high), y2: y(high), class: "agree" }) : "",
+    makeSvg("text", { x: (start + end) / 2, y: height - 7, class: "axis" }, axes.x),
+    makeSvg("text",
+      { x: 0, y: 0, class: "axis", transform: `translate(13 ${(top + bottom) / 2}) rotate(-90)` },
+      axes.y),
     ...points.map((point) =>
       makeSvg("path", {
         d: SHAPES[point.shape % SHAPES.length],
@@ -211,6 +244,8 @@ function drawScatter(place, points, titles) {
         pointerleave: hideTooltip,
       }),
     ),
+    ...lines.map((line) => makeSvg("line", { x1: start, x2: end, y1: y(line.value), y2: y(line.value),
+      stroke: line.color, class: line.limit ? "limit" : "bias" })),
   );
   place.replaceChildren(svg);
 }

@@ -8,7 +8,10 @@ function drawSections(sections, title) {
     const figure = make(
       "figure",
       { class: "section" },
-      drawSection(section, `${title}, ${caption}, where ${section.why}`),
+      make("div", { class: "frame" },
+        drawSection(section, `${title}, ${caption}, where ${section.why}`),
+        make("span", { class: "side-letter" }, section.left),
+        make("span", { class: "side-letter end" }, section.right)),
       make("figcaption", {}, caption),
     );
     // All sections have the same scale: the width follows the millimetres.
@@ -33,16 +36,10 @@ function drawSection(section, description) {
       height,
       preserveAspectRatio: "none",
     }),
+    ...drawErrors(section),
     ...drawContours(section.reference ?? [], "reference"),
     ...drawContours(section.prediction, "prediction"),
-    makeSvg("text", { x: width * 0.03, y: height * 0.97, class: "side-letter" }, section.left),
-    makeSvg(
-      "text",
-      { x: width * 0.97, y: height * 0.97, class: "side-letter", "text-anchor": "end" },
-      section.right,
-    ),
   );
-  svg.style.setProperty("--letter", `${Math.min(width, height) * 0.07}px`);
   return svg;
 }
 
@@ -53,7 +50,7 @@ function drawContours(contours, kind) {
     makeSvg("path", {
       d: path,
       class: `contour ${kind}`,
-      stroke: report.labels[position - 1]?.color ?? "#ffffff",
+      stroke: shade(report.labels[position - 1]?.color ?? "#ffffff", kind),
     }),
   ]);
 }

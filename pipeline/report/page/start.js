@@ -19,6 +19,7 @@ function startTheme() {
 startTheme();
 byId("print").addEventListener("click", () => globalThis.print());
 drawHead();
+startReview();
 startTable();
 fillMetrics();
 for (const draw of [drawMetric, drawVolumes, drawTimings]) {
@@ -27,6 +28,10 @@ for (const draw of [drawMetric, drawVolumes, drawTimings]) {
 }
 drawFindings();
 drawSummary();
+startErrors();
 startGallery();
+startKeys();
 startCase();
+startDownloads();
+startAddress();
 document.body.dataset.ready = "yes";

@@ -9,7 +9,7 @@ const table = { sort: null, down: false, page: 0, shown: new Set(), rows: PAGE_R
 function usualColumns() {
   const many = report.labels.length > FEW_LABELS;
   const metrics = many ? [] : ["dice", "hd95_mm", "volume_ml_pred"];
-  const always = ["id", "status", "flags", "warnings", ...(many ? ["lowest", "lowest-label"] : [])];
+  const always = ["id", "status", "flags", "warnings", "review", ...(many ? ["lowest", "lowest-label"] : [])];
   const wanted = columns.filter((column) => {
     if (column.label) return metrics.includes(column.key);
     return always.includes(column.id) ||
@@ -61,7 +61,7 @@ function headOf(shown) {
       scope: "col",
       class: column.numeric ? "number" : "",
       "aria-sort": sorted ? (table.down ? "descending" : "ascending") : "none",
-    }, make("button", { type: "button", "data-column": column.id, click: () => sortBy(column) },
+    }, make("button", { type: "button", "data-column": column.id, title: column.about, click: () => sortBy(column) },
       column.label && report.labels.length > 1
         ? [make("span", { class: "of" }, swatch(column.label), column.label.name), column.title]
         : column.title));
@@ -133,6 +133,7 @@ function buildFilters() {
       make("input", { type: "search", id: "find", placeholder: "case id, reason, flag, warning, column",
         input: applyFilters, autocomplete: "off" })),
     choose("status", "Status", [...new Set(report.cases.map(statusOf))].sort()),
+    choose("reviewed", "Review", ["accepted", "rejected", "open"]),
     ...few.map(({ column, place, values }) => choose(`filter-${place}`, column.title, values)),
     columnsOf("dice").length
       ? make("label", {}, make("span", {}, "Dice of any label below"),
@@ -155,10 +156,12 @@ function distinct(place) {
 function applyFilters() {
   const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
   const status = byId("status").value;
+  const reviewed = byId("reviewed").value;
   const below = byId("below")?.value;
   const dice = columnsOf("dice");
   select(report.cases.filter((one) => {
     if (status && statusOf(one) !== status) return false;
+    if (reviewed && decisionOf(one) !== reviewed) return false;
     for (const { place } of buildFilters.few) {
       const wanted = byId(`filter-${place}`).value;
       if (wanted && String(one.values[place]) !== wanted) return false;

@@ -1,10 +1,7 @@
 "use strict";
 
 /** The viewer of the page; its canvas shows one case at a time. */
-const viewer = { nv: null, overlays: {}, hidden: new Set(), window: [0, 255], request: 0 };
-
-const LAYOUTS = ["Three planes", "Axial", "Coronal", "Sagittal", "3D"];
-const AXES = ["Sagittal", "Coronal", "Axial"];
+const viewer = { nv: null, overlays: {}, hidden: new Set(), window: [0, 255], request: 0, axis: 2 };
 
 /** Show a case; resolves to true when it is drawn, to false if another case was opened. */
 async function showVolumes(one) {
@@ -14,7 +11,8 @@ async function showVolumes(one) {
   byId("viewer").hidden = false;
   if (!viewer.nv) {
     viewer.nv = await startViewer(niivue);
-    buildControls(niivue);
+    viewer.types = niivue.SLICE_TYPE;
+    buildControls();
   }
   const { nv } = viewer;
   while (nv.volumes.length) nv.removeVolume(nv.volumes[0]);
@@ -36,6 +34,7 @@ async function showVolumes(one) {
   centreOnMasks(nv, overlays.prediction);
   prepareControls(one, volumes);
   drawOverlays();
+  arrange();
   nv.createOnLocationChange();
   return true;
 }
@@ -47,8 +46,6 @@ async function startViewer(niivue) {
     sagittalNoseLeft: true,
     dragAndDropEnabled: false,
     isNearestInterpolation: true, // interpolation would invent colours between two labels
-    multiplanarLayout: niivue.MULTIPLANAR_TYPE.GRID,
-    multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS,
     backColor: [0.04, 0.05, 0.06, 1],
     crosshairColor: [1, 0.84, 0.37, 0.8],
     crosshairWidth: 0.12,
@@ -59,6 +56,10 @@ async function startViewer(niivue) {
     loadingText: "",
   });
   nv.onLocationChange = showLocation;
+  nv.onIntensityChange = followContrast;
+  globalThis.addEventListener("resize", () => {
+    if (!byId("viewer").hidden) arrange();
+  });
   await nv.attachToCanvas(byId("canvas"), true);
   return nv;
 }
@@ -86,21 +87,33 @@ function centreOnMasks(nv, overlay) {
 /** Draw the masks with the settings of the controls. */
 function drawOverlays() {
   const { nv, overlays } = viewer;
-  const outlined = byId("outline").checked;
+  const wrong = errorsShown() && overlays.reference;
   for (const [kind, overlay] of Object.entries(overlays)) {
+    const outlined = kind === "reference" && byId("outline").checked;
     overlay.img.set(overlay.filled);
-    if (outlined && kind === "reference") outline(overlay, crosshairVoxel());
-    overlay.setColormapLabel(colormap());
+    if (outlined && !wrong) outline(overlay, crosshairVoxel());
+    overlay.setColormapLabel(colormap(report.labels, viewer.hidden, outlined ? kind : ""));
     overlay.opacity = Number(byId(`opacity-${kind}`).value) / 100;
   }
+  if (wrong) markErrors(overlays);
   nv.updateGLVolume();
 }
 
-/** The colours of the labels by their position; hidden labels are transparent. */
-function colormap() {
-  const { labels } = report;
+/** Turn the prediction into a map of errors and hide the reference; hidden labels do not count. */
+function markErrors({ prediction, reference }) {
+  const seen = [0, ...report.labels.map((_, place) => (viewer.hidden.has(place) ? 0 : place + 1))];
+  prediction.filled.forEach((value, index) => {
+    prediction.img[index] = errorAt(seen[value], seen[reference.filled[index]]);
+  });
+  prediction.setColormapLabel(colormap(ERRORS, new Set(), ""));
+  prediction.opacity = Math.sqrt(prediction.opacity); // thin errors are seen on dark tissue
+  reference.opacity = 0;
+}
+
+/** The colours of labels by their position; hidden labels are transparent. */
+function colormap(labels, hidden, kind) {
   const channel = (place) => labels.map((label) => {
-    return parseInt(label.color.slice(1 + 2 * place, 3 + 2 * place), 16);
+    return parseInt(shade(label.color, kind).slice(1 + 2 * place, 3 + 2 * place), 16);
   });
   // NiiVue raises every value to at least 2/256 of its table. With more than 64 labels background
   // would get the colour of the first label, so transparent entries below 0 are added.
@@ -109,7 +122,7 @@ function colormap() {
     R: [...clear, ...channel(0)],
     G: [...clear, ...channel(1)],
     B: [...clear, ...channel(2)],
-    A: [...clear, ...labels.map((_, position) => (viewer.hidden.has(position) ? 0 : 255))],
+    A: [...clear, ...labels.map((_, position) => (hidden.has(position) ? 0 : 255))],
     I: [...clear, ...labels].map((_, index) => index + 1 - clear.length),
   };
 }
@@ -154,18 +167,10 @@ function outline(overlay, voxel) {
 }
 
 /** Make the controls; they are made only once. */
-function buildControls(niivue) {
+function buildControls() {
   const { nv } = viewer;
-  const types = niivue.SLICE_TYPE;
-  const order = [types.MULTIPLANAR, types.AXIAL, types.CORONAL, types.SAGITTAL, types.RENDER];
-  const layout = make(
-    "select",
-    {
-      id: "layout",
-      change: () => nv.setSliceType(order[layout.selectedIndex]),
-    },
-    LAYOUTS.map((name) => make("option", {}, name)),
-  );
+  const layout = make("select", { id: "layout", change: arrange },
+    LAYOUTS.map((name) => make("option", {}, name)));
   const slider = (id, name, value, input) =>
     make("label", { id: `${id}-label` }, make("span", {}, name),
       make("input", { id, type: "range", min: 0, max: 100, value, input }));
@@ -181,8 +186,9 @@ function buildControls(niivue) {
         make("label", {}, make("span", {}, name),
           make("input", { id: `slice-${axis}`, type: "range", min: 1, max: 1, value: 1,
             input: () => moveTo(axis) })))),
+    contrastControls(),
     make("fieldset", {}, make("legend", {}, "Show"),
-      make("label", {}, make("span", {}, "Layout"), layout),
+      make("label", { class: "wide" }, make("span", { class: "hidden" }, "Layout"), layout),
       make("label", { class: "check" },
         make("input", { id: "outline", type: "checkbox", checked: true, change: drawOverlays }),
         "Reference as outline"),
@@ -203,11 +209,13 @@ function prepareControls(one, volumes) {
   });
   byId("opacity-reference").disabled = !overlays.reference;
   byId("outline").disabled = !overlays.reference;
+  document.querySelector("#viewer .errors-switch input").disabled = !overlays.reference;
   byId("canvas").setAttribute("aria-label", `Slices of case ${one.id} with its masks`);
   byId("viewer-state").textContent = volumes.notes.length
     ? `Note: ${volumes.notes.join("; ")}. All numbers are of the whole scan.`
     : "";
   followCrosshair();
+  followContrast();
 }
 
 function moveTo(axis) {
@@ -233,7 +241,8 @@ function followCrosshair() {
 /** Show the position, intensity and labels under the crosshair. */
 function showLocation(location) {
   followCrosshair();
-  if (viewer.overlays.reference && byId("outline").checked &&
+  viewer.axis = [2, 1, 0][location.axCorSag] ?? viewer.axis;
+  if (viewer.overlays.reference && byId("outline").checked && !errorsShown() &&
     viewer.outlined !== String(crosshairVoxel())) {
     requestAnimationFrame(drawOverlays); // other planes have other outlines
   }

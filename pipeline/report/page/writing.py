@@ -15,13 +15,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, Notice, UsageError
 from voxtile.machine.files import write_text
+from voxtile.manifest.review import read_review, refuse_unknown
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.spec import Label
 from voxtile.report.tables import report_table
@@ -35,6 +36,7 @@ from voxtile.scoring.overlap import plain_labels
 from voxtile.writing.nifti import nifti_bytes
 
 from .cohort import cohort_data, worst_first
+from .explanations import FLAGS
 from .page import VIEWER, build_page, json_text, resource
 from .pictures import Picture, read_picture
 from .sections import make_sections
@@ -86,18 +88,23 @@ def write_page(
     predictions: str | Path | None = None,
     cases: str = "worst:20",
     single_file: bool = False,
+    review: Path | None = None,
 ) -> PageFacts:
     """Write the page of a run.
 
     The manifest has the paths of the scans; without it no new pictures are made, and existing ones
     are retained. `predictions` is the folder of masks, by default ``masks/``. `cases` get
     pictures: ``worst:N``, ``all`` or ``none``. Valid pictures of other cases are retained; ``none``
-    removes all. With `single_file`, viewer and pictures become part of the page itself.
-    ManifestError if the manifest has problems, or the folder is not a run folder.
+    removes all. With `single_file`, viewer and pictures become part of the page itself. `review`
+    is a file of decisions that the page shows. ManifestError if the manifest or the review has
+    problems, or the folder is not a run folder.
     """
     folder = RunFolder(Path(out))
     most = parse_cases(cases)
-    protect_report(folder, manifest, root, predictions)
+    protect_report(folder, manifest, root, predictions, review)
+    reviews = {} if review is None else read_review(review)
+    if review is not None:
+        refuse_unknown(review, reviews, [report.case_id for report in reports])
     facts = read_facts(folder.facts(), "a run folder has one")
     # If run.json lacks the labels, the labels of the reports are used.
     labels = facts.labels() or plain_labels(
@@ -119,11 +126,16 @@ def write_page(
     problems = album.add_all(ordered[:most])
     pictured = [report.case_id for report in ordered if album.has(report.case_id)]
 
+    masks_sha256 = {report.case_id: report.mask.get("sha256", "") for report in reports}
     data = cohort_data(folder.path, reports, labels, facts.content)
     for case in data["cases"]:
         case["pictures"] = case["id"] in pictured
         case["problem"] = problems.get(case["id"])
         case["montage"] = _montage(folder, case["id"], embedded=single_file)
+        case["mask"] = masks_sha256.get(case["id"], "")
+        case["review"] = asdict(reviews[case["id"]]) if case["id"] in reviews else None
+    data["flags"] = FLAGS
+    data["key"] = _run_key(folder, facts)
     data["folder"] = folder.page_files.name
     inlined = album.inlined(pictured) if single_file else {}
     if pictured and not single_file:
@@ -132,6 +144,13 @@ def write_page(
     if single_file:
         album.remove_all()
     return PageFacts(folder.page, tuple(pictured), tuple(problems.items()))
+
+
+def _run_key(folder: RunFolder, facts: RunFacts) -> str:
+    """Return a hash by which a browser tells the reviews of one run from those of another."""
+    # Without its path, so that a folder that was moved keeps its reviews.
+    names = (folder.path.resolve().name, facts.content.get("manifest"), facts.content.get("model"))
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +330,7 @@ def protect_report(
     manifest: str | Path | None,
     root: str | Path | None,
     predictions: str | Path | None,
+    review: Path | None = None,
 ) -> None:
     """Refuse to write tables and page if an input or somebody's file would be replaced.
 
@@ -323,6 +343,8 @@ def protect_report(
         inputs += inputs_of(read_manifest(manifest, root=root, need_images=False))
     if predictions is not None:
         inputs.append(Input("the predictions folder", Path(predictions), whole=False))
+    if review is not None:
+        inputs.append(Input("the review", review))
     outputs = [path for path, _ in folder.derived()]
     protect(inputs, *outputs, folder.page_files, advice="move it out of the run folder")
     refuse_tables(folder)

@@ -4,25 +4,31 @@ import base64
 import csv
 import hashlib
 import re
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from chromium import errors_of, wait_for
+from commands import invoke
 from phantoms import ball, make_bundle
 from PIL import Image
 
 from voxtile.batch.drive import run_manifest
 from voxtile.errors import Notice
+from voxtile.manifest.review import read_review
 from voxtile.models.spec import Label
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
+from voxtile.report.error_map import ERRORS
 from voxtile.report.page import write_page
 from voxtile.report.page.page import VIEWER, resource
 from voxtile.report.tables import write_reports
 from voxtile.run.job import RunSettings
 from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.fingerprint import content_hash
 from voxtile.scoring.rows import LabelRow
 from voxtile.writing.nifti import write_mask, write_volume
 
@@ -193,6 +199,268 @@ def test_the_canvas_shows_each_mask_in_its_colours(viewed: Any) -> None:
     hidden = canvas_pixels(viewed)
     assert share_of(hidden, BALL) > 0.02
     assert share_of(hidden, CORE) == 0
+
+
+def test_errors_are_seen_in_the_viewer_and_in_the_sections(page: Any) -> None:
+    open_viewer(page, "case_7")
+    page.execute_script("byId('opacity-prediction').value = 100; showErrors(true)")
+    pixels = canvas_pixels(page)
+    for name, color in ERRORS[:3]:
+        assert share_of(pixels, color) > 0.005, name
+    assert share_of(pixels, BALL) == 0
+    counts = """
+      const counts = [0, 0, 0, 0, 0];
+      viewer.overlays.prediction.img.forEach((error) => counts[error]++);
+      return counts;
+    """
+    hits, extra, missed, other = page.execute_script(counts)[1:]
+    one = "const one = report.cases.find((one) => one.id === 'case_7');"
+    voxels = (
+        one
+        + "return ['voxels_pred', 'voxels_ref'].map((key) => columnsOf(key)"
+        + (".reduce((sum, column) => sum + column.get(one), 0))")
+    )
+    assert page.execute_script(voxels) == [hits + extra + other, hits + missed + other]
+    # A hidden label is background: what is left are the errors of the other one.
+    page.execute_script("document.querySelectorAll('.legend input')[0].click()")
+    true = one + "return columnsOf('tp')[1].get(one)"
+    assert page.execute_script(counts)[1] == page.execute_script(true)
+    page.execute_script("document.querySelectorAll('.legend input')[0].click()")
+    shown = """
+      const seen = (name) => [...document.querySelectorAll(`#case-sections ${name}`)]
+        .filter((one) => getComputedStyle(one).display !== 'none').length;
+      return [seen('.wrong'), seen('.contour')];
+    """
+    wait_for(lambda: page.execute_script(shown) == [3, 0], "errors in the sections")
+    page.execute_script("showErrors(false)")
+    errors, contours = page.execute_script(shown)
+    assert errors == 0
+    assert contours >= 6
+
+
+def test_an_open_case_is_walked_with_the_arrow_keys(page: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def press(key: str) -> None:
+        page.switch_to.active_element.send_keys(key)
+
+    open_viewer(page, "case_7")
+    assert page.execute_script("return document.activeElement.id") == "canvas"
+    axial = "return [Number(byId('slice-2').value), crosshairVoxel()[2] + 1]"
+    first = page.execute_script(axial)[0]
+    press(Keys.ARROW_UP)
+    assert page.execute_script(axial) == [first + 1, first + 1]
+    press("e")
+    assert page.execute_script("return errorsShown()") is True
+    press("e")
+    press(Keys.ARROW_RIGHT)
+    shown = "return document.body.dataset.shown"
+    wait_for(lambda: page.execute_script(shown) == "case_6", "the next case")
+    page.execute_script("byId('level').focus()")
+    press(Keys.ARROW_RIGHT)  # a slider keeps its keys
+    assert page.execute_script("return byId('case-title').textContent") == "case_6"
+    assert page.execute_script("return viewer.nv.volumes[0].cal_max") > 255
+
+
+@pytest.mark.parametrize("size_mm", [(1, 1, 1), (1, 1, 4), (3, 1, 1), (1, 3, 1)])
+@pytest.mark.parametrize("canvas", [(830, 500), (340, 500)])
+def test_the_three_planes_fill_the_canvas(browser: Any, cohort: Path, size_mm, canvas) -> None:
+    if not browser.current_url.endswith("report.html"):
+        show(browser, cohort / "run/report.html")
+    x, y, z = size_mm
+    width, height = canvas
+    tiles = browser.execute_script("return bestTiles(...arguments)", width, height, [x, y, z])
+    filled = 0.0
+    for (left, top, w, h), (across, up) in zip(tiles, [(x, y), (x, z), (y, z)], strict=True):
+        assert left + w <= 1.001
+        assert top + h <= 1.001
+        scale = min(w * width / across, h * height / up)
+        filled += scale**2 * across * up
+    assert filled > 0.5 * width * height
+
+
+def test_a_review_by_keyboard_is_kept_exported_and_shown_again(
+    browser: Any, cohort: Path, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            browser.switch_to.active_element.send_keys(key)
+
+    run = cohort / "run"
+    show(browser, run / "report.html")
+    browser.execute_script("localStorage.clear()")
+    show(browser, run / "report.html")
+    browser.execute_script("byId('reviewer').value = 'AB'; openCase('case_0')")
+    press("a")
+    browser.execute_script("openCase('case_1')")
+    press("r", "n", '=SUM(A1), "edge"', Keys.ENTER, "e")  # after Enter, keys are keys again
+    assert browser.execute_script("return errorsShown()") is True
+    browser.execute_script("openCase('case_2')")
+    press("r", "r")  # twice: taken back
+    show(browser, run / "report.html")  # kept
+    decisions = "return report.cases.map((one) => [one.id, decisionOf(one)]).sort()"
+    before = browser.execute_script(decisions)
+    assert before[:4] == [
+        ["broken", "open"],
+        ["case_0", "accepted"],
+        ["case_1", "rejected"],
+        ["case_2", "open"],
+    ]
+    count = "return byId('review-count').textContent"
+    assert browser.execute_script(count) == "1 accepted, 1 rejected, 7 not reviewed"
+    type_into(browser, "reviewed", "rejected")
+    assert ids_shown(browser) == ["case_1"]
+
+    exported = tmp_path / "review.csv"
+    exported.write_text(browser.execute_script("return reviewText()"), encoding="utf-8")
+    found = read_review(exported)
+    assert found["case_1"].note == '=SUM(A1), "edge"'
+    assert (found["case_1"].reviewer, found["case_2"].decision) == ("AB", "open")
+    assert found["case_1"].mask_sha256 == content_hash(run / "masks/case_1.nii.gz")
+
+    browser.execute_script("localStorage.clear()")
+    shutil.copytree(run, tmp_path / "run")
+    assert invoke("report", tmp_path / "run", "--review", exported)[0] == 3  # one case failed
+    show(browser, tmp_path / "run/report.html")
+    assert browser.execute_script(decisions) == before
+    # A review of another mask is not a review of this one.
+    old = found["case_1"].mask_sha256
+    exported.write_text(exported.read_text("utf-8").replace(old, "0" * 64), encoding="utf-8")
+    assert invoke("report", tmp_path / "run", "--review", exported)[0] == 3  # one case failed
+    show(browser, tmp_path / "run/report.html")
+    assert browser.execute_script(decisions)[2] == ["case_1", "open"]
+    stale = "return byId('stale-reviews').textContent"
+    assert "The reviews of 1 case are left out" in browser.execute_script(stale)
+    exported.write_text("case_id,review\nunknown,accepted\n")
+    code, said = invoke("report", tmp_path / "run", "--review", exported)
+    assert (code, "has 1 case that the run or manifest does not have: unknown" in said) == (4, True)
+    assert errors_of(browser) == []
+
+
+def test_the_interval_in_the_plot_is_that_of_the_summary(page: Any, cohort: Path) -> None:
+    with (cohort / "run/summary.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "dice" and not row["by"]]
+    drawn = page.execute_script("return columnsOf('dice').map(intervalOf)")
+    for row, interval in zip(rows, drawn, strict=True):
+        for key, name in (("mean", "mean"), ("low", "ci_low"), ("high", "ci_high")):
+            assert interval[key] == pytest.approx(float(row[name]))
+    shown = "return document.querySelectorAll('#distribution .interval').length"
+    assert page.execute_script(shown) == 2
+    type_into(page, "find", "case")  # a part of the cases has no interval of its own
+    assert page.execute_script(shown) == 0
+
+
+def test_a_metric_is_drawn_by_any_column(page: Any) -> None:
+    names = "return [...byId('by').options].map((option) => option.text)"
+    assert "<b>site</b>" in [name.lower() for name in page.execute_script(names)]
+    draw = "byId('by').value = arguments[0]; drawMetric()"
+    names = "[...document.querySelectorAll('#distribution .row-name')]"
+    rows = f"return {names}.map((name) => name.textContent)"
+    page.execute_script(draw, "case/<b>site</b>")
+    assert page.execute_script(rows)[1:3] == ["ball, A", "ball, B"]  # the first one is "broken"
+    page.execute_script(draw, "metric/volume_ml_ref")
+    assert page.execute_script(rows) == []
+    points = "return document.querySelectorAll('#distribution path.point').length"
+    assert page.execute_script(points) == 16
+
+
+def test_limits_of_agreement_can_be_computed_by_hand(page: Any) -> None:
+    script = """
+      const pairs = report.labels.map((label, position) => [{ label }, null, position]);
+      return limitsOf(pairs, [1, 2, 3].map((y) => ({ position: 0, y })));
+    """
+    (limits,) = page.execute_script(script)
+    assert limits["mean"] == pytest.approx(2)
+    assert (limits["low"], limits["high"]) == pytest.approx((2 - 1.96, 2 + 1.96))
+    type_into(page, "volume-plot", "difference")
+    assert "ball: 0" in page.execute_script("return byId('volume-key').textContent")
+    lines = "return document.querySelectorAll('#volumes .bias, #volumes .limit').length"
+    assert page.execute_script(lines) == 6
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_text_is_smaller_than_11_pixels(page: Any, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.refresh()
+        wait_for(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
+        cards = "return byId('gallery').dataset.cards"
+        wait_for(lambda: page.execute_script(cards), "the gallery")
+        small = """
+          const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          const found = new Set();
+          while (words.nextNode()) {
+            const one = words.currentNode.parentElement;
+            if (!words.currentNode.textContent.trim() || !one.checkVisibility()) continue;
+            const drawn = one.ownerSVGElement ? one.getScreenCTM() : { a: 1, b: 0 };
+            const scale = Math.hypot(drawn.a, drawn.b); // text may be turned
+            const size = parseFloat(getComputedStyle(one).fontSize) * scale;
+            if (size < 10.99) found.add(`${size} ${one.className?.baseVal ?? one.className}`);
+          }
+          return [...found];
+        """
+        assert page.execute_script(small) == []
+        wide = "return document.documentElement.scrollWidth"
+        assert page.execute_script(wide) <= width
+        open_viewer(page, "case_7")
+        assert page.execute_script(small) == []
+        assert page.execute_script(wide) <= width
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_view_has_an_address_that_shows_it_again(page: Any, cohort: Path) -> None:
+    type_into(page, "find", "case")
+    type_into(page, "below", "0.9")
+    type_into(page, "metric", "iou")
+    place = page.execute_script("return buildFilters.few[0].place")
+    type_into(page, f"filter-{place}", "B")
+    wanted = ids_shown(page)
+    assert 0 < len(wanted) < 9
+    page.execute_script("openCase('case_7')")
+    address = page.execute_script("return location.href")
+    assert "find=case" in address and "case=case_7" in address
+    page.get("about:blank")
+    page.get(address)
+    wait_for(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
+    assert ids_shown(page) == wanted
+    assert page.execute_script("return byId('metric').value") == "iou"
+    assert page.execute_script("return open.one.id") == "case_7"
+    page.execute_script("byId('case').close(); clearFilters(); ")
+    assert page.execute_script("return location.hash") == "#metric=iou"
+    for unusable in ("#metric=none&status=%3Cb%3E", "#case=unknown", "#%", "#case"):
+        page.execute_script("location.hash = arguments[0]", unusable)
+        wait_for(lambda: page.execute_script("return byId('metric').value") == "dice", "the page")
+        assert len(ids_shown(page)) == 9
+
+
+def test_plots_and_tables_are_saved_with_their_values(page: Any) -> None:
+    start = "globalThis.saved = []; download = (name, blob) => saved.push([name, blob]);"
+    page.execute_script(
+        start + "document.querySelectorAll('[data-download] button').forEach((one) => one.click())"
+    )
+    wait_for(lambda: page.execute_script("return saved.length") == 9, "nine files")
+    page.execute_script(
+        "globalThis.texts = {}; saved.forEach(([name, blob]) =>"
+        " blob.text().then((text) => { texts[name] = text; }))"
+    )
+    wait_for(lambda: page.execute_script("return Object.keys(texts).length") == 9, "their texts")
+    texts = page.execute_script("return texts")
+    rows = list(csv.DictReader(texts["cases.csv"].splitlines()))
+    assert [row["Case"] for row in rows] == ids_shown(page)
+    dice = "return columnsOf('dice')[0].get(report.cases.find((one) => one.id === 'case_7'))"
+    values = {row["Case"]: row for row in csv.DictReader(texts["distribution.csv"].splitlines())}
+    assert float(values["case_7"]["Dice, ball"]) == page.execute_script(dice)
+    for name in ("distribution.svg", "volumes.svg"):
+        drawing = ElementTree.fromstring(texts[name])
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+        texts_of = [one.text for one in drawing.iter("{http://www.w3.org/2000/svg}text")]
+        assert {"Dice", "Reference (ml)"} & set(texts_of)
+        assert "var(" not in texts[name] and "class=" not in texts[name]
+    assert texts["volumes.png"].startswith("\ufffdPNG")
 
 
 def test_a_case_without_pictures_says_what_to_do(page: Any) -> None:
