@@ -1,6 +1,7 @@
 """What the machine provides: files, processes, memory, processors, clocks.
 
 files.py       files that are written completely or not at all; every file below a folder
+download.py    a file from the web, verified; interrupted downloads go on
 json_objects.py  JSON of an expected shape, or one clear error
 scratch.py     large arrays in files that disappear
 cache.py       the user's cache folder
