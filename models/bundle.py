@@ -25,6 +25,7 @@ from voxtile.errors import ModelError, UsageError
 
 from .keras_archive import check_keras_archive as check_keras_archive
 from .onnx_network import check_onnx
+from .own_folder import folder_problem, own_folders
 from .spec import NAME, ModelSpec, Network
 from .spec_file import read_spec
 
@@ -97,9 +98,10 @@ def load_bundle(name: str | Path) -> Bundle:
     Parameters
     ----------
     name : str or Path
-        A folder, or the name of a bundle that voxtile ships. If a folder of
-        that name exists here, the folder is used. Commas separate several
-        names, unless a folder has the commas in its name.
+        A folder, or the name of a bundle that voxtile ships or that was
+        downloaded. If a folder of that name exists here, the folder is used.
+        Commas separate several names, unless a folder has the commas in its
+        name.
 
     Raises
     ------
@@ -111,13 +113,16 @@ def load_bundle(name: str | Path) -> Bundle:
     if isinstance(name, str) and "," in name and not Path(name).is_dir():
         return _together([load_bundle(part.strip()) for part in name.split(",")])
     folder = Path(name)
-    if not folder.is_dir() and folder.name == str(name) and (SHIPPED / folder).is_dir():
-        folder = SHIPPED / folder
     if not folder.is_dir():
-        shipped = ", ".join(shipped_bundles()) or "none"
-        raise ModelError(
-            f"model '{name}' is neither a folder nor a shipped bundle; shipped: {shipped}"
-        )
+        named = named_bundles()
+        if str(name) not in named:
+            raise ModelError(
+                f"model '{name}' is neither a folder nor a shipped bundle; shipped: "
+                f"{', '.join(shipped_bundles()) or 'none'}; downloaded: "
+                f"{', '.join(sorted(named.keys() - shipped_bundles())) or 'none'} (`voxtile models "
+                "list --remote` shows what can be downloaded)"
+            )
+        folder = named[str(name)]
     bundle = Bundle(folder, read_spec(folder / "spec.json"))
     for network in bundle.spec.networks:
         bundle.read_network(network)
@@ -184,6 +189,19 @@ def bundle_name(folder: Path) -> str:
             f"rename the folder, for example to {instead!r}"
         )
     return name
+
+
+def named_bundles() -> dict[str, Path]:
+    """Return the folder of each bundle that has a name: shipped ones, then downloaded ones.
+
+    A folder of downloads that others can write to is not used.
+    """
+    found = {name: SHIPPED / name for name in shipped_bundles()}
+    for folder in (own / "models" for own in own_folders()):
+        if folder.is_dir() and not folder_problem(folder.parent) and not folder_problem(folder):
+            for path in sorted(folder.glob("[A-Za-z0-9]*/spec.json")):
+                found.setdefault(path.parent.name, path.parent)
+    return found
 
 
 def shipped_bundles() -> list[str]:

@@ -1,4 +1,4 @@
-"""`voxtile models`: list models, measure engines, and exchange networks with other programs."""
+"""`voxtile models`: list models, measure engines, exchange networks; library.py has the rest."""
 
 from functools import partial
 from pathlib import Path
@@ -8,12 +8,13 @@ import typer
 
 from voxtile.engines.options import Wish
 
+from . import library
 from .help import HelpfulGroup, add_command
 from .options import AsJson, OneModel, Option, Root, SomeCases, argument
 from .output import answering, echo_lines
 
 app = typer.Typer(
-    help="List models, measure engines, and exchange networks with other programs.",
+    help="List and get models, measure engines, and exchange networks with other programs.",
     invoke_without_command=True,
     cls=HelpfulGroup,
     rich_markup_mode=None,
@@ -26,24 +27,36 @@ NewFolder = Annotated[Path, Option("New folder.", name="out")]
 def _default(context: typer.Context) -> None:
     """List the models if no command is given."""
     if context.invoked_subcommand is None:
-        list_models(as_json=False)
+        list_models(remote=False, as_json=False)
 
 
-def list_models(*, as_json: AsJson) -> None:
-    """List the models that come with voxtile.
+def list_models(
+    *, remote: Annotated[bool, "List the models of the index instead."] = False, as_json: AsJson
+) -> None:
+    """List the models that have a name: those that come with voxtile, and downloaded ones.
 
     Examples
     --------
     voxtile models list
-    voxtile models list --json
+    voxtile models list --remote --json
     """
-    from voxtile.models.bundle import load_bundle, shipped_bundles
+    from voxtile.library.card import printable
+    from voxtile.library.index import published_models
+    from voxtile.models.bundle import named_bundles
+    from voxtile.models.spec_file import read_spec
 
-    specs = {name: load_bundle(name).spec for name in shipped_bundles()}
     with answering(as_json=as_json) as answer:
+        if remote:
+            published = published_models().values()
+            echo_lines(map(str, published))
+            if not published:
+                typer.echo("the index has no models yet; `voxtile models get` takes addresses too")
+            answer({"models": [one.model_dump(mode="json") for one in published]})
+            return
+        specs = {name: read_spec(path / "spec.json") for name, path in named_bundles().items()}
         for name, spec in specs.items():
-            typer.echo(f"{name}: {spec.description}")
-            echo_lines(f"  {label.value}  {label.name}" for label in spec.labels)
+            typer.echo(printable(f"{name}: {spec.description}"))
+            echo_lines(printable(f"  {label.value}  {label.name}") for label in spec.labels)
         models = [
             {
                 "name": name,
@@ -137,6 +150,9 @@ def import_(
 
 for _name, _command in (
     ("list", list_models),
+    ("get", library.get),
+    ("card", library.card),
+    ("pack", library.pack),
     ("verify", verify),
     ("export", export),
     ("import", import_),

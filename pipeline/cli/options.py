@@ -334,11 +334,11 @@ SomeCases = Annotated[Path | None, argument("CSV of cases (default: a phantom)."
 Model = Annotated[
     str,
     argument(
-        "Name of a shipped model, or a model folder. Several are separated by commas; their "
-        "predictions are averaged."
+        "Name of a model (voxtile models list), or a model folder. Several are separated by "
+        "commas; their predictions are averaged."
     ),
 ]
-OneModel = Annotated[str, argument("Name of a shipped model, or a model folder.")]
+OneModel = Annotated[str, argument("Name of a model, or a model folder.")]
 Root = Annotated[
     Path | None,
     Option(

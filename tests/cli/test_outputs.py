@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         [*SCANS, "labels.json"],
     ),
     "models export": ([MODEL, "--format", "savedmodel", "--out", OUT], ["model"]),
+    "models pack": ([MODEL, "--out", OUT], ["model"]),
     "models import": (
         ["{}/model/n.keras", "--spec", "{}/spec.json", "--out", OUT],
         ["model/n.keras", "spec.json"],
@@ -48,7 +49,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
 }
 # Tested elsewhere: these write nothing, or in a folder of their own whose parts are named below.
 OTHERS = {"plan", "status", "manifest check", "models list", "models verify", "doctor", "demo"}
-OTHERS |= {"export", "report", "merge"}
+OTHERS |= {"export", "report", "merge", "models card", "models get"}
 SPELLINGS = ("same", "other spelling", "link", "hard link", "inside", "inside a link", "parent")
 
 
