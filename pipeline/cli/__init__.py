@@ -4,7 +4,7 @@ help.py      the help of commands, with the examples of their docstrings
 options.py   options made from value objects, and the text of options -> values
 output.py    what is printed, as text or JSON, and the exit codes
 scans.py     a folder or file of scans instead of a manifest: listed, checked, shown
-run.py, results.py, train.py, manifest.py, models.py   the commands
+run.py, bids.py, results.py, train.py, manifest.py, models.py, library.py   the commands
 
 Large packages are imported inside the commands, so that `voxtile --help`
 answers at once.
@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from .bids import bids
 from .help import HelpfulGroup, add_command
 from .manifest import app as manifest_app
 from .models import app as models_app
@@ -120,7 +121,7 @@ def demo(
 
 # In the order of the help.
 _TASKS = {
-    "Segment scans": (run, segment, plan, status, merge),
+    "Segment scans": (run, segment, bids, plan, status, merge),
     "Score and use masks": (evaluate, report, compare, export),
     "Make a model": (train,),
     "Look at this machine": (doctor, bench, demo),

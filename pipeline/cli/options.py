@@ -20,6 +20,7 @@ import typer
 from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
+from voxtile.manifest.bids_choice import BidsChoice
 from voxtile.manifest.build_options import BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy, volume_choice
@@ -474,6 +475,14 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         "Cross-validation (docs/cross-validation.md)",
         count=Option(name="folds", least=2),
         only=Option(name="fold", least=0),
+    ),
+    BidsChoice: _options_of(
+        BidsChoice,
+        participants=Option(name="participant-label", read=words),
+        sessions=Option(name="session-label", read=words),
+        runs=Option(name="run-label", read=words),
+        suffixes=Option(name="suffix", read=words),
+        label_pattern=Option(name="label-pattern"),
     ),
     BuildOptions: _options_of(
         BuildOptions, suffixes=Option(name="suffix", read=words), fold=Option(least=0)

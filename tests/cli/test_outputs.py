@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
 }
 # Tested elsewhere: these write nothing, or in a folder of their own whose parts are named below.
 OTHERS = {"plan", "status", "manifest check", "models list", "models verify", "doctor", "demo"}
-OTHERS |= {"export", "report", "merge", "models card", "models get"}
+OTHERS |= {"export", "report", "merge", "models card", "models get", "bids"}
 SPELLINGS = ("same", "other spelling", "link", "hard link", "inside", "inside a link", "parent")
 
 
