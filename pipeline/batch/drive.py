@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from voxtile.engines import CALLABLE, Model
 from voxtile.errors import UsageError
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.processes import needing_threads
+from voxtile.machine.versions import installed_version
 from voxtile.manifest.listing import Listed, is_source, list_source
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.run.job import Job, chosen_cases, with_memory
@@ -261,17 +261,9 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "by": list(job.settings.by),
         KEY: job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: installed_version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "case_ids": [case.case_id for case in cases],
     }
-
-
-def _version(package: str) -> str | None:
-    """Return the installed version of a package; None if it (such as TensorFlow) is missing."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

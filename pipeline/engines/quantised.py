@@ -13,7 +13,6 @@ numbers about four times as fast as float32 (AVX-512 VNNI, AVX-VNNI, AMX).
 import hashlib
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_folder
+from voxtile.machine.versions import installed_version
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
@@ -91,10 +91,7 @@ def digest_name(bundle: Bundle) -> str:
 
 def _path(network: Network) -> Path:
     """Return the folder of a network in integers, whether it was made or not."""
-    try:
-        program = version("openvino")
-    except PackageNotFoundError:
-        program = "none"
+    program = installed_version("openvino") or "none"
     key = hashlib.sha256(f"{_FORMAT}\n{network.sha256}\n{program}".encode()).hexdigest()
     return cache_folder("quantised") / key
 

@@ -12,5 +12,6 @@ processes.py   child processes that answer, and end when their parent does
 at_once.py     several files read at the same time
 clock.py       the time, as records give it, and durations for people
 progress.py    a progress bar, or plain lines
+versions.py    versions of installed packages
 spreadsheet.py  cells that a spreadsheet must not run as formulas
 """
