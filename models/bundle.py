@@ -120,7 +120,7 @@ def load_bundle(name: str | Path) -> Bundle:
                 f"model '{name}' is neither a folder nor a shipped bundle; shipped: "
                 f"{', '.join(shipped_bundles()) or 'none'}; downloaded: "
                 f"{', '.join(sorted(named.keys() - shipped_bundles())) or 'none'} (`voxtile models "
-                "list --remote` shows what can be downloaded)"
+                f"list --remote` shows what can be downloaded){_downloads()[1]}"
             )
         folder = named[str(name)]
     bundle = Bundle(folder, read_spec(folder / "spec.json"))
@@ -192,16 +192,22 @@ def bundle_name(folder: Path) -> str:
 
 
 def named_bundles() -> dict[str, Path]:
-    """Return the folder of each bundle that has a name: shipped ones, then downloaded ones.
-
-    A folder of downloads that others can write to is not used.
-    """
+    """Return the folder of each bundle that has a name: shipped ones, then downloaded ones."""
     found = {name: SHIPPED / name for name in shipped_bundles()}
-    for folder in (own / "models" for own in own_folders()):
-        if folder.is_dir() and not folder_problem(folder.parent) and not folder_problem(folder):
-            for path in sorted(folder.glob("[A-Za-z0-9]*/spec.json")):
-                found.setdefault(path.parent.name, path.parent)
+    folder, _ = _downloads()
+    for path in sorted(folder.glob("[A-Za-z0-9]*/spec.json")) if folder else ():
+        found.setdefault(path.parent.name, path.parent)
     return found
+
+
+def _downloads() -> tuple[Path | None, str]:
+    """Return the folder of downloaded bundles; or None, and why it is not used if it exists."""
+    for own in own_folders():
+        folder = own / "models"
+        if folder.is_dir():
+            problem = folder_problem(own) or folder_problem(folder)
+            return (None, f"; {folder} is not used: {problem}") if problem else (folder, "")
+    return None, ""
 
 
 def shipped_bundles() -> list[str]:

@@ -21,7 +21,7 @@ from voxtile.export.bids import bids_entities, bids_label, write_derivative
 from voxtile.export.finished import finished_cases, read_finished_mask
 from voxtile.machine.files import write_new, write_text
 from voxtile.manifest.bids import read_bids, subjects_of
-from voxtile.manifest.bids_choice import BidsChoice
+from voxtile.manifest.build_options import BidsChoice
 from voxtile.manifest.listing import Listed
 from voxtile.manifest.table import table_of
 from voxtile.models.bundle import Bundle

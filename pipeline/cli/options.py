@@ -20,8 +20,7 @@ import typer
 from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
-from voxtile.manifest.bids_choice import BidsChoice
-from voxtile.manifest.build_options import BuildOptions
+from voxtile.manifest.build_options import BidsChoice, BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy, volume_choice
 from voxtile.run.settings import RunSettings

@@ -12,7 +12,7 @@ build.py         a data set -> a manifest, by one of the sources; build_options.
   nnunet.py        an nnU-Net data set, read and written
   splits_final.py  the folds of an nnU-Net data set
   datalist.py      JSON lists: Medical Segmentation Decathlon, MONAI (also written)
-  bids.py          a BIDS data set; bids_choice.py
+  bids.py          a BIDS data set
 listing.py       a folder or file of scans -> the cases of a run, with the ids of its run folder
 check.py         a manifest -> what is wrong with its files
 split.py         a manifest -> the same manifest with a column `split` or `fold`

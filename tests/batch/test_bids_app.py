@@ -14,7 +14,7 @@ from voxtile.batch.bids_app import run_participants, write_group
 from voxtile.batch.drive import run_manifest
 from voxtile.errors import ManifestError, UsageError
 from voxtile.manifest.bids import read_bids
-from voxtile.manifest.bids_choice import BidsChoice
+from voxtile.manifest.build_options import BidsChoice
 from voxtile.reading.nifti import read_nifti
 from voxtile.run.settings import RunSettings
 from voxtile.scoring.measures import Measures
