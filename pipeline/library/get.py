@@ -1,6 +1,7 @@
 """Download a model once, by its name or by an address with a checksum; then it is used offline."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ def get_model(
     home = cache_folder("models")
     for folder in home.glob("[A-Za-z0-9]*"):
         if _digest(folder) == digest:
-            return Got(folder.name, folder, is_new=False)
-    _refuse_other(home / name)
+            return _kept(folder)
+    if name:
+        _refuse_other(home / name)
     archive = home / f".{digest}.zip"
     with alone(archive):
         for number, address in enumerate(addresses, start=1):
@@ -106,9 +108,17 @@ def _unpacked(archive: Path, home: Path, digest: str, name: str) -> Got:
     return Got(found, home / found, is_new=True)
 
 
+def _kept(folder: Path) -> Got:
+    """Return a model that was downloaded earlier; ModelError if it was changed since."""
+    try:
+        return Got(load_bundle(folder).spec.name, folder, is_new=False)
+    except ModelError as error:
+        raise ModelError(f"{error}. To get it again, remove {folder} first") from error
+
+
 def _refuse_other(folder: Path) -> None:
-    """Refuse to replace a model that was downloaded earlier."""
-    if _digest(folder) is not None:
+    """Refuse to replace a model of the same name."""
+    if os.path.lexists(folder):
         raise ModelError(
             f"{folder} is a model of this name from another archive; remove this folder if you no "
             "longer need it: runs that used it cannot be continued then"

@@ -127,6 +127,24 @@ def test_a_name_never_changes_its_model(archive: bytes, tmp_path: Path, own_fold
     assert "in phantoms" in (own_folder / "models/liver/README.md").read_text()
 
 
+def test_a_folder_of_the_user_is_not_replaced(archive: bytes, own_folder: Path) -> None:
+    mine = own_folder / "models/liver/notes.txt"
+    mine.parent.mkdir(parents=True, mode=0o755)
+    own_folder.chmod(0o700)
+    mine.write_text("mine")
+    with serving(archive) as served, pytest.raises(ModelError, match="is a model of this name"):
+        get_model(served.url, sha256(archive))
+    assert mine.read_text() == "mine"
+
+
+def test_a_model_that_was_changed_since_is_told(archive: bytes, own_folder: Path) -> None:
+    with serving(archive) as served:
+        get_model(served.url, sha256(archive))
+        (own_folder / "models/liver/n.keras").write_bytes(b"changed")
+        with pytest.raises(ModelError, match=r"was altered.*To get it again, remove \S+liver"):
+            get_model(served.url, sha256(archive))
+
+
 def test_a_shipped_model_is_there_and_keeps_its_name(
     tmp_path: Path, model: Path, own_folder: Path
 ) -> None:
