@@ -5,6 +5,7 @@
       *.keras        the networks (*.onnx if they were imported)
       README.md      model card
       LICENSE        licence of the weights
+      quality.json   how the Dice of its masks is predicted (`voxtile.models.quality`)
       fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
 
 A network file can contain code that runs when it is loaded, or ask for any
@@ -64,6 +65,12 @@ class Bundle:
             each = [member.sha256 for member in self.members]
             return hashlib.sha256(" ".join(each).encode()).hexdigest()
         decisive = self.spec.model_dump(mode="json", exclude={"training", "description", "name"})
+        # Keys of later versions count only if they are used, so that older models keep their hash.
+        for key in self.spec.unused:
+            del decisive[key]
+        for label in decisive["labels"]:  # coded concepts name a label, and change no mask
+            label |= {"concept": None, "category": None}
+            label.pop("modifier", None)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def read_network(self, network: Network) -> bytes:
@@ -163,6 +170,8 @@ def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
     return {
         "channels": (spec.channels, meaning),
         "activation": (spec.activation, meaning),
+        "orientation": (spec.orientation, meaning),
+        "crop": (spec.crop, meaning),
         "labels": ([(label.value, label.name, label.values) for label in spec.labels], meaning),
         "thresholds": (list(spec.thresholds) or [0.5] * len(spec.labels), decision),
         "divisions": ([part.model_dump(mode="json") for part in spec.divisions], decision),

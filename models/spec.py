@@ -7,13 +7,20 @@ size of a tile, and the meaning of the output channels.
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from voxtile.errors import counted
 
 View = Literal["axial", "coronal", "sagittal"]
 Axis = Literal["R", "A", "S"]
-Weighting = Literal["gaussian", "constant"]
+Weighting = Literal["gaussian", "constant", "gaussian_nnunet"]
 Normalisation = Literal["none", "batch", "group", "instance"]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
@@ -110,9 +117,52 @@ class ZScore(IntensityMethod):
         return self
 
 
+class Fixed(IntensityMethod):
+    """Clip to `low` and `high`, subtract `mean`, divide by `sd`: numbers of the training scans."""
+
+    output_range = None
+    method: Literal["fixed"] = "fixed"
+    mean: Number
+    sd: Positive
+    low: Number
+    high: Number
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        return self
+
+
+class Foreground(IntensityMethod):
+    """Zero mean and unit standard deviation inside the scan's foreground; 0 outside.
+
+    The foreground is where any channel is not 0, with its holes filled.
+    """
+
+    output_range = None
+    method: Literal["foreground"] = "foreground"
+
+
+class Clahe(IntensityMethod):
+    """Contrast-limited adaptive histogram equalisation of each plane, to 0 to 1.
+
+    See `skimage.exposure.equalize_adapthist`.
+    """
+
+    output_range = (0, 1)
+    method: Literal["clahe"] = "clahe"
+    clip_limit: Annotated[float, Field(gt=0, le=1)] = 0.01
+
+
 Intensity = Annotated[
-    NoScaling | Window | MinMax | Percentile | ZScore, Field(discriminator="method")
+    NoScaling | Window | MinMax | Percentile | ZScore | Fixed | Foreground | Clahe,
+    Field(discriminator="method"),
 ]
+# Keys of `spec.json` since version 0.3, for what networks of other programs see.
+_LATER = ("orientation", "crop", "resampling", "padding", "average", "channel_intensity")
+# Methods that need more than a voxel and numbers of its volume: the whole volume is scaled at once.
+WHOLE = (Foreground, Clahe)
 
 
 class Background(_Frozen):
@@ -142,8 +192,9 @@ class Label(_Frozen):
     sigmoid outputs, which are written into the mask in the order of the spec: a
     later one overwrites an earlier one. Each is scored against the union of its values.
 
-    `concept` is the coded structure (DICOM's segmented property type), and
-    `category` is its coded category (default: anatomy).
+    `concept` is the coded structure (DICOM's segmented property type),
+    `modifier` a part or side of it, such as SNOMED CT 255549009 "Anterior", and
+    `category` its coded category (default: anatomy).
     """
 
     value: Annotated[int, Field(ge=1, le=65535)]
@@ -154,6 +205,13 @@ class Label(_Frozen):
     ] = ()
     concept: Concept | None = None
     category: Concept | None = None
+    modifier: Concept | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an empty modifier out, so that records equal those of earlier versions."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.modifier else {k: v for k, v in values.items() if k != "modifier"}
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -188,12 +246,12 @@ class Network(_Frozen):
     `tile` is the tile size that it was trained with, if that is not the spec's.
     `layout` and `output` are for networks of other programs: "channels_first"
     takes and gives (tiles, channels, rows, columns), and "logits" has no final
-    activation.
+    activation. A network without `file` and `sha256` is a function that the caller gives.
     """
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.(keras|onnx)$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    views: Annotated[tuple[View, ...], Field(min_length=1, max_length=3)]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.(keras|onnx)$")] = ""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = ""
+    views: Annotated[tuple[View, ...], Field(min_length=1, max_length=3)] = ("axial",)
     weight: Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)] = 1.0
     tile: TileSize | None = None
     layout: Literal["channels_last", "channels_first"] = "channels_last"
@@ -220,12 +278,25 @@ class ModelSpec(_Frozen):
     # entries; the through-plane one is never resampled. None means the scan's own spacing.
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
     intensity: Intensity = ZScore()  # one method for all channels, measured on each
+    # One method for each channel, instead of `intensity`.
+    channel_intensity: Annotated[tuple[Intensity, ...], Field(max_length=64)] = ()
+    # Storage order and directions in which the networks see a volume; "stored" is that of its file.
+    # Views, spacings and flips then count its axes: the first for R, the second for A, ...
+    orientation: Annotated[str, Field(pattern=r"^([RASLPI]{3}|stored)$")] = "RAS"
+    # Whether networks see only the box of voxels in which any channel is not 0.
+    crop: Literal["none", "nonzero"] = "none"
+    # "spline": cubic for images, linear for predictions; the grids share their outer edges, as in
+    # `skimage.transform.resize`. See `voxtile.preparation.resampling`.
+    resampling: Literal["linear", "spline"] = "linear"
+    padding: Literal["edge", "zero"] = "edge"  # what surrounds planes smaller than a tile
     tile: TileSize  # (rows, columns) in pixels; a multiple of `multiple`
     # A tile's rows and columns must be multiples of this number, ``2**depth``.
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
     # Minimum overlap of neighbouring tiles, as a fraction of a tile.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     weighting: Weighting = "gaussian"  # weight of a tile's pixels when overlaps are blended
+    # What is averaged over tiles, mirrored planes and the networks of a view, and resampled.
+    average: Literal["probabilities", "logits"] = "probabilities"
     background: Background | None = None  # voxels that cannot belong to a label
     # World axes along which planes are mirrored and segmented again, unless a
     # run has other options (test-time augmentation). Only for networks that were trained on
@@ -242,7 +313,7 @@ class ModelSpec(_Frozen):
     divisions: Annotated[tuple[Division, ...], Field(max_length=1000)] = ()
     postprocess: tuple[Cleaning, ...] = ()  # how the mask is cleaned after that, label by label
     # A file whose views have different weights has one entry per view.
-    networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)]
+    networks: Annotated[tuple[Network, ...], Field(min_length=1, max_length=1000)] = (Network(),)
     # How the networks were trained, for people: manifest hash, cases, scores, versions.
     training: dict[str, Any] = {}
 
@@ -253,6 +324,19 @@ class ModelSpec(_Frozen):
                 f"context_slices {self.context_slices} must be odd, because the network segments "
                 "the middle plane"
             )
+        if self.orientation != "stored":
+            axes = {"RASLPI".index(letter) % 3 for letter in self.orientation}
+            if len(axes) < 3:
+                raise ValueError(f"orientation {self.orientation} must name each axis once")
+        if self.channel_intensity and len(self.channel_intensity) != len(self.channels):
+            raise ValueError(
+                f"there must be as many entries of channel_intensity as channels, not "
+                f"{len(self.channel_intensity)} for {counted(len(self.channels), 'channel')}"
+            )
+        if self.background is not None and any(isinstance(one, WHOLE) for one in self.intensities):
+            raise ValueError("background cannot be combined with the methods foreground and clahe")
+        if self.average == "logits" and any(one.output != "logits" for one in self.networks):
+            raise ValueError('to average logits, each network needs "output": "logits"')
         for tile in (self.tile, *(network.tile for network in self.networks if network.tile)):
             if any(size % self.multiple for size in tile):
                 raise ValueError(f"tile {tile} must be a multiple of {self.multiple}")
@@ -319,6 +403,24 @@ class ModelSpec(_Frozen):
         serving = [network for network in self.networks if view in network.views]
         tiles = [network.tile or self.tile for network in serving] or [self.tile]
         return max(rows for rows, _ in tiles), max(columns for _, columns in tiles)
+
+    @property
+    def intensities(self) -> tuple[Intensity, ...]:
+        """The intensity method of each channel."""
+        return self.channel_intensity or (self.intensity,) * len(self.channels)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Keys since version 0.3 that have their default."""
+        fields = type(self).model_fields
+        return tuple(key for key in _LATER if getattr(self, key) == fields[key].default)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training prepares scans as this spec says."""
+        whole = isinstance(self.intensity, WHOLE)
+        logits = any(network.output == "logits" for network in self.networks)
+        return self.unused == _LATER and not whole and not logits
 
     @property
     def input_channels(self) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from voxtile.models.bundle import Bundle as Bundle
     from voxtile.models.bundle import load_bundle as load_bundle
     from voxtile.models.spec import Label as Label
+    from voxtile.models.spec import ModelSpec as ModelSpec
 
     from .batch.drive import run_manifest as run_manifest
     from .batch.settings import BatchSettings as BatchSettings
@@ -49,6 +50,7 @@ _HOMES = {
     "ManifestError": "voxtile.errors",
     "Measures": "voxtile.scoring.score",
     "ModelError": "voxtile.errors",
+    "ModelSpec": "voxtile.models.spec",
     "PlanWish": "voxtile.preparation.plan",
     "ReadPolicy": "voxtile.reading.scan",
     "Recipe": "voxtile.training.recipe.recipe",

@@ -9,8 +9,8 @@
     |-- EnvironmentFault   disk, memory or a lock; the batch cannot go on
 
 A `Notice` is about something that did not stop a case, and is reported with the case.
-`first_few` and `counted` help to write messages. The text of other libraries' errors may
-quote a patient's data, so only their type and `place_of` are shown.
+`raised_by`, `first_few` and `counted` help to write messages. The text of other libraries' errors
+may quote a patient's data, so only their type and `place_of` are shown; a network's own is shown.
 """
 
 import traceback
@@ -100,6 +100,22 @@ def place_of(error: BaseException) -> str:
     for frame, line in reversed(ours or frames):
         return f"{Path(frame.f_code.co_filename).name} line {line}"
     return "unknown"
+
+
+def raised_by(error: BaseException) -> str:
+    """Return what third-party code raised, and where: "raised ValueError: deep (net.py line 3)".
+
+    The line is the innermost one outside voxtile and installed packages, if there is one.
+    """
+    words = (str(error).strip().splitlines() or [""])[0][:200]
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    places = [
+        f" ({Path(frame.f_code.co_filename).name} line {line})"
+        for frame, line in frames
+        if not frame.f_globals.get("__name__", "").startswith("voxtile")
+        and "site-packages" not in frame.f_code.co_filename
+    ]
+    return f"raised {type(error).__name__}{': ' if words else ''}{words}{(places or [''])[-1]}"
 
 
 def first_few(items: Sequence[object], shown: int = 10) -> str:

@@ -162,6 +162,20 @@ def canonical_axes(affine: Array) -> Axes:
     return Axes((i, j, k), (r, a, s))
 
 
+def axes_to(affine: Array, orientation: str) -> Axes:
+    """Return the axes that bring a grid closest to an orientation, such as LPS.
+
+    "stored" changes nothing.
+    """
+    if orientation == "stored":
+        return Axes((0, 1, 2), (False, False, False))
+    ras = canonical_axes(affine)
+    places = ["RASLPI".index(letter) for letter in orientation]
+    i, j, k = (ras.order[place % 3] for place in places)
+    first, second, third = (ras.flips[place % 3] != (place > 2) for place in places)
+    return Axes((i, j, k), (first, second, third))
+
+
 def reorient(volume: Volume, axes: Axes) -> Volume:
     """Return the volume with other storage axes; every voxel keeps its position in the world.
 

@@ -125,6 +125,17 @@ def test_the_python_of_the_page_about_reading_runs(tmp_path: Path, monkeypatch) 
     assert names["scan"].shape == names["mask"].shape == (20, 20, 20)
 
 
+def test_the_python_of_the_page_about_own_networks_runs(tmp_path: Path, monkeypatch) -> None:
+    text = (ROOT / "docs/own-network.md").read_text()
+    code, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    image, truth = ball()
+    write_volume(tmp_path / "scan.nii.gz", image)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "own-network.md", "exec"), names)
+    assert (names["mask"].array == truth.array).all()
+
+
 def test_the_public_names_exist_and_are_documented() -> None:
     for name in voxtile.__all__:
         assert getattr(voxtile, name).__doc__, name

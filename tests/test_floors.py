@@ -25,7 +25,7 @@ FLOORS = (
     ("report", "export"),
     ("run",),
     ("batch", "training"),
-    ("phantoms",),
+    ("phantoms", "importing"),
     ("measuring",),
     ("cli",),
 )

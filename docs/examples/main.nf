@@ -27,7 +27,7 @@ process MERGE {
 
     script:
     """
-    voxtile merge "${file(params.out)}" || [ \$? -eq 3 ]
+    voxtile merge "${file(params.out)}" --manifest "${file(params.manifest)}" || [ \$? -eq 3 ]
     """
 }
 

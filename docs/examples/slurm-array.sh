@@ -2,7 +2,7 @@
 # Each task of a Slurm job array takes every n-th case; all tasks write into one folder.
 #
 #   job=$(sbatch --parsable docs/examples/slurm-array.sh cases.csv hippocampus out)
-#   sbatch --dependency=afterany:$job --wrap "voxtile merge out"
+#   sbatch --dependency=afterany:$job --wrap "voxtile merge out --manifest cases.csv"
 #
 # Slurm starts a task again if it was pre-empted or ran out of time; it then does only the missing
 # cases.

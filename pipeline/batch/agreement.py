@@ -125,6 +125,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     found += engine_differences(*engines)
     if before.get("plan") != now["plan"]:
         found.append(f"plan of tiles ({_changed_keys(_plan(before), _plan(now))})")
+    if before.get("model", {}).get("quality") != now["model"].get("quality"):
+        found.append("calibration of the predicted Dice")
     if before.get("settings") != now["settings"]:
         found.append(f"settings ({_changed_keys(before.get('settings', {}), now['settings'])})")
     return found

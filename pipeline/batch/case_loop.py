@@ -15,7 +15,8 @@ from voxtile.errors import CaseError, EnvironmentFault, Notice, counted
 from voxtile.machine.clock import now
 from voxtile.machine.files import write_text
 from voxtile.machine.processors import processor_count
-from voxtile.report.tables import write_reports
+from voxtile.report.methods import methods_text
+from voxtile.report.tables import run_verdict, write_reports
 from voxtile.run.job import Job
 from voxtile.run.journal import Journal
 from voxtile.run_folder.case_report import CaseReport, failed_report
@@ -283,11 +284,15 @@ class CaseLoop:
         self._write_tables()
         failed = sum(report.status == "failed" for report in self._reports.values())
         counts = {"done": len(self._reports) - failed, "failed": failed}
+        missing = len(self._cases) - len(self._reports)
+        judged = {**counts, "verdict": run_verdict(self._in_order(), missing).dump()}
         if kind == "run_finished":
+            ended = {**self._facts, "finished": now(), **judged}
             if shard is None:
                 forget_shards(run_folder)
-            write_facts(run_folder, {**self._facts, "finished": now(), **counts}, shard)
-        self._notify(Event(kind, None, counts))
+                ended["methods"] = methods_text(self._facts, self._in_order())
+            write_facts(run_folder, ended, shard)
+        self._notify(Event(kind, None, judged))
 
     def _write_tables(self) -> None:
         """Write the CSVs of all reports so far; for shards, a merge writes them."""

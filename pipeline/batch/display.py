@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 from voxtile.errors import first_few
 from voxtile.machine.progress import Progress, show_progress
+from voxtile.report.quality import NO_DICE
+from voxtile.report.tables import run_verdict
+from voxtile.report.verdict import judge
 from voxtile.run_folder.case_report import CaseReport
 
 from .case_loop import RunResult
@@ -67,9 +70,12 @@ def case_line(report: CaseReport, number: int, count: int) -> str:
     if report.status == "failed":
         outcome = f"failed  {report.reason}"
     else:
+        verdict = judge(report)
         scores = [row.dice for row in report.labels if row.dice is not None]
         shown = " ".join(f"{value:.3f}" for value in scores[:8])
         outcome = f"dice {shown}" if scores else "done"
+        if verdict.word == "look":
+            outcome += f"  {verdict}"
         if report.warnings:
             outcome += f"  ({', '.join(notice.code for notice in report.warnings)})"
     return f"{number:>5}/{count} {report.case_id}  {report.seconds:.1f} s  {outcome}"
@@ -92,3 +98,7 @@ def result_lines(result: RunResult) -> Iterator[str]:
         yield "slowest: " + ", ".join(f"{case.case_id} {case.seconds:.1f} s" for case in slowest)
     if failed:
         yield "to try the failed cases again, run the same command with --retry-failed"
+    yield from run_verdict(reports, result.not_run).lines
+    masks = [report for report in reports if any(row.voxels_pred for row in report.labels)]
+    if masks and not any(report.qc.get("dice") for report in masks):
+        yield NO_DICE

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.case import Case
-from voxtile.engines import CALLABLE, Model
+from voxtile.engines import CALLABLE, Engine, Model
+from voxtile.engines.function import function_bundle, function_models
 from voxtile.errors import UsageError
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.processes import needing_threads
 from voxtile.machine.versions import installed_version
 from voxtile.manifest.listing import Listed, is_source, list_source
 from voxtile.models.bundle import Bundle, load_bundle
+from voxtile.models.quality import read_quality
+from voxtile.models.spec import ModelSpec
 from voxtile.run.job import Job, chosen_cases, with_memory
 from voxtile.run.settings import RunSettings
 from voxtile.run_folder.case_report import CaseReport
@@ -40,12 +43,13 @@ _PACKAGES = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "isal", "keras
 
 def run_manifest(
     manifest: str | Path | Listed,
-    model: str | Path | Bundle,
+    model: str | Path | Bundle | ModelSpec,
     out: str | Path,
     *,
     root: str | Path | None = None,
     settings: RunSettings | None = None,
     batch: BatchSettings | None = None,
+    network: Model | None = None,
     models: Sequence[Model] | None = None,
     on_case: Callable[[CaseReport, int, int], None] | None = None,
     on_event: Listener | None = None,
@@ -56,11 +60,10 @@ def run_manifest(
     ----------
     manifest : str or Path
         A manifest; or a folder or file of scans, listed as by `voxtile manifest build`.
-    model : str, Path or Bundle
-        Name of a shipped bundle, path of a bundle folder, or a bundle.
+    model : str, Path, Bundle or ModelSpec
+        Name of a shipped bundle, path of a folder, or the spec of `network`.
     out : str or Path
-        Run folder; created if it is missing. Cases that a run finished in it, with
-        equal inputs, model and settings, are not processed again.
+        Run folder; created if it is missing. Cases that it has finished, unchanged, stay.
     root : str or Path, optional
         Folder that the manifest's relative paths start from; by default its own.
     settings : RunSettings, optional
@@ -68,12 +71,12 @@ def run_manifest(
     batch : BatchSettings, optional
         How many cases run at once, and how much each may use; results do not
         change. By default, cases run one after another in this process.
+    network : callable, optional
+        Your own network, as the spec `model` says; for workers, a function of a module.
     models : sequence of callables, optional
-        Called instead of the bundle's networks, one for each. For workers, they
-        must be functions that a module defines.
+        The same, one for each network of a bundle; not tried before the run.
     on_case : callable, optional
-        Called with each finished report, its number from 1 (cases of earlier
-        runs come first), and the number of all cases.
+        Called with each finished report, its number from 1, and the number of all cases.
     on_event : callable, optional
         Called with each `voxtile.batch.events.Event`.
 
@@ -85,10 +88,9 @@ def run_manifest(
     Raises
     ------
     ManifestError
-        If the manifest has problems, an input would be changed or removed, or
-        `out` holds files that no run wrote; nothing was written.
+        If the manifest has problems, an input would be lost, or `out` is no run folder.
     ModelError
-        If the bundle is refused; nothing was run.
+        If the bundle or the network is refused; nothing was run.
     EnvironmentFault
         If results cannot be written, or another run holds the folder.
     KeyboardInterrupt
@@ -97,7 +99,8 @@ def run_manifest(
     settings, batch = settings or RunSettings(), batch or BatchSettings()
     settings = replace(settings, engine=batch.engine(settings.engine))
     manifest = listed_or_path(manifest, Path(out), root)
-    job, cases, facts = _prepared(manifest, model, Path(out), root, settings, batch, models)
+    own = _own_network(model, network, models)
+    job, cases, facts = _prepared(manifest, model, Path(out), root, settings, batch, own)
     with (
         locked(job.out, batch.shard),
         listening(at_once=batch.in_process) as stop,
@@ -150,39 +153,58 @@ def listed_or_path(
     return manifest if isinstance(manifest, Listed) else list_source(manifest, out, on_files)
 
 
+# Functions that run instead of a bundle's networks, and what a run records of them.
+_Own = tuple[tuple[Model, ...], Engine]
+
+
+def _own_network(
+    model: str | Path | Bundle | ModelSpec, network: Model | None, models: Sequence[Model] | None
+) -> _Own | None:
+    """Return the functions that the caller gave as networks; UsageError without a spec for one."""
+    if network is None:
+        if isinstance(model, ModelSpec):
+            raise UsageError("a ModelSpec has no networks; pass network=..., or name a model")
+        return None if models is None else (tuple(models), CALLABLE)
+    if models is not None or not isinstance(model, ModelSpec | Bundle):
+        raise UsageError("network needs a ModelSpec as the model, and no models")
+    return function_models(network, function_bundle(model).spec)
+
+
 def _prepared(
     manifest: Path | Listed,
-    model: str | Path | Bundle,
+    model: str | Path | Bundle | ModelSpec,
     out: Path,
     root: str | Path | None,
     settings: RunSettings,
     batch: BatchSettings,
-    models: Sequence[Model] | None,
+    own: _Own | None,
 ) -> tuple[Job, tuple[Case, ...], dict[str, Any]]:
     """Return the job, the cases of this shard, and the content of ``run.json``; write nothing."""
     cases = chosen_cases(manifest, root, settings)
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    bundle = load_bundle(model) if isinstance(model, str | Path) else function_bundle(model)
     wish = settings.plan
     if batch.cluster is None:
         wish = with_memory(wish, batch.at_once)
     else:  # other machines have another current folder, and memory of their own
         out, cases = out.absolute(), tuple(map(_absolute_case, cases))
         bundle = _absolute_bundle(bundle)
-    _protect_inputs(manifest, cases, bundle, batch, out)
+    folders = [] if isinstance(model, ModelSpec) else [one.folder for one in bundle.members]
+    _protect_inputs(manifest, cases, folders, batch, out)
     if isinstance(manifest, Listed):
         path, digest = RunFolder(out).manifest, manifest.sha256
     else:
         path, digest = manifest, content_hash(manifest)
     job = Job(
         bundle=bundle,
-        plans=make_plans(bundle, wish, known=models is None),
+        plans=make_plans(bundle, wish, known=own is None),
         settings=settings,
         out=out,
-        engine=CALLABLE
-        if models is not None
-        else agreement.engine_for(RunFolder(out), bundle, settings.engine, fresh=batch.fresh),
-        models=None if models is None else tuple(models),
+        engine=agreement.engine_for(RunFolder(out), bundle, settings.engine, fresh=batch.fresh)
+        if own is None
+        else own[1],
+        models=None if own is None else own[0],
         cases_sha256=_cases_sha256(digest, cases),
+        quality=read_quality(bundle) if own is None else None,
     )
     facts = new_facts(path, digest, len(cases)) | _facts(job, cases, batch.shard)
     return job, cases if batch.shard is None else batch.shard.of(cases), facts
@@ -208,7 +230,7 @@ def _refuse_unfit(
 def _protect_inputs(
     manifest: Path | Listed,
     cases: Iterable[Case],
-    bundle: Bundle,
+    models: Iterable[Path],
     batch: BatchSettings,
     out: Path,
 ) -> None:
@@ -216,7 +238,7 @@ def _protect_inputs(
     inputs = list(inputs_of(cases))
     if not isinstance(manifest, Listed):
         inputs += manifest_input(manifest, RunFolder(out))
-    inputs += [Input("the model", member.folder) for member in bundle.members]
+    inputs += [Input("the model", folder) for folder in models]
     if batch.cluster is not None and batch.cluster.settings is not None:
         inputs.append(Input("the cluster settings", batch.cluster.settings))
     protect(inputs, out)
@@ -253,6 +275,8 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
             "name": job.bundle.name,
             "sha256": job.bundle.sha256,
             "channels": list(job.bundle.spec.channels),
+            "citations": _citations(job.bundle),
+            "quality": None if job.quality is None else job.quality.sha256,
         },
         "plan": [plan.decisive() for plan in job.plans],
         "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
@@ -267,3 +291,9 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "cpus": os.cpu_count(),
         "case_ids": [case.case_id for case in cases],
     }
+
+
+def _citations(bundle: Bundle) -> list[str]:
+    """Return the sources of the models' data as BibTeX, each once."""
+    each = (one.spec.training.get("citations", ()) for one in bundle.members)
+    return list(dict.fromkeys(str(entry) for entries in each for entry in entries))

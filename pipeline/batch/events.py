@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from voxtile.machine.clock import now
 from voxtile.machine.files import append_line, remove, write_json
+from voxtile.report.verdict import judge
 
 if TYPE_CHECKING:  # `status` does not import pandas
     from voxtile.run_folder.case_report import CaseReport
@@ -48,8 +49,10 @@ def log_event(path: Path, event: Event) -> None:
     line.update(event.facts)
     report = event.report
     if report is not None:
+        verdict = judge(report)
         line["status"] = report.status
         line["reason"] = None if report.reason is None else report.reason.code
+        line["verdict"], line["look_for"] = verdict.word, [one.code for one in verdict.reasons]
         line["seconds"] = round(report.seconds, 3)
         line["timings_s"] = {name: round(value, 4) for name, value in report.timings_s.items()}
     append_line(path, json.dumps(line, ensure_ascii=False))

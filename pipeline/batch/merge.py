@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from voxtile.errors import ManifestError
-from voxtile.report.tables import write_reports
+from voxtile.report.methods import methods_text
+from voxtile.report.tables import run_verdict, write_reports
 from voxtile.run_folder.case_report import Records, collect
 from voxtile.run_folder.facts import (
     NUMBER,
@@ -47,7 +48,10 @@ def merge_shards(out: Path) -> Records:
         by = tuple(dict.fromkeys(column for shard in shards for column in shard.by))
         write_reports(out, found.reports, by)
         done, failed = len(found.reports) - found.failed, found.failed
-        counts = {"done": done, "failed": failed, "missing": len(found.missing)}
+        missing = len(found.missing)
+        verdict = run_verdict(found.reports, missing).dump()
+        counts = {"done": done, "failed": failed, "missing": missing, "verdict": verdict}
+        counts["methods"] = methods_text(first.content, found.reports)
         facts = {**first.content, "by": by, "shard": None, "shards": len(shards), **counts}
         if first.seals_records:
             facts[NUMBER] = next_number(folder)

@@ -13,6 +13,7 @@ from types import NoneType
 from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.clock import duration
 from voxtile.machine.json_objects import ANY_KEY, read_object
+from voxtile.report.verdict import count_verdicts, judge_record
 from voxtile.run_folder.facts import newest, strict_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders
@@ -39,6 +40,11 @@ class Status:
     damaged: dict[str, str]  # why the report of a missing case is not valid, if it has one
     eta_s: float | None  # seconds until the end; None if no running batch has finished a case
     runs: tuple[str, ...]  # the batches that run in this folder, in words
+    # Cases that are usable, and cases to look at by their weightiest reason; until the run ends
+    # without the flags that compare its cases.
+    usable: int
+    look: dict[str, int]
+    verdict: str  # the same in one line, for people
 
 
 def read_status(out: Path) -> Status:
@@ -70,6 +76,12 @@ def read_status(out: Path) -> Status:
     )
     failed = [record for record in records.values() if record["status"] == "failed"]
     codes = [str((record.get("reason") or {}).get("code", "")) for record in failed]
+    judged = count_verdicts(map(judge_record, records.values()), len(case_ids) - len(records))
+    usable, look, line = judged.usable, dict(judged.look), judged.line
+    final = facts.content.get("verdict")
+    counts = (final["usable"], final["failed"], *final["look"].values()) if final else ()
+    if final and len(records) == len(case_ids) == sum(counts):
+        usable, look, line = final["usable"], final["look"], final["line"]
     return Status(
         total=len(case_ids),
         done=len(records) - len(failed),
@@ -80,6 +92,9 @@ def read_status(out: Path) -> Status:
         damaged={case_id: why for case_id, why in missing.items() if why},
         eta_s=max(etas, default=None),
         runs=tuple(map(str, alive)),
+        usable=usable,
+        look=look,
+        verdict=line,
     )
 
 
@@ -89,6 +104,8 @@ def status_lines(status: Status) -> Iterator[str]:
         f"{counted(status.total, 'case')}: {status.done} done, {status.failed} failed, "
         f"{len(status.running)} running, {len(status.missing)} missing"
     )
+    if status.done:
+        yield f"  verdict: {status.verdict}"
     for code, count in status.reasons.items():
         yield f"  failed: {count} x {code}"
     for case_id, stage in status.running.items():

@@ -38,7 +38,8 @@ app = typer.Typer(
     name="voxtile",
     help="Segment batches of medical volumes: from a manifest of scans to masks and a report.",
     epilog="Exit codes: 0 success, 1 unexpected error, 2 usage, 3 some cases failed, "
-    "4 bad manifest or input, 5 model refused, 6 environment, 130 interrupted.",
+    "4 bad manifest or input, 5 model refused, 6 environment, 7 masks to look at (--strict), "
+    "130 interrupted.",
     no_args_is_help=True,
     cls=HelpfulGroup,
     rich_markup_mode=None,

@@ -9,7 +9,7 @@ import typer
 from voxtile.engines.options import Wish
 
 from .help import HelpfulGroup, add_command
-from .options import AsJson, OneModel, Option, Root, SomeCases, argument
+from .options import AsJson, Manifest, OneModel, Option, Root, SomeCases, Splits, argument
 from .output import answering, counter, echo_lines
 
 app = typer.Typer(
@@ -145,7 +145,7 @@ def verify(
     model: OneModel,
     manifest: SomeCases = None,
     root: Root,
-    cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 4,
+    cases: Annotated[int, Option("Measure on at most this many cases.", least=1)] = 8,
     planes: Annotated[int, Option("At most this many planes per case.", least=1)] = 16,
     device: Annotated[str, "Device to measure: cpu, gpu or gpu:N."] = "cpu",
     save: Annotated[bool, "Publish the table in the model's README and spec."] = False,
@@ -176,6 +176,20 @@ def verify(
         typer.echo(f"saved: {save_evidence(model, evidence)}")
 
 
+def calibrate(*, model: OneModel, manifest: Manifest, root: Root, split: Splits) -> None:
+    """Learn from cases with references how the Dice of a model's masks is predicted.
+
+    Examples
+    --------
+    voxtile models calibrate my_model cases.csv
+    voxtile models calibrate my_model cases.csv --split test
+    """
+    from voxtile.measuring.calibration import calibrate_model
+
+    done = calibrate_model(model, manifest, root=root, splits=split, on_case=counter("cases"))
+    echo_lines(done.lines())
+
+
 def export(
     *,
     model: OneModel,
@@ -201,9 +215,14 @@ def export(
 
 def import_(
     *,
-    file: Annotated[Path, argument(".onnx or .keras file.")],
-    spec: Annotated[Path, "spec.json: the network's inputs and outputs."],
+    file: Annotated[Path, argument(".onnx or .keras file, or a results folder of nnU-Net v2.")],
     out: NewFolder,
+    spec: Annotated[Path | None, "spec.json: inputs and outputs of a network in a file."] = None,
+    folds: Annotated[str, "Folds of nnU-Net, such as 0,1 (default: all)."] = "",
+    checkpoint: Annotated[str, "Checkpoint of each fold of nnU-Net."] = "checkpoint_final.pth",
+    orientation: Annotated[
+        str | None, "How nnU-Net's training scans are stored, such as LPS (default: as each scan)."
+    ] = None,
 ) -> None:
     """Make a model folder from a 2D network that was trained elsewhere.
 
@@ -213,9 +232,29 @@ def import_(
     voxtile models import net.keras --spec spec.json --out my_model
     """
     from voxtile.engines.exchange import import_model
+    from voxtile.errors import ModelError, UsageError
+    from voxtile.importing.nnunet import import_nnunet
     from voxtile.run_folder.protection import Input, protect
 
-    protect([Input("the network", file), Input("the spec", spec)], out)
+    protect([Input("the network", file), *([Input("the spec", spec)] if spec else [])], out)
+    if file.is_dir():
+        if spec is not None:
+            raise ModelError(
+                f"{file} is a folder, but --spec is for a network in a file; leave it out for a "
+                "results folder of nnU-Net"
+            )
+        found = import_nnunet(
+            file,
+            out,
+            folds=folds.split(",") if folds else None,
+            checkpoint=checkpoint,
+            orientation=orientation,
+        )
+        echo_lines(f"note: {notice}" for notice in found.notices)
+        typer.echo(f"model: {found.bundle.folder}")
+        return
+    if spec is None:
+        raise UsageError(f"{file} needs --spec; a folder of nnU-Net does not")
     typer.echo(f"model: {import_model(file, spec, out).folder}")
 
 
@@ -225,6 +264,7 @@ for _name, _command in (
     ("card", card),
     ("pack", pack),
     ("verify", verify),
+    ("calibrate", calibrate),
     ("export", export),
     ("import", import_),
 ):

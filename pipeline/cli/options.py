@@ -351,6 +351,7 @@ By = Annotated[
     Option("Summarise by these columns too, such as scanner,sex.", read=words, default=()),
 ]
 Html = Annotated[bool, Option("Write report.html, the page for people.", default=True)]
+Strict = Annotated[bool, Option("End with exit code 7 if a mask must be looked at.", default=False)]
 AsJson = Annotated[bool, Option("Print JSON, for programs.", name="json", default=False)]
 Splits = Annotated[
     "tuple[Split, ...]",
@@ -468,6 +469,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
             ),
         ],
         tensorboard=Annotated[Path | None, Option()],
+        devices=Option(read=_devices, form="0,1"),
     ),
     FoldOptions: _options_of(
         FoldOptions,

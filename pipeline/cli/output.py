@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from voxtile.run_folder.case_report import CaseReport
 
 UNEXPECTED, USAGE, SOME_FAILED, BAD_INPUT, MODEL_REFUSED, ENVIRONMENT = 1, 2, 3, 4, 5, 6
+LOOK = 7
 INTERRUPTED = 130
 
 
@@ -181,11 +182,13 @@ def finish(
 
     `missing` has the cases without a valid record, and the reasons.
     """
+    from voxtile.report.tables import run_verdict
     from voxtile.run_folder.case_report import count_line, missing_lines
 
     missing = missing or {}
     failed = sum(report.status == "failed" for report in reports)
     typer.echo(count_line(len(reports) - failed, failed, len(missing)))
+    echo_lines(run_verdict(reports, len(missing)).lines)
     echo_lines(missing_lines(missing))
     print_summary(out)
     raise typer.Exit(SOME_FAILED if failed or missing else 0)
@@ -205,6 +208,8 @@ def outcome(
     out: Path, reports: "Sequence[CaseReport]", page: Path | None, *, tables: bool = True
 ) -> dict[str, Any]:
     """Return what a JSON answer says about the cases of a run or evaluation."""
+    from voxtile.report.tables import run_verdict
+
     failed = [report for report in reports if report.status == "failed"]
     return {
         "out": str(out),
@@ -215,6 +220,7 @@ def outcome(
             {"case_id": one.case_id, "reason": one.reason, "seconds": one.seconds} for one in failed
         ],
         "dice": dice_summary(out) if tables else [],
+        "verdict": run_verdict(reports).dump(),
         "report": str(out / "report.csv") if tables else None,
         "page": None if page is None else str(page),
     }

@@ -132,6 +132,9 @@ def report(
     ] = None,
     cases: Annotated[str, "Which cases get pictures: worst:N, all or none."] = "worst:20",
     single_file: Annotated[bool, "Put everything into report.html itself."] = False,
+    methods: Annotated[
+        bool, "Only print how the masks were made and scored, for a paper: text, Markdown, BibTeX."
+    ] = False,
 ) -> None:
     """Write the tables and the page of a run again from its case records.
 
@@ -146,6 +149,9 @@ def report(
     from voxtile.run_folder.layout import RunFolder
     from voxtile.run_folder.lock import locked
 
+    if methods:
+        _print_methods(run)
+        return
     check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
     protect_report(RunFolder(run), manifest, root, predictions)
     with locked(run):
@@ -161,6 +167,16 @@ def report(
             single_file=single_file,
         )
     finish(run, found.reports, found.missing)
+
+
+def _print_methods(run: Path) -> None:
+    """Print the methods of a run in three forms."""
+    from voxtile.report.methods import methods_bibtex, methods_markdown, methods_text
+    from voxtile.run_folder.case_report import read_run
+
+    found = read_run(run)
+    for form in (methods_text, methods_markdown, methods_bibtex):
+        typer.echo(f"{form(found.facts.content, found.reports)}\n")
 
 
 def compare(

@@ -19,6 +19,7 @@ from voxtile.run.settings import RunSettings
 from .options import (
     MANY_CASES,
     AsJson,
+    Html,
     Manifest,
     Model,
     Option,
@@ -28,11 +29,13 @@ from .options import (
     Shown,
     SomeCases,
     Splits,
+    Strict,
     argument,
     for_each_worker,
     nifti_path,
 )
 from .output import (
+    LOOK,
     SOME_FAILED,
     answering,
     counter,
@@ -58,6 +61,7 @@ def run(
     settings: RunSettings,
     how: BatchSettings,
     root: Root,
+    strict: Strict,
     fail_fast: Annotated[bool, Option("Stop at the first failed case.", panel=MANY_CASES)] = False,
     dry_run: Annotated[bool, "Check and forecast the run, and write nothing."] = False,
     shown: Shown,
@@ -72,6 +76,7 @@ def run(
     from voxtile.batch.display import displayed, result_lines
     from voxtile.batch.drive import run_manifest
     from voxtile.models.bundle import load_bundle
+    from voxtile.report.tables import run_verdict
     from voxtile.run_folder.layout import RunFolder
 
     from .scans import check_scans, facts_of, list_scans
@@ -113,7 +118,9 @@ def run(
         counts = {"by_earlier_run": result.kept, "not_run": result.not_run}
         found = outcome(out, result.reports, page, tables=how.shard is None)
         answer(facts_of(source, check, kept) | counts | found)
-    raise typer.Exit(SOME_FAILED if result.failed or result.not_run else 0)
+    if result.failed or result.not_run:
+        raise typer.Exit(SOME_FAILED)
+    raise typer.Exit(LOOK if strict and run_verdict(result.reports).look else 0)
 
 
 def _rehearse(
@@ -195,22 +202,34 @@ def status(*, folder: Annotated[Path, argument("Run folder.")], as_json: AsJson)
     echo_lines([json.dumps(asdict(found), indent=1)] if as_json else status_lines(found))
 
 
-def merge(*, folder: Annotated[Path, argument("Run folder of shards.")]) -> None:
-    """Join the shards of a run: write report.csv, summary.csv and run.json.
+def merge(
+    *,
+    folder: Annotated[Path, argument("Run folder of shards.")],
+    manifest: Annotated[
+        Path | None, "The run's manifest, so that the page gets pictures of the scans."
+    ] = None,
+    root: Root,
+    html: Html,
+) -> None:
+    """Join the shards of a run: write report.csv, summary.csv, run.json and the page.
 
     Examples
     --------
     voxtile merge out
-    voxtile merge /scratch/out
+    voxtile merge out --manifest cases.csv
     """
     from voxtile.batch.merge import merge_shards
+    from voxtile.report.tables import run_verdict
     from voxtile.run_folder.case_report import missing_lines
 
     merged = merge_shards(folder)
+    if html:
+        write_page(folder, merged.reports, manifest=manifest, root=root)
     typer.echo(
         f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
         f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
     )
+    echo_lines(run_verdict(merged.reports, len(merged.missing)).lines)
     echo_lines(missing_lines(merged.missing, advice="run their shards again"))
     print_summary(folder)
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
@@ -225,6 +244,7 @@ def segment(
     plan: PlanWish,
     engine: Wish,
     as_json: AsJson,
+    strict: Strict,
 ) -> None:
     """Segment one scan.
 
@@ -233,26 +253,36 @@ def segment(
     voxtile segment scan.nii.gz hippocampus mask.nii.gz
     voxtile segment dicom_folder/ my_model mask.nii.gz --device cpu
     """
+    from voxtile.report.quality import NO_DICE
     from voxtile.run.one_scan import segment_file
 
-    rows, notices = segment_file(
-        image, model, nifti_path(out), policy=policy, plan=plan, engine=engine
-    )
+    done = segment_file(image, model, nifti_path(out), policy=policy, plan=plan, engine=engine)
     with answering(as_json=as_json) as answer:
-        print_warnings(notices)
-        for row in rows:
-            typer.echo(f"{row.label_name}: {row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml")
+        print_warnings(done.notices)
+        dice = {one.label: one for one in done.dice}
+        labels: list[dict[str, Any]] = []
+        for row in done.rows:
+            one = dice.get(row.label)
+            volume = f"{row.voxels_pred} voxels, {row.volume_ml_pred:.3f} ml"
+            typer.echo(f"{row.label_name}: {volume}" + (f", predicted Dice {one}" if one else ""))
+            labels.append(
+                {
+                    "label": row.label,
+                    "label_name": row.label_name,
+                    "voxels": row.voxels_pred,
+                    "volume_ml": row.volume_ml_pred,
+                    "dice_predicted": one and one.predicted,
+                    "dice_lower": one and one.lower,
+                }
+            )
+        if not dice and any(row.voxels_pred for row in done.rows):
+            typer.echo(NO_DICE)
         typer.echo(f"mask: {out}")
-        labels = [
-            {
-                "label": row.label,
-                "label_name": row.label_name,
-                "voxels": row.voxels_pred,
-                "volume_ml": row.volume_ml_pred,
-            }
-            for row in rows
-        ]
-        answer({"mask": str(out), "labels": labels, "warnings": notices})
+        typer.echo(f"verdict: {done.verdict}")
+        echo_lines(f"  {reason}" for reason in done.verdict.reasons)
+        verdict = {"verdict": done.verdict.word, "reasons": done.verdict.reasons}
+        answer({"mask": str(out), "labels": labels, "warnings": done.notices} | verdict)
+    raise typer.Exit(LOOK if strict and done.verdict.word == "look" else 0)
 
 
 def bids(

@@ -7,13 +7,17 @@ keras_engine.py      the reference for .keras networks; imports Keras
 openvino_engine.py   networks that were translated once, run by OpenVINO; imports it
 onnx_engine.py       .onnx networks, run by ONNX Runtime; imports it
 fitting.py           input and output shapes checked; other layouts and logits adapted
+function.py          a function of the caller as a network; imports nothing
 
 translated.py        the cache of translated networks, by the SHA-256 of their source
 translating.py       from Keras to other formats, checked; runs in a separate process
 quantised.py         networks in 8-bit integers, made and cached
+layer_groups.py      the layers of a network by their place, such as encoder levels
+sensitivity.py       which groups of layers make the error of integers
 cached_networks.py   networks in folders of the cache, verified when read
 exchange.py          models exported for other programs, and imported from them
 
+short_numbers.py     how much faster than float32 shorter numbers are here
 trial_tiles.py       tiles to try a network on
 measurements.py      what `voxtile models verify` measured, by model and kind of processor
 fallback.py          what happens when memory runs out

@@ -14,7 +14,7 @@ from voxtile.models.bundle import Bundle
 from .engine import ENGINES, Engine, EngineName, Precision, engines_for, reference_engine
 from .measurements import accepted_precision
 from .options import Wish as Wish
-from .quantised import digest_name, quantised_digest
+from .quantised import digest_name, kept_layers, quantised_digest
 from .translated import SOURCES, ensure, translation_digest, translation_name
 
 _PROBE_S = 120.0
@@ -66,6 +66,12 @@ def choose_engine(bundle: Bundle, wish: Wish | None = None) -> Engine:
             else "float32: no other precision is verified for this model here"
         )
     versions = _versions(bundle, name, precision, suffixes)
+    if precision == "int8":
+        why += [
+            f"{rest} in {', '.join(kept)}"
+            for kept, rest in dict.fromkeys(kept_layers(network) for _, network in networks)
+            if kept
+        ]
     return Engine(name, precision, device, versions, "; ".join(why))
 
 

@@ -77,29 +77,35 @@ class Device:
             return self._inside(traced)
         return self._inside(function)
 
-    def network(self, model: Any, after: Computation) -> Computation:
-        """Return a Keras model, followed by `after`, as one compiled function."""
+    def network(self, model: Any, after: Computation, *, changes: bool = False) -> Computation:
+        """Return a Keras model, followed by `after`, as one compiled function.
+
+        If its weights change later (`changes`), each call uses those that the model has then.
+        """
 
         def answer_of(tiles: Any) -> Any:
             return after(model(tiles, training=False))
 
-        if self._backend == "torch" and self.is_gpu:
+        if self._backend == "torch" and self.is_gpu and not changes:
             return self.compiled(self._traced(answer_of))
         if self._backend != "jax":
             return self.compiled(answer_of)
         import jax
 
         # Weights are arguments: inside the program they would make it large and slow to compile.
-        weights = [variable.value for variable in model.trainable_variables]
-        others = [variable.value for variable in model.non_trainable_variables]
-        # These are copies, because `predict_on_batch` frees the buffers of the model itself.
-        weights, others = jax.device_put((weights, others), self._jax_device(), may_alias=False)
-
         def answer(weights: Any, others: Any, tiles: Any) -> Any:
             return after(model.stateless_call(weights, others, tiles, training=False)[0])
 
+        def values() -> tuple[list[Any], list[Any]]:
+            parts = model.trainable_variables, model.non_trainable_variables
+            return tuple([variable.value for variable in part] for part in parts)  # type: ignore[return-value]
+
         run = self.compiled(answer)
-        return lambda tiles: run(weights, others, tiles)
+        if changes:
+            return lambda tiles: run(*values(), tiles)
+        # These are copies, because `predict_on_batch` frees the buffers of the model itself.
+        fixed = jax.device_put(values(), self._jax_device(), may_alias=False)
+        return lambda tiles: run(*fixed, tiles)
 
     def _traced(self, function: Computation) -> Computation:
         """Return a function whose operations PyTorch compiles, once for each shape."""

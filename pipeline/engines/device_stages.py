@@ -109,6 +109,9 @@ class Geometry:
     resampled: Shape2D
     grid: TileGrid
     tiles_at_once: int
+    clips: bool = False  # whether resampled planes are clipped to the range of the plane
+    zeros: bool = False  # whether planes smaller than a tile are padded with zeros
+    activation: str = ""  # that logits still need after averaging; empty for probabilities
 
     @property
     def tiles(self) -> int:
@@ -129,7 +132,7 @@ class Geometry:
     @property
     def padding(self) -> Padding:
         """How a plane is padded to at least one tile."""
-        return Padding(self.resampled, self.grid.tile)
+        return Padding(self.resampled, self.grid.tile, self.zeros)
 
 
 def bands(resampler: Resampler) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -176,8 +179,11 @@ def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> t
     low, high, shift, scale = (scaling[index] for index in range(4))
     x = ops.cast(geometry.layout.planes(block), "float32")
     x = (ops.clip(x, low, high) - shift) / scale
-    x = _cut(geometry, _with_context(geometry, _resampled(x, there)))
-    return _calls(geometry, x)
+    y = _resampled(x, there)
+    if geometry.clips and there:
+        low, high = (end(x, axis=(1, 2), keepdims=True) for end in (ops.min, ops.max))
+        y = ops.clip(y, low, high)
+    return _calls(geometry, _cut(geometry, _with_context(geometry, y)))
 
 
 def occupied(
@@ -225,7 +231,10 @@ def assemble(geometry: Geometry, answers: Sequence[Tensor], weight: Tensor, back
         x = _laid(x, 1, tops, 2, geometry.grid.plane[0])
         x = _laid(x, 1, lefts, 2, geometry.grid.plane[1])
     rows, columns = geometry.padding.window
-    return _resampled(x[:, rows, columns], back)
+    x = _resampled(x[:, rows, columns], back)
+    if geometry.activation == "softmax":
+        return ops.softmax(x, axis=-1)
+    return ops.sigmoid(x) if geometry.activation else x
 
 
 def blending(grid: TileGrid, weight: np.ndarray, trusted: np.ndarray) -> np.ndarray:
@@ -249,7 +258,7 @@ def blending(grid: TileGrid, weight: np.ndarray, trusted: np.ndarray) -> np.ndar
 
 
 def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the label values of planes, and three numbers for each plane.
+    """Return the label values of planes, and numbers of each plane.
 
     Parameters
     ----------
@@ -262,9 +271,11 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
     -------
     labels : tensor of uint8 or int32
         In the order of the mask's memory.
-    numbers : tensor of float32, shape (planes, 3)
+    numbers : tensor of float32, shape (planes, 3 + 3 * labels)
         The sum of the entropies of the pixels that count, the number of these
         pixels, and the sum of all probabilities, which is finite only if each is.
+        Then for each label the number of its pixels; then the sums of its
+        probabilities in them; then over all pixels with at least 0.1.
     """
     ops = keras.ops
     values = [label.value for label in spec.labels]
@@ -283,7 +294,7 @@ def decide(spec: ModelSpec, layout: Layout, probabilities: Tensor) -> tuple[Tens
         labels = ops.take(table, ops.argmax(probabilities, axis=-1), axis=0)
     # Not every backend has unsigned integers of 16 bits.
     labels = ops.cast(labels, "uint8" if max(values) <= 255 else "int32")
-    return layout.back(labels), _numbers(spec, probabilities)
+    return layout.back(labels), _numbers(spec, labels, probabilities)
 
 
 def quantise(share: float, count: int, probabilities: Tensor) -> tuple[Tensor, Tensor]:
@@ -405,8 +416,8 @@ def unless_empty(empty: tuple[float, ...], busy: Tensor, answer: Tensor) -> Tens
     return keras.ops.where(busy, answer, nothing)
 
 
-def _numbers(spec: ModelSpec, probabilities: Tensor) -> Tensor:
-    """Return the three numbers of each plane, as `voxtile.inference.entropy` computes them."""
+def _numbers(spec: ModelSpec, labels: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the numbers of each plane, as `voxtile.inference.entropy` computes them."""
     ops = keras.ops
     p = ops.clip(probabilities, 0, 1)
     if spec.activation == "softmax":
@@ -417,7 +428,20 @@ def _numbers(spec: ModelSpec, probabilities: Tensor) -> Tensor:
         bits = _summed(lambda part: _bits(part) + _bits(1 - part), p) / spec.output_channels
     entropy = ops.sum(ops.where(counts, bits, ops.zeros_like(bits)), axis=(1, 2))
     pixels = ops.sum(ops.cast(counts, "float32"), axis=(1, 2))
-    return ops.stack([entropy, pixels, ops.sum(probabilities, axis=(1, 2, 3))], axis=-1)
+    first = ops.stack([entropy, pixels, ops.sum(probabilities, axis=(1, 2, 3))], axis=-1)
+    if spec.activation == "softmax":
+        values = np.array([label.value for label in spec.labels], np.int32)
+        decided = ops.cast(labels, "int32")[..., None] == ops.convert_to_tensor(values)
+        p = p[..., 1:]
+    else:
+        decided = p >= ops.convert_to_tensor(np.array(spec.thresholds or 0.5, np.float32))
+    nothing = ops.zeros_like(p)
+    parts = (
+        ops.cast(decided, "float32"),
+        ops.where(decided, p, nothing),
+        ops.where(p >= DOUBT, p, nothing),
+    )
+    return ops.concatenate([first, *(ops.sum(part, axis=(1, 2)) for part in parts)], axis=-1)
 
 
 def _summed(function: Callable[[Tensor], Tensor], p: Tensor) -> Tensor:
@@ -463,7 +487,11 @@ def _cut(geometry: Geometry, planes: Tensor) -> Tensor:
     for axis, (window, size, padded) in enumerate(
         zip(padding.window, padding.plane, padding.padded, strict=True), start=1
     ):
-        if padded != size:  # the outermost pixels are repeated
+        if padded != size and padding.zeros:
+            widths = [(0, 0)] * 4
+            widths[axis] = (window.start, padded - window.stop)
+            planes = ops.pad(planes, widths)
+        elif padded != size:  # the outermost pixels are repeated
             places = np.clip(np.arange(padded) - window.start, 0, size - 1).astype(np.int32)
             planes = ops.take(planes, ops.convert_to_tensor(places), axis=axis)
     if len(geometry.grid) == 1:

@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from voxtile.errors import EnvironmentFault, ModelError, UsageError
 from voxtile.machine.files import regular, replacing_folder, write_text
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
@@ -19,14 +17,13 @@ from voxtile.models.spec import ModelSpec, Network
 from voxtile.models.spec_file import parse_spec
 
 from .engine import ENGINES, Engine, load_models, reference_engine
+from .fitting import check_answer
 from .translated import ask_child, ensure
 from .trial_tiles import trial_tiles
 
 Format = Literal["onnx", "openvino", "savedmodel"]
 
 _NEEDS = {"onnx": ("tf2onnx", "onnxruntime"), "openvino": ("openvino",), "savedmodel": ()}
-# How far the sum of a pixel's probabilities may be from 1.
-_SUM_TOLERANCE = 1e-3
 
 
 def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
@@ -44,7 +41,7 @@ def export_model(name: str | Path, form: str, out: Path) -> list[Path]:
     for package in _NEEDS[form]:
         if find_spec(package) is None:
             raise EnvironmentFault(f'{package} is not installed; pip install "voxtile[{form}]"')
-    with _new_folder(out) as work:
+    with new_folder(out) as work:
         written = [_export(bundle, network, form, work) for network in bundle.spec.networks]
         spec = bundle.spec
         if form == "onnx":
@@ -83,7 +80,7 @@ def import_model(file: Path, spec: Path, out: Path) -> Bundle:
         raise ModelError(f"{file} cannot be read ({error.strerror})") from error
     name = f"network{file.suffix}"
     filled = _filled(spec, called, name, hashlib.sha256(content).hexdigest())
-    with _new_folder(out) as work:
+    with new_folder(out) as work:
         (work / name).write_bytes(content)
         write_text(work / "spec.json", filled.dump())
         write_text(work / "README.md", _card(filled, file.name))
@@ -146,21 +143,7 @@ def _try(bundle: Bundle, name: str) -> None:
             f"{name} failed on tiles of {bundle.spec.tile} ({type(error).__name__}); check the "
             "tile and the layout in the spec"
         ) from error
-    wanted = (*tiles.shape[:3], bundle.spec.output_channels)
-    if answer.shape != wanted:
-        raise ModelError(f"{name} gave shape {answer.shape} for trial tiles; {wanted} was needed")
-    if not np.isfinite(answer).all():
-        raise ModelError(f"{name} gave NaN or infinite values for trial tiles")
-    low, high = float(answer.min()), float(answer.max())
-    off = np.abs(answer.sum(axis=-1, dtype=np.float64) - 1).max()
-    soft = bundle.spec.activation == "softmax"
-    if low < -_SUM_TOLERANCE or high > 1 + _SUM_TOLERANCE or (soft and off > _SUM_TOLERANCE):
-        raise ModelError(
-            f"{name} gave values from {low:.3g} to {high:.3g}"
-            + (f", whose sum over the classes is up to {off:.2g} from 1" if soft else "")
-            + f"; {bundle.spec.activation} probabilities were needed. If they are logits, add "
-            '"output": "logits" to the network in the spec'
-        )
+    check_answer(answer, tiles, bundle.spec, name)
 
 
 def _card(spec: ModelSpec, source: str) -> str:
@@ -186,7 +169,7 @@ Research use only. Not a medical device; not for diagnosis or treatment.
 
 
 @contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder that becomes `out` when the block ends without an error."""
     if os.path.lexists(out):
         raise ModelError(f"{out} exists; name a new folder")

@@ -1,6 +1,7 @@
 """Compare a network's input and output with its spec, and adapt networks of other programs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from voxtile.models.spec import ModelSpec, Network
 from .engine import Model
 
 Shape = Sequence[int | None]
+# How far probabilities may be from 0 to 1, and their sum from 1.
+_TOLERANCE = 1e-3
 
 
 def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, name: str) -> None:
@@ -51,22 +54,53 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
 def adapted(model: Model, network: Network, spec: ModelSpec) -> Model:
     """Return a model that takes tiles with channels last and gives probabilities.
 
-    `model` takes and gives the layout and output that `network` names.
+    If the spec averages logits, it gives these. `model` takes and gives the layout and output that
+    `network` names.
     """
-    first, logits = network.layout == "channels_first", network.output == "logits"
-    if not first and not logits:
-        return model
-
-    def predict(tiles: np.ndarray) -> np.ndarray:
-        answer = model(np.ascontiguousarray(np.moveaxis(tiles, 3, 1)) if first else tiles)
-        if logits:
-            answer = _activated(answer, 1 if first else 3, spec.activation)
-        return np.moveaxis(answer, 1, 3) if first else answer
-
-    return predict
+    first = network.layout == "channels_first"
+    logits = network.output == "logits" and spec.average == "probabilities"
+    return _Adapted(model, first, spec.activation if logits else "") if first or logits else model
 
 
-def _activated(logits: np.ndarray, axis: int, activation: str) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Adapted:
+    """A model whose channels come first, or that gives logits."""
+
+    model: Model
+    first: bool
+    activation: str  # that the model lacks; empty if it gives probabilities
+
+    def __call__(self, tiles: np.ndarray) -> np.ndarray:
+        """Return the probabilities for some tiles with channels last."""
+        seen = np.ascontiguousarray(np.moveaxis(tiles, 3, 1)) if self.first else tiles
+        answer = self.model(seen)
+        if self.activation:
+            answer = activated(answer, self.activation, 1 if self.first else 3)
+        return np.moveaxis(answer, 1, 3) if self.first else answer
+
+
+def check_answer(answer: np.ndarray, tiles: np.ndarray, spec: ModelSpec, name: str) -> None:
+    """Refuse an adapted network whose answer to trial tiles is not what its spec says."""
+    wanted = (*tiles.shape[:3], spec.output_channels)
+    if answer.shape != wanted:
+        raise ModelError(f"{name} gave shape {answer.shape} for trial tiles; {wanted} was needed")
+    if not np.isfinite(answer).all():
+        raise ModelError(f"{name} gave NaN or infinite values for trial tiles")
+    low, high = float(answer.min()), float(answer.max())
+    off = np.abs(answer.sum(axis=-1, dtype=np.float64) - 1).max()
+    if spec.average == "logits":
+        return
+    soft = spec.activation == "softmax"
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE or (soft and off > _TOLERANCE):
+        raise ModelError(
+            f"{name} gave values from {low:.3g} to {high:.3g}"
+            + (f", whose sum over the classes is up to {off:.2g} from 1" if soft else "")
+            + f"; {spec.activation} probabilities were needed. If they are logits, add "
+            '"output": "logits" to the network in the spec'
+        )
+
+
+def activated(logits: np.ndarray, activation: str, axis: int = -1) -> np.ndarray:
     """Return probabilities; they may replace the logits in memory."""
     values = logits if logits.flags.writeable else logits.copy()
     if activation == "sigmoid":

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,13 +18,19 @@ from voxtile.models.spec import Network
 from .device import Computation, Device, gpus
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
+from .folding import folded
+from .short_numbers import CHANNELS, LAYERS, SIDE
 
 
 def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     """Return one ``.keras`` network of a bundle as a callable."""
     device = Device(engine.device)
     with device.placed():
-        model = build(bundle, network, engine.precision)
+        model = build(bundle, network)
+        if device.is_gpu:
+            model = folded(model)
+        if engine.precision != "float32":
+            model = _at_precision(model, engine.precision)
     return adapted(KerasNetwork(model, device), network, bundle.spec)
 
 
@@ -62,7 +69,7 @@ class KerasNetwork:
         return seconds
 
 
-def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
+def build(bundle: Bundle, network: Network) -> Any:
     """Return one network as a Keras model; its file and shapes are checked."""
     name = str(bundle.folder / network.file)
     if not network.file.endswith(".keras"):
@@ -87,7 +94,7 @@ def build(bundle: Bundle, network: Network, precision: str = "float32") -> Any:
             f"{name} has inputs {shapes[0]} and outputs {shapes[1]}; one of each was needed"
         )
     check_shapes(*shapes, network, bundle.spec, name)
-    return model if precision == "float32" else _at_precision(model, precision)
+    return model
 
 
 def precisions() -> tuple[Precision, ...]:
@@ -112,6 +119,27 @@ def multiplier(size: int, engine: Engine) -> Callable[[], None]:
             keras.ops.convert_to_numpy(keras.ops.cast(product[0, 0], "float32"))
 
     return multiply
+
+
+def short_steps() -> dict[Precision, Callable[[], object]]:
+    """Return a function for each precision, which runs some convolutions once in it."""
+    rng = np.random.default_rng(0)
+    tiles = rng.standard_normal((1, SIDE, SIDE, CHANNELS), np.float32)
+    kernels = rng.standard_normal((LAYERS, 3, 3, CHANNELS, CHANNELS), np.float32) / CHANNELS
+
+    def convolve(precision: Precision) -> object:
+        answer, *weights = numbers[precision]
+        for kernel in weights:
+            answer = keras.ops.relu(
+                keras.ops.conv(answer, kernel, padding="same", data_format="channels_last")
+            )
+        return keras.ops.convert_to_numpy(keras.ops.cast(answer[0, 0, 0], "float32"))
+
+    numbers = {
+        precision: [keras.ops.convert_to_tensor(one, precision) for one in (tiles, *kernels)]
+        for precision in precisions()
+    }
+    return {precision: partial(convolve, precision) for precision in numbers}
 
 
 def gpu_count() -> int:

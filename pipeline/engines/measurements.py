@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,25 @@ class Measurement:
     dice_change: Mapping[str, float]
     tiles_per_s: float
     made: str = ""  # for int8, identifies the networks that were measured
+    # The mean change is below this with 95 % confidence, on other planes and scans like these;
+    # None if no label occurs, or an earlier version measured.
+    dice_bound: float | None = None
+    # The largest change of one label in one case (mean over its views).
+    worst_change: float | None = None
+    worst_label: str = ""
+    # For int8, the layers that compute in `rest` instead, because int8 as a whole fails the limits.
+    kept: tuple[str, ...] = ()
+    rest: Precision = "float32"
+
+    @property
+    def within_limits(self) -> bool:
+        """Whether it changes masks so little that `auto` may choose it."""
+        return (
+            self.agreement > LEAST_AGREEMENT
+            and self.mean_change < LARGEST_DICE_CHANGE  # False for NaN: no label occurred
+            and self.dice_bound is not None
+            and self.dice_bound < LARGEST_DICE_CHANGE
+        )
 
     @property
     def mean_change(self) -> float:
@@ -75,6 +94,25 @@ class Measurement:
     def change(self) -> str:
         """The mean change for people; "-" if no label occurs."""
         return f"{self.mean_change:.5f}" if self.dice_change else "-"
+
+    @property
+    def bound(self) -> str:
+        """The bound of the mean change for people; "-" if there is none."""
+        return "-" if self.dice_bound is None else f"{self.dice_bound:.5f}"
+
+    @property
+    def worst(self) -> str:
+        """The worst case for people; "-" if there is none."""
+        if self.worst_change is None:
+            return "-"
+        return f"{self.worst_change:+.5f} ({self.worst_label})"
+
+    @property
+    def layers(self) -> str:
+        """Which layers are not in integers, for people; empty if all are."""
+        if not self.kept:
+            return ""
+        return f"{self.rest} in {', '.join(self.kept)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +152,8 @@ class Evidence:
             return "a phantom is no evidence; give a MANIFEST"
         if not self.label_voxels:
             return "an earlier version did not count the voxels of each label; verify again"
+        if any(one.dice_change and one.dice_bound is None for one in self.measurements):
+            return "an earlier version did not bound the change of Dice; verify again"
         short = [
             f"{name} has {counted(self.label_voxels[name], 'voxel')} in "
             f"{counted(self.label_planes.get(name, 0), 'plane')}"
@@ -150,17 +190,37 @@ class Evidence:
                 f"{counted(self.label_voxels[least], 'voxel')} in "
                 f"{counted(self.label_planes.get(least, 0), 'plane')}"
             )
-        yield f"{'engine':<10}{'precision':<11}{'agreement':>11}{'Dice change':>13}{'tiles/s':>9}"
+        yield (
+            f"{'engine':<10}{'precision':<11}{'agreement':>11}{'Dice change':>13}{'95 % below':>12}"
+            f"{'tiles/s':>9}  worst case"
+        )
         for one in self.measurements:
             yield (
                 f"{one.engine:<10}{one.precision:<11}{one.agreement:>11.4%}{one.change:>13}"
-                f"{one.tiles_per_s:>9.1f}"
+                f"{one.bound:>12}{one.tiles_per_s:>9.1f}  {one.worst}"
+                + (f"; {one.layers}" if one.kept else "")
             )
         for engine in dict.fromkeys(one.engine for one in self.measurements):
-            made = next((one.made for one in self.measurements if one.made), None)
+            made = next((one.made for one in reversed(self.measurements) if one.made), None)
+            why = self.shortage or self._uncertain(engine)
             yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
-                f" ({self.shortage})" if self.shortage else ""
+                f" ({why})" if why else ""
             )
+
+    def _uncertain(self, engine: EngineName) -> str:
+        """Return which precisions only the bound of the change excludes; empty if none."""
+        names = [
+            one.precision
+            for one in self.measurements
+            if one.engine == engine and replace(one, dice_bound=0.0).within_limits
+            if not one.within_limits
+        ]
+        if not names:
+            return ""
+        return (
+            f"{' and '.join(dict.fromkeys(names))}: the mean change is small enough, its bound is "
+            "not; more --cases may narrow it"
+        )
 
 
 def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Precision | None:
@@ -168,8 +228,8 @@ def accepted_precision(bundle: Bundle, engine: EngineName, device: str) -> Preci
 
     On enough planes of scans (`Evidence.shortage`), with this version of the
     engine and this kind of processor, the mean Dice must have changed by less
-    than 0.001, more than 99.9 % of voxels must have kept their label, and the
-    precision must be at least 1.1 times as fast as the same engine in float32.
+    than 0.001 with 95 % confidence, more than 99.9 % of voxels must have kept
+    their label, and the precision must be at least 1.1 times as fast as the same engine in float32.
     If the bundle has several members, all must allow it. A GPU needs its own
     evidence.
     """
@@ -247,8 +307,7 @@ def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -
         for one in mine
         if one.precision != "float32"
         and (one.precision != "int8" or one.made == made)
-        and one.agreement > LEAST_AGREEMENT
-        and one.mean_change < LARGEST_DICE_CHANGE  # False for NaN: no label occurred
+        and one.within_limits
         and full
         and one.tiles_per_s >= LEAST_GAIN * full[0]
     ]

@@ -4,7 +4,9 @@ On two cores this was 1.25 times as fast as one tile at a time on both cores (do
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ from voxtile.models.spec import Network
 
 from .engine import Engine, Model, Precision
 from .fitting import adapted, check_shapes
-from .quantised import digest_name, quantised, quantised_digest
+from .quantised import digest_name, kept_layers, quantised, quantised_digest
+from .short_numbers import CHANNELS, LAYERS, SIDE
 from .translated import ensure, translation_digest, translation_name
 
 # `import openvino` would report itself to its makers. voxtile reads patient data, so nothing is
 # sent.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 import openvino as ov  # noqa: E402
+import openvino.opset13 as ops  # noqa: E402
 
 # OpenVINO's names for what a processor computes.
 _CAPABILITIES: dict[Precision, str] = {
@@ -46,7 +50,8 @@ def load(bundle: Bundle, network: Network, engine: Engine) -> Model:
     name = str(bundle.folder / network.file)
     source = _source(bundle, network, engine)
     try:
-        model = open_model(source, engine)
+        rest = kept_layers(network)[1] if engine.precision == "int8" else engine.precision
+        model = open_model(source, engine, rest)
     except RuntimeError as error:
         raise ModelError(
             f"{name} cannot be read by OpenVINO {ov.__version__.partition('-')[0]}; "
@@ -100,8 +105,32 @@ def write(function: Any, path: Path) -> None:
     ov.save_model(model, path, compress_to_fp16=False)
 
 
-def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
-    """Return a network from a file, or from the bytes of an ``.onnx`` network."""
+def short_steps() -> dict[Precision, Callable[[], object]]:
+    """Return a function for each precision, which runs some convolutions once in it."""
+    rng = np.random.default_rng(0)
+    tiles = rng.standard_normal((1, CHANNELS, SIDE, SIDE), np.float32)
+    steps: dict[Precision, Callable[[], object]] = {}
+    for precision in precisions():
+        node = start = ops.parameter(list(tiles.shape), np.float32)
+        for _ in range(LAYERS):
+            weights = rng.standard_normal((CHANNELS, CHANNELS, 3, 3), np.float32) / CHANNELS
+            if precision == "int8":  # as a quantised network has them
+                node = ops.fake_quantize(node, *map(np.float32, (0, 2.55, 0, 2.55)), 256)
+                weights = ops.fake_quantize(weights, *map(np.float32, (-1.27, 1.27) * 2), 255)
+            node = ops.relu(ops.convolution(node, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+        mean = ops.reduce_mean(node, [2, 3], keep_dims=True)
+        model = OpenVinoModel(ov.Model([mean], [start], "steps"), precision, 0)
+        steps[precision] = partial(model, tiles)
+    return steps
+
+
+def open_model(
+    source: Path | bytes, engine: Engine, rest: Precision | None = None
+) -> "OpenVinoModel":
+    """Return a network from a file, or from the bytes of an ``.onnx`` network.
+
+    In a network in integers, layers that are not in integers compute in `rest`.
+    """
     require_memory(_LEAST_MB + _THREAD_MB * thread_count(), "OpenVINO needs")
     if engine.precision not in precisions():
         # OpenVINO would compute in float32 without a warning.
@@ -109,7 +138,7 @@ def open_model(source: Path | bytes, engine: Engine) -> "OpenVinoModel":
             f"this processor does not compute in {engine.precision}; use --precision float32"
         )
     size = source.with_suffix(".bin").stat().st_size if isinstance(source, Path) else len(source)
-    return OpenVinoModel(read(source), engine.precision, size)
+    return OpenVinoModel(read(source), rest or engine.precision, size)
 
 
 def read(source: Path | bytes) -> Any:
@@ -132,7 +161,7 @@ class OpenVinoModel:
     def __init__(self, model: Any, precision: Precision, weights_bytes: int) -> None:
         self._core = ov.Core()
         self._model = model
-        # Layers that are not in integers compute in float32.
+        # Layers in integers have their own numbers; this is for all others.
         self._hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
         self._threads = thread_count()
         self._most = max(1, min(_MOST_SHAPES, _MOST_BYTES // max(1, weights_bytes)))

@@ -8,11 +8,13 @@ from the activations on real tiles (post-training quantisation; Jacob et al.
 2018, "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", section 2.1). Processors multiply such
 numbers about four times as fast as float32 (AVX-512 VNNI, AVX-VNNI, AMX).
+The most sensitive layers may compute in a longer precision instead; entry.json
+names their groups (`layer_groups`) as `kept`, and the precision as `rest`.
 """
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,38 +28,40 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .cached_networks import alone, digest_of, read_entry, write_entry
-from .engine import ENGINES
+from .engine import ENGINES, Precision
+from .layer_groups import layer_groups
 from .translated import FILES, MODEL, ensure
 
 # Increased whenever the way of making them changes.
 _FORMAT = 1
 _LONGEST_S = 3600.0
+# Tiles on which networks are compared; scales need more.
+_COMPARED = 8
 
 
-def quantise(bundle: Bundle, network: Network, tiles: Sequence[np.ndarray]) -> None:
+def quantise(
+    bundle: Bundle,
+    network: Network,
+    tiles: Sequence[np.ndarray],
+    kept: Sequence[str] = (),
+    rest: Precision = "float32",
+) -> None:
     """Make an integer network, and replace an earlier one.
 
     `tiles`, float32, (rows, columns, channels), are as the network gets them in a run, in any sizes
-    that the network takes.
+    that the network takes. The groups of layers in `kept` compute in `rest`.
     """
-    source: Path | bytes = ensure(bundle, network)
-    if network.file.endswith(".onnx"):
-        source = bundle.read_network(network)
-    order = (2, 0, 1) if network.layout == "channels_first" else (0, 1, 2)
-    calibration = [np.ascontiguousarray(tile.transpose(order))[np.newaxis] for tile in tiles]
+    calibration = as_inputs(network, tiles)
     path = _path(network)
 
     def make(folder: Path) -> dict[str, Any]:
         """Write the network."""
-        try:
-            model = ENGINES["openvino"].load_module().read(source)
-            _write(model, calibration, folder / MODEL)
-        except Exception as error:  # the library raises any error
-            raise ModelError(
-                f"{network.file} cannot be made int8 ({type(error).__name__}); use another "
-                "--precision"
-            ) from error
-        return {"tiles": len(calibration)}
+        with explained(network):
+            model = read_source(bundle, network)
+            groups = layer_groups(model, calibration[0].shape) if kept else {}
+            left = [name for group in kept for name in groups.get(group, [])]
+            _save(_closest(model, calibration, left, rest), folder / MODEL)
+        return {"tiles": len(calibration), "kept": list(kept), "rest": rest}
 
     with alone(path.parent, _LONGEST_S):
         write_entry(path, make)
@@ -81,7 +85,16 @@ def quantised_digest(bundle: Bundle) -> str | None:
     except EnvironmentFault:  # nothing can be cached
         return None
     found = [entry for entry in entries if entry is not None]
+    for entry in found:
+        if _rest(entry) != "float32":  # the files alone do not say it
+            entry["sha256"]["rest"] = _rest(entry)
     return digest_of(iter(found)) if len(found) == len(entries) else None
+
+
+def kept_layers(network: Network) -> tuple[tuple[str, ...], Precision]:
+    """Return which groups of layers of a network are not in integers, and their precision."""
+    entry = read_entry(_path(network), FILES) or {}
+    return tuple(entry.get("kept", ())), _rest(entry)
 
 
 def digest_name(bundle: Bundle) -> str:
@@ -96,12 +109,87 @@ def _path(network: Network) -> Path:
     return cache_folder("quantised") / key
 
 
-def _write(model: Any, calibration: Sequence[np.ndarray], path: Path) -> None:
-    """Quantise an OpenVINO model and write it."""
+def _rest(entry: Mapping[str, Any]) -> Precision:
+    """Return the precision of the layers that are not in integers; networks of 0.1 do not say."""
+    return "bfloat16" if entry.get("rest") == "bfloat16" else "float32"
+
+
+def as_inputs(network: Network, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return each tile, (rows, columns, channels), as a batch in the layout of a network."""
+    order = (2, 0, 1) if network.layout == "channels_first" else (0, 1, 2)
+    return [np.ascontiguousarray(tile.transpose(order))[np.newaxis] for tile in tiles]
+
+
+def read_source(bundle: Bundle, network: Network) -> Any:
+    """Return a network in float32 as an OpenVINO model."""
+    source: Path | bytes = ensure(bundle, network)
+    if network.file.endswith(".onnx"):
+        source = bundle.read_network(network)
+    return ENGINES["openvino"].load_module().read(source)
+
+
+@contextmanager
+def explained(network: Network) -> Iterator[None]:
+    """Turn any error of the library into a ModelError that says what cannot be done."""
+    try:
+        yield
+    except (ModelError, EnvironmentFault):
+        raise
+    except Exception as error:  # the library raises any error
+        raise ModelError(
+            f"{network.file} cannot be made int8 ({type(error).__name__}); use another --precision"
+        ) from error
+
+
+def in_integers(
+    model: Any, calibration: Sequence[np.ndarray], left: Sequence[str], *, corrected: bool
+) -> Any:
+    """Return an OpenVINO model in integers without the layers `left`.
+
+    If it is `corrected`, the mean error of each layer's output was subtracted from its bias.
+    """
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # it draws progress bars
         import nncf
-        import openvino as ov
 
         nncf.set_log_level(40)
-        made = nncf.quantize(model, nncf.Dataset(calibration), subset_size=len(calibration))
-        ov.save_model(made, path, compress_to_fp16=False)
+        return nncf.quantize(
+            model,
+            nncf.Dataset(calibration),
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=list(left)) if left else None,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=not corrected
+            ),
+        )
+
+
+def mean_error(short: Any, exact: Any, inputs: Sequence[np.ndarray], rest: Precision) -> float:
+    """Return the mean difference of predictions in integers and `rest` from those in float32."""
+    run = ENGINES["openvino"].load_module().OpenVinoModel
+    one, other = run(short.clone(), rest, 0), run(exact.clone(), "float32", 0)
+    return float(np.mean([np.abs(one(each) - other(each)).mean() for each in inputs]))
+
+
+def few(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return some inputs, evenly chosen: enough to compare networks by."""
+    places = np.linspace(0, len(inputs) - 1, min(len(inputs), _COMPARED)).astype(int)
+    return [inputs[place] for place in places]
+
+
+def _closest(
+    model: Any, calibration: Sequence[np.ndarray], left: Sequence[str], rest: Precision
+) -> Any:
+    """Return the model in integers with or without corrected biases, whichever errs less."""
+    # The correction helps most networks, but doubles the error of some that were hardly trained.
+    both = [
+        in_integers(model, calibration, left, corrected=corrected) for corrected in (True, False)
+    ]
+    some = few(calibration)
+    return min(both, key=lambda one: mean_error(one, model, some, rest))
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write an OpenVINO model."""
+    import openvino as ov
+
+    ov.save_model(model, path, compress_to_fp16=False)

@@ -19,6 +19,7 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
 from .engine import Engine, Model
+from .fitting import activated
 from .translated import MODEL, TOLERANCE
 from .trial_tiles import trial_tiles
 
@@ -90,15 +91,19 @@ def export(form: str, bundle: Bundle, network: Network, folder: Path) -> float:
     tiles = trial_tiles(bundle.spec)
     if network.layout == "channels_first":
         tiles = np.ascontiguousarray(np.moveaxis(tiles, 3, 1))
-    expected = reference(tiles)
+    expected, found = reference(tiles), translated(tiles)
+    if network.output == "logits":  # which may be large, so their probabilities are compared
+        axis = 1 if network.layout == "channels_first" else 3
+        expected = activated(np.array(expected), bundle.spec.activation, axis)
+        found = activated(np.array(found), bundle.spec.activation, axis)
     low, high = float(expected.min()), float(expected.max())
-    if network.output == "probabilities" and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+    if not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
         raise ModelError(
             f"{name} gives values from {low:.3g} to {high:.3g} for a trial tile; probabilities "
             'from 0 to 1 were needed. If they are logits, add "output": "logits" to the network in '
             "spec.json"
         )
-    difference = float(np.abs(translated(tiles) - expected).max())
+    difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:  # NaN too
         raise ModelError(
             f"{name} gives other values as {form} than in {other} (they differ by up to "

@@ -259,6 +259,11 @@ def _description(number: int, label: Label, model: str) -> highdicom.seg.Segment
             version=__version__,
         ),
     )
+    if label.modifier is not None:
+        part = Code(label.modifier.value, label.modifier.scheme, label.modifier.meaning[:64])
+        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            highdicom.sr.CodedConcept(*part[:3])
+        ]
     described.add(
         DataElement(0x0062000D, "US", list(highdicom.color.CIELabColor.from_rgb(*rgb(label)).value))
     )

@@ -15,7 +15,7 @@ from voxtile.inference.infer import Watch
 from voxtile.machine.scratch import ScratchArray
 from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.planes import slice_axis, to_planes
-from voxtile.volume import Volume, canonical_axes
+from voxtile.volume import Volume, axes_to
 from voxtile.writing.nifti import write_volume
 
 from .finished import Finished
@@ -39,7 +39,7 @@ def keeping_probabilities(
     if not wanted:
         yield iter
         return
-    axes = canonical_axes(scan.affine)
+    axes = axes_to(scan.affine, spec.orientation)
     first = 1 if spec.activation == "softmax" else 0
     along = axes.order[slice_axis(view)]
     stores = {

@@ -108,12 +108,12 @@ def _vector(values: np.ndarray) -> str:
 
 
 def _terminology(label: Label) -> str:
-    """Return Slicer's TerminologyEntry: context, category, type, no modifier, no region."""
+    """Return Slicer's TerminologyEntry: context, category, type, modifier, no region."""
     return "~".join(
         [
             "Segmentation category and type - 3D Slicer General Anatomy list",
             *map(_triple, coded(label)),
-            "^^",
+            "^^" if label.modifier is None else _triple(label.modifier),
             "Anatomic codes - DICOM master list",
             "^^",
             "^^",

@@ -18,22 +18,27 @@ from pathlib import Path
 import numpy as np
 
 from voxtile.engines import Model
-from voxtile.errors import CaseError
+from voxtile.engines.fitting import activated
 from voxtile.label_values import label_type
 from voxtile.models.spec import ModelSpec, View
-from voxtile.preparation.intensity import measure
+from voxtile.preparation.intensity import scaled_planes
 from voxtile.preparation.plan import Plan
-from voxtile.preparation.planes import from_planes, in_plane_axes, to_planes
+from voxtile.preparation.planes import from_planes, in_plane_axes
 from voxtile.preparation.prepared import occupied_planes, prepare_planes, resampling
-from voxtile.volume import Volume, canonical, canonical_axes
+from voxtile.volume import Volume
 
 from .decision import decide
 from .postprocess import clean
+from .seen import see
 from .tiles import Panel, predict_planes
 from .view_sums import Accumulator
 
 # Gets the probabilities of every plane, on the native grid, before they become labels.
 Watch = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
+
+
+# A logit that is as good as certain: its probability differs from 1 by 1e-13.
+SURE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,47 +75,22 @@ def infer_together(
     Sums of views that do not fit into memory are stored in `scratch`.
     """
     spec = members[0].spec
-    ras = with_channels(canonical(volume), spec)
+    seen = see(volume, spec)
     kind = label_type(label.value for label in spec.labels)
     labels = np.zeros(volume.shape, kind, order="F")
-    # This array has the canonical axes, but what is written to it is in storage order.
-    target = canonical_axes(volume.affine).apply(labels)
+    # This array has the axes of the networks, but what is written to it is in storage order.
+    target, view = seen.axes.apply(labels), deciding_view(members)
     # There is one thread for all networks, so that they never compute at the same time.
     with ThreadPoolExecutor(1, thread_name_prefix="networks") as pool:
-        planes = _blended_planes(ras, members, scratch, pool)
-        from_planes(map(partial(decide, spec=spec), watch(planes)), deciding_view(members), target)
+        blended = _blended_planes(seen.volume, members, scratch, pool)
+        planes = seen.placed(blended, view, empty_answer(spec))
+        from_planes(map(partial(decide, spec=spec), watch(planes)), view, target)
     return clean(volume.with_array(labels), spec)
 
 
-def channels_of(ras: Volume, spec: ModelSpec) -> np.ndarray:
-    """Return a volume's array with an axis for channels.
-
-    Raises
-    ------
-    CaseError
-        If the channels are not the spec's.
-    """
-    array: np.ndarray = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
-    if array.shape[3] != len(spec.channels):
-        raise CaseError(
-            "channels",
-            f"the scan has {array.shape[3]} channels, but the model needs {len(spec.channels)} "
-            f"({', '.join(spec.channels)})",
-        )
-    return array
-
-
-def with_channels(ras: Volume, spec: ModelSpec) -> Volume:
-    """Return a volume of shape (i, j, k, channels); refuse other channels than the spec's."""
-    if ras.array.ndim == 3:
-        ras = ras.with_array(ras.array[..., np.newaxis])
-    if ras.array.shape[3] != len(spec.channels):
-        raise CaseError(
-            "channels",
-            f"the scan has {ras.array.shape[3]} channels, but the model needs "
-            f"{len(spec.channels)} ({', '.join(spec.channels)})",
-        )
-    return ras
+def empty_answer(spec: ModelSpec, sure: float = 1.0) -> tuple[float, ...]:
+    """Return the prediction for background: `sure` for background, `1 - sure` for each label."""
+    return (sure,) * (spec.activation == "softmax") + (1 - sure,) * len(spec.labels)
 
 
 def views_of(members: Sequence[Member]) -> tuple[View, ...]:
@@ -172,15 +152,14 @@ def view_probabilities(
 ) -> Iterator[np.ndarray]:
     """Return the probabilities of a view's planes, float32, (rows, columns, classes), as scanned.
 
-    `ras` has the shape (R, A, S, channels). If `indices` is given, only its planes are judged. A
-    pool of one thread judges tiles ahead.
+    `ras` is what `voxtile.inference.seen.see` returns, (R, A, S, channels). If `indices` is given,
+    only its planes are judged. A pool of one thread judges tiles ahead.
     """
     spec, plan, array = member.spec, member.plan, ras.array
-    scalings = [measure(array[..., index], spec.intensity) for index in range(array.shape[3])]
-    planes = to_planes(array, view)
+    planes, scalings = scaled_planes(array, view, spec)
     shape = planes.shape[1], planes.shape[2]
     there, back = resampling(ras, view, shape, spec)
-    background = (1.0,) if spec.activation == "softmax" else ()
+    logits = spec.average == "logits"
     panel = Panel(
         networks=tuple(
             (model, network.weight)
@@ -189,7 +168,8 @@ def view_probabilities(
         ),
         classes=spec.output_channels,
         flips=tuple(axis for axis, name in enumerate(in_plane_axes(view)) if name in plan.flips),
-        empty=background + (0.0,) * len(spec.labels),
+        empty=empty_answer(spec, SURE if logits else 1.0),
+        logits=logits,
     )
     size = shape if there is None else there.shape
     occupied = None
@@ -203,4 +183,5 @@ def view_probabilities(
         occupied,
         pool,
     )
-    return judged if back is None else map(back.apply, judged)
+    found = judged if back is None else map(back.apply, judged)
+    return map(partial(activated, activation=spec.activation), found) if logits else found

@@ -27,17 +27,18 @@ from voxtile.errors import Notice
 from voxtile.label_values import label_type
 from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.models.spec import View
-from voxtile.preparation.intensity import Scaling, measure
+from voxtile.preparation.intensity import Scaling, scaled_planes
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.planes import in_plane_axes, to_planes
 from voxtile.preparation.prepared import resampling
 from voxtile.preparation.resampling import Resampler
 from voxtile.preparation.tiling import TileGrid, tile_weight, trust
-from voxtile.volume import Shape2D, Volume, canonical, canonical_axes
+from voxtile.volume import Shape2D, Volume
 
 from .entropy import EntropyWatch
-from .infer import Member, deciding_view, views_of, with_channels
+from .infer import SURE, Member, deciding_view, empty_answer, views_of
 from .postprocess import clean
+from .seen import see
 from .tiles import batch_for, failing_network, refuse_beyond, refuse_not_finite
 
 # Memory of a device that plans use, in MB (10^6 bytes), without the sums of several views.
@@ -185,6 +186,8 @@ class DeviceLine:
     memory_mb : float
         What one process may use of the device, in MB (10^6 bytes), beside
         the networks and the sums of several views.
+    changing : bool
+        Whether the weights of the networks change between two volumes.
     """
 
     def __init__(
@@ -196,12 +199,14 @@ class DeviceLine:
         precision: str = "float32",
         fallbacks: Fallbacks | None = None,
         memory_mb: float = DEVICE_MB,
+        changing: bool = False,
     ) -> None:
         self._members = tuple(members)
         self._spec = members[0].spec
         self.device = device
         self.networks = [
-            [device.network(model, stages.with_range) for model in each] for each in networks
+            [device.network(model, stages.with_range, changes=changing) for model in each]
+            for each in networks
         ]
         self._narrow = 1.0 if precision == "float32" else 0.5
         self._fallbacks: Fallbacks = {} if fallbacks is None else fallbacks
@@ -249,11 +254,11 @@ class DeviceLine:
 
     def _mask_of(self, volume: Volume, entropy: EntropyWatch | None) -> Volume:
         """Return the label map of a volume, on its grid."""
-        ras = with_channels(canonical(volume), self._spec)
+        seen = see(volume, self._spec)
+        ras = seen.volume
         kind = label_type(label.value for label in self._spec.labels)
         labels = np.zeros(volume.shape, kind, order="F")
-        target = canonical_axes(volume.affine).apply(labels)
-        mask = to_planes(target, deciding_view(self._members))
+        mask = to_planes(seen.of(labels), deciding_view(self._members))
         layout = Layout.of(mask)
         views = views_of(self._members)
         send, decide = (
@@ -261,31 +266,31 @@ class DeviceLine:
             if len(views) == 1
             else self._of_sums(ras, views, mask, layout)
         )
-        total, pixels = self._decided(mask, layout, send, decide)
+        total, pixels, _, *labelled = self._decided(mask, layout, send, decide).tolist()
         if entropy is not None:
-            entropy.add(total, pixels)
+            entropy.add(total, int(pixels), np.reshape(labelled, (3, -1)).T)
         return clean(volume.with_array(labels), self._spec)
 
     def _decided(
         self, mask: np.ndarray, layout: Layout, send: Sending, decide: Deciding
-    ) -> tuple[float, int]:
-        """Fill a mask with label values; return the sum of entropies, and the number of pixels."""
+    ) -> np.ndarray:
+        """Fill a mask with label values; return the sums over its planes of their numbers."""
         stored = layout.stored(mask)
         before: list[slice] = [slice(None)] * layout.along
 
         def begin(start: int, stop: int, sent: Any) -> list[Fetching]:
             return [self.device.fetch(one) for one in decide(sent)]
 
-        def end(start: int, stop: int, fetched: list[Fetching]) -> tuple[float, int]:
+        def end(start: int, stop: int, fetched: list[Fetching]) -> np.ndarray:
             labels, numbers, *ranges = (fetch() for fetch in fetched)
             _refuse_beyond(ranges)
             wanted = numbers[: stop - start].astype(np.float64)
             refuse_not_finite(wanted[:, 2])
             stored[(*before, slice(start, stop))] = labels[(*before, slice(stop - start))]
-            return float(wanted[:, 0].sum()), int(wanted[:, 1].sum())
+            return np.asarray(wanted.sum(axis=0))
 
         sums = list(self._in_blocks(len(mask), send, begin, end))
-        return sum(total for total, _ in sums), sum(pixels for _, pixels in sums)
+        return np.asarray(np.sum(sums, axis=0))
 
     def _of_one_view(self, ways: Sequence[_Way], layout: Layout) -> tuple[Sending, Deciding]:
         """Return functions that send blocks of planes, and decide them by their view's networks."""
@@ -431,6 +436,9 @@ class DeviceLine:
             resampled=way.resampled,
             grid=way.grid,
             tiles_at_once=tiles_at_once,
+            clips=way.member.spec.resampling == "spline",
+            zeros=way.tiling.zeros,
+            activation=way.member.spec.activation if _gives_logits(way.member) else "",
         )
         block = self.device.send(way.block(start, planes, scaled=way.scaled_here))
         if not way.scaled_here or way.member.spec.background is None:
@@ -452,7 +460,8 @@ class DeviceLine:
         ranges = []
         for block in sent:
             one, extremes = self._of_member(block)
-            ranges.append(extremes)
+            if not _gives_logits(block.way.member):  # logits have no range
+                ranges.append(extremes)
             if len(sent) > 1:
                 one = self._weigh(block.way.share, ())(one)
             mean = one if mean is None else self._add()(mean, one)
@@ -468,7 +477,8 @@ class DeviceLine:
         busy = None
         if background is not None:
             busy = self._occupied(geometry, background.at_most)(block.unscaled, way.there)
-            fill = self._unless_empty(_empty(way.member))
+            sure = SURE if _gives_logits(way.member) else 1.0
+            fill = self._unless_empty(empty_answer(way.member.spec, sure))
             answers = [fill(one, answer) for one, answer in zip(busy, answers, strict=True)]
         return self._assemble(geometry)(answers, way.weight, way.back), self._widest()(ranges, busy)
 
@@ -528,7 +538,7 @@ class DeviceLine:
     ) -> _Way:
         """Return the way of one member through a view."""
         spec, plan, array = member.spec, member.plan, ras.array
-        planes = to_planes(array, view)
+        planes, scalings = scaled_planes(array, view, spec)
         layout = Layout.of(planes)
         shape = planes.shape[1], planes.shape[2]
         there, back = resampling(ras, view, shape, spec)
@@ -543,9 +553,6 @@ class DeviceLine:
         ]
         total = sum(network.weight for network, _ in serving)
         flips = [axis for axis, name in enumerate(in_plane_axes(view), 1) if name in plan.flips]
-        scalings = tuple(
-            measure(array[..., index], spec.intensity) for index in range(array.shape[3])
-        )
         return _Way(
             member=member,
             networks=tuple((run, network.weight / total) for network, run in serving),
@@ -577,10 +584,9 @@ class DeviceLine:
         ]
 
 
-def _empty(member: Member) -> tuple[float, ...]:
-    """Return the answer for tiles that hold only background."""
-    labels = (0.0,) * len(member.spec.labels)
-    return (1.0, *labels) if member.spec.activation == "softmax" else labels
+def _gives_logits(member: Member) -> bool:
+    """Whether a member's tiles are averaged as logits."""
+    return member.spec.average == "logits"
 
 
 def _needs_float64(scalings: Sequence[Scaling], dtype: np.dtype) -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxtile.case import Case
-from voxtile.engines import Engine, Model, choose_engine, load_models
+from voxtile.engines import CALLABLE, Engine, Model, choose_engine, load_models
 from voxtile.engines.fallback import Fallbacks, resilient
-from voxtile.errors import CaseError, Notice, counted
+from voxtile.engines.function import function_bundle, function_models
+from voxtile.errors import CaseError, Notice, UsageError, counted
 from voxtile.models.bundle import Bundle, load_bundle
-from voxtile.models.spec import View
+from voxtile.models.spec import ModelSpec, View
 from voxtile.preparation.plan import Plan, PlanWish, make_plan
 from voxtile.reading.channels import read_channels
 from voxtile.reading.scan import ReadPolicy
@@ -122,8 +123,11 @@ def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[P
 
 def segment(
     volume: Volume | str | Path | Sequence[str | Path],
-    bundle: Bundle | str,
+    bundle: Bundle | str | None = None,
     policy: ReadPolicy | None = None,
+    *,
+    network: Model | None = None,
+    like: ModelSpec | Bundle | None = None,
 ) -> Volume:
     """Segment one volume.
 
@@ -133,11 +137,16 @@ def segment(
         Shape (i, j, k), or (i, j, k, channels) if the bundle has several channels;
         or the scan's file or DICOM folder; or one for each channel, in the
         order of the bundle.
-    bundle : Bundle or str
+    bundle : Bundle or str, optional
         A loaded bundle, or its name or folder. If there are several,
         separated by commas, their mean decides.
     policy : ReadPolicy, optional
         How paths are read where a scan leaves a choice.
+    network : callable, optional
+        Your own network instead of a bundle: a function from tiles, float32 of
+        shape (n, rows, columns, channels), to predictions.
+    like : ModelSpec, optional
+        What `network` takes and gives.
 
     Returns
     -------
@@ -148,7 +157,7 @@ def segment(
     Raises
     ------
     ModelError
-        If the bundle is refused.
+        If the bundle is refused, or `network` fails on a trial tile.
     CaseError
         If the scan cannot be read, has other channels than the bundle, or the
         network gives NaN.
@@ -158,12 +167,19 @@ def segment(
     >>> from voxtile import segment, write_mask
     >>> write_mask("p001_mask.nii.gz", segment("p001.nii.gz", "hippocampus"))  # doctest: +SKIP
     """
-    if not isinstance(bundle, Bundle):
+    models = None
+    if network is not None and like is not None and bundle is None:
+        bundle = function_bundle(like)
+        models, _ = function_models(network, bundle.spec)
+    elif bundle is None or network is not None or like is not None:
+        raise UsageError("segment needs either a model, or network and like together")
+    elif not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle)
     if not isinstance(volume, Volume):
         volume = _read(volume, bundle.spec.channels, policy)
-    engine = choose_engine(bundle)
-    return load_segmenter(bundle, make_plans(bundle, PlanWish()), engine)(volume)
+    engine = choose_engine(bundle) if models is None else CALLABLE
+    plans = make_plans(bundle, PlanWish(), known=models is None)
+    return load_segmenter(bundle, plans, engine, models=models)(volume)
 
 
 def _read(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.engines import Model
-from voxtile.errors import CaseError, VoxtileError
+from voxtile.errors import CaseError, VoxtileError, raised_by
 from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.tiling import Padding, cut, stitch, tile_weight, trust
@@ -36,6 +36,7 @@ class Panel:
     # prediction mirrored back (test-time augmentation).
     flips: tuple[int, ...] = ()
     empty: tuple[float, ...] = ()  # the prediction for a pixel of a tile that holds only background
+    logits: bool = False  # whether predictions are logits, which have no range
 
     def judge(self, tiles: np.ndarray) -> np.ndarray:
         """Return the mean prediction for some tiles, float32.
@@ -52,6 +53,8 @@ class Panel:
             seen = np.ascontiguousarray(np.flip(tiles, axes)) if axes else tiles
             for model, weight in self.networks:
                 answer = _answer(model, seen, self.classes)
+                if not self.logits:
+                    refuse_beyond(float(answer.min()), float(answer.max()))
                 share = np.float32(weight / weights / len(mirrorings))
                 if share == 1:
                     return answer
@@ -65,7 +68,7 @@ class Panel:
 
 
 def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
-    """Return a network's prediction; refuse one that is not probabilities of the right shape."""
+    """Return a network's prediction; refuse one that does not have the right shape."""
     with failing_network(tiles.shape):
         answer = np.asarray(model(tiles))
     wanted = (*tiles.shape[:3], classes)
@@ -75,7 +78,6 @@ def _answer(model: Model, tiles: np.ndarray, classes: int) -> np.ndarray:
             f"the network gave shape {answer.shape} of {answer.dtype} for tiles of shape "
             f"{tiles.shape}; {wanted} of float32 was needed: tiles, rows, columns, classes",
         )
-    refuse_beyond(float(answer.min()), float(answer.max()))
     return answer
 
 
@@ -89,12 +91,10 @@ def failing_network(shape: Sequence[int]) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        words = (str(error).strip().splitlines() or [""])[0][:200]
         raise CaseError(
             "network_failed",
-            f"the network raised {type(error).__name__}{': ' if words else ''}{words} for tiles of "
-            f"shape {tuple(shape)}; this is an error of the network or of the function that was "
-            "given as one",
+            f"the network {raised_by(error)} for tiles of shape {tuple(shape)}; this is an error "
+            "of the network or of the function that was given as one",
         ) from error
 
 
@@ -136,7 +136,7 @@ def predict_planes(
     where there is more than background; the networks do not compute tiles without a True. They
     compute ahead in a pool of one thread if the tiling allows it.
     """
-    padding = Padding(shape, tiling.tile)
+    padding = Padding(shape, tiling.tile, tiling.zeros)
     grid = tiling.grid(shape)
     weight = tile_weight(tiling.tile, tiling.weighting)
     trusted = trust(grid, weight)

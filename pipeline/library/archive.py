@@ -23,7 +23,10 @@ from voxtile.models.spec_file import parse_spec
 SOURCE = "source.json"
 _SPEC = "spec.json"
 # The other files of a model beside its networks; each may be missing.
-_OTHERS = ("LICENSE", "README.md", "fingerprint.json", "history.csv", "recipe.toml", "training.png")
+_OTHERS = (
+    *("LICENSE", "README.md", "fingerprint.json", "history.csv", "quality.json", "recipe.toml"),
+    "training.png",
+)
 # Most bytes of a file that is not a network, and of all files.
 _MOST_OTHER, _MOST_BYTES = 2**24, 2**35
 _MOST_FILES = 10_000

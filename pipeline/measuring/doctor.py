@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from voxtile.engines.short_numbers import gains
+from voxtile.errors import counted
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.machine.processors import processor_count, processor_model
 from voxtile.machine.versions import installed_version
@@ -19,8 +21,6 @@ _NEEDED = ("numpy", "scipy", "nibabel", "pydicom", "highdicom", "keras")
 _CODECS = {"openjpeg": "JPEG 2000", "jpeg_ls": "JPEG-LS", "gdcm": "JPEG and JPEG lossless"}
 _LEAST_KERAS = (3, 14)
 _LEAST_FREE_GB, _LEAST_MEMORY_GB = 1.0, 2.0
-# Processor flags of the units that make bfloat16 and int8 fast.
-_UNITS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def examine(out: Path) -> Iterator[Finding]:
     yield from _packages()
     yield _backend()
     yield _gpu()
-    yield _units()
+    yield from _arithmetic()
     yield from _codecs()
     yield from _extras()
     yield _memory()
@@ -96,11 +96,13 @@ def _gpu() -> Finding:
     return Finding(True, f"an NVIDIA GPU and CUDA for {backend}")
 
 
-def _units() -> Finding:
-    """Return the processors and their units for fast arithmetic."""
-    flags = processor_model()[1]
-    units = [name for flag, name in _UNITS.items() if flag in flags]
-    return Finding(True, ", ".join([f"{processor_count()} cores", *units]))
+def _arithmetic() -> Iterator[Finding]:
+    """Yield the number of processors, and how fast short numbers are with each library."""
+    yield Finding(True, f"{counted(processor_count(), 'core')} of {processor_model()[0]}")
+    for library in ("openvino", backend_name()):
+        rates = [f"{name} {gain:.2g}" for name, gain in gains(library).items()]
+        if rates:
+            yield Finding(True, f"{library}, times the speed of float32: {', '.join(rates)}")
 
 
 def _codecs() -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from voxtile.engines.measurements import (
     published_evidence,
     read_evidence,
 )
-from voxtile.engines.quantised import quantise, quantised_digest
 from voxtile.errors import ManifestError, ModelError, counted
 from voxtile.machine.clock import now
 from voxtile.machine.files import write_text
@@ -32,8 +31,9 @@ from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.preparation.planes import to_planes
-from voxtile.scoring.overlap import count_overlaps
 
+from .dice_change import dice_change
+from .int8 import int8_facts, int8_measurements
 from .samples import Sample, evenly, judge_samples, phantom_samples, samples_of
 
 _HEADING = "## Engines, verified"
@@ -46,7 +46,7 @@ def verify_model(
     manifest: Path | None = None,
     *,
     root: Path | None = None,
-    cases: int = 4,
+    cases: int = 8,
     planes: int = 16,
     device: str = "cpu",
     say: Callable[[str], None] = lambda line: None,
@@ -54,8 +54,9 @@ def verify_model(
     """Measure the engines for one bundle on a device of this machine, and cache the evidence.
 
     If NNCF is installed and there is a manifest, networks in 8-bit integers
-    are made and measured as well. Their scales are chosen from as many other
-    cases of the manifest, or from the same ones if there are no others.
+    are made and measured as well, if need be without their most sensitive layers
+    (`int8`). Their scales are chosen from as many other cases of the manifest, or
+    from the same ones if there are no others.
 
     The manifest should have cases like those of later runs. Without it a phantom is measured,
     which shows speed, but allows no reduced precision. At most `cases` cases, evenly chosen, and
@@ -68,10 +69,11 @@ def verify_model(
     bundle = load_bundle(name)
     if bundle.others:
         raise ModelError(f"{bundle.name} names several models; verify them one at a time")
-    engines, samples = _prepared(bundle, manifest, root, (cases, planes), device, say)
+    samples, scaling = _prepared(bundle, manifest, root, (cases, planes))
     reference: list[np.ndarray] = []
     if device != "cpu":
         reference += judge_samples(bundle, load_models(bundle, Engine("keras")), samples)
+    engines = list(_engines(bundle) if device == "cpu" else _gpu_engines(bundle, device))
     measurements = tuple(_measure(bundle, engines, samples, reference))
     label_planes, label_voxels = _amounts(bundle.spec, samples, reference)
     evidence = Evidence(
@@ -87,6 +89,18 @@ def verify_model(
         label_planes=label_planes,
         label_voxels=label_voxels,
     )
+    if device == "cpu" and scaling and _can_quantise():
+        # Tiles that the scales were fitted to would not show how well they fit other tiles.
+        others = samples_of(bundle.spec, scaling, planes, labelled=False)
+        int8 = Engine("openvino", "int8")
+        more = int8_measurements(
+            bundle,
+            _scaling_tiles(bundle, others),
+            lambda: next(_measure(bundle, [int8], samples, reference)),
+            evidence,
+            say,
+        )
+        evidence = replace(evidence, measurements=(*measurements, *more))
     keep_evidence(evidence)
     _say_unused(bundle, evidence, say)
     return evidence
@@ -103,42 +117,19 @@ def _say_unused(bundle: Bundle, evidence: Evidence, say: Callable[[str], None]) 
 
 
 def _prepared(
-    bundle: Bundle,
-    manifest: Path | None,
-    root: Path | None,
-    most: tuple[int, int],
-    device: str,
-    say: Callable[[str], None],
-) -> tuple[list[Engine], Sequence[Sample]]:
-    """Return the engines to measure, int8 made first, and at most so many cases and planes."""
+    bundle: Bundle, manifest: Path | None, root: Path | None, most: tuple[int, int]
+) -> tuple[Sequence[Sample], Sequence[Case]]:
+    """Return at most so many planes of so many cases, and the cases that int8 is scaled by."""
     cases, planes = most
-    engines = list(_engines(bundle) if device == "cpu" else _gpu_engines(bundle, device))
     if manifest is None:
-        return engines, phantom_samples(bundle.spec, planes)
+        return phantom_samples(bundle.spec, planes), ()
     listed = read_manifest(manifest, root=root)
     if not listed:
         raise ManifestError(f"{manifest} has no cases")
     compared = [listed[index] for index in evenly(len(listed), cases)]
-    samples = samples_of(bundle.spec, compared, planes)
-    if device == "cpu":
-        # Tiles that the scales were fitted to would not show how well they fit other tiles.
-        others = [case for case in listed if case not in compared] or listed
-        some = [others[index] for index in evenly(len(others), cases)]
-        engines += _int8_engines(bundle, some, planes, say)
-    return engines, samples
-
-
-def _int8_engines(
-    bundle: Bundle, cases: Sequence[Case], planes: int, say: Callable[[str], None]
-) -> Iterator[Engine]:
-    """Make a bundle's int8 networks from some cases, if this machine can; yield their engine."""
-    if not _can_quantise():
-        return
-    try:
-        _quantise(bundle, samples_of(bundle.spec, cases, planes, labelled=False))
-        yield Engine("openvino", "int8")
-    except ModelError as error:  # only this row is lost
-        say(f"warning: {error}")
+    others = [case for case in listed if case not in compared] or listed
+    scaling = [others[index] for index in evenly(len(others), cases)]
+    return samples_of(bundle.spec, compared, planes), scaling
 
 
 def _measure(
@@ -156,14 +147,18 @@ def _measure(
         found = judge_samples(bundle, models, samples)
         reference.extend(() if reference else found)
         tiles, seconds = sum(one.tiles for one in models), sum(one.seconds for one in models)
+        change = dice_change(bundle.spec, samples, found, reference)
         yield Measurement(
             engine=engine.name,
             precision=engine.precision,
             version=installed_version(ENGINES[engine.name].package) or "unknown",
             agreement=_agreement(found, reference),
-            dice_change=_changes(bundle.spec, samples, found, reference),
+            dice_change=change.by_label,
+            dice_bound=change.bound,
+            worst_change=change.worst,
+            worst_label=change.worst_label,
             tiles_per_s=round(tiles / seconds, 2),
-            made=(quantised_digest(bundle) or "") if engine.precision == "int8" else "",
+            **(int8_facts(bundle) if engine.precision == "int8" else {}),
         )
 
 
@@ -266,8 +261,8 @@ def _can_quantise() -> bool:
     return "int8" in engine.load_module().precisions()
 
 
-def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
-    """Make a bundle's int8 networks, from the tiles of some planes."""
+def _scaling_tiles(bundle: Bundle, samples: Sequence[Sample]) -> list[list[np.ndarray]]:
+    """Return for each network the tiles of some planes that the scales of integers come from."""
     float32 = load_models(bundle, Engine("openvino"))
     gathered: list[list[np.ndarray]] = [[] for _ in float32]
     # A network gets only the planes of its own views.
@@ -280,8 +275,7 @@ def _quantise(bundle: Bundle, samples: Sequence[Sample]) -> None:
         judge_samples(bundle, list(map(_recording, float32, seen)), [sample])
         for tiles, new, share in zip(gathered, seen, shares, strict=True):
             tiles += [new[index] for index in evenly(len(new), share)]
-    for network, tiles in zip(bundle.spec.networks, gathered, strict=True):
-        quantise(bundle, network, tiles)
+    return gathered
 
 
 def _amounts(
@@ -307,34 +301,6 @@ def _agreement(found: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> 
     return same / sum(masks.size for masks in reference)
 
 
-def _changes(
-    spec: ModelSpec,
-    samples: Sequence[Sample],
-    found: Sequence[np.ndarray],
-    reference: Sequence[np.ndarray],
-) -> dict[str, float]:
-    """Return for each label how its Dice changes, as `Measurement` says."""
-    changes = {}
-    for label in spec.labels:
-        moved = []
-        for sample, mask, float32 in zip(samples, found, reference, strict=True):
-            if sample.label is None:
-                moved.append(_dice(mask, float32, label.values) - 1)
-            else:
-                truth = to_planes(sample.label, sample.view)[list(sample.indices)]
-                moved.append(_dice(mask, truth, label.values) - _dice(float32, truth, label.values))
-        known = [change for change in moved if not np.isnan(change)]
-        if known:
-            changes[label.name] = float(np.mean(known))
-    return changes
-
-
-def _dice(mask: np.ndarray, truth: np.ndarray, values: Sequence[int]) -> float:
-    """Return the Dice of one label; NaN if neither mask has it."""
-    (overlap,) = count_overlaps(mask, truth, [values])
-    return overlap.dice
-
-
 def _with_section(text: str, section: str) -> str:
     """Return a README with its section of measurements replaced, or added."""
     head, _, tail = text.partition(f"\n{_HEADING}\n")
@@ -355,11 +321,12 @@ def _markdown(entries: Sequence[dict[str, object]]) -> Iterator[str]:
             f"change of the mean Dice is against {against}."
         )
         yield ""
-        yield "| engine | precision | agreement | Dice change | tiles/s |"
-        yield "|---|---|---|---|---|"
+        yield "| engine | precision | agreement | Dice change | 95 % below | worst case | tiles/s |"
+        yield "|---|---|---|---|---|---|---|"
         for one in evidence.measurements:
+            layers = f", {one.layers}" if one.kept else ""
             yield (
-                f"| {one.engine} {one.version} | {one.precision} | {one.agreement:.4%} | "
-                f"{one.change} | {one.tiles_per_s:.1f} |"
+                f"| {one.engine} {one.version} | {one.precision}{layers} | {one.agreement:.4%} | "
+                f"{one.change} | {one.bound} | {one.worst} | {one.tiles_per_s:.1f} |"
             )
         yield ""

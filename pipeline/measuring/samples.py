@@ -9,6 +9,7 @@ from voxtile.case import Case
 from voxtile.engines import Model
 from voxtile.inference.decision import decide
 from voxtile.inference.infer import Member, view_probabilities
+from voxtile.inference.seen import see
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelSpec, View
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
@@ -16,7 +17,7 @@ from voxtile.preparation.plan import make_plan
 from voxtile.preparation.planes import slice_axis
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
-from voxtile.volume import Volume, canonical
+from voxtile.volume import Volume
 
 _PHANTOM_PLANES = 12
 
@@ -27,7 +28,7 @@ class Sample:
 
     case_id: str
     volume: Volume  # closest-canonical, shape (R, A, S, channels)
-    label: np.ndarray | None  # ndarray or None: reference label map, closest-canonical
+    label: np.ndarray | None  # ndarray or None: reference label map, as networks see it
     view: View
     indices: tuple[int, ...]  # of the planes
 
@@ -42,15 +43,15 @@ def samples_of(
         image = read_channels(case, spec.channels).volume
         label = None
         if labelled and case.label is not None:
-            label = canonical(read_reference(case.label, image, spec.labels)[0]).array
-        samples += [_sample(case.case_id, image, label, view, planes) for view in spec.views]
+            label = read_reference(case.label, image, spec.labels)[0].array
+        samples += [_sample(case.case_id, image, label, view, planes, spec) for view in spec.views]
     return samples
 
 
 def phantom_samples(spec: ModelSpec, planes: int) -> list[Sample]:
     """Return planes of a phantom."""
     image = _phantom(spec)
-    return [_sample("phantom", image, None, view, planes) for view in spec.views]
+    return [_sample("phantom", image, None, view, planes, spec) for view in spec.views]
 
 
 def judge_samples(
@@ -89,13 +90,18 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
 
 
 def _sample(
-    case_id: str, image: Volume, label: np.ndarray | None, view: View, planes: int
+    case_id: str,
+    image: Volume,
+    label: np.ndarray | None,
+    view: View,
+    planes: int,
+    spec: ModelSpec,
 ) -> Sample:
-    """Return planes of a view, chosen evenly."""
-    ras = canonical(image)
-    if ras.array.ndim == 3:
-        ras = ras.with_array(ras.array[..., np.newaxis])
-    return Sample(case_id, ras, label, view, evenly(ras.array.shape[slice_axis(view)], planes))
+    """Return planes of a view, chosen evenly, with the part of a reference in storage order."""
+    seen = see(image, spec)
+    shown = None if label is None else seen.of(label)
+    chosen = evenly(seen.volume.shape[slice_axis(view)], planes)
+    return Sample(case_id, seen.volume, shown, view, chosen)
 
 
 def _phantom(spec: ModelSpec) -> Volume:

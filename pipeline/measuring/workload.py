@@ -93,7 +93,10 @@ def passes(grid: Grid, members: Sequence[Member]) -> Iterator[Pass]:
             size = plane = (rows, columns)
             has, wants = in_plane(view, spacing_mm), new_spacing(view, spacing_mm, spec)
             if wants is not None:
-                rows, columns = map(resampled_size, plane, has, wants)
+                rows, columns = (
+                    resampled_size(*sizes, spec.resampling)
+                    for sizes in zip(plane, has, wants, strict=True)
+                )
                 size = (rows, columns)
             tiling = plan.for_view(view).for_plane(size)
             origins = tiling.grid(size).origins

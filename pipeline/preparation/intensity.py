@@ -1,15 +1,32 @@
 """Bring intensities to the scale that a network was trained on.
 
 Statistics are taken once over the whole volume; the scaling they give is then
-applied plane by plane, so that a normalised copy of the volume never exists.
+applied plane by plane, so that a normalised copy of the volume never exists. Only methods that
+need the neighbours of a voxel make such a copy (`scaled_planes`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes
 
-from voxtile.models.spec import Intensity, MinMax, NoScaling, Percentile, Window, ZScore
+from voxtile.models.spec import (
+    WHOLE,
+    Clahe,
+    Fixed,
+    Foreground,
+    Intensity,
+    MinMax,
+    ModelSpec,
+    NoScaling,
+    Percentile,
+    View,
+    Window,
+    ZScore,
+)
+
+from .planes import to_planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +86,14 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
             return Scaling(0, 1)
         case Window(input_range=(low, high)):
             return _between(low, high)
-        case MinMax():
+        case Fixed(mean=mean, sd=sd, low=low, high=high):
+            return Scaling(mean, sd, low, high)
+        case MinMax() | Clahe():  # each plane of Clahe has its own, see `scaled_planes`
             return _between(float(array.min()), float(array.max()))
         case Percentile(lower=lower, upper=upper):
             return _between(*_percentiles(array, lower, upper))
+        case Foreground():  # without filled holes and other channels, see `scaled_planes`
+            return measure(array, ZScore(nonzero=True))
         case ZScore(nonzero=nonzero, clip=clip):
             measured = array[array != 0] if nonzero else array
             if measured.size == 0:
@@ -81,6 +102,44 @@ def measure(array: np.ndarray, intensity: Intensity) -> Scaling:
             mean, deviation = _moments(measured, low, high)
             # If all measured voxels are equal, the background becomes -1, in any unit of the scan.
             return Scaling(mean, deviation or abs(mean) or 1, low, high)
+
+
+def scaled_planes(
+    array: np.ndarray, view: View, spec: ModelSpec
+) -> tuple[np.ndarray, tuple[Scaling, ...]]:
+    """Return planes of a view, (planes, rows, columns, channels), and how to scale each channel.
+
+    `array` has the shape (i, j, k, channels), with the axes of the networks. If a method needs
+    more than a voxel itself, the planes are a scaled copy, float32, and the scalings do nothing.
+    """
+    channels = [(array[..., index], method) for index, method in enumerate(spec.intensities)]
+    if not any(isinstance(method, WHOLE) for _, method in channels):
+        return to_planes(array, view), tuple(measure(*channel) for channel in channels)
+    scaled = np.empty(array.shape, np.float32)
+    for index, (channel, method) in enumerate(channels):
+        out = scaled[..., index]
+        if isinstance(method, Clahe):
+            for plane, equal in zip(to_planes(channel, view), to_planes(out, view), strict=True):
+                equal[...] = _equalised(plane, method.clip_limit)
+        elif isinstance(method, Foreground):
+            inside = binary_fill_holes((array != 0).any(axis=3))
+            found = measure(channel[inside], ZScore()) if inside.any() else Scaling(0, 1)
+            out[...] = np.where(inside, found.apply(channel), 0)
+        else:
+            out[...] = measure(channel, method).apply(channel)
+    return to_planes(scaled, view), (Scaling(0, 1),) * len(channels)
+
+
+def _equalised(plane: np.ndarray, clip_limit: float) -> np.ndarray:
+    """Return a plane with equalised contrast, 0 to 1; a constant plane becomes zeros."""
+    from skimage.exposure import equalize_adapthist  # starts slowly
+
+    values = plane.astype(np.float64)
+    low, high = values.min(), values.max()
+    if low == high:
+        return np.zeros(plane.shape, np.float32)
+    equal = equalize_adapthist((values - low) / (high - low), clip_limit=clip_limit)
+    return np.asarray(equal, np.float32)
 
 
 def _between(low: float, high: float) -> Scaling:

@@ -50,6 +50,7 @@ class Tiling:
     # Whether two predictions fit in memory, so that the networks compute the next tiles while the
     # last tiles are stitched.
     ahead: bool = True
+    zeros: bool = False  # whether planes smaller than a tile are padded with zeros
 
     def grid(self, plane: Shape2D) -> TileGrid:
         """Return the tiles of a plane, padded to at least one tile."""
@@ -78,6 +79,7 @@ class Plan:
     # the free memory.
     memory_mb: float | None = None
     halvings: int = 0  # how often the number of tiles at once was halved because a worker died
+    zeros: bool = False  # whether planes smaller than a tile are padded with zeros
     # View, tile and overlap of the views whose networks have another tile size.
     views: tuple[tuple[View, Shape2D, Shape2D], ...] = ()
 
@@ -118,7 +120,7 @@ class Plan:
         rows, columns = (min(o, t - 1) for o, t in zip(self.overlap, tile, strict=True))
         batch = self._batch(tile)
         ahead = 2 * batch * tile[0] * tile[1] * self.answer_bytes <= _ANSWER_BYTES
-        return Tiling(tile, (rows, columns), self.weighting, batch, ahead)
+        return Tiling(tile, (rows, columns), self.weighting, batch, ahead, self.zeros)
 
     def _fitted(self, plane: Shape2D) -> Shape2D:
         """Return the plane if it fits, else the tile whose grid has fewest pixels, then tiles."""
@@ -189,6 +191,7 @@ def make_plan(model: Bundle | ModelSpec, wish: PlanWish | None = None) -> Plan:
         tile=tile,
         overlap=overlap_pixels(tile, overlap),
         weighting=spec.weighting,
+        zeros=spec.padding == "zero",
         multiple=spec.multiple,
         largest=max(int(_TILE_BYTES / per_pixel), tile[0] * tile[1]) if free else 0,
         flips=flips,

@@ -76,7 +76,10 @@ def resampling(
     wants = new_spacing(view, ras.spacing_mm, spec)
     if wants is None:
         return None, None
-    return resamplers(shape, in_plane(view, ras.spacing_mm), wants)
+    there, back = resamplers(shape, in_plane(view, ras.spacing_mm), wants, spec.resampling)
+    if spec.resampling == "spline" and there.shape == shape:
+        return None, None
+    return there, back
 
 
 def new_spacing(
@@ -89,5 +92,7 @@ def new_spacing(
     if spec.spacing_mm is None:
         return None
     wants = in_plane(view, spec.spacing_mm)
+    if spec.resampling == "spline":  # only if the number of pixels changes
+        return wants
     alike = np.allclose(in_plane(view, spacing_mm), wants, rtol=_SAME_SPACING)
     return None if alike else wants

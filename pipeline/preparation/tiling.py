@@ -81,6 +81,7 @@ class Padding:
 
     plane: Shape2D
     least: Shape2D
+    zeros: bool = False  # pad with zeros instead of the outermost pixels
 
     @property
     def padded(self) -> Shape2D:
@@ -96,7 +97,7 @@ class Padding:
         return slice(row, row + self.plane[0]), slice(column, column + self.plane[1])
 
     def apply(self, plane: np.ndarray) -> np.ndarray:
-        """Return the padded plane; its outermost pixels are repeated outwards."""
+        """Return the padded plane."""
         if plane.shape[:2] != self.plane:
             raise ValueError(
                 f"plane has shape {plane.shape}, but the padding was made for {self.plane}"
@@ -107,7 +108,8 @@ class Padding:
             (window.start, after - window.stop)
             for window, after in zip(self.window, self.padded, strict=True)
         ]
-        return np.pad(plane, [*widths, *[(0, 0)] * (plane.ndim - 2)], mode="edge")
+        widths += [(0, 0)] * (plane.ndim - 2)
+        return np.pad(plane, widths, mode="constant" if self.zeros else "edge")
 
     def undo(self, padded: np.ndarray) -> np.ndarray:
         """Return a view of the plane inside its padding."""
@@ -126,13 +128,19 @@ def tile_weight(tile: Shape2D, weighting: Weighting) -> np.ndarray:
     "constant" gives all pixels the same weight. "gaussian" gives the middle the
     largest: its standard deviation is one eighth of the tile (as in nnU-Net, Isensee
     et al. 2021, supplementary note 4), and no weight is below 1/1000 of the middle's.
+    "gaussian_nnunet" is exactly that of nnU-Net's code (compute_gaussian): its middle is the pixel
+    ``size // 2``, and no weight is raised.
     """
     if weighting == "constant":
         return np.ones(tile, np.float32)
+    exact = weighting == "gaussian_nnunet"
     rows, columns = (
-        np.exp(-0.5 * np.square((np.arange(size) - (size - 1) / 2) / (size / 8))) for size in tile
+        np.exp(-0.5 * np.square((np.arange(size) - middle) / (size / 8)))
+        for size, middle in ((size, size // 2 if exact else (size - 1) / 2) for size in tile)
     )
     weight = np.outer(rows, columns)
+    if exact:
+        return weight.astype(np.float32)
     return np.asarray(np.maximum(weight, 1e-3 * weight.max()).astype(np.float32))
 
 

@@ -6,7 +6,6 @@ whenever the report is written). Each has a reason and a severity, which is 1
 at its limit; the rank of a case follows its most severe flag.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import exp, log
@@ -21,8 +20,11 @@ from voxtile.scoring.rows import LabelRow
 from voxtile.volume import Volume, canonical
 
 from .domain import Flag, compare_scan, describe_scan
+from .quality import DicePrediction, dice_flags
 
-CODES = ("empty", "border", "volume", "components", "entropy", "intensity", "spacing")
+CODES = (
+    "empty", "border", "volume", "components", "entropy", "intensity", "spacing", "dice",
+)  # fmt: skip
 # With fewer cases, no case can be called an outlier.
 _FEWEST = 5
 # Modified z-score that marks an outlier (Iglewicz and Hoaglin 1993, section 3).
@@ -55,21 +57,23 @@ def inspect_case(
     image: Volume | None = None,
     spec: ModelSpec | None = None,
     entropy: float | None = None,
+    dice: Sequence[DicePrediction] = (),
 ) -> dict[str, Any]:
     """Check a single case; return the part "qc" of its record.
 
-    This part has ``entropy``, ``scan`` (spacing and intensities) and ``flags``. `mask` is the
-    prediction; `image` is the scan, which is compared with the training scans if there is a spec;
-    `entropy` is the mean entropy, from `voxtile.inference.entropy`.
+    This part has ``entropy``, ``scan`` (spacing and intensities), ``dice`` and ``flags``. `mask` is
+    the prediction; `image` is the scan, which is compared with the training scans if there is a
+    spec; `entropy` is the mean entropy, from `voxtile.inference.entropy`; `dice` are the predicted
+    Dice.
     """
-    flags = []
+    flags = list(dice_flags(dice, labels))
     for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):
         if not row.voxels_pred:
             flags.append(Flag("empty", f"no voxel of {label.name} was predicted", 5.0, label.value))
         elif faces:
             sentence = f"{label.name} touches the {', '.join(faces)} border of the scan"
             flags.append(Flag("border", sentence, 1.0, label.value))
-    facts: dict[str, Any] = {"entropy": entropy, "scan": None}
+    facts: dict[str, Any] = {"entropy": entropy, "scan": None, "dice": list(map(asdict, dice))}
     if image is not None and spec is not None:
         scan = describe_scan(image, spec.channels, spec.intensity)
         facts["scan"] = scan.dump()
@@ -86,8 +90,6 @@ def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
     flags = {
         report.case_id: [Flag(**flag) for flag in report.qc.get("flags", ())] for report in done
     }
-    if len(done) >= _FEWEST:
-        flags = _without_usual(flags)
     found = list(_high_entropies(done))
     for label in dict.fromkeys(row.label for report in done for row in report.labels):
         rows = {
@@ -125,21 +127,6 @@ def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
         tuple(name for name, values in touching.items() if values & set(label.values))
         for label in labels
     ]
-
-
-def _without_usual(flags: Mapping[str, list[Flag]]) -> dict[str, list[Flag]]:
-    """Drop the flags "empty" and "border" of a label if most cases have them."""
-    counts = Counter(
-        (flag.code, flag.label)
-        for of_case in flags.values()
-        for flag in of_case
-        if flag.code in ("empty", "border")
-    )
-    usual = {flag for flag, count in counts.items() if 2 * count > len(flags)}
-    return {
-        case_id: [flag for flag in of_case if (flag.code, flag.label) not in usual]
-        for case_id, of_case in flags.items()
-    }
 
 
 def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]:

@@ -20,6 +20,7 @@ from voxtile.scoring.columns import COLUMNS, column_named, nsd_tolerance
 
 from .qc import CaseFlags, flag_cases
 from .summary import summary_json, summary_latex, summary_markdown, summary_table
+from .verdict import RunVerdict, count_verdicts, judge
 
 
 def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
@@ -37,21 +38,34 @@ def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
     )
 
 
+def run_verdict(reports: Sequence[CaseReport], missing: int = 0) -> RunVerdict:
+    """Return the verdicts of a run, counted, with the flags that compare its cases."""
+    flags = flag_cases(reports)
+    found = {case_id: of_case.flags for case_id, of_case in flags.items()}
+    return count_verdicts((judge(report, found.get(report.case_id)) for report in reports), missing)
+
+
 def _rows(report: CaseReport, flags: CaseFlags | None) -> list[dict[str, Any]]:
-    """Return the rows of a case, with its flags."""
+    """Return the rows of a case, with its flags and its verdict."""
+    verdict = judge(report, None if flags is None else flags.flags)
     common = {
         "seconds": round(report.seconds, 3),
         "reason": "" if report.reason is None else str(report.reason),
         "warnings": "; ".join(map(str, report.warnings)),
         "split": report.split,
         "group": report.group,
+        "verdict": verdict.word,
+        "verdict_reasons": "; ".join(map(str, verdict.reasons)),
     }
+    dice = {one["label"]: one for one in report.qc.get("dice", ())}
     rows = []
     for label in report.labels:
         row = {"case_id": report.case_id, **plain(label)}
         nsd = row.pop("nsd")
         if flags is not None:
             row |= {"qc_flags": flags.of_label(label.label), "qc_rank": flags.rank}
+        if label.label in dice:
+            row |= {f"dice_{name}": dice[label.label][name] for name in ("predicted", "lower")}
         rows.append({**row, **common, **nsd, **report.extras})
     return rows
 

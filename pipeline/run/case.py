@@ -15,6 +15,7 @@ from voxtile.reading.channels import constant_channels, read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
+from voxtile.report.quality import predict_dice
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.fingerprint import CHANGED, UNREADABLE, InputWatch, content_hash
 from voxtile.scoring.rows import label_rows
@@ -76,7 +77,7 @@ def run_case(
         # Before the network runs, so that an unusable reference is reported within a second.
         reference = _reference(case, scan.volume, job, journal)
         watch.check()
-    entropy = EntropyWatch(spec.activation)
+    entropy = EntropyWatch(spec.activation, spec.thresholds)
     finished = job.finished(case)
     with (
         journal.stage("infer"),
@@ -100,7 +101,13 @@ def run_case(
         rows = label_rows(mask, reference, spec.labels, settings.measures)
     with journal.stage("qc"):
         qc = inspect_case(
-            mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean
+            mask,
+            spec.labels,
+            rows,
+            image=scan.volume,
+            spec=spec,
+            entropy=entropy.mean,
+            dice=predict_dice(job.quality, spec.labels, entropy.expected_dice),
         )
         if settings.montages:
             picture = montage(scan.volume, mask, spec.labels, reference=reference)

@@ -19,6 +19,7 @@ from voxtile.machine.memory import free_memory_mb
 from voxtile.manifest.listing import Listed
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle
+from voxtile.models.quality import Quality
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
 from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import channel_paths
@@ -42,6 +43,7 @@ class Job:
     models: tuple[Model, ...] | None = None  # called instead of the bundle's networks, one for each
     # Hash of the manifest and of the cases that were chosen from it; empty without a manifest.
     cases_sha256: str = ""
+    quality: Quality | None = None  # predicts the Dice of masks; None without a calibration
 
     @property
     def folder(self) -> RunFolder:
@@ -92,6 +94,7 @@ class Job:
             "plans": [plan.decisive() for plan in self.plans],
             "engine": self.engine.decisive(),
             "settings": self.settings.decisive(),
+            **({} if self.quality is None else {"quality": self.quality.sha256}),
         }
 
     def forget(self, case_id: str) -> None:

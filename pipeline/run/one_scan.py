@@ -1,22 +1,39 @@
 """One scan, without a manifest."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from voxtile.engines import Wish, choose_engine
 from voxtile.errors import CaseError, ManifestError, Notice
+from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import load_segmenter, make_plans
 from voxtile.models.bundle import load_bundle
+from voxtile.models.quality import read_quality
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.channels import constant_channels, read_scan
 from voxtile.reading.nifti import compare_nifti
 from voxtile.reading.scan import ReadPolicy
+from voxtile.report.qc import inspect_case
+from voxtile.report.quality import DicePrediction, predict_dice
+from voxtile.report.verdict import Verdict, judge_record
+from voxtile.run_folder.case_report import plain
 from voxtile.run_folder.protection import Input, protect
 from voxtile.scoring.rows import LabelRow, label_rows
 from voxtile.scoring.score import Measures
 from voxtile.volume import Volume, grid_difference
 from voxtile.writing.nifti import write_mask, write_volume
 from voxtile.writing.read_back import check_written
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """The labels of a mask, warnings about its scan, and whether the mask can be used."""
+
+    rows: tuple[LabelRow, ...]
+    notices: tuple[Notice, ...]
+    verdict: Verdict
+    dice: tuple[DicePrediction, ...]  # empty if the model has no calibration
 
 
 def segment_file(
@@ -27,17 +44,18 @@ def segment_file(
     policy: ReadPolicy,
     plan: PlanWish | None = None,
     engine: Wish | None = None,
-) -> tuple[tuple[LabelRow, ...], tuple[Notice, ...]]:
+) -> Segmented:
     """Segment one scan into one mask file.
 
     `image` is a NIfTI file or DICOM folder with one channel. `out` ends in ``.nii.gz`` or ``.nii``
     and is replaced if it exists. If no source file has the grid of the mask, the scan on this grid
-    is written too, as ``<out>_image``. The notices are warnings. CaseError if the scan is not
+    is written too, as ``<out>_image``. CaseError if the scan is not
     exactly one volume; then nothing is written. ModelError if the bundle is refused. ManifestError
     if the mask or its image would replace the scan, or become a part of its folder or of the model,
     or if the image would replace another file.
     """
     bundle = load_bundle(model)
+    quality = read_quality(bundle)
     stem, _, ending = out.name.lower().partition(".nii")
     image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
     inputs = [Input("the scan", image)]
@@ -51,16 +69,24 @@ def segment_file(
         protect(inputs, image_path, advice="name another file")
         _refuse_other(image_path, scan.volume)
     segmenter = load_segmenter(bundle, plans, chosen, scratch=out.parent)
-    mask = segmenter(scan.volume)
+    spec = bundle.spec
+    entropy = EntropyWatch(spec.activation, spec.thresholds)
+    mask = segmenter(scan.volume, entropy)
     write_mask(out, mask)
-    constant = constant_channels(scan.volume, bundle.spec.channels)
+    constant = constant_channels(scan.volume, spec.channels)
     notices = (*scan.notices, *constant, *segmenter.notices())
     if scan.regridded:
         write_volume(image_path, scan.volume)
         sentence = f"the mask has a new grid; the image on this grid is {image_path.name}"
         notices = (*notices, Notice("image_written", sentence))
     check_written(out, mask)
-    return label_rows(mask, None, bundle.spec.labels, Measures()), notices
+    rows = label_rows(mask, None, spec.labels, Measures())
+    dice = predict_dice(quality, spec.labels, entropy.expected_dice)
+    qc = inspect_case(
+        mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean, dice=dice
+    )
+    record = {"status": "done", "labels": plain(rows), "warnings": plain(notices), "qc": qc}
+    return Segmented(rows, notices, judge_record(record), dice)
 
 
 def _refuse_other(path: Path, image: Volume) -> None:

@@ -39,7 +39,7 @@ _SHAPE = {
     "started": str,
     "finished": str,
     "manifest": {"file": str, "sha256": str},
-    "model": {"name": str, "sha256": str, "channels": [str]},
+    "model": {"name": str, "sha256": str, "channels": [str], "citations": [str]},
     "engine": dict,
     "settings": {
         "policy": {
@@ -56,6 +56,14 @@ _SHAPE = {
     "case_ids": [str],
     KEY: str,
     KEPT: [str],
+    "methods": str,
+    "verdict": {
+        "line": str,
+        "usable": int,
+        "look": {ANY_KEY: int},
+        "failed": int,
+        "common": {ANY_KEY: int},
+    },
 }
 # The keys that must be equal in all shards of a run, because they decide results.
 _DECISIVE = (

@@ -23,7 +23,12 @@ _SHAPE = {
     "timings_s": {ANY_KEY: float},
     "seconds": float,
     "peak_memory_mb": (float, NoneType),
-    "qc": {"entropy": (float, NoneType), "scan": (dict, NoneType), "flags": [_FLAG]},
+    "qc": {
+        "entropy": (float, NoneType),
+        "scan": (dict, NoneType),
+        "flags": [_FLAG],
+        "dice": [{"label": int, "predicted": float, "lower": float}],
+    },
 }
 _METRICS = {metric.name: metric for metric in METRICS}
 

@@ -48,6 +48,11 @@ class Column:
         """The title with its unit, for tables and pages."""
         return f"{self.title} ({self.unit})" if self.unit in ("ml", "mm", "s") else self.title
 
+    @property
+    def of_label(self) -> bool:
+        """Whether each label of a case has its own value."""
+        return bool(self.source) or self.unit == "0 to 1"
+
     def allows(self, value: float) -> bool:
         """Whether this metric can have a value; only a difference can be negative."""
         if self.unit == "0 to 1":
@@ -102,6 +107,10 @@ COLUMNS = (
     Column("lesion_f1", "lesion F1", *_SHARE, "lesions.f1"),
     Column("qc_flags", "QC flags"),
     Column("qc_rank", "QC rank", "whole", better="higher"),
+    Column("dice_predicted", "predicted Dice", "real", "0 to 1", "higher"),
+    Column("dice_lower", "lower bound of Dice", "real", "0 to 1", "higher"),
+    Column("verdict", "verdict"),
+    Column("verdict_reasons", "reasons to look"),
 )
 METRICS = tuple(column for column in COLUMNS if column.source)
 _BY_NAME = {column.name: column for column in COLUMNS}

@@ -99,6 +99,7 @@ def train_bundle(
     if options.resume and remove_finished(out, identity):
         return load_bundle(out)
     tensorboard = None if options.tensorboard is None else Path(options.tensorboard)
+    _check_devices(options)
     with (
         working_folder(out, identity, resume=options.resume) as work,
         show_progress(shown=options.progress) as shown,
@@ -109,16 +110,18 @@ def train_bundle(
         training, validation = _store(source, recipe, work, shown)
         plan = _work_plan(source, training, recipe, work)
         _check(source, training, validation, plan, shown)
-        plan = _with_precision(plan, source.start, work, shown)
+        devices = options.fitting_devices
+        plan = _with_precision(plan, source.start, work, shown, devices[0])
         stacks, domain = _cut_planes(source, training, plan, work, shown)
-        fits, together = _fits(source, validation, plan, stacks, work)
+        fits, together = _fits(source, validation, plan, stacks, work, devices)
         beside_s = monotonic() - begin
 
+        from voxtile.training.bundle.calibration import calibrate
         from voxtile.training.bundle.packing import write_bundle
         from voxtile.training.choosing.choosing import choose
         from voxtile.training.fitting.side_by_side import fit_networks
 
-        fitted = fit_networks(fits, together=together, shown=shown, on_row=on_row)
+        fitted = fit_networks(fits, together=together, devices=devices, shown=shown, on_row=on_row)
         planned = remembered(work, _TOGETHER, together)
         write_bundle(
             work / "bundle",
@@ -131,10 +134,20 @@ def train_bundle(
         )
         shown.begin("choosing how the networks are used", 1.0)
         groups = [unit_name(case.group, case.case_id) for case in source.validation]
-        for line in choose(work / "bundle", validation, groups, work / "choosing"):
+        for line in choose(work / "bundle", validation, groups, work / "choosing", devices[0]):
             shown.line(line)
+        shown.line(calibrate(work / "bundle", validation, groups))
         publish(work, out)
     return load_bundle(out)
+
+
+def _check_devices(options: TrainOptions) -> None:
+    """Refuse devices that are missing before any case is read."""
+    for name in options.fitting_devices:
+        if name != "auto":
+            from voxtile.engines.device import Device  # takes seconds
+
+            Device(name)
 
 
 def _store(
@@ -194,7 +207,7 @@ def _check(
 
 
 def _with_precision(
-    plan: TrainingPlan, start: Bundle | None, work: Path, shown: Progress
+    plan: TrainingPlan, start: Bundle | None, work: Path, shown: Progress, device: str
 ) -> TrainingPlan:
     """Return the plan with a precision, which is measured if left open, and write its recipe."""
     if (work / _RECIPE).exists():
@@ -206,7 +219,7 @@ def _with_precision(
         shown.begin("measuring precisions", 1)
         network = build_network(plan.spec, plan.recipe, 0, start)
         precision, why = choose_precision(
-            network, plan.recipe, softmax=plan.spec.activation == "softmax"
+            network, plan.recipe, softmax=plan.spec.activation == "softmax", device=device
         )
         plan = replace(
             plan,
@@ -236,13 +249,16 @@ def _fits(
     plan: TrainingPlan,
     stacks: Sequence[Sequence[PlaneStack]],
     work: Path,
+    devices: Sequence[str],
 ) -> "tuple[list[NetworkFit], int]":
     """Return what each network is fitted with, and how many are fitted at a time."""
     from voxtile.training.fitting.networks import NetworkFit
     from voxtile.training.fitting.side_by_side import at_a_time
 
     networks, minutes = plan.spec.networks, plan.recipe.minutes
-    together = at_a_time(plan.recipe, len(networks))
+    together = min(len(devices), len(networks))
+    if together == 1:
+        together = at_a_time(plan.recipe, len(networks))
     # Another machine may fit more or fewer networks at a time; each network keeps its time.
     planned = remembered(work, _TOGETHER, together)
     seconds = None if minutes is None else 60 * minutes * planned / len(networks)
@@ -256,6 +272,7 @@ def _fits(
             work,
             source.start,
             seconds,
+            devices[0],
         )
         for number, entry in enumerate(networks)
     ]

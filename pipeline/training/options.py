@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
 
 from .recipe.recipe import Recipe
@@ -23,6 +24,8 @@ class TrainKeywords(TypedDict, total=False):
     licence: str | Path | None
     tensorboard: str | Path | None
     progress: bool
+    device: str
+    devices: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,16 @@ class TrainOptions:
         Folder for TensorBoard events.
     progress : bool
         Whether to show progress on standard error: a bar on a terminal, else one line per epoch.
+    device : str
+        Device that fits the networks: auto (a GPU if there is one), cpu, gpu or gpu:N.
+    devices : tuple of int
+        Numbers of the GPUs that fit networks at the same time, one network on each (default: only
+        the device of --device).
+
+    Raises
+    ------
+    UsageError
+        If a device is not one of those listed, or `device` and `devices` are both given.
     """
 
     root: str | Path | None = None
@@ -63,6 +76,20 @@ class TrainOptions:
     licence: str | Path | None = None
     tensorboard: str | Path | None = None
     progress: bool = True
+    device: str = "auto"
+    devices: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        Wish(device=self.device)
+        if len(set(self.devices)) < len(self.devices) or min(self.devices, default=0) < 0:
+            raise UsageError(f"devices {self.devices} must be different numbers of at least 0")
+        if self.devices and self.device != "auto":
+            raise UsageError(f"--device {self.device} and --devices exclude each other; give one")
+
+    @property
+    def fitting_devices(self) -> tuple[str, ...]:
+        """The devices that fit networks, one network on each at a time."""
+        return tuple(f"gpu:{number}" for number in self.devices) or (self.device,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ def main() -> int:
     words = _words()
     about = machine.describe()
     print(machine.sentence(about))
-    if not machine.has_bf16_units():
-        print("This machine has no bf16 units: targets for bf16 do not apply, others do.")
+    if not machine.short_numbers_pay():
+        print("bfloat16 is not faster than float32 here: its targets do not apply, others do.")
     with tempfile.TemporaryDirectory(prefix="voxtile-bench-", dir=words.scratch) as scratch:
         # Use a temporary cache, because these networks are temporary too.
         os.environ["VOXTILE_CACHE"] = str(Path(scratch, "cache"))

@@ -178,14 +178,13 @@ def _parts(
 def _stages(segmenter: Any, volume: Any, row: Row) -> Iterator[Row]:
     """Yield the time of each stage of one block; each stage is waited for before the next."""
     from voxtile.engines.device_stages import Layout
-    from voxtile.inference.infer import with_channels
+    from voxtile.inference.seen import see
     from voxtile.models.backend import keras
-    from voxtile.volume import canonical
 
     line = segmenter.line
     device, spec = line.device, segmenter.members[0].spec
     before = {key: row[key] for key in ("what", "who")}
-    ways = line._ways(with_channels(canonical(volume), spec), spec.views[0], 1.0)
+    ways = line._ways(see(volume, spec).volume, spec.views[0], 1.0)
     mask = np.moveaxis(np.empty((2, 2, 2), np.uint8, order="F"), 2, 0)
     stop, (block,) = line._send(ways, 0)
     tiles = line._prepare(block.geometry)(block.planes, ways[0].scaling, ways[0].there)
@@ -373,6 +372,24 @@ def training(setting: Setting, folder: Path) -> Iterator[Row]:
         }
 
 
+def training_tiles(setting: Setting, folder: Path) -> Iterator[Row]:
+    """Yield the time of a training step with and without the preparation of its tiles."""
+    from device_training import CONTEXT, training_ways
+
+    from voxtile.models.backend import keras
+
+    batch, size = _batches(setting)[-1]
+    for precision in ("bfloat16", "float32"):
+        what = f"training, {precision}, {batch} tiles of {size}, context {CONTEXT}"
+        for words, work, count in training_ways(setting.small, batch, size, precision):
+            taken = seconds(work, setting.rounds) / count
+            yield {
+                "what": f"{what}: {words}",
+                "who": f"voxtile on {keras.config.backend()}",
+                "ms": 1e3 * taken,
+            }
+
+
 def training_pytorch(setting: Setting, folder: Path) -> Iterator[Row]:
     """Yield the time of the same step in PyTorch."""
     import training_peer
@@ -402,6 +419,7 @@ PARTS: dict[str, tuple[Callable[[Setting, Path], Iterator[Row]], str | None, str
     "classes-jax": (many_classes, "jax", "jax", 60),
     "voxtile-torch": (ours, "torch", "torch", 100),
     "training-jax": (training, "jax", "jax", 60),
+    "tiles-jax": (training_tiles, "jax", "jax", 90),
     "training-pytorch": (training_pytorch, None, "torch", 40),
     "voxtile-tensorflow": (ours, "tensorflow", "tensorflow", 120),
     "training-torch": (training, "torch", "torch", 40),

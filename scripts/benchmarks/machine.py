@@ -46,13 +46,15 @@ def describe() -> dict[str, Any]:
     }
 
 
-def has_bf16_units() -> bool:
-    """Whether bfloat16 arithmetic is faster than float32 here: AMX tiles, or a GPU.
+def short_numbers_pay(library: str = "openvino", precision: str = "bfloat16") -> bool:
+    """Whether a short precision is faster than float32 here, as voxtile measures it; or on a GPU.
 
-    avx512_bf16 alone multiplies pairs, but at half the rate of instructions, so
-    it is as fast as float32: it saves memory, not time.
+    The flags do not say it: with avx512_bf16 alone, bfloat16 is faster on some
+    processors and slower on others.
     """
-    return "amx_bf16" in _flags() or gpu_name() is not None
+    from voxtile.engines.short_numbers import pays
+
+    return gpu_name() is not None or pays(library, precision)
 
 
 def load() -> float:

@@ -83,10 +83,10 @@ def case_command(folder: Path, manifest: Path, out: Path, way: Way) -> list[str]
     return [program, "run", str(manifest), str(folder), "--out", str(out), *options]
 
 
-def verify_command(folder: Path, manifest: Path, planes: int) -> list[str]:
-    """Return the command line that measures engines and precisions on one case of a manifest."""
+def verify_command(folder: Path, manifest: Path, cases: int, planes: int) -> list[str]:
+    """Return the command line that measures engines and precisions on cases of a manifest."""
     program = str(Path(sys.executable).with_name("voxtile"))
-    options = ["--cases", "1", "--planes", str(planes)]
+    options = ["--cases", str(cases), "--planes", str(planes)]
     return [program, "models", "verify", str(folder), str(manifest), *options]
 
 

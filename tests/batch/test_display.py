@@ -54,6 +54,8 @@ def test_the_summary_names_reasons_and_the_slowest_cases(tmp_path: Path) -> None
     assert lines[1] == "  7 x empty_file: c000, c001, c002, c003, c004 and 2 more"
     assert lines[2].startswith("slowest: c00")
     assert "--retry-failed" in lines[3]
+    assert lines[4] == "9 cases: 2 usable, 0 to look at, 7 failed"
+    assert lines[5].startswith("no predicted Dice: the model has no calibration")
 
 
 def test_no_color_is_respected_on_a_terminal() -> None:

@@ -1,5 +1,6 @@
 """Shards, merged, are one run."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_merged_shards_equal_one_run(tmp_path: Path) -> None:
     run_faulty(manifest, out, BatchSettings(shard=Shard(2, 3)))
     assert tuple(merge_shards(out).missing) == ()
     assert results(out) == results(tmp_path / "whole")
+    verdicts = [
+        json.loads((one / "run.json").read_text())["verdict"] for one in (out, tmp_path / "whole")
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0]["line"] == "7 cases: 7 usable, 0 to look at, 0 failed"
     assert run_faulty(manifest, out).kept == 7
     assert not list(out.glob("run-*"))
 

@@ -35,9 +35,12 @@ def test_status_counts_done_failed_running_and_missing_cases(tmp_path: Path) -> 
     assert all("process" in status.runs[0] for status in seen)
     status = read_status(out)
     assert (status.total, status.done, status.reasons, status.runs) == (4, 3, {"empty_file": 1}, ())
+    assert (status.usable, status.look) == (3, {})
+    assert "  verdict: 4 cases: 3 usable, 0 to look at, 1 failed" in status_lines(status)
     (out / "cases/c003.json").unlink()
     lines = list(status_lines(read_status(out)))
     assert lines[0] == "4 cases: 2 done, 1 failed, 0 running, 1 missing"
+    assert "  verdict: 4 cases: 2 usable, 0 to look at, 1 failed, 1 missing" in lines
     assert "  missing: c003" in lines
     assert "the same command again" in lines[-1]
 

@@ -49,7 +49,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
 }
 # Tested elsewhere: these write nothing, or in a folder of their own whose parts are named below.
 OTHERS = {"plan", "status", "manifest check", "models list", "models verify", "doctor", "demo"}
-OTHERS |= {"export", "report", "merge", "models card", "models get", "bids"}
+OTHERS |= {"export", "report", "merge", "bids"}
+OTHERS |= {f"models {name}" for name in ("calibrate", "card", "get")}
 SPELLINGS = ("same", "other spelling", "link", "hard link", "inside", "inside a link", "parent")
 
 

@@ -12,6 +12,7 @@ from commands import invoke
 from phantoms import ball
 
 from voxtile.reading.nifti import read_nifti
+from voxtile.writing.nifti import write_volume
 
 
 def test_a_run_without_failures_exits_with_0(cohort: Path) -> None:
@@ -95,6 +96,28 @@ def test_segment_writes_a_mask_on_the_grid_of_the_scan(cohort: Path) -> None:
     assert invoke("segment", cohort / "a.nii.gz", cohort / "model", cohort / "m.png")[0] == 2
 
 
+def test_an_empty_mask_is_visible_and_strict_makes_it_an_exit_code(cohort: Path) -> None:
+    image, _ = ball()
+    write_volume(cohort / "air.nii.gz", image.with_array(image.array * 0))
+    words = ("segment", cohort / "air.nii.gz", cohort / "model", cohort / "m.nii.gz")
+    code, said = invoke(*words)
+    assert code == 0
+    assert "verdict: look (empty, scan)" in said
+    assert "  empty: no voxel of ball was predicted" in said
+    assert invoke(*words, "--strict")[0] == 7
+    (cohort / "air.csv").write_text("case_id,image\na,a.nii.gz\nair,air.nii.gz\n")
+    words = ("run", cohort / "air.csv", cohort / "model", "--out", cohort / "out")
+    code, said = invoke(*words)
+    assert code == 0, said
+    assert "2 cases: 0 usable, 2 to look at (2 empty), 0 failed" in said
+    assert "2 of 2 masks: empty; check that the model fits" in said
+    assert invoke(*words, "--strict")[0] == 7
+    lines = [json.loads(line) for line in (cohort / "out/events.jsonl").read_text().splitlines()]
+    judged = {line["case_id"]: line for line in lines if line["event"] == "case_finished"}
+    assert (judged["a"]["verdict"], judged["a"]["look_for"]) == ("look", ["empty"])
+    assert (judged["air"]["verdict"], judged["air"]["look_for"]) == ("look", ["empty", "scan"])
+
+
 def test_a_mask_never_replaces_its_scan(cohort: Path) -> None:
     before = (cohort / "a.nii.gz").read_bytes()
     code, said = invoke("segment", cohort / "a.nii.gz", cohort / "model", cohort / "a.nii.gz")
@@ -128,6 +151,11 @@ def test_shards_are_run_and_merged(cohort: Path) -> None:
     assert code == 3
     assert "1 done, 0 failed, 1 missing of 2" in said
     assert "missing: b" in said
+    assert "2 cases: 0 usable, 1 to look at (1 empty), 0 failed, 1 missing" in said
+    assert (cohort / "out/report.html").exists()
+    (cohort / "out/report.html").unlink()
+    assert invoke("merge", cohort / "out", "--no-html")[0] == 3
+    assert not (cohort / "out/report.html").exists()
     assert invoke(*words, "--shard", "1/3")[0] == 4
     assert invoke(*words, "--shard", "3/2")[0] == 2
     assert invoke("merge", cohort)[0] == 4

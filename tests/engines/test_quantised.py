@@ -11,9 +11,11 @@ from phantoms import ball, threshold_model
 from typer.testing import CliRunner
 
 from voxtile.cli import app
-from voxtile.engines import Engine, Wish, choose_engine, load_models
+from voxtile.engines import Engine, Wish, choose_engine, load_models, openvino_engine, sensitivity
+from voxtile.engines import quantised as quantisation
 from voxtile.engines.measurements import Evidence, accepted_precision, keep_evidence
-from voxtile.engines.quantised import quantised, quantised_digest
+from voxtile.engines.quantised import kept_layers, quantise, quantised, quantised_digest
+from voxtile.engines.sensitivity import error_shares
 from voxtile.errors import EnvironmentFault
 from voxtile.measuring import engines as verification
 from voxtile.measuring.benchmark import matrix_precision
@@ -117,10 +119,10 @@ def test_integers_are_held_against_a_multiplication_in_float32() -> None:
 def test_a_network_that_cannot_be_quantised_costs_its_own_row_only(
     bundle: Bundle, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("an operation nobody knows")
 
-    monkeypatch.setattr("voxtile.engines.quantised._write", fail)
+    monkeypatch.setattr("voxtile.engines.quantised.in_integers", fail)
     said: list[str] = []
     found = verify_model(bundle.folder, manifest, cases=2, planes=3, say=said.append)
     assert {one.precision for one in found.measurements} >= {"float32"}
@@ -140,15 +142,78 @@ def test_each_network_is_scaled_by_as_many_tiles_of_its_own_views(
     bundle = load_bundle(write_bundle(tmp_path, network, networks=tuple(entries)))
     image, _ = ball()
     volume = image.with_array(image.array[..., np.newaxis])
-    given: dict[str, int] = {}
     monkeypatch.setattr(verification, "_CALIBRATION_TILES", 8)
     monkeypatch.setattr(verification, "load_models", lambda *_: (threshold_model,) * 3)
-    monkeypatch.setattr(
-        "voxtile.measuring.engines.quantise",
-        lambda _, network, tiles: given.update({network.file: len(tiles)}),
-    )
     samples = [
         Sample(case_id, volume, None, view, tuple(range(6))) for case_id in "ab" for view in views
     ]
-    verification._quantise(bundle, samples)
-    assert given == {entry.file: 8 for entry in entries}
+    assert [len(tiles) for tiles in verification._scaling_tiles(bundle, samples)] == [8, 8, 8]
+
+
+@pytest.fixture
+def rough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks whose biases are not corrected, which take half the time."""
+
+    def make(model, calibration, left, rest):
+        return quantisation.in_integers(model, calibration, left, corrected=False)
+
+    monkeypatch.setattr(quantisation, "_closest", make)
+
+
+@pytest.mark.usefixtures("rough")
+def test_layers_that_are_left_out_compute_in_another_precision_and_are_named(
+    bundle: Bundle,
+) -> None:
+    (entry,) = bundle.spec.networks
+    rng = np.random.default_rng(0)
+    tiles = list(rng.standard_normal((2, *bundle.spec.tile, 3)).astype(np.float32))
+    (exact,) = load_models(bundle, Engine("openvino"))
+    every = ("encoder level 1", "encoder level 2", "bottleneck", "decoder level 2")
+    errors, digests = [], []
+    for kept in ((), (*every, "decoder level 1", "head")):
+        quantise(bundle, entry, tiles, kept, "float32")
+        assert kept_layers(entry) == (kept, "float32")
+        (short,) = load_models(bundle, Engine("openvino", "int8"))
+        errors.append(float(np.abs(short(tiles[0][None]) - exact(tiles[0][None])).max()))
+        digests.append(quantised_digest(bundle))
+    assert errors[0] > 1e-4 > 1e-5 > errors[1]  # nothing is left in integers
+    assert digests[0] != digests[1]
+    engine = choose_engine(bundle, INT8)
+    assert engine.reason == f"float32 in {', '.join(kept)}"
+    quantise(bundle, entry, tiles, kept, "bfloat16")
+    assert quantised_digest(bundle) not in digests  # the files are the same, the numbers are not
+    with pytest.raises(EnvironmentFault, match="are not in the cache of this machine"):
+        load_models(bundle, engine)
+    if "bfloat16" in openvino_engine.precisions():
+        (short,) = load_models(bundle, Engine("openvino", "int8"))
+        assert 1e-5 < np.abs(short(tiles[0][None]) - exact(tiles[0][None])).max() < 0.1
+
+
+def test_the_share_of_the_error_is_what_goes_with_a_group(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry,) = bundle.spec.networks
+    asked = []
+
+    def error(short, exact, inputs, rest) -> float:
+        asked.append((len(short), len(inputs), rest))
+        return {0: 0.4, 1: 0.3}.get(len(short), 0.1)  # the longer group matters most
+
+    groups = {"encoder level 1": ["a", "b"], "bottleneck": ["c", "d", "e"], "head": ["f"]}
+    monkeypatch.setattr(sensitivity, "read_source", lambda *_: None)
+    monkeypatch.setattr(sensitivity, "layer_groups", lambda model, shape: groups)
+    monkeypatch.setattr(sensitivity, "in_integers", lambda model, some, left, corrected: left)
+    monkeypatch.setattr(sensitivity, "mean_error", error)
+    tiles = [np.zeros((*bundle.spec.tile, 3), np.float32)] * 20
+    found = error_shares(bundle, entry, tiles, "bfloat16")
+    assert found == pytest.approx({"encoder level 1": 0.75, "bottleneck": 0.75, "head": 0.25})
+    assert asked == [(0, 8, "float32"), *((count, 8, "bfloat16") for count in (2, 3, 1))]
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_biases_are_corrected_only_if_that_comes_closer(
+    monkeypatch: pytest.MonkeyPatch, best: bool
+) -> None:
+    monkeypatch.setattr(quantisation, "in_integers", lambda *_, corrected: corrected)
+    monkeypatch.setattr(quantisation, "mean_error", lambda one, *_: 0.1 if one is best else 0.2)
+    assert quantisation._closest(None, [np.zeros(1)] * 3, (), "float32") is best

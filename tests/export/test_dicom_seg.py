@@ -32,6 +32,7 @@ LABELS = (
         name="liver",
         color="#e6194b",
         concept=Concept(value="10200004", scheme="SCT", meaning="Liver"),
+        modifier=Concept(value="7771000", scheme="SCT", meaning="Left"),
     ),
     Label(value=7, name="thing", color="#3cb44b"),
     Label(value=300, name="nowhere", color="#4363d8"),
@@ -165,6 +166,8 @@ def test_segments_have_names_colours_and_concepts(oblique, tmp_path) -> None:
     liver, thing, nowhere = made.SegmentSequence
     assert [item.SegmentLabel for item in (liver, thing, nowhere)] == ["liver", "thing", "nowhere"]
     assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"
+    kind = liver.SegmentedPropertyTypeCodeSequence[0]
+    assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == "Left"
     assert liver.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning == "Anatomical Structure"
     assert thing.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
     assert len(liver.RecommendedDisplayCIELabValue) == 3

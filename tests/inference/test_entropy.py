@@ -26,6 +26,7 @@ def test_entropy_is_between_certain_and_undecided(values, activation) -> None:
     passed = list(watch(iter(planes)))
     np.testing.assert_array_equal(passed, planes)
     assert watch.mean is None or -1e-6 <= watch.mean <= 1 + 1e-6
+    assert all(value is None or 0 <= value <= 1 + 1e-6 for value in watch.expected_dice)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,24 @@ def test_entropy_by_hand(activation, pixel, mean) -> None:
     plane = np.array(pixel, np.float32).reshape(1, 1, -1)
     list(watch(iter([plane, plane])))
     assert watch.mean == (mean if mean is None else pytest.approx(mean))
+
+
+def test_the_expected_dice_by_hand() -> None:
+    softmax = EntropyWatch("softmax")
+    # Two pixels of label 1, with 0.8 and 0.6; a further one has 0.2 of it, and 0.05 does not count.
+    plane = [[(0.2, 0.8, 0), (0.4, 0.6, 0), (0.8, 0.2, 0), (0.95, 0.05, 0)]]
+    list(softmax(iter([np.array(plane, np.float32)])))
+    assert softmax.expected_dice == (pytest.approx(2 * 1.4 / (2 + 1.6)), None)
+    sigmoid = EntropyWatch("sigmoid", (0.3, 0.5))
+    list(sigmoid(iter([np.array([[(0.4, 0.5), (0.2, 0.4)]], np.float32)])))
+    assert sigmoid.expected_dice == pytest.approx((2 * 0.4 / 1.6, 2 * 0.5 / 1.9))
+    assert EntropyWatch("softmax").expected_dice == ()
+
+
+def test_a_certain_network_expects_a_dice_of_one() -> None:
+    watch = EntropyWatch("softmax")
+    list(watch(iter([np.eye(3, dtype=np.float32)[np.newaxis]])))
+    assert watch.expected_dice == (1, 1)
 
 
 @pytest.mark.parametrize("views", [("axial",), ("axial", "sagittal")])

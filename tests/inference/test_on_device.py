@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from phantoms import ball, make_spec
+from phantoms import LABELS, ball, make_spec
 
 from voxtile.engines.device import Device
 from voxtile.engines.device_stages import Layout, with_range
@@ -90,7 +90,8 @@ def member_of(wish: PlanWish | None = None, seed: int = 0, **changes) -> tuple[M
 
 def assert_same(volume: Volume, *members: tuple[Member, list], fallbacks=None) -> DeviceLine:
     """Hold the device's label values and entropy against the processor's."""
-    watches = [EntropyWatch(members[0][0].spec.activation) for _ in range(2)]
+    spec = members[0][0].spec
+    watches = [EntropyWatch(spec.activation, spec.thresholds) for _ in range(2)]
     expected = infer_together(volume, [member for member, _ in members], watches[0])
     line = DeviceLine(
         [member for member, _ in members],
@@ -103,6 +104,7 @@ def assert_same(volume: Volume, *members: tuple[Member, list], fallbacks=None) -
     assert len(np.unique(expected.array)) > 1
     assert (mask.array == expected.array).mean() >= 0.9999
     assert watches[1].mean == pytest.approx(watches[0].mean, rel=1e-4)
+    assert watches[1].expected_dice == pytest.approx(watches[0].expected_dice, rel=1e-3)
     return line
 
 
@@ -168,6 +170,37 @@ def test_labels_agree_for_values_that_are_not_in_order() -> None:
     assert_same(noise(), member_of(labels=labels))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop": "nonzero", "orientation": "LSA", "padding": "zero", "tile": (28, 28)},
+        {"orientation": "stored", "resampling": "spline", "spacing_mm": (0.9, 1.7, 1.0)},
+        {"intensity": {"method": "foreground"}, "weighting": "gaussian_nnunet"},
+        {"intensity": {"method": "clahe"}},
+    ],
+)
+def test_labels_agree_for_what_networks_of_other_programs_see(changes) -> None:
+    volume = noise(axes="PLS")
+    array = np.array(volume.array)
+    array[:3], array[:, -4:] = 0, 0
+    assert_same(volume.with_array(array), member_of(**changes))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_labels_agree_where_logits_are_averaged(activation) -> None:
+    # The outputs of the test's network, 0 to 1, are taken for logits.
+    entry = served("axial").model_copy(update={"output": "logits"})
+    member = member_of(
+        PlanWish(tile=(8, 8), flips=("A",)),
+        average="logits",
+        networks=(entry,),
+        activation=activation,
+        thresholds=(0.62,) if activation == "sigmoid" else (),
+        background=Background(at_most=0.0),
+    )
+    assert_same(noise(), member)
+
+
 def test_labels_agree_for_several_channels() -> None:
     volumes = [noise(seed=seed) for seed in (1, 2)]
     volume = volumes[0].with_array(np.stack([one.array for one in volumes], axis=-1))
@@ -195,7 +228,7 @@ def test_only_label_values_and_few_numbers_come_back(monkeypatch) -> None:
     monkeypatch.setattr(Device, "fetch", counted)
     volume = noise()
     assert_same(volume, member_of(PlanWish(batch=13)))
-    assert sum(fetched) <= np.prod(volume.shape) + 13 * (3 + 2)
+    assert sum(fetched) <= np.prod(volume.shape) + 13 * (3 + 3 * len(LABELS) + 2)
 
 
 def test_blocks_are_sent_before_the_labels_of_earlier_ones_are_awaited(monkeypatch) -> None:

@@ -88,7 +88,7 @@ def test_what_a_network_raises_is_reported_as_the_networks_with_its_own_words() 
     def failing(_: np.ndarray) -> np.ndarray:
         raise RuntimeError("weights of layer 3 are missing\nand more")
 
-    message = r"raised RuntimeError: weights of layer 3 are missing for tiles of shape"
+    message = r"raised RuntimeError: weights of layer 3 are missing \(test_tiles.py line \d+\) for"
     with pytest.raises(CaseError, match=message) as caught:
         Panel(((failing, 1.0),), 1).judge(random_tiles(2))
     assert "bug in voxtile" not in str(caught.value)

@@ -28,3 +28,16 @@ def test_a_colour_is_checked_before_anything_is_scored(tmp_path: Path) -> None:
     said = r"l\.csv: label 3 \(spleen\) has color 'red', but #rrggbb is needed; write one such as #"
     with pytest.raises(ManifestError, match=said):
         read_labels(path)
+
+
+def test_codes_are_read_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "value,name,concept,modifier\n1,head,SCT:5366008:Hippocampus,SCT:255549009:Anterior\n2,b,,\n"
+    )
+    head, other = read_labels(path)
+    assert (head.concept.value, head.modifier.meaning) == ("5366008", "Anterior")
+    assert (other.concept, other.modifier) == (None, None)
+    path.write_text("value,name,concept\n1,head,5366008\n")
+    with pytest.raises(ManifestError, match=r"has concept '5366008', but scheme:code:meaning"):
+        read_labels(path)

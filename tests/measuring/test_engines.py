@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import write_bundle
+from evidence import evidence_for, measured
 from phantoms import ball
 from typer.testing import CliRunner
 
@@ -16,8 +17,6 @@ from voxtile.engines import Engine, Wish, choose_engine, keras_engine
 from voxtile.engines import measurements as evidence_module
 from voxtile.engines.device import Device
 from voxtile.engines.measurements import (
-    Evidence,
-    Measurement,
     accepted_precision,
     keep_evidence,
     processor_kind,
@@ -38,31 +37,6 @@ def bundle(tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch) -> B
     return load_bundle(write_bundle(tmp_path / "b", network))
 
 
-def measured(precision="bfloat16", speed=2.0, agreement=0.9995, change=0.0, **more) -> Measurement:
-    known = {"engine": "keras", "version": "1.0", "dice_change": {"ball": change}, **more}
-    return Measurement(precision=precision, agreement=agreement, tiles_per_s=speed, **known)
-
-
-def evidence_for(bundle: Bundle, *measurements: Measurement, **changes) -> Evidence:
-    known = {
-        "processor": processor_kind(),
-        "source": "cases.csv",
-        "planes": 32,
-        "label_planes": {"ball": 8},
-        "label_voxels": {"ball": 1000},
-        **changes,
-    }
-    return Evidence(
-        sha256=bundle.sha256,
-        threads=2,
-        cases=3,
-        labelled=True,
-        date="2026-01-01T00:00:00+00:00",
-        measurements=(measured("float32", 1.0, 1.0), *measurements),
-        **known,
-    )
-
-
 @pytest.mark.parametrize(
     ("measurements", "precision"),
     [
@@ -73,6 +47,8 @@ def evidence_for(bundle: Bundle, *measurements: Measurement, **changes) -> Evide
         ((measured(change=0.00099),), "bfloat16"),
         ((measured(change=-0.001),), None),
         ((measured(dice_change={"a": 0.0019, "b": -0.0019}),), None),  # must not cancel
+        ((measured(dice_bound=0.00099),), "bfloat16"),
+        ((measured(dice_bound=0.001),), None),  # on other planes it may be too much
         ((measured(dice_change={}),), None),  # no label occurred, so it is no evidence
         ((measured(version="0.9"),), None),
         ((measured(engine="openvino"),), None),
@@ -89,6 +65,22 @@ def test_a_reduced_precision_is_accepted_within_its_limits(
     assert choose_engine(bundle, Wish(engine="keras", device="cpu")).precision == (
         precision or "float32"
     )
+
+
+def test_evidence_without_a_bound_of_the_change_is_read_but_does_not_count(bundle: Bundle) -> None:
+    evidence = evidence_for(bundle, measured(dice_bound=None))
+    keep_evidence(evidence)
+    path = evidence_module._path(bundle.sha256, processor_kind())
+    content = json.loads(path.read_text())
+    for one in content["measurements"]:  # as version 0.1.0 wrote it
+        for key in ("dice_bound", "worst_change", "worst_label", "kept", "rest"):
+            del one[key]
+    path.write_text(json.dumps(content))
+    found = read_evidence(bundle)
+    assert found is not None
+    assert found.measurements[1] == evidence.measurements[1]
+    assert "did not bound the change of Dice; verify again" in found.shortage
+    assert accepted_precision(bundle, "keras", "cpu") is None
 
 
 @pytest.mark.parametrize(
@@ -111,6 +103,16 @@ def test_too_little_evidence_allows_no_reduced_precision(
     keep_evidence(evidence)
     assert accepted_precision(bundle, "keras", "cpu") is None
     assert re.search(rf"--precision auto: float32 \(.*{message}", [*evidence.lines()][-1])
+
+
+@pytest.mark.parametrize(("bound", "says"), [(0.0009, False), (0.0012, True)])
+def test_a_precision_that_only_its_bound_excludes_is_named(
+    bundle: Bundle, bound: float, says: bool
+) -> None:
+    evidence = evidence_for(bundle, measured(dice_bound=bound))
+    last = [*evidence.lines()][-1]
+    assert ("bfloat16: the mean change is small enough, its bound is not; more" in last) is says
+    assert ("auto: bfloat16" in last) is not says
 
 
 @pytest.mark.parametrize("key", ["agreement", "tiles_per_s", "dice_change"])
@@ -194,7 +196,7 @@ def test_published_evidence_counts_and_leaves_the_bundles_sha256_as_it_was(bundl
     text = readme.read_text()
     assert text.startswith("# A model\n\n## Licence\n\nMIT\n")
     assert text.count("## Engines, verified") == 1
-    assert text.count("| keras 1.0 | bfloat16 | 99.9500% | 0.00000 | 3.0 |") == 1
+    assert text.count("| keras 1.0 | bfloat16 | 99.9500% | 0.00000 | 0.00000 | - | 3.0 |") == 1
 
 
 def fake_engines(monkeypatch: pytest.MonkeyPatch, **thresholds: float) -> None:

@@ -38,6 +38,7 @@ def test_the_model_was_trained_on_that_manifest_and_is_small() -> None:
     files = list((SHIPPED / "hippocampus").iterdir())
     assert {path.name for path in files} == {
         "spec.json",
+        "quality.json",
         "unet_axial.keras",
         "unet_coronal.keras",
         "unet_sagittal.keras",

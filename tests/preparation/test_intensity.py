@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from phantoms import make_spec
+from skimage.exposure import equalize_adapthist
 
 from voxtile.engines.trial_tiles import trial_tiles
 from voxtile.models.spec import (
+    Clahe,
+    Fixed,
+    Foreground,
     Intensity,
     IntensityMethod,
     MinMax,
@@ -19,16 +23,20 @@ from voxtile.models.spec import (
     Window,
     ZScore,
 )
-from voxtile.preparation.intensity import measure
+from voxtile.preparation.intensity import measure, scaled_planes
 
 METHODS = [
     NoScaling(),
     Window(center=40, width=400),
+    Fixed(mean=90, sd=40, low=-100, high=250),
     MinMax(),
     Percentile(),
     ZScore(),
     ZScore(nonzero=True),
     ZScore(clip=(0.5, 99.5)),
+    # Their statistics; what they do to a volume is tested below.
+    Foreground(),
+    Clahe(),
 ]
 arrays = hnp.arrays(
     st.sampled_from((np.int16, np.uint8, np.float32, np.int32)),
@@ -51,7 +59,7 @@ def test_any_finite_image_stays_finite_and_float32(array, method) -> None:
     assert np.isfinite(scaled).all()
 
 
-@pytest.mark.parametrize("method", METHODS[2:])
+@pytest.mark.parametrize("method", METHODS[3:])
 @pytest.mark.parametrize("value", [0, 0.1, -1000, 1704295])
 def test_a_constant_image_becomes_zeros(method, value) -> None:
     assert not normalise(np.full((3, 4, 5), value, np.float32), method).any()
@@ -67,14 +75,14 @@ def test_a_constant_image_becomes_zeros(method, value) -> None:
     ),
     # About 1e-20 to 1e20; powers of two, so that the product is not rounded.
     st.integers(-66, 66),
-    st.sampled_from(METHODS[2:]),
+    st.sampled_from(METHODS[3:]),
 )
 def test_a_factor_on_all_voxels_changes_nothing(array, exponent, method) -> None:
     scaled = normalise(np.ldexp(array, exponent), method)
     np.testing.assert_allclose(scaled, normalise(array, method), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS[2:])
+@pytest.mark.parametrize("method", METHODS[3:])
 @pytest.mark.parametrize("factor", [5e-13, 1e-40, 1e-290, 1e290])
 def test_a_scan_of_any_unit_keeps_its_contrast(factor, method) -> None:
     array = np.random.default_rng(0).normal(900, 90, (6, 7, 8))
@@ -130,6 +138,49 @@ def test_a_method_that_does_not_say_its_range_is_an_error() -> None:
 
     with pytest.raises(AttributeError, match="output_range"):
         Halved().output_range  # noqa: B018
+
+
+def test_numbers_of_the_training_scans_by_hand() -> None:
+    array = np.array([[[-200, -100, 90, 130, 900]]], np.int16)
+    scaled = normalise(array, Fixed(mean=90, sd=40, low=-100, high=250))
+    np.testing.assert_allclose(scaled, [[[-4.75, -4.75, 0, 1, 4]]])
+
+
+def test_the_foreground_of_any_channel_is_measured_with_its_holes_and_zero_outside() -> None:
+    one = np.zeros((5, 5, 5), np.int16)
+    one[1:4, 1:4, 1:4] = 7
+    one[2, 2, 2] = 0  # a hole, which is inside
+    other = np.zeros_like(one)
+    other[1, 1, 1] = 3
+    spec = make_spec(channels=("t1", "t2"), intensity=Foreground())
+    planes, scalings = scaled_planes(np.stack([one, other], axis=-1), "axial", spec)
+    assert all(scaling.apply(planes[0]).dtype == np.float32 for scaling in scalings)
+    inside = planes[1:4, 1:4, 1:4, 0]
+    assert inside.mean() == pytest.approx(0, abs=1e-6) and inside.std() == pytest.approx(1)
+    assert inside[1, 1, 1] == pytest.approx(-np.sqrt(26), rel=1e-5)  # one of 27 voxels
+    assert not planes[0].any() and not planes[:, 0].any()
+
+
+def test_each_plane_is_equalised_as_by_scikit_image() -> None:
+    volume = np.random.default_rng(0).integers(0, 900, (32, 24, 3, 1)).astype(np.int16)
+    volume[:, :, 2] = 5  # a constant plane
+    planes, _ = scaled_planes(volume, "axial", make_spec(intensity=Clahe(clip_limit=0.03)))
+    for index in (0, 1):
+        plane = volume[:, :, index, 0] / volume.max()
+        expected = equalize_adapthist(plane, clip_limit=0.03)
+        np.testing.assert_allclose(planes[index, ..., 0], expected, atol=1e-4)
+    assert not planes[2].any()
+
+
+def test_each_channel_may_have_its_own_method() -> None:
+    volume = np.random.default_rng(0).normal(50, 9, (4, 5, 6, 2))
+    methods = (Window(center=50, width=20), ZScore())
+    for others in (methods, (methods[0], Foreground())):
+        spec = make_spec(channels=("ct", "pet"), channel_intensity=others)
+        planes, scalings = scaled_planes(volume, "coronal", spec)
+        for index, method in enumerate(methods):  # all voxels are foreground
+            found = scalings[index].apply(np.moveaxis(planes[..., index], 0, 1))
+            np.testing.assert_allclose(found, normalise(volume[..., index], method), atol=1e-5)
 
 
 def test_window_by_hand() -> None:

@@ -17,7 +17,7 @@ from voxtile.writing.nifti import write_volume
 class Threshold:
     """A segmenter without a network."""
 
-    def __call__(self, volume: Volume) -> Volume:
+    def __call__(self, volume: Volume, watch: object) -> Volume:
         return volume.with_array((volume.array > 50).astype(np.uint8))
 
     def notices(self) -> tuple:
@@ -37,8 +37,9 @@ def test_the_image_beside_a_mask_replaces_only_itself(
     out, image = tmp_path / "out/mask.nii.gz", tmp_path / "out/mask_image.nii.gz"
 
     def segment() -> str:
-        _, notices = one_scan.segment_file(tmp_path / "series", "model", out, policy=policy)
-        return notices[-1].code
+        done = one_scan.segment_file(tmp_path / "series", "model", out, policy=policy)
+        assert str(done.verdict) == "look (scan)"
+        return done.notices[-1].code
 
     assert segment() == segment() == "image_written"
     out.unlink()

@@ -14,13 +14,14 @@ from training_cohort import INNER, OUTER, TINY, cohort, write_image, write_rows
 
 from voxtile import Bundle, load_bundle, score, segment, train
 from voxtile.engines.keras_engine import build as build_network
-from voxtile.errors import EnvironmentFault, ManifestError
+from voxtile.errors import EnvironmentFault, ManifestError, UsageError
 from voxtile.models.spec import Label, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.reading.nifti import read_nifti
 from voxtile.training.fitting.judging import Scores
 from voxtile.training.fitting.loss import make_loss
 from voxtile.training.fitting.networks import build_network as first_network
+from voxtile.training.options import TrainOptions
 from voxtile.training.plan import plan_training
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
@@ -441,3 +442,21 @@ def test_class_weights_count_in_the_cross_entropy() -> None:
     # Half the pixels count 1, half 3: log 2 twice over; Dice as above.
     loss = make_loss(softmax=True, weights=(1, 3))
     assert float(loss(truth, answer)) == pytest.approx(2 * np.log(2) + 1 - 3 / 5)
+
+
+def test_a_device_that_is_missing_or_named_twice_is_refused_before_cases_are_read(
+    tmp_path: Path,
+) -> None:
+    cohort(tmp_path)
+    (tmp_path / "0.nii").write_bytes(b"not a scan")
+    with pytest.raises(EnvironmentFault, match=r"--device gpu:97: Keras .* finds \d+ GPU"):
+        train(tmp_path / "cohort.csv", tmp_path / "out", device="gpu:97")
+    with pytest.raises(EnvironmentFault, match="--device gpu:98"):
+        train(tmp_path / "cohort.csv", tmp_path / "out", devices=(98, 99))
+    with pytest.raises(UsageError, match="must be different numbers"):
+        TrainOptions(devices=(1, 1))
+    with pytest.raises(UsageError, match="exclude each other"):
+        TrainOptions(devices=(0, 1), device="gpu:2")
+    with pytest.raises(UsageError, match="must be auto, cpu, gpu or gpu:N"):
+        TrainOptions(device="tpu")
+    assert not (tmp_path / "out.training").exists()

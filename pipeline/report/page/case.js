@@ -79,12 +79,12 @@ function factsOf(one) {
   return facts;
 }
 
-/** The numbers of a case: reason, labels with scores, flags, warnings, metrics, timings. */
+/** The numbers of a case: reason, labels with scores, reasons to look, warnings, metrics, timings. */
 function sideOf(one) {
   return [
     one.reason && notice("Failed", [one.reason], "bad"),
     legendOf(one),
-    one.flags.length ? notice("QC flags", one.flags, "caution") : null,
+    one.look.length ? notice("Reasons to look", one.look, "caution") : null,
     one.warnings.length ? notice("Warnings", one.warnings, "caution") : null,
     metricsOf(one),
     valuesOf(one),

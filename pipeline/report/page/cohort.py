@@ -12,17 +12,22 @@ from typing import Any
 
 import pandas as pd
 
+from voxtile.errors import Notice
 from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.spec import Label
+from voxtile.report.methods import methods_text
 from voxtile.report.qc import CaseFlags, flag_cases
 from voxtile.report.summary import TEXT_COLUMNS
-from voxtile.report.tables import report_table
+from voxtile.report.tables import report_table, run_verdict
+from voxtile.report.verdict import judge
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import Column, column_named
 
 # Columns that identify a row of the report, and those that the page shows as sentences.
-_NOT_SHOWN = ("case_id", "label", "label_name", "status", "reason", "warnings", "qc_flags")
+_NOT_SHOWN = (
+    "case_id", "label", "label_name", "status", "reason", "warnings", "qc_flags", "verdict_reasons",
+)  # fmt: skip
 
 
 def worst_first(reports: Iterable[CaseReport], table: pd.DataFrame) -> list[CaseReport]:
@@ -59,8 +64,8 @@ def cohort_data(
     # Columns in which no case has a value are left out.
     filled = table.columns[(table.notna() & (table.astype(str) != "")).any()]
     shown = [column_named(name) for name in filled if name not in _NOT_SHOWN]
-    of_case = [column for column in shown if not column.source]
-    of_label = [column for column in shown if column.source]
+    of_case = [column for column in shown if not column.of_label]
+    of_label = [column for column in shown if column.of_label]
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_dict(orient="records"):
         rows.setdefault(row["case_id"], []).append(row)
@@ -74,6 +79,8 @@ def cohort_data(
             "finished": facts.get("finished"),
             "version": str(facts.get("voxtile", "")),
             "engine": _engine(facts.get("engine", {})),
+            "methods": methods_text(facts, reports),
+            "verdict": list(run_verdict(reports, _missing(reports, facts)).lines),
         },
         "labels": [
             {"value": label.value, "name": label.name, "color": label.color} for label in labels
@@ -85,12 +92,18 @@ def cohort_data(
         "cases": [
             {
                 **_case(report, rows.get(report.case_id, []), labels, of_case, of_label),
+                "look": list(map(_pair, _reasons(report, flags.get(report.case_id)))),
                 "flags": _flags(flags.get(report.case_id), labels),
             }
             for report in worst_first(reports, table)
         ],
         "summary": _summary(RunFolder(out).summary()),
     }
+
+
+def _missing(reports: Sequence[CaseReport], facts: Mapping[str, Any]) -> int:
+    """Return how many cases of a run have no report."""
+    return len({*facts.get("case_ids", ())} - {report.case_id for report in reports})
 
 
 def _engine(facts: Mapping[str, Any]) -> str:
@@ -141,6 +154,11 @@ def _flags(found: CaseFlags | None, labels: Sequence[Label]) -> list[list[str]]:
         [flag.code, f"{'' if flag.label is None else names.get(flag.label, '')}{flag.sentence}"]
         for flag in sorted(found.flags, key=lambda flag: -flag.severity)
     ]
+
+
+def _reasons(report: CaseReport, found: CaseFlags | None) -> tuple[Notice, ...]:
+    """Return why a person should look at a mask; a failed case has none."""
+    return () if found is None else judge(report, found.flags).reasons
 
 
 def _column_facts(column: Column) -> dict[str, Any]:

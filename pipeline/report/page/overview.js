@@ -12,6 +12,8 @@ function drawHead() {
     run.engine && `engine ${run.engine}`,
   ].filter(Boolean).join(" · ");
   const folder = document.querySelector('script[id^="volumes/"]') ? "" : ` and its folder ${report.folder}`;
+  byId("verdict").replaceChildren(...run.verdict.map((line) => make("p", {}, line)));
+  byId("methods").textContent = run.methods;
   byId("privacy-text").textContent =
     `This page${folder} may contain scans, masks and identifiers of patients. ` +
     "Store and share it as carefully as the scans themselves.";

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.engines import choose_engine, load_models
+from voxtile.engines import Wish, choose_engine, load_models
 from voxtile.machine.files import remove, write_text
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec, Network
@@ -27,7 +27,11 @@ from .selection import THRESHOLDS, Selection, select, view_shares
 
 
 def choose(
-    folder: Path, cases: Sequence[StoredCase], groups: Sequence[str], work: Path
+    folder: Path,
+    cases: Sequence[StoredCase],
+    groups: Sequence[str],
+    work: Path,
+    device: str = "auto",
 ) -> list[str]:
     """Let validation cases choose view weights, thresholds and post-processing of a bundle.
 
@@ -38,7 +42,7 @@ def choose(
     bundle = load_bundle(folder)
     spec = bundle.spec
     plan = make_plan(bundle)
-    models = load_models(bundle, choose_engine(bundle))
+    models = load_models(bundle, choose_engine(bundle, Wish(device=device)))
     sigmoid = spec.activation == "sigmoid"
     least = min((*THRESHOLDS, *spec.thresholds)) if sigmoid else 1 / spec.output_channels
     evidence = gather(cases, spec, models, plan, work, least=least)

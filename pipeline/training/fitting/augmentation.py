@@ -16,6 +16,7 @@ All neighbour slices of a tile and its label move together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -74,6 +75,13 @@ class Warp:
     # III.B).
     control_mm: np.ndarray | None = None
 
+    @property
+    def turn(self) -> np.ndarray:
+        """Rotation and scaling of offsets (rows, columns) from a tile's middle, in mm."""
+        cosine, sine = np.cos(np.radians(self.angle_deg)), np.sin(np.radians(self.angle_deg))
+        turn: np.ndarray = np.array([[cosine, -sine], [sine, cosine]]) / np.asarray(self.scale)
+        return turn
+
 
 def draw_warp(
     rng: np.random.Generator, tile: Shape2D, spacing_mm: tuple[float, float], how: Augmentation
@@ -87,14 +95,19 @@ def draw_warp(
         stretch = rng.uniform(-1, 1) * np.log1p(how.stretch) / 2
         scale = float(np.exp(common + stretch)), float(np.exp(common - stretch))
     if rng.random() < how.geometry_rate and how.elastic_mm > 0:
-        rows, columns = (-(-size // how.elastic_spacing) + 3 for size in tile)
-        control = rng.normal(0, how.elastic_mm, (rows, columns, 2))
+        control = rng.normal(0, how.elastic_mm, (*control_points(tile, how), 2))
         # Control points cannot fold the tile when they move less than about 0.4 of their
         # distance (Choi and Lee 2000, "Injectivity conditions of 2D and 3D uniform cubic B-spline
         # functions").
         reach = 0.4 * how.elastic_spacing * np.asarray(spacing_mm)
-        np.clip(control, -reach, reach, out=control)
+        control = np.minimum(np.maximum(control, -reach), reach)  # `clip` takes much longer
     return Warp(angle, scale, control)
+
+
+def control_points(tile: Shape2D, how: Augmentation) -> Shape2D:
+    """Return how many rows and columns of control points a tile has."""
+    rows, columns = (-(-size // how.elastic_spacing) + 3 for size in tile)
+    return rows, columns
 
 
 def coordinates(
@@ -110,12 +123,10 @@ def coordinates(
     moved = np.stack(np.meshgrid(*offsets, indexing="ij"))
     spacing = np.asarray(spacing_mm, float).reshape(2, 1, 1)
     if warp.angle_deg or warp.scale != (1.0, 1.0):
-        cosine, sine = np.cos(np.radians(warp.angle_deg)), np.sin(np.radians(warp.angle_deg))
-        turn = np.array([[cosine, -sine], [sine, cosine]]) / np.asarray(warp.scale)
-        moved = np.tensordot(turn, moved * spacing, 1) / spacing
+        moved = np.tensordot(warp.turn, moved * spacing, 1) / spacing
     if warp.control_mm is not None:
         rows, columns = (
-            _spline_basis(size, points)
+            spline_basis(size, points)
             for size, points in zip(tile, warp.control_mm.shape, strict=False)
         )
         shift = np.einsum("rm,mnd,cn->drc", rows, warp.control_mm, columns, optimize=True)
@@ -160,30 +171,64 @@ def flip(
     return np.flip(image, tuple(axes)), np.flip(label, tuple(axis for axis in axes if axis < 2))
 
 
-def vary_intensity(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
-    """Return a tile with varied brightness, contrast, gamma, sharpness, noise and resolution.
+@dataclass(frozen=True, slots=True, eq=False)
+class Variation:
+    """How the intensities of a channel of a tile change, in this order; the defaults do nothing."""
+
+    blur_pixels: float = 0.0  # standard deviation of a Gaussian
+    brightness: float = 0.0  # offset, as a fraction of the channel's standard deviation
+    contrast: float = 1.0
+    gamma: float = 1.0
+    inverted: bool = False  # whether gamma corrects the negative
+    noise: float = 0.0  # standard deviation, as a fraction of the channel's
+    # The noise itself, with standard deviation 1, or the seed from which a device makes it.
+    pattern: np.ndarray | int = 0
+    low_resolution: float = 1.0  # fraction of the rows and columns that remain
+
+
+def draw_variation(
+    rng: np.random.Generator, how: Augmentation, shape: Sequence[int] | None
+) -> Variation:
+    """Return a random variation of a channel of this shape; without a shape, noise has a seed."""
+    drawn: dict[str, Any] = {}
+    if rng.random() < how.intensity_rate:
+        drawn["blur_pixels"] = rng.uniform(*how.blur_pixels)
+    if rng.random() < how.intensity_rate:
+        drawn["brightness"] = rng.uniform(-how.brightness, how.brightness)
+    if rng.random() < how.intensity_rate:
+        drawn["contrast"] = rng.uniform(*how.contrast)
+    if rng.random() < how.intensity_rate:
+        drawn["gamma"], drawn["inverted"] = rng.uniform(*how.gamma), rng.random() < 0.5
+    if rng.random() < how.intensity_rate:
+        drawn["noise"] = rng.uniform(0, how.noise)
+        drawn["pattern"] = (
+            int(rng.integers(2**31))
+            if shape is None
+            else rng.standard_normal(tuple(shape), np.float32)
+        )
+    if rng.random() < how.intensity_rate:
+        drawn["low_resolution"] = rng.uniform(*how.low_resolution)
+    return Variation(**drawn)
+
+
+def vary_intensity(image: np.ndarray, variations: Sequence[Variation]) -> np.ndarray:
+    """Return a tile with another brightness, contrast, gamma, sharpness, noise and resolution.
 
     Channels (last axis) vary independently, because they are different contrasts of
     the same anatomy. Neighbour slices vary together, because they are of the same scan.
     """
     varied = np.array(image, np.float32)
-    for channel in range(varied.shape[-1]):
+    for channel, how in enumerate(variations):
         part = varied[..., channel]
         deviation = float(part.std())
-        if rng.random() < how.intensity_rate:
-            part = blur(part, rng.uniform(*how.blur_pixels))
-        if rng.random() < how.intensity_rate:
-            part = part + np.float32(rng.uniform(-how.brightness, how.brightness) * deviation)
-        if rng.random() < how.intensity_rate:
-            part = contrast(part, rng.uniform(*how.contrast))
-        if rng.random() < how.intensity_rate:
-            part = gamma(part, rng.uniform(*how.gamma), inverted=rng.random() < 0.5)
-        if rng.random() < how.intensity_rate:
-            sigma = np.float32(rng.uniform(0, how.noise) * deviation)
-            part = part + sigma * rng.standard_normal(part.shape, np.float32)
-        if rng.random() < how.intensity_rate:
-            part = low_resolution(part, rng.uniform(*how.low_resolution))
-        varied[..., channel] = part
+        part = blur(part, how.blur_pixels)
+        if how.brightness:
+            part = part + np.float32(how.brightness * deviation)
+        part = contrast(part, how.contrast)
+        part = gamma(part, how.gamma, inverted=how.inverted)
+        if how.noise:
+            part = part + np.float32(how.noise * deviation) * how.pattern
+        varied[..., channel] = low_resolution(part, how.low_resolution)
     return varied
 
 
@@ -229,8 +274,8 @@ def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
     image is interpolated (nnU-Net's SimulateLowResolution). Neighbour slices, along
     the last axis, are not mixed.
     """
-    small = [max(1, round(size * share)) for size in image.shape[:2]]
-    if small == list(image.shape[:2]):
+    small = remaining(image.shape[:2], share)
+    if small == image.shape[:2]:
         return image
     rows, columns = (np.linspace(0, n - 1, k) for n, k in zip(image.shape, small, strict=False))
     coarse = image[np.rint(rows).astype(np.intp)][:, np.rint(columns).astype(np.intp)]
@@ -239,8 +284,14 @@ def low_resolution(image: np.ndarray, share: float) -> np.ndarray:
     return read_linear(coarse, np.stack(where).astype(np.float32))
 
 
+def remaining(shape: Sequence[int], share: float) -> Shape2D:
+    """Return how many rows and columns remain in a lower resolution."""
+    rows, columns = (max(1, round(size * share)) for size in shape)
+    return rows, columns
+
+
 @lru_cache(maxsize=32)
-def _spline_basis(size: int, points: int) -> np.ndarray:
+def spline_basis(size: int, points: int) -> np.ndarray:
     """Return the weight of each control point of a uniform cubic B-spline at each pixel."""
     position = (np.arange(size) + 0.5) / size * (points - 3)
     distance = np.abs(position[:, np.newaxis] + 1 - np.arange(points))

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +23,10 @@ from voxtile.volume import Shape2D
 
 from .augmentation import (
     Augmentation,
+    Variation,
+    Warp,
     coordinates,
+    draw_variation,
     draw_warp,
     flip,
     read_linear,
@@ -33,6 +38,10 @@ Item = TypeVar("Item")
 _AXES = ("R", "A", "S")
 # More threads than this only wait for Python's lock.
 _MOST_THREADS = 4
+# Files that are open at the same time; to open one for each tile would take most of the time.
+_MOST_OPEN = 256
+# Planes whose labelled pixels are remembered.
+_MOST_CACHED = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +73,11 @@ class TileBatches:
     def __init__(self, cases: Sequence[Sequence[PlaneStack]], sampling: Sampling) -> None:
         if not cases or not all(cases):
             raise ValueError("there are no planes to train on; give at least one prepared case")
-        self._cases = cases
-        self._sampling = sampling
+        self.cases = cases
+        self.sampling = sampling
+        self._open = lru_cache(_MOST_OPEN)(partial(np.load, mmap_mode="r"))
+        self._pixels = lru_cache(_MOST_CACHED)(self._pixels_of)
+        self.channels = int(self._open(cases[0][0].image).shape[3])
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return one batch.
@@ -73,32 +85,60 @@ class TileBatches:
         Images are float32, (batch, rows, columns, channels): for each channel its neighbour slices
         in order. Targets are float32, (batch, rows, columns, classes).
         """
-        rng = np.random.default_rng((self._sampling.seed, index))
-        tiles = [self._tile(rng) for _ in range(self._sampling.batch)]
+        tiles = [self.cut(choice) for choice in self.choices(index)]
         images = np.stack([image for image, _ in tiles])
         labels = np.stack([label for _, label in tiles])
-        return images, targets(labels, self._sampling.labels, softmax=self._sampling.softmax)
+        return images, targets(labels, self.sampling.labels, softmax=self.sampling.softmax)
 
-    def _tile(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return one varied tile: network input and label values."""
-        how = self._sampling
-        views = self._cases[int(rng.integers(len(self._cases)))]
+    def choices(self, index: int, *, patterns: bool = True) -> list["TileChoice"]:
+        """Draw everything about the tiles of one batch; with `patterns` also the noise itself."""
+        rng = np.random.default_rng((self.sampling.seed, index))
+        return [self._draw(rng, patterns=patterns) for _ in range(self.sampling.batch)]
+
+    def _pixels_of(self, label: Path, index: int, value: int) -> np.ndarray:
+        """Return which pixels of a plane have a label value, by their number in the plane."""
+        return np.flatnonzero(self._open(label)[index] == value).astype(np.int32)
+
+    def _draw(self, rng: np.random.Generator, *, patterns: bool) -> "TileChoice":
+        """Draw everything about one tile."""
+        how, varied = self.sampling, self.sampling.augmentation
+        views = self.cases[int(rng.integers(len(self.cases)))]
         stack = views[int(rng.integers(len(views)))]
-        image, label = stack.open()
-        index, focus = _choose(stack, label, how, rng)
-        centre = _centre(stack.shape[1:], how.tile, focus, how.augmentation.shift, rng)
-        warp = draw_warp(rng, how.tile, stack.spacing_mm, how.augmentation)
-        where = coordinates(how.tile, centre, warp, stack.spacing_mm)
+        index, focus = _choose(stack, self._pixels, how, rng)
+        centre = _centre(stack.shape[1:], how.tile, focus, varied.shift, rng)
+        warp = draw_warp(rng, how.tile, stack.spacing_mm, varied)
+        flips = _flip_axes(stack, how.flips, rng)
+        shape = (*how.tile, how.context_slices) if patterns else None
+        variations = tuple(draw_variation(rng, varied, shape) for _ in range(self.channels))
+        return TileChoice(stack, index, centre, warp, flips, variations)
+
+    def cut(self, choice: "TileChoice") -> tuple[np.ndarray, np.ndarray]:
+        """Return one varied tile: network input and label values."""
+        how, stack = self.sampling, choice.stack
+        image, label = self._open(stack.image), self._open(stack.label)
+        where = coordinates(how.tile, choice.centre, choice.warp, stack.spacing_mm)
         window, where = _crop(where, stack.shape[1:])
-        context = image[neighbours(index, len(image), how.context_slices), *window]
+        context = image[neighbours(choice.plane, len(image), how.context_slices), *window]
         planes = np.moveaxis(context, 0, 2)  # (rows, columns, context, channels)
         read = read_linear(planes.reshape(*planes.shape[:2], -1), where)
         tile = read.reshape(*how.tile, *planes.shape[2:])
-        truth = read_nearest(label[index][window], where)
-        tile, truth = flip(tile, truth, _flip_axes(stack, how.flips, rng))
-        tile = vary_intensity(tile, rng, how.augmentation)
+        truth = read_nearest(label[choice.plane][window], where)
+        tile, truth = flip(tile, truth, choice.flips)
+        tile = vary_intensity(tile, choice.variations)
         # The order is that of planes.with_context: for each channel its planes.
         return np.swapaxes(tile, 2, 3).reshape(*how.tile, -1), truth
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileChoice:
+    """Everything that is random about one tile."""
+
+    stack: PlaneStack
+    plane: int  # its index in the stack
+    centre: tuple[float, float]  # point of the plane that the middle of the tile shows
+    warp: Warp
+    flips: list[int]  # axes that are mirrored: rows (0), columns (1), neighbour slices (2)
+    variations: tuple[Variation, ...]  # one for each channel
 
 
 def targets(labels: np.ndarray, outputs: Sequence[Label], *, softmax: bool) -> np.ndarray:
@@ -138,14 +178,17 @@ def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None
 
 
 def _choose(
-    stack: PlaneStack, label: np.ndarray, how: Sampling, rng: np.random.Generator
+    stack: PlaneStack,
+    pixels_of: Callable[[Path, int, int], np.ndarray],
+    how: Sampling,
+    rng: np.random.Generator,
 ) -> tuple[int, tuple[int, int] | None]:
     """Return the plane to take a tile from, and the pixel to centre it on, if any."""
     if stack.label_planes and rng.random() < how.foreground:
         value, planes = stack.label_planes[int(rng.integers(len(stack.label_planes)))]
         index = planes[int(rng.integers(len(planes)))]
-        pixels = np.argwhere(label[index] == value)
-        row, column = pixels[rng.integers(len(pixels))].tolist()
+        pixels = pixels_of(stack.label, index, value)
+        row, column = divmod(int(pixels[rng.integers(len(pixels))]), stack.shape[2])
         return index, (row, column)
     return int(rng.integers(stack.shape[0])), None
 

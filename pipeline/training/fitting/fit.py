@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,7 +27,8 @@ from .judging import Scores
 from .learner import Learner, Predict
 from .schedule import Budget, rate_at
 
-Batch = tuple[np.ndarray, np.ndarray]
+# What a learner takes for one step: tiles and targets, or the numbers to cut them on a device.
+Batch = Any
 
 
 class Shown(Protocol):
@@ -97,7 +99,7 @@ def fit(
     batches = ahead(task.make_batch, run.standing.step)
     try:
         while not run.standing.done and run.seconds < until_s:
-            rate = run.step(batches)
+            rate = run.steps(batches)
             part = run.used
             shown.at(part, f"loss {run.standing.losses[-1]:.3f}")
             if run.standing.step % task.steps_per_epoch and part < 1:
@@ -155,22 +157,30 @@ class _Run:
         reserve_s = standing.last_validation_s
         return self._task.budget.used(self.seconds, standing.step, reserve_s=reserve_s)
 
-    def step(self, batches: Iterator[Batch]) -> float:
-        """Learn from the next batch; return the learning rate."""
-        rate = rate_at(self.used, settled(self._task.recipe.learning_rate))
+    def steps(self, batches: Iterator[Batch]) -> float:
+        """Learn from the next batches, not beyond the epoch; return the last learning rate."""
+        standing, task = self.standing, self._task
+        count = task.steps_per_epoch - standing.step % task.steps_per_epoch
+        if task.budget.steps is not None:
+            count = min(count, task.budget.steps - standing.step)
+        count = min(count, self._learner.at_once)
+        peak, reserve_s = settled(task.recipe.learning_rate), standing.last_validation_s
+        rates = [
+            rate_at(task.budget.used(self.seconds, step, reserve_s=reserve_s), peak)
+            for step in range(standing.step, standing.step + count)
+        ]
         before = monotonic()
-        images, targets = next(batches)
+        several = list(islice(batches, count))
         ready = monotonic()
-        loss = self._learner.step(images, targets, rate)
-        standing = self.standing
+        losses = self._learner.steps(several, rates)
         self.standing = replace(
             standing,
-            step=standing.step + 1,
-            losses=(*standing.losses, loss),
+            step=standing.step + count,
+            losses=(*standing.losses, *losses),
             wait_s=standing.wait_s + ready - before,
             work_s=standing.work_s + monotonic() - ready,
         )
-        return rate
+        return rates[-1]
 
     def validate(self, shown: Shown) -> tuple[Scores, bool]:
         """Validate the network; return its scores, and whether it is the best so far."""

@@ -1,20 +1,26 @@
 """Validation during a training run: whole volumes, segmented as in a batch run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxtile.inference.infer import infer
+from voxtile.inference.infer import Member
+from voxtile.inference.segmenter import Segmenter
 from voxtile.models.spec import Label, ModelSpec
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.report.bootstrap import mean_intervals
 from voxtile.scoring.overlap import count_overlaps
 from voxtile.training.data.stored_cases import StoredCase
 
+if TYPE_CHECKING:
+    from .learner import Learner  # imports Keras, which a dry run does not need
+
 # A small batch, because the last batch of a volume is padded; the size does not change results.
 _VALIDATION_BATCH = 8
+# Least voxels for each grid of the validation cases.
+_WORTH_COMPILING = 4e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +61,36 @@ def _mean_of(columns: Sequence[np.ndarray]) -> float:
     return float(np.mean(means)) if means else 0.0
 
 
+def validator(
+    spec: ModelSpec, learner: "Learner", cases: Sequence[StoredCase], *, on_device: bool
+) -> Segmenter:
+    """Return what segments with the weights that a learner has at rest, for a spec of one network.
+
+    With `on_device` everything between planes and label values is done on the learner's device,
+    if the cases are large: for each grid, stages are compiled for a second or two.
+    """
+    member = Member(spec, (learner.predict,), make_plan(spec, PlanWish(batch=_VALIDATION_BATCH)))
+    shapes = [case.volume.shape for case in cases]
+    voxels = sum(int(np.prod(shape[:3])) for shape in shapes)
+    if not on_device or voxels < _WORTH_COMPILING * len(set(shapes)):
+        return Segmenter((member,))
+    from voxtile.inference.on_device import DeviceLine
+
+    own = replace(member, plan=make_plan(spec, PlanWish()))
+    line = DeviceLine([own], [[learner.model]], learner.device, changing=True)
+    return Segmenter((member,), line=line)
+
+
 def judge(
     cases: Sequence[StoredCase],
     spec: ModelSpec,
-    predicts: Sequence[Callable[[np.ndarray], np.ndarray]],
+    segmenter: Segmenter,
 ) -> Scores:
-    """Segment whole volumes exactly as a run does, and score them.
-
-    For each network of the spec, `predicts` has a callable from tiles to probabilities.
-    """
-    plan = make_plan(spec, PlanWish(batch=_VALIDATION_BATCH))
+    """Segment whole volumes exactly as a run does, and score them."""
     rows = []
     references = np.zeros(len(spec.labels), int)
     for case in cases:
-        mask = infer(case.volume, spec, predicts, plan)
+        mask = segmenter(case.volume)
         overlaps = count_overlaps(
             mask.array, case.reference.array, [label.values for label in spec.labels]
         )

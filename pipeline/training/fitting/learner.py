@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.engines.keras_engine import gpu_count
+from voxtile.engines.device import Device, gpus
 from voxtile.models.backend import keras
 from voxtile.training.recipe.recipe import Precision, Recipe, settled
 
@@ -28,14 +28,34 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 class Learner:
-    """A copy of an uncompiled float32 network that can be fitted, with a settled recipe."""
+    """A copy of an uncompiled float32 network that can be fitted, with a settled recipe.
+
+    It computes on `device`, by default on a GPU if there is one.
+    """
+
+    # How many steps `steps` takes in one call, at most.
+    at_once = 1
 
     def __init__(
-        self, network: keras.Model, recipe: Recipe, *, softmax: bool, precision: Precision
+        self,
+        network: keras.Model,
+        recipe: Recipe,
+        *,
+        softmax: bool,
+        precision: Precision,
+        device: Device | None = None,
     ) -> None:
         self._mean = recipe.ema > 0
-        self._model = in_precision(network, precision)
-        self._model.set_weights(network.get_weights())
+        self.device = device or fitting_device("auto")
+        self._loss = make_loss(softmax=softmax, weights=recipe.class_weights)
+        self._overflows = precision == "mixed_float16"
+        with self.device.placed():
+            self._model = in_precision(network, precision)
+            self._model.set_weights(network.get_weights())
+            self._compile(recipe)
+
+    def _compile(self, recipe: Recipe) -> None:
+        """Give the copy its optimiser and loss."""
         self._optimizer = keras.optimizers.AdamW(
             rate_at(0, settled(recipe.learning_rate)),
             weight_decay=recipe.weight_decay,
@@ -48,19 +68,28 @@ class Learner:
         # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
         # the loss itself only if the model has the policy, but in a clone only the layers have it.
         # The inner optimiser clips gradients after they are scaled back.
-        self._overflows = precision == "mixed_float16"
         optimizer = self._optimizer
         # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles with XLA.
-        own_kernels = keras.config.backend() == "tensorflow" and not has_gpu()
+        own_kernels = keras.config.backend() == "tensorflow" and not self.device.is_gpu
         self._model.compile(
             keras.optimizers.LossScaleOptimizer(optimizer) if self._overflows else optimizer,
-            loss=make_loss(softmax=softmax, weights=recipe.class_weights),
+            loss=self._loss,
             jit_compile=False if own_kernels else "auto",
         )
         self._model.optimizer.build(self._model.trainable_variables)
 
-    def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
+    def steps(self, batches: Sequence[Any], rates: Sequence[float]) -> list[float]:
+        """Learn from at most `at_once` batches, each with its rate, and return their losses."""
+        pairs = zip(batches, rates, strict=True)
+        return [self.step(images, targets, rate) for (images, targets), rate in pairs]
+
+    def step(self, images: Any, targets: Any, rate: float) -> float:
         """Learn from one batch and return its loss; an overflow in float16 changes nothing."""
+        with self.device.placed():
+            return self._step(images, targets, rate)
+
+    def _step(self, images: Any, targets: Any, rate: float) -> float:
+        """Learn from one batch."""
         self._optimizer.learning_rate.assign(rate)
         self._model.reset_metrics()  # otherwise Keras returns the mean since the first step
         statistics = self._model.non_trainable_variables if self._overflows else []
@@ -75,16 +104,18 @@ class Learner:
     @contextmanager
     def at_rest(self) -> Iterator[tuple[Predict, list[np.ndarray]]]:
         """Yield the network with its mean weights as a callable, and those weights."""
-        moving = self._model.get_weights()
-        if self._mean:
-            self._optimizer.finalize_variable_values(self._model.trainable_variables)
-        weights = [np.array(value) for value in self._model.get_weights()]
-        # This is a copy, because JAX reuses memory that the optimiser and the network share.
-        self._model.set_weights(weights)
+        with self.device.placed():
+            moving = self._model.get_weights()
+            if self._mean:
+                self._optimizer.finalize_variable_values(self._model.trainable_variables)
+            weights = [np.array(value) for value in self._model.get_weights()]
+            # This is a copy, because JAX reuses memory that the optimiser and the network share.
+            self._model.set_weights(weights)
         try:
-            yield self._predict, weights
+            yield self.predict, weights
         finally:
-            self._model.set_weights(moving)
+            with self.device.placed():
+                self._model.set_weights(moving)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything that decides the next step, by name."""
@@ -104,16 +135,23 @@ class Learner:
                     f"the checkpoint has {len(values)} {kind} variables that do not fit the "
                     f"{len(shapes)} of this network"
                 )
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+            with self.device.placed():
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value)
 
     def _variables(self) -> dict[str, Sequence[Any]]:
         """Return every variable that changes in a step, in a fixed order."""
         return {"model": self._model.variables, "optimizer": self._model.optimizer.variables}
 
-    def _predict(self, tiles: np.ndarray) -> np.ndarray:
+    def predict(self, tiles: np.ndarray) -> np.ndarray:
         """Return probabilities, float32."""
-        return np.asarray(keras.ops.convert_to_numpy(self._model.predict_on_batch(tiles)))
+        with self.device.placed():
+            return np.asarray(keras.ops.convert_to_numpy(self._model.predict_on_batch(tiles)))
+
+    @property
+    def model(self) -> keras.Model:
+        """The copy; inside `at_rest` it has its mean weights."""
+        return self._model
 
 
 def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
@@ -144,4 +182,9 @@ def _has_fused_norm(config: Mapping[str, Any]) -> bool:
 
 def has_gpu() -> bool:
     """Whether the backend sees a GPU."""
-    return gpu_count() > 0
+    return bool(gpus())
+
+
+def fitting_device(name: str) -> Device:
+    """Return the device of a name; "auto" is a GPU if there is one. EnvironmentFault if missing."""
+    return Device(name if name != "auto" else "gpu" if has_gpu() else "cpu")

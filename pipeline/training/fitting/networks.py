@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voxtile.engines.device import Device
 from voxtile.models.backend import keras
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelSpec, Network
@@ -16,9 +17,11 @@ from voxtile.training.recipe.warm_start import starting_network
 
 from .checkpoint import Row, Standing, best_weights, read_checkpoint
 from .dataset import Sampling, TileBatches
+from .device_batches import on_device
+from .device_learner import DeviceLearner
 from .fit import FitTask, Shown, fit
-from .judging import Scores, judge, score_facts
-from .learner import Learner
+from .judging import Scores, judge, score_facts, validator
+from .learner import Learner, fitting_device
 from .network_file import rounded, save_network
 
 
@@ -88,6 +91,7 @@ class NetworkFit:
     work: Path  # gets a folder for the network
     start: Bundle | None  # gives the first weights
     seconds: float | None  # its part of a time budget
+    device: str = "auto"  # "auto", "cpu", "gpu" or "gpu:N"
 
     @property
     def entry(self) -> Network:
@@ -103,6 +107,11 @@ class NetworkFit:
     def checkpoint(self) -> Path:
         """The path of the network's checkpoint."""
         return self.work / self.name / "checkpoint.npz"
+
+
+def prefers_device(device: Device) -> bool:
+    """Whether a device cuts its own tiles; on a processor that has no benefit."""
+    return device.is_gpu
 
 
 def fit_network(
@@ -129,15 +138,34 @@ def fit_network(
     found = read_checkpoint(this.checkpoint)
     skip_first = found is not None and found[0].skip_first
     network = build_network(spec, recipe, this.number, this.start, skip_first=skip_first)
+    device = fitting_device(this.device)
+    options: dict[str, Any] = {
+        "softmax": softmax,
+        "precision": settled(recipe.precision),
+        "device": device,
+    }
+    stored = on_device(batches, device) if prefers_device(device) else None
+    learner: Learner
+    if stored is None:
+        learner = Learner(network, recipe, **options)
+        make_batch: Callable[[int], Any] = batches.__getitem__
+        if prefers_device(device):
+            shown.line(
+                "the planes do not fit into the memory of the GPU, so the processor prepares the "
+                "batches; fewer cases or views at once, or a larger --spacing, would fit"
+            )
+    else:
+        learner = DeviceLearner(stored, network, recipe, **options)
+        make_batch = stored.__getitem__
+    segmenter = validator(alone, learner, this.validation, on_device=prefers_device(device))
     task = FitTask(
-        make_batch=batches.__getitem__,
-        judge=lambda predict: judge(this.validation, alone, [predict]),
+        make_batch=make_batch,
+        judge=lambda predict: judge(this.validation, alone, segmenter),
         recipe=recipe,
         labels=spec.labels,
         checkpoint=this.checkpoint,
         seconds=this.seconds,
     )
-    learner = Learner(network, recipe, softmax=softmax, precision=settled(recipe.precision))
     fit(task, learner, until_s=until_s, shown=shown, on_row=on_row)
 
 

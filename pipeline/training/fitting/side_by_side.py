@@ -17,6 +17,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import inf
 from multiprocessing.connection import wait
@@ -46,18 +47,20 @@ def fit_networks(
     fits: Sequence[NetworkFit],
     *,
     together: int = 1,
+    devices: Sequence[str] = ("auto",),
     shown: Progress,
     on_row: OnRow = lambda network, row: None,
 ) -> list[FittedNetwork]:
     """Fit every network of a spec; finished ones are taken from the working folder.
 
     All networks have the same budget. If several are fitted at a time (`together`),
-    each has a separate process. `on_row` gets the name of a network and each new row.
+    each has a separate process, which uses one of the devices. `on_row` gets the name of a
+    network and each new row.
     """
     count, seconds = len(fits), fits[0].seconds
     if together > 1:
         lines = legs(count, together, inf if seconds is None else seconds * count / together)
-        _fit_side_by_side(fits, lines, shown, on_row)
+        _fit_side_by_side(fits, lines, devices, shown, on_row)
     else:
         for this in fits:
             views = ", ".join(this.entry.views)
@@ -71,7 +74,7 @@ def fit_networks(
 def at_a_time(recipe: Recipe, count: int) -> int:
     """Return how many networks are fitted at a time.
 
-    It is one on a GPU. It is also one with a budget of steps or epochs, because
+    It is one on a single GPU. It is also one with a budget of steps or epochs, because
     then the result must not depend on the number of processors.
     """
     if recipe.minutes is None or count == 1 or has_gpu():
@@ -108,7 +111,11 @@ def legs(count: int, together: int, seconds: float) -> list[list[Leg]]:
 
 
 def _fit_side_by_side(
-    fits: Sequence[NetworkFit], lines: Sequence[Sequence[Leg]], shown: Progress, on_row: OnRow
+    fits: Sequence[NetworkFit],
+    lines: Sequence[Sequence[Leg]],
+    devices: Sequence[str],
+    shown: Progress,
+    on_row: OnRow,
 ) -> None:
     """Fit the legs of each line in order, and all lines at the same time."""
     shown.line(f"{len(fits)} networks, {len(lines)} at a time")
@@ -126,7 +133,8 @@ def _fit_side_by_side(
                 if any(this.number == number for this, _ in running.values()):
                     continue  # its other leg is still running
                 line.popleft()
-                running[place] = fits[number], _begin(fits[number], until_s, threads)
+                this = replace(fits[number], device=devices[place % len(devices)])
+                running[place] = this, _begin(this, until_s, threads)
             heard = wait([child.line for _, child in running.values()])
             for place, (this, child) in list(running.items()):
                 if child.line not in heard:

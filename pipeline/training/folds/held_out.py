@@ -2,8 +2,10 @@
 
 held-out case -> mask of all views together ->  held_out.csv, view "fused"
               -> mask of each view alone    ->  held_out.csv, view "axial", ...
+              -> expected and real Dice     ->  held_out_dice.json
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -15,18 +17,21 @@ import pandas as pd
 from voxtile.case import Case
 from voxtile.engines import Model, choose_engine, load_models
 from voxtile.errors import CaseError, Notice
+from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.infer import infer
-from voxtile.machine.files import write_text
+from voxtile.machine.files import write_json, write_text
 from voxtile.machine.spreadsheet import unescaped
+from voxtile.manifest.dealing import unit_name
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.preparation.plan import Plan, make_plan
 from voxtile.reading.channels import read_channels
 from voxtile.reading.reference import read_reference
+from voxtile.report.quality import Observation
 from voxtile.report.tables import csv_text, report_table
 from voxtile.run.attempt import Result, attempt
 from voxtile.run.journal import Journal
-from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.case_report import CaseReport, plain
 from voxtile.scoring.rows import label_rows
 from voxtile.scoring.score import Measures
 from voxtile.training.choosing.evidence import of_view
@@ -35,6 +40,8 @@ from voxtile.volume import Volume
 from .folds import Fold
 
 HELD_OUT = "held_out.csv"
+# Expected and real Dice of the held-out cases, from which the ensemble is calibrated.
+OBSERVED = "held_out_dice.json"
 FUSED = "fused"
 
 
@@ -61,8 +68,24 @@ def score_held_out(
     tables = {view: report_table(rows) for view, rows in reports.items()}
     parts = [table.assign(fold=fold.number, view=view) for view, table in tables.items()]
     whole = pd.concat(parts, ignore_index=True)
+    write_json(bundle.folder / OBSERVED, [_observed(one) for one in reports[FUSED] if one.qc])
     write_text(bundle.folder / HELD_OUT, csv_text(whole))
     return whole
+
+
+def read_observed(folder: Path) -> list[Observation] | None:
+    """Return what the held-out cases say about the predicted Dice; None without the file."""
+    try:
+        rows = json.loads((folder / OBSERVED).read_bytes())
+        return [Observation(group, tuple(expected), tuple(dice)) for group, expected, dice in rows]
+    except (OSError, ValueError, TypeError):  # folds of earlier versions lack it
+        return None
+
+
+def _observed(report: CaseReport) -> list[Any]:
+    """Return the group, the expected and the real Dice of a held-out case."""
+    group = unit_name(report.group, report.case_id)
+    return [group, report.qc["expected"], plain([row.dice for row in report.labels])]
 
 
 def read_held_out(folder: Path) -> pd.DataFrame | None:
@@ -102,9 +125,11 @@ def _reports(
                 image, reference, notices = read()
                 journal.note(notices)
             with journal.stage("infer"):
-                mask = infer(image, spec, models, plan)
+                watch = EntropyWatch(spec.activation, spec.thresholds)
+                mask = infer(image, spec, models, plan, watch)
             with journal.stage("score"):
-                return Result(label_rows(mask, reference, spec.labels, Measures()))
+                rows = label_rows(mask, reference, spec.labels, Measures())
+                return Result(rows, qc={"expected": watch.expected_dice})
 
         # Further columns of the manifest are left out.
         yield view, attempt(replace(case, extras=()), spec.labels, do, measures=Measures())

@@ -15,6 +15,8 @@ import pandas as pd
 
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name
+from voxtile.models.quality import FILE, Quality
+from voxtile.report.quality import learn_quality
 from voxtile.report.tables import csv_text
 from voxtile.training.bundle.card import LIMITS, card_head, init_words
 
@@ -27,7 +29,7 @@ from .cross_validation_page import (
 )
 from .ensemble import ensemble_spec, write_ensemble
 from .finished_folds import FinishedFold, check_alike
-from .held_out import FUSED
+from .held_out import FUSED, read_observed
 
 ENSEMBLE = "ensemble"
 TABLE, PAGE = "cross_validation.csv", "cross_validation.md"
@@ -63,10 +65,22 @@ def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
     spec = ensemble_spec([fold.bundle.spec for fold in folds], bundle_name(out), facts)
     page = cross_validation_page(summary, table, folds)
     texts = {"README.md": _card(spec.name, spec.description, page, facts), TABLE: csv_text(summary)}
+    if (quality := _quality(Bundle(out / ENSEMBLE, spec), folds)) is not None:
+        texts[FILE] = quality.dump()
     write_text(out / TABLE, texts[TABLE])
     write_text(out / PAGE, page)
     bundle = write_ensemble(out / ENSEMBLE, [fold.bundle for fold in folds], spec, texts)
     return CrossValidation(summary, page, bundle)
+
+
+def _quality(ensemble: Bundle, folds: Sequence[FinishedFold]) -> Quality | None:
+    """Return how the Dice is predicted, learned from the cases that each fold held out."""
+    observed = [read_observed(fold.bundle.folder) for fold in folds]
+    known = [one for of_fold in observed if of_fold is not None for one in of_fold]
+    if None in observed:
+        return None
+    source = f"{len(known)} cases of the cross-validation, each segmented by the fold without it"
+    return learn_quality(ensemble, known, source)
 
 
 def _facts(folds: Sequence[FinishedFold], summary: pd.DataFrame) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from voxtile.machine.processors import processor_model, thread_count
+from voxtile.engines.short_numbers import gains, pays
+from voxtile.machine.processors import thread_count
+from voxtile.models.backend_name import backend_name
 
 from .recipe import Precision, Recipe
 
@@ -38,20 +40,26 @@ def fitting_rate() -> float:
 
 
 def choose_precision(
-    network: Any, recipe: Recipe, *, softmax: bool, candidates: Sequence[Precision] | None = None
+    network: Any,
+    recipe: Recipe,
+    *,
+    softmax: bool,
+    candidates: Sequence[Precision] | None = None,
+    device: str = "auto",
 ) -> tuple[Precision, str]:
     """Return the precision to fit in, and why.
 
     The network is copied, not changed; the recipe is settled except for the
     precision. `candidates` are tried in addition to float32; by default these are
-    what the hardware supports: bfloat16 is faster on a GPU and on a CPU with AMX. A
-    CPU with AVX-512 but without AMX emulates bfloat16 or is limited by memory.
+    the `half_precisions` of this machine.
     """
-    candidates = half_precisions() if candidates is None else tuple(candidates)
+    candidates = half_precisions(device) if candidates is None else tuple(candidates)
     if not candidates:
-        return "float32", "this machine does not compute faster in 16 bits"
+        gain = gains(backend_name()).get("bfloat16")
+        known = "" if gain is None else f": bfloat16 has {gain:.2g} times the rate of float32"
+        return "float32", f"this machine does not compute faster in 16 bits{known}"
     rates = {
-        precision: _steps_per_second(network, recipe, softmax, precision)
+        precision: _steps_per_second(network, recipe, softmax, device, precision)
         for precision in ("float32", *candidates)
     }
     best: Precision = max(candidates, key=lambda precision: rates[precision])
@@ -61,13 +69,16 @@ def choose_precision(
     return "float32", f"no other precision is 10 % faster here: {measured}"
 
 
-def half_precisions() -> tuple[Precision, ...]:
-    """Return the 16-bit precisions that the hardware supports."""
-    from voxtile.training.fitting.learner import has_gpu
+def half_precisions(device: str = "auto") -> tuple[Precision, ...]:
+    """Return the 16-bit precisions that are faster here.
 
-    if has_gpu():
+    A GPU's driver says which these are; on a processor a short measurement does.
+    """
+    from voxtile.training.fitting.learner import fitting_device
+
+    if fitting_device(device).is_gpu:
         return ("mixed_bfloat16",) if _gpu_has_bfloat16() else ("mixed_float16",)
-    return ("mixed_bfloat16",) if "amx_bf16" in processor_model()[1] else ()
+    return ("mixed_bfloat16",) if pays(backend_name()) else ()
 
 
 def _gpu_has_bfloat16() -> bool:
@@ -89,11 +100,15 @@ def _gpu_has_bfloat16() -> bool:
     return True
 
 
-def _steps_per_second(network: Any, recipe: Recipe, softmax: bool, precision: Precision) -> float:
+def _steps_per_second(
+    network: Any, recipe: Recipe, softmax: bool, device: str, precision: Precision
+) -> float:
     """Return how many steps per second a new copy of the network does, on batches of zeros."""
-    from voxtile.training.fitting.learner import Learner
+    from voxtile.training.fitting.learner import Learner, fitting_device
 
-    learner = Learner(network, recipe, softmax=softmax, precision=precision)
+    learner = Learner(
+        network, recipe, softmax=softmax, precision=precision, device=fitting_device(device)
+    )
     rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)
     images = np.zeros((*shape, network.input_shape[-1]), np.float32)

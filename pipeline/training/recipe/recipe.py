@@ -175,6 +175,11 @@ class Recipe:
             raise UsageError(f"class_weights {self.class_weights} must be numbers of at least 0")
         if isinstance(self.spacing_mm, tuple) and min(self.spacing_mm) <= 0:
             raise UsageError(f"spacing_mm {self.spacing_mm} must be more than 0")
+        method = getattr(self.intensity, "method", "")
+        if method in ("foreground", "clahe"):
+            raise UsageError(
+                f"intensity {method} is for imported networks; train with zscore or percentile"
+            )
         self._check_axes()
         if self.tile is not None and self.depth is not None:
             for tile in self.tiles:

@@ -51,6 +51,8 @@ _PASSES = 3
 _BATCH_PIXELS = 16 * 48 * 64
 _LEAST_BATCH, _MOST_BATCH = 4, 64
 _MOST_STEPS = 250
+# On a GPU a step takes milliseconds, and several steps of an epoch are one call.
+_LEAST_GPU_STEPS = 100
 _RATE = 2e-3
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
@@ -103,10 +105,12 @@ def settle(
         f"about {_BATCH_PIXELS} pixels per step, {_LEAST_BATCH} to {_MOST_BATCH} tiles",
     )
     count = sum(fingerprint.planes[slice_axis(view)] for view in recipe.kinds[0])
+    # A budget of epochs must mean the same on every machine.
+    least = _LEAST_GPU_STEPS if rate == inf and recipe.minutes is not None else 1
     choose(
         "steps_per_epoch",
-        min(_MOST_STEPS, max(1, count // (recipe.batch or 1))),
-        f"as many tiles as the {count} planes, at most {_MOST_STEPS} steps",
+        min(_MOST_STEPS, max(least, count // (recipe.batch or 1))),
+        f"as many tiles as the {count} planes, {least} to {_MOST_STEPS} steps",
     )
     choose(
         "learning_rate", _RATE, "the peak of the schedule, for networks with random first weights"

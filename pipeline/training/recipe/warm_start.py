@@ -22,6 +22,11 @@ def continued(recipe: Recipe, start: Bundle, channels: Sequence[str]) -> Recipe:
             f"--init names {len(start.members)} models ({start.name}), but networks start with the "
             "weights of one; name one of them"
         )
+    if not spec.trainable:
+        raise UsageError(
+            f"{start.folder} was imported from another program, and training does not prepare "
+            "scans as its spec.json says; train further in that program, and import it again"
+        )
     if tuple(channels) != spec.channels:
         raise UsageError(
             f"the manifest has channels {', '.join(channels)}, but {start.folder} was trained on "

@@ -11,6 +11,7 @@ from voxtile.training.fitting.augmentation import (
     blur,
     contrast,
     coordinates,
+    draw_variation,
     draw_warp,
     flip,
     gamma,
@@ -22,6 +23,12 @@ from voxtile.training.fitting.augmentation import (
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20))
 spacings = st.tuples(st.floats(0.3, 5), st.floats(0.3, 5))
+
+
+def varied_by(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
+    """A tile with random changes of its intensities."""
+    shape = image.shape[:-1]
+    return vary_intensity(image, [draw_variation(rng, how, shape) for _ in range(image.shape[-1])])
 
 
 @given(sizes, spacings, seeds)
@@ -47,7 +54,7 @@ def test_augmentation_none_changes_nothing(
     where = coordinates(tile, (0.0, 0.0), warp, spacing_mm)
     straight = coordinates(tile, (0.0, 0.0), Warp(), spacing_mm)
     np.testing.assert_array_equal(where, straight)
-    np.testing.assert_array_equal(vary_intensity(image, rng, Augmentation.none()), image)
+    np.testing.assert_array_equal(varied_by(image, rng, Augmentation.none()), image)
 
 
 @given(sizes, sizes, spacings, seeds)
@@ -129,14 +136,14 @@ def test_intensity_changes_are_finite_and_the_identity_at_their_neutral_values(s
     image = rng.normal(0, 1, (8, 9, 3)).astype(np.float32)
     for same in (blur(image, 0), contrast(image, 1), gamma(image, 1)):
         np.testing.assert_array_equal(same, image)
-    varied = vary_intensity(image[..., np.newaxis], rng, Augmentation(intensity_rate=1))
+    varied = varied_by(image[..., np.newaxis], rng, Augmentation(intensity_rate=1))
     assert varied.dtype == np.float32
     assert np.isfinite(varied).all()
 
 
 def test_a_constant_image_stays_finite() -> None:
     image = np.full((6, 6, 1, 1), 3, np.float32)
-    varied = vary_intensity(image, np.random.default_rng(0), Augmentation(intensity_rate=1))
+    varied = varied_by(image, np.random.default_rng(0), Augmentation(intensity_rate=1))
     np.testing.assert_allclose(varied, 3)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from training_cohort import OUTER, TINY
 
+from voxtile.engines import short_numbers
 from voxtile.errors import UsageError
 from voxtile.machine.progress import show_progress
 from voxtile.models.backend import keras
@@ -46,10 +47,16 @@ def test_an_error_in_a_thread_that_makes_batches_is_raised() -> None:
 class Still:
     """A learner whose weights and loss never change."""
 
+    at_once = 1
     rates: list[float]
 
     def __init__(self) -> None:
         self.rates = []
+
+    def steps(
+        self, batches: list[tuple[np.ndarray, np.ndarray]], rates: list[float]
+    ) -> list[float]:
+        return [self.step(*batch, rate) for batch, rate in zip(batches, rates, strict=True)]
 
     def step(self, images: np.ndarray, targets: np.ndarray, rate: float) -> float:
         self.rates.append(rate)
@@ -232,10 +239,27 @@ def test_measuring_precisions_does_not_change_the_network(monkeypatch: pytest.Mo
     assert "steps/s" in reason
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert precision.choose_precision(network, recipe, softmax=True, candidates=[]) == (
-        "float32",
-        "this machine does not compute faster in 16 bits",
-    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "candidates", "why"),
+    [
+        (2.4, ("mixed_bfloat16",), ""),  # AMD Zen 4: avx512_bf16 without AMX
+        (0.5, (), "not compute faster in 16 bits: bfloat16 has 0.5 times the rate of float32"),
+        (None, (), "this machine does not compute faster in 16 bits"),
+    ],
+)
+def test_bfloat16_is_tried_on_a_processor_that_was_measured_to_gain(
+    monkeypatch: pytest.MonkeyPatch, gain: float | None, candidates: tuple[str, ...], why: str
+) -> None:
+    known = {} if gain is None else {"bfloat16": gain}
+    monkeypatch.setattr(short_numbers, "gains", lambda library: known)
+    monkeypatch.setattr(precision, "gains", short_numbers.gains)
+    assert precision.half_precisions() == candidates
+    if not candidates:
+        chosen, reason = precision.choose_precision(None, TINY, softmax=True)
+        assert chosen == "float32"
+        assert reason.endswith(why)
 
 
 def test_another_precision_computes_about_the_same_with_the_same_weights() -> None:

@@ -1,6 +1,6 @@
 """Networks fitted at the same time, each in a process of its own."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from multiprocessing import Pipe
 from pathlib import Path
@@ -16,6 +16,7 @@ from voxtile import Bundle, train
 from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.processes import Child
+from voxtile.machine.progress import show_progress
 from voxtile.training.fitting import fit_child, side_by_side
 from voxtile.training.fitting.side_by_side import at_a_time, legs
 from voxtile.training.recipe.recipe import Recipe
@@ -87,6 +88,49 @@ def test_three_networks_share_two_processes() -> None:
     assert legs(3, 3, 60) == [[(0, inf)], [(1, inf)], [(2, inf)]]
 
 
+@dataclass(frozen=True)
+class Idle:
+    """A fit that has nothing to do."""
+
+    number: int
+    device: str = "auto"
+
+    @property
+    def name(self) -> str:
+        return f"unet_{self.number}"
+
+
+class Finished:
+    """The process of a fit that has ended."""
+
+    def __init__(self) -> None:
+        self.line, far = Pipe()
+        far.send(("done", None))
+
+    def end(self) -> None:
+        self.line.close()
+
+
+def test_each_process_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[int, str]] = []
+
+    def begin(this: Idle, until_s: float, threads: int) -> Finished:
+        begun.append((this.number, this.device))
+        return Finished()
+
+    monkeypatch.setattr(side_by_side, "_begin", begin)
+    lines, fits = legs(4, 2, inf), [Idle(number) for number in range(4)]
+    with show_progress(shown=False) as shown:
+        side_by_side._fit_side_by_side(
+            fits,  # type: ignore[arg-type]
+            lines,
+            ("gpu:0", "gpu:3"),
+            shown,
+            lambda network, row: None,
+        )
+    assert sorted(begun) == [(0, "gpu:0"), (1, "gpu:0"), (2, "gpu:3"), (3, "gpu:3")]
+
+
 def trained(folder: Path, together: int, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """Two networks, so many at a time."""
     monkeypatch.setattr(side_by_side, "at_a_time", lambda recipe, count: together)
@@ -138,7 +182,7 @@ def test_an_unexpected_error_of_a_child_is_reported() -> None:
     fit_child._fit(far)
     kind, error = near.recv()
     assert (kind, type(error)) == ("failed", RuntimeError)
-    assert str(error).startswith("UnpicklingError: ")
+    assert str(error).startswith("UnpicklingError at fit_child.py line ")
 
 
 @pytest.mark.slow

@@ -1,0 +1,107 @@
+"""A network that cuts its own tiles learns as one that gets them, with each backend."""
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device_tiles import cut, held, plain, stack
+from training_cohort import OUTER, TINY
+
+from voxtile.engines.device import Device
+from voxtile.machine.progress import show_progress
+from voxtile.models.backend_name import backend_name
+from voxtile.models.unet import build_unet
+from voxtile.training.fitting.augmentation import Augmentation
+from voxtile.training.fitting.dataset import TileBatches
+from voxtile.training.fitting.device_learner import DeviceLearner
+from voxtile.training.fitting.fit import FitTask, fit
+from voxtile.training.fitting.judging import Scores
+from voxtile.training.fitting.learner import Learner
+
+RECIPE = replace(TINY, epochs=None, steps=5, steps_per_epoch=4, filters=2)
+OPTIONS = {"softmax": True, "precision": "float32", "device": Device("cpu")}
+RATES = [1e-2, 5e-3, 1e-3]
+
+
+def batches_of(folder: Path) -> TileBatches:
+    """Small batches of one case."""
+    how = plain((16, 16), batch=4, context_slices=1, augmentation=Augmentation())
+    return TileBatches([[stack(folder, channels=1)]], how)
+
+
+def network(channels: int = 1):
+    """A small network with the same weights each time."""
+    model = build_unet((None, None, channels), 3, filters=2, depth=1, normalisation="batch")
+    rng = np.random.default_rng(0)
+    model.set_weights([value + rng.normal(0, 0.2, value.shape) for value in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("loops", [False, True])
+def test_steps_are_those_of_a_learner_that_gets_the_tiles(tmp_path: Path, loops: bool) -> None:
+    if loops and backend_name() != "jax":
+        pytest.skip("only JAX takes several steps in one program")
+    found = held(batches_of(tmp_path))
+    start = network()
+    ours = DeviceLearner(found, start, RECIPE, **OPTIONS)
+    ours.loops = loops  # as on a GPU
+    theirs = Learner(start, RECIPE, **OPTIONS)
+    losses = ours.steps([found[0], found[1]], RATES[:2]) + ours.steps([found[2]], RATES[2:])
+    known = [theirs.step(*cut(found, number), rate) for number, rate in enumerate(RATES)]
+    assert losses == pytest.approx(known, rel=1e-4)
+    here, there = ours.state(), theirs.state()
+    assert list(here) == list(there)
+    for name, value in here.items():
+        np.testing.assert_allclose(value, there[name], rtol=1e-3, atol=2e-4, err_msg=name)
+    with ours.at_rest() as (predict, mean), theirs.at_rest() as (other, _):
+        tiles = cut(found, 3)[0]
+        np.testing.assert_allclose(predict(tiles), other(tiles), atol=1e-3)
+    assert len(mean) == len(start.get_weights())
+
+
+def test_a_state_goes_on_where_it_was(tmp_path: Path) -> None:
+    found = held(batches_of(tmp_path))
+    start = network()
+    one = DeviceLearner(found, start, RECIPE, **OPTIONS)
+    one.steps([found[0]], [1e-2])
+    state = one.state()
+    other = DeviceLearner(found, start, RECIPE, **OPTIONS)
+    other.restore(state)
+    assert one.steps([found[1]], [1e-2]) == pytest.approx(other.steps([found[1]], [1e-2]))
+
+
+def test_a_fit_takes_several_steps_in_one_call_but_none_beyond_an_epoch(tmp_path: Path) -> None:
+    class Counting:
+        at_once = 3
+
+        def __init__(self) -> None:
+            self.calls: list[tuple[list[int], list[float]]] = []
+
+        def steps(self, batches: list[int], rates: list[float]) -> list[float]:
+            self.calls.append((batches, rates))
+            return [float(batch) for batch in batches]
+
+        def at_rest(self):
+            from contextlib import nullcontext
+
+            return nullcontext((np.asarray, [np.zeros(1)]))
+
+        def state(self) -> dict[str, np.ndarray]:
+            return {}
+
+    task = FitTask(
+        lambda number: number,
+        lambda predict: Scores((("a", (0.5,)),)),
+        RECIPE,
+        (OUTER,),
+        tmp_path / "checkpoint.npz",
+    )
+    learner = Counting()
+    with show_progress(shown=False) as shown:
+        done = fit(task, learner, until_s=inf, shown=shown)  # type: ignore[arg-type]
+    assert [batches for batches, _ in learner.calls] == [[0, 1, 2], [3], [4]]
+    rates = [rate for _, several in learner.calls for rate in several]
+    assert len(set(rates)) == 5  # each step has its own rate
+    assert [row["loss"] for row in done.history] == [1.5, 4]
