@@ -1,6 +1,7 @@
 """A model is the same after it was packed and unpacked, and hostile archives make no folder."""
 
 import shutil
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from voxtile.errors import ModelError
 from voxtile.library.archive import spec_of_archive, unpack_archive, write_archive
 from voxtile.models.bundle import load_bundle
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -26,6 +29,15 @@ def test_what_was_packed_is_unpacked(archive: Path, model: Path, tmp_path: Path)
     assert {path.name for path in (tmp_path / "new").iterdir()} - {
         path.name for path in model.iterdir()
     } == {"source.json"}
+
+
+def test_every_file_that_a_model_may_have_is_packed(model: Path, tmp_path: Path) -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    shipped = [name[2:] for name in setuptools["package-data"]["voxtile.models"] if "/" in name]
+    for name in {*shipped} - {"spec.json", "*.keras", "README.md", "LICENSE"}:
+        (model / name).write_text("x")
+    names = write_archive(load_bundle(model), tmp_path / "all.zip")
+    assert {*names} == {path.name for path in model.iterdir()}
 
 
 def test_equal_models_give_equal_bytes_whatever_their_dates(
