@@ -26,6 +26,7 @@ from voxtile.errors import ModelError, UsageError
 
 from .keras_archive import check_keras_archive as check_keras_archive
 from .onnx_network import check_onnx
+from .own_folder import folder_problem, own_folders
 from .spec import NAME, ModelSpec, Network
 from .spec_file import read_spec
 
@@ -104,9 +105,10 @@ def load_bundle(name: str | Path) -> Bundle:
     Parameters
     ----------
     name : str or Path
-        A folder, or the name of a bundle that voxtile ships. If a folder of
-        that name exists here, the folder is used. Commas separate several
-        names, unless a folder has the commas in its name.
+        A folder, or the name of a bundle that voxtile ships or that was
+        downloaded. If a folder of that name exists here, the folder is used.
+        Commas separate several names, unless a folder has the commas in its
+        name.
 
     Raises
     ------
@@ -118,13 +120,16 @@ def load_bundle(name: str | Path) -> Bundle:
     if isinstance(name, str) and "," in name and not Path(name).is_dir():
         return _together([load_bundle(part.strip()) for part in name.split(",")])
     folder = Path(name)
-    if not folder.is_dir() and folder.name == str(name) and (SHIPPED / folder).is_dir():
-        folder = SHIPPED / folder
     if not folder.is_dir():
-        shipped = ", ".join(shipped_bundles()) or "none"
-        raise ModelError(
-            f"model '{name}' is neither a folder nor a shipped bundle; shipped: {shipped}"
-        )
+        named = named_bundles()
+        if str(name) not in named:
+            raise ModelError(
+                f"model '{name}' is neither a folder nor a shipped bundle; shipped: "
+                f"{', '.join(shipped_bundles()) or 'none'}; downloaded: "
+                f"{', '.join(sorted(named.keys() - shipped_bundles())) or 'none'} (`voxtile models "
+                f"list --remote` shows what can be downloaded){_downloads()[1]}"
+            )
+        folder = named[str(name)]
     bundle = Bundle(folder, read_spec(folder / "spec.json"))
     for network in bundle.spec.networks:
         bundle.read_network(network)
@@ -193,6 +198,25 @@ def bundle_name(folder: Path) -> str:
             f"rename the folder, for example to {instead!r}"
         )
     return name
+
+
+def named_bundles() -> dict[str, Path]:
+    """Return the folder of each bundle that has a name: shipped ones, then downloaded ones."""
+    found = {name: SHIPPED / name for name in shipped_bundles()}
+    folder, _ = _downloads()
+    for path in sorted(folder.glob("[A-Za-z0-9]*/spec.json")) if folder else ():
+        found.setdefault(path.parent.name, path.parent)
+    return found
+
+
+def _downloads() -> tuple[Path | None, str]:
+    """Return the folder of downloaded bundles; or None, and why it is not used if it exists."""
+    for own in own_folders():
+        folder = own / "models"
+        if folder.is_dir():
+            problem = folder_problem(own) or folder_problem(folder)
+            return (None, f"; {folder} is not used: {problem}") if problem else (folder, "")
+    return None, ""
 
 
 def shipped_bundles() -> list[str]:

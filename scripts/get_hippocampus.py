@@ -7,7 +7,8 @@
                                       in manifests/hippocampus.csv
         hippocampus.csv               its 217 cases, and the other labelled cases as test
 
-A second run does only the missing steps. Nothing is written outside of DIR.
+A second run does only the missing steps, and an interrupted download goes on. Nothing is
+written outside of DIR.
 """
 
 import csv
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from fetching.download import alone, download, unpack
+from fetching.unpacking import unpack
 
 from voxtile.cli.output import explained
 from voxtile.errors import CaseError, EnvironmentFault, SourceError
+from voxtile.machine.download import alone, download
 from voxtile.machine.files import write_text
 from voxtile.reading.nifti import survey_nifti
 from voxtile.volume import grid_difference
@@ -59,7 +61,7 @@ def get(
         if data.is_dir():
             say(f"{data} exists; nothing is downloaded")
         else:
-            if download(url, archive, md5=md5):
+            if download(url, archive, f"md5:{md5}"):
                 say(f"{archive}: {archive.stat().st_size:,} bytes, MD5 is correct")
             else:
                 say(f"{archive} exists and its MD5 is correct; nothing is downloaded")

@@ -21,7 +21,9 @@ class Served:
     cuts: list[int] = field(default_factory=list)
     silence_s: float = 0
     statuses: list[int] = field(default_factory=list)
+    ranges: bool = True  # whether the server can send the rest of a file
     requests: int = 0
+    starts: list[int] = field(default_factory=list)  # where each answer began
     url: str = ""
 
 
@@ -39,11 +41,19 @@ def serving(content: bytes, **faults) -> Iterator[Served]:
             if served.statuses:
                 self.send_error(served.statuses.pop(0))
                 return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(served.content)))
+            start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if served.ranges else 0
+            if start >= len(served.content) > 0:
+                self.send_error(416)
+                return
+            served.starts.append(start)
+            self.send_response(206 if start else 200)
+            if start:
+                whole = len(served.content)
+                self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+            self.send_header("Content-Length", str(len(served.content) - start))
             self.end_headers()
             end = served.cuts.pop(0) if served.cuts else len(served.content)
-            self.wfile.write(served.content[:end])
+            self.wfile.write(served.content[start:end])
             if end < len(served.content):
                 time.sleep(served.silence_s)
 

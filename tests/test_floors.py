@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("errors", "volume", "case", "label_values", "version", "models"),
     ("machine", "scoring"),
-    ("reading", "preparation"),
+    ("reading", "preparation", "library"),
     ("engines", "writing", "run_folder"),
     ("inference",),
     ("manifest",),

@@ -14,6 +14,7 @@ cluster     workers on a Dask cluster
 interrupt   stop a run after Ctrl-C and SIGTERM
 events      log what happened, for people and programs
 display     show a progress bar, lines and a summary
+bids_app    the participants of a BIDS data set, each a run; their masks and scores as a derivative
 merge       join the shards of a run
 status      the state of a run folder
 """

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from voxtile.engines.function import function_bundle, function_models
 from voxtile.errors import UsageError
 from voxtile.inference.segmenter import make_plans
 from voxtile.machine.processes import needing_threads
+from voxtile.machine.versions import installed_version
 from voxtile.manifest.listing import Listed, is_source, list_source
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.quality import read_quality
@@ -285,7 +285,7 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "by": list(job.settings.by),
         KEY: job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: installed_version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
@@ -297,11 +297,3 @@ def _citations(bundle: Bundle) -> list[str]:
     """Return the sources of the models' data as BibTeX, each once."""
     each = (one.spec.training.get("citations", ()) for one in bundle.members)
     return list(dict.fromkeys(str(entry) for entries in each for entry in entries))
-
-
-def _version(package: str) -> str | None:
-    """Return the installed version of a package; None if it (such as TensorFlow) is missing."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -31,7 +31,7 @@ from .output import (
     write_page,
 )
 from .results import compare, evaluate, export, report
-from .run import bench, convert, merge, plan, run, segment, status
+from .run import bench, bids, convert, merge, plan, run, segment, status
 from .train import train
 
 app = typer.Typer(
@@ -121,7 +121,7 @@ def demo(
 
 # In the order of the help.
 _TASKS = {
-    "Segment scans": (run, segment, plan, status, merge),
+    "Segment scans": (run, segment, bids, plan, status, merge),
     "Score and use masks": (evaluate, report, compare, export),
     "Make a model": (train,),
     "Look at this machine": (doctor, bench, demo),

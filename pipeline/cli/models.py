@@ -1,4 +1,4 @@
-"""`voxtile models`: list models, measure engines, and exchange networks with other programs."""
+"""`voxtile models`: list, get and pack models, measure engines, and exchange networks."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from .options import AsJson, Manifest, OneModel, Option, Root, SomeCases, Splits
 from .output import answering, counter, echo_lines
 
 app = typer.Typer(
-    help="List models, measure engines, and exchange networks with other programs.",
+    help="List and get models, measure engines, and exchange networks with other programs.",
     invoke_without_command=True,
     cls=HelpfulGroup,
     rich_markup_mode=None,
@@ -26,24 +26,36 @@ NewFolder = Annotated[Path, Option("New folder.", name="out")]
 def _default(context: typer.Context) -> None:
     """List the models if no command is given."""
     if context.invoked_subcommand is None:
-        list_models(as_json=False)
+        list_models(remote=False, as_json=False)
 
 
-def list_models(*, as_json: AsJson) -> None:
-    """List the models that come with voxtile.
+def list_models(
+    *, remote: Annotated[bool, "List the models of the index instead."] = False, as_json: AsJson
+) -> None:
+    """List the models that have a name: those that come with voxtile, and downloaded ones.
 
     Examples
     --------
     voxtile models list
-    voxtile models list --json
+    voxtile models list --remote --json
     """
-    from voxtile.models.bundle import load_bundle, shipped_bundles
+    from voxtile.library.card import printable
+    from voxtile.library.index import published_models
+    from voxtile.models.bundle import named_bundles
+    from voxtile.models.spec_file import read_spec
 
-    specs = {name: load_bundle(name).spec for name in shipped_bundles()}
     with answering(as_json=as_json) as answer:
+        if remote:
+            published = published_models().values()
+            echo_lines(map(str, published))
+            if not published:
+                typer.echo("the index has no models yet; `voxtile models get` takes addresses too")
+            answer({"models": [one.model_dump(mode="json") for one in published]})
+            return
+        specs = {name: read_spec(path / "spec.json") for name, path in named_bundles().items()}
         for name, spec in specs.items():
-            typer.echo(f"{name}: {spec.description}")
-            echo_lines(f"  {label.value}  {label.name}" for label in spec.labels)
+            typer.echo(printable(f"{name}: {spec.description}"))
+            echo_lines(printable(f"  {label.value}  {label.name}") for label in spec.labels)
         models = [
             {
                 "name": name,
@@ -54,6 +66,78 @@ def list_models(*, as_json: AsJson) -> None:
             for name, spec in specs.items()
         ]
         answer({"models": models})
+
+
+def get(
+    *,
+    model: Annotated[str, argument("Name in the index, or address of an archive.")],
+    sha256: Annotated[str, Option("SHA-256 of the archive; needed for an address.")] = "",
+    as_json: AsJson,
+) -> None:
+    """Download a model once and check it; then its name can be used, also offline.
+
+    Examples
+    --------
+    voxtile models get hippocampus
+    voxtile models get https://example.org/liver.zip --sha256 2c26b46b68ff...
+    """
+    from voxtile.library.get import get_model
+
+    shown = counter("MB")
+    found = get_model(
+        model, sha256, on_bytes=lambda done, size: shown(done // 10**6, size // 10**6)
+    )
+    with answering(as_json=as_json) as answer:
+        typer.echo(f"{'model' if found.is_new else 'already there'}: {found.folder}")
+        typer.echo(f"use it: voxtile run SCANS {found.name} --out out")
+        answer({"name": found.name, "folder": str(found.folder), "new": found.is_new})
+
+
+def pack(
+    *,
+    model: OneModel,
+    out: Annotated[Path | None, "Archive to write (default: NAME.zip)."] = None,
+    as_json: AsJson,
+) -> None:
+    """Write a model as one file to publish, if it has a card and a licence.
+
+    Examples
+    --------
+    voxtile models pack my_model
+    voxtile models pack my_model --out liver.zip
+    """
+    from dataclasses import asdict
+
+    from voxtile.library.pack import pack_model
+    from voxtile.models.bundle import load_bundle
+    from voxtile.run_folder.protection import Input, protect
+
+    bundle = load_bundle(model)
+    out = out or Path(f"{bundle.name}.zip")
+    protect([Input("the model", one.folder) for one in bundle.members], out)
+    packed = pack_model(bundle, out)
+    with answering(as_json=as_json) as answer:
+        typer.echo(f"archive: {out} ({packed.size_bytes:,} bytes, SHA-256 {packed.sha256})")
+        echo_lines(f"left out: {name}" for name in packed.left_out)
+        echo_lines(f"note: {notice}" for notice in packed.notices)
+        typer.echo(
+            "when it is published, others get it with:\n"
+            f"  voxtile models get ADDRESS --sha256 {packed.sha256}"
+        )
+        answer({"archive": str(out), **asdict(packed)})
+
+
+def card(*, model: Annotated[str, argument("Name of a model, or a model folder.")]) -> None:
+    """Show the card of a model: what it does, its scores, its limits.
+
+    Examples
+    --------
+    voxtile models card hippocampus
+    voxtile models card my_model
+    """
+    from voxtile.library.card import read_card
+
+    typer.echo(read_card(model))
 
 
 def verify(
@@ -176,6 +260,9 @@ def import_(
 
 for _name, _command in (
     ("list", list_models),
+    ("get", get),
+    ("card", card),
+    ("pack", pack),
     ("verify", verify),
     ("calibrate", calibrate),
     ("export", export),

@@ -20,7 +20,7 @@ import typer
 from voxtile.batch.settings import BatchSettings, Cluster
 from voxtile.engines.options import Wish
 from voxtile.errors import UsageError
-from voxtile.manifest.build_options import BuildOptions
+from voxtile.manifest.build_options import BidsChoice, BuildOptions
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy, volume_choice
 from voxtile.run.settings import RunSettings
@@ -344,11 +344,11 @@ SomeCases = Annotated[Path | None, argument("CSV of cases (default: a phantom)."
 Model = Annotated[
     str,
     argument(
-        "Name of a shipped model, or a model folder. Several are separated by commas; their "
-        "predictions are averaged."
+        "Name of a model (voxtile models list), or a model folder. Several are separated by "
+        "commas; their predictions are averaged."
     ),
 ]
-OneModel = Annotated[str, argument("Name of a shipped model, or a model folder.")]
+OneModel = Annotated[str, argument("Name of a model, or a model folder.")]
 Root = Annotated[
     Path | None,
     Option(
@@ -492,6 +492,14 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         "Cross-validation (docs/cross-validation.md)",
         count=Option(name="folds", least=2),
         only=Option(name="fold", least=0),
+    ),
+    BidsChoice: _options_of(
+        BidsChoice,
+        participants=Option(name="participant-label", read=words),
+        sessions=Option(name="session-label", read=words),
+        runs=Option(name="run-label", read=words),
+        suffixes=Option(name="suffix", read=words),
+        label_pattern=Option(name="label-pattern"),
     ),
     BuildOptions: _options_of(
         BuildOptions, suffixes=Option(name="suffix", read=words), fold=Option(least=0)

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.cache import is_private
 from voxtile.machine.files import write_json
 from voxtile.machine.json_objects import ANY_KEY, read_object
+from voxtile.models.own_folder import is_private
 
 ENTRY = "entry.json"
 REFUSED = "refused"

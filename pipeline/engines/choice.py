@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_problem
+from voxtile.machine.versions import installed_version
 from voxtile.models.backend_name import backend_name
 from voxtile.models.bundle import Bundle
 
@@ -123,7 +123,7 @@ def _versions(
 ) -> tuple[tuple[str, str], ...]:
     """Return the version of everything that may change a result."""
     package = ENGINES[name].package
-    versions = [(package, version(package))]
+    versions = [(package, _installed(package))]
     if precision == "int8":
         versions += _int8(bundle, name)
     if ENGINES[name].translates and suffixes == {".keras"}:  # they wrote the translation
@@ -188,7 +188,4 @@ def _sees_gpu(name: EngineName) -> bool:
 
 def _installed(package: str) -> str:
     """Return the version of a package, "unknown" if it is installed without metadata."""
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return "unknown"
+    return installed_version(package) or "unknown"

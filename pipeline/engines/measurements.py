@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from voxtile.machine.cache import cache_folder
 from voxtile.machine.files import write_json
 from voxtile.machine.json_objects import read_object
 from voxtile.machine.processors import gpu_model, processor_model
+from voxtile.machine.versions import installed_version
 from voxtile.models.backend_name import backend_name
 from voxtile.models.bundle import Bundle
 
@@ -297,9 +297,8 @@ def _accepted(evidence: Evidence | None, engine: EngineName, made: str | None) -
     """Return the fastest precision that counts; `made` identifies this machine's int8 networks."""
     if evidence is None or evidence.shortage:
         return None
-    try:
-        here = version(ENGINES[engine].package)
-    except PackageNotFoundError:
+    here = installed_version(ENGINES[engine].package)
+    if here is None:
         return None
     mine = [one for one in evidence.measurements if (one.engine, one.version) == (engine, here)]
     full = [one.tiles_per_s for one in mine if one.precision == "float32"]

@@ -15,7 +15,6 @@ names their groups (`layer_groups`) as `kept`, and the precision as `rest`.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_folder
+from voxtile.machine.versions import installed_version
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
@@ -104,10 +104,7 @@ def digest_name(bundle: Bundle) -> str:
 
 def _path(network: Network) -> Path:
     """Return the folder of a network in integers, whether it was made or not."""
-    try:
-        program = version("openvino")
-    except PackageNotFoundError:
-        program = "none"
+    program = installed_version("openvino") or "none"
     key = hashlib.sha256(f"{_FORMAT}\n{network.sha256}\n{program}".encode()).hexdigest()
     return cache_folder("quantised") / key
 

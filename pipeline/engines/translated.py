@@ -17,13 +17,13 @@ import os
 import pickle
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from voxtile.errors import EnvironmentFault, ModelError
 from voxtile.machine.cache import cache_folder
 from voxtile.machine.processes import command
+from voxtile.machine.versions import installed_version
 from voxtile.models.bundle import Bundle
 from voxtile.models.spec import Network
 
@@ -96,10 +96,7 @@ def _key(network: Network) -> str:
     """Return the name of an export in the cache."""
     parts = [str(_FORMAT), network.sha256]
     for package in SOURCES[Path(network.file).suffix]:
-        try:
-            parts.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            parts.append(f"{package} none")
+        parts.append(f"{package} {installed_version(package) or 'none'}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

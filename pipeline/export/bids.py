@@ -28,9 +28,14 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
 
     CaseError if another case has the same name in BIDS, where names have only letters and digits.
     """
-    root = case.target("bids")
+    write_derivative(case, case.target("bids"))
+    return ()
+
+
+def write_derivative(case: Finished, root: Path) -> None:
+    """Write the case into a derivatives data set; errors as from `write_bids`."""
     entities = bids_entities(case.case_id)
-    model = re.sub(r"[^A-Za-z0-9]", "", case.model)
+    model = bids_label(case.model)
     stem = "_".join([*entities, f"desc-{model}", "dseg"])
     folder = root / entities[0]
     if len(entities) > 1 and entities[1].startswith("ses-"):
@@ -74,7 +79,6 @@ def write_bids(case: Finished, mask: Volume) -> tuple[Notice, ...]:
         root / "README.md",
         "Masks by voxtile; the dseg.tsv file explains their values. Masks are patient data.\n",
     )
-    return ()
 
 
 def _refuse_other(path: Path, said: bytes) -> None:
@@ -82,8 +86,13 @@ def _refuse_other(path: Path, said: bytes) -> None:
     if path.is_file() and not (said and said in path.read_bytes()):
         raise CaseError(
             "not_ours",
-            f"exports/bids has another {path.name}, which would be replaced; move it away",
+            f"the derivatives have another {path.name}, which would be replaced; move it away",
         )
+
+
+def bids_label(name: str) -> str:
+    """Return a name as the value of an entity, which has only letters and digits."""
+    return re.sub(r"[^A-Za-z0-9]", "", name)
 
 
 def bids_entities(case_id: str) -> list[str]:
@@ -100,7 +109,7 @@ def bids_entities(case_id: str) -> list[str]:
     if match:
         rest = [entity for entity in match[2].split("_") if entity]
         return [match[1], *(entity for entity in rest if not entity.startswith("desc-"))]
-    name = re.sub(r"[^A-Za-z0-9]", "", case_id)
+    name = bids_label(case_id)
     if not name:
         raise CaseError(
             "bids_name",

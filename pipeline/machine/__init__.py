@@ -1,6 +1,7 @@
 """What the machine provides: files, processes, memory, processors, clocks.
 
 files.py       files that are written completely or not at all; every file below a folder
+download.py    a file from the web, verified; interrupted downloads go on
 json_objects.py  JSON of an expected shape, or one clear error
 scratch.py     large arrays in files that disappear
 cache.py       the user's cache folder
@@ -11,5 +12,6 @@ processes.py   child processes that answer, and end when their parent does
 at_once.py     several files read at the same time
 clock.py       the time, as records give it, and durations for people
 progress.py    a progress bar, or plain lines
+versions.py    versions of installed packages
 spreadsheet.py  cells that a spreadsheet must not run as formulas
 """

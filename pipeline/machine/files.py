@@ -53,7 +53,7 @@ def replacing(
         (publish or Path.replace)(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise _fault(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         if temporary is not None:
             # On a broken disk this fails too, but the first error is reported.
@@ -129,7 +129,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             raise
         sync_folder(parent)
     except OSError as error:
-        raise _fault(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)
@@ -162,7 +162,7 @@ def append_line(path: Path, line: str) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise _fault(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def remove(path: Path) -> None:
@@ -219,7 +219,7 @@ def temporary_for(path: Path) -> str | None:
     return None if match is None else match[1]
 
 
-def _fault(path: Path, error: OSError) -> EnvironmentFault:
+def unwritable(path: Path, error: OSError) -> EnvironmentFault:
     """Return the error for a file that could not be written."""
     return EnvironmentFault(
         f"{path} cannot be written ({error.strerror or error}); "

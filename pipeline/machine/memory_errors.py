@@ -42,10 +42,10 @@ def require_memory(
 
     Without memory OpenBLAS tries to start for ever; OpenVINO and TensorFlow end the process.
     """
-    limit_mb = _limit_mb()
-    if limit_mb < least_mb:
+    limit = limit_mb()
+    if limit < least_mb:
         raise EnvironmentFault(
-            f"memory is limited to {limit_mb:.0f} MB (ulimit -v), but {needs} {least_mb:.0f} MB to "
+            f"memory is limited to {limit:.0f} MB (ulimit -v), but {needs} {least_mb:.0f} MB to "
             "start; raise the limit"
         )
 
@@ -59,13 +59,13 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         words = f"{type(error).__name__} {error}".lower()
         if isinstance(error, MemoryError) or any(sign in words for sign in _NO_MEMORY):
             return True
-        if isinstance(error, _VAGUE) and _peak_mb() > _FULL * _limit_mb():
+        if isinstance(error, _VAGUE) and _peak_mb() > _FULL * limit_mb():
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def _limit_mb() -> float:
+def limit_mb() -> float:
     """Return the limit on what this process may ask for (``ulimit -v``), in MB."""
     try:
         import resource

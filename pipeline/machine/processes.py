@@ -83,25 +83,37 @@ def spawn(
     The child calls `entry`, ``module:function``, with the descriptor of the other end.
     `environment` is added to this process's. OSError if the child cannot be started.
     """
-    module, function = entry.split(":")
     near, far = socket.socketpair()
-    program = command(f"from {module} import {function}; {function}({far.fileno()})")
-    paths = os.pathsep.join(path for path in sys.path if path)
     try:
         with far:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program],
-                env={**os.environ, "PYTHONPATH": paths, **environment},
-                pass_fds=[far.fileno()],
-                stdin=subprocess.DEVNULL,
-                # Libraries print what they read, and this text may name a patient.
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            process = start(entry, far.fileno(), environment, lent=(far.fileno(),))
     except OSError:
         near.close()
         raise
     return process, near
+
+
+def start(
+    entry: str, argument: object, environment: Mapping[str, str], lent: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a child that ends with this process; it calls `entry` with the argument.
+
+    It may use the descriptors `lent`, which only POSIX systems have. OSError if it cannot start.
+    """
+    module, function = entry.split(":")
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-c"),
+            command(f"from {module} import {function}; {function}({argument!r})"),
+        ],
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        pass_fds=lent,
+        stdin=subprocess.DEVNULL,
+        # Libraries print what they read, and this text may name a patient.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 @contextmanager
@@ -130,12 +142,13 @@ def serve_line(descriptor: int, answer: Callable[[Connection], None]) -> None:
         answer(line)
 
 
-def settle_child(descriptor: int) -> None:
+def settle_child(descriptor: int | None) -> None:
     """Silence a new child, and leave signals such as Ctrl-C to its parent.
 
     `descriptor` is the child's end of the line, which further children must not keep open.
     """
-    os.set_inheritable(descriptor, False)
+    if descriptor is not None:
+        os.set_inheritable(descriptor, False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # pydicom's warnings quote tag values

@@ -10,7 +10,7 @@ specification, "Filenames").
 import glob
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,11 @@ class _Image:
 
 
 def read_bids(
-    folder: Path, *, suffixes: Sequence[str] = (), label_pattern: str | None = None
+    folder: Path,
+    *,
+    suffixes: Sequence[str] = (),
+    label_pattern: str | None = None,
+    entities: Mapping[str, Sequence[str]] | None = None,
 ) -> Found:
     """Return a case for each image of a BIDS data set, with subjects as groups.
 
@@ -57,13 +61,17 @@ def read_bids(
         which ``{sub}``, ``{ses}``, ``{folder}``, ``{entities}`` and
         ``{suffix}`` are replaced by the values of the image, such as
         ``derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz``.
+    entities : mapping of str to sequence of str, optional
+        Use only images with one of these values of each entity, such as
+        ``{"sub": ("01", "02"), "ses": ("1",)}``.
 
     Raises
     ------
     ManifestError
-        If no image is found, or a suffix or label must be chosen.
+        If no image is found, or none with a value of `entities`, or a suffix
+        or label must be chosen.
     """
-    images, others = _images(folder)
+    images, others = _images(folder, (entities or {}).get("sub"))
     notices: list[str] = []
     if others:
         notices.append(
@@ -72,6 +80,7 @@ def read_bids(
         )
     if others and not images:
         raise ManifestError([f"{folder} has no image whose name follows BIDS", *notices])
+    images = _chosen(images, entities or {}, folder)
     chosen = tuple(suffixes) or _only_suffix(images, folder)
     problems: list[str] = []
     scans = _scans(images, chosen, problems, notices)
@@ -126,11 +135,35 @@ def _scans(
     return scans
 
 
-def _images(folder: Path) -> tuple[list[_Image], list[str]]:
-    """Return the images of all subjects, and the subjects' files with names that are not BIDS."""
-    subjects = sorted(path for path in folder.glob("sub-*") if path.is_dir())
-    if not subjects:
+def _chosen(
+    images: list[_Image], entities: Mapping[str, Sequence[str]], folder: Path
+) -> list[_Image]:
+    """Return the images with the wanted values; refuse a value that no image has."""
+    for entity, values in entities.items():
+        there = {image.value(entity) for image in images} - {""}
+        if absent := sorted({*values} - there):
+            raise ManifestError(
+                f"{folder} has no image with {entity}-{absent[0]}; it has "
+                f"{first_few([f'{entity}-{value}' for value in sorted(there)]) or 'no such entity'}"
+            )
+        images = [image for image in images if image.value(entity) in values]
+    return images
+
+
+def subjects_of(folder: Path) -> list[str]:
+    """Return the names of the subjects of a data set, without ``sub-``, in order."""
+    found = sorted(path.name[4:] for path in folder.glob("sub-*") if path.is_dir())
+    if not found:
         raise ManifestError([f"{folder} is not a BIDS data set: it has no folder sub-*"])
+    return found
+
+
+def _images(folder: Path, names: Sequence[str] | None) -> tuple[list[_Image], list[str]]:
+    """Return the images of subjects (all: None), and the files with names that are not BIDS."""
+    there = subjects_of(folder)
+    if absent := sorted({*(names or ())} - {*there}):
+        raise ManifestError(f"{folder} has no participant {absent[0]!r}; it has {first_few(there)}")
+    subjects = [folder / f"sub-{name}" for name in there if names is None or name in names]
     images, others = [], []
     for path in (path for subject in subjects for path in find_volumes(subject)):
         match = _NAME.fullmatch(stem(path))

@@ -5,7 +5,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from voxtile.engines.short_numbers import gains
 from voxtile.errors import counted
 from voxtile.machine.memory import free_memory_mb, total_memory_mb
 from voxtile.machine.processors import processor_count, processor_model
+from voxtile.machine.versions import installed_version
 from voxtile.models.backend_name import backend_name, has_cuda
 from voxtile.version import __version__
 
@@ -56,7 +56,7 @@ def examine(out: Path) -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     """Yield the versions of the packages that voxtile needs, and the missing packages."""
-    found = {name: _version(name) for name in _NEEDED}
+    found = {name: installed_version(name) for name in _NEEDED}
     missing = [name for name, installed in found.items() if installed is None]
     yield Finding(True, ", ".join(f"{name} {got}" for name, got in found.items() if got))
     if missing:
@@ -79,7 +79,9 @@ def _backend() -> Finding:
             f"Keras is set to the backend {backend}, which is not installed",
             f"pip install {backend}, or unset KERAS_BACKEND",
         )
-    return Finding(True, f"Keras backend {backend} {_version(backend) or 'of unknown version'}")
+    return Finding(
+        True, f"Keras backend {backend} {installed_version(backend) or 'of unknown version'}"
+    )
 
 
 def _gpu() -> Finding:
@@ -125,12 +127,12 @@ def _extras() -> Iterator[Finding]:
             True, "no Dask: cases run on this machine only", 'pip install "voxtile[distributed]"'
         )
     else:
-        yield Finding(True, f"Dask {_version('distributed')}")
+        yield Finding(True, f"Dask {installed_version('distributed')}")
     for kind in ENGINES.values():
         if kind.extra and not kind.installed:
             yield Finding(True, f"no {kind.package}: {kind.without}", kind.install_command)
         elif kind.extra:
-            yield Finding(True, f"{kind.package} {_version(kind.package)}")
+            yield Finding(True, f"{kind.package} {installed_version(kind.package)}")
 
 
 def _memory() -> Finding:
@@ -179,11 +181,3 @@ def _temporary() -> Finding:
             f"temporary files cannot be written ({error.strerror})",
             "set TMPDIR to a folder with free space",
         )
-
-
-def _version(name: str) -> str | None:
-    """Return the installed version of a package, or None."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

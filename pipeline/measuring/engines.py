@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from voxtile.errors import ManifestError, ModelError, counted
 from voxtile.machine.clock import now
 from voxtile.machine.files import write_text
 from voxtile.machine.processors import thread_count
+from voxtile.machine.versions import installed_version
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
@@ -151,7 +151,7 @@ def _measure(
         yield Measurement(
             engine=engine.name,
             precision=engine.precision,
-            version=version(ENGINES[engine.name].package),
+            version=installed_version(ENGINES[engine.name].package) or "unknown",
             agreement=_agreement(found, reference),
             dice_change=change.by_label,
             dice_bound=change.bound,

@@ -27,17 +27,21 @@ import socket
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import astuple
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, replace
+from functools import partial
 from importlib import import_module
-from math import prod
+from math import inf, prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from voxtile.errors import CaseError, EnvironmentFault, Notice
-from voxtile.machine.processes import ending, settle_child, spawn
+from voxtile.machine.memory_errors import limit_mb
+from voxtile.machine.processes import ending, settle_child, spawn, start
 from voxtile.volume import Source, Volume
 
 from .scan import Scan
@@ -47,6 +51,11 @@ QUIET_S = 120.0
 # A child's address space is limited to half of the machine's memory, and to at most this.
 MOST_MEMORY_BYTES = 2**34
 
+# One thread: threads of BLAS reserve address space, which is limited.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
+_LENDS = hasattr(socket, "send_fds")  # whether a child can be lent an open file
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows
+_LOOK_EVERY_S = 0.02
 _LENGTH = struct.Struct("!Q")
 _LONGEST_REPLY = 2**24
 _DTYPES = ("uint8", "uint16", "int16", "int32", "int64", "float32", "float64")
@@ -55,9 +64,9 @@ _DTYPES = ("uint8", "uint16", "int16", "int32", "int64", "float32", "float64")
 class Workspace:
     """First argument of a function in the child: memory for voxels, and progress messages."""
 
-    def __init__(self, handle: int, channel: socket.socket) -> None:
+    def __init__(self, handle: int, tell: Callable[[bytes], object]) -> None:
         self._handle = handle
-        self._channel = channel
+        self._tell = tell
         self._places: dict[int, int] = {}
         self._size = 0
 
@@ -80,7 +89,7 @@ class Workspace:
 
     def at(self, place: str) -> None:
         """Send a progress message with the current work, such as ``file 7 of 120``."""
-        _send(self._channel, place.encode())
+        self._tell(place.encode())
 
 
 def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Scan:
@@ -103,7 +112,11 @@ def run_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) ->
         memory was too small, ``decoder_failed`` for an unexpected error.
     """
     with _reply(function, arguments, quiet_s) as (reply, handle):
-        return _scan(reply, handle)
+        scan = _scan(reply, handle)
+        if _LENDS:
+            return scan
+        # Windows cannot remove a file that is mapped.
+        return replace(scan, volume=scan.volume.with_array(scan.volume.array.copy("K")))
 
 
 def ask_isolated(function: str, *arguments: object, quiet_s: float = QUIET_S) -> Any:
@@ -117,17 +130,88 @@ def _reply(
     function: str, arguments: tuple[object, ...], quiet_s: float
 ) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the reply of a child and the file of its voxels, or raise the child's error."""
-    handle = _anonymous_file()
-    try:
-        with _borrowed() as child:
-            reply = child.ask(handle, pickle.dumps((function, arguments)), quiet_s)
+    request = pickle.dumps((function, arguments))
+    with (_by_line if _LENDS else _by_files)(request, quiet_s) as (reply, handle):
         if "code" in reply:
             raise CaseError(
                 str(reply["code"]), str(reply["sentence"]), str(reply.get("option", ""))
             )
         yield reply, handle
+
+
+@contextmanager
+def _by_line(request: bytes, quiet_s: float) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield a reply and the file of its voxels, from a child that is lent this file."""
+    handle = _anonymous_file()
+    try:
+        with _borrowed() as child:
+            reply = child.ask(handle, request, quiet_s)
+        yield reply, handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _by_files(request: bytes, quiet_s: float) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield a reply and the file of its voxels, from a child that shares only a folder."""
+    with tempfile.TemporaryDirectory(prefix="voxtile-") as name:
+        work = Path(name)
+        (work / "request").write_bytes(request)
+        (work / "voxels").touch()
+        place = work / "place"
+        place.write_text("its start")
+        with _starting():
+            process = start(f"{__name__}:_serve_files", name, _ENVIRONMENT)
+        try:
+            before, since = 0, time.monotonic()
+            while process.poll() is None:
+                if (now := place.stat().st_mtime_ns) != before:
+                    before, since = now, time.monotonic()
+                if time.monotonic() - since > quiet_s:
+                    raise _hung(place.read_text(errors="replace"), quiet_s)
+                time.sleep(_LOOK_EVERY_S)
+        finally:
+            process.kill()
+            process.wait()
+        try:
+            reply: dict[str, Any] = json.loads((work / "reply").read_bytes())
+        except (OSError, ValueError) as error:
+            raise _crashed(place.read_text(errors="replace"), process.returncode) from error
+        handle = os.open(work / "voxels", os.O_RDONLY | _BINARY)
+        try:
+            yield reply, handle
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Explain why a child cannot be started."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the process that decodes pixels cannot be started ({error.strerror})"
+        ) from error
+
+
+def _hung(place: str, quiet_s: float) -> CaseError:
+    """Return the error for a child that sent no progress message."""
+    return CaseError(
+        "decoder_hung",
+        f"the decoder made no progress for {quiet_s:g} s at {place} and was ended, so "
+        "the file is probably damaged; copy it again, or leave the case out",
+    )
+
+
+def _crashed(place: str, code: int | None) -> CaseError:
+    """Return the error for a child that died; a negative code is the signal that ended it."""
+    how = f" ({ending(code)})" if code is not None and code < 0 else ""
+    return CaseError(
+        "decoder_crashed",
+        f"the decoder process died at {place}{how}, so the file is probably "
+        "damaged; copy it again, or leave the case out",
+    )
 
 
 class _Child:
@@ -135,15 +219,8 @@ class _Child:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        try:
-            # One thread: threads of BLAS reserve address space, which is limited.
-            self._process, self._channel = spawn(
-                "voxtile.reading.isolation:_serve", {"OPENBLAS_NUM_THREADS": "1"}
-            )
-        except OSError as error:
-            raise EnvironmentFault(
-                f"the process that decodes pixels cannot be started ({error.strerror})"
-            ) from error
+        with _starting():
+            self._process, self._channel = spawn(f"{__name__}:_serve", _ENVIRONMENT)
 
     @property
     def alive(self) -> bool:
@@ -163,18 +240,10 @@ class _Child:
             return reply
         except TimeoutError:
             self.end()
-            raise CaseError(
-                "decoder_hung",
-                f"the decoder made no progress for {quiet_s:g} s at {place} and was ended, so "
-                "the file is probably damaged; copy it again, or leave the case out",
-            ) from None
+            raise _hung(place, quiet_s) from None
         except (OSError, EOFError, ValueError) as error:
             self.end()
-            raise CaseError(
-                "decoder_crashed",
-                f"the decoder process died at {place}{self._how()}, so the file is probably "
-                "damaged; copy it again, or leave the case out",
-            ) from error
+            raise _crashed(place, self._process.returncode) from error
         except BaseException:  # Ctrl-C: the next case must not get this reply
             self.end()
             raise
@@ -185,11 +254,6 @@ class _Child:
             self._process.kill()
             self._process.wait()
         self._channel.close()
-
-    def _how(self) -> str:
-        """Return the signal that ended the process, if one did."""
-        code = self._process.returncode
-        return f" ({ending(code)})" if code is not None and code < 0 else ""
 
 
 # Children that are not in use: as many as the threads that have read at the same time.
@@ -228,7 +292,9 @@ def _scan(reply: dict[str, Any], handle: int) -> Scan:
         shape = tuple(int(size) for size in reply["shape"])
         dtype = np.dtype({name: name for name in _DTYPES}[reply["dtype"]])
         memory = mmap.mmap(
-            handle, prod(shape) * dtype.itemsize, prot=mmap.PROT_READ, offset=int(reply["offset"])
+            *(handle, prod(shape) * dtype.itemsize),
+            access=mmap.ACCESS_READ,
+            offset=int(reply["offset"]),
         )
         array = np.frombuffer(memory, dtype).reshape(shape)
         if reply["transposed"]:
@@ -289,23 +355,39 @@ def _serve(descriptor: int) -> None:
                     return
                 head += _exactly(channel, _LENGTH.size - len(head))
                 request = _exactly(channel, _LENGTH.unpack(head)[0])
-                reply = _answer(request, Workspace(handles[0], channel))
+                reply = _answer(request, Workspace(handles[0], partial(_send, channel)))
                 _send(channel, json.dumps(reply).encode())
                 os.close(handles[0])
             except (OSError, EOFError):
                 return
 
 
+def _serve_files(name: str) -> None:
+    """Answer the request of a folder: the child of a system that cannot lend open files."""
+    work = Path(name)
+    settle_child(None)
+    _limit_memory()
+    handle = os.open(work / "voxels", os.O_RDWR | _BINARY)
+    reply = _answer(
+        (work / "request").read_bytes(), Workspace(handle, (work / "place").write_bytes)
+    )
+    (work / "half").write_text(json.dumps(reply))
+    (work / "half").replace(work / "reply")
+
+
 def _limit_memory() -> None:
     """Limit the address space of this process, and disable core files, which may hold scans."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows has neither
+        return
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cap = min(MOST_MEMORY_BYTES, machine // 2)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
         cap = min(cap, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (cap, hard))
+    with suppress(ValueError, OSError):  # macOS refuses this limit
+        resource.setrlimit(resource.RLIMIT_AS, (cap, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -347,13 +429,11 @@ def _answer(request: bytes, workspace: Workspace) -> dict[str, Any]:
 
 def _too_large() -> CaseError:
     """Return the error for a scan that does not fit in memory."""
-    import resource
-
-    cap, _ = resource.getrlimit(resource.RLIMIT_AS)
+    cap = limit_mb() * 1e6 / 2**30
+    limit = "this machine has" if cap == inf else f"the limit of its reader ({cap:.1f} GiB)"
     return CaseError(
         "too_large",
-        f"the scan needs more memory than the limit of its reader ({cap / 2**30:.1f} GiB); read it "
-        "on a larger machine, or crop it",
+        f"the scan needs more memory than {limit}; read it on a larger machine, or crop it",
     )
 
 

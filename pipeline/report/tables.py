@@ -13,7 +13,7 @@ import pandas as pd
 from voxtile.case import Case
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_text
-from voxtile.machine.spreadsheet import csv_lines
+from voxtile.machine.spreadsheet import csv_lines, escaped
 from voxtile.run_folder.case_report import CaseReport, plain
 from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.columns import COLUMNS, column_named, nsd_tolerance
@@ -101,3 +101,16 @@ def csv_text(table: pd.DataFrame) -> str:
     """Return a table as CSV that a spreadsheet can open without running a formula."""
     cells = table.astype("object").where(table.notna(), None)
     return csv_lines([map(str, table.columns), *cells.itertuples(index=False, name=None)])
+
+
+def tsv_text(table: pd.DataFrame) -> str:
+    """Return a table as BIDS writes tables: with tabs, and ``n/a`` where there is no value."""
+    cells = table.astype("object").where(table.notna(), None)
+    rows = [map(str, table.columns), *cells.itertuples(index=False, name=None)]
+    return "".join("\t".join(map(_tsv_cell, row)) + "\n" for row in rows)
+
+
+def _tsv_cell(value: object) -> str:
+    """Return the text of a cell, on one line."""
+    text = " ".join(str(value).split())
+    return "n/a" if value is None or not text else escaped(text) if isinstance(value, str) else text

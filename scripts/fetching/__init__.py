@@ -1,1 +1,1 @@
-"""Download and unpack a data set."""
+"""Unpack a data set."""

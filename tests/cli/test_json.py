@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from commands import runner
+from file_server import serving
 
 from voxtile.cli import app
 
@@ -114,3 +116,24 @@ def test_a_comparison_answers_with_its_rows(cohort: Path) -> None:
         mean = float("nan") if row["mean_difference"] is None else row["mean_difference"]
         assert f"{row['metric']}: {mean:+.4f}" in text
         assert f"n {row['n']}, wins {row['wins']}, ties {row['ties']}" in text
+
+
+def test_packing_and_getting_a_model_answer_with_its_checksum(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = cohort / "model"
+    (model / "README.md").write_text("It finds the ball.")
+    (model / "LICENSE").write_text("CC0-1.0")
+    packed, lines = answer_of("models", "pack", model, "--out", cohort / "m.zip")
+    assert packed["sha256"] in lines
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("VOXTILE_CACHE", str(cohort / "cache"))
+    with serving((cohort / "m.zip").read_bytes()) as served:
+        got, lines = answer_of("models", "get", served.url, "--sha256", packed["sha256"])
+    assert (got["name"], got["new"], got["folder"] in lines) == (packed["name"], True, True)
+    listed, _ = answer_of("models", "list")
+    assert [one["name"] for one in listed["models"]] == ["hippocampus", got["name"]]
+    assert answer_of("models", "list", "--remote")[0] == {"models": []}
+    assert "It finds the ball." in text_of("models", "card", got["name"])
+    words = ("segment", cohort / "a.nii.gz", got["name"], cohort / "m.nii.gz")
+    assert answer_of(*words)[0]["mask"] == str(cohort / "m.nii.gz")

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         [*SCANS, "labels.json"],
     ),
     "models export": ([MODEL, "--format", "savedmodel", "--out", OUT], ["model"]),
+    "models pack": ([MODEL, "--out", OUT], ["model"]),
     "models import": (
         ["{}/model/n.keras", "--spec", "{}/spec.json", "--out", OUT],
         ["model/n.keras", "spec.json"],
@@ -53,7 +54,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
 }
 # Tested elsewhere: these write nothing, or in a folder of their own whose parts are named below.
 OTHERS = {"plan", "status", "manifest check", "models list", "models verify", "doctor", "demo"}
-OTHERS |= {"export", "report", "merge", "models calibrate"}
+OTHERS |= {"export", "report", "merge", "bids"}
+OTHERS |= {f"models {name}" for name in ("calibrate", "card", "get")}
 SPELLINGS = ("same", "other spelling", "link", "hard link", "inside", "inside a link", "parent")
 
 

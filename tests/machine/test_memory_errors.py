@@ -47,16 +47,16 @@ def test_at_the_limit_a_vague_error_of_a_library_is_a_lack_of_memory(
 ) -> None:
     monkeypatch.setattr(memory_errors, "_peak_mb", lambda: 1190.0)
     assert not is_out_of_memory(wrapped(error))  # there is no limit
-    monkeypatch.setattr(memory_errors, "_limit_mb", lambda: 1200.0)
+    monkeypatch.setattr(memory_errors, "limit_mb", lambda: 1200.0)
     assert is_out_of_memory(wrapped(error)) is full
-    monkeypatch.setattr(memory_errors, "_limit_mb", lambda: 2400.0)
+    monkeypatch.setattr(memory_errors, "limit_mb", lambda: 2400.0)
     assert not is_out_of_memory(wrapped(error))
 
 
 def test_a_limit_in_which_a_library_cannot_start_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory_errors, "_limit_mb", lambda: 700.0)
+    monkeypatch.setattr(memory_errors, "limit_mb", lambda: 700.0)
     with pytest.raises(EnvironmentFault, match=r"limited to 700 MB .* voxtile need 1000 MB"):
         require_memory()
     with pytest.raises(EnvironmentFault, match="but OpenVINO needs 1300 MB to start; raise"):

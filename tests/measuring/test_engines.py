@@ -33,7 +33,7 @@ from voxtile.writing.nifti import write_mask, write_volume
 @pytest.fixture
 def bundle(tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(evidence_module, "version", lambda package: "1.0")
+    monkeypatch.setattr(evidence_module, "installed_version", lambda package: "1.0")
     return load_bundle(write_bundle(tmp_path / "b", network))
 
 

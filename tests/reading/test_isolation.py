@@ -9,12 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantoms import ball
 
 from voxtile.errors import CaseError, Notice
+from voxtile.phantoms.dicom import write_series
+from voxtile.reading import isolation
+from voxtile.reading.dicom import read_series
 from voxtile.reading.isolation import run_isolated
 
 
-def test_a_result_comes_back_complete_and_read_only() -> None:
+@pytest.fixture(params=[True, False], ids=["lent files", "a folder of files"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both ways to a child: that of POSIX systems, and that of all others."""
+    monkeypatch.setattr(isolation, "_LENDS", request.param)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    yield
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_result_comes_back_complete_and_read_only(way: None) -> None:
     scan = run_isolated("isolated:ramp", (3, 4, 5))
     np.testing.assert_array_equal(scan.volume.array, np.arange(60).reshape(3, 4, 5).T)
     assert scan.volume.array.dtype == np.int32
@@ -28,7 +41,7 @@ def test_one_child_serves_many_scans_and_it_is_not_this_process() -> None:
     assert first == second != os.getpid()
 
 
-def test_results_stay_valid_when_the_next_scan_is_read() -> None:
+def test_results_stay_valid_when_the_next_scan_is_read(way: None) -> None:
     first = run_isolated("isolated:ramp", (1, 2, 3))
     run_isolated("isolated:ramp", (5, 5, 5))
     assert first.volume.array.sum() == 15
@@ -45,7 +58,7 @@ def test_results_stay_valid_when_the_next_scan_is_read() -> None:
     ],
 )
 def test_a_failure_is_an_error_of_the_case_and_the_next_scan_is_read(
-    function: str, code: str, words: str
+    way: None, function: str, code: str, words: str
 ) -> None:
     with pytest.raises(CaseError, match=words) as caught:
         run_isolated(f"isolated:{function}")
@@ -54,7 +67,7 @@ def test_a_failure_is_an_error_of_the_case_and_the_next_scan_is_read(
     assert run_isolated("isolated:ramp", (1, 2, 3)).volume.array.sum() == 15
 
 
-def test_a_child_without_a_sign_of_life_is_ended() -> None:
+def test_a_child_without_a_sign_of_life_is_ended(way: None) -> None:
     with pytest.raises(CaseError, match=r"no progress for 0\.5 s at file 1 of 3") as caught:
         run_isolated("isolated:fall_silent", quiet_s=0.5)
     assert caught.value.code == "decoder_hung"
@@ -96,3 +109,15 @@ def test_a_daemonic_worker_may_read() -> None:
 
 def _sum_in_worker() -> int:
     return int(run_isolated("isolated:ramp", (1, 2, 3)).volume.array.sum())
+
+
+def test_a_series_is_read_equally_by_both_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, ball()[0])
+    one = read_series(tmp_path)
+    monkeypatch.setattr(isolation, "_LENDS", False)
+    other = read_series(tmp_path)
+    np.testing.assert_array_equal(one.volume.array, other.volume.array)
+    np.testing.assert_array_equal(one.volume.affine, other.volume.affine)
+    assert one.notices == other.notices

@@ -326,7 +326,7 @@ def test_somebodys_file_of_a_bids_folder_stays(tmp_path: Path, name: str) -> Non
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     code, said = invoke("export", out, "--to", "bids")
-    assert (code, f"exports/bids has another {name}" in said) == (3, True)
+    assert (code, f"the derivatives have another {name}" in said) == (3, True)
     assert path.read_text() == "mine"
     path.unlink()
     assert [invoke("export", out, "--to", "bids")[0] for _ in range(2)] == [0, 0]

@@ -174,8 +174,8 @@ def test_exit_codes(tmp_path: Path, status: int, code: int) -> None:
         program = (
             f"import runpy, sys; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
             f"sys.argv = ['get', {str(tmp_path / 'out')!r}]\n"
-            "import fetching.download as d; real = d.download\n"
-            f"d.download = lambda url, path, **words: real({served.url!r}, path, **words)\n"
+            "import voxtile.machine.download as d; real = d.download\n"
+            f"d.download = lambda url, *words: real({served.url!r}, *words)\n"
             f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
         )
         environment = {**os.environ, "no_proxy": "127.0.0.1"}

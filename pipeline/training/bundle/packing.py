@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from voxtile.case import Case
 from voxtile.machine.files import json_text, replacing
+from voxtile.machine.versions import installed_version
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.training.data.fingerprint import Fingerprint
@@ -34,10 +34,7 @@ def provenance(
     from voxtile.models.backend import keras
 
     backend = keras.config.backend()
-    try:
-        backend += f" {version(backend)}"
-    except PackageNotFoundError:
-        backend += " unknown"
+    backend += f" {installed_version(backend) or 'unknown'}"
     return {
         "n_train": len(training),
         "n_val": len(validation),
