@@ -60,7 +60,9 @@ def predict_dice(
     quality: Quality | None, labels: Sequence[Label], expected: Sequence[float | None]
 ) -> tuple[DicePrediction, ...]:
     """Return the predictions for the labels that were calibrated and have a mask."""
-    known = {} if quality is None else {one.label: one for one in quality.labels}
+    if quality is None:
+        return ()
+    known = {one.label: one for one in quality.labels}
     return tuple(
         _predict(known[label.value], value)
         for label, value in zip(labels, expected, strict=True)
