@@ -9,7 +9,7 @@ from voxtile.training.recipe.recipe import BUDGETS
 from voxtile.training.recipe.warm_start import seen_words
 
 from .selection_card import selection_section
-from .verdict import verdict
+from .too_short import warning_if_useless
 
 LIMITS = """## Limits
 
@@ -113,7 +113,7 @@ def _scores(facts: Mapping[str, Any]) -> str:
         [row["name"], *(_cell(row[key]) for key in ("mean", "ci", "sd", "min")), row["n"]]
         for row in scores["labels"]
     ]
-    warning = verdict(facts)
+    warning = warning_if_useless(facts)
     warned = f"**Warning:** {warning}.\n\n" if warning else ""
     epochs = ", ".join(str(network["best_epoch"]) for network in networks)
     return f"""Dice of whole volumes, {counted(facts["n_val"], "validation case")}, mean over \

@@ -18,7 +18,7 @@ from voxtile.models.spec import ModelSpec, Network
 from voxtile.preparation.plan import make_plan
 from voxtile.training.bundle.card import model_card
 from voxtile.training.bundle.selection_card import selection_lines
-from voxtile.training.bundle.verdict import verdict
+from voxtile.training.bundle.too_short import warning_if_useless
 from voxtile.training.data.stored_cases import StoredCase
 from voxtile.training.fitting.judging import Scores, score_facts
 
@@ -67,7 +67,7 @@ def choose(
     for unused in {network.file for network in spec.networks} - used:
         remove(folder / unused)
     load_bundle(folder)  # verify it before the training ends
-    warning = verdict(facts)
+    warning = warning_if_useless(facts)
     lines = selection_lines(facts["selection"])
     return [*lines, *([f"warning: {warning}"] if warning else [])]
 

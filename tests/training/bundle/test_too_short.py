@@ -1,6 +1,6 @@
 """What is said about a model that is of no use."""
 
-from voxtile.training.bundle.verdict import verdict
+from voxtile.training.bundle.too_short import warning_if_useless
 
 
 def facts(dice: float | None, steps: int) -> dict[str, object]:
@@ -11,16 +11,16 @@ def facts(dice: float | None, steps: int) -> dict[str, object]:
 
 
 def test_a_short_training_names_the_minutes_that_it_needs() -> None:
-    said = verdict(facts(0.07, 100))
+    said = warning_if_useless(facts(0.07, 100))
     assert "mean Dice of 0.07 is of little use" in said
     assert "100 steps, but 3000 are usually needed, which take about 30 minutes" in said
     assert "such as with --minutes 30" in said
-    assert "1 step, but" in verdict(facts(0.0, 1))
+    assert "1 step, but" in warning_if_useless(facts(0.0, 1))
 
 
 def test_a_long_training_is_not_told_to_last_longer() -> None:
-    assert "more time may not help" in verdict(facts(0.3, 3000))
+    assert "more time may not help" in warning_if_useless(facts(0.3, 3000))
 
 
 def test_a_useful_model_and_one_without_scores_get_no_warning() -> None:
-    assert verdict(facts(0.5, 1)) == verdict(facts(None, 1)) == ""
+    assert warning_if_useless(facts(0.5, 1)) == warning_if_useless(facts(None, 1)) == ""

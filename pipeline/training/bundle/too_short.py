@@ -10,13 +10,14 @@ from voxtile.training.recipe.rules import ENOUGH_STEPS
 _USELESS = 0.5
 
 
-def verdict(facts: Mapping[str, Any]) -> str:
+def warning_if_useless(facts: Mapping[str, Any]) -> str:
     """Return a warning about a useless model from its training facts; empty if there is none.
 
     Examples
     --------
     >>> networks = [{"steps": 18, "fit_seconds": 9.0}]
-    >>> verdict({"validation_dice": {"mean": 0.07}, "networks": networks, "fit_seconds": 9.0})[:71]
+    >>> facts = {"validation_dice": {"mean": 0.07}, "networks": networks, "fit_seconds": 9.0}
+    >>> warning_if_useless(facts)[:71]
     'a mean Dice of 0.07 is of little use. A network was fitted for 18 steps'
     """
     scores = facts.get("validation_dice")
