@@ -416,6 +416,10 @@ class ModelSpec(_Frozen):
         files = {(network.file, network.sha256) for network in self.networks}
         if len(files) != len({file for file, _ in files}):
             raise ValueError("a network file is named twice with different sha256")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_labels(self) -> Self:
         written = {label.value for label in self.labels}
         unknown = sorted({step.label for step in self.postprocess} - written)
         if unknown:

@@ -53,14 +53,12 @@ def read_bids(
     folder : Path
         The data set, with folders ``sub-*``.
     suffixes : sequence of str
-        Which images to use, such as ``T1w``. Images with several suffixes are
-        channels of one case, if all other entities agree. By default, the
-        only suffix of the data set.
+        Which images to use, such as ``T1w``. Several suffixes are channels of one
+        case, if all other entities agree. By default, the only suffix there is.
     label_pattern : str, optional
-        Path of an image's label, relative to `folder`: a glob pattern in
-        which ``{sub}``, ``{ses}``, ``{folder}``, ``{entities}`` and
-        ``{suffix}`` are replaced by the values of the image, such as
-        ``derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz``.
+        Path of an image's label in `folder`: a glob pattern in which ``{sub}``, ``{ses}``,
+        ``{folder}``, ``{entities}`` and ``{suffix}`` stand for the image's values, such
+        as ``derivatives/manual/{folder}/{entities}_label-*_mask.nii.gz``.
     entities : mapping of str to sequence of str, optional
         Use only images with one of these values of each entity, such as
         ``{"sub": ("01", "02"), "ses": ("1",)}``.
@@ -68,8 +66,7 @@ def read_bids(
     Raises
     ------
     ManifestError
-        If no image is found, or none with a value of `entities`, or a suffix
-        or label must be chosen.
+        If no such image is found, or a suffix or label must be chosen.
     """
     images, others = _images(folder, (entities or {}).get("sub"))
     notices: list[str] = []

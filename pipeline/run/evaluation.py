@@ -72,11 +72,9 @@ def evaluate(
     root : str or Path, optional
         Folder that the manifest's relative paths start from.
     labels : sequence of Label, optional
-        The labels to score; other values are ignored, with a warning. By
-        default, every value that occurs in any mask of the cohort.
+        The labels to score; a warning names other values. By default, all values.
     measures : Measures, optional
-        What to measure in addition to the standard metrics, and which value of the
-        references is ignored.
+        What to measure in addition, and which value of the references is ignored.
     by : sequence of str
         Columns of the manifest to summarise by.
     unlabelled : sequence of int
@@ -92,33 +90,27 @@ def evaluate(
     Raises
     ------
     ManifestError
-        If the manifest has problems, `labels` are not given and no mask has
-        a label, there are more than 1000 labels, an input would be changed
-        or removed, or `out` is the folder of a segmentation run or holds files
-        that no evaluation wrote; nothing was written.
+        If the manifest has problems, there is no label or more than 1000, an input
+        would be lost, or `out` has files that no evaluation wrote; nothing was written.
     EnvironmentFault
         If a run holds the folder, or it cannot be written.
     """
     run_folder, folder, measures = RunFolder(Path(out)), Path(predictions), measures or Measures()
     cases = read_manifest(manifest, root=root, need_images=False)
     check_columns(by, cases)
-    if not folder.is_dir():
-        raise ManifestError(f"predictions folder {folder} does not exist; check the path")
     _protect_inputs(Path(manifest), cases, folder, run_folder)
+    ids = [case.case_id for case in cases]
     with locked(run_folder.path):
-        ids = [case.case_id for case in cases]
         _refuse_others(run_folder, ids)
-        labels = (
-            _labels_of_cohort(cases, folder, measures.ignore)
-            if labels is None
-            else _not_too_many(labels, measures.ignore)
-        )
+        if labels is None:
+            labels = _labels_of_cohort(cases, folder, measures.ignore)
+        _refuse_labels(labels, measures.ignore)
         settings = _write_facts(run_folder, Path(manifest), ids, labels, measures)
         reports = []
         for case in cases:
             work = partial(_evaluate_case, case, folder, labels, measures, unlabelled)
-            report = attempt(case, labels, work, measures=measures)
-            reports.append(replace(report, settings_sha256=settings))
+            found = attempt(case, labels, work, measures=measures)
+            reports.append(replace(found, settings_sha256=settings))
             write_text(run_folder.record(case.case_id), reports[-1].dump())
             if on_case is not None:
                 on_case(reports[-1], len(reports), len(cases))
@@ -158,7 +150,9 @@ def _write_facts(
 def _protect_inputs(
     manifest: Path, cases: Sequence[Case], folder: Path, run_folder: RunFolder
 ) -> None:
-    """Refuse a folder in which an input could be lost, or that no evaluation wrote."""
+    """Refuse missing predictions, and a folder that no evaluation wrote or that has an input."""
+    if not folder.is_dir():
+        raise ManifestError(f"predictions folder {folder} does not exist; check the path")
     refuse_run(run_folder)
     inputs = [Input("the manifest", manifest), *inputs_of(cases)]
     inputs.append(Input("the predictions folder", folder, whole=False))
@@ -306,8 +300,8 @@ def _values_in(case: Case, path: Path, what: str, ignore: int | None) -> set[int
     return {value for value in label_values(array) if what == "prediction" or value != ignore}
 
 
-def _not_too_many(labels: Sequence[Label], ignore: int | None) -> Sequence[Label]:
-    """Return the labels, or refuse them if there are too many or one is ignored."""
+def _refuse_labels(labels: Sequence[Label], ignore: int | None) -> None:
+    """Refuse labels if there are too many or one is ignored."""
     for label in labels:
         if ignore in label.values:
             raise ManifestError(
@@ -316,7 +310,6 @@ def _not_too_many(labels: Sequence[Label], ignore: int | None) -> Sequence[Label
             )
     if len(labels) > MOST_LABELS:
         raise ManifestError(_too_many(f"--labels names {len(labels)} values"))
-    return labels
 
 
 def _too_many(came: str) -> str:
