@@ -53,7 +53,7 @@ def network(channels: int, classes: int, seed: int = 0, activation: str | None =
     # The same weights with every backend, each of which has random numbers of its own.
     rng = np.random.default_rng(seed)
     for layer in model.layers:
-        if "conv" in layer.name or layer.name == "logits":
+        if layer.get_weights() and layer.get_weights()[0].ndim == 4:
             kernel, *bias = layer.get_weights()
             spread = np.sqrt(2 / np.prod(kernel.shape[:3]))
             layer.set_weights([rng.normal(0, spread, kernel.shape), *bias])
