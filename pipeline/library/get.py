@@ -86,8 +86,9 @@ def _source(wanted: str, sha256: str) -> tuple[tuple[str, ...], str, int, str]:
         return (wanted,), sha256, MOST_BYTES, ""
     published = published_models()
     if wanted not in published:
+        only = f", only {', '.join(sorted(published))}" if published else ", and no other yet"
         raise UsageError(
-            f"the index has no model {wanted!r}, only {', '.join(sorted(published)) or 'none'}; "
+            f"the index has no model {wanted!r}{only}; "
             "give the address of an archive and its --sha256"
         )
     model = published[wanted]
