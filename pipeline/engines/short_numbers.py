@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from time import perf_counter
 
@@ -24,6 +23,7 @@ from voxtile.machine.cache import cache_folder
 from voxtile.machine.files import write_json
 from voxtile.machine.json_objects import ANY_KEY, read_object
 from voxtile.machine.processes import command
+from voxtile.machine.versions import installed_version
 
 from .engine import ENGINES, Precision
 from .measurements import LEAST_GAIN, processor_kind
@@ -43,10 +43,13 @@ def gains(library: str) -> Mapping[Precision, float]:
     `library` is openvino or a backend of Keras. A precision that the library does not have is
     left out; nothing is known if the library is not installed.
     """
+    version = installed_version(library)
+    if version is None:
+        return {}
+    key = f"{_FORMAT}\n{library} {version}\n{processor_kind()}"
     try:
-        key = f"{_FORMAT}\n{library} {version(library)}\n{processor_kind()}"
         path = cache_folder("arithmetic") / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-    except (PackageNotFoundError, EnvironmentFault):
+    except EnvironmentFault:
         return {}
     with suppress(OSError, ValueError):
         return dict(read_object(path, _SHAPE, required=("gains",))["gains"])

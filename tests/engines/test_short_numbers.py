@@ -1,24 +1,41 @@
 """Whether short numbers pay is measured once for a library and a kind of processor."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
 from voxtile.engines import keras_engine, short_numbers
 from voxtile.engines.short_numbers import gains, measured, pays
+from voxtile.machine import versions
 
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The libraries that are measured, each with bfloat16 at twice the speed of float32."""
     monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path))
-    monkeypatch.setattr(short_numbers, "version", lambda library: "1.0")
+    monkeypatch.setattr(short_numbers, "installed_version", lambda library: "1.0")
     calls: list[str] = []
     monkeypatch.setattr(
         short_numbers, "_ask_child", lambda library: calls.append(library) or {"bfloat16": 2.0}
     )
     return calls
+
+
+def test_a_library_from_a_distribution_of_another_name_is_measured_too(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name == "tensorflow":
+            raise PackageNotFoundError(name)
+        return "2.21.0"
+
+    monkeypatch.setattr(short_numbers, "installed_version", versions.installed_version)
+    monkeypatch.setattr(versions, "version", version)
+    monkeypatch.setattr(versions, "_distributions", lambda package: {f"{package}-cpu"})
+    assert gains("tensorflow") == {"bfloat16": 2.0}
+    assert asked == ["tensorflow"]
 
 
 def test_the_gain_is_the_ratio_of_the_best_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +58,7 @@ def test_each_library_is_measured_once_for_a_version_and_a_kind_of_processor(
     assert not pays("openvino", "int8")  # not measured
     assert asked == ["openvino"]
     gains("tensorflow")
-    monkeypatch.setattr(short_numbers, "version", lambda library: "1.1")
+    monkeypatch.setattr(short_numbers, "installed_version", lambda library: "1.1")
     gains("openvino")
     monkeypatch.setattr(short_numbers, "processor_kind", lambda: "another")
     gains("openvino")
