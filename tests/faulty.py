@@ -109,7 +109,7 @@ def results(out: Path) -> dict[str, str]:
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.parent.name == "cases":
             report = json.loads(path.read_bytes())
-            for key in ("timings_s", "seconds", "peak_memory_mb", "digest"):
+            for key in ("timings_s", "seconds", "peak_memory_mb", "digest", "text_digest"):
                 report.pop(key)
             found[path.name] = json.dumps(report, sort_keys=True)
         elif path.name == "summary.csv":

@@ -7,6 +7,7 @@ another model, engine or setting is refused.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from voxtile.case import Case
@@ -158,10 +159,15 @@ def again_line(again: Mapping[str, str]) -> str:
 
 def _finished_cases(folder: RunFolder, before: RunFacts) -> int:
     """Return how many cases the last run of a folder has finished."""
-    records, _ = read_records(
-        folder, before.case_ids, before.settings_sha256, sealed=before.seals_records, whole=False
+    states, _ = read_records(
+        folder,
+        before.case_ids,
+        before.settings_sha256,
+        itemgetter("status"),
+        sealed=before.seals_records,
+        whole=False,
     )
-    return sum(record["status"] == "done" for record in records.values())
+    return sum(state == "done" for state in states.values())
 
 
 def _plan(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 from voxtile.errors import ManifestError, counted, first_few
 from voxtile.machine.clock import duration
 from voxtile.machine.json_objects import ANY_KEY, read_object
-from voxtile.report.verdict import count_verdicts, judge_record
+from voxtile.report.verdict import Verdict, count_verdicts, judge_record
 from voxtile.run_folder.facts import newest, strict_facts
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders
@@ -71,12 +72,13 @@ def read_status(out: Path) -> Status:
         folder,
         tuple(case_id for case_id in case_ids if case_id not in running),
         facts.settings_sha256,
+        _judged,
         sealed=facts.seals_records,
         whole=False,
     )
-    failed = [record for record in records.values() if record["status"] == "failed"]
-    codes = [str((record.get("reason") or {}).get("code", "")) for record in failed]
-    judged = count_verdicts(map(judge_record, records.values()), len(case_ids) - len(records))
+    codes = [code for code, _ in records.values() if code is not None]
+    verdicts = [verdict for _, verdict in records.values()]
+    judged = count_verdicts(verdicts, len(case_ids) - len(records))
     usable, look, line = judged.usable, dict(judged.look), judged.line
     final = facts.content.get("verdict")
     counts = (final["usable"], final["failed"], *final["look"].values()) if final else ()
@@ -84,8 +86,8 @@ def read_status(out: Path) -> Status:
         usable, look, line = final["usable"], final["look"], final["line"]
     return Status(
         total=len(case_ids),
-        done=len(records) - len(failed),
-        failed=len(failed),
+        done=len(records) - len(codes),
+        failed=len(codes),
         reasons=dict(Counter(codes).most_common()),
         running=running,
         missing=tuple(missing),
@@ -96,6 +98,12 @@ def read_status(out: Path) -> Status:
         look=look,
         verdict=line,
     )
+
+
+def _judged(record: dict[str, Any]) -> tuple[str | None, Verdict]:
+    """Return why a case failed, None if it did not, and its verdict; the rest need not be kept."""
+    reason = str((record.get("reason") or {}).get("code", ""))
+    return reason if record["status"] == "failed" else None, judge_record(record)
 
 
 def status_lines(status: Status) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice, counted, first_few
 from voxtile.machine.files import json_text, regular
-from voxtile.machine.json_objects import SEAL, sealed
+from voxtile.machine.json_objects import sealed_text, unsealed
 from voxtile.machine.spreadsheet import unescaped
 from voxtile.models.spec import Label
 from voxtile.scoring.rows import LabelRow
@@ -69,7 +69,7 @@ class CaseReport:
 
     def dump(self) -> str:
         """Return the report as JSON text, sealed; numbers that are not finite become null."""
-        return json_text(sealed(plain(self)))
+        return sealed_text(plain(self))
 
 
 _REPORTS = TypeAdapter(CaseReport)
@@ -138,9 +138,8 @@ def _parsed(record: dict[str, Any]) -> CaseReport:
     lacking = [key for key in _REQUIRED if key not in record]
     if lacking:
         raise ValueError(f"it lacks {', '.join(lacking)}")
-    content = {key: value for key, value in record.items() if key != SEAL}
     try:
-        return _REPORTS.validate_json(json_text(content), strict=True)
+        return _REPORTS.validate_json(json_text(unsealed(record)), strict=True)
     except ValidationError as error:
         # Only the key: the value may identify a patient.
         problem = f"{'.'.join(map(str, error.errors()[0]['loc']))} is not valid"
@@ -184,18 +183,12 @@ def collect(folder: RunFolder, facts: RunFacts) -> Records:
     case_ids = facts.case_ids or tuple(
         dict.fromkeys([*_written_order(folder), *(path.stem for path in folder.records())])
     )
-    records, missing = read_records(
-        folder, case_ids, facts.settings_sha256, sealed=facts.seals_records
+    reports, missing = read_records(
+        folder, case_ids, facts.settings_sha256, _parsed, sealed=facts.seals_records
     )
     if not facts.case_ids:  # an evaluation of version 0.1.0; the folder may hold earlier ones too
         missing = {case_id: why for case_id, why in missing.items() if "another run" not in why}
-    reports = []
-    for case_id, record in records.items():
-        try:
-            reports.append(_parsed(record))
-        except ValueError as error:
-            missing[case_id] = f"its record is damaged: {error}"
-    return Records(facts, tuple(reports), missing)
+    return Records(facts, tuple(reports.values()), missing)
 
 
 def _written_order(folder: RunFolder) -> list[str]:

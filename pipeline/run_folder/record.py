@@ -4,15 +4,17 @@ Imports no large package, because `voxtile status` reads thousands of records.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
-from voxtile.machine.json_objects import ANY_KEY, check_seal, check_shape, read_object
+from voxtile.machine.json_objects import ANY_KEY, check_shape, read_sealed
 from voxtile.scoring.columns import METRICS, column_named
 
 from .layout import RunFolder
+
+Kept = TypeVar("Kept")
 
 _FLAG = {"code": str, "sentence": str, "severity": float, "label": (int, NoneType)}
 _SHOWN = {"case_id": str, "status": str, "reason": (dict, NoneType), "settings_sha256": str}
@@ -43,8 +45,7 @@ def read_record(
     are checked only by the digest. OSError if the record cannot be read; ValueError if it is
     damaged: the message names the key, never its value.
     """
-    record = read_object(path, _SHOWN, required=("case_id", "status", *required))
-    vouched = check_seal(record)
+    record, vouched = read_sealed(path, _SHOWN, required=("case_id", "status", *required))
     if sealed and not vouched:
         raise ValueError("its digest is missing")
     if f"{record['case_id']}.json" != path.name:
@@ -63,30 +64,36 @@ def read_record(
 
 
 def read_records(
-    folder: RunFolder, case_ids: tuple[str, ...], settings: str, *, sealed: bool, whole: bool = True
-) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Read the records of a run.
+    folder: RunFolder,
+    case_ids: tuple[str, ...],
+    settings: str,
+    keep: Callable[[dict[str, Any]], Kept],
+    *,
+    sealed: bool,
+    whole: bool = True,
+) -> tuple[dict[str, Kept], dict[str, str]]:
+    """Read the records of a run, and return what `keep` makes of each.
 
     Records with another settings hash than `settings` do not count, unless `settings` is empty.
-    The first mapping has the records by case id, in the order of `case_ids`. The second has the
-    reason why each other case does not count, which is empty if the case has no record.
+    The first mapping is by case id, in the order of `case_ids`. The second has the reason why each
+    other case does not count, which is empty if the case has no record. A record for which `keep`
+    raises ValueError is damaged.
     """
-    records, missing = {}, {}
+    kept, missing = {}, {}
     for case_id in case_ids:
         try:
             record = read_record(folder.record(case_id), sealed=sealed, whole=whole)
+            if settings and record.get("settings_sha256") != settings:
+                missing[case_id] = "its record is of another run"
+            else:
+                kept[case_id] = keep(record)
         except FileNotFoundError:
             missing[case_id] = ""
         except OSError as error:
             missing[case_id] = f"its record cannot be read ({error.strerror})"
         except ValueError as error:
             missing[case_id] = f"its record is damaged: {error}"
-        else:
-            if settings and record.get("settings_sha256") != settings:
-                missing[case_id] = "its record is of another run"
-            else:
-                records[case_id] = record
-    return records, missing
+    return kept, missing
 
 
 def _check_numbers(row: Mapping[str, Any]) -> None:
