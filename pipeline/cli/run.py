@@ -209,28 +209,30 @@ def merge(
     ] = None,
     root: Root,
     html: Html,
+    as_json: AsJson,
 ) -> None:
     """Join the shards of a run: write report.csv, summary.csv, run.json and the page.
 
     Examples
     --------
     voxtile merge out
-    voxtile merge out --manifest cases.csv
+    voxtile merge out --manifest cases.csv --json
     """
     from voxtile.batch.merge import merge_shards
     from voxtile.report.tables import run_verdict
     from voxtile.run_folder.case_report import missing_lines
 
     merged = merge_shards(folder)
-    if html:
-        write_page(folder, merged.reports, manifest=manifest, root=root)
-    typer.echo(
-        f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
-        f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
-    )
-    echo_lines(run_verdict(merged.reports, len(merged.missing)).lines)
-    echo_lines(missing_lines(merged.missing, advice="run their shards again"))
-    print_summary(folder)
+    with answering(as_json=as_json) as answer:
+        page = write_page(folder, merged.reports, manifest=manifest, root=root) if html else None
+        typer.echo(
+            f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
+            f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
+        )
+        echo_lines(run_verdict(merged.reports, len(merged.missing)).lines)
+        echo_lines(missing_lines(merged.missing, advice="run their shards again"))
+        print_summary(folder)
+        answer(outcome(folder, merged.reports, page, missing=merged.missing))
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
 
 
@@ -289,6 +291,7 @@ def convert(
     source: Annotated[Path, argument("DICOM folder or file, DICOMDIR, or NIfTI.")],
     out: Annotated[Path, argument("Volume to write, .nii.gz or .nii.")],
     policy: ReadPolicy,
+    as_json: AsJson,
 ) -> None:
     """Write one scan as NIfTI, and show its shape, spacing and values.
 
@@ -300,9 +303,11 @@ def convert(
     from voxtile.run.convert import convert as convert_scan
 
     done = convert_scan(source, nifti_path(out), policy)
-    print_warnings(done.notices)
-    echo_lines(done.lines())
-    typer.echo(f"volume: {out}")
+    with answering(as_json=as_json) as answer:
+        print_warnings(done.notices)
+        echo_lines(done.lines())
+        typer.echo(f"volume: {out}")
+        answer({"volume": str(out), **done.facts(), "warnings": done.notices})
 
 
 def bench(
