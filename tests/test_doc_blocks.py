@@ -20,7 +20,6 @@ BLOCKS = blocks()
 ELSEWHERE = {
     "./scripts/phantom_cohort": "tests/scripts/test_phantom_cohorts.py",
     "./scripts/get_hippocampus": "tests/scripts/test_get_hippocampus.py",
-    "./scripts/bench": "tests/scripts/test_benchmarks.py",
     "scripts/site": "tests/test_site.py",
     "voxtile doctor": "tests/cli/test_cli.py",
     "voxtile models export": "tests/engines/test_exchange.py",
@@ -35,7 +34,6 @@ ELSEWHERE = {
     "voxtile train manifest.csv --folds 5 --join": "tests/training/folds/test_cross_validation.py",
     "voxtile train manifests/mine.csv --out models/mine --resume": "tests/training/test_resume.py",
     "voxtile run cases.csv hippocampus --out out --scheduler": "tests/batch/test_cluster.py",
-    "voxtile run cases.csv hippocampus --out out --cluster": "tests/batch/test_cluster.py",
     "job=$(sbatch": "tests/test_examples.py",
     "sbatch": "tests/test_examples.py",
     "snakemake": "tests/test_examples.py",
@@ -59,6 +57,8 @@ NOWHERE = {
     "voxtile train manifests/hippocampus.csv": "trains for 55 minutes",
     "voxtile run cases.csv liver": "needs a GPU, or runs with other models for other pages",
     "voxtile train cases.csv --out models/mine --device": "needs a GPU",
+    "voxtile run cases.csv hippocampus --out out --cluster": "needs a queue of jobs",
+    "./scripts/bench": "takes hours; tests/scripts/test_benchmarks.py has its instruments",
     "docker": "CI builds and runs the image",
     "apptainer": "CI builds and runs the image",
 }
