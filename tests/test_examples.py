@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,39 +31,96 @@ def test_each_command_and_option_of_an_example_exists(path: Path) -> None:
         assert set(re.findall(r"--[a-z-]+", rest)) <= known, rest
 
 
-def test_the_slurm_array_does_all_cases_in_two_tasks(tmp_path: Path, network: bytes) -> None:
+@pytest.fixture
+def here(tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with three cases, a model, and the command as it would be installed."""
     image, _ = ball()
     write_volume(tmp_path / "a.nii.gz", image)
     write_bundle(tmp_path / "model", network)
     (tmp_path / "cases.csv").write_text(
         "case_id,image\n" + "".join(f"c{n},a.nii.gz\n" for n in "abc")
     )
-    # The command as it would be installed.
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "voxtile"
     program.write_text(f"#!{sys.executable}\nfrom voxtile.cli import main\nmain()\n")
     program.chmod(0o755)
-    array = {
-        "SLURM_ARRAY_TASK_MIN": "1",
-        "SLURM_ARRAY_TASK_MAX": "2",
-        "SLURM_ARRAY_TASK_COUNT": "2",
-    }
-    for task in ("1", "2"):
-        environment = {
-            **os.environ,
-            **array,
-            "SLURM_ARRAY_TASK_ID": task,
-            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        }
-        words = ["sh", str(EXAMPLES / "slurm-array.sh"), "cases.csv", "model", "out"]
-        done = subprocess.run(
-            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    merged = subprocess.run(
-        [program, "merge", "out"], cwd=tmp_path, capture_output=True, text=True, check=True
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def call(folder: Path, *words: str | Path, **environment: str) -> str:
+    """Run a program in the folder, and return what it printed."""
+    done = subprocess.run(
+        [*map(str, words)],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert "3 done, 0 failed, 0 missing of 3" in merged.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def program(name: str, *trial: str) -> str:
+    """The path of a program that is installed beside Python or elsewhere; skip if it fails."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if path is None or subprocess.run([path, *trial], capture_output=True, check=False).returncode:
+        pytest.skip(f"{name} is not installed (scripts/install workflows); CI runs this test")
+    return path
+
+
+def test_the_slurm_array_does_all_cases_in_two_tasks(here: Path) -> None:
+    array = dict(zip(("MIN", "MAX", "COUNT"), "122", strict=True))
+    array = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
+    for task in ("1", "2"):
+        words = ("sh", EXAMPLES / "slurm-array.sh", "cases.csv", "model", "out")
+        call(here, *words, **array, SLURM_ARRAY_TASK_ID=task)
+    assert "3 done, 0 failed, 0 missing of 3" in call(here, "voxtile", "merge", "out")
+
+
+@pytest.mark.slow
+def test_the_snakemake_workflow_does_all_cases(here: Path) -> None:
+    words = (
+        program("snakemake", "--version"),
+        "--snakefile",
+        EXAMPLES / "Snakefile",
+        "--cores",
+        "1",
+    )
+    config = ("--config", "manifest=cases.csv", "model=model", "out=out", "shards=2")
+    call(here, *words, *config)
+    assert "3 done" in call(here, "voxtile", "status", "out")
+    assert len((here / "out/report.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_the_nextflow_workflow_does_all_cases(here: Path) -> None:
+    words = (
+        program("nextflow", "-version"),
+        "run",
+        EXAMPLES / "main.nf",
+        "--manifest",
+        "cases.csv",
+    )
+    model = ("--model", here / "model")  # each process of Nextflow has a folder of its own
+    call(here, *words, *model, "--out", "out", "--shards", "2", "--cpus", "1")
+    assert "3 done" in call(here, "voxtile", "status", "out")
+    assert len((here / "out/report.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_a_kernel_of_jupyter() -> None:
+    nbclient = pytest.importorskip(
+        "nbclient", reason="CI runs this test (scripts/install workflows)"
+    )
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(ROOT / "docs/notebook.ipynb", as_version=4)
+    ran = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    assert [
+        output for cell in ran.cells for output in cell.get("outputs", ()) if "ename" in output
+    ] == []
 
 
 def test_each_file_that_a_container_copies_exists() -> None:

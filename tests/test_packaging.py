@@ -54,7 +54,12 @@ def test_ci_runs_scripts_that_exist() -> None:
     commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     assert sorted(commands) == [
         "scripts/check",
+        "scripts/container ${{ matrix.kind }}",
+        "scripts/install workflows",
+        "scripts/site",
         "scripts/test",
+        "scripts/test tests/test_examples.py -n 0 -rs",
+        "scripts/test tests/test_site.py",
         "scripts/test-backend ${{ matrix.backend }}",
         "scripts/wheel",
     ]

@@ -1,10 +1,12 @@
 // nextflow run docs/examples/main.nf --manifest cases.csv --model hippocampus --out out
 //
-// The shards share one run folder, so that a rerun does only the missing cases.
+// The shards share one run folder, so that a rerun does only the missing cases. Write a model folder
+// as an absolute path: each process works in a folder of its own.
 params.shards = 4
+params.cpus = 4
 
 process SHARD {
-    cpus 4
+    cpus params.cpus as int
     errorStrategy 'retry'
     maxRetries 2
 
@@ -32,5 +34,5 @@ process MERGE {
 }
 
 workflow {
-    SHARD(Channel.of(1..params.shards)).collect() | MERGE
+    SHARD(channel.of(1..(params.shards as int))).collect() | MERGE
 }

@@ -4,7 +4,7 @@ help.py      the help of commands, with the examples of their docstrings
 options.py   options made from value objects, and the text of options -> values
 output.py    what is printed, as text or JSON, and the exit codes
 scans.py     a folder or file of scans instead of a manifest: listed, checked, shown
-run.py, results.py, train.py, manifest.py, models.py   the commands
+run.py, bids.py, results.py, train.py, manifest.py, models.py   the commands
 
 Large packages are imported inside the commands, so that `voxtile --help`
 answers at once.
@@ -15,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from .help import HelpfulGroup, add_command
+from .bids import BidsCommand, bids
+from .help import HelpfulCommand, HelpfulGroup, add_command
 from .manifest import app as manifest_app
 from .models import app as models_app
 from .options import AsJson
@@ -31,7 +32,7 @@ from .output import (
     write_page,
 )
 from .results import compare, evaluate, export, report
-from .run import bench, bids, convert, merge, plan, run, segment, status
+from .run import bench, convert, merge, plan, run, segment, status
 from .train import train
 
 app = typer.Typer(
@@ -128,7 +129,8 @@ _TASKS = {
 }
 for _task, _commands in _TASKS.items():
     for _command in _commands:
-        add_command(app, _command, _command.__name__, _task)
+        _cls = BidsCommand if _command is bids else HelpfulCommand
+        add_command(app, _command, _command.__name__, _task, cls=_cls)
     if _task == "Make a model":
         app.add_typer(models_app, name="models", rich_help_panel=_task)
     if _task == "Score and use masks":

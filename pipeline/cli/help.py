@@ -42,12 +42,19 @@ class HelpfulGroup(TyperGroup):
         _write(sections, formatter)
 
 
-def add_command(app: typer.Typer, command: Callable[..., None], name: str, task: str = "") -> None:
+def add_command(
+    app: typer.Typer,
+    command: Callable[..., None],
+    name: str,
+    task: str = "",
+    *,
+    cls: type[HelpfulCommand] = HelpfulCommand,
+) -> None:
     """Add a command to an application; its docstring holds the help and two examples."""
     about, _, examples = (inspect.getdoc(command) or "").partition(_EXAMPLES)
     app.command(
         name,
-        cls=HelpfulCommand,
+        cls=cls,
         help=about.strip(),
         epilog="\n".join(f"  {line}" for line in examples.splitlines()),
         rich_help_panel=task or None,

@@ -149,6 +149,7 @@ def verify(
     planes: Annotated[int, Option("At most this many planes per case.", least=1)] = 16,
     device: Annotated[str, "Device to measure: cpu, gpu or gpu:N."] = "cpu",
     save: Annotated[bool, "Publish the table in the model's README and spec."] = False,
+    as_json: AsJson,
 ) -> None:
     """Measure every engine and precision of this machine against float32.
 
@@ -157,6 +158,8 @@ def verify(
     voxtile models verify hippocampus
     voxtile models verify my_model cases.csv --cases 2
     """
+    from dataclasses import asdict
+
     from voxtile.manifest.rows import read_manifest
     from voxtile.measuring.engines import save_evidence, verify_model
     from voxtile.models.bundle import load_bundle
@@ -171,9 +174,12 @@ def verify(
     evidence = verify_model(
         model, manifest, root=root, cases=cases, planes=planes, device=device, say=say
     )
-    echo_lines(evidence.lines())
-    if save:
-        typer.echo(f"saved: {save_evidence(model, evidence)}")
+    with answering(as_json=as_json) as answer:
+        echo_lines(evidence.lines())
+        saved = str(save_evidence(model, evidence)) if save else None
+        if save:
+            typer.echo(f"saved: {saved}")
+        answer({**asdict(evidence), "chosen": evidence.chosen, "saved": saved})
 
 
 def calibrate(*, model: OneModel, manifest: Manifest, root: Root, split: Splits) -> None:

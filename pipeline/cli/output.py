@@ -205,9 +205,17 @@ def print_summary(out: Path) -> None:
 
 
 def outcome(
-    out: Path, reports: "Sequence[CaseReport]", page: Path | None, *, tables: bool = True
+    out: Path,
+    reports: "Sequence[CaseReport]",
+    page: Path | None,
+    *,
+    tables: bool = True,
+    missing: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return what a JSON answer says about the cases of a run or evaluation."""
+    """Return what a JSON answer says about the cases of a run or evaluation.
+
+    `missing` has the cases without a valid record, if the command looks for them.
+    """
     from voxtile.report.tables import run_verdict
 
     failed = [report for report in reports if report.status == "failed"]
@@ -220,7 +228,8 @@ def outcome(
             {"case_id": one.case_id, "reason": one.reason, "seconds": one.seconds} for one in failed
         ],
         "dice": dice_summary(out) if tables else [],
-        "verdict": run_verdict(reports).dump(),
+        **({} if missing is None else {"missing": dict(missing)}),
+        "verdict": run_verdict(reports, len(missing or {})).dump(),
         "report": str(out / "report.csv") if tables else None,
         "page": None if page is None else str(page),
     }

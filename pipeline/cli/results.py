@@ -102,6 +102,7 @@ def export(
     cases: Annotated[
         tuple[str, ...], Option("Only these case ids, such as p1,p2.", read=words)
     ] = (),
+    as_json: AsJson,
 ) -> None:
     """Write the masks of a finished run in the formats of other programs.
 
@@ -112,16 +113,20 @@ def export(
     """
     from voxtile.export import export_run
 
-    results = export_run(
-        run, to, manifest=manifest, root=root, cases=cases, on_export=_print_export
-    )
-    failed = [result for result in results if result.reason is not None]
-    missing = {result.case_id for result in failed if result.is_missing}
-    others = sum(not result.is_missing for result in failed)
-    line = f"{len(results) - len(failed)} exported, {others} failed"
-    if missing:
-        line += f", {len(missing)} missing of {len({result.case_id for result in results})} cases"
-    typer.echo(line)
+    with answering(as_json=as_json) as answer:
+        results = export_run(
+            run, to, manifest=manifest, root=root, cases=cases, on_export=_print_export
+        )
+        failed = [result for result in results if result.reason is not None]
+        missing = [*dict.fromkeys(result.case_id for result in failed if result.is_missing)]
+        exported = len(results) - len(failed)
+        others = sum(not result.is_missing for result in failed)
+        line = f"{exported} exported, {others} failed"
+        if missing:
+            line += f", {len(missing)} missing of {len({one.case_id for one in results})} cases"
+        typer.echo(line)
+        counts = {"exported": exported, "failed": others, "missing": missing}
+        answer({"out": str(run), **counts, "results": results})
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
@@ -144,6 +149,7 @@ def report(
     methods: Annotated[
         bool, "Only print how the masks were made and scored, for a paper: text, Markdown, BibTeX."
     ] = False,
+    as_json: AsJson,
 ) -> None:
     """Write the tables and the page of a run again from its case records.
 
@@ -159,34 +165,39 @@ def report(
     from voxtile.run_folder.lock import locked
 
     if methods:
-        _print_methods(run)
+        with answering(as_json=as_json) as answer:
+            forms = _methods(run)
+            echo_lines(f"{form}\n" for form in forms.values())
+            answer(forms)
         return
     check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
     protect_report(RunFolder(run), manifest, root, predictions, review)
-    with locked(run):
-        found = read_run(run)
-        write_reports(run, found.reports, by)
-        write_page(
-            run,
-            found.reports,
-            manifest=manifest,
-            root=root,
-            predictions=predictions,
-            cases=cases,
-            single_file=single_file,
-            review=review,
-        )
-    finish(run, found.reports, found.missing)
+    with answering(as_json=as_json) as answer:
+        with locked(run):
+            found = read_run(run)
+            write_reports(run, found.reports, by)
+            page = write_page(
+                run,
+                found.reports,
+                manifest=manifest,
+                root=root,
+                predictions=predictions,
+                cases=cases,
+                single_file=single_file,
+                review=review,
+            )
+        answer(outcome(run, found.reports, page, missing=found.missing))
+        finish(run, found.reports, found.missing)
 
 
-def _print_methods(run: Path) -> None:
-    """Print the methods of a run in three forms."""
+def _methods(run: Path) -> dict[str, str]:
+    """Return the methods of a run in three forms."""
     from voxtile.report.methods import methods_bibtex, methods_markdown, methods_text
     from voxtile.run_folder.case_report import read_run
 
     found = read_run(run)
-    for form in (methods_text, methods_markdown, methods_bibtex):
-        typer.echo(f"{form(found.facts.content, found.reports)}\n")
+    forms = {"text": methods_text, "markdown": methods_markdown, "bibtex": methods_bibtex}
+    return {name: form(found.facts.content, found.reports) for name, form in forms.items()}
 
 
 def compare(

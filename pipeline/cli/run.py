@@ -1,4 +1,4 @@
-"""Commands that read scans: for cohorts (run, bids, plan, status, merge), one scan, and bench."""
+"""Commands that read scans: for cohorts (run, plan, status, merge), one scan, and bench."""
 
 import json
 import sys
@@ -11,7 +11,6 @@ import typer
 
 from voxtile.batch.settings import BatchSettings
 from voxtile.engines.options import Wish
-from voxtile.manifest.build_options import BidsChoice, Level
 from voxtile.preparation.options import PlanWish
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run.settings import RunSettings
@@ -210,28 +209,30 @@ def merge(
     ] = None,
     root: Root,
     html: Html,
+    as_json: AsJson,
 ) -> None:
     """Join the shards of a run: write report.csv, summary.csv, run.json and the page.
 
     Examples
     --------
     voxtile merge out
-    voxtile merge out --manifest cases.csv
+    voxtile merge out --manifest cases.csv --json
     """
     from voxtile.batch.merge import merge_shards
     from voxtile.report.tables import run_verdict
     from voxtile.run_folder.case_report import missing_lines
 
     merged = merge_shards(folder)
-    if html:
-        write_page(folder, merged.reports, manifest=manifest, root=root)
-    typer.echo(
-        f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
-        f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
-    )
-    echo_lines(run_verdict(merged.reports, len(merged.missing)).lines)
-    echo_lines(missing_lines(merged.missing, advice="run their shards again"))
-    print_summary(folder)
+    with answering(as_json=as_json) as answer:
+        page = write_page(folder, merged.reports, manifest=manifest, root=root) if html else None
+        typer.echo(
+            f"{len(merged.reports) - merged.failed} done, {merged.failed} failed, "
+            f"{len(merged.missing)} missing of {len(merged.facts.case_ids)}"
+        )
+        echo_lines(run_verdict(merged.reports, len(merged.missing)).lines)
+        echo_lines(missing_lines(merged.missing, advice="run their shards again"))
+        print_summary(folder)
+        answer(outcome(folder, merged.reports, page, missing=merged.missing))
     raise typer.Exit(SOME_FAILED if merged.failed or merged.missing else 0)
 
 
@@ -285,55 +286,12 @@ def segment(
     raise typer.Exit(LOOK if strict and done.verdict.word == "look" else 0)
 
 
-def bids(
-    *,
-    bids_dir: Annotated[Path, argument("BIDS data set.")],
-    out: Annotated[Path, argument("Folder of the derivative.")],
-    level: Annotated[Level, argument("participant: masks; group: the tables of all.")],
-    model: Annotated[str, Option("Name of a model, or a model folder.", name="model")],
-    choice: BidsChoice,
-    policy: ReadPolicy,
-    plan: PlanWish,
-    engine: Wish,
-    workers: Annotated[int, Option("Worker processes.", least=1)] = 1,
-) -> None:
-    """Segment a BIDS data set as a BIDS App: masks, then the tables of all participants.
-
-    Examples
-    --------
-    voxtile bids bids/ out participant --participant-label 01 --model hippocampus
-    voxtile bids bids/ out group --model hippocampus
-    """
-    from voxtile.batch.bids_app import run_participants, write_group
-    from voxtile.errors import counted
-    from voxtile.models.bundle import load_bundle
-    from voxtile.run_folder.case_report import missing_lines
-
-    bundle = load_bundle(model)
-    if level == "group":
-        path, count, missing = write_group(out, bundle.name)
-        echo_lines(missing_lines(missing))
-        typer.echo(f"scores of {counted(count, 'scan')}: {path}")
-        raise typer.Exit(SOME_FAILED if missing else 0)
-    lost = run_participants(
-        bids_dir,
-        bundle,
-        out,
-        choice=choice,
-        settings=RunSettings(policy=policy, plan=for_each_worker(plan, workers), engine=engine),
-        batch=BatchSettings(workers=workers),
-        on_case=print_case,
-        say=lambda line: typer.echo(line, err=True),
-    )
-    typer.echo(f"masks: {out}")
-    raise typer.Exit(SOME_FAILED if lost else 0)
-
-
 def convert(
     *,
     source: Annotated[Path, argument("DICOM folder or file, DICOMDIR, or NIfTI.")],
     out: Annotated[Path, argument("Volume to write, .nii.gz or .nii.")],
     policy: ReadPolicy,
+    as_json: AsJson,
 ) -> None:
     """Write one scan as NIfTI, and show its shape, spacing and values.
 
@@ -345,9 +303,11 @@ def convert(
     from voxtile.run.convert import convert as convert_scan
 
     done = convert_scan(source, nifti_path(out), policy)
-    print_warnings(done.notices)
-    echo_lines(done.lines())
-    typer.echo(f"volume: {out}")
+    with answering(as_json=as_json) as answer:
+        print_warnings(done.notices)
+        echo_lines(done.lines())
+        typer.echo(f"volume: {out}")
+        answer({"volume": str(out), **done.facts(), "warnings": done.notices})
 
 
 def bench(

@@ -171,6 +171,13 @@ class Evidence:
             "more --cases or --planes"
         )
 
+    @property
+    def chosen(self) -> dict[EngineName, Precision]:
+        """The precision that ``auto`` uses with each engine."""
+        made = next((one.made for one in reversed(self.measurements) if one.made), None)
+        engines = dict.fromkeys(one.engine for one in self.measurements)
+        return {engine: _accepted(self, engine, made) or "float32" for engine in engines}
+
     @classmethod
     def of_json(cls, value: Any) -> "Evidence":
         """Return the evidence from its `asdict`; ValueError for any other value."""
@@ -200,12 +207,9 @@ class Evidence:
                 f"{one.bound:>12}{one.tiles_per_s:>9.1f}  {one.worst}"
                 + (f"; {one.layers}" if one.kept else "")
             )
-        for engine in dict.fromkeys(one.engine for one in self.measurements):
-            made = next((one.made for one in reversed(self.measurements) if one.made), None)
+        for engine, precision in self.chosen.items():
             why = self.shortage or self._uncertain(engine)
-            yield f"{engine} --precision auto: {_accepted(self, engine, made) or 'float32'}" + (
-                f" ({why})" if why else ""
-            )
+            yield f"{engine} --precision auto: {precision}" + (f" ({why})" if why else "")
 
     def _uncertain(self, engine: EngineName) -> str:
         """Return which precisions only the bound of the change excludes; empty if none."""

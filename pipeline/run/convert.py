@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +22,27 @@ class Converted:
     volume: Volume
     notices: tuple[Notice, ...] = ()
 
-    def lines(self) -> tuple[str, ...]:
-        """Return a description for people."""
+    def facts(self) -> dict[str, Any]:
+        """Return a description for programs; `values` are the smallest and the largest."""
         array = self.volume.array
-        i, j, k = self.volume.shape
-        spacing = " x ".join(f"{value:.5g}" for value in self.volume.spacing_mm)
+        return {
+            "shape": self.volume.shape,
+            "spacing_mm": self.volume.spacing_mm,
+            "orientation": self.volume.orientation,
+            "type": array.dtype.name,
+            "values": (float(array.min()), float(array.max())),
+        }
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the same for people."""
+        facts = self.facts()
+        low, high = facts["values"]
         return (
-            f"shape: {i} x {j} x {k}",
-            f"spacing: {spacing} mm",
-            f"orientation: {self.volume.orientation}",
-            f"type: {array.dtype.name}",
-            f"values: {float(array.min()):.6g} to {float(array.max()):.6g}",
+            f"shape: {' x '.join(map(str, facts['shape']))}",
+            f"spacing: {' x '.join(f'{value:.5g}' for value in facts['spacing_mm'])} mm",
+            f"orientation: {facts['orientation']}",
+            f"type: {facts['type']}",
+            f"values: {low:.6g} to {high:.6g}",
         )
 
 

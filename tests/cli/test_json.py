@@ -1,6 +1,7 @@
 """`--json`: one object on standard output, with the numbers of the text; the rest elsewhere."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from commands import runner
 from file_server import serving
 
 from voxtile.cli import app
+from voxtile.engines.measurements import PHANTOM, Evidence, Measurement
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/json.md").read_text()
 
@@ -19,8 +21,11 @@ def answer_of(*words: object, code: int = 0) -> tuple[Any, str]:
     done = runner.invoke(app, [*map(str, words), "--json"])
     assert done.exit_code == code, done.output
     answer = json.loads(done.stdout)
-    name = "run --dry-run" if "--dry-run" in words else " ".join(map(str, words[: 1 + is_group]))
-    (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| `voxtile {name}`"))
+    kind = next((word for word in ("--methods", "--dry-run") if word in words), "")
+    name = " ".join([*map(str, words[: 1 + is_group]), kind]).rstrip()
+    (row,) = (line for line in PAGE.splitlines() if f"`voxtile {name}`" in line.split(" | ")[0])
+    for named in re.findall(r"\bas `voxtile (\w+)`", row):
+        row += next(line for line in PAGE.splitlines() if line.startswith(f"| `voxtile {named}`"))
     assert [key for key in answer if f"`{key}`" not in row] == []
     return answer, done.stderr
 
@@ -101,6 +106,48 @@ def test_an_evaluation_answers_with_its_scores(cohort: Path) -> None:
     assert "1 done, 0 failed" in lines
     (row,) = answer["dice"]
     assert (answer["done"], row["mean"], row["worst_case"]) == (1, 1.0, "a")
+
+
+def test_merged_shards_and_a_report_answer_as_an_evaluation_does(cohort: Path) -> None:
+    words = ("run", cohort / "mixed.csv", cohort / "model", "--out", cohort / "out")
+    runner.invoke(app, [*map(str, words), "--shard", "1/2"])
+    answer, lines = answer_of("merge", cohort / "out", "--no-html", code=3)
+    assert "1 done, 0 failed, 1 missing of 2" in lines
+    assert (answer["done"], answer["failed"], [*answer["missing"]]) == (1, 0, ["b"])
+    runner.invoke(app, [*map(str, words), "--shard", "2/2"])
+    answer_of("merge", cohort / "out", "--no-html", code=3)
+    answer, _ = answer_of("report", cohort / "out", code=3)
+    assert (answer["done"], answer["failed"], answer["missing"]) == (1, 1, {})
+    assert answer["page"] == str(cohort / "out/report.html")
+    methods, _ = answer_of("report", cohort / "out", "--methods")
+    assert [*methods] == ["text", "markdown", "bibtex"]
+    assert methods["text"] in text_of("report", cohort / "out", "--methods")
+
+
+def test_exports_and_a_converted_scan_answer_with_what_was_written(cohort: Path) -> None:
+    words = ("run", cohort / "good.csv", cohort / "model", "--out", cohort / "out", "--no-html")
+    assert runner.invoke(app, [*map(str, words)]).exit_code == 0
+    answer, lines = answer_of("export", cohort / "out", "--to", "stl,dicom-seg", code=3)
+    assert (answer["exported"], answer["failed"], answer["missing"]) == (1, 1, [])
+    assert [one["reason"] and one["reason"]["code"] for one in answer["results"]] == [
+        None,
+        "no_source",
+    ]
+    assert "a  stl  done" in lines
+    answer, lines = answer_of("convert", cohort / "a.nii.gz", cohort / "c.nii.gz")
+    assert (answer["volume"], answer["shape"]) == (str(cohort / "c.nii.gz"), [24, 20, 12])
+    assert (answer["values"], answer["orientation"]) == ([0, 100], "RAS")
+    assert "spacing: 1.2 x 1.5 x 2.5 mm" in lines
+
+
+def test_measured_engines_answer_with_the_evidence(cohort: Path, monkeypatch) -> None:
+    one = Measurement("keras", "float32", "3", 1.0, {"ball": 0.0}, 12.5)
+    evidence = Evidence("0" * 64, "a processor", 2, PHANTOM, 1, 4, False, "2026-11-28", (one,))
+    monkeypatch.setattr("voxtile.measuring.engines.verify_model", lambda *_, **__: evidence)
+    answer, lines = answer_of("models", "verify", cohort / "model")
+    assert answer["measurements"][0]["tiles_per_s"] == 12.5
+    assert (answer["chosen"], answer["saved"]) == ({"keras": "float32"}, None)
+    assert "keras --precision auto: float32" in lines
 
 
 def test_a_comparison_answers_with_its_rows(cohort: Path) -> None:

@@ -1,6 +1,7 @@
 """Networks to other programs and from them: the same answers, and nothing hostile."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from voxtile.models.onnx_network import check_onnx
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+PAGE = Path(__file__).resolve().parents[2] / "docs/engines.md"
 ONNX, OPENVINO = Engine("onnx"), Engine("openvino")
 
 
@@ -94,7 +96,7 @@ def test_a_foreign_network_gives_the_same_by_each_engine(tmp_path: Path) -> None
     np.testing.assert_allclose(other(tiles), model(tiles), atol=1e-5)
 
 
-def test_a_network_that_torch_exports_comes_in(tmp_path: Path) -> None:
+def test_a_network_that_torch_exports_comes_in(tmp_path: Path, monkeypatch) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     layers = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3, padding=1),
@@ -103,19 +105,11 @@ def test_a_network_that_torch_exports_comes_in(tmp_path: Path) -> None:
         torch.nn.MaxPool2d(2),
         torch.nn.ConvTranspose2d(4, 2, 2, stride=2),
     ).eval()
-    size = {0: "n", 2: "r", 3: "c"}
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the way that needs no further package is the older one
-        torch.onnx.export(
-            layers,
-            torch.zeros(1, 3, 16, 16),
-            tmp_path / "net.onnx",
-            input_names=["x"],
-            output_names=["y"],
-            dynamic_axes={"x": size, "y": size},
-            opset_version=17,
-            dynamo=False,
-        )
+        exec(compile(code, "engines.md", "exec"), {"torch": torch, "net": layers, "channels": 3})
     spec = write_spec(tmp_path / "s.json", network=FIRST)
     bundle = import_model(tmp_path / "net.onnx", spec, tmp_path / "b")
     tiles = trial_tiles(bundle.spec, 2)

@@ -75,7 +75,7 @@ def read_series(path: Path, policy: ReadPolicy | None = None) -> Scan:
     Raises
     ------
     CaseError
-        With the reason; ``docs/ingest.md`` has the table of codes. Files are
+        With the reason; ``docs/errors.md`` has the table of codes. Files are
         named by their number in name order.
     """
     return run_isolated(
