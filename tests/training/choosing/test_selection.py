@@ -13,7 +13,7 @@ from voxtile.models.spec import Cleaning, Division, Label, ModelSpec, Network
 from voxtile.preparation.plan import make_plan
 from voxtile.scoring.overlap import count_overlaps
 from voxtile.training.bundle.selection_card import chosen_words
-from voxtile.training.choosing.candidates import FEWEST, MARGIN, best_of, mean_dice
+from voxtile.training.choosing.candidates import FEWEST, MARGIN, best_of, is_gain, mean_dice
 from voxtile.training.choosing.choosing import apply_selection
 from voxtile.training.choosing.evidence import Evidence, gather, of_view
 from voxtile.training.choosing.selection import (
@@ -75,6 +75,20 @@ def test_a_large_gain_of_one_case_does_not_outvote_losses_of_others() -> None:
 def test_few_cases_choose_nothing() -> None:
     base = np.full((FEWEST - 1, 1), 0.5)
     assert best_of(np.stack([base, base + 0.3]), MARGIN) == 0
+
+
+def test_a_few_lucky_cases_do_not_decide_for_all() -> None:
+    base = np.full((20, 1), 0.8)
+    lucky = base.copy()
+    lucky[:2] += 0.2  # a gain of 0.02 by two cases; the interval of the mean holds 0
+    assert best_of(np.stack([base, lucky]), MARGIN) == 0
+    steady = base + np.linspace(0.005, 0.035, 20)[:, np.newaxis]
+    assert best_of(np.stack([base, steady]), MARGIN) == 1
+    # Student's t of 0.1, 0.2, 0.3, 0.4, 0.5: mean 0.3, standard error 0.0707, t 4.24 above 2.13;
+    # lowered by 0.15 it is 2.12.
+    change = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert is_gain(change)
+    assert not is_gain(change - 0.15)
 
 
 def test_an_empty_label_left_empty_counts_as_right() -> None:
