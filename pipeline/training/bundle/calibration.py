@@ -28,9 +28,10 @@ def calibrate(folder: Path, cases: Sequence[StoredCase], groups: Sequence[str]) 
         source = f"{counted(len(cases), 'validation case')}, which also chose the checkpoint"
         quality = learn_quality(bundle, observations, source)
     if quality is None:
+        few = f", there are {several}" if several < FEWEST else ", and some masks are empty"
         return (
             f"no predicted Dice: at least {FEWEST} independent validation cases with a mask of a "
-            f"label are needed, there are {several}; voxtile models calibrate takes further cases"
+            f"label are needed{few}; voxtile models calibrate takes further cases"
         )
     write_text(folder / FILE, quality.dump())
     return f"predicted Dice: learned from {quality.source}"

@@ -48,7 +48,7 @@ class Learner:
         self._mean = recipe.ema > 0
         self.device = device or fitting_device("auto")
         self._loss = make_loss(
-            softmax=softmax, weights=recipe.class_weights, partial=recipe.ignore is not None
+            softmax=softmax, weights=recipe.class_weights or (), partial=recipe.ignore is not None
         )
         self._overflows = precision == "mixed_float16"
         with self.device.placed():

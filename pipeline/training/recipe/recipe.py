@@ -110,9 +110,9 @@ class Recipe:
         the weights themselves.
     foreground : float, optional
         Fraction of the tiles that are centred on a label.
-    class_weights : tuple of float
-        Weight of each output's pixels in the cross-entropy (softmax: background first); if it is
-        empty, all are equal. In the Dice part of the loss, all labels always have equal weights.
+    class_weights : tuple of float, optional
+        Weight of each output's pixels in the cross-entropy (softmax: background first). In the
+        Dice part of the loss, all labels always have equal weights.
     flips : tuple of {"R", "A", "S"}
         Axes that may be mirrored in training (default: none).
 
@@ -153,7 +153,7 @@ class Recipe:
     weight_decay: float = 1e-2
     ema: float = 0.99
     foreground: float | None = None
-    class_weights: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] | None = None
     flips: "tuple[Axis, ...]" = ()
     augmentation: "Augmentation" = field(default_factory=_default_augmentation)
 
@@ -178,7 +178,7 @@ class Recipe:
             )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout {self.dropout} must be at least 0 and below 1")
-        if any(not 0 <= weight < float("inf") for weight in self.class_weights):
+        if any(not 0 <= weight < float("inf") for weight in self.class_weights or ()):
             raise UsageError(f"class_weights {self.class_weights} must be numbers of at least 0")
         if isinstance(self.spacing_mm, tuple) and min(self.spacing_mm) <= 0:
             raise UsageError(f"spacing_mm {self.spacing_mm} must be more than 0")

@@ -37,6 +37,8 @@ _DIAMETERS = 4
 _LEAST_TILE = 64
 # Minimum of pixels of a plane's shorter side after all poolings; with fewer, most is padding.
 _LEAST_BOTTOM = 5
+# With five poolings each output depends on a whole plane of 256 pixels, and on where in it it is.
+_LEAST_DEPTH, _MOST_DEPTH = 2, 5
 # After this many steps a network improves little. A larger budget is used for wider networks, and
 # then for more networks.
 ENOUGH_STEPS = 3000
@@ -53,12 +55,16 @@ _LEAST_BATCH, _MOST_BATCH = 4, 64
 _LEAST_STEPS, _MOST_STEPS = 25, 250
 # On a GPU a step takes milliseconds, and several steps of an epoch are one call.
 _LEAST_GPU_STEPS = 100
-_RATE = 2e-3
+# Peak of the learning rate times filters. Adam's best rate is inversely proportional to the width
+# (Yang et al. 2021, "Tensor Programs V", table 3).
+_RATE = 0.08
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
 # Largest standard deviation of elastic shifts, in diameters of the largest part of any label.
 _ELASTIC_SHARE = 0.1
+# Largest weight of a rare label's pixels in the cross-entropy.
+_MOST_WEIGHT = 8.0
 # If at least this fraction of the voxels is 0, the background was removed (skull-stripped).
 _CUT_AWAY = 0.25
 
@@ -114,9 +120,6 @@ def settle(
         min(_MOST_STEPS, max(least, count // (recipe.batch or 1))),
         f"as many tiles as the {count} planes, {least} to {_MOST_STEPS} steps",
     )
-    choose(
-        "learning_rate", _RATE, "the peak of the schedule, for networks with random first weights"
-    )
     choose("foreground", *_foreground(fingerprint, views))
     if recipe.augmentation.elastic_mm is None:
         elastic_mm, reasons["augmentation"] = _elastic(fingerprint, recipe, views)
@@ -129,8 +132,18 @@ def settle(
     load = _Load(len(fingerprint.channels) or 1, outputs, pixels, rate)
     choose("filters", *_filters(recipe, load))
     choose("members", *_members(recipe, load))
-    weights = len(recipe.class_weights)
-    if weights not in (0, outputs):
+    filters = settled(recipe.filters)
+    choose(
+        "learning_rate",
+        float(f"{_RATE / filters:.2g}"),
+        f"{_RATE:g} / {filters} filters: the peak of the schedule, for networks with random first "
+        "weights",
+    )
+    if recipe.class_weights == ():  # an empty list is not written
+        recipe = replace(recipe, class_weights=(1.0,) * outputs)
+    choose("class_weights", *_class_weights(fingerprint, recipe.labels))
+    weights = len(settled(recipe.class_weights))
+    if weights != outputs:
         raise UsageError(
             f"class_weights has {weights} numbers, but there are {outputs} outputs (softmax: "
             "background first)"
@@ -141,6 +154,23 @@ def settle(
 def is_exclusive(labels: tuple[Label, ...]) -> bool:
     """Whether labels exclude each other: softmax with a background; else sigmoid."""
     return len(labels) > 1 and not overlapping(labels)
+
+
+def _class_weights(
+    fingerprint: Fingerprint, labels: Sequence[Label]
+) -> tuple[tuple[float, ...], str]:
+    """Return the weight of each output's pixels, which is larger for rare labels."""
+    outputs = len(labels) + is_exclusive(tuple(labels))
+    shares = {label.value: label.share for label in fingerprint.labels}
+    if not is_exclusive(tuple(labels)) or not shares:
+        return (1.0,) * outputs, "the outputs are independent, and each label has its own Dice"
+    most = max(shares.values())
+    roots = ((most / shares.get(label.value, most)) ** 0.5 for label in labels)
+    # In halves, so that labels of about the same size have the same weight.
+    return (1.0, *(min(_MOST_WEIGHT, round(2 * root) / 2) for root in roots)), (
+        "background first; a label with a quarter of the voxels of the largest one has weight 2, "
+        f"at most {_MOST_WEIGHT:g}: otherwise rare labels are learned last"
+    )
 
 
 def _views(fingerprint: Fingerprint) -> tuple[tuple[View, ...], str]:
@@ -236,8 +266,14 @@ def _largest_planes(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[Vi
 
 
 def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> tuple[Shape2D, str]:
-    """Return the (rows, columns) that a tile of these views should show, and why."""
+    """Return the (rows, columns) that a tile of these views should show, and why.
+
+    A lesion looks the same everywhere. But several labels, such as vertebrae or a left and a
+    right kidney, may differ only in their place, so their tiles show whole planes.
+    """
     planes = _largest_planes(fingerprint, recipe, views)
+    if len(fingerprint.labels) > 1:
+        return planes, f"{planes[0]}x{planes[1]}"
     spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
     diameter_mm = _diameter_mm(fingerprint)
     finest = [min(in_plane(view, spacing)[axis] for view in views) for axis in (0, 1)]
@@ -276,10 +312,14 @@ def _elastic(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) ->
 def _depth(planes: Shape2D, tiles: Sequence[Shape2D]) -> tuple[int, str]:
     """Return the number of poolings after which a plane still has enough pixels."""
     shortest = min(min(tile) for tile in (planes, *tiles))
-    depth = min(4, max(2, floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))))
+    most = floor(log2(max(shortest, _LEAST_BOTTOM) / _LEAST_BOTTOM))
+    depth = min(_MOST_DEPTH, max(_LEAST_DEPTH, most))
     while depth > 1 and any(size % 2**depth for tile in tiles for size in tile):
         depth -= 1
-    return depth, f"at least {_LEAST_BOTTOM} of {shortest} pixels remain after it; 2 to 4"
+    return depth, (
+        f"at least {_LEAST_BOTTOM} of {shortest} pixels remain after it; {_LEAST_DEPTH} to "
+        f"{_MOST_DEPTH}"
+    )
 
 
 def _tile(
@@ -295,6 +335,8 @@ def _tile(
         return (rows, columns), words
 
     why = f"at most {_LARGEST_TILE}"
+    if len(fingerprint.labels) > 1:
+        why += "; several labels may differ only in their place, so tiles show whole planes"
     if len(recipe.kinds) == 1:
         tile, plane = fitted(recipe.kinds[0])
         return tile, f"the largest plane is {plane}; {why}"

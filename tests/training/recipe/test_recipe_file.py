@@ -24,7 +24,7 @@ recipes = st.builds(
     | st.builds(ZScore, clip=st.none() | st.just((0.5, 99.5)))
     | st.builds(NoScaling),
     tile=st.none() | st.just((48, 64)),
-    class_weights=st.lists(st.floats(0, 10), max_size=3).map(tuple),
+    class_weights=st.none() | st.lists(st.floats(0, 10), min_size=1, max_size=3).map(tuple),
     labels=st.lists(
         st.builds(
             Label,

@@ -91,9 +91,9 @@ def test_a_network_is_as_wide_as_the_budget_allows() -> None:
     plain, reasons = settle(Recipe(), organs)
     assert plain.filters == 32
     # Two passes back for one forward, over 4 tiles of 160x160 pixels.
-    each = 3 * 4 * 160 * 160 * unet_flops(3, 1, filters=32, depth=4)
+    each = 3 * 4 * 160 * 160 * unet_flops(3, 1, filters=32, depth=5)
     enough = 3000 * each / (18 * 60)
-    assert (plain.batch, plain.tile, plain.depth) == (4, (160, 160), 4)
+    assert (plain.batch, plain.tile, plain.depth) == (4, (160, 160), 5)
     wide, reasons = settle(Recipe(), organs, rate=1.01 * enough)
     assert wide.filters == 32
     assert reasons["filters"].startswith("with 32 filters there is time for about 3030")
@@ -129,8 +129,8 @@ def test_more_time_than_enough_steps_goes_into_more_networks() -> None:
 
 def test_tiles_are_small_if_labels_are_small() -> None:
     def tile_of(part_ml: float, **asked) -> tuple[object, int | None]:
-        labels = (LabelFacts(1, 50, (part_ml / 10, part_ml)), LabelFacts(2, 10, (part_ml / 5,)))
-        case = CaseFacts((150, 300, 20), (1.0, 0.5, 4.0), labels)
+        label = LabelFacts(1, 50, (part_ml / 10, part_ml))
+        case = CaseFacts((150, 300, 20), (1.0, 0.5, 4.0), (label,))
         recipe = settled(case, asked=Recipe(**asked))
         return recipe.tile, recipe.depth
 
@@ -145,6 +145,25 @@ def test_tiles_are_small_if_labels_are_small() -> None:
     assert thick.batch == 12
 
 
+def test_several_labels_are_told_apart_by_their_place_so_tiles_show_whole_planes() -> None:
+    small = tuple(LabelFacts(value, 50, (0.05,)) for value in (1, 2))
+    spine = CaseFacts((20, 200, 224), (4.0, 1.0, 1.0), small)
+    recipe, reasons = settle(Recipe(), fingerprint(spine))
+    assert (recipe.tile, recipe.depth) == ((224, 224), 5)
+    assert "whole planes" in reasons["tile"]
+    assert settled(replace(spine, labels=small[:1])).tile == (64, 64)
+
+
+def test_rare_labels_weigh_more_in_the_cross_entropy() -> None:
+    voxels = {1: 4000, 2: 3900, 3: 1000, 4: 1, 5: 250}
+    labels = tuple(LabelFacts(value, count) for value, count in voxels.items())
+    case = CaseFacts((40, 40, 40), (1.0, 1.0, 1.0), labels)
+    assert settled(case).class_weights == (1, 1, 1, 2, 8, 4)
+    assert settled(case, asked=Recipe(class_weights=())).class_weights == (1,) * 6
+    one = replace(case, labels=labels[3:4])
+    assert settled(one).class_weights == (1,)
+
+
 def test_a_slab_is_cut_along_its_short_side_only() -> None:
     assert settled(CaseFacts((200, 200, 10), (1.0, 1.0, 1.0), ONE)).views == ("axial",)
 
@@ -156,7 +175,7 @@ def test_spacings_are_resampled_only_if_augmentation_does_not_cover_them() -> No
     recipe = settled(*wide)
     assert recipe.spacing_mm == pytest.approx((0.825, 0.825, 5.0))
     # 140 mm at 0.825 mm, rounded up to the poolings.
-    assert recipe.tile == (176, 176)
+    assert recipe.tile == (192, 192)
     assert settled(*wide, asked=Recipe(spacing_mm="native")).pixel_mm is None
     # Slices that differ only in their distance are left: nothing is resampled through planes.
     slices = [CaseFacts((100, 100, 20), (1.0, 1.0, size), ONE) for size in (2.5, 5.0)]
