@@ -30,6 +30,7 @@ from .output import (
     finish,
     outcome,
     print_case,
+    print_page,
     print_warnings,
     write_page,
 )
@@ -197,34 +198,58 @@ def compare(
     metrics: Annotated[
         tuple[str, ...], Option("Metrics to compare (default: dice,hd95_mm,assd_mm).", read=words)
     ] = (),
+    manifest: Annotated[
+        Path | None, "The manifest of the runs, so that the page gets pictures of the scans."
+    ] = None,
+    root: Root,
+    predictions: Annotated[
+        tuple[str, ...],
+        Option("Folders of the masks, one for each run (default: the runs' own).", read=words),
+    ] = (),
+    cases: Annotated[str, "Which cases get pictures: changed:N, all or none."] = "changed:12",
 ) -> None:
     """Compare runs case by case: differences with intervals and tests.
 
     Examples
     --------
-    voxtile compare out_a out_b --out comparison
+    voxtile compare out_a out_b --manifest cases.csv --out comparison
     voxtile compare out_a out_b out_c --metrics dice,hd95_mm --out comparison
     """
+    from voxtile.manifest.rows import read_manifest
     from voxtile.report.comparison import (
         compare_runs,
         most_changed,
         refuse_foreign_comparison,
         write_comparison,
     )
+    from voxtile.report.page import parse_cases
     from voxtile.report.page.comparison_page import write_comparison_page
     from voxtile.report.summary import records
-    from voxtile.run_folder.protection import Input, protect
+    from voxtile.run_folder.protection import Input, inputs_of, protect
 
-    protect([Input("the run", one, whole=False) for one in runs], out)
+    most, folders = parse_cases(cases, "changed"), [Path(one) for one in predictions]
+    inputs = [Input("the run", one, whole=False) for one in runs]
+    inputs += [Input("the predictions folder", one, whole=False) for one in folders]
+    if manifest is not None:
+        inputs.append(Input("the manifest", manifest))
+        inputs += inputs_of(read_manifest(manifest, root=root, need_images=False))
+    protect(inputs, out)
     refuse_foreign_comparison(out)
     comparison = compare_runs(runs, metrics)
     write_comparison(out, comparison)
-    page = write_comparison_page(out, comparison)
+    page = write_comparison_page(
+        out,
+        comparison,
+        manifest=manifest,
+        root=root,
+        predictions=folders,
+        most=most,
+    )
     with answering(as_json=as_json) as answer:
         echo_lines(_comparison_lines(comparison))
         echo_lines(comparison.incomplete)
         typer.echo(f"comparison: {out / 'comparison.csv'}")
-        typer.echo(f"page: {page}")
+        print_page(page)
         rows = records(comparison.summary)
         answer(
             {
@@ -233,7 +258,7 @@ def compare(
                 "changed_most": most_changed(comparison.cases, rows[0]["metric"]),
                 "incomplete": comparison.incomplete,
                 "comparison": str(out / "comparison.csv"),
-                "page": str(page),
+                "page": str(page.path),
             }
         )
     raise typer.Exit(SOME_FAILED if comparison.incomplete else 0)

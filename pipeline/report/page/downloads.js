@@ -49,7 +49,7 @@ const DOWNLOADS = {
     ["id", byId("by").value].includes(column.id) || (column.label &&
       [byId("metric").value, byId("by").value.replace("metric/", "")].includes(column.key)))) },
   volumes: { plot: true, rows: () => rowsOfColumns(columns.filter((column) =>
-    column.id === "id" || (column.label && ["volume_ml_pred", "volume_ml_ref"].includes(column.key)))) },
+    column.id === "id" || (column.label && column.key.startsWith("volume_ml")))) },
   summary: { rows: () => [report.summary.header, ...report.summary.rows] },
   timings: { rows: () => rowsOfTable(byId("timings").querySelector("table")) },
   cases: { rows: () => rowsOfColumns(shownColumns()) },

@@ -41,15 +41,15 @@ function plotWidth(place, most) {
 
 /**
  * Draw one metric: for each row a box (quartiles, median), the mean with its interval, and beside
- * them a point for each case.
+ * them a point for each case. Changes have a line at 0.
  */
-function drawDistribution(place, rows, title) {
+function drawDistribution(place, rows, title, isChange = false) {
   const values = rows.flatMap((row) => row.points.map((point) => point.value));
   if (!values.length) {
     place.replaceChildren(make("p", { class: "muted" }, "No case has a value."));
     return;
   }
-  const [low, high] = bounds(values);
+  const [low, high] = bounds(isChange ? [...values, 0] : values);
   const width = plotWidth(place, 960);
   const narrow = width < NARROW;
   const left = narrow ? 14 : 200;
@@ -64,6 +64,9 @@ function drawDistribution(place, rows, title) {
       makeSvg("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 42, class: "grid" }),
       makeSvg("text", { x: x(tick), y: height - 26, class: "tick" }, String(tick)),
     );
+  }
+  if (isChange) {
+    svg.append(makeSvg("line", { x1: x(0), x2: x(0), y1: 4, y2: height - 42, class: "agree" }));
   }
   svg.append(makeSvg("text", { x: (left + right) / 2, y: height - 6, class: "axis" }, title));
   rows.forEach((row, index) => {
@@ -205,7 +208,7 @@ function drawScatter(place, points, axes) {
     return;
   }
   const lines = axes.lines ?? [];
-  const width = plotWidth(place, axes.same ? 430 : 760);
+  const width = plotWidth(place, axes.same ? 520 : 760);
   const height = axes.same ? width : Math.min(360, width);
   const [start, end, top, bottom] = [62, width - 12, 10, height - 44];
   const xs = points.map((point) => point.x);
@@ -218,6 +221,7 @@ function drawScatter(place, points, axes) {
     viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img",
     "aria-label": `${axes.y} against ${axes.x} of ${points.length} masks; the table has all values`,
   });
+  svg.style.maxWidth = `${width}px`; // larger text than elsewhere would look odd
   for (const tick of ticks(low, high, 5)) {
     svg.append(
       makeSvg("line", { x1: x(tick), x2: x(tick), y1: top, y2: bottom, class: "grid" }),
