@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from voxtile.errors import UsageError
 from voxtile.scoring.measures import Measures
 
 from .options import (
@@ -128,7 +129,7 @@ def export(
 
 def report(
     *,
-    run: Annotated[Path, argument("Run folder.")],
+    run: Annotated[Path, argument("Run folder, or the folder of a model or of folds.")],
     by: By,
     manifest: Annotated[
         Path | None, "The run's manifest, so that the page gets pictures of the scans."
@@ -146,12 +147,13 @@ def report(
         bool, "Only print how the masks were made and scored, for a paper: text, Markdown, BibTeX."
     ] = False,
 ) -> None:
-    """Write the tables and the page of a run again from its case records.
+    """Write the tables and the page of a run again, or the page of a model's training run.
 
     Examples
     --------
     voxtile report out
     voxtile report out --manifest cases.csv --by scanner,sex
+    voxtile report my_model
     """
     from voxtile.report.page.writing import protect_report
     from voxtile.report.tables import check_columns, write_reports
@@ -162,6 +164,14 @@ def report(
     if methods:
         _print_methods(run)
         return
+    if not RunFolder(run).all_facts():
+        from voxtile.training.pages import page_of_training
+
+        if (write := page_of_training(run)) is not None:
+            if by or manifest or root or predictions or review or single_file:
+                raise UsageError(f"{run} is a training run, whose page needs no options")
+            typer.echo(f"page: {write()}")
+            return
     check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
     protect_report(RunFolder(run), manifest, root, predictions, review)
     with locked(run):

@@ -120,7 +120,7 @@ def cohort_data(
             }
             for report in worst_first(reports, table)
         ],
-        "summary": read_summary(RunFolder(out).summary()),
+        "summary": _summary(RunFolder(out).summary()),
     }
 
 
@@ -218,11 +218,16 @@ def _pair(notice: Any) -> list[str]:
     return [notice.code, notice.sentence]
 
 
-def read_summary(path: Path) -> dict[str, Any]:
-    """Return header and rows of a summary in CSV; cells are numbers except in text columns."""
+def _summary(path: Path) -> dict[str, Any]:
+    """Return the values of ``summary.csv``; empty without the file."""
     if not path.is_file():
         return {"header": [], "rows": []}
-    rows = list(csv.reader(StringIO(path.read_text("utf-8"), newline="")))
+    return summary_values(StringIO(path.read_text("utf-8"), newline=""))
+
+
+def summary_values(lines: Iterable[str]) -> dict[str, Any]:
+    """Return header and rows of a summary in CSV; cells are numbers except in text columns."""
+    rows = list(csv.reader(lines))
     return {
         "header": rows[0],
         "rows": [

@@ -106,6 +106,10 @@ function countOfCases(count) {
   return `${grouped(count, 0)} ${count === 1 ? "case" : "cases"}`;
 }
 
+function capital(words) {
+  return words.slice(0, 1).toUpperCase() + words.slice(1);
+}
+
 function grouped(value, digits) {
   return value.toLocaleString("en", {
     minimumFractionDigits: digits,

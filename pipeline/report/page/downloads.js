@@ -56,10 +56,10 @@ const DOWNLOADS = {
 };
 
 async function save(name, kind) {
-  const plot = byId(name).querySelector("svg.chart");
   if (kind === "CSV") {
     return download(`${name}.csv`, new Blob([csvText(DOWNLOADS[name].rows())], { type: "text/csv" }));
   }
+  const plot = byId(name).querySelector("svg.chart");
   if (!plot) return undefined;
   if (kind === "PNG") return download(`${name}.png`, await pngOf(plot));
   return download(`${name}.svg`, new Blob([svgText(plot)], { type: "image/svg+xml" }));
@@ -70,7 +70,7 @@ function startDownloads() {
     const name = place.dataset.download;
     const kinds = DOWNLOADS[name].plot ? ["SVG", "PNG", "CSV"] : ["CSV"];
     place.replaceChildren(...kinds.map((kind) =>
-      make("button", { type: "button", class: "link", "aria-label": `Download ${name} as ${kind}`,
+      make("button", { type: "button", class: "link", "aria-label": `Download ${DOWNLOADS[name].title ?? name} as ${kind}`,
         click: () => save(name, kind) }, kind)));
   }
 }

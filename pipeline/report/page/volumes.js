@@ -42,10 +42,6 @@ function drawVolumes() {
   drawScatter(byId("volumes"), thinned(points), { ...axes, none: "No case has both volumes." });
 }
 
-function capital(words) {
-  return words.slice(0, 1).toUpperCase() + words.slice(1);
-}
-
 /** List what the panel can draw. */
 function startVolumes() {
   byId("volume-plot").replaceChildren(...report.volumes.map(({ id, x, y, isDifference }) =>
