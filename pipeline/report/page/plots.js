@@ -58,7 +58,8 @@ function drawDistribution(place, rows, title, isChange = false) {
   const rowHeight = above + Math.max(64, Math.min(150, 340 / rows.length));
   const height = rows.length * rowHeight + 46;
   const x = (value) => left + ((value - low) / (high - low)) * (right - left);
-  const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart" });
+  const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "group",
+    "aria-label": title });
   for (const tick of ticks(low, high, narrow ? 4 : 7)) {
     svg.append(
       makeSvg("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 42, class: "grid" }),
@@ -248,8 +249,9 @@ function drawScatter(place, points, axes) {
         pointerleave: hideTooltip,
       }),
     ),
-    ...lines.map((line) => makeSvg("line", { x1: start, x2: end, y1: y(line.value), y2: y(line.value),
-      stroke: line.color, class: line.limit ? "limit" : "bias" })),
+    ...lines.flatMap((line) => (line.limit ? ["casing dashed", "limit"] : ["casing", "bias"]).map((name) =>
+      makeSvg("line", { x1: start, x2: end, y1: y(line.value), y2: y(line.value),
+        stroke: line.color, class: name }))),
   );
   place.replaceChildren(svg);
 }

@@ -131,7 +131,8 @@ function buildFilters() {
   const has = (name) => report.own.includes(name);
   form.replaceChildren(
     make("label", { class: "grow" }, make("span", {}, "Find"),
-      make("input", { type: "search", id: "find", placeholder: "case id, reason, flag, warning, column",
+      make("input", { type: "search", id: "find", 
+        placeholder: has("flags") ? "case id, reason, flag, warning, column" : "case id, column",
         input: applyFilters, autocomplete: "off" })),
     has("status") ? choose("status", "Status", [...new Set(report.cases.map(statusOf))].sort()) : "",
     has("review") ? choose("reviewed", "Review", ["accepted", "rejected", "open"]) : "",
