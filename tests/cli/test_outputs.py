@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         [*SCANS, "predictions/c1.nii.gz", "labels.json"],
     ),
     "compare": (
-        f"{{}}/run {{}}/run --manifest {DATA} --predictions {{}}/predictions,{{}}/predictions "
+        f"{{}}/run {{}}/run --manifest {DATA} --predictions {{0}}/predictions,{{0}}/predictions "
         f"--out {OUT}".split(),
         ["run", *SCANS, "predictions/c1.nii.gz"],
     ),
