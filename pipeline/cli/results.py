@@ -1,6 +1,6 @@
 """`voxtile evaluate`, `export`, `report` and `compare`: masks that exist already."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +39,7 @@ from .output import (
 if TYPE_CHECKING:
     from voxtile.export import Exported
     from voxtile.report.comparison import Comparison
+    from voxtile.run_folder.protection import Input
 
 
 def evaluate(
@@ -225,7 +226,6 @@ def compare(
     voxtile compare out_a out_b --manifest cases.csv --out comparison
     voxtile compare out_a out_b out_c --metrics dice,hd95_mm --out comparison
     """
-    from voxtile.manifest.rows import read_manifest
     from voxtile.report.comparison import (
         compare_runs,
         most_changed,
@@ -235,15 +235,10 @@ def compare(
     from voxtile.report.page import parse_cases
     from voxtile.report.page.comparison_page import write_comparison_page
     from voxtile.report.summary import records
-    from voxtile.run_folder.protection import Input, inputs_of, protect
+    from voxtile.run_folder.protection import protect
 
     most, folders = parse_cases(cases, "changed"), [Path(one) for one in predictions]
-    inputs = [Input("the run", one, whole=False) for one in runs]
-    inputs += [Input("the predictions folder", one, whole=False) for one in folders]
-    if manifest is not None:
-        inputs.append(Input("the manifest", manifest))
-        inputs += inputs_of(read_manifest(manifest, root=root, need_images=False))
-    protect(inputs, out)
+    protect(_inputs_of_comparison(runs, folders, manifest, root), out)
     refuse_foreign_comparison(out)
     comparison = compare_runs(runs, metrics)
     write_comparison(out, comparison)
@@ -272,6 +267,20 @@ def compare(
             }
         )
     raise typer.Exit(SOME_FAILED if comparison.incomplete else 0)
+
+
+def _inputs_of_comparison(
+    runs: Sequence[Path], predictions: Sequence[Path], manifest: Path | None, root: Path | None
+) -> "Iterator[Input]":
+    """Yield everything that a comparison reads."""
+    from voxtile.manifest.rows import read_manifest
+    from voxtile.run_folder.protection import Input, inputs_of
+
+    yield from (Input("the run", one, whole=False) for one in runs)
+    yield from (Input("the predictions folder", one, whole=False) for one in predictions)
+    if manifest is not None:
+        yield Input("the manifest", manifest)
+        yield from inputs_of(read_manifest(manifest, root=root, need_images=False))
 
 
 def _print_export(result: "Exported") -> None:
