@@ -4,7 +4,7 @@
 function drawTraining() {
   const { cases, held } = report;
   writeHead([], "This page may contain scores and identifiers of patients.",
-    `${countOfCases(cases.length)} with scores.`);
+    cases.length ? `${countOfCases(cases.length)} with scores.` : "");
   byId("lines").replaceChildren(...report.lines.filter(Boolean).map((line) => make("p", {}, line)));
   byId("held").textContent = capital(held);
   const tiles = columnsOf("dice").map((column) => {

@@ -93,7 +93,8 @@ def training_data(
 def write_progress_page(work: Path) -> Path:
     """Write ``training.html`` into the folder of an unfinished training run; return its path."""
     found = {path.parent: read_checkpoint(path) for path in sorted(work.glob("*/checkpoint.npz"))}
-    rows = {folder.name: one[0].history for folder, one in found.items() if one is not None}
+    histories = {folder.name: one[0].history for folder, one in found.items() if one is not None}
+    rows = {name: history for name, history in histories.items() if history}
     prefix = "val_dice_"
     keys = {key for history in rows.values() for row in history for key in row}
     values = sorted(int(key.removeprefix(prefix)) for key in keys if key.startswith(prefix))

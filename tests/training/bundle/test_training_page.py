@@ -170,6 +170,8 @@ def test_a_training_run_in_progress_shows_its_finished_epochs(tmp_path: Path) ->
         (work / name).mkdir(parents=True)
         path = work / name / "checkpoint.npz"
         write_checkpoint(path, Standing(step=5, epoch=1, history=rows), {"w": np.zeros(1)})
+    (work / "unet_sagittal").mkdir()  # its first epoch is not finished
+    write_checkpoint(work / "unet_sagittal/checkpoint.npz", Standing(step=2), {"w": np.zeros(1)})
     data = data_of(write_progress_page(work))
     assert data["run"]["name"] == "model"
     assert data["lines"] == ["In progress: 2 networks with finished epochs."]
