@@ -6,7 +6,7 @@
       README.md      model card
       LICENSE        licence of the weights
       quality.json   how the Dice of its masks is predicted (`voxtile.models.quality`)
-      fingerprint.json, recipe.toml, history.csv, training.png     how they were trained
+      fingerprint.json, recipe.toml, history.csv, training.html    how they were trained
 
 A network file can contain code that runs when it is loaded, or ask for any
 amount of memory. So the file is checked before any program loads it:

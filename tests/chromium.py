@@ -3,10 +3,13 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 _FLAGS = (
     "--headless=new",
@@ -60,3 +63,17 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> An
             return result
         time.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {seconds} s")
+
+
+def share_of(picture: np.ndarray, color: str, tolerance: int = 6) -> float:
+    """Return the share of the pixels of a picture that have a colour."""
+    rgb = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)])
+    return float((np.abs(picture.astype(int) - rgb).max(axis=-1) <= tolerance).mean())
+
+
+def canvas_pixels(browser: Any) -> np.ndarray:
+    """Return the colours of the canvas of the viewer."""
+    from selenium.webdriver.common.by import By
+
+    png = browser.find_element(By.ID, "canvas").screenshot_as_png
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))

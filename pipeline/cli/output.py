@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from voxtile.errors import Notice
+    from voxtile.report.page import PageFacts
     from voxtile.run_folder.case_report import CaseReport
 
 UNEXPECTED, USAGE, SOME_FAILED, BAD_INPUT, MODEL_REFUSED, ENVIRONMENT = 1, 2, 3, 4, 5, 6
@@ -144,7 +145,11 @@ def write_page(
     """Write report.html; print its path, and a warning for each case without pictures."""
     from voxtile.report import page
 
-    written = page.write_page(out, reports, **options)
+    return print_page(page.write_page(out, reports, **options), quiet=quiet)
+
+
+def print_page(written: "PageFacts", *, quiet: bool = False) -> Path:
+    """Print the path of a page, and a warning for each case without pictures; return the path."""
     for case_id, sentence in written.problems:
         typer.echo(f"warning: no pictures of {case_id}: {sentence}", err=True)
     if not quiet:

@@ -1,12 +1,13 @@
 """`voxtile evaluate`, `export`, `report` and `compare`: masks that exist already."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from voxtile.errors import UsageError
 from voxtile.scoring.measures import Measures
 
 from .options import (
@@ -30,6 +31,7 @@ from .output import (
     finish,
     outcome,
     print_case,
+    print_page,
     print_warnings,
     write_page,
 )
@@ -37,6 +39,7 @@ from .output import (
 if TYPE_CHECKING:
     from voxtile.export import Exported
     from voxtile.report.comparison import Comparison
+    from voxtile.run_folder.protection import Input
 
 
 def evaluate(
@@ -132,7 +135,7 @@ def export(
 
 def report(
     *,
-    run: Annotated[Path, argument("Run folder.")],
+    run: Annotated[Path, argument("Run folder, or the folder of a model or of folds.")],
     by: By,
     manifest: Annotated[
         Path | None, "The run's manifest, so that the page gets pictures of the scans."
@@ -151,12 +154,13 @@ def report(
     ] = False,
     as_json: AsJson,
 ) -> None:
-    """Write the tables and the page of a run again from its case records.
+    """Write the tables and the page of a run again, or the page of a model's training run.
 
     Examples
     --------
     voxtile report out
     voxtile report out --manifest cases.csv --by scanner,sex
+    voxtile report my_model
     """
     from voxtile.report.page.writing import protect_report
     from voxtile.report.tables import check_columns, write_reports
@@ -170,6 +174,14 @@ def report(
             echo_lines(f"{form}\n" for form in forms.values())
             answer(forms)
         return
+    if not RunFolder(run).all_facts():
+        from voxtile.training.pages import page_of_training
+
+        if (write := page_of_training(run)) is not None:
+            if by or manifest or root or predictions or review or single_file:
+                raise UsageError(f"{run} is a training run, whose page needs no options")
+            typer.echo(f"page: {write()}")
+            return
     check_columns(by, read_run(run).reports)  # before the lock, which would create the folder
     protect_report(RunFolder(run), manifest, root, predictions, review)
     with answering(as_json=as_json) as answer:
@@ -208,12 +220,21 @@ def compare(
     metrics: Annotated[
         tuple[str, ...], Option("Metrics to compare (default: dice,hd95_mm,assd_mm).", read=words)
     ] = (),
+    manifest: Annotated[
+        Path | None, "The manifest of the runs, so that the page gets pictures of the scans."
+    ] = None,
+    root: Root,
+    predictions: Annotated[
+        tuple[str, ...],
+        Option("Folders of the masks, one for each run (default: the runs' own).", read=words),
+    ] = (),
+    cases: Annotated[str, "Which cases get pictures: changed:N, all or none."] = "changed:12",
 ) -> None:
     """Compare runs case by case: differences with intervals and tests.
 
     Examples
     --------
-    voxtile compare out_a out_b --out comparison
+    voxtile compare out_a out_b --manifest cases.csv --out comparison
     voxtile compare out_a out_b out_c --metrics dice,hd95_mm --out comparison
     """
     from voxtile.report.comparison import (
@@ -222,20 +243,29 @@ def compare(
         refuse_foreign_comparison,
         write_comparison,
     )
+    from voxtile.report.page import parse_cases
     from voxtile.report.page.comparison_page import write_comparison_page
     from voxtile.report.summary import records
-    from voxtile.run_folder.protection import Input, protect
+    from voxtile.run_folder.protection import protect
 
-    protect([Input("the run", one, whole=False) for one in runs], out)
+    most, folders = parse_cases(cases, "changed"), [Path(one) for one in predictions]
+    protect(_inputs_of_comparison(runs, folders, manifest, root), out)
     refuse_foreign_comparison(out)
     comparison = compare_runs(runs, metrics)
     write_comparison(out, comparison)
-    page = write_comparison_page(out, comparison)
+    page = write_comparison_page(
+        out,
+        comparison,
+        manifest=manifest,
+        root=root,
+        predictions=folders,
+        most=most,
+    )
     with answering(as_json=as_json) as answer:
         echo_lines(_comparison_lines(comparison))
         echo_lines(comparison.incomplete)
         typer.echo(f"comparison: {out / 'comparison.csv'}")
-        typer.echo(f"page: {page}")
+        print_page(page)
         rows = records(comparison.summary)
         answer(
             {
@@ -244,10 +274,24 @@ def compare(
                 "changed_most": most_changed(comparison.cases, rows[0]["metric"]),
                 "incomplete": comparison.incomplete,
                 "comparison": str(out / "comparison.csv"),
-                "page": str(page),
+                "page": str(page.path),
             }
         )
     raise typer.Exit(SOME_FAILED if comparison.incomplete else 0)
+
+
+def _inputs_of_comparison(
+    runs: Sequence[Path], predictions: Sequence[Path], manifest: Path | None, root: Path | None
+) -> "Iterator[Input]":
+    """Yield everything that a comparison reads."""
+    from voxtile.manifest.rows import read_manifest
+    from voxtile.run_folder.protection import Input, inputs_of
+
+    yield from (Input("the run", one, whole=False) for one in runs)
+    yield from (Input("the predictions folder", one, whole=False) for one in predictions)
+    if manifest is not None:
+        yield Input("the manifest", manifest)
+        yield from inputs_of(read_manifest(manifest, root=root, need_images=False))
 
 
 def _print_export(result: "Exported") -> None:

@@ -25,7 +25,7 @@ _SPEC = "spec.json"
 # The other files of a model beside its networks; each may be missing.
 _OTHERS = (
     *("LICENSE", "README.md", "fingerprint.json", "history.csv", "quality.json", "recipe.toml"),
-    "training.png",
+    *("training.html", "training.png"),  # in version 0.1.0 the curves were a picture
 )
 # Most bytes of a file that is not a network, and of all files.
 _MOST_OTHER, _MOST_BYTES = 2**24, 2**35

@@ -34,7 +34,8 @@ _TRAIN, _VAL = 12, 3
 _TESTED = ("axial", "oblique", "reversed", "dicom", "unlabelled", "damaged")
 _OF_MODEL = (
     "spec.json", "README.md", "LICENSE", "fingerprint.json", "recipe.toml", "history.csv",
-    "training.png",
+    "training.html",
+    "training.png",  # of version 0.1.0
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from scipy.stats import wilcoxon
 from voxtile.errors import ManifestError
 from voxtile.machine.files import write_json, write_text
 from voxtile.machine.json_objects import read_object
-from voxtile.run_folder.case_report import Records, read_run
+from voxtile.run_folder.case_report import CaseReport, Records, read_run
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.lock import holders
 from voxtile.run_folder.protection import ANOTHER_FOLDER, is_remainder
@@ -51,7 +51,14 @@ class Comparison:
     # `CASE_COLUMNS`: a row for each other run, case, label and metric, the largest changes of each
     # metric first.
     cases: pd.DataFrame
+    found: tuple[Records, ...]  # the records of each run
+    tables: tuple[pd.DataFrame, ...]  # the rows of its ``report.csv``
     incomplete: tuple[str, ...] = ()  # lines for people about runs that lack cases
+
+    @property
+    def reports(self) -> list[dict[str, CaseReport]]:
+        """The reports of each run by case id."""
+        return [{report.case_id: report for report in one.reports} for one in self.found]
 
 
 def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Comparison:
@@ -96,6 +103,8 @@ def compare_runs(runs: Sequence[str | Path], metrics: Sequence[str] = ()) -> Com
         tuple(names),
         summary[list(COLUMNS)],
         every[list(CASE_COLUMNS)],
+        tuple(found),
+        tuple(tables),
         tuple(line for name, one in zip(names, found, strict=True) for line in _lacks(name, one)),
     )
 

@@ -120,6 +120,7 @@ def train_bundle(
 
         from voxtile.training.bundle.calibration import calibrate
         from voxtile.training.bundle.packing import write_bundle
+        from voxtile.training.bundle.training_page import write_training_page
         from voxtile.training.choosing.choosing import choose
         from voxtile.training.fitting.side_by_side import fit_networks
 
@@ -139,6 +140,7 @@ def train_bundle(
         for line in choose(work / "bundle", validation, groups, work / "choosing", devices[0]):
             shown.line(line)
         shown.line(calibrate(work / "bundle", validation, groups))
+        write_training_page(load_bundle(work / "bundle"))
         publish(work, out)
     return load_bundle(out)
 

@@ -5,6 +5,7 @@
       recipe.toml        every choice, after all were made
       cases/ planes/     the cases as the fit reads them
       <network>/         checkpoint.npz of each network
+      training.html      the page of `voxtile report OUT.training`
       bundle/            the finished bundle, before it is moved to OUT
 
 The folder survives a kill at any moment: ``--resume`` continues from it with the
@@ -27,7 +28,7 @@ from voxtile.run_folder.protection import is_remainder
 
 from .differences import differences
 
-_IDENTITY = "training.json"
+IDENTITY = "training.json"
 _PUBLISHED = "published"
 # Folders of a training run; the folder of a network has one of these files.
 _FOLDERS = ("cases", "planes", "choosing", "bundle")
@@ -45,7 +46,7 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
     if os.path.lexists(out):
         left = f"; --resume removes {work}, which its training run left" if _has_ended(out) else ""
         raise EnvironmentFault(f"{out} exists; choose another name or remove it first{left}")
-    found = (work / _IDENTITY).exists()
+    found = (work / IDENTITY).exists()
     if found and not resume:
         raise EnvironmentFault(
             f"{work} holds an interrupted training run; continue it with --resume, or remove the "
@@ -61,7 +62,7 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
         if found:
             _check_same(work, identity)
             identity = {name: v for name, v in _read(work).items() if name != _PUBLISHED}
-        write_json(work / _IDENTITY, identity)
+        write_json(work / IDENTITY, identity)
         try:
             yield work
         except (ManifestError, ValueError):
@@ -110,7 +111,7 @@ def remembered(work: Path, name: str, value: Any) -> Any:
     identity = _read(work)
     if name not in identity:
         identity[name] = value
-        write_json(work / _IDENTITY, identity)
+        write_json(work / IDENTITY, identity)
     return identity[name]
 
 
@@ -122,7 +123,7 @@ def hold_same(work: Path, name: str, value: Any) -> None:
 
 def _read(work: Path) -> dict[str, Any]:
     """Return the content of ``training.json``."""
-    path = work / _IDENTITY
+    path = work / IDENTITY
     try:
         identity: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -133,7 +134,7 @@ def _read(work: Path) -> dict[str, Any]:
 def _has_ended(out: Path) -> bool:
     """Whether the training run of a bundle ended, but its working folder remains."""
     work = work_path(out)
-    if not out.exists() or not (work / _IDENTITY).exists() or (work / "bundle").exists():
+    if not out.exists() or not (work / IDENTITY).exists() or (work / "bundle").exists():
         return False
     return _PUBLISHED in _read(work)
 
@@ -144,10 +145,10 @@ def _remove(work: Path) -> None:
     Files that no training run wrote are kept. If there are any, the folder is also kept.
     """
     for path in work.iterdir():
-        if path.name == _IDENTITY or not _is_of_training(path):
+        if path.name == IDENTITY or not _is_of_training(path):
             continue
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove(path)
-    remove(work / _IDENTITY)
+    remove(work / IDENTITY)
     with suppress(OSError):
         work.rmdir()
 
@@ -157,7 +158,7 @@ def _is_of_training(path: Path) -> bool:
     if path.is_symlink():
         return False
     if not path.is_dir():
-        return path.name in ("recipe.toml", ".lock", ".lock.json")
+        return path.name in ("recipe.toml", "training.html", ".lock", ".lock.json")
     return path.name in _FOLDERS or any((path / name).exists() for name in _OF_NETWORK)
 
 

@@ -27,7 +27,11 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
         [DATA, "--predictions", "{}/predictions", "--labels", "{}/labels.json", "--out", OUT],
         [*SCANS, "predictions/c1.nii.gz", "labels.json"],
     ),
-    "compare": (["{}/run", "{}/run", "--out", OUT], ["run"]),
+    "compare": (
+        f"{{}}/run {{}}/run --manifest {DATA} --predictions {{0}}/predictions,{{0}}/predictions "
+        f"--out {OUT}".split(),
+        ["run", *SCANS, "predictions/c1.nii.gz"],
+    ),
     "train": (
         f"{DATA} --recipe {{}}/recipe.toml --labels {{}}/labels.json --licence {{}}/LICENSE "
         f"--init {MODEL} --steps 1 --out {OUT}".split(),

@@ -79,7 +79,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(trained: Trained) -> None:
         "unet.keras",
         "README.md",
         "history.csv",
-        "training.png",
+        "training.html",
         "LICENSE",
     }
     spec = load_bundle(trained.bundle.folder).spec

@@ -1,7 +1,8 @@
 "use strict";
 
 // Controls whose values are part of the address of a view, besides the filters of columns.
-const ADDRESSED = ["find", "status", "reviewed", "below", "metric", "by", "volume-plot"];
+const ADDRESSED = ["find", "status", "reviewed", "below", "metric", "by", "volume-plot",
+  "pair", "pair-label", "curves-what", "curves-over"];
 
 /** Each control of the address with its name there. */
 function addressed() {
@@ -40,7 +41,7 @@ function readAddress() {
 function startAddress() {
   writeAddress.usual = new Map(addressed().map(([name, control]) => [name, control.value]));
   onFilter(writeAddress);
-  for (const id of ["metric", "by", "volume-plot"]) byId(id).addEventListener("change", writeAddress);
+  for (const [, control] of addressed()) control.addEventListener("change", writeAddress);
   globalThis.addEventListener("hashchange", readAddress);
   readAddress();
 }

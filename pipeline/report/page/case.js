@@ -1,7 +1,7 @@
 "use strict";
 
-/** The case that is open, and the order in which Previous and Next walk. */
-const open = { one: null };
+/** The case that is open, and functions that are called with it, and when it is closed. */
+const open = { one: null, shown: [], closed: [] };
 
 /** Open a case: the viewer or its sections, and its numbers beside them. */
 function openCase(caseId) {
@@ -14,20 +14,21 @@ function openCase(caseId) {
   byId("case-facts").textContent = factsOf(one).join(" · ");
   byId("case-side").replaceChildren(...sideOf(one));
   byId("case-sections").replaceChildren();
-  byId("location").textContent = "";
-  showReview(one);
+  for (const show of open.shown) show(one);
   if (!dialog.open) {
     dialog.showModal();
     byId("case-body").focus();
   }
   byId("case-body").scrollTop = 0;
   writeAddress();
-  look(one);
+  byId("viewer-state").textContent = "";
+  if (byId("viewer")) look(one);
 }
 
 /** Show the pictures of a case. */
 async function look(one) {
   const state = byId("viewer-state");
+  byId("location").textContent = "";
   byId("viewer").hidden = true;
   if (!one.pictures) {
     state.textContent = whyNoPictures(one);
@@ -61,7 +62,7 @@ async function showMontage(one) {
 async function montageOf(one) {
   if (one.pictures) {
     try {
-      return drawSections(await load("sections", one.id), `Case ${one.id}`);
+      return drawCase(await load("sections", one.id), `Case ${one.id}`);
     } catch (error) {
       return make("p", { class: "muted" }, `${error.message}.`);
     }
@@ -74,12 +75,11 @@ async function montageOf(one) {
 function whyNoPictures(one) {
   if (one.status === "failed") return "There are no pictures, because the case failed.";
   if (one.problem) return `There are no pictures: ${one.problem}`;
-  return "The pictures of this case have not been made. To make them, run: " +
-    "voxtile report DIR --manifest MANIFEST --cases all";
+  return `The pictures of this case have not been made. To make them, run: ${report.how}`;
 }
 
 function factsOf(one) {
-  const facts = [statusOf(one)];
+  const facts = report.own.includes("status") ? [statusOf(one)] : [];
   if (one.shape) facts.push(`${one.shape.join(" × ")} voxels`);
   if (one.spacing_mm) {
     facts.push(`${one.spacing_mm.map((mm) => Number(mm.toPrecision(3))).join(" × ")} mm`);
@@ -91,6 +91,7 @@ function factsOf(one) {
 function sideOf(one) {
   return [
     one.reason && notice("Failed", [one.reason], "bad"),
+    one.links?.length ? linksOf(one) : null,
     legendOf(one),
     one.look.length ? notice("Reasons to look", one.look, "caution") : null,
     one.warnings.length ? notice("Warnings", one.warnings, "caution") : null,
@@ -106,17 +107,24 @@ function notice(title, pairs, kind) {
       make("li", {}, make("code", { title: report.flags[code] }, code), ` ${sentence}`))));
 }
 
+/** Links to other pages of a case. */
+function linksOf(one) {
+  return make("section", {}, make("h3", {}, "This case on other pages"),
+    make("ul", { class: "links" }, one.links.map(([name, href]) =>
+      make("li", {}, make("a", { href }, name)))));
+}
+
 /** The labels, each with a check box, its colour, name, Dice and volumes. */
 function legendOf(one) {
-  const keys = ["dice", "volume_ml_pred", "volume_ml_ref"].filter((key) => columnsOf(key).length);
-  const short = { dice: "Dice", volume_ml_pred: "Prediction (ml)", volume_ml_ref: "Reference (ml)" };
+  const short = new Map(report.legend);
+  const keys = [...short.keys()].filter((key) => columnsOf(key).length);
   const volumes = keys.filter((key) => key.startsWith("volume"));
   const isThere = (position) =>
     volumes.some((key) => columnsOf(key)[position].get(one) > 0);
   const rows = report.labels.map((label, position) => {
     // If there are many labels, only those that the scan has are listed.
     if (report.labels.length > FEW_LABELS && !isThere(position)) return null;
-    const box = make("input", { type: "checkbox", checked: !viewer.hidden.has(position),
+    const box = one.pictures && make("input", { type: "checkbox", checked: !viewer.hidden.has(position),
       change: () => {
         if (box.checked) viewer.hidden.delete(position);
         else viewer.hidden.add(position);
@@ -124,7 +132,7 @@ function legendOf(one) {
       } });
     return make("tr", {},
       make("th", { scope: "row" },
-        make("label", { class: "check" }, one.pictures ? box : null, swatch(label), label.name)),
+        make("label", { class: "check" }, box || null, swatch(label), label.name)),
       keys.map((key) => {
         const column = columnsOf(key)[position];
         return make("td", { class: "number" }, formatCell(column.get(one), column));
@@ -134,13 +142,13 @@ function legendOf(one) {
     make("h3", {}, "Labels"),
     make("table", {},
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Label"),
-        keys.map((key) => make("th", { scope: "col", class: "number" }, short[key])))),
+        keys.map((key) => make("th", { scope: "col", class: "number" }, short.get(key))))),
       make("tbody", {}, rows)));
 }
 
 /** The other metrics: one row each, with a column for each label. */
 function metricsOf(one) {
-  const known = ["dice", "volume_ml_pred", "volume_ml_ref"];
+  const known = report.legend.map(([key]) => key);
   const rest = report.columns.label.filter((column) => !known.includes(column.key));
   if (!rest.length || one.status === "failed") return null;
   // With many labels the table would be wider than the page, so each label has its own row.
@@ -199,7 +207,7 @@ function startCase() {
     if (event.target === dialog) dialog.close(); // the backdrop
   });
   dialog.addEventListener("close", () => {
-    viewer.request++;
+    for (const close of open.closed) close();
     open.one = null;
     writeAddress();
   });

@@ -26,6 +26,28 @@ from voxtile.scoring.columns import Column, column_named
 
 from .explanations import explanation
 
+# What only this page has: its own columns, the labels of an open case, and the volumes to draw.
+_PAGE = {
+    "own": ["id", "status", "review", "lowest", "lowest-label", "flags", "warnings", "note"],
+    "legend": [
+        ["dice", "Dice"],
+        ["volume_ml_pred", "Prediction (ml)"],
+        ["volume_ml_ref", "Reference (ml)"],
+    ],
+    "usual": ["dice", "hd95_mm", "volume_ml_pred"],
+    "scores": ["dice"],
+    "volumes": [
+        {
+            "id": name,
+            "x": ["volume_ml_ref", "reference"],
+            "y": ["volume_ml_pred", "prediction"],
+            "isDifference": bool(name),
+        }
+        for name in ("", "difference")
+    ],
+    "gallery": "Worst cases first",
+    "how": "voxtile report DIR --manifest MANIFEST --cases all",
+}
 # Columns that identify a row of the report, and those that the page shows as sentences.
 _NOT_SHOWN = (
     "case_id", "label", "label_name", "status", "reason", "warnings", "qc_flags", "verdict_reasons",
@@ -73,6 +95,7 @@ def cohort_data(
         rows.setdefault(row["case_id"], []).append(row)
     flags = flag_cases(reports)
     return {
+        **_PAGE,
         "run": {
             "name": out.resolve().name,
             "model": str(facts.get("model", {}).get("name", "")),
@@ -84,12 +107,10 @@ def cohort_data(
             "methods": methods_text(facts, reports),
             "verdict": list(run_verdict(reports, _missing(reports, facts)).lines),
         },
-        "labels": [
-            {"value": label.value, "name": label.name, "color": label.color} for label in labels
-        ],
+        "labels": label_facts(labels),
         "columns": {
-            "case": list(map(_column_facts, of_case)),
-            "label": list(map(_column_facts, of_label)),
+            "case": list(map(column_facts, of_case)),
+            "label": list(map(column_facts, of_label)),
         },
         "cases": [
             {
@@ -124,7 +145,6 @@ def _case(
     of_label: Sequence[Column],
 ) -> dict[str, Any]:
     """Return one case, its values in the order of the columns; without labels it has no rows."""
-    by_label = {int(row["label"]): row for row in rows}
     return {
         "id": report.case_id,
         "status": report.status,
@@ -134,6 +154,24 @@ def _case(
         "memory_mb": _json(report.peak_memory_mb),
         "shape": report.geometry.get("shape"),
         "spacing_mm": report.geometry.get("spacing_mm"),
+        **case_values(rows, labels, of_case, of_label),
+    }
+
+
+def label_facts(labels: Sequence[Label]) -> list[dict[str, Any]]:
+    """Return the facts about labels that a page needs."""
+    return [{"value": label.value, "name": label.name, "color": label.color} for label in labels]
+
+
+def case_values(
+    rows: Sequence[Mapping[str, Any]],
+    labels: Sequence[Label],
+    of_case: Sequence[Column],
+    of_label: Sequence[Column],
+) -> dict[str, Any]:
+    """Return the values of a case, from its rows of a table, in the order of the columns."""
+    by_label = {int(row["label"]): row for row in rows}
+    return {
         "values": [_json(rows[0][column.name]) if rows else None for column in of_case],
         "labels": [
             None
@@ -163,7 +201,7 @@ def _reasons(report: CaseReport, found: CaseFlags | None) -> tuple[Notice, ...]:
     return () if found is None else judge(report, found.flags).reasons
 
 
-def _column_facts(column: Column) -> dict[str, Any]:
+def column_facts(column: Column) -> dict[str, Any]:
     """Return the facts about a column that the page needs."""
     return {
         "key": column.name,
@@ -181,10 +219,15 @@ def _pair(notice: Any) -> list[str]:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    """Return header and rows of ``summary.csv``; cells are numbers except in text columns."""
+    """Return the values of ``summary.csv``; empty without the file."""
     if not path.is_file():
         return {"header": [], "rows": []}
-    rows = list(csv.reader(StringIO(path.read_text("utf-8"), newline="")))
+    return summary_values(StringIO(path.read_text("utf-8"), newline=""))
+
+
+def summary_values(lines: Iterable[str]) -> dict[str, Any]:
+    """Return header and rows of a summary in CSV; cells are numbers except in text columns."""
+    rows = list(csv.reader(lines))
     return {
         "header": rows[0],
         "rows": [

@@ -1,159 +1,173 @@
-"""Show a comparison of runs as one page: differences, intervals, and the most changed cases.
+"""Write ``comparison.html`` and its side files, from a comparison and the manifest of its runs.
 
-The page has no scripts: everything is in the HTML, the intervals as SVG.
-
-    metric, label     A      B    difference                         wins  p (Holm)
-    Dice   organ    0.90   0.92       |---o---|                       31    0.002
-                                  worse <- 0 -> better
+comparison.html
+comparison_files/          pictures of the cases that changed most, with the masks of all runs
 """
 
-from collections.abc import Mapping, Sequence
-from html import escape
-from math import isfinite
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
+from urllib.parse import quote, urlencode
 
+from voxtile.case import Case
+from voxtile.errors import CaseError, Notice, UsageError, counted
 from voxtile.machine.files import write_text
-from voxtile.report.comparison import Comparison, most_changed
-from voxtile.scoring.columns import column_named
+from voxtile.manifest.rows import read_manifest
+from voxtile.models.spec import Label
+from voxtile.report.comparison import Comparison
+from voxtile.run_folder.anonymous import without_names
+from voxtile.run_folder.case_report import CaseReport
+from voxtile.run_folder.layout import RunFolder
+from voxtile.scoring.overlap import plain_labels
 
-from .page import resource, source_hash
+from .cohort import label_facts
+from .comparison_data import comparison_data
+from .page import COMPARISON, build_page
+from .pictures import read_picture
+from .sections import make_sections
+from .side_files import SideFiles, encoded, volumes_of
+from .writing import PageFacts, scored_mask
 
-_MOST_CASES = 15
-# Size of the drawing of an interval, in CSS pixels.
-_WIDTH, _HEIGHT = 220, 22
-
-
-def write_comparison_page(out: Path, comparison: Comparison) -> Path:
-    """Write ``comparison.html`` into a folder, and return its path."""
-    path = out / "comparison.html"
-    write_text(path, comparison_page(comparison))
-    return path
+_HOW = "voxtile compare A B --out DIR --manifest MANIFEST --cases all"
 
 
-def comparison_page(comparison: Comparison) -> str:
-    """Return the page as text; every name in it is escaped."""
-    rows = comparison.summary.to_dict("records")
-    sections = [
-        _section(
-            comparison,
-            run,
-            metric,
-            [row for row in rows if (row["run_b"], row["metric"]) == (run, metric)],
+def write_comparison_page(
+    out: Path,
+    comparison: Comparison,
+    *,
+    manifest: Path | None = None,
+    root: Path | None = None,
+    predictions: Sequence[Path] = (),
+    most: int | None = 12,
+) -> PageFacts:
+    """Write ``comparison.html`` into a folder, with its side files.
+
+    The manifest has the paths of the scans; without it there are no pictures. `predictions` are the
+    folders of the masks, one for each run, by default the runs' own. The `most` cases that changed
+    most get pictures; None for all. Earlier side files are replaced.
+    """
+    if predictions and len(predictions) != len(comparison.runs):
+        raise UsageError(
+            f"--predictions names {counted(len(predictions), 'folder')}, but there are "
+            f"{len(comparison.runs)} runs; name one for each run"
         )
-        for run in comparison.runs[1:]
-        for metric in dict.fromkeys(row["metric"] for row in rows if row["run_b"] == run)
-    ]
-    style = resource("style.css")
-    names = " against ".join((", ".join(comparison.runs[1:]), comparison.runs[0]))
-    return Template(resource("comparison.html")).substitute(
-        policy=escape(f"default-src 'none'; style-src {source_hash(style)}; base-uri 'none'"),
-        title=escape(names),
-        style=style,
-        sections="\n".join(sections),
-    )
+    labels = _labels(comparison)
+    data = {**comparison_data(comparison, labels), "labels": label_facts(labels), "how": _HOW}
+    files = SideFiles(out / "comparison_files")
+    files.remove_all()
+    album = _Album(files, comparison, labels, predictions, comparison.reports)
+    found = {
+        case.case_id: case
+        for case in (read_manifest(manifest, root=root, need_images=False) if manifest else ())
+    }
+    ids = [case["id"] for case in data["cases"] if case["id"] in found and album.masked(case["id"])]
+    problems = album.add_all([found[case_id] for case_id in ids[:most]])
+    pages = list(_pages(out, comparison, data["runs"]))
+    for case in data["cases"]:
+        case["pictures"] = files.has(case["id"])
+        case["problem"] = problems.get(case["id"])
+        case["links"] = [
+            [name, f"{address}#{urlencode({'case': case['id']})}"]
+            for name, address, reports in pages
+            if case["id"] in reports
+        ]
+    data["folder"] = files.folder.name
+    pictured = tuple(case["id"] for case in data["cases"] if case["pictures"])
+    if pictured:
+        files.write_viewer()
+    path = out / "comparison.html"
+    write_text(path, build_page(COMPARISON, data))
+    return PageFacts(path, pictured, tuple(problems.items()))
 
 
-def _section(
-    comparison: Comparison, run: str, metric: str, rows: Sequence[Mapping[str, Any]]
-) -> str:
-    """Return the section of one run and one metric."""
-    reach = max((abs(row[name]) for row in rows for name in _SPAN if _known(row[name])), default=0)
-    body = "\n".join(_summary_row(row, metric, reach) for row in rows)
-    of_run = comparison.cases[comparison.cases["run_b"] == run]
-    changed = "\n".join(_case_row(row) for row in most_changed(of_run, metric, _MOST_CASES))
-    column = column_named(metric)
-    heading = escape(f"{column.heading}: {run} (B) against {comparison.runs[0]} (A)")
-    headings = "".join(f'<th scope="col">{name}</th>' for name in _HEADINGS)
-    cases = (
-        f'<h3>Cases that changed most</h3><div class="scroll"><table><thead><tr><th scope="col">'
-        'Case</th><th scope="col">Label</th><th scope="col">A</th><th scope="col">B</th>'
-        f'<th scope="col">B - A</th></tr></thead><tbody>{changed}</tbody></table></div>'
-        if changed
-        else '<p class="muted">No case changed.</p>'
-    )
-    return (
-        f'<section class="panel"><div class="panel-head"><h2>{heading}</h2>'
-        f'<p class="muted">{column.better} is better</p></div><div class="scroll"><table>'
-        f"<thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>{cases}</section>"
-    )
+@dataclass(frozen=True, slots=True)
+class _Album:
+    """The pictures of a comparison: each case with the masks of all runs that have one."""
+
+    files: SideFiles
+    comparison: Comparison
+    labels: Sequence[Label]
+    predictions: Sequence[Path]
+    reports: Sequence[Mapping[str, CaseReport]]  # of each run, by case id
+
+    def masked(self, case_id: str) -> dict[int, CaseReport]:
+        """Return the reports of the runs that have a mask of a case, by the place of the run."""
+        reports = [by_id.get(case_id) for by_id in self.reports]
+        return {
+            place: report
+            for place, report in enumerate(reports)
+            if report is not None and report.status != "failed"
+        }
+
+    def add_all(self, cases: Sequence[Case]) -> dict[str, str]:
+        """Make the pictures of cases; return the problems by case id."""
+        problems = {}
+        for case in cases:
+            try:
+                self._add(case)
+            except CaseError as error:
+                said = without_names(case, Notice(error.code, error.sentence))
+                problems[case.case_id] = said.sentence
+        return problems
+
+    def _add(self, case: Case) -> None:
+        """Make the pictures of a case."""
+        reports, found = self.masked(case.case_id), self.comparison.found
+        paths = [scored_mask(self._folder(place), report) for place, report in reports.items()]
+        # The first run that has a mask says how the scan is read.
+        facts = found[next(iter(reports))].facts
+        picture = read_picture(
+            case,
+            paths[0],
+            self.labels,
+            policy=facts.policy(),
+            label_map=facts.label_map(),
+            channels=facts.channels,
+            others=paths[1:],
+        )
+        count, places = len(self.comparison.runs), list(reports)
+        sections = make_sections(picture)
+        for section in sections:
+            contours = [section.pop("prediction"), *section.pop("others", ())]
+            section["masks"] = _in_order(contours, places, count)
+        volumes = volumes_of(picture)
+        masks = [volumes.pop("prediction"), *map(encoded, picture.others)]
+        volumes["masks"] = _in_order(masks, places, count)
+        for kind, content in (("sections", sections), ("volumes", volumes)):
+            self.files.write(kind, case.case_id, content, "comparison -")
+
+    def _folder(self, place: int) -> Path:
+        """Return the folder of the masks of a run."""
+        run = RunFolder(self.comparison.found[place].facts.path.parent)
+        return self.predictions[place] if self.predictions else run.masks
 
 
-_SPAN = ("mean_difference", "ci_low", "ci_high")
-_HEADINGS = (
-    "Label", "Cases", "Mean A", "Mean B", "B - A", "95 % interval", "", "Wins / ties / losses",
-    "p (Holm)",
-)  # fmt: skip
+def _in_order(values: Sequence[Any], places: Sequence[int], count: int) -> list[Any]:
+    """Return a value for each run; None for a run without one."""
+    given = dict(zip(places, values, strict=True))
+    return [given.get(place) for place in range(count)]
 
 
-def _summary_row(row: Mapping[str, Any], metric: str, reach: float) -> str:
-    """Return the table row of one label."""
-    cells = (
-        f'<th scope="row">{escape(str(row["label_name"]))}</th>',
-        _cell(row["n"], 0),
-        _cell(row["mean_a"]),
-        _cell(row["mean_b"]),
-        _cell(row["mean_difference"], signed=True),
-        f"<td>{_number(row['ci_low'], signed=True)} to {_number(row['ci_high'], signed=True)}</td>",
-        f"<td>{_interval(row, reach)}</td>",
-        f"<td>{row['wins']} / {row['ties']} / {row['losses']}</td>",
-        f"<td>{_p(row['p_holm'])}</td>",
-    )
-    return f"<tr>{''.join(cells)}</tr>"
+def _labels(comparison: Comparison) -> tuple[Label, ...]:
+    """Return the labels of all runs by their values, with the colours of the first that has one."""
+    found: dict[int, Label] = {}
+    for records, table in zip(comparison.found, comparison.tables, strict=True):
+        plain = plain_labels(dict(zip(table["label"], table["label_name"], strict=True)))
+        for label in records.facts.labels() or plain:
+            found.setdefault(label.value, label)
+    return tuple(found[value] for value in sorted(found))
 
 
-def _case_row(row: Mapping[str, Any]) -> str:
-    """Return the table row of one case."""
-    return (
-        f'<tr><th scope="row">{escape(str(row["case_id"]))}</th>'
-        f"<td>{escape(str(row['label_name']))}</td>{_cell(row['value_a'])}{_cell(row['value_b'])}"
-        f"{_cell(row['difference'], signed=True)}</tr>"
-    )
-
-
-def _interval(row: Mapping[str, Any], reach: float) -> str:
-    """Return a drawing of the mean difference and its interval around 0."""
-    low, middle, high = row["ci_low"], row["mean_difference"], row["ci_high"]
-    if not (_known(middle) and reach > 0):
-        return ""
-    if not (_known(low) and _known(high)):
-        low = high = middle
-
-    def x(value: float) -> str:
-        return f"{_WIDTH / 2 + value / reach * (_WIDTH / 2 - 8):.1f}"
-
-    words = escape(f"mean {_number(middle, signed=True)}")
-    half = _HEIGHT / 2
-    return (
-        f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{words}">'
-        f'<line x1="{x(0)}" x2="{x(0)}" y1="0" y2="{_HEIGHT}" stroke="currentColor" '
-        'stroke-opacity="0.35"/>'
-        f'<line x1="{x(low)}" x2="{x(high)}" y1="{half}" y2="{half}" stroke="currentColor" '
-        'stroke-width="2"/>'
-        f'<circle cx="{x(middle)}" cy="{half}" r="4.5" fill="currentColor"/></svg>'
-    )
-
-
-def _cell(value: Any, digits: int = 4, *, signed: bool = False) -> str:
-    """Return a table cell with a number."""
-    return f"<td>{_number(value, digits, signed=signed)}</td>"
-
-
-def _number(value: Any, digits: int = 4, *, signed: bool = False) -> str:
-    """Return a number for people; a dash if it is missing."""
-    if not _known(value):
-        return "-"
-    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-
-
-def _p(value: Any) -> str:
-    """Return a p value for people."""
-    if not _known(value):
-        return "-"
-    return "&lt; 0.0001" if value < 1e-4 else f"{value:.4f}"
-
-
-def _known(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and isfinite(value)
+def _pages(
+    out: Path, comparison: Comparison, runs: Sequence[Mapping[str, str]]
+) -> Iterator[tuple[str, str, Mapping[str, CaseReport]]]:
+    """Yield for each run with a page its name, the address of the page, and the reports by id."""
+    for run, records, reports in zip(runs, comparison.found, comparison.reports, strict=True):
+        page = RunFolder(records.facts.path.parent).page
+        with suppress(ValueError):  # on another drive of Windows
+            if page.is_file():
+                path = Path(os.path.relpath(page.resolve(), out.resolve())).as_posix()
+                yield f"{run['letter']}: {run['name']}", quote(path), reports

@@ -1,7 +1,14 @@
 "use strict";
 
-/** The data of the page. */
+/**
+ * The data of the page: `run` with a name, `labels`, `columns`, `cases`, `summary`, and `own`: the
+ * columns below that this page has.
+ */
 const report = JSON.parse(byId("report-data").textContent);
+// What a case has, unless the data say otherwise.
+const NOTHING = { status: "done", reason: null, flags: [], look: [], warnings: [], timings: {},
+  memory_mb: null };
+report.cases = report.cases.map((one) => ({ ...NOTHING, ...one }));
 
 /**
  * Every column that the table can have: some columns of the case, each metric once per
@@ -38,7 +45,7 @@ const columns = [
   { id: "warnings", title: "Warnings", numeric: true, whole: true, better: "lower",
     get: (one) => one.warnings.length },
   { id: "note", title: "Note of the reviewer", numeric: false, get: (one) => reviews.get(one.id)?.note },
-];
+].filter((column) => /[/]/.test(column.id) || report.own.includes(column.id));
 
 /** Columns of one metric, in the order of the labels. */
 function columnsOf(key) {
@@ -97,6 +104,10 @@ function formatCell(value, column) {
 /** A number of cases in words: "1 case", "2,000 cases". */
 function countOfCases(count) {
   return `${grouped(count, 0)} ${count === 1 ? "case" : "cases"}`;
+}
+
+function capital(words) {
+  return words.slice(0, 1).toUpperCase() + words.slice(1);
 }
 
 function grouped(value, digits) {

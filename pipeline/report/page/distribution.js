@@ -8,7 +8,7 @@ function fillMetrics() {
   const metric = byId("metric");
   const numeric = report.columns.label.filter((column) => column.numeric);
   metric.replaceChildren(...numeric.map((column) => make("option", { value: column.key }, column.title)));
-  const wanted = ["dice", "volume_ml_pred"].find((key) => numeric.some((one) => one.key === key));
+  const wanted = [report.metric, "dice", "volume_ml_pred"].find((key) => numeric.some((one) => one.key === key));
   if (wanted) metric.value = wanted;
   metric.addEventListener("change", () => {
     drawMetric();
@@ -23,14 +23,6 @@ function fillMetrics() {
   byId("by").replaceChildren(make("option", { value: "" }, "nothing"),
     ...fillMetrics.ways.map(({ id, title: name }) => make("option", { value: id }, name)));
   byId("by").addEventListener("change", drawMetric);
-  byId("volume-plot").addEventListener("change", drawVolumes);
-  let width = document.documentElement.clientWidth;
-  globalThis.addEventListener("resize", () => {
-    if (document.documentElement.clientWidth === width) return;
-    width = document.documentElement.clientWidth;
-    drawMetric();
-    drawVolumes();
-  });
 }
 
 function titleOf(column) {
@@ -62,7 +54,7 @@ function drawMetric() {
   const by = fillMetrics.ways.find(({ id }) => id === byId("by").value);
   const title = chosen[0]?.title ?? "";
   if (by?.axis) drawAgainst(by, chosen, title);
-  else drawDistribution(byId("distribution"), rowsOf(chosen, by), title);
+  else drawDistribution(byId("distribution"), rowsOf(chosen, by), title, chosen[0]?.change);
   const hasInterval = byId("distribution").querySelector(".interval");
   const about = chosen[0]?.about ? `${title}: ${chosen[0].about} ` : "";
   byId("distribution-key").textContent =
@@ -89,14 +81,17 @@ function rowsOf(chosen, by) {
   })));
 }
 
-/** The mean and its interval from summary.csv, which are of all cases; null if cases are filtered. */
-function intervalOf({ key, label }) {
+/** The mean and its interval from the summary, which are of all cases; null if cases are filtered. */
+function intervalOf({ key, metric = key, change, label }) {
+  if (report.runs && !change) return null; // only changes are summarised
   if (selection.cases.length !== report.cases.length) return null;
   const { header, rows } = report.summary;
   const at = (row, name) => row[header.indexOf(name)];
   const row = rows.find((one) =>
-    at(one, "metric") === key && at(one, "label") === label.value && !at(one, "by"));
-  const [mean, low, high] = row ? ["mean", "ci_low", "ci_high"].map((name) => at(row, name)) : [];
+    at(one, "metric") === metric && at(one, "label") === label.value && !at(one, "by") &&
+    (!change || at(one, "run_b") === change));
+  const names = [change ? "mean_difference" : "mean", "ci_low", "ci_high"];
+  const [mean, low, high] = row ? names.map((name) => at(row, name)) : [];
   return [mean, low, high].every((value) => typeof value === "number") ? { mean, low, high } : null;
 }
 

@@ -49,17 +49,17 @@ const DOWNLOADS = {
     ["id", byId("by").value].includes(column.id) || (column.label &&
       [byId("metric").value, byId("by").value.replace("metric/", "")].includes(column.key)))) },
   volumes: { plot: true, rows: () => rowsOfColumns(columns.filter((column) =>
-    column.id === "id" || (column.label && ["volume_ml_pred", "volume_ml_ref"].includes(column.key)))) },
+    column.id === "id" || (column.label && column.key.startsWith("volume_ml")))) },
   summary: { rows: () => [report.summary.header, ...report.summary.rows] },
   timings: { rows: () => rowsOfTable(byId("timings").querySelector("table")) },
   cases: { rows: () => rowsOfColumns(shownColumns()) },
 };
 
 async function save(name, kind) {
-  const plot = byId(name).querySelector("svg.chart");
   if (kind === "CSV") {
     return download(`${name}.csv`, new Blob([csvText(DOWNLOADS[name].rows())], { type: "text/csv" }));
   }
+  const plot = byId(name).querySelector("svg.chart");
   if (!plot) return undefined;
   if (kind === "PNG") return download(`${name}.png`, await pngOf(plot));
   return download(`${name}.svg`, new Blob([svgText(plot)], { type: "image/svg+xml" }));
@@ -70,7 +70,7 @@ function startDownloads() {
     const name = place.dataset.download;
     const kinds = DOWNLOADS[name].plot ? ["SVG", "PNG", "CSV"] : ["CSV"];
     place.replaceChildren(...kinds.map((kind) =>
-      make("button", { type: "button", class: "link", "aria-label": `Download ${name} as ${kind}`,
+      make("button", { type: "button", class: "link", "aria-label": `Download ${DOWNLOADS[name].title ?? name} as ${kind}`,
         click: () => save(name, kind) }, kind)));
   }
 }

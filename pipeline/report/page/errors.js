@@ -53,6 +53,8 @@ function errorKey() {
   return used.map((error) => make("span", { class: "error-name" }, swatch(error), error.name));
 }
 
+KEYS.set("e", { what: "errors or labels", act: () => showErrors(!errorsShown()) });
+
 function startErrors() {
   for (const place of document.querySelectorAll(".errors-switch")) {
     const box = make("input", { type: "checkbox", change: () => showErrors(box.checked) });

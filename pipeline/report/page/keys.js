@@ -1,15 +1,12 @@
 "use strict";
 
-/** What each key does while a case is open; modifiers and fields for text keep their keys. */
+/**
+ * What each key does while a case is open, to which other scripts add theirs; modifiers and fields
+ * for text keep their keys.
+ */
 const KEYS = new Map([
-  ["ArrowUp", { what: "next slice", act: () => stepSlice(1), needsViewer: true }],
-  ["ArrowDown", { what: "previous slice", act: () => stepSlice(-1), needsViewer: true }],
   ["ArrowLeft", { what: "previous case", act: () => walk(-1) }],
   ["ArrowRight", { what: "next case", act: () => walk(1) }],
-  ["a", { what: "accept", act: () => decide("accepted") }],
-  ["r", { what: "reject", act: () => decide("rejected") }],
-  ["n", { what: "note", act: () => byId("note").focus() }],
-  ["e", { what: "errors or labels", act: () => showErrors(!errorsShown()) }],
 ]);
 const KEY_NAMES = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→" };
 

@@ -3,23 +3,17 @@
 /** Draw the name of the run, the privacy note and the tiles. */
 function drawHead() {
   const { run, cases } = report;
-  byId("run-name").textContent = run.name;
-  byId("run-facts").textContent = [
+  const folder = document.querySelector('script[id^="volumes/"]') ? "" : ` and its folder ${report.folder}`;
+  writeHead([
     run.model && `model ${run.model}`,
     run.manifest && `manifest ${run.manifest}`,
     run.started && `started ${run.started.replace("T", " ").slice(0, 16)} UTC`,
     run.version && `voxtile ${run.version}`,
     run.engine && `engine ${run.engine}`,
-  ].filter(Boolean).join(" · ");
-  const folder = document.querySelector('script[id^="volumes/"]') ? "" : ` and its folder ${report.folder}`;
+  ], `This page${folder} may contain scans, masks and identifiers of patients.`,
+  `${countOfCases(cases.length)}. Viewer: NiiVue, BSD-2-Clause.`);
   byId("verdict").replaceChildren(...run.verdict.map((line) => make("p", {}, line)));
   byId("methods").textContent = run.methods;
-  byId("privacy-text").textContent =
-    `This page${folder} may contain scans, masks and identifiers of patients. ` +
-    "Store and share it as carefully as the scans themselves.";
-  byId("footer").textContent =
-    `${countOfCases(cases.length)}. Viewer: NiiVue, BSD-2-Clause. ` +
-    "For research only; this is not a medical device.";
   const failed = cases.filter((one) => one.status === "failed").length;
   const warned = cases.filter((one) => one.warnings.length).length;
   const flagged = cases.filter((one) => one.flags.length).length;
@@ -120,54 +114,4 @@ function bar({ median, late }, most) {
   return makeSvg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
     makeSvg("rect", { x: 0, y: 3.5, width: (100 * late) / most, height: 3, class: "late" }),
     makeSvg("rect", { x: 0, y: 1, width: (100 * median) / most, height: 8, class: "usual" }));
-}
-
-/** Columns of summary.csv that hold text. */
-const TEXT_COLUMNS = ["label_name", "worst_case", "by", "by_value"];
-
-/** Draw the rows of summary.csv of the chosen metric. */
-function drawSummary() {
-  const { header, rows } = report.summary;
-  byId("summary-panel").hidden = !rows.length;
-  if (!rows.length) return;
-  const at = (name) => header.indexOf(name);
-  const chosen = rows.filter((row) => row[at("metric")] === byId("metric").value);
-  const hasGroups = chosen.some((row) => row[at("by")]);
-  const shown = header.filter((name) =>
-    !["label", "metric", "ci_low", "ci_high"].includes(name) &&
-    (hasGroups || !["by", "by_value"].includes(name)));
-  // The interval stands beside its mean, where it is not scrolled out of sight.
-  shown.splice(shown.indexOf("mean") + 1, 0, "interval");
-  const whole = (name) => /^n(_|$)/.test(name);
-  const cell = (row, name) => {
-    if (name === "interval") {
-      const ends = ["ci_low", "ci_high"].map((end) => formatNumber(row[at(end)]));
-      return make("td", { class: "number" }, ends[0] === "–" ? "–" : ends.join(" to "));
-    }
-    const value = row[at(name)];
-    if (name === "label_name") {
-      const label = report.labels.find((one) => one.value === row[at("label")]);
-      return make("th", { scope: "row" }, label ? swatch(label) : null, String(value));
-    }
-    if (name === "worst_case" && value !== null) {
-      return make("td", {}, make("button", { type: "button", class: "link",
-        click: () => openCase(String(value)) }, String(value)));
-    }
-    if (TEXT_COLUMNS.includes(name)) return make("td", {}, value === null ? "" : String(value));
-    const text = typeof value === "number" && whole(name) ? grouped(value, 0) : formatNumber(value);
-    return make("td", { class: "number" }, text);
-  };
-  const titles = {
-    label_name: "Label", n: "Cases", n_used: "With a value", n_failed: "Failed",
-    n_empty: "Empty masks", mean: "Mean", sd: "SD", median: "Median", q1: "Q1", q3: "Q3",
-    worst: "Worst", worst_case: "Worst case", interval: "95 % CI of the mean",
-    by: "Column", by_value: "Value",
-  };
-  byId("summary").replaceChildren(chosen.length
-    ? make("table", {},
-      make("thead", {}, make("tr", {}, shown.map((name) =>
-        make("th", { scope: "col", class: TEXT_COLUMNS.includes(name) ? "" : "number" },
-          titles[name] ?? name.replaceAll("_", " "))))),
-      make("tbody", {}, chosen.map((row) => make("tr", {}, shown.map((name) => cell(row, name))))))
-    : make("p", { class: "muted" }, "summary.csv has no summary of this metric."));
 }

@@ -1,4 +1,4 @@
-"""Build the page from template, styles, scripts and data, under a strict policy.
+"""Build a page from templates, styles, scripts and data, under a strict policy.
 
 Only the scripts of voxtile may run: the content-security policy names the SHA-256 of
 each script and of the style sheet. ``strict-dynamic`` lets these scripts load
@@ -11,31 +11,75 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-# The scripts, in the order in which they must run: each uses the scripts before it.
-SCRIPTS = (
-    "dom.js", "data.js", "loading.js", "errors.js", "sections.js", "plots.js", "planes.js",
-    "contrast.js", "viewer.js", "case.js", "review.js", "keys.js", "distribution.js", "volumes.js",
-    "overview.js", "gallery.js", "table.js", "address.js", "downloads.js",
-    "start.js",
-)  # fmt: skip
 # NiiVue, byte for byte as it was published.
 VIEWER = "niivue.umd.js"
+# The scripts of every page, in the order in which they must run, and where those of a page follow.
+_FIRST = ("dom.js", "data.js", "csv.js", "plots.js", "case.js", "keys.js", "distribution.js")
+_LAST = ("summary.js", "table.js", "address.js", "downloads.js", "start.js")
+# The scripts of pages with pictures.
+_PICTURES = (
+    "loading.js", "errors.js", "sections.js", "planes.js", "contrast.js", "viewer.js", "gallery.js",
+    "volumes.js",
+)  # fmt: skip
 
 
-def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None) -> str:
-    """Return the page as text.
+@dataclass(frozen=True, slots=True)
+class PageKind:
+    """A kind of page: ``<name>.html`` is its main part, and ``<name>.js`` starts it."""
 
-    `data` is from `cohort_data`, with the facts about pictures added. `inlined` has the side files
-    that become part of the page, by the id under which the scripts find them: JSON text for
-    pictures, base64 for the viewer.
+    name: str
+    scripts: tuple[str, ...]  # besides those of every page
+    left_out: frozenset[str]  # templates that this page lacks
+    held: str  # what of patients the page may show
+    tables: str  # files with the same numbers
+
+    def all_scripts(self) -> list[str]:
+        """Return the texts of the scripts, in the order in which they run."""
+        names = (*_FIRST, *self.scripts, *_LAST, f"{self.name}.js")
+        return [resource(name) for name in names]
+
+
+_REVIEWS = frozenset({"review", "review_count"})
+_MASKS = frozenset({"mask_choice"})
+REPORT = PageKind(
+    "report",
+    (*_PICTURES, "review.js", "overview.js"),
+    _MASKS,
+    "images",
+    "report.csv and summary.csv",
+)
+COMPARISON = PageKind(
+    "comparison",
+    (*_PICTURES, "masks.js", "paired.js"),
+    _REVIEWS,
+    "images",
+    "comparison.csv and comparison_cases.csv",
+)
+TRAINING = PageKind(
+    "training",
+    ("curves.js",),
+    _REVIEWS | {"viewer"},
+    "data",
+    "history.csv, recipe.toml and spec.json",
+)
+
+
+def build_page(
+    kind: PageKind, data: Mapping[str, Any], inlined: Mapping[str, str] | None = None
+) -> str:
+    """Return a page as text.
+
+    `data` has at least the keys that `data.js` names. `inlined` has the side files that become
+    part of the page, by the id under which the scripts find them: JSON text for pictures, base64
+    for the viewer.
     """
-    scripts = [resource(name) for name in SCRIPTS]
-    style = resource("style.css")
+    scripts, style = kind.all_scripts(), resource("style.css")
     allowed = [source_hash(text) for text in scripts]
     blocks = [_data_block("report-data", json_text(data))]
     if inlined:
@@ -51,13 +95,26 @@ def build_page(data: Mapping[str, Any], inlined: Mapping[str, str] | None = None
             "form-action 'none'",
         )
     )
-    run = data["run"]
-    return Template(resource("page.html")).substitute(
+    return Template(resource("frame.html")).substitute(
         policy=escape(policy),
-        title=escape(f"{run['name']} - voxtile report"),
+        title=escape(f"{data['run']['name']} - voxtile {kind.name}"),
+        kind=kind.name,
+        held=kind.held,
+        tables=kind.tables,
         style=style,
+        main=_assembled(kind.name, kind.left_out),
+        dialog=_assembled("case", kind.left_out),
         blocks="\n".join(blocks),
         scripts="\n".join(f"<script>{text}</script>" for text in scripts),
+    )
+
+
+def _assembled(name: str, left_out: frozenset[str]) -> str:
+    """Return a template with the templates that it names."""
+    template = Template(resource(f"{name}.html"))
+    parts = template.get_identifiers()
+    return template.substitute(
+        {part: "" if part in left_out else _assembled(part, left_out) for part in parts}
     )
 
 

@@ -38,6 +38,7 @@ class Picture:
     reference: Volume | None  # positions, as in `prediction`
     window: tuple[float, float]  # intensities that became 0 and 255
     notes: tuple[str, ...] = ()  # how the picture differs from the scan, for people
+    others: tuple[Volume, ...] = ()  # positions of the masks of other runs
 
 
 def read_picture(
@@ -48,12 +49,14 @@ def read_picture(
     policy: ReadPolicy | None = None,
     label_map: Mapping[int, int] | None = None,
     channels: Sequence[str] = (),
+    others: Sequence[Path] = (),
 ) -> Picture:
     """Read the first channel, the mask and the reference of a case, and make them small.
 
     `mask` is the prediction, on the grid of the scan in any storage order. `policy` says how the
     run read scans; values in the row of the case come first. `label_map` has the reference values
-    that the run renamed, `channels` are the channels of the model (default: of the manifest).
+    that the run renamed, `channels` are the channels of the model (default: of the manifest), and
+    `others` are the masks of other runs.
     CaseError if the image or the mask cannot be read, or their grids differ. A reference that
     cannot be shown is only noted.
     """
@@ -64,9 +67,12 @@ def read_picture(
     if count > 1:
         notes.append(f"channel {channels[0]} of {count}")
     image = canonical(scan)
-    if not mask.exists():
-        raise CaseError("no_mask", f"the mask {mask.name} is missing; run the case again")
-    prediction = _label_positions(mask, image, "prediction", labels, {})
+    for one in (mask, *others):
+        if not one.exists():
+            raise CaseError("no_mask", f"the mask {one.name} is missing; run the case again")
+    prediction, *rest = (
+        _label_positions(one, image, "prediction", labels, {}) for one in (mask, *others)
+    )
     reference = None
     if case.label is not None:
         try:
@@ -77,7 +83,7 @@ def read_picture(
                 reference = _positions(canonical(drawn), labels, {})
         except CaseError as error:
             notes.append(f"reference not shown: {error.sentence}")
-    return make_picture(image, prediction, reference, notes=notes)
+    return make_picture(image, prediction, reference, notes=notes, others=rest)
 
 
 def make_picture(
@@ -87,6 +93,7 @@ def make_picture(
     *,
     notes: Sequence[str] = (),
     most_voxels: int = MOST_VOXELS,
+    others: Sequence[Volume] = (),
 ) -> Picture:
     """Make volumes on one RAS grid smaller.
 
@@ -94,7 +101,7 @@ def make_picture(
     enough, blocks of voxels become one voxel.
     """
     notes = list(notes)
-    masks = [mask for mask in (prediction, reference) if mask is not None]
+    masks = [prediction, *others, *([] if reference is None else [reference])]
     around = _box_around(masks)
     low, high = _window(image.array[around])
     if image.array.size > most_voxels and image.array[around].shape != image.shape:
@@ -104,10 +111,12 @@ def make_picture(
     steps = _steps(image, most_voxels)
     if steps != (1, 1, 1):
         notes.append(f"blocks of {steps[0]} x {steps[1]} x {steps[2]} voxels are shown as one")
+    reduced = [_reduced(mask, steps) for mask in masks]
     return Picture(
         image=_reduced(image.with_array(_windowed(image.array, low, high)), steps),
-        prediction=_reduced(masks[0], steps),
-        reference=_reduced(masks[1], steps) if len(masks) > 1 else None,
+        prediction=reduced[0],
+        reference=None if reference is None else reduced[-1],
+        others=tuple(reduced[1 : 1 + len(others)]),
         window=(low, high),
         notes=tuple(notes),
     )

@@ -49,6 +49,9 @@ function arrange() {
   nv.setCustomLayout(tiles.map((position, index) => ({ sliceType: order[index], position })));
 }
 
+KEYS.set("ArrowUp", { what: "next slice", act: () => stepSlice(1), needsViewer: true });
+KEYS.set("ArrowDown", { what: "previous slice", act: () => stepSlice(-1), needsViewer: true });
+
 /** Move to another slice of the plane that was used last. */
 function stepSlice(step) {
   const input = byId(`slice-${viewer.axis}`);

@@ -41,15 +41,15 @@ function plotWidth(place, most) {
 
 /**
  * Draw one metric: for each row a box (quartiles, median), the mean with its interval, and beside
- * them a point for each case.
+ * them a point for each case. Changes have a line at 0.
  */
-function drawDistribution(place, rows, title) {
+function drawDistribution(place, rows, title, isChange = false) {
   const values = rows.flatMap((row) => row.points.map((point) => point.value));
   if (!values.length) {
     place.replaceChildren(make("p", { class: "muted" }, "No case has a value."));
     return;
   }
-  const [low, high] = bounds(values);
+  const [low, high] = bounds(isChange ? [...values, 0] : values);
   const width = plotWidth(place, 960);
   const narrow = width < NARROW;
   const left = narrow ? 14 : 200;
@@ -58,12 +58,16 @@ function drawDistribution(place, rows, title) {
   const rowHeight = above + Math.max(64, Math.min(150, 340 / rows.length));
   const height = rows.length * rowHeight + 46;
   const x = (value) => left + ((value - low) / (high - low)) * (right - left);
-  const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart" });
+  const svg = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "group",
+    "aria-label": title });
   for (const tick of ticks(low, high, narrow ? 4 : 7)) {
     svg.append(
       makeSvg("line", { x1: x(tick), x2: x(tick), y1: 4, y2: height - 42, class: "grid" }),
       makeSvg("text", { x: x(tick), y: height - 26, class: "tick" }, String(tick)),
     );
+  }
+  if (isChange) {
+    svg.append(makeSvg("line", { x1: x(0), x2: x(0), y1: 4, y2: height - 42, class: "agree" }));
   }
   svg.append(makeSvg("text", { x: (left + right) / 2, y: height - 6, class: "axis" }, title));
   rows.forEach((row, index) => {
@@ -205,7 +209,7 @@ function drawScatter(place, points, axes) {
     return;
   }
   const lines = axes.lines ?? [];
-  const width = plotWidth(place, axes.same ? 430 : 760);
+  const width = plotWidth(place, axes.same ? 520 : 760);
   const height = axes.same ? width : Math.min(360, width);
   const [start, end, top, bottom] = [62, width - 12, 10, height - 44];
   const xs = points.map((point) => point.x);
@@ -218,6 +222,7 @@ function drawScatter(place, points, axes) {
     viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img",
     "aria-label": `${axes.y} against ${axes.x} of ${points.length} masks; the table has all values`,
   });
+  svg.style.maxWidth = `${width}px`; // larger text than elsewhere would look odd
   for (const tick of ticks(low, high, 5)) {
     svg.append(
       makeSvg("line", { x1: x(tick), x2: x(tick), y1: top, y2: bottom, class: "grid" }),
@@ -244,8 +249,9 @@ function drawScatter(place, points, axes) {
         pointerleave: hideTooltip,
       }),
     ),
-    ...lines.map((line) => makeSvg("line", { x1: start, x2: end, y1: y(line.value), y2: y(line.value),
-      stroke: line.color, class: line.limit ? "limit" : "bias" })),
+    ...lines.flatMap((line) => (line.limit ? ["casing dashed", "limit"] : ["casing", "bias"]).map((name) =>
+      makeSvg("line", { x1: start, x2: end, y1: y(line.value), y2: y(line.value),
+        stroke: line.color, class: name }))),
   );
   place.replaceChildren(svg);
 }

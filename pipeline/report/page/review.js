@@ -10,6 +10,10 @@ const REVIEW_COLUMNS = ["case_id", "review", "reviewer", "note", "mask_sha256", 
 const KEPT = `voxtile-review-${report.key}`;
 const INITIALS = "voxtile-reviewer";
 
+KEYS.set("a", { what: "accept", act: () => decide("accepted") });
+KEYS.set("r", { what: "reject", act: () => decide("rejected") });
+KEYS.set("n", { what: "note", act: () => byId("note").focus() });
+
 /** A value that this browser keeps; null if there is none, or the browser keeps nothing. */
 function kept(key) {
   try {
@@ -61,6 +65,7 @@ function reviewCase(change) {
     mask_sha256: one.mask, reviewed: new Date().toISOString().slice(0, 19) + "Z" });
   keep(KEPT, JSON.stringify(Object.fromEntries(reviews)));
   showReview(one);
+  showReviews();
   countReviews();
   drawTable();
 }
@@ -93,19 +98,6 @@ function countReviews() {
     `${grouped(counts.open, 0)} not reviewed`;
 }
 
-/** A cell of a CSV file that no spreadsheet runs as a formula; as in spreadsheet.py. */
-function csvCell(value) {
-  const text = value === null || value === undefined ? "" : String(value);
-  const formula = /^(?:[\s\u0000-\u001f\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b]|[\t\r\n])/;
-  const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text);
-  const safe = formula.test(text.replace(/^'+/, "")) && !isNumber ? `'${text}` : text;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-}
-
-function csvText(rows) {
-  return rows.map((row) => `${row.map(csvCell).join(",")}\n`).join("");
-}
-
 function reviewText() {
   const rows = report.cases.filter((one) => reviews.has(one.id)).map((one) => {
     const { decision, reviewer, note, mask_sha256, reviewed } = reviews.get(one.id);
@@ -114,14 +106,8 @@ function reviewText() {
   return csvText([REVIEW_COLUMNS, ...rows]);
 }
 
-/** Let the browser save a file that the page has made. */
-function download(name, content) {
-  const url = URL.createObjectURL(content);
-  make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
-}
-
 function startReview() {
+  open.shown.push(showReview);
   const stale = readReviews();
   byId("reviewer").value = kept(INITIALS) ?? "";
   byId("reviewer").addEventListener("change", () => {

@@ -1,5 +1,16 @@
 "use strict";
 
+/** Draw the sections of a case; in a comparison, those of each run in a row. */
+function drawCase(sections, title) {
+  if (!report.runs) return drawSections(sections, title);
+  return make("div", { class: "runs" }, report.runs.map(({ letter, name }, place) =>
+    make("div", {},
+      make("p", { class: "run-name" }, `${letter}: ${name}`),
+      drawSections(sections.map((section) => ({ ...section, prediction: section.masks[place] ?? [] })),
+        `${title}, ${letter}`),
+      sections[0].masks[place] ? null : make("p", { class: "run-name" }, "This run has no mask."))));
+}
+
 /** Draw the sections of a case side by side, at the same scale. */
 function drawSections(sections, title) {
   const tallest = Math.max(...sections.map((section) => section.height_mm));

@@ -8,6 +8,7 @@ left of axial and coronal sections, anterior is on the left of sagittal ones.
 """
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -32,20 +33,23 @@ _MOST_PIXELS = 320
 def make_sections(picture: Picture) -> list[dict[str, Any]]:
     """Return the most informative axial, coronal and sagittal section, as JSON values.
 
-    The slice is the one in which prediction and reference differ most; if they
-    agree or there is no reference, the slice with the largest prediction; if
-    the prediction is empty, the middle slice.
+    The slice is the one in which prediction and reference differ most, or in a comparison the
+    masks of the runs; if they agree or there is no reference, the slice with the largest
+    prediction; if the prediction is empty, the middle slice.
 
     ``view``; ``slice`` (from 1, in RAS order), ``of`` (number of slices) and ``why`` it was chosen;
     ``width_mm``, ``height_mm``, ``png`` (base64); ``prediction`` and ``reference``: lists of
     ``[position of the label, SVG path]``, the latter null without a reference; ``left`` and
-    ``right``.
+    ``right``. A picture with masks of other runs also gives ``others``.
     """
     prediction = picture.prediction.array
     reference = None if picture.reference is None else picture.reference.array
+    others = [mask.array for mask in picture.others]
+    compared = others or ([] if reference is None else [reference])
+    whose = "the masks of the runs" if others else "prediction and reference"
     sections = []
     for view, axis, (across, up), (left, right) in _VIEWS:
-        number, why = _chosen_slice(prediction, reference, axis)
+        number, why = _chosen_slice(prediction, compared, axis, whose)
         spacing_mm = picture.image.spacing_mm
         size_mm = (spacing_mm[across], spacing_mm[up])
         plane = shown_plane(picture.image.array, axis, number)
@@ -67,19 +71,22 @@ def make_sections(picture: Picture) -> list[dict[str, Any]]:
                 "right": right,
             }
         )
+        if others:
+            sections[-1]["others"] = [
+                _contours(shown_plane(mask, axis, number), size_mm) for mask in others
+            ]
     return sections
 
 
 def _chosen_slice(
-    prediction: np.ndarray, reference: np.ndarray | None, axis: int
+    prediction: np.ndarray, compared: Sequence[np.ndarray], axis: int, whose: str
 ) -> tuple[int, str]:
     """Return the slice to show perpendicular to an axis, and why."""
-    others = tuple(other for other in range(3) if other != axis)
-    if reference is not None:
-        wrong = (prediction != reference).sum(axis=others)
-        if wrong.any():
-            return int(wrong.argmax()), "prediction and reference differ most"
-    labelled = (prediction > 0).sum(axis=others)
+    in_plane = tuple(other for other in range(3) if other != axis)
+    wrong = sum((prediction != mask).sum(axis=in_plane) for mask in compared)
+    if np.any(wrong):
+        return int(np.argmax(wrong)), f"{whose} differ most"
+    labelled = (prediction > 0).sum(axis=in_plane)
     if labelled.any():
         return int(labelled.argmax()), "the prediction is largest"
     return prediction.shape[axis] // 2, "there is no label"

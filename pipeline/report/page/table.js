@@ -8,7 +8,7 @@ const table = { sort: null, down: false, page: 0, shown: new Set(), rows: PAGE_R
 /** The columns that are shown at first: those that help to find a bad case. */
 function usualColumns() {
   const many = report.labels.length > FEW_LABELS;
-  const metrics = many ? [] : ["dice", "hd95_mm", "volume_ml_pred"];
+  const metrics = many && report.own.includes("lowest") ? [] : report.usual;
   const always = ["id", "status", "flags", "warnings", "review", ...(many ? ["lowest", "lowest-label"] : [])];
   const wanted = columns.filter((column) => {
     if (column.label) return metrics.includes(column.key);
@@ -128,19 +128,21 @@ function buildFilters() {
     make("label", {}, make("span", {}, title), make("select", { id, change: applyFilters },
       make("option", { value: "" }, "all"),
       values.map((value) => make("option", { value }, value))));
+  const has = (name) => report.own.includes(name);
   form.replaceChildren(
     make("label", { class: "grow" }, make("span", {}, "Find"),
-      make("input", { type: "search", id: "find", placeholder: "case id, reason, flag, warning, column",
+      make("input", { type: "search", id: "find", 
+        placeholder: has("flags") ? "case id, reason, flag, warning, column" : "case id, column",
         input: applyFilters, autocomplete: "off" })),
-    choose("status", "Status", [...new Set(report.cases.map(statusOf))].sort()),
-    choose("reviewed", "Review", ["accepted", "rejected", "open"]),
+    has("status") ? choose("status", "Status", [...new Set(report.cases.map(statusOf))].sort()) : "",
+    has("review") ? choose("reviewed", "Review", ["accepted", "rejected", "open"]) : "",
     ...few.map(({ column, place, values }) => choose(`filter-${place}`, column.title, values)),
     columnsOf("dice").length
       ? make("label", {}, make("span", {}, "Dice of any label below"),
         make("input", { type: "number", id: "below", min: 0, max: 1, step: 0.05, input: applyFilters }))
       : "",
     make("button", { type: "button", click: clearFilters }, "Clear filters"),
-    make("output", { id: "page-count", for: "find status" }),
+    make("output", { id: "page-count", for: "find" }),
   );
   form.addEventListener("submit", (event) => event.preventDefault());
   buildFilters.few = few;
@@ -155,8 +157,8 @@ function distinct(place) {
 
 function applyFilters() {
   const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const status = byId("status").value;
-  const reviewed = byId("reviewed").value;
+  const status = byId("status")?.value;
+  const reviewed = byId("reviewed")?.value;
   const below = byId("below")?.value;
   const dice = columnsOf("dice");
   select(report.cases.filter((one) => {

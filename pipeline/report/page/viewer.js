@@ -1,7 +1,13 @@
 "use strict";
 
-/** The viewer of the page; its canvas shows one case at a time. */
-const viewer = { nv: null, overlays: {}, hidden: new Set(), window: [0, 255], request: 0, axis: 2 };
+/**
+ * The viewer of the page; its canvas shows one case at a time. `masks` are the masks of its runs, of
+ * which `choice` says which is shown, and whether against another one.
+ */
+const viewer = { nv: null, overlays: {}, masks: [], choice: { mask: 0, against: null }, hidden: new Set(),
+  window: [0, 255], request: 0, axis: 2 };
+
+open.closed.push(() => viewer.request++);
 
 /** Show a case; resolves to true when it is drawn, to false if another case was opened. */
 async function showVolumes(one) {
@@ -19,12 +25,16 @@ async function showVolumes(one) {
   const image = await decode(niivue, volumes.image, "image.nii.gz", {
     colormap: "gray", cal_min: 0, cal_max: 255,
   });
+  const masks = volumes.masks ?? [volumes.prediction];
   const overlays = {};
-  for (const kind of ["prediction", "reference"]) {
-    if (volumes[kind]) overlays[kind] = await decode(niivue, volumes[kind], `${kind}.nii.gz`, {});
+  for (const [kind, mask] of [["prediction", masks.find(Boolean)], ["reference", volumes.reference]]) {
+    if (mask) overlays[kind] = await decode(niivue, mask, `${kind}.nii.gz`, {});
   }
+  const voxels = await Promise.all(masks.map(async (mask) =>
+    mask && (await decode(niivue, mask, "mask.nii.gz", {})).img.slice()));
   if (request !== viewer.request) return false;
   viewer.overlays = overlays;
+  viewer.masks = voxels.map((mask) => mask ?? overlays.prediction.img.map(() => 0));
   viewer.window = volumes.window;
   nv.addVolume(image);
   for (const overlay of Object.values(overlays)) {
@@ -87,27 +97,29 @@ function centreOnMasks(nv, overlay) {
 /** Draw the masks with the settings of the controls. */
 function drawOverlays() {
   const { nv, overlays } = viewer;
-  const wrong = errorsShown() && overlays.reference;
+  const { mask, against } = viewer.choice;
+  overlays.prediction.filled = viewer.masks[mask];
+  const truth = against === null ? errorsShown() && overlays.reference?.filled : viewer.masks[against];
   for (const [kind, overlay] of Object.entries(overlays)) {
     const outlined = kind === "reference" && byId("outline").checked;
     overlay.img.set(overlay.filled);
-    if (outlined && !wrong) outline(overlay, crosshairVoxel());
+    if (outlined && !(truth && against === null)) outline(overlay, crosshairVoxel());
     overlay.setColormapLabel(colormap(report.labels, viewer.hidden, outlined ? kind : ""));
     overlay.opacity = Number(byId(`opacity-${kind}`).value) / 100;
   }
-  if (wrong) markErrors(overlays);
+  if (truth) markErrors(overlays.prediction, truth);
+  if (truth && against === null && overlays.reference) overlays.reference.opacity = 0;
   nv.updateGLVolume();
 }
 
-/** Turn the prediction into a map of errors and hide the reference; hidden labels do not count. */
-function markErrors({ prediction, reference }) {
+/** Turn the prediction into a map of its errors against a mask; hidden labels do not count. */
+function markErrors(prediction, truth) {
   const seen = [0, ...report.labels.map((_, place) => (viewer.hidden.has(place) ? 0 : place + 1))];
   prediction.filled.forEach((value, index) => {
-    prediction.img[index] = errorAt(seen[value], seen[reference.filled[index]]);
+    prediction.img[index] = errorAt(seen[value], seen[truth[index]]);
   });
   prediction.setColormapLabel(colormap(ERRORS, new Set(), ""));
   prediction.opacity = Math.sqrt(prediction.opacity); // thin errors are seen on dark tissue
-  reference.opacity = 0;
 }
 
 /** The colours of labels by their position; hidden labels are transparent. */
@@ -247,24 +259,26 @@ function showLocation(location) {
     requestAnimationFrame(drawOverlays); // other planes have other outlines
   }
   const [low, high] = viewer.window;
-  const words = location.mm ? [`${[...location.mm].slice(0, 3).map((mm) => mm.toFixed(1)).join(", ")} mm`] : [];
-  location.values.forEach(({ name, value }) => {
-    const kind = name.replace(".nii.gz", "");
-    if (kind === "image") {
-      words.push(`intensity about ${formatNumber(low + (value / 255) * (high - low))}`);
-    } else {
-      const index = voxelUnder(viewer.overlays[kind], location.vox);
-      const label = report.labels[index - 1];
-      words.push(`${kind}: ${label ? label.name : "background"}`);
-    }
-  });
+  const words = location.mm ? [`${[...location.mm].slice(0, 3).map(inTenths).join(", ")} mm`] : [];
+  const image = location.values.find(({ name }) => name === "image.nii.gz");
+  if (image) words.push(`intensity about ${formatNumber(low + (image.value / 255) * (high - low))}`);
+  const masks = viewer.masks.map((mask, place) => [report.runs?.[place].letter ?? "prediction", mask]);
+  if (viewer.overlays.reference) masks.push(["reference", viewer.overlays.reference.filled]);
+  for (const [name, mask] of masks) {
+    words.push(`${name}: ${report.labels[voxelUnder(mask, location.vox) - 1]?.name ?? "background"}`);
+  }
   byId("location").textContent = words.join(" · ");
 }
 
+/** A position with one decimal; 0.0 has no sign. */
+function inTenths(mm) {
+  return (Number(mm.toFixed(1)) || 0).toFixed(1);
+}
+
 /** The label of a mask at a voxel, also inside an outline. */
-function voxelUnder(overlay, vox) {
-  if (!overlay || !vox) return 0;
-  const [columns, rows] = overlay.hdr.dims.slice(1, 3);
+function voxelUnder(mask, vox) {
+  if (!vox) return 0;
+  const [columns, rows] = viewer.overlays.prediction.hdr.dims.slice(1, 3);
   const [i, j, k] = vox.map(Math.round);
-  return overlay.filled[i + columns * (j + rows * k)] ?? 0;
+  return mask[i + columns * (j + rows * k)] ?? 0;
 }

@@ -1,12 +1,15 @@
 "use strict";
 
-/** Draw predicted against reference volume, or their difference against their mean. */
+/**
+ * Draw the volumes of two masks against each other, or their difference against their mean.
+ * `report.volumes` says which columns can be drawn.
+ */
 function drawVolumes() {
-  const pairs = columnsOf("volume_ml_ref").map((column, position) => [
-    column, columnsOf("volume_ml_pred")[position], position,
-  ]);
+  const { x: [xKey, xName], y: [yKey, yName], isDifference } =
+    report.volumes[byId("volume-plot").selectedIndex];
+  const pairs = columnsOf(xKey).map((column, position) => [column, columnsOf(yKey)[position], position])
+    .filter(([, other]) => other);
   byId("volume-panel").hidden = !pairs.length;
-  const isDifference = byId("volume-plot").value === "difference";
   const points = pairs.flatMap(([x, y, position]) =>
     selection.cases
       .map((one) => ({ id: one.id, ref: x.get(one), pred: y.get(one) }))
@@ -18,8 +21,8 @@ function drawVolumes() {
         y: isDifference ? pred - ref : pred,
         color: x.label.color,
         shape: position,
-        text: `${id}, ${x.label.name}: prediction ${formatNumber(pred)} ml, ` +
-          `reference ${formatNumber(ref)} ml`,
+        text: `${id}, ${x.label.name}: ${yName} ${formatNumber(pred)} ml, ` +
+          `${xName} ${formatNumber(ref)} ml`,
       })));
   byId("volume-labels").replaceChildren(...pairs.slice(0, 6).map(([{ label }, , position]) =>
     make("span", {}, makeSvg("svg", { viewBox: "-5 -5 10 10", "aria-hidden": "true" },
@@ -31,12 +34,20 @@ function drawVolumes() {
         `${label.name}: ${formatNumber(mean)} ml, ${formatNumber(low)} to ${formatNumber(high)} ml`))]
     : [isDifference ? "" : "Dashed: equal volumes."]));
   const axes = isDifference
-    ? { x: "Mean of prediction and reference (ml)", y: "Prediction - reference (ml)",
+    ? { x: `Mean of ${yName} and ${xName} (ml)`, y: capital(`${yName} - ${xName} (ml)`),
       lines: limits.flatMap(({ label, mean, low, high }) => [
         { value: mean, color: label.color }, { value: low, color: label.color, limit: true },
         { value: high, color: label.color, limit: true }]) }
-    : { x: "Reference (ml)", y: "Prediction (ml)", same: true };
+    : { x: capital(`${xName} (ml)`), y: capital(`${yName} (ml)`), same: true };
   drawScatter(byId("volumes"), thinned(points), { ...axes, none: "No case has both volumes." });
+}
+
+/** List what the panel can draw. */
+function startVolumes() {
+  byId("volume-plot").replaceChildren(...report.volumes.map(({ id, x, y, isDifference }) =>
+    make("option", { value: id }, isDifference
+      ? `${capital(y[1])} - ${x[1]} (Bland-Altman)` : `${capital(y[1])} and ${x[1]}`)));
+  byId("volume-plot").addEventListener("change", drawVolumes);
 }
 
 /** The mean difference of each label and its limits of agreement, from at least 3 cases. */

@@ -6,18 +6,15 @@
       sections/<case_id>.js    three sections of a case
       volumes/<case_id>.js     its image, mask and reference, made small
 
-The side files are scripts, because a page opened from a disk may load scripts
-but not data. They hold patient images.
+They hold patient images.
 """
 
 import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, Notice, UsageError
@@ -33,22 +30,17 @@ from voxtile.run_folder.fingerprint import case_fingerprint, content_hash
 from voxtile.run_folder.layout import RunFolder
 from voxtile.run_folder.protection import Input, inputs_of, manifest_input, protect, refuse_tables
 from voxtile.scoring.overlap import plain_labels
-from voxtile.writing.nifti import nifti_bytes
 
 from .cohort import cohort_data, worst_first
 from .explanations import FLAGS
-from .page import VIEWER, build_page, json_text, resource
-from .pictures import Picture, read_picture
+from .page import REPORT, build_page
+from .pictures import read_picture
 from .sections import make_sections
+from .side_files import KINDS, NO_INPUTS, SideFiles, volumes_of
 
 # Version of the side files, which is part of their stamp. Before version 2 they could show another
 # volume or series of the scan than the row of the case names.
 _FORMAT = "2"
-_KINDS = ("sections", "volumes")
-_STAMP = "// voxtile "
-_VIEWER = (VIEWER, "LICENSE-niivue.txt")
-# Stored instead of the hash of the inputs if the stamp covers the inputs.
-_NO_INPUTS = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class PageFacts:
     problems: tuple[tuple[str, str], ...]
 
 
-def parse_cases(text: str) -> int | None:
+def parse_cases(text: str, first: str = "worst") -> int | None:
     """Return how many cases get pictures: ``worst:20``, ``none`` (0) or ``all`` (None).
 
     Examples
@@ -74,8 +66,8 @@ def parse_cases(text: str) -> int | None:
     if text == "none":
         return 0
     word, _, number = text.partition(":")
-    if word != "worst" or not number.isascii() or not number.isdigit():
-        raise UsageError(f"--cases {text!r} must be worst:N, such as worst:20, or all, or none")
+    if word != first or not number.isascii() or not number.isdigit():
+        raise UsageError(f"--cases {text!r} must be {first}:N, such as {first}:20, or all, or none")
     return int(number)
 
 
@@ -114,9 +106,9 @@ def write_page(
     cases_of = () if manifest is None else read_manifest(manifest, root=root, need_images=False)
     found = {case.case_id: case for case in cases_of}
     masks = Path(predictions) if predictions else folder.masks
-    album = _Album(folder.page_files, masks, labels, facts, found)
+    album = _Album(SideFiles(folder.page_files), masks, labels, facts, found)
     if most == 0:
-        album.remove_all()
+        album.files.remove_all()
     album.remove_stale(reports)
     ordered = [
         report
@@ -124,7 +116,7 @@ def write_page(
         if report.status != "failed"
     ]
     problems = album.add_all(ordered[:most])
-    pictured = [report.case_id for report in ordered if album.has(report.case_id)]
+    pictured = [report.case_id for report in ordered if album.files.has(report.case_id)]
 
     masks_sha256 = {report.case_id: report.mask.get("sha256", "") for report in reports}
     data = cohort_data(folder.path, reports, labels, facts.content)
@@ -137,12 +129,12 @@ def write_page(
     data["flags"] = FLAGS
     data["key"] = _run_key(folder, facts)
     data["folder"] = folder.page_files.name
-    inlined = album.inlined(pictured) if single_file else {}
+    inlined = album.files.inlined(pictured) if single_file else {}
     if pictured and not single_file:
-        _write_viewer(folder.page_files)
-    write_text(folder.page, build_page(data, inlined))
+        album.files.write_viewer()
+    write_text(folder.page, build_page(REPORT, data, inlined))
     if single_file:
-        album.remove_all()
+        album.files.remove_all()
     return PageFacts(folder.page, tuple(pictured), tuple(problems.items()))
 
 
@@ -157,7 +149,7 @@ def _run_key(folder: RunFolder, facts: RunFacts) -> str:
 class _Album:
     """The side files of a page: pictures of cases, each with a hash of its sources."""
 
-    folder: Path
+    files: SideFiles
     masks: Path
     labels: Sequence[Label]
     facts: RunFacts
@@ -179,31 +171,20 @@ class _Album:
     def _add(self, report: CaseReport) -> None:
         """Make the pictures of a case of the manifest if they are missing."""
         # Without a fingerprint it is unknown whether the masks are the same.
-        if report.fingerprint and self.has(report.case_id):
+        if report.fingerprint and self.files.has(report.case_id):
             return
-        mask = _mask_path(self.masks, report.case_id)
-        scored = report.mask.get("sha256")
-        if scored and mask.is_file() and content_hash(mask) != scored:
-            raise CaseError(
-                "mask_changed",
-                f"{mask.name} is not the mask that was scored; run or evaluate the case again",
-            )
         picture = read_picture(
             self.cases[report.case_id],
-            mask,
+            scored_mask(self.masks, report),
             self.labels,
             policy=self.facts.policy(),
             label_map=self.facts.label_map(),
             channels=self.facts.channels,
         )
-        inputs = self._inputs(report.case_id) or _NO_INPUTS
-        stamp = f"{_STAMP}{self._stamp(report)} {inputs}"
-        self._write("sections", report.case_id, stamp, make_sections(picture))
-        self._write("volumes", report.case_id, stamp, _volumes(picture))
-
-    def has(self, case_id: str) -> bool:
-        """Whether a case has pictures."""
-        return all(self._path(kind, case_id).is_file() for kind in _KINDS)
+        inputs = self._inputs(report.case_id) or NO_INPUTS
+        stamp = f"{self._stamp(report)} {inputs}"
+        self.files.write("sections", report.case_id, make_sections(picture), stamp)
+        self.files.write("volumes", report.case_id, volumes_of(picture), stamp)
 
     def remove_stale(self, reports: Iterable[CaseReport]) -> None:
         """Remove pictures whose case is gone or whose sources have changed.
@@ -215,47 +196,21 @@ class _Album:
         stamps = {
             report.case_id: self._stamp(report) for report in reports if report.status != "failed"
         }
-        paths = [path for path in self._side_files() if path.stem not in missing]
+        paths = [path for path in self.files.all() if path.stem not in missing]
         valid = {path: self._is_valid(path.stem, stamps.get(path.stem)) for path in paths}
         for path in paths:
             if not valid[path]:
                 path.unlink(missing_ok=True)
 
-    def remove_all(self) -> None:
-        """Remove the pictures and the viewer; files that voxtile did not write are not removed."""
-        for path in (*self._side_files(), *(self.folder / name for name in _VIEWER)):
-            path.unlink(missing_ok=True)
-        for folder in (*(self.folder / kind for kind in _KINDS), self.folder):
-            with suppress(OSError):  # missing, or not empty
-                folder.rmdir()
-
-    def _side_files(self) -> list[Path]:
-        """Return the side files that exist; their stamps show which they are."""
-        paths = (path for kind in _KINDS for path in (self.folder / kind).glob("*.js"))
-        return [path for path in paths if _has_stamp(path)]
-
     def _is_valid(self, case_id: str, stamp: str | None) -> bool:
         """Whether both pictures of a case exist and, as far as is known, have current sources."""
-        if stamp is None or not self.has(case_id):
+        if stamp is None or not self.files.has(case_id):
             return False
-        made_from = {self._made_from(kind, case_id) for kind in _KINDS}
+        made_from = {self.files.made_from(kind, case_id) for kind in KINDS}
         if {part for part, _ in made_from} != {stamp}:
             return False
         inputs = self._inputs(case_id)
         return not inputs or {part for _, part in made_from} == {inputs}
-
-    def inlined(self, case_ids: Iterable[str]) -> dict[str, str]:
-        """Return the contents of the side files, for a page without side files."""
-        blocks = {}
-        for case_id in case_ids:
-            for kind in _KINDS:
-                call = self._path(kind, case_id).read_text("utf-8").split("\n", 1)[1]
-                blocks[f"{kind}/{case_id}"] = call[call.index("(") + 1 : call.rindex(")")]
-        if blocks:
-            # As JSON text, so that the page reads all blocks in the same way.
-            viewer = base64.b64encode(resource(f"vendor/{VIEWER}").encode()).decode()
-            blocks["viewer-script"] = json.dumps(viewer)
-        return blocks
 
     def _stamp(self, report: CaseReport) -> str:
         """Return the hash of all sources of pictures that the report names."""
@@ -278,41 +233,18 @@ class _Album:
         except CaseError:
             return ""
 
-    def _made_from(self, kind: str, case_id: str) -> tuple[str, str]:
-        """Return the stamp of a side file and the hash of its inputs; empty if it was changed."""
-        line, _, call = self._path(kind, case_id).read_bytes().partition(b"\n")
-        words = line.decode("utf-8", "replace").strip().removeprefix(_STAMP).split(" ")
-        whole = call.startswith(b"receive(") and call.endswith(b");\n")
-        # Version 0.1.0 wrote no digest.
-        if not whole or (len(words) > 2 and words[2] != hashlib.sha256(call).hexdigest()):
-            return "", ""
-        return words[0], "" if words[1:2] in ([], [_NO_INPUTS]) else words[1]
 
-    def _path(self, kind: str, case_id: str) -> Path:
-        """Return the path of a side file."""
-        return self.folder / kind / f"{case_id}.js"
-
-    def _write(self, kind: str, case_id: str, stamp: str, content: Any) -> None:
-        """Write a side file: a script that passes its content to the page."""
-        call = f"receive({json_text({'id': f'{kind}/{case_id}', 'content': content})});\n"
-        digest = hashlib.sha256(call.encode()).hexdigest()
-        write_text(self._path(kind, case_id), f"{stamp} {digest}\n{call}")
-
-
-def _volumes(picture: Picture) -> dict[str, Any]:
-    """Return the volumes of a picture as base64 NIfTI, with its window and notes."""
-    volumes = {name: getattr(picture, name) for name in ("image", "prediction", "reference")}
-    encoded = {
-        name: None if volume is None else base64.b64encode(nifti_bytes(volume)).decode()
-        for name, volume in volumes.items()
-    }
-    return {**encoded, "window": picture.window, "notes": picture.notes}
-
-
-def _mask_path(folder: Path, case_id: str) -> Path:
-    """Return the path of a mask: ``.nii.gz``, or ``.nii`` if only that exists."""
-    compressed, plain = folder / f"{case_id}.nii.gz", folder / f"{case_id}.nii"
-    return plain if plain.is_file() and not compressed.is_file() else compressed
+def scored_mask(folder: Path, report: CaseReport) -> Path:
+    """Return the path of a mask; CaseError if it is not the mask that was scored."""
+    compressed, plain = folder / f"{report.case_id}.nii.gz", folder / f"{report.case_id}.nii"
+    mask = plain if plain.is_file() and not compressed.is_file() else compressed
+    scored = report.mask.get("sha256")
+    if scored and mask.is_file() and content_hash(mask) != scored:
+        raise CaseError(
+            "mask_changed",
+            f"{mask.name} is not the mask that was scored; run or evaluate the case again",
+        )
+    return mask
 
 
 def _montage(folder: RunFolder, case_id: str, *, embedded: bool) -> str | None:
@@ -348,18 +280,3 @@ def protect_report(
     outputs = [path for path, _ in folder.derived()]
     protect(inputs, *outputs, folder.page_files, advice="move it out of the run folder")
     refuse_tables(folder)
-
-
-def _has_stamp(path: Path) -> bool:
-    """Whether a file begins as a side file does."""
-    with path.open("rb") as file:
-        return file.read(len(_STAMP)) == _STAMP.encode()
-
-
-def _write_viewer(folder: Path) -> None:
-    """Write NiiVue and its licence beside the page, unless they exist already."""
-    for name in _VIEWER:
-        content = resource(f"vendor/{name}")
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content.encode():
-            write_text(path, content)

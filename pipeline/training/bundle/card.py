@@ -87,7 +87,7 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
     }
 - {", ".join(f"{name} {number}" for name, number in facts["versions"].items())}.
 - fingerprint.json describes the cases, recipe.toml has every choice with its reason, history.csv \
-and training.png show the loss and the validation Dice of every epoch.
+has the loss and the validation Dice of every epoch, and training.html shows all of it.
 
 ## Scores
 

@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import recipe_facts
 from voxtile.version import __version__
 
-from .history import draw_curves, histories, history_table
+from .history import histories, history_table
 
 if TYPE_CHECKING:  # this import loads Keras, which takes seconds
     from voxtile.training.fitting.networks import FittedNetwork
@@ -69,8 +68,6 @@ def write_bundle(
     """
     shutil.rmtree(folder, ignore_errors=True)
     networks, files, rows = [], {}, histories(fitted)
-    curves = BytesIO()
-    draw_curves(rows).save(curves, "PNG", compress_level=9)
     for entry, one in zip(spec.networks, fitted, strict=True):
         files[entry.file] = one.file.read_bytes()
         digest = hashlib.sha256(files[entry.file]).hexdigest()
@@ -80,7 +77,6 @@ def write_bundle(
         "fingerprint.json": json_text(fingerprint.dump()).encode(),
         "recipe.toml": recipe_text.encode(),
         "history.csv": history_table(rows, spec.labels).encode(),
-        "training.png": curves.getvalue(),
     }
     if licence is not None:
         files["LICENSE"] = licence

@@ -1,7 +1,7 @@
 """Finished folds -> the tables of the cross-validation, and the ensemble.
 
 ``cross_validation.csv`` has every number, one row per view, label and metric;
-``cross_validation.md`` has the main numbers, for people.
+``cross_validation.md`` has the main numbers, for the card; ``cross_validation.html`` is the page.
 """
 
 import json
@@ -29,6 +29,8 @@ from .cross_validation_page import (
 )
 from .ensemble import ensemble_spec, write_ensemble
 from .finished_folds import FinishedFold, check_alike
+from .folds_page import PAGE as HTML
+from .folds_page import write_folds_page
 from .held_out import FUSED, read_observed
 
 ENSEMBLE = "ensemble"
@@ -53,6 +55,7 @@ class CrossValidation:
                 f"{number_cell('dice', row['worst'])}"
             )
         yield f"table: {self.ensemble.folder.parent / PAGE}"
+        yield f"page: {self.ensemble.folder.parent / HTML}"
         yield f"model: {self.ensemble.folder}"
 
 
@@ -69,6 +72,7 @@ def join_folds(out: Path, folds: Sequence[FinishedFold]) -> CrossValidation:
         texts[FILE] = quality.dump()
     write_text(out / TABLE, texts[TABLE])
     write_text(out / PAGE, page)
+    write_folds_page(out, folds, summary)
     bundle = write_ensemble(out / ENSEMBLE, [fold.bundle for fold in folds], spec, texts)
     return CrossValidation(summary, page, bundle)
 

@@ -5,17 +5,15 @@ import csv
 import hashlib
 import re
 import shutil
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from chromium import errors_of, wait_for
+from chromium import canvas_pixels, errors_of, share_of, wait_for
 from commands import invoke
 from phantoms import ball, make_bundle
-from PIL import Image
 
 from voxtile.batch.drive import run_manifest
 from voxtile.errors import Notice
@@ -120,21 +118,6 @@ def type_into(browser: Any, element_id: str, text: str) -> None:
         element_id,
         text,
     )
-
-
-def rgb(color: str) -> np.ndarray:
-    return np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)])
-
-
-def share_of(picture: np.ndarray, color: str, tolerance: int = 6) -> float:
-    return float((np.abs(picture.astype(int) - rgb(color)).max(axis=-1) <= tolerance).mean())
-
-
-def canvas_pixels(browser: Any) -> np.ndarray:
-    from selenium.webdriver.common.by import By
-
-    png = browser.find_element(By.ID, "canvas").screenshot_as_png
-    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
 
 
 def test_the_page_opens_from_a_disk_with_the_worst_cases_first(page: Any) -> None:
@@ -378,38 +361,6 @@ def test_limits_of_agreement_can_be_computed_by_hand(page: Any) -> None:
     assert "ball: 0" in page.execute_script("return byId('volume-key').textContent")
     lines = "return document.querySelectorAll('#volumes .bias, #volumes .limit').length"
     assert page.execute_script(lines) == 6
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_text_is_smaller_than_11_pixels(page: Any, width: int) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        page.refresh()
-        wait_for(lambda: page.execute_script("return document.body.dataset.ready"), "the page")
-        cards = "return byId('gallery').dataset.cards"
-        wait_for(lambda: page.execute_script(cards), "the gallery")
-        small = """
-          const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-          const found = new Set();
-          while (words.nextNode()) {
-            const one = words.currentNode.parentElement;
-            if (!words.currentNode.textContent.trim() || !one.checkVisibility()) continue;
-            const drawn = one.ownerSVGElement ? one.getScreenCTM() : { a: 1, b: 0 };
-            const scale = Math.hypot(drawn.a, drawn.b); // text may be turned
-            const size = parseFloat(getComputedStyle(one).fontSize) * scale;
-            if (size < 10.99) found.add(`${size} ${one.className?.baseVal ?? one.className}`);
-          }
-          return [...found];
-        """
-        assert page.execute_script(small) == []
-        wide = "return document.documentElement.scrollWidth"
-        assert page.execute_script(wide) <= width
-        open_viewer(page, "case_7")
-        assert page.execute_script(small) == []
-        assert page.execute_script(wide) <= width
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_view_has_an_address_that_shows_it_again(page: Any, cohort: Path) -> None:

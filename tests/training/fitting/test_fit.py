@@ -16,7 +16,7 @@ from voxtile.machine.progress import show_progress
 from voxtile.models.backend import keras
 from voxtile.models.unet import build_unet
 from voxtile.training.bundle import tensorboard
-from voxtile.training.bundle.history import draw_curves, history_table
+from voxtile.training.bundle.history import history_table
 from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.fitting import fit as fitting
 from voxtile.training.fitting.checkpoint import Row, Standing
@@ -350,27 +350,6 @@ def test_the_history_has_every_network_and_empty_cells_without_validation() -> N
         "network,epoch,steps,seconds,learning_rate,loss,waiting,val_dice,val_dice_1"
     )
     assert lines[1:] == ["axial,1,10,,,1,,1,", "axial,2,20,,,2,,,", "coronal,1,10,,,3,,3,"]
-
-
-def test_networks_of_the_same_views_share_a_colour() -> None:
-    def colors(*names: str) -> set[object]:
-        picture = draw_curves(dict.fromkeys(names, rows([3, 2, 1])))
-        return {color for _, color in picture.getcolors(10**6) or ()}
-
-    assert colors("axial", "axial 2") == colors("axial")
-    nine = colors(*(f"view{n}" for n in range(9)))  # more than there are colours
-    assert {(0x00, 0x72, 0xB2), (0x56, 0xB4, 0xE9)} <= nine
-
-
-def test_the_curves_show_a_line_for_each_network() -> None:
-    picture = draw_curves({"axial": rows([3, 2, 1]), "coronal": rows([2, 1, 1])})
-    colors = {color for _, color in picture.getcolors(2**16)}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
-    # A falling loss falls: the first network's highest point is at the left of the upper panel.
-    pixels = np.asarray(picture)[:300]
-    at = np.argwhere((pixels == (0x00, 0x72, 0xB2)).all(axis=-1))
-    assert at[at[:, 0].argmin(), 1] < at[at[:, 0].argmax(), 1]
-    assert draw_curves({"axial": []}).size == picture.size
 
 
 def test_events_are_written_for_each_network(tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def test_the_tables_are_those_of_the_held_out_cases(folds: Path) -> None:
     for words in ("2 folds of 6 cases", "| fused | mean of labels | 6 of 6 |", "| axial |"):
         assert words in page
     assert page.count("no change (no candidate was better)") == 2  # one case a fold chose
+    html = (folds / "cv/cross_validation.html").read_text("utf-8")
+    assert "2 of 2 folds, 6 cases, each segmented by the fold that held it out." in html
 
 
 @pytest.mark.slow
