@@ -9,6 +9,7 @@ the field's entry in the docstring. `_OPTIONS` holds what the command line spell
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
@@ -93,6 +94,7 @@ class Option:
             min=self.least,
             max=self.most,
             show_default=default is not False,
+            metavar="<str>" if self.given == list[str] else None,
             rich_help_panel=self.panel or None,
         )
         annotation: Any = Annotated[kind if default is not None else kind | None, option]
@@ -276,6 +278,20 @@ def label_map(text: str) -> dict[int, int]:
     return dict(pairs)
 
 
+def thresholds(texts: list[str]) -> dict[str, float]:
+    """Return ``liver=0.4`` and others as a mapping."""
+    found: dict[str, float] = {}
+    for text in texts:
+        label, mark, number = text.rpartition("=")
+        with suppress(ValueError):
+            if mark and label not in found:
+                found[label] = float(number)
+                continue
+        twice = "names a label twice" if label in found else "must look like liver=0.4"
+        raise UsageError(f"--threshold {text!r} {twice}")
+    return found
+
+
 def splits(text: str) -> "tuple[Split, ...]":
     """Return ``val,test`` as splits."""
     from voxtile.case import Split
@@ -371,6 +387,19 @@ LabelMap = Annotated[
     dict[int, int],
     Option("Rename values of the references, such as 2:1,3:1.", read=label_map, default={}),
 ]
+Thresholds = Annotated[
+    dict[str, float],
+    Option(
+        "Smallest probability of a label, by its name or value, instead of the model's; may be "
+        "given several times.",
+        name="threshold",
+        read=thresholds,
+        form="liver=0.4",
+        given=list[str],
+        default={},
+        panel=_NETWORK,
+    ),
+]
 Labels = Annotated[
     Path | None,
     Option(
@@ -462,6 +491,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         by=By,
         montages=Option(name="qc"),
         cases=Option(read=words),
+        thresholds=Thresholds,
     ),
     Shown: _options_of(
         Shown,

@@ -30,6 +30,7 @@ from .options import (
     SomeCases,
     Splits,
     Strict,
+    Thresholds,
     argument,
     for_each_worker,
     nifti_path,
@@ -162,6 +163,7 @@ def plan(
     root: Root,
     split: Splits,
     workers: Annotated[int, Option("Worker processes of the run.", least=0)] = 1,
+    thresholds: Thresholds,
     as_json: AsJson,
 ) -> None:
     """Show what a run would do: tiles, arithmetic, and the expected time and memory.
@@ -178,7 +180,11 @@ def plan(
         model,
         root=root,
         settings=RunSettings(
-            policy=policy, plan=for_each_worker(plan, workers), engine=engine, splits=split
+            policy=policy,
+            plan=for_each_worker(plan, workers),
+            engine=engine,
+            splits=split,
+            thresholds=thresholds,
         ),
         workers=workers,
         on_case=None if as_json else counter("cases"),
@@ -243,6 +249,7 @@ def segment(
     policy: ReadPolicy,
     plan: PlanWish,
     engine: Wish,
+    thresholds: Thresholds,
     as_json: AsJson,
     strict: Strict,
 ) -> None:
@@ -253,10 +260,17 @@ def segment(
     voxtile segment scan.nii.gz hippocampus mask.nii.gz
     voxtile segment dicom_folder/ my_model mask.nii.gz --device cpu
     """
-    from voxtile.report.quality import NO_DICE
     from voxtile.run.one_scan import segment_file
 
-    done = segment_file(image, model, nifti_path(out), policy=policy, plan=plan, engine=engine)
+    done = segment_file(
+        image,
+        model,
+        nifti_path(out),
+        policy=policy,
+        plan=plan,
+        engine=engine,
+        thresholds=thresholds,
+    )
     with answering(as_json=as_json) as answer:
         print_warnings(done.notices)
         dice = {one.label: one for one in done.dice}
@@ -276,7 +290,7 @@ def segment(
                 }
             )
         if not dice and any(row.voxels_pred for row in done.rows):
-            typer.echo(NO_DICE)
+            typer.echo(done.no_dice)
         typer.echo(f"mask: {out}")
         typer.echo(f"verdict: {done.verdict}")
         echo_lines(f"  {reason}" for reason in done.verdict.reasons)
@@ -296,6 +310,7 @@ def bids(
     plan: PlanWish,
     engine: Wish,
     workers: Annotated[int, Option("Worker processes.", least=1)] = 1,
+    thresholds: Thresholds,
 ) -> None:
     """Segment a BIDS data set as a BIDS App: masks, then the tables of all participants.
 
@@ -320,7 +335,12 @@ def bids(
         bundle,
         out,
         choice=choice,
-        settings=RunSettings(policy=policy, plan=for_each_worker(plan, workers), engine=engine),
+        settings=RunSettings(
+            policy=policy,
+            plan=for_each_worker(plan, workers),
+            engine=engine,
+            thresholds=thresholds,
+        ),
         batch=BatchSettings(workers=workers),
         on_case=print_case,
         say=lambda line: typer.echo(line, err=True),

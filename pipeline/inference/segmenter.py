@@ -1,6 +1,6 @@
 """A bundle, an engine and a plan, ready to run: volume in, mask out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from voxtile.engines.function import function_bundle, function_models
 from voxtile.errors import CaseError, Notice, UsageError, counted
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec, View
+from voxtile.models.thresholds import with_thresholds
 from voxtile.preparation.plan import Plan, PlanWish, make_plan
 from voxtile.reading.channels import read_channels
 from voxtile.reading.scan import ReadPolicy
@@ -128,6 +129,7 @@ def segment(
     *,
     network: Model | None = None,
     like: ModelSpec | Bundle | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Volume:
     """Segment one volume.
 
@@ -147,6 +149,9 @@ def segment(
         shape (n, rows, columns, channels), to predictions.
     like : ModelSpec, optional
         What `network` takes and gives.
+    thresholds : mapping of str to float, optional
+        Smallest probability of labels, by their names or values, instead of
+        the model's.
 
     Returns
     -------
@@ -179,6 +184,7 @@ def segment(
         volume = _read(volume, bundle.spec.channels, policy)
     engine = choose_engine(bundle) if models is None else CALLABLE
     plans = make_plans(bundle, PlanWish(), known=models is None)
+    bundle = with_thresholds(bundle, thresholds or {})
     return load_segmenter(bundle, plans, engine, models=models)(volume)
 
 

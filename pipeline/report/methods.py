@@ -95,6 +95,9 @@ def _making(facts: Mapping[str, Any], reports: Sequence[CaseReport]) -> Iterator
             f"{tool} and its model {model.get('name', '')} (SHA-256 "
             f"{str(model.get('sha256', ''))[:12]}){cited}{how}."
         )
+        if changed := facts.get("settings", {}).get("thresholds"):
+            words = ", ".join(f"{value:g} for {name}" for name, value in changed.items())
+            yield f"Thresholds of the probabilities differed from the model's own: {words}."
     else:
         yield (
             f"The masks of {done} of {counted(total, 'case')} were scored with {tool}; it did not "

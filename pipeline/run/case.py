@@ -56,7 +56,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
     )
     if report.status == "failed":
         job.forget(case.case_id)
-    return replace(report, settings_sha256=job.settings_sha256)
+    return replace(report, settings_sha256=job.settings_sha256, thresholds=job.thresholds)
 
 
 def run_case(
@@ -67,7 +67,7 @@ def run_case(
     `watch` was made before the inputs were hashed. CaseError with the reason why the case failed;
     also if an input was changed while it was read.
     """
-    spec = job.bundle.spec
+    spec = job.decided.spec
     settings, folder = job.settings, job.folder
     with journal.stage("read"):
         scan = read_channels(case, spec.channels, settings.policy)
