@@ -14,7 +14,17 @@ from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import typer
 
@@ -230,6 +240,18 @@ def _reader(option: str, form: str, convert: Callable[[str], Any]) -> Callable[[
             raise UsageError(f"--{option} {text!r} must {form}") from None
 
     return read
+
+
+class Budget(NamedTuple):
+    """A budget of a training run; with ``+`` it is for a finished model."""
+
+    amount: float
+    more: bool
+
+    @classmethod
+    def of(cls, text: str) -> "Budget":
+        """Return ``60`` or ``+60`` as a budget."""
+        return cls(float(text), text.strip().startswith("+"))
 
 
 def _numbers(text: str, mark: str, *kinds: type) -> tuple[Any, ...]:
@@ -459,9 +481,9 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         Recipe,
         _CHOICES,
         others=False,
-        minutes=Option(panel=_PLAIN),
-        epochs=Option(least=1, panel=_PLAIN),
-        steps=Option(least=1, panel=_PLAIN),
+        minutes=Option(panel=_PLAIN, read=_reader("minutes", "be like 60 or +60", Budget.of)),
+        epochs=Option(panel=_PLAIN, read=_reader("epochs", "be like 20 or +20", Budget.of)),
+        steps=Option(panel=_PLAIN, read=_reader("steps", "be like 2000 or +2000", Budget.of)),
         patience=Option(least=1, panel=_PLAIN),
         seed=Option(default=None, panel=_PLAIN),
         views=Option(name="view", read=words, form="axial, or axial,coronal"),
@@ -503,6 +525,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         root=Root,
         recipe=None,
         progress=None,
+        longer=None,
         policy=ReadPolicy,
         licence=Annotated[
             Path | None,

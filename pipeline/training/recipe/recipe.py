@@ -42,15 +42,16 @@ class Recipe:
     Parameters
     ----------
     minutes : float, optional
-        Time budget in minutes for fitting and validating all networks (default: 18).
+        Time budget in minutes for fitting and validating all networks (default: 18); +60 trains a
+        finished model further.
 
         Reading the cases does not count. Each network gets the same part.
     epochs : int, optional
-        Budget of each network in epochs, instead of minutes.
+        Budget of each network in epochs, instead of minutes; +20 trains a finished model further.
 
         On the same machine, the result is exactly the same.
     steps : int, optional
-        Budget of each network in steps, instead of minutes.
+        Budget of each network in steps, instead of minutes; +2000 trains a finished model further.
     patience : int, optional
         Stop a network early after this many validations in a row without a better score (default:
         never).
