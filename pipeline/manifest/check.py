@@ -227,7 +227,7 @@ def _check_case(
     try:
         channels = own_channels(case, settings.policy) if spec is None else spec.channels
         read = read_channels if voxels else survey_channels
-        scan = read(case, channels, settings.policy)
+        scan = read(case, channels, settings.policy, spec.absent if spec else None)
         image = scan.volume
         compared = compare(case, image, voxels) if compare else ()
         findings += [_about(case, one.code, one.sentence) for one in (*scan.notices, *compared)]

@@ -88,7 +88,7 @@ class Job:
             self.out,
             spec.labels,
             self.bundle.name,
-            scan_paths(case, spec.channels)[0],
+            next(iter(scan_paths(case, spec.channels, spec.absent).values())),
             policy_of(case, self.settings.policy),
         )
 

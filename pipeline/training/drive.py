@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Unpack
 
-from voxtile.errors import UsageError
+from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import regular, write_text
 from voxtile.machine.memory_errors import KERAS_MB, require_memory
 from voxtile.machine.progress import Progress, show_progress
@@ -124,6 +124,7 @@ def train_bundle(
             recipe = continued(recipe, source.start)
         training, validation = _store(source, recipe, work, shown)
         plan = _work_plan(source, training, recipe, reasons, work)
+        training, validation = (_filled(cases, plan.recipe) for cases in (training, validation))
         _check(source, training, validation, plan, shown)
         devices = options.fitting_devices
         plan = _with_precision(plan, source.start, work, shown, devices[0])
@@ -214,8 +215,22 @@ def _work_plan(
     else:
         recipe, settled_reasons = settle(recipe, fingerprint, rate=fitting_rate())
         reasons = reasons | settled_reasons
-    spec = make_spec(source.name, source.description, source.channels, recipe, source.manifest)
+    for channel in fingerprint.channels:
+        if channel.name in source.optional and not (channel.missing or recipe.channel_dropout):
+            raise ManifestError(
+                f"{source.manifest}: only validation cases lack channel {channel.name}, so the "
+                "networks would not learn to work without it; train with such cases too, or set "
+                "channel_dropout in a recipe"
+            )
+    spec = make_spec(
+        source.name, source.description, source.channels, recipe, source.manifest, source.optional
+    )
     return TrainingPlan(fingerprint, recipe, reasons, spec)
+
+
+def _filled(cases: Sequence[StoredCase], recipe: Recipe) -> list[StoredCase]:
+    """Return cases whose missing channels are scaled to 0."""
+    return [replace(case, fill=recipe.scaling.zero) for case in cases]
 
 
 def _check(
@@ -274,7 +289,8 @@ def _cut_planes(
     shown.begin("cutting planes", len(training))
     stacks, scans = [], []
     for case in training:
-        scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity))
+        missing = [source.channels[index] for index in case.missing]
+        scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity, missing))
         stacks.append(store_planes(case, plan.recipe, work))
         shown.advance()
     return stacks, training_domain(scans)
@@ -321,6 +337,13 @@ def _fits(
     return fits, together
 
 
+def _missing_facts(plan: TrainingPlan) -> dict[str, Any]:
+    """Return how many training cases lack each channel that may be missing."""
+    optional = plan.spec.optional_channels
+    lacking = {one.name: one.missing for one in plan.fingerprint.channels if one.name in optional}
+    return {"missing_channels": lacking} if lacking else {}
+
+
 def _facts(
     source: Source,
     plan: TrainingPlan,
@@ -343,6 +366,7 @@ def _facts(
         **provenance(source.training, source.validation, plan.recipe),
         **reading_facts(source.policy),
         "networks": [one.facts(plan.spec) for one in fitted],
+        **_missing_facts(plan),
         "domain": domain,
     }
     if source.start is not None and source.longer:

@@ -12,7 +12,7 @@ from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import Input, inputs_of, protect
-from voxtile.training.data.splits import split_cases
+from voxtile.training.data.splits import gaps, split_cases
 from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.folds.folds import Fold
 from voxtile.training.recipe.recipe import Recipe
@@ -33,6 +33,7 @@ class Source:
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
     channels: tuple[str, ...]
+    optional: tuple[str, ...]  # channels that some cases lack
     start: Bundle | None
     fold: Fold | None
     policy: ReadPolicy
@@ -76,6 +77,8 @@ def read_source(
         cases, sha256 = fold.cases, fold.manifest_sha256
     chosen = split_cases(cases, manifest, held_out=options.validation)
     training, validation = map(tuple, chosen)
+    channels = channel_names(training, options.policy)
+    others = (*validation, *(fold.held_out if fold else ()))
     return Source(
         manifest=manifest,
         manifest_sha256=sha256,
@@ -83,7 +86,8 @@ def read_source(
         description=options.description or (finished.spec.description if finished else ""),
         training=training,
         validation=validation,
-        channels=channel_names(training, options.policy),
+        channels=channels,
+        optional=gaps(training, others, channels, manifest),
         start=start,
         fold=fold,
         policy=options.policy,

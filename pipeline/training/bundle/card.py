@@ -166,7 +166,15 @@ def _channels(spec: ModelSpec) -> str:
     """Return the input in words."""
     if len(spec.channels) == 1:
         return "one scan"
-    return f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
+    words = f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
+    if not spec.optional_channels:
+        return words
+    lacking = spec.training.get("missing_channels", {})
+    parts = [
+        f"{channel} (in {lacking.get(channel, 0)} of {spec.training['n_train']} training cases)"
+        for channel in spec.optional_channels
+    ]
+    return f"{words}; these may be missing: {', '.join(parts)}"
 
 
 def _spacing(spec: ModelSpec) -> str:

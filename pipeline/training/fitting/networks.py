@@ -139,6 +139,8 @@ def fit_network(
             flips=recipe.flips,
             augmentation=recipe.augmentation,
             ignore=spec.ignore,
+            optional=tuple(map(spec.channels.index, spec.optional_channels)),
+            channel_dropout=recipe.channel_dropout or 0.0,
         ),
     )
     found = read_checkpoint(this.checkpoint)

@@ -118,6 +118,8 @@ class Recipe:
         Axes that may be mirrored in training (default: none).
 
         The left and the right of a body differ, and labels may depend on the side.
+    channel_dropout : float, optional
+        Probability that a tile is learned without one of the channels that some cases lack.
     augmentation : Augmentation
         How tiles are varied.
 
@@ -156,6 +158,7 @@ class Recipe:
     foreground: float | None = None
     class_weights: tuple[float, ...] = ()
     flips: "tuple[Axis, ...]" = ()
+    channel_dropout: float | None = None
     augmentation: "Augmentation" = field(default_factory=_default_augmentation)
 
     def __post_init__(self) -> None:
@@ -176,6 +179,10 @@ class Recipe:
             raise UsageError(
                 f"ema {self.ema} must be in [0, 1), foreground {self.foreground} in [0, 1] and "
                 f"weight_decay {self.weight_decay} not negative"
+            )
+        if not 0 <= (self.channel_dropout or 0) < 1:
+            raise UsageError(
+                f"channel_dropout {self.channel_dropout} must be at least 0 and below 1"
             )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout {self.dropout} must be at least 0 and below 1")
