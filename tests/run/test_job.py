@@ -1,6 +1,7 @@
 """Which cases of a manifest a run does."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 from runs import add_case, run, write_manifest
 
 from voxtile.errors import ManifestError, UsageError
+from voxtile.report.tables import write_reports
 from voxtile.run.job import RunSettings
+from voxtile.run_folder.case_report import read_run
+from voxtile.scoring.measures import Measures
 
 
 def test_only_the_chosen_splits_run(tmp_path: Path) -> None:
@@ -61,3 +65,27 @@ def test_a_softmax_model_refuses_a_threshold_before_anything_is_written(tmp_path
     with pytest.raises(UsageError, match="softmax"):
         run(manifest, tmp_path / "out", settings=RunSettings(thresholds={"ball": 0.4}))
     assert not (tmp_path / "out").exists()
+
+
+def test_single_lesions_and_weighted_surfaces_are_in_records_and_tables(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, [add_case(tmp_path, "a")])
+    out = tmp_path / "out"
+    measures = Measures(nsd_mm=(1,), per_lesion=True, nsd_area=True)
+    run(manifest, out, settings=RunSettings(measures=measures))
+    (report,) = read_run(out).reports
+    assert report.labels[0].nsd == {"nsd_1mm": 1, "nsd_area_1mm": 1}
+    assert [one.status for one in report.labels[0].lesions] == ["matched"]
+    head, row = (out / "lesions.csv").read_text().splitlines()
+    assert head == (
+        "case_id,label,label_name,lesion,status,volume_ml_ref,volume_ml_pred,dice,iou,hd95_mm,"
+        "r_mm,a_mm,s_mm"
+    )
+    assert row.startswith("a,1,ball,1,matched,")
+    head = (out / "report.csv").read_text().splitlines()[0]
+    assert head.endswith(",lesionwise_dice,nsd_1mm,nsd_area_1mm")
+    methods = json.loads((out / "run.json").read_text())["methods"]
+    assert "weighted by their area. Lesions (connected components) were matched" in methods
+    with pytest.raises(ManifestError, match=r"settings \(measures\)"):
+        run(manifest, out)
+    write_reports(out, [replace(report, labels=())])
+    assert not (out / "lesions.csv").exists()
