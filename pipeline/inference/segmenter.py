@@ -123,7 +123,7 @@ def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[P
 
 
 def segment(
-    volume: Volume | str | Path | Sequence[str | Path],
+    volume: Volume | str | Path | Sequence[str | Path | None],
     bundle: Bundle | str | None = None,
     policy: ReadPolicy | None = None,
     *,
@@ -138,7 +138,8 @@ def segment(
     volume : Volume, path, or paths
         Shape (i, j, k), or (i, j, k, channels) if the bundle has several channels;
         or the scan's file or DICOM folder; or one for each channel, in the
-        order of the bundle.
+        order of the bundle. None for a channel that is missing, if the bundle
+        was trained with such cases.
     bundle : Bundle or str, optional
         A loaded bundle, or its name or folder. If there are several,
         separated by commas, their mean decides.
@@ -181,7 +182,7 @@ def segment(
     elif not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle)
     if not isinstance(volume, Volume):
-        volume = _read(volume, bundle.spec.channels, policy)
+        volume = _read(volume, bundle.spec, policy)
     engine = choose_engine(bundle) if models is None else CALLABLE
     plans = make_plans(bundle, PlanWish(), known=models is None)
     bundle = with_thresholds(bundle, thresholds or {})
@@ -189,9 +190,10 @@ def segment(
 
 
 def _read(
-    paths: str | Path | Sequence[str | Path], channels: Sequence[str], policy: ReadPolicy | None
+    paths: str | Path | Sequence[str | Path | None], spec: ModelSpec, policy: ReadPolicy | None
 ) -> Volume:
     """Read the channels of a scan, in the order of a bundle."""
+    channels = spec.channels
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     if len(several) != len(channels):
         raise CaseError(
@@ -199,5 +201,9 @@ def _read(
             f"the model needs {counted(len(channels), 'channel')} ({', '.join(channels)}), but "
             f"{counted(len(several), 'path')} came; give one path for each channel, in this order",
         )
-    images = tuple(zip(channels, map(Path, several), strict=True))
-    return read_channels(Case("scan", images), channels, policy).volume
+    pairs = zip(channels, several, strict=True)
+    images = tuple((channel, Path(path)) for channel, path in pairs if path is not None)
+    if not images:
+        raise CaseError("missing_channel", "all channels are None; give at least one path")
+    case = Case("scan", images, channels=channels if None in several else ())
+    return read_channels(case, channels, policy, spec.absent).volume
