@@ -172,6 +172,7 @@ def _common(spec: ModelSpec) -> dict[str, tuple[Any, str]]:
         "activation": (spec.activation, meaning),
         "orientation": (spec.orientation, meaning),
         "crop": (spec.crop, meaning),
+        "optional_channels": (spec.absent, meaning),
         "labels": ([(label.value, label.name, label.values) for label in spec.labels], meaning),
         "thresholds": (list(spec.thresholds) or [0.5] * len(spec.labels), decision),
         "divisions": ([part.model_dump(mode="json") for part in spec.divisions], decision),

@@ -54,6 +54,11 @@ class IntensityMethod(_Frozen):
         """Intensities as scanned that become `output_range`; None if each volume has its own."""
         return None
 
+    @property
+    def zero(self) -> float:
+        """The value of a constant channel that becomes zeros."""
+        return 0.0 if self.input_range is None else self.input_range[0]
+
 
 class NoScaling(IntensityMethod):
     """Leave intensities as they are."""
@@ -134,6 +139,11 @@ class Fixed(IntensityMethod):
             raise ValueError(f"low {self.low} must be below high {self.high}")
         return self
 
+    @property
+    def zero(self) -> float:
+        """The value of a constant channel that becomes zeros."""
+        return self.mean
+
 
 class Foreground(IntensityMethod):
     """Zero mean and unit standard deviation inside the scan's foreground; 0 outside.
@@ -162,7 +172,7 @@ Intensity = Annotated[
 ]
 # Keys of `spec.json` since version 0.3, for what networks of other programs see.
 _PREPARATION = ("orientation", "crop", "resampling", "padding", "average", "channel_intensity")
-_LATER = (*_PREPARATION, "ignore", "unlabelled")
+_LATER = (*_PREPARATION, "ignore", "unlabelled", "optional_channels")
 # Methods that need more than a voxel and numbers of its volume: the whole volume is scaled at once.
 WHOLE = (Foreground, Clahe)
 
@@ -349,6 +359,8 @@ class ModelSpec(_Frozen):
     # Outputs in order, without background. A softmax network has one more channel, the first,
     # for background.
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
+    # Channels that were missing in some training cases, so that they may be missing in a run.
+    optional_channels: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     # Value of references whose voxels took no part in training, and take no part in scores.
     ignore: Annotated[int, Field(ge=1, le=65535)] | None = None
     # Values of references, other than 0, that count as background; None means none.
@@ -378,6 +390,12 @@ class ModelSpec(_Frozen):
             axes = {"RASLPI".index(letter) % 3 for letter in self.orientation}
             if len(axes) < 3:
                 raise ValueError(f"orientation {self.orientation} must name each axis once")
+        unknown = [name for name in self.optional_channels if name not in self.channels]
+        if unknown or (self.optional_channels and len(self.channels) < 2):
+            raise ValueError(
+                f"optional_channels {list(self.optional_channels)} must be some of several "
+                f"channels, {list(self.channels)}"
+            )
         if self.channel_intensity and len(self.channel_intensity) != len(self.channels):
             raise ValueError(
                 f"there must be as many entries of channel_intensity as channels, not "
@@ -467,6 +485,12 @@ class ModelSpec(_Frozen):
     def intensities(self) -> tuple[Intensity, ...]:
         """The intensity method of each channel."""
         return self.channel_intensity or (self.intensity,) * len(self.channels)
+
+    @property
+    def absent(self) -> dict[str, float]:
+        """What the voxels of each channel that may be missing are set to: it is scaled to 0."""
+        methods = dict(zip(self.channels, self.intensities, strict=True))
+        return {channel: methods[channel].zero for channel in self.optional_channels}
 
     @property
     def unused(self) -> tuple[str, ...]:

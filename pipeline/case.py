@@ -33,12 +33,19 @@ class Case:
     # Further columns, with their values as written in the manifest.
     extras: tuple[tuple[str, str], ...] = ()
     line: int = 0  # line of the manifest, for messages; 0 without a manifest
+    # If a channel is missing: all channels that the manifest has a column for, in order.
+    channels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if problem := id_problem(self.case_id):
             raise ValueError(problem)
         if not self.images:
             raise ValueError(f"case {self.case_id} has no image")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The channels whose cells are empty."""
+        return tuple(channel for channel in self.channels if channel not in dict(self.images))
 
 
 def id_problem(case_id: str) -> str | None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from voxtile.errors import first_few
 from voxtile.machine.progress import Progress, show_progress
-from voxtile.report.quality import NO_DICE
+from voxtile.report.quality import NO_DICE, OTHER_THRESHOLDS
 from voxtile.report.tables import run_verdict
 from voxtile.report.verdict import judge
 from voxtile.run_folder.case_report import CaseReport
@@ -101,4 +101,4 @@ def result_lines(result: RunResult) -> Iterator[str]:
     yield from run_verdict(reports, result.not_run).lines
     masks = [report for report in reports if any(row.voxels_pred for row in report.labels)]
     if masks and not any(report.qc.get("dice") for report in masks):
-        yield NO_DICE
+        yield OTHER_THRESHOLDS if any(report.thresholds for report in masks) else NO_DICE

@@ -281,7 +281,7 @@ def _facts(job: Job, cases: Iterable[Case], shard: Shard | None) -> dict[str, An
         "plan": [plan.decisive() for plan in job.plans],
         "memory_mb": None if job.plans[0].memory_mb is None else round(job.plans[0].memory_mb),
         "engine": job.engine.facts(),
-        "settings": job.settings.decisive(),
+        "settings": job.settings_facts(),
         "by": list(job.settings.by),
         KEY: job.settings_sha256,
         "labels": [label.model_dump(mode="json") for label in job.bundle.spec.labels],

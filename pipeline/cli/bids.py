@@ -13,7 +13,7 @@ from voxtile.reading.scan import ReadPolicy
 from voxtile.run.settings import RunSettings
 
 from .help import HelpfulCommand
-from .options import Option, argument, for_each_worker
+from .options import Option, Thresholds, argument, for_each_worker
 from .output import SOME_FAILED, echo_lines, print_case
 
 _LISTS = ("--participant-label", "--session-label", "--run-label", "--suffix")
@@ -53,6 +53,7 @@ def bids(
     plan: PlanWish,
     engine: Wish,
     workers: Annotated[int, Option("Worker processes.", least=1)] = 1,
+    thresholds: Thresholds,
 ) -> None:
     """Segment a BIDS data set as a BIDS App: masks, then the tables of all participants.
 
@@ -77,7 +78,12 @@ def bids(
         bundle,
         out,
         choice=choice,
-        settings=RunSettings(policy=policy, plan=for_each_worker(plan, workers), engine=engine),
+        settings=RunSettings(
+            policy=policy,
+            plan=for_each_worker(plan, workers),
+            engine=engine,
+            thresholds=thresholds,
+        ),
         batch=BatchSettings(workers=workers),
         on_case=print_case,
         say=lambda line: typer.echo(line, err=True),

@@ -9,11 +9,22 @@ the field's entry in the docstring. `_OPTIONS` holds what the command line spell
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import typer
 
@@ -93,6 +104,7 @@ class Option:
             min=self.least,
             max=self.most,
             show_default=default is not False,
+            metavar="<str>" if self.given == list[str] else None,
             rich_help_panel=self.panel or None,
         )
         annotation: Any = Annotated[kind if default is not None else kind | None, option]
@@ -230,6 +242,18 @@ def _reader(option: str, form: str, convert: Callable[[str], Any]) -> Callable[[
     return read
 
 
+class Budget(NamedTuple):
+    """A budget of a training run; with ``+`` it is for a finished model."""
+
+    amount: float
+    more: bool
+
+    @classmethod
+    def of(cls, text: str) -> "Budget":
+        """Return ``60`` or ``+60`` as a budget."""
+        return cls(float(text), text.strip().startswith("+"))
+
+
 def _numbers(text: str, mark: str, *kinds: type) -> tuple[Any, ...]:
     """Return ``1,1,3`` as numbers."""
     return tuple(kind(part) for kind, part in zip(kinds, text.split(mark), strict=True))
@@ -274,6 +298,20 @@ def label_map(text: str) -> dict[int, int]:
     if not all(0 <= value <= 65535 for pair in pairs for value in pair):
         raise UsageError(f"--label-map {text!r}: values must be 0 to 65535")
     return dict(pairs)
+
+
+def thresholds(texts: list[str]) -> dict[str, float]:
+    """Return ``liver=0.4`` and others as a mapping."""
+    found: dict[str, float] = {}
+    for text in texts:
+        label, mark, number = text.rpartition("=")
+        with suppress(ValueError):
+            if mark and label not in found:
+                found[label] = float(number)
+                continue
+        twice = "names a label twice" if label in found else "must look like liver=0.4"
+        raise UsageError(f"--threshold {text!r} {twice}")
+    return found
 
 
 def splits(text: str) -> "tuple[Split, ...]":
@@ -371,6 +409,19 @@ LabelMap = Annotated[
     dict[int, int],
     Option("Rename values of the references, such as 2:1,3:1.", read=label_map, default={}),
 ]
+Thresholds = Annotated[
+    dict[str, float],
+    Option(
+        "Smallest probability of a label, by its name or value, instead of the model's; may be "
+        "given several times.",
+        name="threshold",
+        read=thresholds,
+        form="liver=0.4",
+        given=list[str],
+        default={},
+        panel=_NETWORK,
+    ),
+]
 Labels = Annotated[
     Path | None,
     Option(
@@ -430,9 +481,9 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         Recipe,
         _CHOICES,
         others=False,
-        minutes=Option(panel=_PLAIN),
-        epochs=Option(least=1, panel=_PLAIN),
-        steps=Option(least=1, panel=_PLAIN),
+        minutes=Option(panel=_PLAIN, read=_reader("minutes", "be like 60 or +60", Budget.of)),
+        epochs=Option(panel=_PLAIN, read=_reader("epochs", "be like 20 or +20", Budget.of)),
+        steps=Option(panel=_PLAIN, read=_reader("steps", "be like 2000 or +2000", Budget.of)),
         patience=Option(least=1, panel=_PLAIN),
         seed=Option(default=None, panel=_PLAIN),
         views=Option(name="view", read=words, form="axial, or axial,coronal"),
@@ -462,6 +513,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         by=By,
         montages=Option(name="qc"),
         cases=Option(read=words),
+        thresholds=Thresholds,
     ),
     Shown: _options_of(
         Shown,
@@ -473,6 +525,7 @@ _OPTIONS: dict[Any, tuple[inspect.Parameter, ...]] = {
         root=Root,
         recipe=None,
         progress=None,
+        longer=None,
         policy=ReadPolicy,
         licence=Annotated[
             Path | None,

@@ -29,6 +29,7 @@ from .options import (
     SomeCases,
     Splits,
     Strict,
+    Thresholds,
     argument,
     for_each_worker,
     nifti_path,
@@ -161,6 +162,7 @@ def plan(
     root: Root,
     split: Splits,
     workers: Annotated[int, Option("Worker processes of the run.", least=0)] = 1,
+    thresholds: Thresholds,
     as_json: AsJson,
 ) -> None:
     """Show what a run would do: tiles, arithmetic, and the expected time and memory.
@@ -177,7 +179,11 @@ def plan(
         model,
         root=root,
         settings=RunSettings(
-            policy=policy, plan=for_each_worker(plan, workers), engine=engine, splits=split
+            policy=policy,
+            plan=for_each_worker(plan, workers),
+            engine=engine,
+            splits=split,
+            thresholds=thresholds,
         ),
         workers=workers,
         on_case=None if as_json else counter("cases"),
@@ -244,6 +250,7 @@ def segment(
     policy: ReadPolicy,
     plan: PlanWish,
     engine: Wish,
+    thresholds: Thresholds,
     as_json: AsJson,
     strict: Strict,
 ) -> None:
@@ -254,10 +261,17 @@ def segment(
     voxtile segment scan.nii.gz hippocampus mask.nii.gz
     voxtile segment dicom_folder/ my_model mask.nii.gz --device cpu
     """
-    from voxtile.report.quality import NO_DICE
     from voxtile.run.one_scan import segment_file
 
-    done = segment_file(image, model, nifti_path(out), policy=policy, plan=plan, engine=engine)
+    done = segment_file(
+        image,
+        model,
+        nifti_path(out),
+        policy=policy,
+        plan=plan,
+        engine=engine,
+        thresholds=thresholds,
+    )
     with answering(as_json=as_json) as answer:
         print_warnings(done.notices)
         dice = {one.label: one for one in done.dice}
@@ -277,7 +291,7 @@ def segment(
                 }
             )
         if not dice and any(row.voxels_pred for row in done.rows):
-            typer.echo(NO_DICE)
+            typer.echo(done.no_dice)
         typer.echo(f"mask: {out}")
         typer.echo(f"verdict: {done.verdict}")
         echo_lines(f"  {reason}" for reason in done.verdict.reasons)

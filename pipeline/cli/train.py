@@ -8,8 +8,9 @@ import typer
 
 from voxtile.errors import UsageError
 from voxtile.training.options import FoldOptions, TrainOptions
+from voxtile.training.recipe.recipe import BUDGETS
 
-from .options import Manifest, RecipeChoices, ignored_value, label_list
+from .options import Budget, Manifest, RecipeChoices, ignored_value, label_list
 from .output import echo_lines, print_warnings
 
 
@@ -43,7 +44,14 @@ def train(
     if (found := label_list(choices["labels"], *outputs)) is not None:
         choices["ignore"] = ignored_value(choices["ignore"], found)
         choices |= {"labels": found.labels, "unlabelled": found.unlabelled}
-    options = replace(options, recipe=asked_recipe(recipe, choices))
+    budgets: dict[str, Budget] = {name: choices[name] for name in BUDGETS if choices[name]}
+    choices |= {name: budget.amount for name, budget in budgets.items()}
+    longer = any(budget.more for budget in budgets.values())
+    if longer and (dry_run or folds.count is not None):
+        raise UsageError(
+            "a budget with + trains a finished model further; leave out --dry-run and --folds"
+        )
+    options = replace(options, recipe=asked_recipe(recipe, choices), longer=longer)
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
     common["policy"] = options.policy
     name = bundle_name(out)

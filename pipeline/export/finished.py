@@ -7,7 +7,7 @@ from pathlib import Path
 from voxtile.case import Case
 from voxtile.errors import CaseError, ManifestError
 from voxtile.models.spec import Label
-from voxtile.reading.channels import policy_of, scan_paths
+from voxtile.reading.channels import policy_of, present_channels, scan_paths
 from voxtile.reading.nifti import read_nifti
 from voxtile.reading.reference import integral
 from voxtile.reading.scan import ReadPolicy
@@ -97,7 +97,8 @@ def finished_and_missing(
 def _image(case: Case, channels: Sequence[str]) -> Path:
     """Return the scan of the model's first channel; the first image if the run has no names."""
     try:
-        return scan_paths(case, channels or case.images[0][:1])[0]
+        wanted = present_channels(case, channels or case.images[0][:1])
+        return next(iter(scan_paths(case, wanted[:1]).values()))
     except CaseError as error:
         raise ManifestError(f"case {case.case_id}: {error.sentence}") from error
 

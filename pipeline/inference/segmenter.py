@@ -1,6 +1,6 @@
 """A bundle, an engine and a plan, ready to run: volume in, mask out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from voxtile.engines.function import function_bundle, function_models
 from voxtile.errors import CaseError, Notice, UsageError, counted
 from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.models.spec import ModelSpec, View
+from voxtile.models.thresholds import with_thresholds
 from voxtile.preparation.plan import Plan, PlanWish, make_plan
 from voxtile.reading.channels import read_channels
 from voxtile.reading.scan import ReadPolicy
@@ -122,12 +123,13 @@ def make_plans(bundle: Bundle, wish: PlanWish, *, known: bool = True) -> tuple[P
 
 
 def segment(
-    volume: Volume | str | Path | Sequence[str | Path],
+    volume: Volume | str | Path | Sequence[str | Path | None],
     bundle: Bundle | str | None = None,
     policy: ReadPolicy | None = None,
     *,
     network: Model | None = None,
     like: ModelSpec | Bundle | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Volume:
     """Segment one volume.
 
@@ -136,7 +138,8 @@ def segment(
     volume : Volume, path, or paths
         Shape (i, j, k), or (i, j, k, channels) if the bundle has several channels;
         or the scan's file or DICOM folder; or one for each channel, in the
-        order of the bundle.
+        order of the bundle. None for a channel that is missing, if the bundle
+        was trained with such cases.
     bundle : Bundle or str, optional
         A loaded bundle, or its name or folder. If there are several,
         separated by commas, their mean decides.
@@ -147,6 +150,9 @@ def segment(
         shape (n, rows, columns, channels), to predictions.
     like : ModelSpec, optional
         What `network` takes and gives.
+    thresholds : mapping of str to float, optional
+        Smallest probability of labels, by their names or values, instead of
+        the model's.
 
     Returns
     -------
@@ -176,16 +182,18 @@ def segment(
     elif not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle)
     if not isinstance(volume, Volume):
-        volume = _read(volume, bundle.spec.channels, policy)
+        volume = _read(volume, bundle.spec, policy)
     engine = choose_engine(bundle) if models is None else CALLABLE
     plans = make_plans(bundle, PlanWish(), known=models is None)
+    bundle = with_thresholds(bundle, thresholds or {})
     return load_segmenter(bundle, plans, engine, models=models)(volume)
 
 
 def _read(
-    paths: str | Path | Sequence[str | Path], channels: Sequence[str], policy: ReadPolicy | None
+    paths: str | Path | Sequence[str | Path | None], spec: ModelSpec, policy: ReadPolicy | None
 ) -> Volume:
     """Read the channels of a scan, in the order of a bundle."""
+    channels = spec.channels
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     if len(several) != len(channels):
         raise CaseError(
@@ -193,5 +201,9 @@ def _read(
             f"the model needs {counted(len(channels), 'channel')} ({', '.join(channels)}), but "
             f"{counted(len(several), 'path')} came; give one path for each channel, in this order",
         )
-    images = tuple(zip(channels, map(Path, several), strict=True))
-    return read_channels(Case("scan", images), channels, policy).volume
+    pairs = zip(channels, several, strict=True)
+    images = tuple((channel, Path(path)) for channel, path in pairs if path is not None)
+    if not images:
+        raise CaseError("missing_channel", "all channels are None; give at least one path")
+    case = Case("scan", images, channels=channels if None in several else ())
+    return read_channels(case, channels, policy, spec.absent).volume

@@ -51,6 +51,12 @@ def write_archive(bundle: Bundle, path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def other_files(bundle: Bundle) -> list[str]:
+    """Return the names in a model's folder that are no part of a model."""
+    known = {_SPEC, SOURCE, *_OTHERS, *(network.file for network in bundle.spec.networks)}
+    return sorted({path.name for path in bundle.folder.iterdir()} - known)
+
+
 def spec_of_archive(path: Path) -> ModelSpec:
     """Return the spec in the archive of a model; errors as `unpack_archive`."""
     with _opened(path) as (_, _, spec):

@@ -45,6 +45,7 @@ def read_bids(
     suffixes: Sequence[str] = (),
     label_pattern: str | None = None,
     entities: Mapping[str, Sequence[str]] | None = None,
+    gaps: bool = False,
 ) -> Found:
     """Return a case for each image of a BIDS data set, with subjects as groups.
 
@@ -63,6 +64,9 @@ def read_bids(
         Use only images with one of these values of each entity, such as
         ``{"sub": ("01", "02"), "ses": ("1",)}``.
 
+    gaps : bool
+        Keep cases that lack some of several suffixes; by default they are left out.
+
     Raises
     ------
     ManifestError
@@ -80,7 +84,7 @@ def read_bids(
     images = _chosen(images, entities or {}, folder)
     chosen = tuple(suffixes) or _only_suffix(images, folder)
     problems: list[str] = []
-    scans = _scans(images, chosen, problems, notices)
+    scans = _scans(images, chosen, problems, notices, gaps)
     if not scans:
         there = Counter(image.suffix for image in images)
         problems.append(
@@ -89,18 +93,19 @@ def read_bids(
         raise ManifestError([*problems, *notices])
     cases = []
     channels = ["image"] if len(chosen) == 1 else [channel_name(suffix) for suffix in chosen]
-    ids = case_ids([[found[chosen[0]].entities] for found in scans])
-    for name, found in zip(ids, scans, strict=True):
-        first = found[chosen[0]]
+    firsts = [next(found[suffix] for suffix in chosen if suffix in found) for found in scans]
+    ids = case_ids([[first.entities] for first in firsts])
+    for name, found, first in zip(ids, scans, firsts, strict=True):
         session = first.value("ses")
-        paths = [found[suffix].path for suffix in chosen]
+        columns = zip(channels, chosen, strict=True)
         cases.append(
             Case(
                 name,
-                tuple(zip(channels, paths, strict=True)),
+                tuple((name, found[suffix].path) for name, suffix in columns if suffix in found),
                 _label(first, folder, label_pattern, problems) if label_pattern else None,
                 group=f"sub-{first.value('sub')}",
                 extras=(("session", session),) if session else (),
+                channels=() if len(found) == len(chosen) else tuple(channels),
             )
         )
     if problems:
@@ -112,9 +117,13 @@ def read_bids(
 
 
 def _scans(
-    images: Sequence[_Image], chosen: Sequence[str], problems: list[str], notices: list[str]
+    images: Sequence[_Image],
+    chosen: Sequence[str],
+    problems: list[str],
+    notices: list[str],
+    gaps: bool,
 ) -> list[dict[str, _Image]]:
-    """Return the images of each case by suffix, for cases that have all chosen suffixes."""
+    """Return the images of each case by suffix, for cases that have all (with `gaps`: any)."""
     grouped: dict[str, dict[str, _Image]] = {}
     for image in images:
         if image.suffix in chosen:
@@ -126,8 +135,9 @@ def _scans(
     for name, found in grouped.items():
         missing = [suffix for suffix in chosen if suffix not in found]
         if missing:
-            notices.append(f"left out {name}: it has no {', '.join(missing)}")
-        else:
+            kept = "kept" if gaps else "left out"
+            notices.append(f"{kept} {name}: it has no {', '.join(missing)}")
+        if gaps or not missing:
             scans.append(found)
     return scans
 

@@ -40,6 +40,7 @@ _USED: dict[str, tuple[Source, ...]] = {
     "suffixes": ("bids",),
     "root": ("monai",),
     "fold": ("nnunet",),
+    "gaps": ("bids", "nifti"),
 }
 
 
@@ -80,7 +81,7 @@ def build_manifest(
     """
     options = options or BuildOptions()
     for name, kinds in _USED.items():
-        if getattr(options, name) not in (None, ()) and kind not in kinds:
+        if getattr(options, name) not in (None, (), False) and kind not in kinds:
             raise UsageError(f"{name} is an option of --from {' or '.join(kinds)}, not of {kind}")
     if outputs.key is not None and kind != "dicom":
         raise UsageError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")
@@ -228,7 +229,9 @@ def _read(
         case "dicom":
             return read_dicom_tree(source, identify=identify, on_files=on_files)
         case "nifti":
-            return read_nifti_folder(source, labels=options.labels, pattern=options.label_pattern)
+            return read_nifti_folder(
+                source, labels=options.labels, pattern=options.label_pattern, gaps=options.gaps
+            )
         case "nnunet":
             return read_nnunet(source if source.is_dir() else source.parent, options.fold)
         case "msd":
@@ -236,7 +239,12 @@ def _read(
         case "monai":
             return read_monai(source, options.root)
         case "bids":
-            return read_bids(source, suffixes=options.suffixes, label_pattern=options.label_pattern)
+            return read_bids(
+                source,
+                suffixes=options.suffixes,
+                label_pattern=options.label_pattern,
+                gaps=options.gaps,
+            )
 
 
 def _key_table(found: Found) -> Table:

@@ -27,6 +27,8 @@ class BuildOptions:
         monai: folder that relative paths start from (default: the list's).
     fold : int, optional
         nnunet: write this fold of splits_final.json as splits train and val.
+    gaps : bool
+        bids, nifti: keep cases that lack a channel, with an empty cell.
     """
 
     labels: Path | None = None
@@ -34,6 +36,7 @@ class BuildOptions:
     suffixes: tuple[str, ...] = ()
     root: Path | None = None
     fold: int | None = None
+    gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

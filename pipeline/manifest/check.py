@@ -35,6 +35,9 @@ Compare = Callable[[Case, Volume, bool], Iterable[Notice]]
 # Number of cases that are compared by their voxels too, even if the check is not deep.
 _COMPARED = 3
 
+# A case without one of its channels.
+_EMPTY = "image_{} is empty; only a model that was trained with such cases can take the case"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -227,9 +230,11 @@ def _check_case(
     try:
         channels = own_channels(case, settings.policy) if spec is None else spec.channels
         read = read_channels if voxels else survey_channels
-        scan = read(case, channels, settings.policy)
+        scan = read(case, channels, settings.policy, spec.absent if spec else None)
         image = scan.volume
         compared = compare(case, image, voxels) if compare else ()
+        if spec is None:
+            findings += [_about(case, "channel_missing", _EMPTY.format(c)) for c in case.missing]
         findings += [_about(case, one.code, one.sentence) for one in (*scan.notices, *compared)]
         content = _content_hash(image) if settings.deep else ""
         facts = replace(facts, shape=image.shape, spacing_mm=image.spacing_mm)

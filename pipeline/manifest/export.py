@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from voxtile.case import Case
-from voxtile.errors import CaseError, EnvironmentFault, ManifestError, UsageError, counted
+from voxtile.errors import (
+    CaseError,
+    EnvironmentFault,
+    ManifestError,
+    UsageError,
+    counted,
+    first_few,
+)
 from voxtile.label_values import label_type, label_values
 from voxtile.machine.files import write_json
 from voxtile.reading.channels import policy_of, read_scan
@@ -82,6 +89,11 @@ def export_manifest(
     cases = read_manifest(manifest, root=root)
     _require_empty(out)
     protect([Input("the manifest", manifest), *inputs_of(cases)], out)
+    if gaps := [case.case_id for case in cases if case.missing]:
+        raise ManifestError(
+            f"{first_few(gaps)}: a channel is missing, but {settings.to} needs every channel of "
+            "each case; leave these cases out, or the channel"
+        )
     channels = _channels(cases, settings)
     found = check_manifest(manifest, root=root, settings=CheckSettings(policy=settings.policy))
     if found.errors:

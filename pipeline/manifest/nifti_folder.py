@@ -35,7 +35,11 @@ class _Scans:
 
 
 def read_nifti_folder(
-    folder: Path, *, labels: Path | None = None, pattern: str | None = None
+    folder: Path,
+    *,
+    labels: Path | None = None,
+    pattern: str | None = None,
+    gaps: bool = False,
 ) -> Found:
     """Return a case for each scan below a folder.
 
@@ -56,6 +60,8 @@ def read_nifti_folder(
     pattern : str, optional
         Name of a label without its suffix, such as ``{case}_seg``. With
         ``{case}`` and without `labels`, each file is a scan.
+    gaps : bool
+        Keep cases that lack a channel; by default they are left out.
 
     Raises
     ------
@@ -82,11 +88,11 @@ def read_nifti_folder(
     named = pattern is None
     cases = [_alone(role) for role in scans] if pattern == _EACH else _by_case(scans, found, named)
     pairs, how = _paired(cases, found)
-    kept, notices = _complete(pairs)
+    kept, notices, channels = _complete(pairs, gaps)
     if others:
         left = first_few(["/".join(role.parts) for role in others])
         notices.append(f"left out {left}: by folder or name, neither scans nor labels")
-    listed = _listed(kept)
+    listed = _listed(kept, channels)
     return Found(listed, (*_notices(listed, found, how), *notices))
 
 
@@ -243,19 +249,25 @@ def _paired(
 
 
 def _complete(
-    pairs: list[tuple[_Scans, Role | None]],
-) -> tuple[list[tuple[_Scans, Role | None]], list[str]]:
-    """Return the cases that have all channels, and notices about the other cases."""
+    pairs: list[tuple[_Scans, Role | None]], gaps: bool
+) -> tuple[list[tuple[_Scans, Role | None]], list[str], list[str]]:
+    """Return the cases that have all channels, notices about the others, and all channels.
+
+    With `gaps`, cases that have only some of the channels are kept.
+    """
     several = [case for case, _ in pairs if len(case.channels) > 1]
     channels = list(dict.fromkeys(name for case in several for name in case.channels))
     missing = [[name for name in channels if name not in case.channels] for case, _ in pairs]
-    kept = [pair for pair, lacks in zip(pairs, missing, strict=True) if not lacks]
-    notices = [
-        f"left out {'/'.join(case.names)}: it has no {', '.join(lacks)}"
-        for (case, _), lacks in zip(pairs, missing, strict=True)
-        if lacks
-    ]
-    if len(notices) > len(kept):
+    kept, notices = [], []
+    for (case, label), lacks in zip(pairs, missing, strict=True):
+        fits = not lacks or (gaps and set(case.channels) <= set(channels))
+        # The name of a single file is that of its channel, too.
+        own = tuple(filter(None, case.place)) if lacks and fits else case.names
+        kept += [(replace(case, names=own or case.names), label)] if fits else []
+        if lacks:
+            how = "kept" if fits else "left out"
+            notices.append(f"{how} {'/'.join(case.names)}: it has no {', '.join(lacks)}")
+    if len(pairs) > 2 * len(kept):
         raise ManifestError(
             [
                 f"of {counted(len(pairs), 'case')}, only {len(kept)} would have all channels "
@@ -263,21 +275,24 @@ def _complete(
                 "same channels in each case, or pass --label-pattern {case} for a row for each file"
             ]
         )
-    return kept, notices
+    return kept, notices, channels
 
 
-def _listed(kept: Sequence[tuple[_Scans, Role | None]]) -> tuple[Case, ...]:
-    """Return the cases of scans and labels."""
+def _listed(
+    kept: Sequence[tuple[_Scans, Role | None]], channels: Sequence[str]
+) -> tuple[Case, ...]:
+    """Return the cases of scans and labels; `channels` are those of all cases, if several."""
     ids = case_ids([case.names for case, _ in kept])
     cases = [
         Case(
             name,
             tuple(
-                ("image" if len(case.channels) == 1 else channel, role.path)
+                (channel if channels else "image", role.path)
                 for channel, role in case.channels.items()
             ),
             None if label is None else label.path,
             case.first.split,
+            channels=() if len(case.channels) >= len(channels) else tuple(channels),
         )
         for name, (case, label) in zip(ids, kept, strict=True)
     ]
@@ -293,7 +308,7 @@ def _notices(
         yield f"taken for labels, because of the names: {first_few(words)}"
     if words and how:
         yield f"labels paired: {', '.join(f'{count} {way}' for way, count in how.items())}"
-    channels = [name for name, _ in cases[0].images]
+    channels = cases[0].channels or [name for name, _ in cases[0].images]
     if len(channels) > 1:
         yield (
             f"files with names that end in {', '.join(channels)} were read as channels of one "

@@ -252,9 +252,11 @@ def _row_problems(row: dict[str, str], base: Path, files: set[str]) -> Iterator[
     """Yield what is wrong with one row."""
     if "case_id" in row and (problem := id_problem(row["case_id"])):
         yield problem
+    images = [column for column in row if channel_of(column)]
+    if images and not any(row[column] for column in images):
+        several = "; at least one channel is needed" if len(images) > 1 else ""
+        yield f"{' and '.join(images)} {'are' if several else 'is'} empty{several}"
     for column, cell in row.items():
-        if not cell and channel_of(column):
-            yield f"{column} is empty"
         if not cell:
             continue
         if column in files and (problem := _path_problem(column, cell, base)):
@@ -294,13 +296,16 @@ def _case(row: dict[str, str], base: Path, line: int) -> Case:
     for name, column in KNOWN.items():
         if cell := row.get(name):
             known[name] = _located(cell, base) if column.is_path else column.value(cell)
+    columns = [name for name in row if channel_of(name)]
+    channels = tuple(channel for name in columns if (channel := channel_of(name)))
     return Case(
         case_id=row["case_id"],
         images=tuple(
             (channel, _located(cell, base))
             for name, cell in row.items()
-            if (channel := channel_of(name)) is not None
+            if cell and (channel := channel_of(name)) is not None
         ),
+        channels=channels if not all(row[name] for name in columns) else (),
         extras=tuple((name, cell) for name, cell in row.items() if is_extra(name)),
         line=line,
         **known,

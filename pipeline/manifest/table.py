@@ -68,7 +68,9 @@ def table_of(cases: Sequence[Case], folder: Path) -> Table:
     ManifestError
         If a value cannot be a cell of a manifest, or a name cannot be a column.
     """
-    channels = tuple(dict.fromkeys(channel for case in cases for channel, _ in case.images))
+    channels = tuple(
+        dict.fromkeys(channel for case in cases for channel in (*case.channels, *dict(case.images)))
+    )
     columns = ["image" if channel == "image" else f"image_{channel}" for channel in channels]
     extras = tuple(dict.fromkeys(column for case in cases for column, _ in case.extras))
     known = {name: [_cell(getattr(case, name), folder) for case in cases] for name in KNOWN}

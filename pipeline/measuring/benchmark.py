@@ -328,6 +328,7 @@ def _whole_cases(
     """Return the report and grid of each case and repeat, and why other cases failed."""
     done: list[tuple[CaseReport, Grid]] = []
     failed: list[str] = []
+    spec = job.bundle.spec
     for case in cases:
         # The first time does not count, because the engine compiles for the sizes of this case.
         reports = [attempt_case(case, job, segmenter, Journal()) for _ in range(1 + repeats)]
@@ -335,7 +336,7 @@ def _whole_cases(
         if reason is not None:
             failed.append(f"{case.case_id}: {reason}")
             continue
-        grid = survey_grid(case, job.bundle.spec.channels, job.settings.policy)
+        grid = survey_grid(case, spec.channels, job.settings.policy, spec.absent)
         done += [(report, grid) for report in reports[1:]]
     return done, failed
 

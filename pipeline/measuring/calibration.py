@@ -102,7 +102,7 @@ def _check_cases(cases: Sequence[Case], bundle: Bundle, manifest: Path) -> None:
 def _observe(case: Case, bundle: Bundle, segmenter: Segmenter) -> Observation:
     """Read and segment one case."""
     spec = bundle.spec
-    volume = read_channels(case, spec.channels).volume
+    volume = read_channels(case, spec.channels, absent=spec.absent).volume
     if case.label is None:
         raise CaseError("no_label", "the case has no reference; add a column label")
     reference, _ = read_reference(case.label, volume, spec.labels)

@@ -258,10 +258,11 @@ def _survey(
     on_case: Callable[[int, int], None] | None,
 ) -> tuple[list[tuple[Case, Grid]], tuple[tuple[str, Notice], ...]]:
     """Return the grid of each case that can be read, and why the others cannot."""
+    spec = bundle.spec
 
     def grid_of(case: Case) -> Grid | Notice:
         try:
-            return survey_grid(case, bundle.spec.channels, settings.policy)
+            return survey_grid(case, spec.channels, settings.policy, spec.absent)
         except CaseError as error:
             return Notice(error.code, error.sentence)
 

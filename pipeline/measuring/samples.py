@@ -40,7 +40,7 @@ def samples_of(
     labelled = labelled and all(case.label is not None for case in cases)
     samples = []
     for case in cases:
-        image = read_channels(case, spec.channels).volume
+        image = read_channels(case, spec.channels, absent=spec.absent).volume
         label = None
         if labelled and case.label is not None:
             label = read_reference(

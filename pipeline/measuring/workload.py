@@ -1,6 +1,6 @@
 """Planes and tiles of a volume, from its grid alone: `voxtile.inference.infer` without voxels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -31,9 +31,14 @@ class Grid:
         return prod(self.shape)
 
 
-def survey_grid(case: Case, channels: Sequence[str], policy: ReadPolicy) -> Grid:
+def survey_grid(
+    case: Case,
+    channels: Sequence[str],
+    policy: ReadPolicy,
+    absent: Mapping[str, float] | None = None,
+) -> Grid:
     """Return the grid of a case, from headers alone; CaseError if they show that it is unusable."""
-    volume = canonical(survey_channels(case, channels, policy).volume)
+    volume = canonical(survey_channels(case, channels, policy, absent).volume)
     size = prod(volume.shape) * volume.array.dtype.itemsize * len(channels)
     return Grid(volume.shape, volume.spacing_mm, size / 1e6)
 

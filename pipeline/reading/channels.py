@@ -1,6 +1,6 @@
 """Read a path of any format as a volume, and a case's channels as one scan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -87,34 +87,62 @@ def read_mask(path: Path, *, survey: bool = False, pixel_mm: tuple[float, ...] =
     return scan if survey else _finite(scan, policy)
 
 
-def read_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
+def read_channels(
+    case: Case,
+    channels: Sequence[str],
+    policy: ReadPolicy | None = None,
+    absent: Mapping[str, float] | None = None,
+) -> Scan:
     """Read the channels of a case, in the order that a network needs.
 
     One channel has shape (i, j, k); several have shape (i, j, k, channels), on
-    the grid of the first.
+    the grid of the first. A channel whose cell in the manifest is empty gets the
+    value of `absent` in every voxel; it is refused if it is not in `absent`.
 
     Raises
     ------
     CaseError
         If a channel is missing, is on another grid, or cannot be read.
     """
-    scans = _scans(case, channels, policy, read_scan)
-    if len(scans) == 1:
-        return scans[0]
-    first, notices = _on_one_grid(channels, scans)
-    stacked = np.stack([scan.volume.array for scan in scans], axis=-1)
-    regridded = any(scan.regridded for scan in scans)
-    return Scan(first.with_array(stacked), notices, regridded)
+    absent = absent or {}
+    found = _scans(case, channels, policy, read_scan, absent)
+    if len(channels) == 1:
+        return found[channels[0]]
+    first, notices = _on_one_grid(found)
+    arrays = [
+        found[channel].volume.array if channel in found else _constant(first, absent[channel])
+        for channel in channels
+    ]
+    regridded = any(scan.regridded for scan in found.values())
+    notices += tuple(map(_missing, missing_channels(case, channels)))
+    return Scan(first.with_array(np.stack(arrays, axis=-1)), notices, regridded)
 
 
-def survey_channels(case: Case, channels: Sequence[str], policy: ReadPolicy | None = None) -> Scan:
+def survey_channels(
+    case: Case,
+    channels: Sequence[str],
+    policy: ReadPolicy | None = None,
+    absent: Mapping[str, float] | None = None,
+) -> Scan:
     """Return the grid and notices that `read_channels` would, from headers alone."""
-    scans = _scans(case, channels, policy, survey_scan)
-    return Scan(*_on_one_grid(channels, scans))
+    first, notices = _on_one_grid(_scans(case, channels, policy, survey_scan, absent or {}))
+    return Scan(first, (*notices, *map(_missing, missing_channels(case, channels))))
 
 
-def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, ...]:
-    """Return a notice for each channel whose voxels all have the same value."""
+def missing_channels(case: Case, channels: Sequence[str]) -> tuple[str, ...]:
+    """Return which channels of a network have an empty cell in the row of a case."""
+    return tuple(channel for channel in channels if channel in case.missing)
+
+
+def present_channels(case: Case, channels: Sequence[str]) -> tuple[str, ...]:
+    """Return the channels of a network that a case does not lack."""
+    return tuple(channel for channel in channels if channel not in case.missing)
+
+
+def constant_channels(
+    volume: Volume, channels: Sequence[str], missing: Sequence[str] = ()
+) -> tuple[Notice, ...]:
+    """Return a notice for each channel whose voxels all have the same value, but is not missing."""
     array = volume.array if volume.array.ndim == 4 else volume.array[..., np.newaxis]
     ends = [(part.min(), part.max()) for part in np.moveaxis(array, -1, 0)]
     return tuple(
@@ -124,22 +152,35 @@ def constant_channels(volume: Volume, channels: Sequence[str]) -> tuple[Notice, 
             "check the scan",
         )
         for channel, (low, high) in zip(channels, ends, strict=True)
-        if low == high
+        if low == high and channel not in missing
     )
 
 
-def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
+def scan_paths(
+    case: Case, channels: Sequence[str], optional: Collection[str] = ()
+) -> dict[str, Path]:
     """Return the path of each channel, in the order that a network needs.
 
     Names of channels must be equal, with one exception: if the case and the network have
     one channel each, it may be named "image" in one of them, because this states no contrast.
+    A channel of `optional` with an empty cell is left out, but not all channels.
     """
     images = dict(case.images)
-    if len(images) == 1 and len(channels) == 1 and "image" in (*images, *channels):
-        return list(images.values())
+    one = len(images) == 1 and len(channels) == 1 and not case.missing
+    if one and "image" in (*images, *channels):
+        return dict(zip(channels, images.values(), strict=True))
     if is_colours_of_one(case, channels):
-        return [images["image"]] * len(channels)
-    missing = [channel for channel in channels if channel not in images]
+        return dict.fromkeys(channels, images["image"])
+    empty = missing_channels(case, channels)
+    if refused := [channel for channel in empty if channel not in optional]:
+        may = f"only {', '.join(optional)} may be missing" if optional else "it needs all channels"
+        cells = ", ".join(f"image_{channel}" for channel in refused)
+        raise CaseError(
+            "missing_channel",
+            f"the cell of {cells} is empty, but the model was not trained without this channel "
+            f"({may}); add the scan, leave the case out, or train a model with such cases",
+        )
+    missing = [channel for channel in channels if channel not in (*images, *empty)]
     if missing:
         columns = ", ".join(f"image_{channel}" for channel in missing)
         raise CaseError(
@@ -147,7 +188,13 @@ def scan_paths(case: Case, channels: Sequence[str]) -> list[Path]:
             f"the model needs channels {', '.join(channels)}, but the manifest has "
             f"{', '.join(images)}; add column {columns}",
         )
-    return [images[channel] for channel in channels]
+    if len(empty) == len(channels):
+        raise CaseError(
+            "missing_channel",
+            f"the cells of all channels of the model are empty ({', '.join(empty)}); at least one "
+            "channel is needed",
+        )
+    return {channel: images[channel] for channel in channels if channel in images}
 
 
 def is_colours_of_one(case: Case, channels: Sequence[str]) -> bool:
@@ -176,16 +223,32 @@ def _scans(
     channels: Sequence[str],
     policy: ReadPolicy | None,
     read: Callable[[Path, ReadPolicy], Scan],
-) -> list[Scan]:
+    optional: Collection[str],
+) -> dict[str, Scan]:
     """Return a scan for each channel; a file with several is read, and gives notices, only once."""
     policy = policy_of(case, policy or ReadPolicy())
-    paths = scan_paths(case, channels)
-    files = {path: read(path, policy) for path in dict.fromkeys(paths)}
-    scans = []
-    for number, (path, channel) in enumerate(zip(paths, channels, strict=True)):
+    paths = scan_paths(case, channels, optional)
+    files = {path: read(path, policy) for path in dict.fromkeys(paths.values())}
+    scans: dict[str, Scan] = {}
+    seen: set[Path] = set()
+    for channel, path in paths.items():
         scan = _component(files[path], channel, len(paths) > 1 and len(files) == 1)
-        scans.append(scan if path not in paths[:number] else replace(scan, notices=()))
+        scans[channel] = replace(scan, notices=()) if path in seen else scan
+        seen.add(path)
     return scans
+
+
+def _constant(like: Volume, value: float) -> np.ndarray:
+    """Return a channel with one value, in the type of another channel if that can hold it."""
+    kind = like.array.dtype
+    if kind.kind != "f" and (value % 1 or not np.iinfo(kind).min <= value <= np.iinfo(kind).max):
+        kind = np.dtype(np.float32)
+    return np.broadcast_to(np.array(value, kind), like.shape)
+
+
+def _missing(channel: str) -> Notice:
+    """Return the notice about a channel with an empty cell."""
+    return Notice("channel_missing", f"channel {channel} is missing; zeros take its place")
 
 
 def _component(scan: Scan, channel: str, shared: bool) -> Scan:
@@ -205,13 +268,12 @@ def _component(scan: Scan, channel: str, shared: bool) -> Scan:
     return replace(scan, volume=scan.volume.with_array(array), channels=())
 
 
-def _on_one_grid(
-    channels: Sequence[str], scans: Sequence[Scan]
-) -> tuple[Volume, tuple[Notice, ...]]:
+def _on_one_grid(scans: Mapping[str, Scan]) -> tuple[Volume, tuple[Notice, ...]]:
     """Return the first channel's volume and all notices, if all channels are on one grid."""
-    first = scans[0].volume
-    notices = [notice for scan in scans for notice in scan.notices]
-    for channel, scan in zip(channels[1:], scans[1:], strict=True):
+    (name, scan), *others = scans.items()
+    first = scan.volume
+    notices = [notice for scan in scans.values() for notice in scan.notices]
+    for channel, scan in others:
         other = scan.volume
         same = other.shape == first.shape
         difference = grid_difference(first.shape, other.affine, first.affine)
@@ -219,7 +281,7 @@ def _on_one_grid(
             raise CaseError(
                 "channel_grid",
                 f"channel {channel} has shape {other.shape} and spacing "
-                f"{in_mm(other.spacing_mm)}, channel {channels[0]} has {first.shape} and "
+                f"{in_mm(other.spacing_mm)}, channel {name} has {first.shape} and "
                 f"{in_mm(first.spacing_mm)}; their grids or positions differ; resample one of them",
             )
         if difference:

@@ -67,17 +67,22 @@ class Flag(Notice):
     label: int | None = None  # None if it concerns the whole case
 
 
-def describe_scan(volume: Volume, channels: Sequence[str], intensity: Intensity) -> ScanFacts:
+def describe_scan(
+    volume: Volume, channels: Sequence[str], intensity: Intensity, missing: Sequence[str] = ()
+) -> ScanFacts:
     """Describe a scan as its network sees it.
 
     The volume is (i, j, k), or (i, j, k, channels) if there are several. The scaling of the spec
-    and the percentiles are measured on a regular sample of at most 2**20 voxels.
+    and the percentiles are measured on a regular sample of at most 2**20 voxels. `missing` channels
+    are left out.
     """
     ras = canonical(volume)
     array = ras.array if ras.array.ndim == 4 else ras.array[..., np.newaxis]
     sample = array[_sampling(ras.shape)]
     described = {}
     for index, channel in enumerate(channels):
+        if channel in missing:
+            continue
         voxels = np.ascontiguousarray(sample[..., index])
         scaled = measure(voxels, intensity).apply(voxels)
         described[channel] = tuple(np.percentile(scaled, PERCENTILES).tolist())
@@ -89,11 +94,16 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
 
     ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and under ``intensity``, for
     each channel and each of ``percentiles``, the minimum, quartiles and maximum over the scans.
+    A channel that is missing in some scans needs the same number of other scans as a flag.
     Empty without scans.
     """
     if not scans:
         return {}
     spacing = np.array([scan.spacing_mm for scan in scans])
+    described: dict[str, list[tuple[float, ...]]] = {}
+    for scan in scans:
+        for channel, values in scan.intensity.items():
+            described.setdefault(channel, []).append(values)
     return {
         "cases": len(scans),
         "spacing_mm": {
@@ -104,9 +114,10 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
         "intensity": {
             channel: [
                 [float(f"{value:.6g}") for value in np.percentile(values, (0, 25, 50, 75, 100))]
-                for values in zip(*(scan.intensity[channel] for scan in scans), strict=True)
+                for values in zip(*rows, strict=True)
             ]
-            for channel in scans[0].intensity
+            for channel, rows in described.items()
+            if len(rows) >= min(len(scans), _FEWEST)
         },
     }
 

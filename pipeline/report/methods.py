@@ -12,6 +12,7 @@ from typing import Any
 from voxtile.errors import counted
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.scoring.columns import nsd_tolerance
+from voxtile.scoring.lesions import LEAST_IOU
 
 from .summary import EMPTY, summary_table
 from .tables import report_table, run_verdict
@@ -34,6 +35,11 @@ _SOURCES = {
   author = {Nikolov, Stanislav and Blackwell, Sam and Zverovitch, Alexei and others},
   title = {Clinically applicable segmentation of head and neck anatomy for radiotherapy},
   journal = {Journal of Medical Internet Research}, volume = {23}, number = {7}, year = {2021}
+}""",
+    "kofler2023": """@article{kofler2023,
+  author = {Kofler, Florian and M{\\"o}ller, Hendrik and Buchner, Josef A. and others},
+  title = {Panoptica -- instance-wise evaluation of {3D} semantic and instance segmentation maps},
+  journal = {arXiv:2312.02608}, year = {2023}
 }""",
     "efron1993": """@book{efron1993,
   author = {Efron, Bradley and Tibshirani, Robert J.},
@@ -95,6 +101,9 @@ def _making(facts: Mapping[str, Any], reports: Sequence[CaseReport]) -> Iterator
             f"{tool} and its model {model.get('name', '')} (SHA-256 "
             f"{str(model.get('sha256', ''))[:12]}){cited}{how}."
         )
+        if changed := facts.get("settings", {}).get("thresholds"):
+            words = ", ".join(f"{value:g} for {name}" for name, value in changed.items())
+            yield f"Thresholds of the probabilities differed from the model's own: {words}."
     else:
         yield (
             f"The masks of {done} of {counted(total, 'case')} were scored with {tool}; it did not "
@@ -137,7 +146,7 @@ def _scoring(reports: Sequence[CaseReport]) -> Iterator[str]:
     if not scored:
         return
     names = {name for report in scored for row in report.labels for name in row.nsd}
-    tolerances = sorted(value for name in names if (value := nsd_tolerance(name)) is not None)
+    tolerances = sorted({value for name in names if (value := nsd_tolerance(name)) is not None})
     verb = "was compared with a reference" if len(scored) == 1 else "were compared with references"
     yield (
         f"{counted(len(scored), 'mask')} {verb} by the Dice coefficient [@dice1945] "
@@ -147,6 +156,13 @@ def _scoring(reports: Sequence[CaseReport]) -> Iterator[str]:
     if tolerances:
         words = " and ".join(f"{value:g}" for value in tolerances)
         yield f"The surface Dice [@nikolov2021] counts surface voxels within {words} mm."
+        if any(name.startswith("nsd_area_") for name in names):
+            yield "It was also computed with surface elements weighted by their area."
+    if any(row.lesions for report in scored for row in report.labels):
+        yield (
+            "Lesions (connected components) were matched one to one by decreasing IoU above "
+            f"{LEAST_IOU:g} [@kofler2023]."
+        )
     empty = sum(row.status in EMPTY for report in scored for row in report.labels)
     yield (
         "A label that is in neither mask has no Dice, and one that is in only one of them has a "

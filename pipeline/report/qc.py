@@ -55,6 +55,7 @@ def inspect_case(
     rows: Sequence[LabelRow],
     *,
     image: Volume | None = None,
+    missing: Sequence[str] = (),
     spec: ModelSpec | None = None,
     entropy: float | None = None,
     dice: Sequence[DicePrediction] = (),
@@ -63,8 +64,8 @@ def inspect_case(
 
     This part has ``entropy``, ``scan`` (spacing and intensities), ``dice`` and ``flags``. `mask` is
     the prediction; `image` is the scan, which is compared with the training scans if there is a
-    spec; `entropy` is the mean entropy, from `voxtile.inference.entropy`; `dice` are the predicted
-    Dice.
+    spec, but not its `missing` channels; `entropy` is the mean entropy, from
+    `voxtile.inference.entropy`; `dice` are the predicted Dice.
     """
     flags = list(dice_flags(dice, labels))
     for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):
@@ -75,7 +76,7 @@ def inspect_case(
             flags.append(Flag("border", sentence, 1.0, label.value))
     facts: dict[str, Any] = {"entropy": entropy, "scan": None, "dice": list(map(asdict, dice))}
     if image is not None and spec is not None:
-        scan = describe_scan(image, spec.channels, spec.intensity)
+        scan = describe_scan(image, spec.channels, spec.intensity, missing)
         facts["scan"] = scan.dump()
         flags += [
             replace(flag, severity=min(flag.severity, _MOST_SEVERE))

@@ -27,6 +27,10 @@ from .verdict import LEAST_DICE
 # cases: with few cases it is therefore lower.
 LEVEL, CONFIDENCE = 0.9, 0.7
 NO_DICE = "no predicted Dice: the model has no calibration (voxtile models calibrate makes one)"
+OTHER_THRESHOLDS = (
+    "no predicted Dice: a calibration is valid only for the model's own thresholds, without "
+    "--threshold"
+)
 # Dice nearer to 0 or 1 are as good as this, so that logits are finite.
 _NEAREST = 0.005
 # Calibration cases are alike, so they hardly say how the Dice falls with the expected Dice. On the

@@ -42,7 +42,7 @@ class Suitability:
             yield _modality(words, "scans of another modality")
         facts = ScanFacts(canonical(volume).spacing_mm, {})
         if voxels:
-            facts = describe_scan(volume, self.spec.channels, self.spec.intensity)
+            facts = describe_scan(volume, self.spec.channels, self.spec.intensity, case.missing)
         for flag in compare_scan(facts, self.spec.training):
             yield Notice(f"domain_{flag.code}", flag.sentence)
 

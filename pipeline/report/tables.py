@@ -12,15 +12,17 @@ import pandas as pd
 
 from voxtile.case import Case
 from voxtile.errors import ManifestError
-from voxtile.machine.files import write_text
+from voxtile.machine.files import remove, write_text
 from voxtile.machine.spreadsheet import csv_lines, escaped
 from voxtile.run_folder.case_report import CaseReport, plain
 from voxtile.run_folder.layout import RunFolder
-from voxtile.scoring.columns import COLUMNS, column_named, nsd_tolerance
+from voxtile.scoring.columns import COLUMNS, column_named, nsd_order
 
 from .qc import CaseFlags, flag_cases
 from .summary import summary_json, summary_latex, summary_markdown, summary_table
 from .verdict import RunVerdict, count_verdicts, judge
+
+_CENTRE = ("r_mm", "a_mm", "s_mm")
 
 
 def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
@@ -28,7 +30,7 @@ def report_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
     flags = flag_cases(reports)
     rows = [row for report in reports for row in _rows(report, flags.get(report.case_id))]
     nsd = {name for report in reports for label in report.labels for name in label.nsd}
-    columns = [*COLUMNS, *map(column_named, sorted(nsd, key=lambda name: nsd_tolerance(name) or 0))]
+    columns = [*COLUMNS, *map(column_named, sorted(nsd, key=nsd_order))]
     names = [column.name for column in columns]
     extras = dict.fromkeys(name for row in rows for name in row if name not in names)
     table = pd.DataFrame(rows, columns=[*names, *extras])
@@ -62,6 +64,7 @@ def _rows(report: CaseReport, flags: CaseFlags | None) -> list[dict[str, Any]]:
     for label in report.labels:
         row = {"case_id": report.case_id, **plain(label)}
         nsd = row.pop("nsd")
+        del row["lesions"]  # in a table of their own
         if flags is not None:
             row |= {"qc_flags": flags.of_label(label.label), "qc_rank": flags.rank}
         if label.label in dice:
@@ -78,12 +81,30 @@ def write_reports(out: Path, reports: Sequence[CaseReport], by: Sequence[str] = 
     folder = RunFolder(out)
     table = report_table(reports)
     write_text(folder.report_csv, csv_text(table))
+    lesions = lesion_table(reports)
+    if lesions.empty:
+        remove(folder.lesions_csv)  # of an earlier evaluation
+    else:
+        write_text(folder.lesions_csv, csv_text(lesions))
     summary = summary_table(table, by)
     write_text(folder.summary(), csv_text(summary))
     write_text(folder.summary("json"), summary_json(summary))
     write_text(folder.summary("md"), summary_markdown(summary))
     write_text(folder.summary("tex"), summary_latex(summary))
     return summary
+
+
+def lesion_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
+    """Return the rows of ``lesions.csv``: each lesion of each label, if they were matched."""
+    rows = []
+    for report in reports:
+        for label in report.labels:
+            for number, lesion in enumerate(label.lesions, start=1):
+                values = plain(lesion)
+                centre = dict(zip(_CENTRE, values.pop("centre_mm"), strict=True))
+                named = {"label": label.label, "label_name": label.label_name, "lesion": number}
+                rows.append({"case_id": report.case_id, **named, **values, **centre})
+    return pd.DataFrame(rows)
 
 
 def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport]) -> None:

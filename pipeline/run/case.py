@@ -3,6 +3,7 @@
 This is the only file that calls all stages; `voxtile.batch` runs many cases.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from voxtile.case import Case
@@ -11,7 +12,7 @@ from voxtile.export import export_case, keeping_probabilities
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.infer import Watch
 from voxtile.inference.segmenter import Segmenter
-from voxtile.reading.channels import constant_channels, read_channels
+from voxtile.reading.channels import constant_channels, present_channels, read_channels
 from voxtile.reading.reference import read_reference
 from voxtile.report.montage import montage, write_montage
 from voxtile.report.qc import inspect_case
@@ -56,7 +57,7 @@ def attempt_case(case: Case, job: Job, segmenter: Segmenter, journal: Journal) -
     )
     if report.status == "failed":
         job.forget(case.case_id)
-    return replace(report, settings_sha256=job.settings_sha256)
+    return replace(report, settings_sha256=job.settings_sha256, thresholds=job.thresholds)
 
 
 def run_case(
@@ -67,11 +68,12 @@ def run_case(
     `watch` was made before the inputs were hashed. CaseError with the reason why the case failed;
     also if an input was changed while it was read.
     """
-    spec = job.bundle.spec
+    spec = job.decided.spec
     settings, folder = job.settings, job.folder
     with journal.stage("read"):
-        scan = read_channels(case, spec.channels, settings.policy)
-        journal.note((*scan.notices, *constant_channels(scan.volume, spec.channels)))
+        scan = read_channels(case, spec.channels, settings.policy, spec.absent)
+        constant = constant_channels(scan.volume, spec.channels, case.missing)
+        journal.note((*scan.notices, *constant))
         job.forget_beside(case.case_id)
     with journal.stage("read_label"):
         # Before the network runs, so that an unusable reference is reported within a second.
@@ -94,7 +96,8 @@ def run_case(
         write_mask(path, mask)
         if scan.regridded:
             # No source file has this grid, so a viewer needs the scan on the grid of the mask.
-            write_channels(folder.image(case.case_id), scan.volume, spec.channels)
+            image = folder.image(case.case_id)
+            write_channels(image, scan.volume, spec.channels, case.missing)
     with journal.stage("verify"):
         geometry = check_written(path, mask)
     with journal.stage("score"):
@@ -105,12 +108,14 @@ def run_case(
             spec.labels,
             rows,
             image=scan.volume,
+            missing=case.missing,
             spec=spec,
             entropy=entropy.mean,
             dice=predict_dice(job.quality, spec.labels, entropy.expected_dice),
         )
         if settings.montages:
-            picture = montage(scan.volume, mask, spec.labels, reference=reference)
+            shown = _shown(scan.volume, case, spec.channels)
+            picture = montage(shown, mask, spec.labels, reference=reference)
             write_montage(folder.picture(case.case_id), picture)
     with journal.stage("export"):
         journal.note(export_case(finished, mask, settings.exports))
@@ -119,6 +124,13 @@ def run_case(
     return Result(
         rows, geometry, {"file": folder.mask_entry(case.case_id), "sha256": content_hash(path)}, qc
     )
+
+
+def _shown(image: Volume, case: Case, channels: Sequence[str]) -> Volume:
+    """Return the first channel of a scan that is not missing."""
+    if not case.missing:
+        return image
+    return image.with_array(image.array[..., channels.index(present_channels(case, channels)[0])])
 
 
 def _reference(case: Case, image: Volume, job: Job, journal: Journal) -> Volume | None:

@@ -20,6 +20,7 @@ from voxtile.manifest.listing import Listed
 from voxtile.manifest.rows import read_manifest
 from voxtile.models.bundle import Bundle
 from voxtile.models.quality import Quality
+from voxtile.models.thresholds import changed_thresholds, with_thresholds
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
 from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import channel_paths
@@ -47,6 +48,8 @@ class Job:
     quality: Quality | None = None  # predicts the Dice of masks; None without a calibration
 
     def __post_init__(self) -> None:
+        if self.thresholds and self.quality:  # it was made with the model's own thresholds
+            object.__setattr__(self, "quality", None)
         for label in self.bundle.spec.labels:
             if self.measures.ignore in label.values:
                 raise UsageError(
@@ -58,6 +61,16 @@ class Job:
     def folder(self) -> RunFolder:
         """The run folder with its paths."""
         return RunFolder(self.out)
+
+    @property
+    def decided(self) -> Bundle:
+        """The bundle with the thresholds of the settings; UsageError if it cannot have them."""
+        return with_thresholds(self.bundle, self.settings.thresholds)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The thresholds that differ from the model's, by the label's name."""
+        return changed_thresholds(self.bundle, self.decided)
 
     @property
     def measures(self) -> Measures:
@@ -75,14 +88,14 @@ class Job:
             self.out,
             spec.labels,
             self.bundle.name,
-            scan_paths(case, spec.channels)[0],
+            next(iter(scan_paths(case, spec.channels, spec.absent).values())),
             policy_of(case, self.settings.policy),
         )
 
     def load(self) -> Segmenter:
         """Return the networks, ready to run."""
         return load_segmenter(
-            self.bundle, self.plans, self.engine, models=self.models, scratch=self.out
+            self.decided, self.plans, self.engine, models=self.models, scratch=self.out
         )
 
     def fingerprint(self, case: Case) -> str:
@@ -110,9 +123,14 @@ class Job:
             "model": self.bundle.sha256,
             "plans": [plan.decisive() for plan in self.plans],
             "engine": self.engine.decisive(),
-            "settings": self.settings.decisive(),
+            "settings": self.settings_facts(),
             **({} if self.quality is None else {"quality": self.quality.sha256}),
         }
+
+    def settings_facts(self) -> dict[str, Any]:
+        """Return the settings that change a result, without thresholds that are the model's."""
+        changed = self.thresholds
+        return self.settings.decisive() | ({"thresholds": changed} if changed else {})
 
     def forget(self, case_id: str) -> None:
         """Remove all files of a case from the folder except its record.

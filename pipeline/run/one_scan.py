@@ -1,6 +1,7 @@
 """One scan, without a manifest."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.segmenter import load_segmenter, make_plans
 from voxtile.models.bundle import load_bundle
 from voxtile.models.quality import read_quality
+from voxtile.models.thresholds import changed_thresholds, with_thresholds
 from voxtile.preparation.plan import PlanWish
 from voxtile.reading.channels import constant_channels, read_scan
 from voxtile.reading.nifti import compare_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.report.qc import inspect_case
-from voxtile.report.quality import DicePrediction, predict_dice
+from voxtile.report.quality import NO_DICE, OTHER_THRESHOLDS, DicePrediction, predict_dice
 from voxtile.report.verdict import Verdict, judge_record
 from voxtile.run_folder.case_report import plain
 from voxtile.run_folder.protection import Input, protect
@@ -34,6 +36,7 @@ class Segmented:
     notices: tuple[Notice, ...]
     verdict: Verdict
     dice: tuple[DicePrediction, ...]  # empty if the model has no calibration
+    no_dice: str = NO_DICE  # why `dice` is empty, for people
 
 
 def segment_file(
@@ -44,18 +47,21 @@ def segment_file(
     policy: ReadPolicy,
     plan: PlanWish | None = None,
     engine: Wish | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Segmented:
     """Segment one scan into one mask file.
 
     `image` is a NIfTI file or DICOM folder with one channel. `out` ends in ``.nii.gz`` or ``.nii``
     and is replaced if it exists. If no source file has the grid of the mask, the scan on this grid
-    is written too, as ``<out>_image``. CaseError if the scan is not
-    exactly one volume; then nothing is written. ModelError if the bundle is refused. ManifestError
-    if the mask or its image would replace the scan, or become a part of its folder or of the model,
-    or if the image would replace another file.
+    is written too, as ``<out>_image``. `thresholds` are those of `RunSettings`. CaseError if the
+    scan is not exactly one volume; then nothing is written. ModelError if the bundle is refused.
+    ManifestError if the mask or its image would replace the scan, or become a part of its folder
+    or of the model, or if the image would replace another file.
     """
-    bundle = load_bundle(model)
-    quality = read_quality(bundle)
+    own = load_bundle(model)
+    bundle = with_thresholds(own, thresholds or {})
+    changed = changed_thresholds(own, bundle)
+    quality = None if changed else read_quality(bundle)
     stem, _, ending = out.name.lower().partition(".nii")
     image_path = out.with_name(f"{out.name[: len(stem)]}_image.nii{ending}")
     inputs = [Input("the scan", image)]
@@ -64,7 +70,7 @@ def segment_file(
     plans = make_plans(bundle, plan or PlanWish())
     # Read first, because choosing an engine may convert the networks, which takes a minute.
     scan = read_scan(image, policy)
-    chosen = choose_engine(bundle, engine)
+    chosen = choose_engine(own, engine)
     if scan.regridded:
         protect(inputs, image_path, advice="name another file")
         _refuse_other(image_path, scan.volume)
@@ -86,7 +92,8 @@ def segment_file(
         mask, spec.labels, rows, image=scan.volume, spec=spec, entropy=entropy.mean, dice=dice
     )
     record = {"status": "done", "labels": plain(rows), "warnings": plain(notices), "qc": qc}
-    return Segmented(rows, notices, judge_record(record), dice)
+    no_dice = OTHER_THRESHOLDS if changed else NO_DICE
+    return Segmented(rows, notices, judge_record(record), dice, no_dice)
 
 
 def _refuse_other(path: Path, image: Volume) -> None:

@@ -42,6 +42,8 @@ class RunSettings:
         Draw a picture of each case into ``qc/``.
     cases : tuple of str
         Only these case ids, such as p1,p2.
+    thresholds : mapping of str to float
+        Smallest probability of labels, by their names or values, instead of the model's.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class RunSettings:
     by: tuple[str, ...] = ()
     montages: bool = True
     cases: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.exports:
@@ -68,7 +71,7 @@ class RunSettings:
             object.__setattr__(self, "exports", check_formats(self.exports, running=True))
 
     def decisive(self) -> dict[str, Any]:
-        """Return what changes a result, apart from engine and plan."""
+        """Return what changes a result, apart from engine, plan and thresholds."""
         return {
             "policy": asdict(self.policy),
             "label_map": {str(key): value for key, value in sorted(self.label_map.items())},

@@ -51,6 +51,7 @@ class CaseReport:
     # What `voxtile.report.qc` measured and flagged without a reference.
     qc: dict[str, Any] = field(default_factory=dict)
     settings_sha256: str = ""  # hash that identifies the run
+    thresholds: dict[str, float] = field(default_factory=dict)  # those that are not the model's
 
     @classmethod
     def of(
@@ -73,8 +74,8 @@ class CaseReport:
 
 
 _REPORTS = TypeAdapter(CaseReport)
-# Every record has all keys; earlier versions did not have the last two.
-_REQUIRED = tuple(CaseReport.__dataclass_fields__)[:-2]
+# Every record has all keys; earlier versions did not have the last three.
+_REQUIRED = tuple(CaseReport.__dataclass_fields__)[:-3]
 
 
 @dataclass(frozen=True, slots=True)

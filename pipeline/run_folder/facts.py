@@ -48,6 +48,7 @@ _SHAPE = {
             ANY_KEY: (str, NoneType),
         },
         "label_map": {ANY_KEY: int},
+        "thresholds": {ANY_KEY: float},
     },
     "by": [str],
     "cases": int,

@@ -8,7 +8,7 @@ qc/<case_id>.png                    its picture
 images/<case_id>.nii.gz             the scan on the grid of the mask, if that is a new grid
 exports/<format>/                   masks for other programs
 manifest.csv                        the manifest, if the run listed the scans itself
-report.csv  summary.*               the tables, made from the records
+report.csv  lesions.csv  summary.*  the tables, made from the records
 report.html  report_files/          the page
 events.jsonl, events-2-of-8.jsonl   what happened
 running.json, running-2-of-8.json   progress, only while a run works
@@ -26,7 +26,7 @@ _ANY_SHARD = "*-of-*"
 # Names of the files that belong to all cases together.
 _SHARED = re.compile(
     r"(?:run|running|\.lock)(?:-\d+-of-\d+)?\.json|\.probe(?:-\d+-of-\d+)?"
-    r"|manifest\.csv|report\.(?:csv|html)|summary\.(?:csv|json|md|tex)"
+    r"|manifest\.csv|report\.(?:csv|html)|lesions\.csv|summary\.(?:csv|json|md|tex)"
     r"|slicer\.ctbl|itksnap_labels\.txt|itksnap\.sh|niivue\S*\.js|LICENSE-niivue\.txt"
 )
 
@@ -127,6 +127,11 @@ class RunFolder:
         """Table with a row for each case and label."""
         return self.path / "report.csv"
 
+    @property
+    def lesions_csv(self) -> Path:
+        """The table of single lesions."""
+        return self.path / "lesions.csv"
+
     def summary(self, ending: str = "csv") -> Path:
         """Table of means, as ``csv``, ``json``, ``md`` or ``tex``."""
         return self.path / f"summary.{ending}"
@@ -144,6 +149,7 @@ class RunFolder:
     def derived(self) -> Iterator[tuple[Path, bytes]]:
         """Yield the tables and the page, each with its first bytes."""
         yield self.report_csv, b"case_id,label,label_name,status,"
+        yield self.lesions_csv, b"case_id,label,label_name,lesion,"
         yield self.summary(), b"label,label_name,metric,"
         yield self.summary("json"), b'{\n "format": "voxtile-summary"'
         yield self.summary("md"), b"# Summary"

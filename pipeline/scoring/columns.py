@@ -111,7 +111,16 @@ COLUMNS = (
     Column("dice_lower", "lower bound of Dice", "real", "0 to 1", "higher"),
     Column("verdict", "verdict"),
     Column("verdict_reasons", "reasons to look"),
+    Column("lesions_matched", "matched lesions", "whole", "count", source="matched.matched"),
+    Column("lesions_unmatched", "unmatched", "whole", "count", "lower", source="matched.missed"),
+    Column("lesions_extra", "extra lesions", "whole", "count", "lower", source="matched.false"),
+    Column("lesion_dice", "Dice of matched lesions", *_SHARE, "matched.dice"),
+    Column("lesion_hd95_mm", "HD95 of matched lesions", *_DISTANCE, "matched.hd95_mm"),
+    Column("lesionwise_dice", "lesion-wise Dice", *_SHARE, "matched.lesionwise_dice"),
 )
+# Parts of a `Score` that are measured on request.
+_REQUESTED = ("lesions", "matched", "area")
+_AREA = "nsd_area_"
 METRICS = tuple(column for column in COLUMNS if column.source)
 _BY_NAME = {column.name: column for column in COLUMNS}
 
@@ -136,6 +145,8 @@ def column_named(name: str) -> Column:
     tolerance = nsd_tolerance(name)
     if tolerance is not None:
         heading = f"NSD at {tolerance:g} mm"
+        if name.startswith(_AREA):
+            return Column(name, f"area-weighted {heading}", *_SHARE, "area.nsd")
         return Column(name, heading, *_SHARE, "surface.nsd")
     return _BY_NAME.get(name) or Column(name, name.replace("_", " "))
 
@@ -146,7 +157,7 @@ def metrics_of(table: "pd.DataFrame") -> list[str]:
         column.name
         for column in map(column_named, table.columns)
         if column.decimals is not None
-        and (not column.source.startswith("lesions.") or table[column.name].notna().any())
+        and (column.source.partition(".")[0] not in _REQUESTED or table[column.name].notna().any())
     ]
 
 
@@ -161,11 +172,22 @@ def nsd_column(tolerance_mm: float) -> str:
     return f"nsd_{tolerance_mm:g}mm"
 
 
+def area_column(tolerance_mm: float) -> str:
+    """Return the name of the column of the area-weighted surface Dice at a tolerance."""
+    return f"{_AREA}{tolerance_mm:g}mm"
+
+
+def nsd_order(name: str) -> tuple[bool, float]:
+    """Return where a column of the surface Dice stands among them."""
+    return name.startswith(_AREA), nsd_tolerance(name) or 0.0
+
+
 def nsd_tolerance(name: str) -> float | None:
     """Return the tolerance, in mm, of a column of the surface Dice; None for any other column."""
-    if not (name.startswith("nsd_") and name.endswith("mm")):
+    start = _AREA if name.startswith(_AREA) else "nsd_"
+    if not (name.startswith(start) and name.endswith("mm")):
         return None
     try:
-        return float(name[4:-2])
+        return float(name[len(start) : -2])
     except ValueError:
         return None

@@ -45,7 +45,7 @@ class Components:
 
     def hit_by(self, other: "Components") -> np.ndarray:
         """Return which components, shape (count,), share a voxel with those of another mask."""
-        here, _ = _meetings(self.runs, other.runs, (0, 0), reach=0)
+        here, _ = meetings(self.runs, other.runs, (0, 0), reach=0)
         hit = np.zeros(self.count, bool)
         hit[self.component[here]] = True
         return hit
@@ -119,7 +119,7 @@ def find_components(mask: np.ndarray) -> Components:
     (1, 2)
     """
     runs = _runs(mask)
-    met = [_meetings(runs, runs, offset, reach=1) for offset in _NEIGHBOURS]
+    met = [meetings(runs, runs, offset, reach=1) for offset in _NEIGHBOURS]
     ones, others = (np.concatenate(part) for part in zip(*met, strict=True))
     return Components(runs, *_joined(ones, others, len(runs.starts)))
 
@@ -193,7 +193,7 @@ def _runs(mask: np.ndarray) -> Runs:
     return Runs(places[::2], places[1::2], (i, j, k))
 
 
-def _meetings(
+def meetings(
     one: Runs, other: Runs, offset: tuple[int, int], *, reach: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of runs that meet: a run of `one`, and a run of `other` at an offset.

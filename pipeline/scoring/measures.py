@@ -5,7 +5,10 @@ from typing import Any
 
 from voxtile.errors import UsageError
 
-from .columns import nsd_column
+from .columns import area_column, nsd_column
+
+# Choices that versions before 0.3 did not have.
+_LATER = ("ignore", "per_lesion", "nsd_area")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,10 @@ class Measures:
         Tolerances of the surface Dice (NSD), in mm.
     lesions : bool
         Match connected components as lesions, and count those found, missed and false.
+    per_lesion : bool
+        Match lesions one to one, and measure Dice and HD95 of each pair (lesions.csv).
+    nsd_area : bool
+        Also weight the surface Dice by area, as DeepMind's surface-distance.
     ignore : int, optional
         Value of references whose voxels take no part in scores, such as 255.
 
@@ -29,6 +36,8 @@ class Measures:
 
     nsd_mm: tuple[float, ...] = (1.0, 2.0)
     lesions: bool = False
+    per_lesion: bool = False
+    nsd_area: bool = False
     ignore: int | None = None
 
     def __post_init__(self) -> None:
@@ -41,12 +50,14 @@ class Measures:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the report that these measures add: one for each tolerance."""
-        return tuple(nsd_column(tolerance) for tolerance in self.nsd_mm)
+        """Columns of the report that these measures add: one or two for each tolerance."""
+        kinds = (nsd_column, area_column) if self.nsd_area else (nsd_column,)
+        return tuple(kind(tolerance) for kind in kinds for tolerance in self.nsd_mm)
 
     def facts(self) -> dict[str, Any]:
-        """Return JSON values, without an ignored value if there is none."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Return JSON values, without later choices that were not made."""
+        values = asdict(self)
+        return {name: v for name, v in values.items() if v or name not in _LATER}
 
 
 def check_ignored(value: int | None) -> None:

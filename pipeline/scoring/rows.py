@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from voxtile.models.spec import Label
 from voxtile.volume import Volume
 
-from .columns import METRICS, nsd_column
+from .columns import METRICS, area_column, nsd_column
+from .lesions import Lesion
 from .score import Measures, Score, count_components, score
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
         """The metrics of one label; a metric that was not measured is None.
 
         Every metric of `voxtile.scoring.columns` is an attribute, such as
-        ``row.dice``. `nsd` holds the surface Dice by the name of its column.
+        ``row.dice``. `nsd` holds the surface Dice by the name of its column, and `lesions`
+        each lesion, if they were matched one by one.
         `status` is "ok", "both_empty", "pred_empty", "ref_empty",
         "no_reference" or "failed".
         """
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         label_name: str
         status: str
         nsd: dict[str, float | None]
+        lesions: tuple[Lesion, ...]
 
         def __init__(self, label: int, label_name: str, status: str, **metrics: Any) -> None: ...
 
@@ -43,6 +46,7 @@ else:
                 for metric in METRICS
             ),
             ("nsd", dict[str, float | None], field(default_factory=dict)),
+            ("lesions", tuple[Lesion, ...], ()),
         ],
         namespace={"__module__": __name__},
         frozen=True,
@@ -52,12 +56,16 @@ else:
 
 def scored_row(measured: Score, measures: Measures) -> LabelRow:
     """Return the row of a label that has a reference."""
+    nsd = {nsd_column(limit): measured.surface.nsd(limit) for limit in measures.nsd_mm}
+    if measured.area is not None:
+        nsd |= {area_column(limit): measured.area.nsd(limit) for limit in measures.nsd_mm}
     return LabelRow(
         measured.label,
         measured.label_name,
         measured.overlap.status,
         **{metric.name: _value(measured, metric.source) for metric in METRICS},
-        nsd={nsd_column(limit): measured.surface.nsd(limit) for limit in measures.nsd_mm},
+        nsd=nsd,
+        lesions=measured.matched.each if measured.matched else (),
     )
 
 

@@ -3,6 +3,7 @@
     prediction, reference -> box of a label -> two masks -> overlap.py
                                                          -> surface.py
                                                          -> components.py
+                                                         -> on request: lesions.py, surface_area.py
 
 Labels are measured one at a time. Both masks are cropped to the box that holds
 the label in either mask, so that no array is larger than the label maps.
@@ -19,9 +20,11 @@ from voxtile.models.spec import Label
 from voxtile.volume import Volume
 
 from .components import LesionCounts, component_count, count_lesions, slab_planes
+from .lesions import Lesions, match_lesions
 from .measures import Measures as Measures
 from .overlap import Overlap, check_one_grid, labels_of
 from .surface import SurfaceDistances, measure_surfaces
+from .surface_area import WeightedDistances, weigh_surfaces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +35,10 @@ class Score:
     ----------
     lesions : LesionCounts or None
         None if lesions were not measured.
+    matched : Lesions or None
+        None if lesions were not matched one by one.
+    area : WeightedDistances or None
+        None if surfaces were not weighted by their area.
     """
 
     label: int
@@ -42,6 +49,8 @@ class Score:
     components_ref: int
     lesions: LesionCounts | None
     voxel_volume_ml: float
+    matched: Lesions | None = None
+    area: WeightedDistances | None = None
 
     @property
     def volume_ml_pred(self) -> float:
@@ -80,7 +89,7 @@ def score(
     labels : sequence of Label, optional
         Labels to score; by default every value in either mask.
     measures : Measures, optional
-        Whether to measure lesions too, and which value of the reference is ignored: its voxels
+        What to measure in addition, and which value of the reference is ignored: its voxels
         count as background in both masks.
 
     Returns
@@ -103,31 +112,40 @@ def score(
     (Overlap(tp=1, fp=1, fn=1), 0.95, 0.5)
     """
     check_one_grid(prediction, reference)
-    if measures is not None and measures.ignore is not None:
+    measures = measures or Measures()
+    if measures.ignore is not None:
         known = reference.array != measures.ignore
         prediction, reference = (
             mask.with_array(np.where(known, mask.array, 0).astype(mask.array.dtype))
             for mask in (prediction, reference)
         )
-    lesions = measures is not None and measures.lesions
     if labels is None:
         labels = labels_of(prediction, reference)
     crops = _crops((prediction, reference), labels)
-    # The affine's axes are permuted like the masks'. Its translation changes no result.
+    # The affine's axes are permuted like the masks'.
     order = _memory_order(prediction.array)
-    linear = prediction.affine[:3, list(order)]
+    affine = prediction.affine[:3, [*order, 3]]
     # The surface of a mask of one plane is its outline; a single voxel is its own surface.
     extended = [position for position, axis in enumerate(order) if prediction.shape[axis] > 1]
     return tuple(
-        _score(label, pair, linear, prediction.voxel_volume_ml, lesions, extended or [0])
-        for label, pair in zip(labels, crops, strict=True)
+        _score(
+            label,
+            pair,
+            _moved(affine, start),
+            prediction.voxel_volume_ml,
+            measures,
+            tuple(extended or [0]),
+        )
+        for label, (start, pair) in zip(labels, crops, strict=True)
     )
 
 
 def count_components(mask: Volume, labels: Sequence[Label]) -> tuple[tuple[int, int], ...]:
     """Return the number of voxels and of components of each label of one mask."""
     crops = _crops((mask,), labels)
-    return tuple(_count(crop, label.values) for label, (crop,) in zip(labels, crops, strict=True))
+    return tuple(
+        _count(crop, label.values) for label, (_, (crop,)) in zip(labels, crops, strict=True)
+    )
 
 
 def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
@@ -143,31 +161,46 @@ def _count(crop: np.ndarray, region: Sequence[int]) -> tuple[int, int]:
 def _score(
     label: Label,
     crops: Sequence[np.ndarray],
-    linear: np.ndarray,
+    affine: np.ndarray,
     voxel_volume_ml: float,
-    lesions: bool,
-    extended: Sequence[int],
+    measures: Measures,
+    extended: tuple[int, ...],
 ) -> Score:
     """Measure one label on crops of two masks; surfaces only along the `extended` axes."""
     prediction, reference = (_mask(crop, label.values) for crop in crops)
     shape = [prediction.shape[axis] for axis in extended]
+    flat = prediction.reshape(shape), reference.reshape(shape)
+    linear = affine[:, list(extended)]
     both, pred, ref = map(np.count_nonzero, (prediction & reference, prediction, reference))
     return Score(
         label.value,
         label.name,
         Overlap(int(both), int(pred - both), int(ref - both)),
-        measure_surfaces(
-            prediction.reshape(shape), reference.reshape(shape), linear[:, list(extended)]
-        ),
+        measure_surfaces(*flat, linear),
         components_pred=component_count(prediction),
         components_ref=component_count(reference),
-        lesions=count_lesions(prediction, reference) if lesions else None,
+        lesions=count_lesions(prediction, reference) if measures.lesions else None,
         voxel_volume_ml=voxel_volume_ml,
+        matched=match_lesions(prediction, reference, affine, extended)
+        if measures.per_lesion
+        else None,
+        area=weigh_surfaces(*flat, linear) if measures.nsd_area else None,
     )
 
 
-def _crops(volumes: Sequence[Volume], labels: Sequence[Label]) -> Iterator[tuple[np.ndarray, ...]]:
+def _moved(affine: np.ndarray, start: Sequence[int]) -> np.ndarray:
+    """Return the affine of a crop that begins at the voxel `start`."""
+    moved = affine.copy()
+    moved[:, 3] += affine[:, :3] @ np.array(start)
+    return moved
+
+
+def _crops(
+    volumes: Sequence[Volume], labels: Sequence[Label]
+) -> Iterator[tuple[tuple[int, ...], tuple[np.ndarray, ...]]]:
     """Yield for each label the same box of every volume, which holds the label in all volumes.
+
+    Yield the first index of the box too.
 
     Axes are in the memory order of the first volume, so that the last is
     contiguous.
@@ -180,7 +213,8 @@ def _crops(volumes: Sequence[Volume], labels: Sequence[Label]) -> Iterator[tuple
     for label in labels:
         box = joint_box(found[value - 1] for found in boxes for value in label.values)
         # A label that is in no mask gets a box of one voxel without this label.
-        yield tuple(array[box or (slice(0, 1),) * 3] for array in arrays)
+        box = box or (slice(0, 1),) * 3
+        yield tuple(part.start for part in box), tuple(array[box] for array in arrays)
 
 
 def _memory_order(array: np.ndarray) -> tuple[int, ...]:

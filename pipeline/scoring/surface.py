@@ -22,7 +22,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 # Headers store spacing as float32, so a distance that equals the tolerance may become larger.
-_SLACK_MM = 1e-4
+SLACK_MM = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,7 @@ class SurfaceDistances:
         voxels = self.pred_to_ref.size + self.ref_to_pred.size
         if not voxels:
             return float("nan")
-        limit = tolerance_mm + _SLACK_MM
+        limit = tolerance_mm + SLACK_MM
         within = sum(
             np.count_nonzero(part <= limit) for part in (self.pred_to_ref, self.ref_to_pred)
         )
@@ -119,8 +119,8 @@ def measure_surfaces(
     )
     # A voxel on both surfaces has distance 0, so only the other voxels are searched.
     return SurfaceDistances(
-        _nearest(points[0], points[1], np.isin(pred, ref, assume_unique=True)),
-        _nearest(points[1], points[0], np.isin(ref, pred, assume_unique=True)),
+        nearest(points[0], points[1], np.isin(pred, ref, assume_unique=True)),
+        nearest(points[1], points[0], np.isin(ref, pred, assume_unique=True)),
     )
 
 
@@ -137,7 +137,7 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
     return np.flatnonzero(inside)
 
 
-def _nearest(points: np.ndarray, others: np.ndarray, shared: np.ndarray) -> np.ndarray:
+def nearest(points: np.ndarray, others: np.ndarray, shared: np.ndarray) -> np.ndarray:
     """Return the distance from each point to the nearest of `others`; 0 if both sets share it."""
     distances = np.zeros(len(points))
     if not len(others):

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Unpack
 
-from voxtile.errors import UsageError
+from voxtile.errors import ManifestError, UsageError
 from voxtile.machine.files import regular, write_text
 from voxtile.machine.memory_errors import KERAS_MB, require_memory
 from voxtile.machine.progress import Progress, show_progress
@@ -27,6 +27,14 @@ from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
 from voxtile.training.recipe.warm_start import adapted_words, continued, seen_words
 
+from .longer import (
+    check_cases,
+    check_fingerprint,
+    earlier_rows,
+    finished_model,
+    further,
+    longer_facts,
+)
 from .options import TrainKeywords, TrainOptions
 from .plan import TrainingPlan
 from .source import Source, protect_inputs, read_source, reading_facts
@@ -52,7 +60,7 @@ def train(manifest: str | Path, out: str | Path, **options: Unpack[TrainKeywords
     out : str or Path
         Folder of the bundle, which gets the folder's name. It must not exist.
     options
-        `root`, `recipe`, `init`, `resume`, `validation`, `policy`, `description`,
+        `root`, `recipe`, `init`, `resume`, `longer`, `validation`, `policy`, `description`,
         `licence`, `tensorboard` and `progress`; see `voxtile.training.options.TrainOptions`.
 
     Returns
@@ -91,10 +99,15 @@ def train_bundle(
     """Train as `train` does; if `fold` is given, its cases replace the manifest's."""
     begin = monotonic()
     require_memory(KERAS_MB, "training needs")
-    source = read_source(manifest, bundle_name(out), options, fold)
+    finished = finished_model(out) if options.longer else None
+    source = read_source(manifest, bundle_name(out), options, fold, finished)
     protect_inputs(source, out, options)
-    licence = None if options.licence is None else regular(Path(options.licence)).read_bytes()
+    licence = _licence(options, finished)
     recipe = options.recipe or Recipe()
+    reasons: Reasons = {}
+    if finished is not None:
+        check_cases(finished, source.training, source.validation, source.channels, source.policy)
+        recipe, reasons = further(recipe, finished)
     if recipe.patience is not None and not source.validation:
         raise UsageError("--patience counts validations, but no case is held out; leave it out")
     identity = source.identity(recipe)
@@ -103,14 +116,15 @@ def train_bundle(
     tensorboard = None if options.tensorboard is None else Path(options.tensorboard)
     _check_devices(options)
     with (
-        working_folder(out, identity, resume=options.resume) as work,
+        working_folder(out, identity, resume=options.resume, replaces=options.longer) as work,
         show_progress(shown=options.progress) as shown,
         scalar_events(tensorboard) as on_row,
     ):
-        if source.start is not None:
+        if source.start is not None and not source.longer:
             recipe = continued(recipe, source.start)
         training, validation = _store(source, recipe, work, shown)
-        plan = _work_plan(source, training, recipe, work)
+        plan = _work_plan(source, training, recipe, reasons, work)
+        training, validation = (_filled(cases, plan.recipe) for cases in (training, validation))
         _check(source, training, validation, plan, shown)
         devices = options.fitting_devices
         plan = _with_precision(plan, source.start, work, shown, devices[0])
@@ -141,8 +155,16 @@ def train_bundle(
             shown.line(line)
         shown.line(calibrate(work / "bundle", validation, groups))
         write_training_page(load_bundle(work / "bundle"))
-        publish(work, out)
+        publish(work, out, replaces=options.longer)
     return load_bundle(out)
+
+
+def _licence(options: TrainOptions, finished: Bundle | None) -> bytes | None:
+    """Return the licence of the weights; a model that is trained further keeps its own."""
+    if options.licence is not None:
+        return regular(Path(options.licence)).read_bytes()
+    kept = None if finished is None else finished.folder / "LICENSE"
+    return kept.read_bytes() if kept is not None and kept.is_file() else None
 
 
 def _check_devices(options: TrainOptions) -> None:
@@ -178,19 +200,39 @@ def _store(
 
 
 def _work_plan(
-    source: Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
+    source: Source,
+    training: Sequence[StoredCase],
+    recipe: Recipe,
+    reasons: Reasons,
+    work: Path,
 ) -> TrainingPlan:
     """Return the plan that this training run chose before it was interrupted, or a new plan."""
     facts = [case.facts for case in training]
     fingerprint = take_fingerprint(facts, source.channels, recipe.labels)
-    reasons: Reasons = {}
+    if source.start is not None and source.longer:
+        check_fingerprint(source.start, fingerprint)
     if (work / _RECIPE).exists():
         # On another machine the rules might make other choices, which do not fit the checkpoints.
         recipe = read_recipe(work / _RECIPE)
     else:
-        recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
-    spec = make_spec(source.name, source.description, source.channels, recipe, source.manifest)
+        recipe, settled_reasons = settle(recipe, fingerprint, rate=fitting_rate())
+        reasons = reasons | settled_reasons
+    for channel in fingerprint.channels:
+        if channel.name in source.optional and not (channel.missing or recipe.channel_dropout):
+            raise ManifestError(
+                f"{source.manifest}: only validation cases lack channel {channel.name}, so the "
+                "networks would not learn to work without it; train with such cases too, or set "
+                "channel_dropout in a recipe"
+            )
+    spec = make_spec(
+        source.name, source.description, source.channels, recipe, source.manifest, source.optional
+    )
     return TrainingPlan(fingerprint, recipe, reasons, spec)
+
+
+def _filled(cases: Sequence[StoredCase], recipe: Recipe) -> list[StoredCase]:
+    """Return cases whose missing channels are scaled to 0."""
+    return [replace(case, fill=recipe.scaling.zero) for case in cases]
 
 
 def _check(
@@ -249,7 +291,8 @@ def _cut_planes(
     shown.begin("cutting planes", len(training))
     stacks, scans = [], []
     for case in training:
-        scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity))
+        missing = [source.channels[index] for index in case.missing]
+        scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity, missing))
         stacks.append(store_planes(case, plan.recipe, work))
         shown.advance()
     return stacks, training_domain(scans)
@@ -264,6 +307,7 @@ def _fits(
     devices: Sequence[str],
 ) -> "tuple[list[NetworkFit], int]":
     """Return what each network is fitted with, and how many are fitted at a time."""
+    from voxtile.training.bundle.history import network_names
     from voxtile.training.fitting.networks import NetworkFit
     from voxtile.training.fitting.side_by_side import at_a_time
 
@@ -274,6 +318,9 @@ def _fits(
     # Another machine may fit more or fewer networks at a time; each network keeps its time.
     planned = remembered(work, _TOGETHER, together)
     seconds = None if minutes is None else 60 * minutes * planned / len(networks)
+    names = network_names(networks)
+    start = source.start
+    rows = earlier_rows(start, names) if start and source.longer else [()] * len(names)
     fits = [
         NetworkFit(
             plan.spec,
@@ -285,10 +332,18 @@ def _fits(
             source.start,
             seconds,
             devices[0],
+            rows[number],
         )
         for number, entry in enumerate(networks)
     ]
     return fits, together
+
+
+def _missing_facts(plan: TrainingPlan) -> dict[str, Any]:
+    """Return how many training cases lack each channel that may be missing."""
+    optional = plan.spec.optional_channels
+    lacking = {one.name: one.missing for one in plan.fingerprint.channels if one.name in optional}
+    return {"missing_channels": lacking} if lacking else {}
 
 
 def _facts(
@@ -313,9 +368,16 @@ def _facts(
         **provenance(source.training, source.validation, plan.recipe),
         **reading_facts(source.policy),
         "networks": [one.facts(plan.spec) for one in fitted],
+        **_missing_facts(plan),
         "domain": domain,
     }
-    if source.start is not None:
+    if source.start is not None and source.longer:
+        before = source.start.spec.training
+        # The fits have the seconds of the earlier parts too.
+        facts["seconds"] = round(facts["seconds"] + before["seconds"] - before["fit_seconds"], 1)
+        facts |= longer_facts(source.start, plan.recipe)
+        facts |= {"init": before["init"]} if "init" in before else {}
+    elif source.start is not None:
         facts["init"], _ = source.init_facts()
         if taken := adapted_words(source.start.spec, plan.spec):
             facts["init"]["adapted"] = taken

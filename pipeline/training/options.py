@@ -21,6 +21,7 @@ class TrainKeywords(TypedDict, total=False):
     recipe: Recipe | None
     init: str | Path | None
     resume: bool
+    longer: bool
     validation: bool
     policy: ReadPolicy
     description: str
@@ -49,6 +50,8 @@ class TrainOptions:
         Continue a training run that was interrupted.
 
         It needs the same arguments. If no run was interrupted, a new one starts.
+    longer : bool
+        Train the finished model further, for the budget of the recipe; only with `resume`.
     validation : bool
         Hold out the cases of split val, which choose the weights and give the scores. Without it,
         these cases train the networks too, and the weights of the end are saved.
@@ -80,6 +83,7 @@ class TrainOptions:
     recipe: Recipe | None = None
     init: str | Path | None = None
     resume: bool = False
+    longer: bool = False
     validation: bool = True
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     description: str = ""
@@ -91,6 +95,12 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         Wish(device=self.device)
+        if self.longer and not self.resume:
+            raise UsageError("a budget with + trains a finished model further; add --resume")
+        if self.longer and self.init is not None:
+            raise UsageError(
+                "a budget with + goes on with the weights of the finished model; leave --init out"
+            )
         if len(set(self.devices)) < len(self.devices) or min(self.devices, default=0) < 0:
             raise UsageError(f"devices {self.devices} must be different numbers of at least 0")
         if self.devices and self.device != "auto":

@@ -13,7 +13,7 @@ from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.reading.scan import ReadPolicy
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
-from voxtile.training.data.splits import split_cases
+from voxtile.training.data.splits import gaps, split_cases
 from voxtile.training.data.stored_cases import channel_names, describe_cases
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
@@ -75,15 +75,15 @@ def plan_training(
     """
     manifest, recipe = Path(manifest), recipe or Recipe()
     cases = read_manifest(manifest, root=root)
-    training, _ = split_cases(cases, manifest, held_out=validation)
+    training, others = split_cases(cases, manifest, held_out=validation)
     channels = channel_names(training, policy)
+    optional = gaps(training, others, channels, manifest)
     if init is not None:
         recipe = continued(recipe, load_bundle(init))
     fingerprint = fingerprint_cases(training, recipe, manifest, policy, progress=progress)
     recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
-    return TrainingPlan(
-        fingerprint, recipe, reasons, make_spec(name, "", channels, recipe, manifest)
-    )
+    spec = make_spec(name, "", channels, recipe, manifest, optional)
+    return TrainingPlan(fingerprint, recipe, reasons, spec)
 
 
 def fingerprint_cases(

@@ -12,7 +12,7 @@ from voxtile.models.bundle import Bundle, load_bundle
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run_folder.fingerprint import content_hash
 from voxtile.run_folder.protection import Input, inputs_of, protect
-from voxtile.training.data.splits import split_cases
+from voxtile.training.data.splits import gaps, split_cases
 from voxtile.training.data.stored_cases import channel_names
 from voxtile.training.folds.folds import Fold
 from voxtile.training.recipe.recipe import Recipe
@@ -33,9 +33,11 @@ class Source:
     training: tuple[Case, ...]
     validation: tuple[Case, ...]
     channels: tuple[str, ...]
+    optional: tuple[str, ...]  # channels that some cases lack
     start: Bundle | None
     fold: Fold | None
     policy: ReadPolicy
+    longer: bool = False  # whether `start` is the finished model, which is trained further
 
     def identity(self, recipe: Recipe) -> dict[str, Any]:
         """Return what must be the same when the training run continues."""
@@ -45,37 +47,51 @@ class Source:
             "training cases": [case.case_id for case in self.training],
             "validation cases": [case.case_id for case in self.validation],
             "init": None if self.start is None else self.start.sha256,
+            **({"longer": True} if self.longer else {}),
             **reading_facts(self.policy),
         }
 
     def init_facts(self) -> tuple[dict[str, Any], int]:
         """Return facts about the bundle to start with, and how many cases give scores."""
-        if self.start is None:
+        if self.start is None or self.longer:
             return {}, 0
         scored = self.validation if self.fold is None else self.fold.held_out
         return warm_start_facts(self.start, [case.case_id for case in scored]), len(scored)
 
 
-def read_source(manifest: Path, name: str, options: TrainOptions, fold: Fold | None) -> Source:
-    """Read the manifest, unless a fold replaces it, and the bundle to start with."""
-    start = None if options.init is None else load_bundle(options.init)
+def read_source(
+    manifest: Path,
+    name: str,
+    options: TrainOptions,
+    fold: Fold | None,
+    finished: Bundle | None = None,
+) -> Source:
+    """Read the manifest, unless a fold replaces it, and the bundle to start with.
+
+    `finished` is the model that is trained further.
+    """
+    start = finished if options.init is None else load_bundle(options.init)
     if fold is None:
         cases, sha256 = read_manifest(manifest, root=options.root), content_hash(manifest)
     else:
         cases, sha256 = fold.cases, fold.manifest_sha256
     chosen = split_cases(cases, manifest, held_out=options.validation)
     training, validation = map(tuple, chosen)
+    channels = channel_names(training, options.policy)
+    others = (*validation, *(fold.held_out if fold else ()))
     return Source(
         manifest=manifest,
         manifest_sha256=sha256,
         name=name,
-        description=options.description,
+        description=options.description or (finished.spec.description if finished else ""),
         training=training,
         validation=validation,
-        channels=channel_names(training, options.policy),
+        channels=channels,
+        optional=gaps(training, others, channels, manifest),
         start=start,
         fold=fold,
         policy=options.policy,
+        longer=finished is not None,
     )
 
 
@@ -91,7 +107,7 @@ def protect_inputs(source: Source, out: Path, options: TrainOptions) -> None:
     inputs = [Input("the manifest", source.manifest)]
     inputs += inputs_of((*source.training, *source.validation))
     inputs += inputs_of(source.fold.held_out if source.fold else ())
-    if source.start is not None:
+    if source.start is not None and not source.longer:
         inputs += [Input("the model of --init", one.folder) for one in source.start.members]
     if options.licence is not None:
         inputs.append(Input("the licence", Path(options.licence)))

@@ -7,6 +7,7 @@
       <network>/         checkpoint.npz of each network
       training.html      the page of `voxtile report OUT.training`
       bundle/            the finished bundle, before it is moved to OUT
+      before/            the model that was trained further, once the new one has replaced it
 
 The folder survives a kill at any moment: ``--resume`` continues from it with the
 choices that were made at the start, also on another machine. It holds patient
@@ -30,20 +31,23 @@ from .differences import differences
 
 IDENTITY = "training.json"
 _PUBLISHED = "published"
+BEFORE = "before"
 # Folders of a training run; the folder of a network has one of these files.
-_FOLDERS = ("cases", "planes", "choosing", "bundle")
+_FOLDERS = ("cases", "planes", "choosing", "bundle", BEFORE)
 _OF_NETWORK = ("checkpoint.npz", "network.keras")
 
 
 @contextmanager
-def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
+def working_folder(
+    out: Path, identity: Mapping[str, Any], *, resume: bool, replaces: bool = False
+) -> Iterator[Path]:
     """Lock the working folder of a training run; remove it if the block ends without an error.
 
-    The bundle `out` must not exist. A training run with another identity (JSON
-    values) cannot continue here.
+    The bundle `out` must not exist, unless this training run replaces it. A training run
+    with another identity (JSON values) cannot continue here.
     """
     work = work_path(out)
-    if os.path.lexists(out):
+    if os.path.lexists(out) and not replaces:
         left = f"; --resume removes {work}, which its training run left" if _has_ended(out) else ""
         raise EnvironmentFault(f"{out} exists; choose another name or remove it first{left}")
     found = (work / IDENTITY).exists()
@@ -74,12 +78,19 @@ def working_folder(out: Path, identity: Mapping[str, Any], *, resume: bool) -> I
         _remove(work)
 
 
-def publish(work: Path, out: Path) -> None:
-    """Move ``bundle`` of a working folder to `out`, in one step."""
+def publish(work: Path, out: Path, *, replaces: bool = False) -> None:
+    """Move ``bundle`` of a working folder to `out`; a model that it `replaces` is moved first.
+
+    A kill between both moves leaves two whole models in the folder; the same command completes it.
+    """
     remembered(work, _PUBLISHED, True)
     try:
+        if replaces:
+            out.rename(work / BEFORE)
         (work / "bundle").rename(out)
     except OSError as error:
+        if (work / BEFORE).exists() and not out.exists():
+            (work / BEFORE).rename(out)
         raise EnvironmentFault(
             f"{out} cannot be created ({error.strerror}); was it created during the training run?"
         ) from error

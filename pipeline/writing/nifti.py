@@ -79,13 +79,16 @@ def nifti_bytes(volume: Volume) -> bytes:
     return buffer.getvalue()
 
 
-def write_channels(path: Path, volume: Volume, channels: Sequence[str]) -> None:
-    """Write an image as NIfTI: one file, or a file ``<name>_<channel>`` for each channel."""
+def write_channels(
+    path: Path, volume: Volume, channels: Sequence[str], missing: Sequence[str] = ()
+) -> None:
+    """Write an image as NIfTI: one file, or a file ``<name>_<channel>`` for each channel it has."""
     if volume.array.ndim == 3:
         write_volume(path, volume)
         return
     for index, name in enumerate(channel_paths(path, channels)):
-        write_volume(name, volume.with_array(volume.array[..., index]))
+        if channels[index] not in missing:
+            write_volume(name, volume.with_array(volume.array[..., index]))
 
 
 def _write(

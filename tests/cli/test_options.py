@@ -133,6 +133,7 @@ def test_fields_flags_and_parameters_become_options() -> None:
         (options._mirrored, "none", ()),
         (options._mirrored, "flips", ("R", "A", "S")),
         (options._mirrored, "S,A", ("A", "S")),
+        (options.thresholds, ["a=b=0.4", "2=.3"], {"a=b": 0.4, "2": 0.3}),
     ],
 )
 def test_the_text_of_an_option_is_read(read: Any, text: str, value: object) -> None:

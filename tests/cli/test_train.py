@@ -117,3 +117,21 @@ def test_two_labels_with_one_value_exit_with_2(tmp_path: Path) -> None:
     code, said = invoke(cohort(tmp_path, "tv"), *words)
     assert "recipe: label value 1 appears twice" in said
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minutes", "+60"], "trains a finished model further; add --resume"),
+        (["--minutes", "+60", "--resume", "--dry-run"], "leave out --dry-run and --folds"),
+        (["--steps", "+9", "--resume", "--folds", 2], "leave out --dry-run and --folds"),
+        (["--steps", "+9", "--resume"], "o is not a finished model"),
+        (["--epochs", "many"], "--epochs 'many' must be like 20 or +20"),
+    ],
+)
+def test_a_budget_with_plus_is_for_a_finished_model(
+    words: list[object], message: str, tmp_path: Path
+) -> None:
+    code, said = invoke(cohort(tmp_path, "tv"), "--out", tmp_path / "o", *words)
+    assert code == 2
+    assert message in said

@@ -7,15 +7,16 @@ import pytest
 from bundles import write_bundle
 from phantoms import ball, make_spec, threshold_model
 
-from voxtile.errors import ModelError
+from voxtile.errors import CaseError, ModelError
 from voxtile.export import Finished, keeping_probabilities
 from voxtile.inference.decision import decide
 from voxtile.inference.infer import Member, infer, infer_together, view_probabilities
-from voxtile.inference.segmenter import Segmenter
+from voxtile.inference.segmenter import Segmenter, segment
 from voxtile.models.bundle import load_bundle
 from voxtile.models.spec import Background, Cleaning, Division, Label, Network
 from voxtile.preparation.plan import PlanWish, make_plan
 from voxtile.reading.nifti import read_nifti
+from voxtile.writing.nifti import write_volume
 
 
 def network(view: str, weight: float = 1.0) -> Network:
@@ -265,3 +266,19 @@ def test_a_folder_whose_name_has_a_comma_is_one_model(tmp_path, network) -> None
     assert load_bundle(folder).name == "one"
     with pytest.raises(ModelError, match="neither a folder nor a shipped bundle"):
         load_bundle(f"{folder},")
+
+
+def test_a_channel_may_be_none_only_if_the_model_was_trained_so(tmp_path: Path) -> None:
+    image, truth = ball()
+    path = tmp_path / "t1.nii.gz"
+    write_volume(path, image)
+
+    def first(tiles: np.ndarray) -> np.ndarray:
+        return threshold_model(tiles[..., :1])
+
+    spec = make_spec(channels=("t1", "t2"), optional_channels=("t2",))
+    mask = segment((path, None), network=first, like=spec)
+    np.testing.assert_array_equal(mask.array, truth.array)
+    for paths, message in (((None, path), "image_t1 is empty"), ((None, None), "at least one")):
+        with pytest.raises(CaseError, match=message):
+            segment(paths, network=first, like=spec)

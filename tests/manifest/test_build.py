@@ -595,6 +595,9 @@ def test_several_bids_suffixes_are_channels(tmp_path: Path) -> None:
     cases, notices = build(bids(tmp_path / "b"), tmp_path, suffixes=("B", "A"))
     assert [channel for channel, _ in cases[0].images] == ["B", "A"]
     assert "left out sub-03/anat/sub-03: it has no B" in notices
+    kept, notices = build(tmp_path / "b", tmp_path / "b", suffixes=("B", "A"), gaps=True)
+    assert [case.case_id for case in kept if case.missing] == ["sub-03"]
+    assert "kept sub-03/anat/sub-03: it has no B" in notices
 
 
 def test_an_ambiguous_suffix_or_label_in_bids_is_refused(tmp_path: Path) -> None:

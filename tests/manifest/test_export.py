@@ -14,8 +14,10 @@ from voxtile.cli import app
 from voxtile.errors import ManifestError
 from voxtile.manifest.build import Outputs, build_manifest
 from voxtile.manifest.build_options import BuildOptions
+from voxtile.manifest.check import check_manifest
 from voxtile.manifest.export import ExportSettings, export_manifest
 from voxtile.manifest.rows import read_manifest
+from voxtile.manifest.table import table_of
 from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import canonical
@@ -245,3 +247,17 @@ def test_the_command_says_what_nnunet_needs(tmp_path: Path, rows) -> None:
     assert "pass --channels CT if it is CT" in done.output
     assert "splits_final.json" in done.output
     assert runner.invoke(app, words).exit_code == 4
+
+
+def test_a_case_without_a_channel_is_not_exported_but_checked(tmp_path: Path, rows) -> None:
+    rows = [
+        {"case_id": "a", "image_t1": "a.nii.gz", "image_t2": "b.nii", "label": "la.nii.gz"},
+        {"case_id": "b", "image_t1": "a.nii.gz", "image_t2": "", "label": "la.nii.gz"},
+    ]
+    with pytest.raises(ManifestError, match="b: a channel is missing, but nnunet needs every"):
+        export(tmp_path, rows)
+    found = check_manifest(tmp_path / "cases.csv")
+    (gap,) = [one for one in found.findings if one.code == "channel_missing"]
+    assert (gap.case_id, gap.severity) == ("b", "warning")
+    cases = read_manifest(tmp_path / "cases.csv")
+    assert table_of(cases[::-1], tmp_path).header == ("case_id", "image_t1", "image_t2", "label")

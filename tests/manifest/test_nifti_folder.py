@@ -152,6 +152,10 @@ def test_a_case_without_all_channels_is_left_out_and_said(tmp_path: Path) -> Non
     rows, notices = found(tmp_path, *names, "p3/t1")
     assert [row[0] for row in rows] == ["p1", "p2"]
     assert "left out p3/t1: it has no flair" in notices
+    rows, notices = found(tmp_path, *names, gaps=True)
+    assert [row[0] for row in rows] == ["p1", "p2", "p3"]
+    assert rows[2][1] == {"t1": "p3/t1"}
+    assert "kept p3/t1: it has no flair" in notices
     with pytest.raises(ManifestError, match="of 6 cases, only 2 would have all channels"):
         found(tmp_path, "p4/t1", "p5/t1", "p6/t1")
 

@@ -1,7 +1,7 @@
 """The channels of a case become one scan, if they are on one grid; choices are those of a run."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import nibabel
@@ -13,6 +13,8 @@ from pydicom import Dataset
 
 from voxtile.case import Case
 from voxtile.errors import CaseError, UsageError
+from voxtile.models.spec import Fixed, Intensity, MinMax, NoScaling, Percentile, Window, ZScore
+from voxtile.preparation.intensity import measure
 from voxtile.reading.channels import read_channels, read_volume, survey_channels
 from voxtile.reading.scan import ReadPolicy
 from voxtile.volume import Volume
@@ -96,3 +98,47 @@ def test_each_choice_has_its_effect(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match="tilt"):
         read_volume(tmp_path / "tilted")
     assert read_volume(tmp_path / "tilted", tilt="native").shape == (6, 4, 5)
+
+
+def gap(folder: Path, first: str = "t1") -> Case:
+    """A case of two channels, of which only one has an image."""
+    case = pair(folder, 0)
+    return replace(case, images=((first, folder / "a.nii.gz"),), channels=("t1", "t2"))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        NoScaling(),
+        MinMax(),
+        Percentile(),
+        ZScore(),
+        ZScore(nonzero=True, clip=(0.5, 99.5)),
+        Window(center=40, width=401),
+        Fixed(mean=33.3, sd=7, low=-100, high=200),
+    ],
+)
+def test_a_missing_channel_is_scaled_to_zeros(tmp_path: Path, method: Intensity) -> None:
+    scan = read_channels(gap(tmp_path), ("t1", "t2"), None, {"t2": method.zero})
+    channel = scan.volume.array[..., 1]
+    np.testing.assert_array_equal(measure(channel, method).apply(channel), 0)
+    np.testing.assert_array_equal(scan.volume.array[..., 0], IMAGE.array)
+    assert [notice.code for notice in scan.notices] == ["channel_missing"]
+
+
+@pytest.mark.parametrize("read", [read_channels, survey_channels])
+def test_the_grid_is_that_of_the_first_channel_that_is_there(tmp_path: Path, read) -> None:
+    scan = read(gap(tmp_path, "t2"), ("t1", "t2"), None, {"t1": 0.0})
+    assert scan.volume.shape == IMAGE.shape
+    np.testing.assert_allclose(scan.volume.affine, IMAGE.affine, atol=1e-6)
+
+
+def test_only_a_model_that_was_trained_so_takes_a_case_without_a_channel(tmp_path: Path) -> None:
+    for absent in (None, {"t1": 0.0}):
+        with pytest.raises(CaseError, match=r"cell of image_t2 is empty.* add the scan, leave"):
+            read_channels(gap(tmp_path), ("t1", "t2"), None, absent)
+    with pytest.raises(CaseError, match=r"at least one channel is needed"):
+        read_channels(gap(tmp_path), ("t2",), None, {"t2": 0.0})
+    # A model of one channel of any name must not take what is left of several.
+    with pytest.raises(CaseError, match="model needs channels image"):
+        read_channels(gap(tmp_path), ("image",))

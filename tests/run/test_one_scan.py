@@ -7,6 +7,7 @@ import pytest
 from phantoms import ball, make_bundle
 
 from voxtile.errors import ManifestError
+from voxtile.models.bundle import Bundle
 from voxtile.phantoms.dicom import write_series
 from voxtile.reading.scan import ReadPolicy
 from voxtile.run import one_scan
@@ -51,3 +52,32 @@ def test_the_image_beside_a_mask_replaces_only_itself(
         ):
             segment()
         assert (image.read_bytes(), out.exists()) == (before, False)
+
+
+def test_another_threshold_reaches_the_networks_and_leaves_the_dice_unpredicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def load(bundle: Bundle, *given: object, scratch: Path) -> Threshold:
+        seen.append(bundle.spec.thresholds)
+        return Threshold()
+
+    monkeypatch.setattr(one_scan, "load_bundle", lambda name: make_bundle(activation="sigmoid"))
+    monkeypatch.setattr(one_scan, "make_plans", lambda bundle, wish: ())
+    monkeypatch.setattr(one_scan, "choose_engine", lambda bundle, wish: None)
+    monkeypatch.setattr(one_scan, "load_segmenter", load)
+    write_volume(tmp_path / "scan.nii.gz", ball()[0])
+    reasons = [
+        one_scan.segment_file(
+            tmp_path / "scan.nii.gz",
+            "model",
+            tmp_path / "mask.nii.gz",
+            policy=ReadPolicy(),
+            thresholds=thresholds,
+        ).no_dice
+        for thresholds in ({}, {"ball": 0.4})
+    ]
+    assert seen == [(), (0.4,)]
+    assert "has no calibration" in reasons[0]
+    assert "only for the model's own thresholds" in reasons[1]

@@ -18,7 +18,8 @@ LABELS = plain_labels({1: "one"})
 
 
 def test_every_metric_is_measured_and_is_an_attribute_of_a_row() -> None:
-    (row,) = label_rows(MASK, REFERENCE, LABELS, Measures(lesions=True))
+    measures = Measures(lesions=True, per_lesion=True)
+    (row,) = label_rows(MASK, REFERENCE, LABELS, measures)
     for metric in METRICS:
         value = getattr(row, metric.name)
         assert isinstance(value, int if metric.kind == "whole" else float), metric.name
@@ -38,6 +39,7 @@ def test_a_metric_that_was_not_measured_is_none() -> None:
 def test_the_record_of_a_row_has_the_metrics_in_the_order_of_the_table() -> None:
     (row,) = label_rows(MASK, REFERENCE, LABELS, Measures())
     names = ["label", "label_name", "status", *(metric.name for metric in METRICS), "nsd"]
+    names += ["lesions"]
     assert list(asdict(row)) == names
     assert LabelRow(**asdict(row)) == replace(row) == pickle.loads(pickle.dumps(row))
     with pytest.raises(TypeError, match="unexpected keyword argument 'new'"):

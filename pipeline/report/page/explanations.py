@@ -28,6 +28,13 @@ COLUMNS = {
     "lesion_sensitivity": "Detected lesions / all lesions of the reference.",
     "lesion_precision": "Parts of the prediction that hit a lesion / all its parts.",
     "lesion_f1": "Harmonic mean of lesion sensitivity and lesion precision.",
+    "lesions_matched": "Connected parts of both masks that were matched one to one.",
+    "lesions_unmatched": "Connected parts of the reference without a match.",
+    "lesions_extra": "Connected parts of the prediction without a match.",
+    "lesion_dice": "Mean Dice of the matched lesions.",
+    "lesion_hd95_mm": "Mean HD95 of the matched lesions.",
+    "lesionwise_dice": "Mean Dice of all lesions; those without a match count as 0.",
+    "nsd_area": "The part of both surfaces, by area, within the tolerance of the other surface.",
     "nsd": "The part of both surfaces that is within the tolerance of the other surface.",
     "seconds": "Duration of the whole case.",
     "dice_predicted": "The Dice that a reference would probably give.",
@@ -50,4 +57,5 @@ FLAGS = {  # and other reasons to look at a mask
 
 def explanation(column: str) -> str:
     """Return what a column means; empty for a column of the manifest."""
-    return COLUMNS.get("nsd" if column.startswith("nsd_") else column, "")
+    kinds = [kind for kind in ("nsd_area", "nsd") if column.startswith(f"{kind}_")]
+    return COLUMNS.get((*kinds, column)[0], "")

@@ -14,7 +14,7 @@ from voxtile.case import Case
 from voxtile.errors import CaseError
 from voxtile.label_values import Box, label_type, region_box
 from voxtile.models.spec import Label, stand_ins
-from voxtile.reading.channels import own_channels, read_channels
+from voxtile.reading.channels import own_channels, present_channels, read_channels
 from voxtile.reading.dicom import annotation_file
 from voxtile.reading.reference import integral, on_grid_of, read_label_map, read_reference
 from voxtile.reading.scan import ReadPolicy
@@ -62,10 +62,11 @@ def read_picture(
     """
     notes = []
     channels = channels or own_channels(case, policy)
-    scan = read_channels(case, channels[:1], policy).volume
+    shown = present_channels(case, channels)[:1]
+    scan = read_channels(case, shown, policy).volume
     count = max(len(channels), len(case.images))
     if count > 1:
-        notes.append(f"channel {channels[0]} of {count}")
+        notes.append(f"channel {shown[0]} of {count}")
     image = canonical(scan)
     for one in (mask, *others):
         if not one.exists():

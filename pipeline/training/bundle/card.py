@@ -5,6 +5,7 @@ from typing import Any
 
 from voxtile.errors import counted
 from voxtile.models.spec import ModelSpec
+from voxtile.training.longer import longer_words
 from voxtile.training.recipe.recipe import BUDGETS
 from voxtile.training.recipe.warm_start import seen_words
 
@@ -84,7 +85,7 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
 {recipe["batch"]} tiles of {_tiles(spec)} in {recipe["precision"]}, budget {budget}, \
 {facts["seconds"] / 60:.1f} minutes in all on {facts["machine"]}, seed {recipe["seed"]}.{
         init_words(facts.get("init"), scored)
-    }
+    }{longer_words(facts)}
 - {", ".join(f"{name} {number}" for name, number in facts["versions"].items())}.
 - fingerprint.json describes the cases, recipe.toml has every choice with its reason, history.csv \
 has the loss and the validation Dice of every epoch, and training.html shows all of it.
@@ -165,7 +166,15 @@ def _channels(spec: ModelSpec) -> str:
     """Return the input in words."""
     if len(spec.channels) == 1:
         return "one scan"
-    return f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
+    words = f"{len(spec.channels)} channels ({', '.join(spec.channels)})"
+    if not spec.optional_channels:
+        return words
+    lacking = spec.training.get("missing_channels", {})
+    parts = [
+        f"{channel} (in {lacking.get(channel, 0)} of {spec.training['n_train']} training cases)"
+        for channel in spec.optional_channels
+    ]
+    return f"{words}; these may be missing: {', '.join(parts)}"
 
 
 def _spacing(spec: ModelSpec) -> str:

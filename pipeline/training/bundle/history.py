@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from voxtile.models.spec import Label
+from voxtile.models.spec import Label, Network
 from voxtile.training.fitting.checkpoint import Row
 
 if TYPE_CHECKING:  # this import loads Keras, which takes seconds
@@ -15,14 +15,19 @@ if TYPE_CHECKING:  # this import loads Keras, which takes seconds
 
 def histories(fitted: "Sequence[FittedNetwork]") -> dict[str, Sequence[Row]]:
     """Return the history of each network by its views; a second network also gets a number."""
-    found: dict[str, Sequence[Row]] = {}
+    names = network_names([one.entry for one in fitted])
+    return dict(zip(names, (one.standing.history for one in fitted), strict=True))
+
+
+def network_names(networks: Sequence[Network]) -> list[str]:
+    """Return the name of each network in a history."""
     members: Counter[str] = Counter()
-    for one in fitted:
-        views = "+".join(one.entry.views)
+    names = []
+    for one in networks:
+        views = "+".join(one.views)
         members[views] += 1
-        name = views if members[views] == 1 else f"{views} {members[views]}"
-        found[name] = one.standing.history
-    return found
+        names.append(views if members[views] == 1 else f"{views} {members[views]}")
+    return names
 
 
 def history_table(histories: Mapping[str, Sequence[Row]], labels: Sequence[Label]) -> str:

@@ -55,6 +55,7 @@ class CaseFacts:
     labelled_planes: Triple = (0.0, 0.0, 0.0)
     modality: str = ""  # the manifest's column `modality`; empty without one
     ignored: int = 0  # voxels with the ignored value; everything else is measured without them
+    missing: tuple[int, ...] = ()  # indices of channels that the case does not have
 
     @property
     def voxels(self) -> int:
@@ -68,7 +69,12 @@ class CaseFacts:
 
 
 def describe_case(
-    image: Volume, label: Volume, *, modality: str = "", ignore: int | None = None
+    image: Volume,
+    label: Volume,
+    *,
+    modality: str = "",
+    ignore: int | None = None,
+    missing: tuple[int, ...] = (),
 ) -> CaseFacts:
     """Describe one case: an image of shape (i, j, k) or (i, j, k, channels) and its label map.
 
@@ -100,6 +106,7 @@ def describe_case(
         ),
         modality=modality,
         ignored=0 if known is None else known.size - int(np.count_nonzero(known)),
+        missing=missing,
     )
 
 

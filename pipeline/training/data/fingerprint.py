@@ -50,6 +50,7 @@ class ChannelSummary:
     # Percentiles, mean and SD of the labelled voxels of all cases, with the same weight for each
     # case; empty if nothing is labelled.
     foreground: dict[str, float] = field(default_factory=dict)
+    missing: int = 0  # cases without this channel; all other values are those of the other cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class Fingerprint:
         values: dict[str, Any] = json.loads(
             json.dumps(asdict(self)), parse_float=lambda text: float(f"{float(text):.6g}")
         )
+        for channel in values["channels"]:
+            if not channel["missing"]:
+                del channel["missing"]
         return values
 
     @classmethod
@@ -128,8 +132,7 @@ def take_fingerprint(
         ),
         planes=(r, a, s),
         channels=tuple(
-            _summarise_channel(name, [case.channels[index] for case in cases], cases)
-            for index, name in enumerate(channels)
+            _summarise_channel(name, index, cases) for index, name in enumerate(channels)
         ),
         labels=tuple(
             _summarise_label(value, cases, voxels)
@@ -144,10 +147,11 @@ def take_fingerprint(
     )
 
 
-def _summarise_channel(
-    name: str, parts: Sequence[ChannelFacts], cases: Sequence[CaseFacts]
-) -> ChannelSummary:
-    """Summarise one channel over the cases."""
+def _summarise_channel(name: str, index: int, cases: Sequence[CaseFacts]) -> ChannelSummary:
+    """Summarise one channel over the cases that have it."""
+    count = len(cases)
+    cases = [case for case in cases if index not in case.missing]
+    parts = [case.channels[index] for case in cases]
     pooled = np.array([value for part in parts for value in part.foreground], np.float64)
     foreground: dict[str, float] = {}
     if pooled.size:
@@ -163,6 +167,7 @@ def _summarise_channel(
         most=_spread([part.most for part in parts]),
         zeros=_spread([part.zeros for part in parts]),
         foreground=foreground,
+        missing=count - len(cases),
     )
 
 

@@ -35,6 +35,7 @@ class PlaneStack:
     label_planes: tuple[tuple[int, tuple[int, ...]], ...]
     # Planes with a pixel that is not ignored; empty if no pixel of the case is ignored.
     known_planes: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()  # indices of channels that the case does not have: zeros
 
     def open(self) -> tuple[np.ndarray, np.ndarray]:
         """Return image and label, mapped from disk."""
@@ -78,6 +79,7 @@ def store_planes(case: StoredCase, recipe: Recipe, folder: Path) -> list[PlaneSt
             spacing_mm=new or old,
             label_planes=tuple(_label_planes(labels, recipe.ignore)),
             known_planes=_known_planes(labels, recipe.ignore),
+            missing=case.missing,
         )
         save_array(stack.image, np.ascontiguousarray(planes))
         save_array(stack.label, np.ascontiguousarray(labels))

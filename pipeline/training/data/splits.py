@@ -42,6 +42,20 @@ def split_cases(
     return training, validation
 
 
+def gaps(
+    training: Sequence[Case], others: Sequence[Case], channels: Sequence[str], manifest: Path
+) -> tuple[str, ...]:
+    """Return the channels that some cases lack; ManifestError if every training case lacks one."""
+    for channel in channels:
+        if all(channel in case.missing for case in training):
+            raise ManifestError(
+                f"{manifest}: image_{channel} is empty in every training case, so nothing can be "
+                "learned from this channel; remove the column, or add scans"
+            )
+    cases = (*training, *others)
+    return tuple(channel for channel in channels if any(channel in one.missing for one in cases))
+
+
 def unlabelled(cases: Sequence[Case], manifest: Path) -> list[str]:
     """Return a sentence for each case without a label."""
     return [

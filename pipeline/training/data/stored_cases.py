@@ -47,11 +47,17 @@ class StoredCase:
     facts: CaseFacts
     made_from: str  # hash of the case's files and of how its label was read
     notices: tuple[Notice, ...] = ()  # warnings about its files
+    missing: tuple[int, ...] = ()  # indices of channels that the case does not have
+    fill: float = 0.0  # value of the missing channels: it is scaled to 0
 
     @property
     def volume(self) -> Volume:
         """The image, mapped from disk."""
-        return Volume(np.load(self.image, mmap_mode="r"), np.array(self.affine), self.codes)
+        array = np.load(self.image, mmap_mode="r")
+        if self.missing and self.fill:
+            array = array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+            array[..., list(self.missing)] = self.fill
+        return Volume(array, np.array(self.affine), self.codes)
 
     @property
     def reference(self) -> Volume:
@@ -67,7 +73,7 @@ def channel_names(cases: Sequence[Case], policy: ReadPolicy | None = None) -> tu
         except CaseError:  # it is reported with other errors when the case is read
             continue
         if channels != ("image",):
-            return channels
+            return case.channels or channels
     return tuple(channel for channel, _ in cases[0].images)
 
 
@@ -107,7 +113,8 @@ def describe_cases(
 
     def describe(case: Case, channels: Sequence[str]) -> CaseFacts:
         image, label, _ = _read(case, channels, known, policy)
-        return describe_case(image, label, modality=_modality(case), ignore=ignore)
+        missing = _missing(case, channels)
+        return describe_case(image, label, modality=_modality(case), ignore=ignore, missing=missing)
 
     return _each(cases, manifest, advance, describe, policy)
 
@@ -190,18 +197,23 @@ def _store(
     if found is not None:
         return found
     image, label, notices = _read(case, channels, known, policy)
+    missing = _missing(case, channels)
     new = StoredCase(
         case_id=case.case_id,
-        **files,
+        image=files["image"],
+        label=files["label"],
         affine=tuple(tuple(row) for row in image.affine.tolist()),
         codes=image.codes,
-        facts=describe_case(image, label, modality=_modality(case), ignore=known.ignore),
+        facts=describe_case(
+            image, label, modality=_modality(case), ignore=known.ignore, missing=missing
+        ),
         made_from=made_from,
         notices=notices,
+        missing=missing,
     )
     save_array(new.image, image.array)
     save_array(new.label, label.array)
-    named = ("affine", "codes", "facts", "made_from", "notices")
+    named = ("affine", "codes", "facts", "made_from", "notices", "missing")
     write_json(record, {name: value for name, value in asdict(new).items() if name in named})
     return new
 
@@ -212,7 +224,7 @@ def _read(
     """Read one case: image, label map on the same grid, and warnings."""
     if case.label is None:
         raise CaseError("no_label", "training needs a label")
-    scan = read_channels(case, channels, policy)
+    scan = read_channels(case, channels, policy, dict.fromkeys(case.missing, 0.0))
     try:
         array, notices = _read_label(case.label, scan.volume, known)
     except CaseError as error:  # training has no options for how labels are read
@@ -224,6 +236,11 @@ def _read(
             "learned from it; annotate some voxels, or leave the case out",
         )
     return scan.volume, scan.volume.with_array(array), (*scan.notices, *notices)
+
+
+def _missing(case: Case, channels: Sequence[str]) -> tuple[int, ...]:
+    """Return the indices of the channels that a case does not have."""
+    return tuple(index for index, channel in enumerate(channels) if channel in case.missing)
 
 
 def _modality(case: Case) -> str:

@@ -62,6 +62,8 @@ class Sampling:
     flips: tuple[str, ...] = ()
     augmentation: Augmentation = field(default_factory=Augmentation)
     ignore: int | None = None  # label value of pixels that take no part
+    optional: tuple[int, ...] = ()  # indices of channels that some cases lack
+    channel_dropout: float = 0.0  # probability that a tile lacks one of these
 
 
 class TileBatches:
@@ -114,7 +116,8 @@ class TileBatches:
         flips = _flip_axes(stack, how.flips, rng)
         shape = (*how.tile, how.context_slices) if patterns else None
         variations = tuple(draw_variation(rng, varied, shape) for _ in range(self.channels))
-        return TileChoice(stack, index, centre, warp, flips, variations)
+        dropped = _dropped(stack, self.channels, how, rng)
+        return TileChoice(stack, index, centre, warp, flips, variations, dropped)
 
     def cut(self, choice: "TileChoice") -> tuple[np.ndarray, np.ndarray]:
         """Return one varied tile: network input and label values."""
@@ -129,6 +132,7 @@ class TileBatches:
         truth = read_nearest(label[choice.plane][window], where)
         tile, truth = flip(tile, truth, choice.flips)
         tile = vary_intensity(tile, choice.variations)
+        tile[..., list(choice.dropped)] = 0
         # The order is that of planes.with_context: for each channel its planes.
         return np.swapaxes(tile, 2, 3).reshape(*how.tile, -1), truth
 
@@ -143,6 +147,7 @@ class TileChoice:
     warp: Warp
     flips: list[int]  # axes that are mirrored: rows (0), columns (1), neighbour slices (2)
     variations: tuple[Variation, ...]  # one for each channel
+    dropped: tuple[int, ...] = ()  # indices of channels that are set to 0
 
 
 def targets(
@@ -185,6 +190,19 @@ def ahead(make: Callable[[int], Item], start: int, *, threads: int | None = None
                     yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _dropped(
+    stack: PlaneStack, channels: int, how: Sampling, rng: np.random.Generator
+) -> tuple[int, ...]:
+    """Draw which channels a tile lacks, in addition to those of its case; at least one stays."""
+    if not how.channel_dropout:  # no number is drawn, so that other batches stay as they were
+        return ()
+    present = [index for index in how.optional if index not in stack.missing]
+    dropped = [index for index in present if rng.random() < how.channel_dropout]
+    if len(dropped) == channels - len(stack.missing):
+        dropped.pop(int(rng.integers(len(dropped))))
+    return tuple(dropped)
 
 
 def _choose(

@@ -33,6 +33,7 @@ _KINDS = {
     "turn": "float32",
     "control": "float32",
     "flips": "bool",
+    "shown": "bool",
     "blur": "float32",
     "tone": "float32",
     "seed": "int32",
@@ -106,6 +107,10 @@ class DeviceBatches:
             "turn": turns * spacing[:, None, :] / spacing[:, :, None],
             "control": control / spacing[:, None, None, :],
             "flips": [(0 in one.flips, 1 in one.flips) for one in chosen],
+            "shown": [
+                [index not in one.dropped for index in range(self._batches.channels)]
+                for one in chosen
+            ],
             **_of_variations([one.variations for one in chosen], how),
         }
         return {name: np.asarray(numbers[name], kind) for name, kind in _KINDS.items()}
@@ -144,6 +149,8 @@ def cut(how: Sampling, stored: Tensors, numbers: Tensors) -> tuple[Tensor, Tenso
         tiles = ops.transpose(_varied(tiles, stored, numbers), (0, 3, 4, 1, 2))
     else:
         tiles = ops.transpose(tiles, (0, 2, 3, 4, 1))
+    if how.channel_dropout:
+        tiles = ops.where(numbers["shown"][:, None, None, :, None], tiles, 0.0)
     # For each channel its planes, as in planes.with_context.
     return ops.reshape(tiles, (*tiles.shape[:3], -1)), wanted
 

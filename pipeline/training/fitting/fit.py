@@ -71,11 +71,25 @@ class FitTask:
     seconds: float | None = None
     validates: bool = True  # without validation cases, `judge` has no score and the last step wins
     validation_steps: float = 0.0  # about as many steps are as much work as a validation
+    earlier: tuple[Row, ...] = ()  # history of the training that this fit goes on with
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps from one validation to the next."""
         return settled(self.recipe.steps_per_epoch)
+
+    @property
+    def first(self) -> Standing:
+        """The standing before the first step."""
+        if not self.earlier:
+            return Standing()
+        last = self.earlier[-1]
+        return Standing(int(last["steps"]), int(last["epoch"]), history=self.earlier)
+
+    @property
+    def earlier_s(self) -> float:
+        """Seconds of the training that this fit goes on with."""
+        return float(self.earlier[-1]["seconds"]) if self.earlier else 0.0
 
     @property
     def budget(self) -> Budget:
@@ -101,13 +115,16 @@ def fit(
     The checkpoint has the returned standing and the best weights.
     """
     run = _Run(task, learner)
+    if task.earlier and task.validates and run.standing.best is None:
+        run.validate(shown)  # the first weights stay if no later ones are better
+        run.save()
     batches = ahead(task.make_batch, run.standing.step)
     try:
         while not run.standing.done and run.seconds < until_s:
             rate = run.steps(batches)
             part = run.used
             shown.at(part, f"loss {run.standing.losses[-1]:.3f}")
-            if run.standing.step % task.steps_per_epoch and part < 1:
+            if run.made % task.steps_per_epoch and part < 1:
                 if run.unsaved_s > max(_LONGEST_UNSAVED_S, run.save_s / _CHECKPOINT_SHARE):
                     run.save()
                 continue
@@ -142,7 +159,7 @@ class _Run:
     def __init__(self, task: FitTask, learner: Learner) -> None:
         self._task = task
         self._learner = learner
-        self.standing = Standing()
+        self.standing = task.first
         self._best: dict[str, np.ndarray] = {}
         found = read_checkpoint(task.checkpoint)
         if found is not None:
@@ -159,23 +176,28 @@ class _Run:
         return monotonic() - self._begin
 
     @property
+    def made(self) -> int:
+        """Steps of this fit."""
+        return self.standing.step - self._task.first.step
+
+    @property
     def used(self) -> float:
         """The fraction of the budget that is used."""
         standing = self.standing
         reserve_s = standing.last_validation_s
-        return self._task.budget.used(self.seconds, standing.step, reserve_s=reserve_s)
+        return self._task.budget.used(self.seconds, self.made, reserve_s=reserve_s)
 
     def steps(self, batches: Iterator[Batch]) -> float:
         """Learn from the next batches, not beyond the epoch; return the last learning rate."""
         standing, task = self.standing, self._task
-        count = task.steps_per_epoch - standing.step % task.steps_per_epoch
+        count = task.steps_per_epoch - self.made % task.steps_per_epoch
         if task.budget.steps is not None:
-            count = min(count, task.budget.steps - standing.step)
+            count = min(count, task.budget.steps - self.made)
         count = min(count, self._learner.at_once)
         peak, reserve_s = settled(task.recipe.learning_rate), standing.last_validation_s
         rates = [
             rate_at(task.budget.used(self.seconds, step, reserve_s=reserve_s), peak)
-            for step in range(standing.step, standing.step + count)
+            for step in range(self.made, self.made + count)
         ]
         before = monotonic()
         several = list(islice(batches, count))
@@ -222,7 +244,7 @@ class _Run:
 
     def end_row(self, row: Row, part: float) -> bool:
         """Add a row to the history; return whether the fit stops before its budget is used."""
-        row["seconds"] = round(self.seconds, 1)
+        row["seconds"] = round(self._task.earlier_s + self.seconds, 1)
         patience = self._task.recipe.patience
         enough = patience is not None and self.standing.stale >= patience
         self.standing = replace(

@@ -108,7 +108,7 @@ class Learner:
         """Yield the network with its mean weights as a callable, and those weights."""
         with self.device.placed():
             moving = self._model.get_weights()
-            if self._mean:
+            if self._mean and int(self._optimizer.iterations) > 0:  # else there is no mean yet
                 self._optimizer.finalize_variable_values(self._model.trainable_variables)
             weights = [np.array(value) for value in self._model.get_weights()]
             # This is a copy, because JAX reuses memory that the optimiser and the network share.

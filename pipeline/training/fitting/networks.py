@@ -1,7 +1,7 @@
 """Prepared cases -> a fitted network; a fit can stop and continue."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class NetworkFit:
     start: Bundle | None  # gives the first weights
     seconds: float | None  # its part of a time budget
     device: str = "auto"  # "auto", "cpu", "gpu" or "gpu:N"
+    earlier: tuple[Row, ...] = ()  # history of the network, if a finished model is trained further
 
     @property
     def entry(self) -> Network:
@@ -138,6 +139,8 @@ def fit_network(
             flips=recipe.flips,
             augmentation=recipe.augmentation,
             ignore=spec.ignore,
+            optional=tuple(map(spec.channels.index, spec.optional_channels)),
+            channel_dropout=recipe.channel_dropout or 0.0,
         ),
     )
     found = read_checkpoint(this.checkpoint)
@@ -172,6 +175,7 @@ def fit_network(
         seconds=this.seconds,
         validates=bool(this.validation),
         validation_steps=cost_in_steps(this.validation, alone, entry.views, settled(recipe.batch)),
+        earlier=this.earlier,
     )
     fit(task, learner, until_s=until_s, shown=shown, on_row=on_row)
 
@@ -187,4 +191,6 @@ def fitted_network(this: NetworkFit) -> FittedNetwork:
     network.set_weights(rounded(best_weights(arrays)))
     file = this.checkpoint.with_name("network.keras")
     save_network(network, file)
-    return FittedNetwork(this.entry, network.count_params(), file, standing, standing.best)
+    earlier_s = float(this.earlier[-1]["seconds"]) if this.earlier else 0.0
+    scores, standing = standing.best, replace(standing, seconds=earlier_s + standing.seconds)
+    return FittedNetwork(this.entry, network.count_params(), file, standing, scores)

@@ -149,7 +149,7 @@ def _read(
     """Read a scan and its reference, with the warnings of both."""
     if case.label is None:
         raise CaseError("no_label", "a held-out case needs a label")
-    scan = read_channels(case, spec.channels, policy)
+    scan = read_channels(case, spec.channels, policy, spec.absent)
     try:
         reference, notices = read_reference(
             case.label,

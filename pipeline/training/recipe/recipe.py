@@ -42,15 +42,16 @@ class Recipe:
     Parameters
     ----------
     minutes : float, optional
-        Time budget in minutes for fitting and validating all networks (default: 18).
+        Time budget in minutes for fitting and validating all networks (default: 18); +60 trains a
+        finished model further.
 
         Reading the cases does not count. Each network gets the same part.
     epochs : int, optional
-        Budget of each network in epochs, instead of minutes.
+        Budget of each network in epochs, instead of minutes; +20 trains a finished model further.
 
         On the same machine, the result is exactly the same.
     steps : int, optional
-        Budget of each network in steps, instead of minutes.
+        Budget of each network in steps, instead of minutes; +2000 trains a finished model further.
     patience : int, optional
         Stop a network early after this many validations in a row without a better score (default:
         never).
@@ -117,6 +118,8 @@ class Recipe:
         Axes that may be mirrored in training (default: none).
 
         The left and the right of a body differ, and labels may depend on the side.
+    channel_dropout : float, optional
+        Probability that a tile is learned without one of the channels that some cases lack.
     augmentation : Augmentation
         How tiles are varied.
 
@@ -155,6 +158,7 @@ class Recipe:
     foreground: float | None = None
     class_weights: tuple[float, ...] | None = None
     flips: "tuple[Axis, ...]" = ()
+    channel_dropout: float | None = None
     augmentation: "Augmentation" = field(default_factory=_default_augmentation)
 
     def __post_init__(self) -> None:
@@ -175,6 +179,10 @@ class Recipe:
             raise UsageError(
                 f"ema {self.ema} must be in [0, 1), foreground {self.foreground} in [0, 1] and "
                 f"weight_decay {self.weight_decay} not negative"
+            )
+        if not 0 <= (self.channel_dropout or 0) < 1:
+            raise UsageError(
+                f"channel_dropout {self.channel_dropout} must be at least 0 and below 1"
             )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout {self.dropout} must be at least 0 and below 1")

@@ -58,6 +58,8 @@ _LEAST_GPU_STEPS = 100
 # Peak of the learning rate times filters. Adam's best rate is inversely proportional to the width
 # (Yang et al. 2021, "Tensor Programs V", table 3).
 _RATE = 0.08
+# A tile is learned without a channel as often as cases lack it, within these limits.
+_LEAST_DROPPED, _MOST_DROPPED = 0.1, 0.5
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
@@ -121,6 +123,8 @@ def settle(
         f"as many tiles as the {count} planes, {least} to {_MOST_STEPS} steps",
     )
     choose("foreground", *_foreground(fingerprint, views))
+    if any(channel.missing for channel in fingerprint.channels):
+        choose("channel_dropout", *_channel_dropout(fingerprint))
     if recipe.augmentation.elastic_mm is None:
         elastic_mm, reasons["augmentation"] = _elastic(fingerprint, recipe, views)
         recipe = replace(recipe, augmentation=replace(recipe.augmentation, elastic_mm=elastic_mm))
@@ -389,6 +393,16 @@ def _steps(recipe: Recipe, load: _Load) -> float:
     filters, depth = settled(recipe.filters), settled(recipe.depth)
     each = unet_flops(inputs, load.outputs, filters=filters, depth=depth)
     return operations / (_PASSES * each * load.pixels * settled(recipe.batch))
+
+
+def _channel_dropout(fingerprint: Fingerprint) -> tuple[float, str]:
+    """Return how often a tile is learned without a channel that some cases lack."""
+    count, name = max((channel.missing, channel.name) for channel in fingerprint.channels)
+    rate = min(_MOST_DROPPED, max(_LEAST_DROPPED, count / fingerprint.cases))
+    return round(rate, 3), (
+        f"{count} of {fingerprint.cases} cases lack channel {name}; as often as that, at least "
+        f"{_LEAST_DROPPED:g} and at most {_MOST_DROPPED:g}"
+    )
 
 
 def _foreground(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[float, str]:

@@ -13,9 +13,17 @@ from .rules import is_exclusive
 
 
 def make_spec(
-    name: str, description: str, channels: tuple[str, ...], recipe: Recipe, manifest: Path
+    name: str,
+    description: str,
+    channels: tuple[str, ...],
+    recipe: Recipe,
+    manifest: Path,
+    optional: tuple[str, ...] = (),
 ) -> ModelSpec:
-    """Return the spec of the new bundle; the checksums of its networks are not known yet."""
+    """Return the spec of the new bundle; the checksums of its networks are not known yet.
+
+    `optional` channels may be missing.
+    """
     if not recipe.labels:
         raise ManifestError(
             f"{manifest}: the labels of all training cases are empty; add cases with labels"
@@ -26,6 +34,7 @@ def make_spec(
             name=name,
             description=description,
             channels=channels,
+            optional_channels=optional,
             context_slices=settled(recipe.context_slices),
             spacing_mm=recipe.pixel_mm,
             intensity=recipe.scaling,

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voxtile.models.spec import Label, View
 from voxtile.preparation.intensity import Scaling
@@ -13,7 +15,7 @@ from voxtile.preparation.tiling import Padding
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.plane_stacks import PlaneStack
 from voxtile.training.fitting.augmentation import Augmentation
-from voxtile.training.fitting.dataset import Sampling, TileBatches, targets
+from voxtile.training.fitting.dataset import Sampling, TileBatches, _dropped, targets
 
 LABELS = plain_labels({1: "one", 2: "two"})
 
@@ -147,3 +149,30 @@ def test_ignored_pixels_have_no_target_and_tiles_show_other_pixels(tmp_path: Pat
     assert ((wanted >= 0).sum(axis=(1, 2, 3)) > 0).all()
     ignored = targets(np.array([[[0, 255]]]), LABELS, softmax=True, ignore=255)
     np.testing.assert_array_equal(ignored, [[[[1, 0, 0], [-1, -1, -1]]]])
+
+
+@given(st.sampled_from([(), (0,), (1,)]), st.integers(0, 99))
+def test_a_tile_never_lacks_all_channels(missing: tuple[int, ...], seed: int) -> None:
+    whole = PlaneStack("axial", Path("i"), Path("l"), (1, 4, 4), (1.0, 1.0), (), (), missing)
+    how = plain(optional=(0, 1), channel_dropout=0.9)
+    dropped = _dropped(whole, 2, how, np.random.default_rng(seed))
+    assert len({*missing, *dropped}) < 2
+    assert not set(missing) & set(dropped)
+
+
+def test_dropped_channels_are_zeros_and_others_stay(tmp_path: Path) -> None:
+    stacks = [[_two_channels(stack(tmp_path))]]
+    whole = TileBatches(stacks, plain(batch=40))[0][0]
+    tiles = TileBatches(stacks, plain(batch=40, optional=(1,), channel_dropout=0.5))[0][0]
+    first, second = tiles[..., :3], tiles[..., 3:]
+    lacking = ~second.any(axis=(1, 2, 3))
+    assert 5 < lacking.sum() < 35
+    assert first.any(axis=(1, 2, 3)).all()
+    assert whole.shape == tiles.shape
+
+
+def _two_channels(one: PlaneStack) -> PlaneStack:
+    """The same planes with a second channel."""
+    image = np.load(one.image)
+    np.save(one.image, np.concatenate([image, image + 1], axis=-1))
+    return one

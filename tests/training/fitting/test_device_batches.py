@@ -145,3 +145,11 @@ def test_a_batch_is_decided_by_seed_and_number_alone(tmp_path: Path) -> None:
     for name, values in one[7].items():
         np.testing.assert_array_equal(values, other[7][name])
     assert plain_labels({1: "a"}) and not np.array_equal(one[7]["centre"], one[8]["centre"])
+
+
+def test_the_same_channels_are_dropped_on_a_device(tmp_path: Path) -> None:
+    how = plain(batch=12, optional=(0, 1), channel_dropout=0.4)
+    batches = TileBatches([[stack(tmp_path)]], how)
+    tiles, _ = cut(held(batches), 3)
+    np.testing.assert_allclose(np.asarray(tiles), batches[3][0], atol=1e-3)
+    assert (np.asarray(tiles) == 0).all(axis=(1, 2)).any()
