@@ -21,6 +21,8 @@ ELSEWHERE = {
     "./scripts/phantom_cohort": "tests/scripts/test_phantom_cohorts.py",
     "./scripts/get_hippocampus": "tests/scripts/test_get_hippocampus.py",
     "scripts/site": "tests/test_site.py",
+    "voxtile compare out_2025": "tests/report/page/test_comparison_page.py",
+    "voxtile compare scores_a": "tests/report/page/test_comparison_page.py",
     "voxtile doctor": "tests/cli/test_cli.py",
     "voxtile models export": "tests/engines/test_exchange.py",
     "voxtile models import net.onnx": "tests/engines/test_exchange.py",
@@ -59,6 +61,7 @@ NOWHERE = {
     "voxtile train cases.csv --out models/mine --device": "needs a GPU",
     "voxtile run cases.csv hippocampus --out out --cluster": "needs a queue of jobs",
     "./scripts/bench": "takes hours; tests/scripts/test_benchmarks.py has its instruments",
+    "scripts/container": "CI builds and runs the images",
     "docker": "CI builds and runs the image",
     "apptainer": "CI builds and runs the image",
 }

@@ -158,7 +158,6 @@ def report(
 
     Examples
     --------
-    voxtile report out
     voxtile report out --manifest cases.csv --by scanner,sex
     voxtile report my_model
     """
