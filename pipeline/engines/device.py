@@ -16,6 +16,8 @@ from voxtile.errors import EnvironmentFault, counted
 from voxtile.machine.memory import free_memory_mb
 from voxtile.models.backend import keras
 
+from .program_cache import cache_programs
+
 _UNKNOWN_FREE_MB = 8000.0
 
 # An array on a device, of any backend.
@@ -47,6 +49,8 @@ class Device:
     """
 
     def __init__(self, name: str) -> None:
+        if keras.config.backend() == "jax":
+            cache_programs()
         kind, _, number = name.partition(":")
         found = gpus()
         if kind == "gpu" and int(number or 0) >= len(found):
