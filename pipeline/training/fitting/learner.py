@@ -175,7 +175,7 @@ def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
 def _has_fused_norm(config: Mapping[str, Any]) -> bool:
     """Whether `FusedBatchNormalization` can replace a batch normalisation."""
     return (
-        keras.config.backend() == "tensorflow"
+        keras.config.backend() in ("tensorflow", "jax")
         and config["axis"] in (-1, 3, [3])
         and config["scale"]
         and config["center"]
