@@ -13,10 +13,14 @@ from voxtile.machine.processors import thread_count
 from voxtile.models.backend_name import backend_name
 
 from .recipe import Precision, Recipe
+from .rules import GpuRate
 
 # Operations per second of one core in float32, forward and backward. Two cores with AVX-512 do 130
 # to 200 * 10^9 (docs/training.md); the rules expect a little less.
 _CORE_RATE = 60e9
+# Expected rate of a fit on a GPU, as a fraction of the rate of large convolutions alone. (A guess:
+# no fit on a GPU was measured yet.)
+_GPU_SHARE = 0.25
 
 # Seconds for which steps are timed in each precision, after one step that compiles.
 _TRIAL_S = 1.0
@@ -25,17 +29,19 @@ _WORTH = 1.1
 
 
 def fitting_rate() -> float:
-    """Return the expected operations per second of a fit; infinite with a GPU.
+    """Return the expected operations per second of a fit; infinite if a GPU cannot be measured.
 
-    The number depends only on the number of processors, so that the same machine
-    gets the same recipe even if it is busy.
+    For processors the number depends only on their count, and for a GPU on a measurement that is
+    cached, so that the same machine gets the same recipe even if it is busy.
     """
     # This looks for a driver first, because asking Keras takes seconds.
     if Path("/dev/nvidiactl").exists():
+        from voxtile.engines.device_rate import device_rate
         from voxtile.training.fitting.learner import has_gpu
 
         if has_gpu():
-            return inf
+            rate = device_rate("gpu")
+            return inf if rate is None else GpuRate(_GPU_SHARE * rate)
     return _CORE_RATE * thread_count()
 
 
