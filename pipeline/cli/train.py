@@ -45,7 +45,7 @@ def train(
         choices |= {"labels": found.labels, "unlabelled": found.unlabelled}
     options = replace(options, recipe=asked_recipe(recipe, choices))
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
-    common["policy"] = options.policy
+    common |= {"policy": options.policy, "device": options.fitting_devices[0]}
     name = bundle_name(out)
     if folds.count is not None and not options.validation:
         raise UsageError("each fold of --folds needs cases that choose; leave --no-validation out")

@@ -110,9 +110,9 @@ def train_bundle(
         if source.start is not None:
             recipe = continued(recipe, source.start)
         training, validation = _store(source, recipe, work, shown)
-        plan = _work_plan(source, training, recipe, work)
-        _check(source, training, validation, plan, shown)
         devices = options.fitting_devices
+        plan = _work_plan(source, training, recipe, work, devices[0])
+        _check(source, training, validation, plan, shown)
         plan = _with_precision(plan, source.start, work, shown, devices[0])
         stacks, domain = _cut_planes(source, training, plan, work, shown)
         fits, together = _fits(source, validation, plan, stacks, work, devices)
@@ -176,7 +176,7 @@ def _store(
 
 
 def _work_plan(
-    source: Source, training: Sequence[StoredCase], recipe: Recipe, work: Path
+    source: Source, training: Sequence[StoredCase], recipe: Recipe, work: Path, device: str
 ) -> TrainingPlan:
     """Return the plan that this training run chose before it was interrupted, or a new plan."""
     facts = [case.facts for case in training]
@@ -186,7 +186,7 @@ def _work_plan(
         # On another machine the rules might make other choices, which do not fit the checkpoints.
         recipe = read_recipe(work / _RECIPE)
     else:
-        recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
+        recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate(device))
     spec = make_spec(source.name, source.description, source.channels, recipe, source.manifest)
     return TrainingPlan(fingerprint, recipe, reasons, spec)
 

@@ -68,6 +68,7 @@ def plan_training(
     policy: ReadPolicy | None = None,
     name: str = "model",
     progress: bool = True,
+    device: str = "auto",
 ) -> TrainingPlan:
     """Return what `train` would do; read the training cases, but write nothing.
 
@@ -80,7 +81,7 @@ def plan_training(
     if init is not None:
         recipe = continued(recipe, load_bundle(init))
     fingerprint = fingerprint_cases(training, recipe, manifest, policy, progress=progress)
-    recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
+    recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate(device))
     return TrainingPlan(
         fingerprint, recipe, reasons, make_spec(name, "", channels, recipe, manifest)
     )

@@ -28,19 +28,19 @@ _TRIAL_S = 1.0
 _WORTH = 1.1
 
 
-def fitting_rate() -> float:
+def fitting_rate(device: str = "auto") -> float:
     """Return the expected operations per second of a fit; infinite if a GPU cannot be measured.
 
     For processors the number depends only on their count, and for a GPU on a measurement that is
     cached, so that the same machine gets the same recipe even if it is busy.
     """
     # This looks for a driver first, because asking Keras takes seconds.
-    if Path("/dev/nvidiactl").exists():
+    if device != "cpu" and Path("/dev/nvidiactl").exists():
         from voxtile.engines.device_rate import device_rate
         from voxtile.training.fitting.learner import has_gpu
 
         if has_gpu():
-            rate = device_rate("gpu")
+            rate = device_rate("gpu" if device == "auto" else device)
             return inf if rate is None else GpuRate(_GPU_SHARE * rate)
     return _CORE_RATE * thread_count()
 
