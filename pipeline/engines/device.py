@@ -40,7 +40,8 @@ class Device:
     Parameters
     ----------
     name : str
-        "cpu", "gpu", or "gpu:N" for GPU number N, counted from 0.
+        "cpu", "gpu", or "gpu:N" for GPU number N, counted from 0; "cpu:N" for tests with JAX,
+        which can divide the processor into several devices.
 
     Raises
     ------
@@ -60,7 +61,7 @@ class Device:
             )
         self.is_gpu = kind == "gpu"
         # Without a GPU, None leaves the choice to the backend, which has only the processor.
-        self._name = None if kind == "cpu" and not found else f"{kind}:{number or 0}"
+        self._name = None if name == "cpu" and not found else f"{kind}:{number or 0}"
         self._backend = keras.config.backend()
 
     def placed(self) -> AbstractContextManager[Any]:

@@ -1,6 +1,9 @@
 """A network that cuts its own tiles learns as one that gets them, with each backend."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -98,6 +101,47 @@ def test_the_program_of_a_step_stays_small(tmp_path: Path) -> None:
     # To measure the speed of steps, the same program with tiles that are there.
     fixed = FixedBatches(*map(jax.numpy.asarray, cut(found, 0)))
     assert size(1, fixed)[0] < small - 200
+
+
+TWO_DEVICES = """
+import sys
+from pathlib import Path
+
+import jax
+from device_tiles import plain, stack
+from voxtile.engines.device import Device
+from voxtile.models.unet import build_unet
+from voxtile.training.fitting.dataset import TileBatches
+from voxtile.training.fitting.device_batches import on_device
+from voxtile.training.fitting.device_learner import DeviceLearner
+from voxtile.training.recipe.recipe import Recipe
+
+network = build_unet((None, None, 6), 3, filters=2, depth=1, normalisation="none")
+batches, losses = TileBatches([[stack(Path(sys.argv[1]))]], plain((8, 8))), []
+for number, place in enumerate(jax.devices("cpu")):
+    device = Device(f"cpu:{number}")
+    found = on_device(batches, device)
+    how = {"softmax": True, "precision": "float32", "device": device}
+    learner = DeviceLearner(found, network, Recipe(learning_rate=1e-2), **how)
+    losses += learner.steps([found[0]], [1e-2])
+    arrays = [*jax.tree.leaves(learner._newer), *found.stored(0).values()]
+    assert {one for array in arrays for one in array.devices()} == {place}, place
+assert len(losses) == 2 and abs(losses[0] - losses[1]) < 1e-4 * losses[0], losses
+"""
+
+
+def test_networks_on_two_devices_learn_the_same_each_on_its_own(tmp_path: Path) -> None:
+    if backend_name() != "jax":
+        pytest.skip("only JAX divides the processor into two devices")
+    paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    program = [sys.executable, "-c", TWO_DEVICES, str(tmp_path)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_state_goes_on_where_it_was(tmp_path: Path) -> None:
