@@ -63,6 +63,11 @@ class Device:
         # Without a GPU, None leaves the choice to the backend, which has only the processor.
         self._name = None if name == "cpu" and not found else f"{kind}:{number or 0}"
         self._backend = keras.config.backend()
+        if self._backend == "torch" and self.is_gpu:
+            import torch
+
+            # Matrix products in TF32, as convolutions there, and as with the other backends.
+            torch.set_float32_matmul_precision("high")
 
     def placed(self) -> AbstractContextManager[Any]:
         """Return a context in which the backend uses the device; each use needs a new one."""
