@@ -60,8 +60,9 @@ def held(batches: TileBatches) -> DeviceBatches:
 
 def cut(found: DeviceBatches, number: int) -> tuple[np.ndarray, np.ndarray]:
     """One batch of a device."""
-    numbers = {name: PROCESSOR.send(array) for name, array in found[number].items()}
-    tiles, wanted = PROCESSOR.compiled(found.cut)(found.stored, numbers)
+    whole, real, group = found[number]
+    sent = PROCESSOR.send(whole), PROCESSOR.send(real)
+    tiles, wanted = PROCESSOR.compiled(found.cut)(found.stored(group), *sent)
     return np.asarray(keras.ops.convert_to_numpy(tiles)), np.asarray(
         keras.ops.convert_to_numpy(wanted)
     )

@@ -53,7 +53,7 @@ def train(
         )
     options = replace(options, recipe=asked_recipe(recipe, choices), longer=longer)
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
-    common["policy"] = options.policy
+    common |= {"policy": options.policy, "device": options.fitting_devices[0]}
     name = bundle_name(out)
     if folds.count is not None and not options.validation:
         raise UsageError("each fold of --folds needs cases that choose; leave --no-validation out")

@@ -16,6 +16,8 @@ from voxtile.errors import EnvironmentFault, counted
 from voxtile.machine.memory import free_memory_mb
 from voxtile.models.backend import keras
 
+from .program_cache import cache_programs
+
 _UNKNOWN_FREE_MB = 8000.0
 
 # An array on a device, of any backend.
@@ -38,7 +40,8 @@ class Device:
     Parameters
     ----------
     name : str
-        "cpu", "gpu", or "gpu:N" for GPU number N, counted from 0.
+        "cpu", "gpu", or "gpu:N" for GPU number N, counted from 0; "cpu:N" for tests with JAX,
+        which can divide the processor into several devices.
 
     Raises
     ------
@@ -47,6 +50,8 @@ class Device:
     """
 
     def __init__(self, name: str) -> None:
+        if keras.config.backend() == "jax":
+            cache_programs()
         kind, _, number = name.partition(":")
         found = gpus()
         if kind == "gpu" and int(number or 0) >= len(found):
@@ -56,8 +61,13 @@ class Device:
             )
         self.is_gpu = kind == "gpu"
         # Without a GPU, None leaves the choice to the backend, which has only the processor.
-        self._name = None if kind == "cpu" and not found else f"{kind}:{number or 0}"
+        self._name = None if name == "cpu" and not found else f"{kind}:{number or 0}"
         self._backend = keras.config.backend()
+        if self._backend == "torch" and self.is_gpu:
+            import torch
+
+            # Matrix products in TF32, as convolutions there, and as with the other backends.
+            torch.set_float32_matmul_precision("high")
 
     def placed(self) -> AbstractContextManager[Any]:
         """Return a context in which the backend uses the device; each use needs a new one."""

@@ -9,13 +9,9 @@ views the probabilities of each stay on the device, in 16 bits, until the axial
 planes are decided. The path of `voxtile.inference.infer` is the reference.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from itertools import chain, combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +21,12 @@ from voxtile.engines.device_stages import Geometry, Layout
 from voxtile.engines.fallback import Fallbacks
 from voxtile.errors import Notice
 from voxtile.label_values import label_type
-from voxtile.machine.memory_errors import is_out_of_memory
 from voxtile.models.spec import View
-from voxtile.preparation.intensity import Scaling, scaled_planes
-from voxtile.preparation.plan import Tiling
-from voxtile.preparation.planes import in_plane_axes, to_planes
-from voxtile.preparation.prepared import resampling
-from voxtile.preparation.resampling import Resampler
-from voxtile.preparation.tiling import TileGrid, tile_weight, trust
+from voxtile.preparation.planes import to_planes
 from voxtile.volume import Shape2D, Volume
 
+from .device_blocks import Sending, in_blocks
+from .device_way import Block, Way, ways_through
 from .entropy import EntropyWatch
 from .infer import SURE, Member, deciding_view, empty_answer, views_of
 from .postprocess import clean
@@ -49,125 +41,18 @@ _SUMS_SHARE = 0.5
 _CALL_PIXELS = 16 * 512 * 512
 # Bytes per pixel inside a network whose graph is not known.
 _UNKNOWN_BYTES = 2000.0
-# Blocks that are sent or computed while the label values of an earlier block are written.
-_AHEAD = 2
 # Number of compiled stages that are cached; each new grid needs about four.
 _STAGES = 64
-# Types that are sent as they are stored; all others are sent as float32.
-_SENT = ("int8", "uint8", "int16")
 _BYTES = 4
 # After this many halvings a call has one tile, however many it had at first.
 _MOST_HALVINGS = 12
 
-Begun = TypeVar("Begun")
-Ended = TypeVar("Ended")
-# Takes the first plane of a block; returns the plane after its last, and what is being sent.
-Sending = Callable[[int], tuple[int, Any]]
 # Takes what was sent; returns label values, numbers of each plane, and ranges of the answers.
 Deciding = Callable[[Any], Sequence[Tensor]]
 
 
 class _DeviceFull(Exception):
     """A single tile does not fit into the memory of the device."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Way:
-    """How one member goes through the planes of one view of a volume.
-
-    Parameters
-    ----------
-    member : Member
-    networks : tuple of (Computation, float)
-        Networks of the view, with their weights in the member's answer.
-    mirrorings : tuple of tuple of int
-        Axes of tiles (n, rows, columns, channels) to mirror together; the first is ().
-    stored : ndarray
-        The planes in the order of memory.
-    layout : Layout
-    count : int
-        Planes of the view.
-    shape : (rows, columns)
-        Size of a plane as scanned.
-    scalings : tuple of Scaling
-        One for each channel.
-    scaling : Tensor
-        The same on the device, for `device_stages.prepare`.
-    there, back : list of (indices, weights) or None
-        On the device, from `device_stages.bands`.
-    resampled : (rows, columns)
-        Size of a plane as the networks see it.
-    tiling : Tiling
-    grid : TileGrid
-    weight : Tensor
-        From `device_stages.blending`.
-    share : float
-        Weight of the member in the view's mean.
-    """
-
-    member: Member
-    networks: tuple[tuple[Computation, float], ...]
-    mirrorings: tuple[tuple[int, ...], ...]
-    stored: np.ndarray
-    layout: Layout
-    count: int
-    shape: Shape2D
-    scalings: tuple[Scaling, ...]
-    scaling: Tensor
-    there: Any
-    back: Any
-    resampled: Shape2D
-    tiling: Tiling
-    grid: TileGrid
-    weight: Tensor
-    share: float
-
-    @property
-    def scaled_here(self) -> bool:
-        """Whether intensities are scaled before they are sent: float32 is not enough."""
-        return _needs_float64(self.scalings, self.stored.dtype)
-
-    def block(self, start: int, planes: int, *, scaled: bool) -> np.ndarray:
-        """Return planes and their neighbours as they are sent, in the order of memory.
-
-        Beyond the first and the last plane, that plane is repeated.
-        """
-        half = self.member.spec.context_slices // 2
-        along = self.layout.along
-        if start >= half and start + planes + half <= self.count:
-            whole: list[slice] = [slice(None)] * along
-            part = self.stored[(*whole, slice(start - half, start + planes + half))]
-        else:
-            indices = np.arange(start - half, start + planes + half).clip(0, self.count - 1)
-            part = np.take(self.stored, indices, axis=along)
-        if scaled:
-            channel = self.layout.order.index(3)
-            return np.stack(
-                [scale.apply(part.take(i, channel)) for i, scale in enumerate(self.scalings)],
-                axis=channel,
-            )
-        name = part.dtype.name
-        return np.ascontiguousarray(part, np.dtype(name if name in _SENT else "float32"))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Block:
-    """Planes of one member on their way to the device.
-
-    Parameters
-    ----------
-    way : _Way
-    geometry : Geometry
-    planes : Tensor
-        Planes with their neighbours, in the order of memory.
-    unscaled : Tensor
-        The same planes as they were stored.
-    """
-
-    way: _Way
-    geometry: Geometry
-    planes: Tensor
-    unscaled: Tensor
 
 
 class DeviceLine:
@@ -289,14 +174,14 @@ class DeviceLine:
             stored[(*before, slice(start, stop))] = labels[(*before, slice(stop - start))]
             return np.asarray(wanted.sum(axis=0))
 
-        sums = list(self._in_blocks(len(mask), send, begin, end))
+        sums = list(in_blocks(len(mask), send, begin, end, self._halve))
         return np.asarray(np.sum(sums, axis=0))
 
-    def _of_one_view(self, ways: Sequence[_Way], layout: Layout) -> tuple[Sending, Deciding]:
+    def _of_one_view(self, ways: Sequence[Way], layout: Layout) -> tuple[Sending, Deciding]:
         """Return functions that send blocks of planes, and decide them by their view's networks."""
         decide = self._decide(layout)
 
-        def decided(sent: Sequence[_Block]) -> list[Tensor]:
+        def decided(sent: Sequence[Block]) -> list[Tensor]:
             probabilities, ranges = self._probabilities(sent)
             return [*decide(probabilities), *ranges]
 
@@ -321,11 +206,11 @@ class DeviceLine:
 
         return send, lambda indices: decide(indices, *volumes)
 
-    def _summand(self, ways: Sequence[_Way], share: float) -> Tensor:
+    def _summand(self, ways: Sequence[Way], share: float) -> Tensor:
         """Return the probabilities of all planes of a view, as its share of the sums."""
 
         def begin(
-            start: int, stop: int, sent: Sequence[_Block]
+            start: int, stop: int, sent: Sequence[Block]
         ) -> tuple[Tensor, Fetching, list[Fetching]]:
             probabilities, ranges = self._probabilities(sent)
             steps, sums = self._quantise(share, stop - start)(probabilities)
@@ -337,61 +222,8 @@ class DeviceLine:
             refuse_not_finite(sums())
             return steps
 
-        return self._join()(*self._in_blocks(ways[0].count, partial(self._send, ways), begin, end))
-
-    def _in_blocks(
-        self,
-        count: int,
-        send: Sending,
-        begin: Callable[[int, int, Any], Begun],
-        end: Callable[[int, int, Begun], Ended],
-    ) -> Iterator[Ended]:
-        """Yield the result of each block of planes, in order; smaller blocks if memory runs out.
-
-        Parameters
-        ----------
-        count : int
-            Planes.
-        send : callable
-            Takes the first plane of a block; returns the plane after its last,
-            and what is being sent to the device while the previous block is
-            computed.
-        begin : callable
-            Begins to compute what was sent.
-        end : callable
-            Waits for the result of `begin`, in a separate thread.
-
-        Raises
-        ------
-        _DeviceFull
-        """
-        ended = 0
-        while ended < count:
-            sent = block = work = None
-            begun: deque[tuple[int, Future[Ended]]] = deque()
-            try:
-                with ThreadPoolExecutor(1, thread_name_prefix="labels") as pool:
-                    start, sent = ended, send(ended)
-                    while start < count or begun:
-                        if start < count and len(begun) <= _AHEAD:
-                            (stop, block), first = sent, start
-                            start = stop
-                            sent = send(stop) if stop < count else sent
-                            work = begin(first, stop, block)
-                            begun.append((stop, pool.submit(end, first, stop, work)))
-                            block = work = None  # frees the device's memory once it ends
-                            continue
-                        stop, ending = begun.popleft()
-                        yield ending.result()
-                        ended = stop
-                return
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            # This is outside the handler, because the error keeps earlier results in memory.
-            sent = block = work = None
-            begun.clear()
-            self._halve()
+        send = partial(self._send, ways)
+        return self._join()(*in_blocks(ways[0].count, send, begin, end, self._halve))
 
     def _halve(self) -> None:
         """Judge half as many tiles at once from now on.
@@ -409,7 +241,7 @@ class DeviceLine:
             "smaller --batch",
         )
 
-    def _send(self, ways: Sequence[_Way], start: int) -> tuple[int, Sequence[_Block]]:
+    def _send(self, ways: Sequence[Way], start: int) -> tuple[int, Sequence[Block]]:
         """Begin to send a block of planes of one view; also return the plane after its last.
 
         Planes beyond the view's last plane fill up the block.
@@ -426,7 +258,7 @@ class DeviceLine:
         ]
         return min(start + planes, ways[0].count), sent
 
-    def _sent(self, way: _Way, start: int, planes: int, tiles_at_once: int) -> _Block:
+    def _sent(self, way: Way, start: int, planes: int, tiles_at_once: int) -> Block:
         """Begin to send a block of planes of one member."""
         geometry = Geometry(
             layout=way.layout,
@@ -438,15 +270,15 @@ class DeviceLine:
             tiles_at_once=tiles_at_once,
             clips=way.member.spec.resampling == "spline",
             zeros=way.tiling.zeros,
-            activation=way.member.spec.activation if _gives_logits(way.member) else "",
+            activation=way.member.spec.activation if way.gives_logits else "",
         )
         block = self.device.send(way.block(start, planes, scaled=way.scaled_here))
         if not way.scaled_here or way.member.spec.background is None:
-            return _Block(way, geometry, block, block)
+            return Block(way, geometry, block, block)
         unscaled = self.device.send(way.block(start, planes, scaled=False))
-        return _Block(way, geometry, block, unscaled)
+        return Block(way, geometry, block, unscaled)
 
-    def _probabilities(self, sent: Sequence[_Block]) -> tuple[Tensor, list[Tensor]]:
+    def _probabilities(self, sent: Sequence[Block]) -> tuple[Tensor, list[Tensor]]:
         """Begin to compute a block of planes of one view.
 
         Returns
@@ -460,14 +292,14 @@ class DeviceLine:
         ranges = []
         for block in sent:
             one, extremes = self._of_member(block)
-            if not _gives_logits(block.way.member):  # logits have no range
+            if not block.way.gives_logits:  # logits have no range
                 ranges.append(extremes)
             if len(sent) > 1:
                 one = self._weigh(block.way.share, ())(one)
             mean = one if mean is None else self._add()(mean, one)
         return mean, ranges
 
-    def _of_member(self, block: _Block) -> tuple[Tensor, Tensor]:
+    def _of_member(self, block: Block) -> tuple[Tensor, Tensor]:
         """Begin a block of planes of one member; return their probabilities, and their range."""
         way, geometry = block.way, block.geometry
         background = way.member.spec.background
@@ -477,12 +309,12 @@ class DeviceLine:
         busy = None
         if background is not None:
             busy = self._occupied(geometry, background.at_most)(block.unscaled, way.there)
-            sure = SURE if _gives_logits(way.member) else 1.0
+            sure = SURE if way.gives_logits else 1.0
             fill = self._unless_empty(empty_answer(way.member.spec, sure))
             answers = [fill(one, answer) for one, answer in zip(busy, answers, strict=True)]
         return self._assemble(geometry)(answers, way.weight, way.back), self._widest()(ranges, busy)
 
-    def _judge(self, way: _Way, tiles: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _judge(self, way: Way, tiles: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the mean answer for some tiles, and the range of each network's own answer."""
         mean: Tensor | None = None
         ranges = []
@@ -499,7 +331,7 @@ class DeviceLine:
                 mean = answer if mean is None else self._add()(mean, answer)
         return mean, ranges
 
-    def _tiles_at_once(self, way: _Way) -> int:
+    def _tiles_at_once(self, way: Way) -> int:
         """Return how many tiles go through a network at once, at most."""
         plan, spec = way.member.plan, way.member.spec
         pixels = way.tiling.tile[0] * way.tiling.tile[1]
@@ -520,88 +352,10 @@ class DeviceLine:
         room = self._memory / 4 / (pixels * self._spec.output_channels * _BYTES * 3)
         return int(max(1, min(room, _CALL_PIXELS / pixels)))
 
-    def _ways(self, ras: Volume, view: View, whole: float) -> list[_Way]:
+    def _ways(self, ras: Volume, view: View, whole: float) -> list[Way]:
         """Return the way of each member that has a view, with their shares of `whole`."""
-        return [
-            self._way(ras, view, member, networks, whole)
-            for member, networks in zip(self._members, self.networks, strict=True)
-            if view in member.spec.views
-        ]
-
-    def _way(
-        self,
-        ras: Volume,
-        view: View,
-        member: Member,
-        networks: Sequence[Computation],
-        whole: float,
-    ) -> _Way:
-        """Return the way of one member through a view."""
-        spec, plan, array = member.spec, member.plan, ras.array
-        planes, scalings = scaled_planes(array, view, spec)
-        layout = Layout.of(planes)
-        shape = planes.shape[1], planes.shape[2]
-        there, back = resampling(ras, view, shape, spec)
-        resampled = shape if there is None else there.shape
-        tiling = plan.for_view(view).for_plane(resampled)
-        grid = tiling.grid(resampled)
-        weight = tile_weight(tiling.tile, tiling.weighting)
-        serving = [
-            (network, run)
-            for network, run in zip(spec.networks, networks, strict=True)
-            if view in network.views
-        ]
-        total = sum(network.weight for network, _ in serving)
-        flips = [axis for axis, name in enumerate(in_plane_axes(view), 1) if name in plan.flips]
-        return _Way(
-            member=member,
-            networks=tuple((run, network.weight / total) for network, run in serving),
-            mirrorings=tuple(
-                chain.from_iterable(combinations(flips, n) for n in range(len(flips) + 1))
-            ),
-            stored=layout.stored(planes),
-            layout=layout,
-            count=len(planes),
-            shape=shape,
-            scalings=scalings,
-            scaling=self.device.send(_limits(scalings, planes.dtype)),
-            there=self._sent_bands(there),
-            back=self._sent_bands(back),
-            resampled=resampled,
-            tiling=tiling,
-            grid=grid,
-            weight=self.device.send(stages.blending(grid, weight, trust(grid, weight))),
-            share=member.share(view) / len(self._members) / whole,
-        )
-
-    def _sent_bands(self, resampler: Resampler | None) -> Any:
-        """Return the weights of a resampler on the device."""
-        if resampler is None:
-            return None
-        return [
-            (self.device.send(indices), self.device.send(weights))
-            for indices, weights in stages.bands(resampler)
-        ]
-
-
-def _gives_logits(member: Member) -> bool:
-    """Whether a member's tiles are averaged as logits."""
-    return member.spec.average == "logits"
-
-
-def _needs_float64(scalings: Sequence[Scaling], dtype: np.dtype) -> bool:
-    """Whether float32 is not enough to scale any channel."""
-    return any(scaling.needs_float64(dtype) for scaling in scalings)
-
-
-def _limits(scalings: Sequence[Scaling], dtype: np.dtype) -> np.ndarray:
-    """Return low, high, shift and scale for the device; they change nothing if already scaled."""
-    done = _needs_float64(scalings, dtype)
-    rows = [
-        (-np.inf, np.inf, 0, 1) if done else (one.low, one.high, one.shift, one.scale)
-        for one in scalings
-    ]
-    return np.array(rows, np.float32).T.copy()
+        members = list(zip(self._members, self.networks, strict=True))
+        return ways_through(self.device, ras, view, members, whole)
 
 
 def _refuse_beyond(ranges: Sequence[np.ndarray]) -> None:

@@ -101,7 +101,7 @@ def _device_line(
     from voxtile.engines.device import Device
     from voxtile.engines.keras_engine import KerasNetwork
 
-    from .on_device import DeviceLine
+    from .on_device import DEVICE_MB, DeviceLine
 
     models = [
         [network.model for network in each if isinstance(network, KerasNetwork)]
@@ -109,8 +109,14 @@ def _device_line(
     ]
     if [len(each) for each in models] != [len(each) for each in networks]:
         return None
+    planned = [member.plan.memory_mb for member in members if member.plan.memory_mb]
     return DeviceLine(
-        members, models, Device(engine.device), precision=engine.precision, fallbacks=fallbacks
+        members,
+        models,
+        Device(engine.device),
+        precision=engine.precision,
+        fallbacks=fallbacks,
+        memory_mb=min([DEVICE_MB, *planned]),
     )
 
 

@@ -123,10 +123,10 @@ def train_bundle(
         if source.start is not None and not source.longer:
             recipe = continued(recipe, source.start)
         training, validation = _store(source, recipe, work, shown)
-        plan = _work_plan(source, training, recipe, reasons, work)
+        devices = options.fitting_devices
+        plan = _work_plan(source, training, recipe, reasons, work, devices[0])
         training, validation = (_filled(cases, plan.recipe) for cases in (training, validation))
         _check(source, training, validation, plan, shown)
-        devices = options.fitting_devices
         plan = _with_precision(plan, source.start, work, shown, devices[0])
         stacks, domain = _cut_planes(source, training, plan, work, shown)
         fits, together = _fits(source, validation, plan, stacks, work, devices)
@@ -205,6 +205,7 @@ def _work_plan(
     recipe: Recipe,
     reasons: Reasons,
     work: Path,
+    device: str,
 ) -> TrainingPlan:
     """Return the plan that this training run chose before it was interrupted, or a new plan."""
     facts = [case.facts for case in training]
@@ -215,7 +216,7 @@ def _work_plan(
         # On another machine the rules might make other choices, which do not fit the checkpoints.
         recipe = read_recipe(work / _RECIPE)
     else:
-        recipe, settled_reasons = settle(recipe, fingerprint, rate=fitting_rate())
+        recipe, settled_reasons = settle(recipe, fingerprint, rate=fitting_rate(device))
         reasons = reasons | settled_reasons
     for channel in fingerprint.channels:
         if channel.name in source.optional and not (channel.missing or recipe.channel_dropout):

@@ -68,6 +68,7 @@ def plan_training(
     policy: ReadPolicy | None = None,
     name: str = "model",
     progress: bool = True,
+    device: str = "auto",
 ) -> TrainingPlan:
     """Return what `train` would do; read the training cases, but write nothing.
 
@@ -81,7 +82,7 @@ def plan_training(
     if init is not None:
         recipe = continued(recipe, load_bundle(init))
     fingerprint = fingerprint_cases(training, recipe, manifest, policy, progress=progress)
-    recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate())
+    recipe, reasons = settle(recipe, fingerprint, rate=fitting_rate(device))
     spec = make_spec(name, "", channels, recipe, manifest, optional)
     return TrainingPlan(fingerprint, recipe, reasons, spec)
 

@@ -3,27 +3,13 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from workload import Workload
 
 CONTEXT = 5
 CASES, SHAPE = 4, (40, 256, 256)
-
-
-class _Fixed(NamedTuple):
-    """Batches of the same tiles, which need no preparation."""
-
-    stored: dict[str, Any]
-
-    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        """Return numbers that nobody needs."""
-        return {"number": np.zeros(1, np.int32)}
-
-    def cut(self, stored: dict[str, Any], numbers: dict[str, Any]) -> tuple[Any, Any]:
-        """Return the tiles."""
-        return stored["tiles"], stored["targets"]
 
 
 def batches_of(folder: Path, classes: int, batch: int, size: int) -> Any:
@@ -57,7 +43,7 @@ def training_ways(
     """Yield how tiles are prepared, a function that takes some steps, and their number."""
     from voxtile.models.unet import build_unet
     from voxtile.training.fitting.dataset import ahead
-    from voxtile.training.fitting.device_batches import on_device
+    from voxtile.training.fitting.device_batches import FixedBatches, on_device
     from voxtile.training.fitting.device_learner import DeviceLearner
     from voxtile.training.fitting.learner import Learner, fitting_device
     from voxtile.training.recipe.recipe import Recipe
@@ -82,7 +68,7 @@ def training_ways(
         if own is None:
             raise RuntimeError("the planes do not fit into the memory of the device")
         tiles, targets = batches[0]
-        fixed = _Fixed({"tiles": device.send(tiles), "targets": device.send(targets)})
+        fixed = FixedBatches(device.send(tiles), device.send(targets))
         learner: Learner
         for words, source in (("tiles cut on the device", own), ("tiles that are ready", fixed)):
             learner = DeviceLearner(source, network, recipe, **options)

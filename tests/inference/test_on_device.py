@@ -12,12 +12,13 @@ from phantoms import LABELS, ball, make_spec
 
 from voxtile.engines.device import Device
 from voxtile.engines.device_stages import Layout, with_range
+from voxtile.engines.engine import Engine
 from voxtile.engines.keras_engine import KerasNetwork
 from voxtile.errors import CaseError
 from voxtile.inference.entropy import EntropyWatch
 from voxtile.inference.infer import Member, infer_together
 from voxtile.inference.on_device import DeviceLine
-from voxtile.inference.segmenter import Segmenter
+from voxtile.inference.segmenter import Segmenter, _device_line
 from voxtile.models.backend_name import backend_name
 from voxtile.models.spec import Background, Label, Network
 from voxtile.models.unet import build_unet
@@ -293,6 +294,13 @@ def test_where_a_single_tile_does_not_fit_the_other_path_is_taken() -> None:
     assert entropy.mean is None
     mask = Segmenter((member,), line=line)(noise(), entropy)
     np.testing.assert_array_equal(mask.array, infer_together(noise(), [member]).array)
+
+
+def test_a_worker_with_less_memory_also_plans_with_less_of_the_device() -> None:
+    for memory_mb, expected in ((1000.0, 1e9), (1e6, 3e9)):
+        member, _ = member_of(PlanWish(memory_mb=memory_mb))
+        line = _device_line([member], [member.models], Engine("keras"), {})
+        assert line is not None and line._memory == expected
 
 
 def giving(function):

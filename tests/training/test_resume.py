@@ -188,11 +188,11 @@ def test_it_continues_with_its_first_choices_though_the_rules_would_choose_diffe
     recipe = replace(
         RECIPE, epochs=None, minutes=0.02, filters=None, members=1, views=("axial",), dropout=0
     )
-    monkeypatch.setattr(drive, "fitting_rate", lambda: 1e15)
+    monkeypatch.setattr(drive, "fitting_rate", lambda device: 1e15)
     begin(manifest, tmp_path / "out", recipe)
     chosen = (tmp_path / "out.training/recipe.toml").read_bytes()
     assert b"filters = 32  #" in chosen
-    monkeypatch.setattr(drive, "fitting_rate", lambda: 1e6)
+    monkeypatch.setattr(drive, "fitting_rate", lambda device: 1e6)
     bundle = train(manifest, tmp_path / "out", recipe=recipe, resume=True, progress=False)
     assert (bundle.folder / "recipe.toml").read_bytes() == chosen
     assert bundle.spec.training["recipe"]["filters"] == 32

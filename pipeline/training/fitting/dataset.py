@@ -94,10 +94,16 @@ class TileBatches:
         how = self.sampling
         return images, targets(labels, how.labels, softmax=how.softmax, ignore=how.ignore)
 
-    def choices(self, index: int, *, patterns: bool = True) -> list["TileChoice"]:
-        """Draw everything about the tiles of one batch; with `patterns` also the noise itself."""
+    def choices(
+        self, index: int, *, patterns: bool = True, among: Sequence[int] | None = None
+    ) -> list["TileChoice"]:
+        """Draw everything about the tiles of one batch.
+
+        With `patterns` also the noise itself is drawn; `among` are the cases to draw from.
+        """
         rng = np.random.default_rng((self.sampling.seed, index))
-        return [self._draw(rng, patterns=patterns) for _ in range(self.sampling.batch)]
+        cases = self.cases if among is None else [self.cases[case] for case in among]
+        return [self._draw(rng, cases, patterns=patterns) for _ in range(self.sampling.batch)]
 
     def _pixels_of(self, label: Path, index: int, value: int | None) -> np.ndarray:
         """Return which pixels of a plane, by number, have a value; None: any but the ignored."""
@@ -105,10 +111,12 @@ class TileBatches:
         found = plane != self.sampling.ignore if value is None else plane == value
         return np.flatnonzero(found).astype(np.int32)
 
-    def _draw(self, rng: np.random.Generator, *, patterns: bool) -> "TileChoice":
+    def _draw(
+        self, rng: np.random.Generator, cases: Sequence[Sequence[PlaneStack]], *, patterns: bool
+    ) -> "TileChoice":
         """Draw everything about one tile."""
         how, varied = self.sampling, self.sampling.augmentation
-        views = self.cases[int(rng.integers(len(self.cases)))]
+        views = cases[int(rng.integers(len(cases)))]
         stack = views[int(rng.integers(len(views)))]
         index, focus = _choose(stack, self._pixels, how, rng)
         centre = _centre(stack.shape[1:], how.tile, focus, varied.shift, rng)

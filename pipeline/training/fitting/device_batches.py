@@ -1,43 +1,49 @@
 """Batches of training tiles that a device cuts from planes in its memory.
 
     processor   seed, number of a batch -> `TileBatches.choices` -> a few numbers for each tile
-    device      all planes, these numbers -> `cut` -> tiles, targets
+    device      planes of all cases, or of a group; these numbers -> `cut` -> tiles, targets
 
-Both draw from the same distributions, with the same code. `cut` does what
-`voxtile.training.fitting.augmentation` does, which is the reference. It is written with
-`keras.ops`, so that every backend can compile it together with a training step.
+Both draw from the same distributions, with the same code.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from voxtile.engines.device import Device, Tensor
 from voxtile.models.backend import keras
 from voxtile.training.data.plane_stacks import PlaneStack
-from voxtile.volume import Shape2D
 
 from .augmentation import Augmentation, Variation, control_points, remaining, spline_basis
 from .dataset import Sampling, TileBatches, TileChoice, targets
+from .device_cut import Tensors, cut
+from .rotation import STEPS, Rotation
 
-# The numbers of a batch, by name: one row for each tile.
-Numbers = Mapping[str, np.ndarray]
-Tensors = Mapping[str, Tensor]
-
-# Their types, which every backend has.
+# What a batch is cut by, and its types, which every backend has.
 _KINDS = {
     "planes": "int32",
-    "shape": "int32",
+    "width": "int32",
+    "last": "float32",
+    "first": "int32",
+    "corners": "int32",
     "centre": "float32",
     "turn": "float32",
     "control": "float32",
-    "flips": "bool",
-    "shown": "bool",
+    "shown": "float32",
     "blur": "float32",
     "tone": "float32",
     "seed": "int32",
-    "remaining": "int32",
+    "rows.kept": "int32",
+    "rows.part": "float32",
+    "columns.kept": "int32",
+    "columns.part": "float32",
+}
+_NAMES = {
+    kind: [name for name, one in _KINDS.items() if one == kind] for kind in ("int32", "float32")
 }
 # Planes may take this fraction of the free memory of a device.
 _SHARE = 0.5
@@ -48,65 +54,121 @@ _MOST_PIXELS = 2**31 - 1
 _HALF_BITS, _ROUNDING = 11, 0.01
 # The Gaussian of `augmentation.blur` ends after this many standard deviations.
 _TRUNCATE = 3
-# The last step of MurmurHash3 (Appleby 2011, "fmix32"), and 2**32 divided by the golden ratio, as
-# 32-bit integers with sign.
-_MIX = ((16, -2048144789), (13, -1028477387), (16, 1))
-_GOLDEN = -1640531527
+
+
+class Numbers(NamedTuple):
+    """The numbers of a batch: a row for each tile. Two arrays are sent faster than many."""
+
+    whole: np.ndarray  # int32
+    real: np.ndarray  # float32
+    group: int = 0  # first step of the group of cases that it is cut from
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedBatches:
+    """Batches of the same tiles, which are on a device and need no preparation, to time steps."""
+
+    tiles: Tensor
+    targets: Tensor
+
+    def __getitem__(self, number: int) -> Numbers:
+        """Return numbers that nobody needs."""
+        return Numbers(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.float32))
+
+    def stored(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the tiles and targets."""
+        return self.tiles, self.targets
+
+    def cut(self, stored: tuple[Tensor, Tensor], *numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tiles and targets."""
+        return stored
 
 
 class DeviceBatches:
     """Batches by number, cut from planes that are in the memory of a device.
 
-    Use `voxtile.training.fitting.device_batches.on_device`, which checks the memory.
+    Use `voxtile.training.fitting.device_batches.on_device`, which checks the memory. If not all
+    cases fit, groups of cases take turns (`voxtile.training.fitting.rotation`): while one is used,
+    a thread sends the next.
     """
 
-    def __init__(self, batches: TileBatches, device: Device, kind: str) -> None:
-        self._batches = batches
+    def __init__(self, batches: TileBatches, device: Device, kind: str, rotation: Rotation) -> None:
+        self._batches, self._device, self._kind = batches, device, kind
         self.sampling = how = batches.sampling
-        stacks = _stacks(batches)
-        sizes = [int(np.prod(stack.shape)) for stack in stacks]
-        starts = np.cumsum([0, *sizes]).tolist()
-        self._starts = {stack.image: start for stack, start in zip(stacks, starts, strict=False)}
+        self.rotation = rotation
         found = {value for label in how.labels for value in label.values}
-        values = np.array(sorted(found if how.ignore is None else {*found, how.ignore}))
-        images = np.empty((starts[-1], batches.channels), kind)
-        codes = np.empty(starts[-1], np.uint8 if len(values) < 2**8 else np.int16)
-        for stack, start, size in zip(stacks, starts, sizes, strict=False):
-            image, label = stack.open()
-            images[start : start + size] = image.reshape(size, -1)
-            codes[start : start + size] = _codes(label, values).ravel()
-        known = np.array([0, *values]).reshape(1, 1, -1)
-        arrays = {
-            "images": images,
-            "codes": codes,
+        self._values = np.array(sorted(found if how.ignore is None else {*found, how.ignore}))
+        known = np.array([0, *self._values]).reshape(1, 1, -1)
+        tables = {
             "targets": targets(known, how.labels, softmax=how.softmax, ignore=how.ignore)[0, 0],
             **_tables(how),
         }
-        self.stored = {name: device.send(array) for name, array in arrays.items()}
+        self._tables = {name: device.send(array) for name, array in tables.items()}
+        self._shapes = {name: array.shape for name, array in self.named(0).items()}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="planes")
+        self._sent: dict[int, Future[Tensors]] = {}
+        self.stored(0)
+
+    def stored(self, step: int) -> Tensors:
+        """Return what `cut` needs on the device at a step, and begin to send what follows."""
+        begin, group = self.rotation.at(step)
+        after = begin + STEPS * len(group)
+        wanted = {begin, after} if len(group) < len(self._batches.cases) else {begin}
+        sent = {one: future for one, future in self._sent.items() if one in wanted}
+        for one in sorted(wanted - set(sent)):
+            sent[one] = self._pool.submit(self._send, self.rotation.at(one)[1])
+        self._sent = sent  # frees the group that was used before
+        return sent[begin].result()
+
+    def _send(self, group: Sequence[int]) -> Tensors:
+        """Send the planes of a group of cases, in arrays of the same size for every group."""
+        stacks = _stacks([self._batches.cases[case] for case in group])
+        length = min(self.rotation.room, sum(self.rotation.sizes))
+        images = np.zeros((length, self._batches.channels), self._kind)
+        codes = np.zeros(length, np.uint8 if len(self._values) < 2**8 else np.int16)
+        for stack, start in zip(stacks, _starts(stacks), strict=True):
+            image, label = stack.open()
+            images[start : start + _pixels(stack)] = image.reshape(_pixels(stack), -1)
+            codes[start : start + _pixels(stack)] = _codes(label, self._values).ravel()
+        arrays = {"images": images, "codes": codes}
+        return {**self._tables, **{name: self._device.send(one) for name, one in arrays.items()}}
 
     def __getitem__(self, number: int) -> Numbers:
         """Return the numbers of one batch, for `cut`."""
-        how, chosen = self.sampling, self._batches.choices(number, patterns=False)
+        named = self.named(number)
+        rows = {
+            kind: [named[name].reshape(self.sampling.batch, -1) for name in names]
+            for kind, names in _NAMES.items()
+        }
+        whole, real = (np.concatenate(parts, axis=1) for parts in rows.values())
+        return Numbers(whole, real, self.rotation.at(number)[0])
+
+    def named(self, number: int) -> dict[str, np.ndarray]:
+        """Return the numbers of one batch by name."""
+        how, group = self.sampling, self.rotation.at(number)[1]
+        chosen = self._batches.choices(number, patterns=False, among=group)
+        held = _stacks([self._batches.cases[case] for case in group])
+        begins = dict(zip((stack.image for stack in held), _starts(held), strict=True))
         stacks = [one.stack for one in chosen]
         shapes = np.array([stack.shape for stack in stacks])
-        starts = np.array([self._starts[stack.image] for stack in stacks])
-        sizes = shapes[:, 1] * shapes[:, 2]
+        starts = np.array([begins[stack.image] for stack in stacks])
         near = np.array([one.plane for one in chosen])[:, None] + _steps(how, chosen)
         near = near.clip(0, shapes[:, :1] - 1)
         spacing = np.array([stack.spacing_mm for stack in stacks])
-        control = np.zeros((len(chosen), *control_points(how.tile, how.augmentation), 2))
-        for row, one in zip(control, chosen, strict=True):
-            if one.warp.control_mm is not None:
-                row[...] = one.warp.control_mm
-        turns = np.array([one.warp.turn for one in chosen])
+        height, width = shapes[:, 1], shapes[:, 2]
+        below, right = np.where(height > 1, width, 0), np.where(width > 1, 1, 0)
+        turns, controls = zip(*(_mirrored(one, how) for one in chosen), strict=True)
         numbers: dict[str, Any] = {
-            "planes": starts[:, None] + sizes[:, None] * near,
-            "shape": shapes[:, 1:],
+            "planes": starts[:, None] + (height * width)[:, None] * near,
+            "width": width,
+            "last": shapes[:, 1:] - 1,
+            # Where the first of two pixels may be, and how far from it the four around a point are.
+            "first": np.maximum(shapes[:, 1:] - 2, 0),
+            "corners": np.stack([0 * below, right, below, below + right], axis=1),
             "centre": [one.centre for one in chosen],
             # The same matrix for offsets in pixels.
-            "turn": turns * spacing[:, None, :] / spacing[:, :, None],
-            "control": control / spacing[:, None, None, :],
-            "flips": [(0 in one.flips, 1 in one.flips) for one in chosen],
+            "turn": np.array(turns) * spacing[:, None, :] / spacing[:, :, None],
+            "control": np.array(controls) / spacing[:, :, None, None],
             "shown": [
                 [index not in one.dropped for index in range(self._batches.channels)]
                 for one in chosen
@@ -115,49 +177,50 @@ class DeviceBatches:
         }
         return {name: np.asarray(numbers[name], kind) for name, kind in _KINDS.items()}
 
-    def cut(self, stored: Tensors, numbers: Tensors) -> tuple[Tensor, Tensor]:
+    def cut(self, stored: Tensors, *numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return tiles and targets, as `TileBatches` does; a function of tensors alone."""
-        return cut(self.sampling, stored, numbers)
+        named = {}
+        for names, rows in zip(_NAMES.values(), numbers, strict=True):
+            begin = 0
+            for name in names:
+                end = begin + int(np.prod(self._shapes[name][1:]))
+                named[name] = keras.ops.reshape(rows[:, begin:end], self._shapes[name])
+                begin = end
+        return cut(self.sampling, stored, named)
 
 
 def on_device(
     batches: TileBatches, device: Device, memory_mb: float | None = None
 ) -> DeviceBatches | None:
-    """Return the batches of a device; None where their planes do not fit into its memory."""
-    stacks = _stacks(batches)
+    """Return the batches of a device; None where a case does not fit into its memory."""
+    stacks = _stacks(batches.cases)
     kind = "float16" if all(_is_half(stack) for stack in stacks) else "float32"
-    pixels = sum(int(np.prod(stack.shape)) for stack in stacks)
-    size = pixels * (np.dtype(kind).itemsize * batches.channels + 2)
-    room = _SHARE * device.free_mb() if memory_mb is None else memory_mb
-    if pixels > _MOST_PIXELS or size > room * 1e6:
+    sizes = tuple(sum(map(_pixels, case)) for case in batches.cases)
+    room = 1e6 * (_SHARE * device.free_mb() if memory_mb is None else memory_mb)
+    fitting = min(room / (np.dtype(kind).itemsize * batches.channels + 2), _MOST_PIXELS)
+    if sum(sizes) > fitting:
+        # There may be three groups: in use by the last steps, in use, and on its way. With a power
+        # of 2, a little more or less free memory gives the same groups.
+        fitting = 2 ** int(np.log2(max(1, fitting / 3)))
+    if max(sizes) > fitting:
         return None
-    return DeviceBatches(batches, device, kind)
+    rotation = Rotation(sizes, int(fitting), batches.sampling.seed)
+    return DeviceBatches(batches, device, kind, rotation)
 
 
-def cut(how: Sampling, stored: Tensors, numbers: Tensors) -> tuple[Tensor, Tensor]:
-    """Return tiles (n, rows, columns, channels) and targets (n, rows, columns, classes), float32.
-
-    `stored` and `numbers` are those of `DeviceBatches`.
-    """
-    ops = keras.ops
-    where = _coordinates(how.tile, stored, numbers)
-    codes = ops.take(stored["codes"], _nearest(numbers, where), axis=0)
-    wanted = ops.take(stored["targets"], ops.cast(codes, "int32"), axis=0)
-    tiles = _linear(stored["images"], numbers, where)  # (n, context, rows, columns, channels)
-    if how.augmentation.intensity_rate:
-        tiles = ops.transpose(tiles, (0, 4, 1, 2, 3))
-        tiles = ops.transpose(_varied(tiles, stored, numbers), (0, 3, 4, 1, 2))
-    else:
-        tiles = ops.transpose(tiles, (0, 2, 3, 4, 1))
-    if how.channel_dropout:
-        tiles = ops.where(numbers["shown"][:, None, None, :, None], tiles, 0.0)
-    # For each channel its planes, as in planes.with_context.
-    return ops.reshape(tiles, (*tiles.shape[:3], -1)), wanted
-
-
-def _stacks(batches: TileBatches) -> list[PlaneStack]:
+def _stacks(cases: Sequence[Sequence[PlaneStack]]) -> list[PlaneStack]:
     """Return all stacks of planes."""
-    return [stack for views in batches.cases for stack in views]
+    return [stack for views in cases for stack in views]
+
+
+def _pixels(stack: PlaneStack) -> int:
+    """Return the number of pixels of all planes of a stack."""
+    return int(np.prod(stack.shape))
+
+
+def _starts(stacks: Sequence[PlaneStack]) -> list[int]:
+    """Return where the pixels of each stack begin."""
+    return np.cumsum([0, *map(_pixels, stacks)]).tolist()[:-1]  # type: ignore[no-any-return]
 
 
 def _is_half(stack: PlaneStack) -> bool:
@@ -178,29 +241,42 @@ def _codes(label: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _tables(how: Sampling) -> dict[str, np.ndarray]:
     """Return the arrays that are the same for all tiles."""
     points = control_points(how.tile, how.augmentation)
-    found = {}
-    for name, size, count in zip(("rows", "columns"), how.tile, points, strict=True):
-        found[f"{name}.spline"] = spline_basis(size, count).astype(np.float32)
-        kept, part = _resizing(size)
-        found[f"{name}.kept"], found[f"{name}.part"] = kept, part
-    return found
+    return {
+        f"{name}.spline": spline_basis(size, count).astype(np.float32)
+        for name, size, count in zip(("rows", "columns"), how.tile, points, strict=True)
+    }
 
 
+@lru_cache
 def _resizing(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels `augmentation.low_resolution` interpolates, and the second's weight.
+    """Return which two pixels `augmentation.low_resolution` interpolates, and their weights.
 
-    Int32, (size + 1, 2, size), and float32, (size + 1, size): for each number of pixels that remain
-    and each pixel of a tile.
+    Int32 and float32, (size + 1, size, 2): for each number of pixels that remain and each pixel of
+    a tile.
     """
-    kept = np.zeros((size + 1, 2, size), np.int32)
-    part = np.zeros((size + 1, size), np.float32)
+    kept = np.zeros((size + 1, size, 2), np.int32)
+    part = np.zeros((size + 1, size, 2), np.float32)
     for count in range(1, size + 1):
         coarse = np.rint(np.linspace(0, size - 1, count)).astype(np.int32)
         back = np.linspace(0, count - 1, size).astype(np.float32)
         first = np.minimum(back.astype(np.int32), max(count - 2, 0))
-        kept[count] = coarse[first], coarse[np.minimum(first + 1, count - 1)]
-        part[count] = back - first
+        kept[count] = np.stack([coarse[first], coarse[np.minimum(first + 1, count - 1)]], axis=1)
+        part[count] = np.stack([1 - (back - first), back - first], axis=1)
     return kept, part
+
+
+def _mirrored(one: TileChoice, how: Sampling) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotation (2, 2) and control points (2, rows, columns) of a tile, with its flips.
+
+    A tile is mirrored by exchanging where its pixels are read. The B-spline is symmetric, so this
+    mirrors the control points.
+    """
+    flips = tuple(axis for axis in one.flips if axis < 2)
+    turn = one.warp.turn * np.where(np.isin((0, 1), flips), -1, 1)
+    control = one.warp.control_mm
+    if control is None:
+        control = np.zeros((*control_points(how.tile, how.augmentation), 2))
+    return turn, np.moveaxis(np.flip(control, flips), 2, 0)
 
 
 def _steps(how: Sampling, chosen: Sequence[TileChoice]) -> np.ndarray:
@@ -216,14 +292,19 @@ def _of_variations(chosen: Sequence[Sequence[Variation]], how: Sampling) -> dict
     def each(number: Callable[[Variation], Any]) -> list[list[Any]]:
         return [[number(one) for one in channels] for channels in chosen]
 
-    rows, columns = how.tile
+    left = np.array(each(lambda one: remaining(how.tile, one.low_resolution)))
+    resized = {}
+    for axis, name in enumerate(("rows", "columns")):
+        kept, part = _resizing(how.tile[axis])
+        resized[f"{name}.kept"] = kept[left[..., axis]]
+        resized[f"{name}.part"] = part[left[..., axis]]
     return {
         "blur": _gaussians(np.array(each(lambda one: one.blur_pixels)), how.augmentation),
         "tone": each(
             lambda one: (one.brightness, one.contrast, one.gamma, one.inverted, one.noise)
         ),
         "seed": each(lambda one: one.pattern),
-        "remaining": each(lambda one: remaining((rows, columns), one.low_resolution)),
+        **resized,
     }
 
 
@@ -235,150 +316,3 @@ def _gaussians(sigma: np.ndarray, how: Augmentation) -> np.ndarray:
     weights = np.exp(-0.5 * (offsets / np.maximum(sigma, 1e-3)) ** 2)
     weights[np.abs(offsets) > np.floor(_TRUNCATE * sigma + 0.5)] = 0
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
-
-
-def _coordinates(tile: Shape2D, stored: Tensors, numbers: Tensors) -> tuple[Tensor, Tensor]:
-    """Return row and column of each pixel on its plane, float32, (n, rows, columns) each."""
-    ops = keras.ops
-    rows = ops.reshape(_offsets(tile[0]), (1, -1, 1))
-    columns = ops.reshape(_offsets(tile[1]), (1, 1, -1))
-    # Sums of products are exact in float32 on every device; matrix units round to fewer bits.
-    across = ops.reshape(stored["columns.spline"], (1, 1, tile[1], -1, 1))
-    shift = ops.sum(numbers["control"][:, :, None] * across, axis=3)  # (n, points, columns, 2)
-    down = ops.reshape(stored["rows.spline"], (1, tile[0], -1, 1, 1))
-    shift = ops.sum(shift[:, None] * down, axis=2)
-    found = []
-    for axis in (0, 1):
-        turn, centre = numbers["turn"][:, axis], numbers["centre"][:, axis]
-        moved = rows * turn[:, 0, None, None] + columns * turn[:, 1, None, None]
-        where = moved + shift[..., axis] + centre[:, None, None]
-        for along in (0, 1):
-            flipped = numbers["flips"][:, along, None, None]
-            where = ops.where(flipped, ops.flip(where, along + 1), where)
-        last = ops.cast(numbers["shape"][:, axis, None, None] - 1, "float32")
-        found.append(ops.clip(where, 0.0, last))
-    return found[0], found[1]
-
-
-def _offsets(size: int) -> Tensor:
-    """Return the offsets of pixels from the middle of a tile."""
-    return keras.ops.convert_to_tensor((np.arange(size) - (size - 1) / 2).astype(np.float32))
-
-
-def _nearest(numbers: Tensors, where: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the index of the pixel that is nearest to each coordinate, as `read_nearest`."""
-    ops = keras.ops
-    row, column = (ops.cast(ops.round(part), "int32") for part in where)
-    width = numbers["shape"][:, 1, None, None]
-    middle = numbers["planes"][:, numbers["planes"].shape[1] // 2, None, None]
-    return middle + row * width + column
-
-
-def _linear(images: Tensor, numbers: Tensors, where: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the images of all context planes, interpolated as `read_linear` does.
-
-    The result is float32, (n, context, rows, columns, channels).
-    """
-    ops = keras.ops
-    first, part = [], []
-    for axis in (0, 1):
-        size = numbers["shape"][:, axis, None, None]
-        first.append(ops.minimum(ops.cast(where[axis], "int32"), ops.maximum(size - 2, 0)))
-        fraction = where[axis] - ops.cast(first[axis], "float32")
-        part.append(fraction[:, None, :, :, None])
-    height, width = (numbers["shape"][:, axis, None, None] for axis in (0, 1))
-    start = numbers["planes"][:, :, None, None] + (first[0] * width + first[1])[:, None]
-    below = ops.where(height > 1, width, 0)[:, None]
-    right = ops.where(width > 1, 1, 0)[:, None]
-
-    def read(index: Tensor) -> Tensor:
-        return ops.cast(ops.take(images, index, axis=0), "float32")
-
-    top = read(start) * (1 - part[1]) + read(start + right) * part[1]
-    bottom = read(start + below) * (1 - part[1]) + read(start + below + right) * part[1]
-    return top * (1 - part[0]) + bottom * part[0]
-
-
-def _varied(tiles: Tensor, stored: Tensors, numbers: Tensors) -> Tensor:
-    """Return tiles with varied intensities, as `vary_intensity` does.
-
-    Tiles have the shape (n, channels, context, rows, columns).
-    """
-    ops = keras.ops
-    inside = (2, 3, 4)
-    deviation = ops.std(tiles, axis=inside, keepdims=True)
-    brightness, factor, exponent, inverted, noise = (
-        numbers["tone"][:, :, index, None, None, None] for index in range(5)
-    )
-    for axis in (3, 4):
-        tiles = _blurred(tiles, numbers["blur"], axis)
-    tiles = tiles + brightness * deviation
-    low, high = (f(tiles, axis=inside, keepdims=True) for f in (ops.min, ops.max))
-    mean = ops.mean(tiles, axis=inside, keepdims=True)
-    stretched = ops.clip((tiles - mean) * factor + mean, low, high)
-    tiles = ops.where(factor == 1, tiles, stretched)
-    low, high = (f(tiles, axis=inside, keepdims=True) for f in (ops.min, ops.max))
-    extent = ops.where(high > low, high - low, 1.0)
-    unit = ops.where(inverted > 0, high - tiles, tiles - low) / extent
-    bent = ops.power(unit, exponent) * extent
-    bent = ops.where(inverted > 0, high - bent, low + bent)
-    tiles = ops.where(ops.logical_and(exponent != 1, high > low), bent, tiles)
-    tiles = tiles + noise * deviation * _normal(numbers["seed"], tiles.shape[2:])
-    for axis, name in ((3, "rows"), (4, "columns")):
-        tiles = _coarse(tiles, axis, stored, numbers["remaining"][:, :, axis - 3], name)
-    return tiles
-
-
-def _blurred(tiles: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """Return tiles smoothed along an axis by weights (n, channels, taps)."""
-    ops = keras.ops
-    taps, size = weights.shape[2], tiles.shape[axis]
-    total = 0
-    for tap in range(taps):
-        near = np.clip(np.arange(size) + tap - taps // 2, 0, size - 1).astype(np.int32)
-        moved = ops.take(tiles, ops.convert_to_tensor(near), axis=axis)
-        total = total + moved * weights[:, :, tap, None, None, None]
-    return total
-
-
-def _coarse(tiles: Tensor, axis: int, stored: Tensors, count: Tensor, name: str) -> Tensor:
-    """Return tiles of which `count` (n, channels) pixels remain along an axis."""
-    ops = keras.ops
-    shape = [*count.shape, 1, 1, 1]
-    shape[axis] = tiles.shape[axis]
-    kept = ops.take(stored[f"{name}.kept"], count, axis=0)  # (n, channels, 2, pixels)
-    part = ops.reshape(ops.take(stored[f"{name}.part"], count, axis=0), shape)
-    whole = (*count.shape, *tiles.shape[2:])
-    first, second = (
-        ops.take_along_axis(
-            tiles, ops.broadcast_to(ops.reshape(kept[:, :, index], shape), whole), axis=axis
-        )
-        for index in (0, 1)
-    )
-    return first * (1 - part) + second * part
-
-
-def _normal(seeds: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return normal noise for seeds (n, channels): the same with every backend.
-
-    (Box and Muller 1958, "A note on the generation of random normal deviates".)
-    """
-    ops = keras.ops
-    size = int(np.prod(shape))
-    index = np.arange(2 * size, dtype=np.int64) * _GOLDEN & 0xFFFFFFFF
-    index = ops.convert_to_tensor(index.astype(np.uint32).view(np.int32).reshape(2, size))
-    mixed = _mixed(_mixed(seeds)[:, :, None, None] + index)
-    bits = ops.cast(ops.bitwise_and(mixed, 2**23 - 1), "float32")
-    uniform = (bits + 0.5) * 2.0**-23
-    radius = ops.sqrt(-2 * ops.log(uniform[:, :, 0]))
-    noise = radius * ops.cos(2 * np.pi * uniform[:, :, 1])
-    return ops.reshape(noise, (*seeds.shape, *shape))
-
-
-def _mixed(bits: Tensor) -> Tensor:
-    """Return 32-bit integers of which every bit depends on every bit of `bits`."""
-    ops = keras.ops
-    for shift, factor in _MIX:
-        moved = ops.bitwise_and(ops.right_shift(bits, shift), 2 ** (32 - shift) - 1)
-        bits = ops.bitwise_xor(bits, moved) * factor
-    return bits

@@ -1,8 +1,8 @@
 """A network in training that cuts its own tiles, from planes in the memory of its device.
 
-On JAX, the processor sends a few numbers for each tile of several steps, and waits only for the
-losses of all; on a GPU these steps are one program. On other backends, tiles are cut by one call
-and each step is another.
+On JAX, the processor sends a few numbers for each tile of several steps, calls one program for
+each step without waiting for the last, and waits only for the losses of all. On other backends,
+tiles are cut by one call and each step is another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from voxtile.engines.device import Tensor
 from voxtile.models.backend import keras
+from voxtile.training.recipe.recipe import Recipe
 
-from .device_batches import DeviceBatches, Numbers
-from .learner import Learner, Predict
+from .device_batches import DeviceBatches, FixedBatches, Numbers
+from .learner import UNDECAYED, Learner, Predict, make_optimizer
+from .packed import Packing, State
 
 # Steps of one call; with more, the processor's part of a step is not noticeably smaller.
 _STEPS = 16
@@ -25,23 +28,30 @@ class DeviceLearner(Learner):
 
     Parameters
     ----------
-    batches : DeviceBatches
+    batches : DeviceBatches or FixedBatches
     *arguments, **options
         Those of `Learner`.
     """
 
-    def __init__(self, batches: DeviceBatches, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(
+        self, batches: DeviceBatches | FixedBatches, *arguments: Any, **options: Any
+    ) -> None:
         self._batches = batches
-        # Variables of network and optimiser on the device, if they are newer than Keras' own.
-        self._newer: Any = None
+        # The newest state on the device, if it is newer than Keras' variables.
+        self._newer: State | None = None
         self._run: Callable[..., Any] | None = None
-        # On a processor XLA computes convolutions inside a loop many times slower.
-        self.loops = self.device.is_gpu
+        super().__init__(*arguments, **options)
         if keras.config.backend() == "jax":
             self.at_once = _STEPS
         else:
             self._cut = self.device.compiled(batches.cut)
+
+    def _compile(self, recipe: Recipe) -> None:
+        """Give the copy its optimiser and loss; on JAX they work on packed variables."""
+        super()._compile(recipe)
+        if keras.config.backend() == "jax":
+            optimizer = make_optimizer(recipe, scaled=self._overflows)
+            self._packing = Packing(self._model, optimizer, UNDECAYED)
 
     def steps(self, batches: Sequence[Numbers], rates: Sequence[float]) -> list[float]:
         """Learn from at most `at_once` batches, each with its rate, and return their losses."""
@@ -49,8 +59,7 @@ class DeviceLearner(Learner):
             return self._several(batches, rates)
         losses = []
         for batch, rate in zip(batches, rates, strict=True):
-            numbers = {name: self.device.send(array) for name, array in batch.items()}
-            tiles = self._cut(self._batches.stored, numbers)
+            tiles = self._cut(self._batches.stored(batch.group), *self._sent(batch))
             # PyTorch cannot learn from tensors that were made without a record for gradients.
             images, targets = map(keras.ops.copy, tiles)
             losses.append(self.step(images, targets, rate))
@@ -73,97 +82,58 @@ class DeviceLearner(Learner):
         self._newer = None
         super().restore(state)
 
+    def _sent(self, batch: Numbers) -> list[Tensor]:
+        """Return the numbers of a batch on the device."""
+        return [self.device.send(array) for array in (batch.whole, batch.real)]
+
     def _several(self, batches: Sequence[Numbers], rates: Sequence[float]) -> list[float]:
         """Learn from several batches on JAX, and wait only for the last."""
-        count = len(batches)
-        filled = [*batches, *[batches[-1]] * (self.at_once - count)]
-        numbers = {
-            name: self.device.send(np.stack([one[name] for one in filled])) for name in batches[0]
-        }
-        padded = np.pad(np.asarray(rates, np.float32), (0, self.at_once - count))
+        import jax
+
+        sent = [self._sent(one) for one in batches]
         with self.device.placed():
-            if self._run is None:
-                self._run = self._looped() if self.loops else self._one_by_one()
-            state = self._copied() if self._newer is None else self._newer
-            carried = state, keras.ops.zeros_like(padded)
-            self._newer, losses = self._run(carried, count, padded, numbers, self._batches.stored)
-            return [float(loss) for loss in np.asarray(losses)[:count]]
+            # With all steps as one program, a GPU was not ready to begin after a minute.
+            self._run = self._run or jax.jit(self._one, donate_argnums=0)
+            newer = self._newer or self._packing.state()
+            losses = []
+            for one, numbers, rate in zip(batches, sent, rates, strict=True):
+                stored = self._batches.stored(one.group)
+                newer, loss = self._run(newer, np.float32(rate), stored, *numbers)
+                losses.append(loss)
+            self._newer = newer
+            return [float(loss) for loss in losses]
 
-    def _looped(self) -> Callable[..., Any]:
-        """Return the function of several steps as one program."""
-        import jax
+    def _one(self, state: State, rate: Any, stored: Any, *numbers: Any) -> Any:
+        """Return the state after a step that cuts its tiles, and the loss."""
+        return self._stateless_step(state, rate, *self._batches.cut(stored, *numbers))
 
-        def several(carried: Any, count: Any, *arrays: Any) -> Any:
-            return jax.lax.fori_loop(0, count, lambda *at: self._one(*at, *arrays), carried)
-
-        run: Callable[..., Any] = jax.jit(several, donate_argnums=0)
-        return run
-
-    def _one_by_one(self) -> Callable[..., Any]:
-        """Return the function of several steps as one program for each step."""
-        import jax
-
-        step = jax.jit(self._one, donate_argnums=1)
-
-        def several(carried: Any, count: int, *arrays: Any) -> Any:
-            for index in range(count):
-                carried = step(np.int32(index), carried, *arrays)
-            return carried
-
-        return several
-
-    def _one(self, index: Any, carried: Any, rates: Any, numbers: Any, stored: Any) -> Any:
-        """Return the state and the losses after the step with an index."""
-        state, losses = carried
-        tiles = self._batches.cut(stored, {name: rows[index] for name, rows in numbers.items()})
-        state, loss = self._stateless_step(state, rates[index], *tiles)
-        return state, losses.at[index].set(loss)
-
-    def _stateless_step(self, state: Any, rate: Any, images: Any, targets: Any) -> Any:
+    def _stateless_step(self, state: State, rate: Any, images: Any, targets: Any) -> Any:
         """Return the state after a step as `Learner.step` takes it, and the loss."""
         import jax
 
-        model, optimizer = self._model, self._model.optimizer
-        trainable, others, kept = state
-        place = next(
-            index
-            for index, variable in enumerate(optimizer.variables)
-            if variable is self._optimizer.learning_rate
-        )
+        packing, optimizer = self._packing, self._packing.optimizer
+        weights, others, kept = state
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        place = packing.place(inner.learning_rate)
         kept = [rate if index == place else value for index, value in enumerate(kept)]
 
-        def loss_of(trainable: Any) -> Any:
-            answer, moved, extra = model.stateless_call(
-                trainable, others, images, training=True, return_losses=True
-            )
+        def loss_of(weights: Any) -> Any:
+            answer, moved, extra = packing.called(weights, others, images)
             loss = self._loss(targets, answer) + sum(extra)
             with keras.StatelessScope(list(zip(optimizer.variables, kept, strict=True))):
                 return optimizer.scale_loss(loss), (loss, moved)
 
-        (_, (loss, moved)), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable)
-        trainable, kept = optimizer.stateless_apply(kept, gradients, trainable)
+        (_, (loss, moved)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights)
+        weights, kept = optimizer.stateless_apply(kept, gradients, weights)
         if self._overflows:
             fine = jax.numpy.isfinite(loss)
             moved = [jax.numpy.where(fine, a, b) for a, b in zip(moved, others, strict=True)]
-        return (trainable, moved, kept), loss
-
-    def _parts(self) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-        """Return the variables of the state, in the order of `_stateless_step`."""
-        model = self._model
-        return model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
-
-    def _copied(self) -> Any:
-        """Return copies of all variables, because JAX reuses the memory of a state."""
-        import jax
-
-        return tuple([jax.numpy.array(v.value, copy=True) for v in part] for part in self._parts())
+        return (weights, moved, kept), loss
 
     def _give_back(self) -> None:
         """Give Keras' variables their newest values."""
         if self._newer is None:
             return
         with self.device.placed():
-            for variables, values in zip(self._parts(), self._newer, strict=True):
-                for variable, value in zip(variables, values, strict=True):
-                    variable.assign(value)
+            self._packing.assign(self._newer)
         self._newer = None

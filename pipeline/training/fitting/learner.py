@@ -21,6 +21,8 @@ from .schedule import rate_at
 
 # Longer gradients are shortened, so that one unusual batch does not undo the work of many.
 _LONGEST_GRADIENT = 1.0
+# It has no benefit to decay biases and normalisation weights.
+UNDECAYED = ("bias", "gamma", "beta")
 # The last layers compute probabilities from features; they are float32 in every precision.
 _FLOAT32_LAYERS = 2
 
@@ -58,23 +60,12 @@ class Learner:
 
     def _compile(self, recipe: Recipe) -> None:
         """Give the copy its optimiser and loss."""
-        self._optimizer = keras.optimizers.AdamW(
-            rate_at(0, settled(recipe.learning_rate)),
-            weight_decay=recipe.weight_decay,
-            global_clipnorm=_LONGEST_GRADIENT,
-            use_ema=self._mean,
-            ema_momentum=recipe.ema or 0.99,
-        )
-        # It has no benefit to decay biases and normalisation weights.
-        self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
-        # the loss itself only if the model has the policy, but in a clone only the layers have it.
-        # The inner optimiser clips gradients after they are scaled back.
-        optimizer = self._optimizer
+        optimizer = make_optimizer(recipe, scaled=self._overflows)
+        self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles with XLA.
         own_kernels = keras.config.backend() == "tensorflow" and not self.device.is_gpu
         self._model.compile(
-            keras.optimizers.LossScaleOptimizer(optimizer) if self._overflows else optimizer,
+            optimizer,
             loss=self._loss,
             jit_compile=False if own_kernels else "auto",
         )
@@ -156,6 +147,22 @@ class Learner:
         return self._model
 
 
+def make_optimizer(recipe: Recipe, *, scaled: bool) -> Any:
+    """Return the optimiser of a settled recipe; `scaled` scales the loss, which float16 needs."""
+    optimizer = keras.optimizers.AdamW(
+        rate_at(0, settled(recipe.learning_rate)),
+        weight_decay=recipe.weight_decay,
+        global_clipnorm=_LONGEST_GRADIENT,
+        use_ema=recipe.ema > 0,
+        ema_momentum=recipe.ema or 0.99,
+    )
+    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
+    # the loss itself only if the model has the policy, but in a clone only the layers have it.
+    # The inner optimiser clips gradients after they are scaled back.
+    return keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+
+
 def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
     """Return a network with the same layers in another precision, and separate weights."""
     in_float32 = {layer.name for layer in network.layers[-_FLOAT32_LAYERS:]}
@@ -175,7 +182,7 @@ def in_precision(network: keras.Model, precision: Precision) -> keras.Model:
 def _has_fused_norm(config: Mapping[str, Any]) -> bool:
     """Whether `FusedBatchNormalization` can replace a batch normalisation."""
     return (
-        keras.config.backend() == "tensorflow"
+        keras.config.backend() in ("tensorflow", "jax")
         and config["axis"] in (-1, 3, [3])
         and config["scale"]
         and config["center"]

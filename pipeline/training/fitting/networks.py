@@ -159,12 +159,17 @@ def fit_network(
         make_batch: Callable[[int], Any] = batches.__getitem__
         if prefers_device(device):
             shown.line(
-                "the planes do not fit into the memory of the GPU, so the processor prepares the "
-                "batches; fewer cases or views at once, or a larger --spacing, would fit"
+                "a case does not fit into the memory of the GPU, so the processor prepares the "
+                "batches; fewer views at once, or a larger --spacing, would fit"
             )
     else:
         learner = DeviceLearner(stored, network, recipe, **options)
         make_batch = stored.__getitem__
+        if (share := len(stored.rotation.at(0)[1])) < len(batches.cases):
+            shown.line(
+                f"about {share} of {len(batches.cases)} cases fit into the memory of the GPU at a "
+                "time; they are replaced during the training run, so that each teaches as much"
+            )
     segmenter = validator(alone, learner, this.validation, on_device=prefers_device(device))
     task = FitTask(
         make_batch=make_batch,

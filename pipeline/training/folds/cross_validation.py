@@ -180,6 +180,7 @@ def plan_folds(
     init: str | Path | None = None,
     policy: ReadPolicy | None = None,
     progress: bool = True,
+    device: str = "auto",
 ) -> list[str]:
     """Return what `cross_validate` would do, for people; read the cases, but write nothing.
 
@@ -190,7 +191,7 @@ def plan_folds(
     folds = [make_fold(cases, count, number, recipe.seed, manifest) for number in range(count)]
     if init is not None:
         recipe = continued(recipe, load_bundle(init))
-    common, reasons = _settle(cases, recipe, manifest, policy, progress=progress)
+    common, reasons = _settle(cases, recipe, manifest, policy, progress=progress, device=device)
     own = [_OWN] if folds[0].own else []
     return ["# recipe of every fold", dump_recipe(common, reasons), *own, *map(_words, folds)]
 
@@ -263,11 +264,12 @@ def _settle(
     policy: ReadPolicy | None,
     *,
     progress: bool,
+    device: str,
 ) -> tuple[Recipe, Reasons]:
     """Return one recipe for all cases that take part, with reasons."""
     chosen = taking_part(cases, manifest)
     fingerprint = fingerprint_cases(chosen, recipe, manifest, policy, progress=progress)
-    return settle(recipe, fingerprint, rate=fitting_rate())
+    return settle(recipe, fingerprint, rate=fitting_rate(device))
 
 
 def _common_recipe(
@@ -282,7 +284,10 @@ def _common_recipe(
     if (out / _IDENTITY).exists() and path.exists():
         return read_recipe(path)
     recipe = how.recipe or Recipe()
-    common, reasons = _settle(cases, recipe, manifest, how.policy, progress=how.progress)
+    device = how.fitting_devices[0]
+    common, reasons = _settle(
+        cases, recipe, manifest, how.policy, progress=how.progress, device=device
+    )
     write_text(path, dump_recipe(common, reasons))
     # This file is written last, so that it marks a complete pair of files.
     write_json(out / _IDENTITY, identity)

@@ -13,10 +13,14 @@ from voxtile.machine.processors import thread_count
 from voxtile.models.backend_name import backend_name
 
 from .recipe import Precision, Recipe
+from .rules import GpuRate
 
 # Operations per second of one core in float32, forward and backward. Two cores with AVX-512 do 130
 # to 200 * 10^9 (docs/training.md); the rules expect a little less.
 _CORE_RATE = 60e9
+# Expected rate of a fit on a GPU, as a fraction of the rate of large convolutions alone. (A guess:
+# no fit on a GPU was measured yet.)
+_GPU_SHARE = 0.25
 
 # Seconds for which steps are timed in each precision, after one step that compiles.
 _TRIAL_S = 1.0
@@ -24,18 +28,20 @@ _TRIAL_S = 1.0
 _WORTH = 1.1
 
 
-def fitting_rate() -> float:
-    """Return the expected operations per second of a fit; infinite with a GPU.
+def fitting_rate(device: str = "auto") -> float:
+    """Return the expected operations per second of a fit; infinite if a GPU cannot be measured.
 
-    The number depends only on the number of processors, so that the same machine
-    gets the same recipe even if it is busy.
+    For processors the number depends only on their count, and for a GPU on a measurement that is
+    cached, so that the same machine gets the same recipe even if it is busy.
     """
     # This looks for a driver first, because asking Keras takes seconds.
-    if Path("/dev/nvidiactl").exists():
+    if device != "cpu" and Path("/dev/nvidiactl").exists():
+        from voxtile.engines.device_rate import device_rate
         from voxtile.training.fitting.learner import has_gpu
 
         if has_gpu():
-            return inf
+            rate = device_rate("gpu" if device == "auto" else device)
+            return inf if rate is None else GpuRate(_GPU_SHARE * rate)
     return _CORE_RATE * thread_count()
 
 
@@ -104,18 +110,26 @@ def _steps_per_second(
     network: Any, recipe: Recipe, softmax: bool, device: str, precision: Precision
 ) -> float:
     """Return how many steps per second a new copy of the network does, on batches of zeros."""
+    from voxtile.training.fitting.device_batches import FixedBatches
+    from voxtile.training.fitting.device_learner import DeviceLearner
     from voxtile.training.fitting.learner import Learner, fitting_device
 
-    learner = Learner(
-        network, recipe, softmax=softmax, precision=precision, device=fitting_device(device)
-    )
+    place = fitting_device(device)
     rows, columns = recipe.tiles[0]
     shape = (recipe.batch or 1, rows, columns)
     images = np.zeros((*shape, network.input_shape[-1]), np.float32)
     targets = np.zeros((*shape, network.output_shape[-1]), np.float32)
-    learner.step(images, targets, 1e-6)
+    options: dict[str, Any] = {"softmax": softmax, "precision": precision, "device": place}
+    batch: Any = (images, targets)
+    if place.is_gpu:  # the step that the fit takes, which a compiler finishes soonest
+        fixed = FixedBatches(place.send(images), place.send(targets))
+        learner: Learner = DeviceLearner(fixed, network, recipe, **options)
+        batch = fixed[0]
+    else:
+        learner = Learner(network, recipe, **options)
+    learner.steps([batch], [1e-6])
     begin, steps = monotonic(), 0
     while steps < 2 or monotonic() - begin < _TRIAL_S:
-        learner.step(images, targets, 1e-6)
+        learner.steps([batch], [1e-6])
         steps += 1
     return steps / (monotonic() - begin)

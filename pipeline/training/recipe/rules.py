@@ -44,6 +44,8 @@ _LEAST_DEPTH, _MOST_DEPTH = 2, 5
 ENOUGH_STEPS = 3000
 # Multiples of 16, because vector registers have 16 numbers.
 _FILTERS = (32, 16)
+# On a GPU a wider network costs less than a processor's.
+_GPU_FILTERS = (64, *_FILTERS)
 # Maximum of networks of each kind; the time of a batch run grows with their number.
 _MOST_MEMBERS = 3
 # A step is one pass forward and two backward, for activations and for weights.
@@ -60,6 +62,8 @@ _LEAST_GPU_STEPS = 100
 _RATE = 0.08
 # A tile is learned without a channel as often as cases lack it, within these limits.
 _LEAST_DROPPED, _MOST_DROPPED = 0.1, 0.5
+# With less work a GPU's step is not faster, so a batch has up to so many times as many pixels.
+_LEAST_GPU_STEP_S, _MOST_GPU_PIXELS = 5e-3, 4
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
@@ -70,9 +74,13 @@ _MOST_WEIGHT = 8.0
 # If at least this fraction of the voxels is 0, the background was removed (skull-stripped).
 _CUT_AWAY = 0.25
 
-_UNCOUNTED = "{}: steps can be predicted only for a budget in minutes on a CPU"
+_UNCOUNTED = "{}: steps can be predicted only for a budget in minutes, at a known speed"
 
 Reasons = dict[str, str]
+
+
+class GpuRate(float):
+    """Operations per second of a fit on a GPU."""
 
 
 def settle(
@@ -109,14 +117,11 @@ def settle(
         check_tile(tile, depth)
     sizes = [recipe.tile_of(kind) for kind in recipe.kinds]
     pixels = sum(rows * columns for rows, columns in sizes) // len(sizes)
-    choose(
-        "batch",
-        min(_MOST_BATCH, max(_LEAST_BATCH, _BATCH_PIXELS // pixels)),
-        f"about {_BATCH_PIXELS} pixels per step, {_LEAST_BATCH} to {_MOST_BATCH} tiles",
-    )
+    choose("batch", *_batch(recipe, len(fingerprint.channels) or 1, pixels, rate))
     count = sum(fingerprint.planes[slice_axis(view)] for view in recipe.kinds[0])
     # A budget of epochs must mean the same on every machine.
-    least = _LEAST_GPU_STEPS if rate == inf and recipe.minutes is not None else _LEAST_STEPS
+    many = rate == inf or isinstance(rate, GpuRate)
+    least = _LEAST_GPU_STEPS if many and recipe.minutes is not None else _LEAST_STEPS
     choose(
         "steps_per_epoch",
         min(_MOST_STEPS, max(least, count // (recipe.batch or 1))),
@@ -349,6 +354,22 @@ def _tile(
     return {view: tile for view, (tile, _) in tiles.items()}, f"the largest planes: {planes}; {why}"
 
 
+def _batch(recipe: Recipe, channels: int, pixels: int, rate: float) -> tuple[int, str]:
+    """Return how many tiles a step takes: more on a GPU that a usual step would not keep busy."""
+    wanted, why = _BATCH_PIXELS, ""
+    if isinstance(rate, GpuRate) and recipe.minutes is not None:
+        inputs, depth = channels * settled(recipe.context_slices), settled(recipe.depth)
+        work = _PASSES * unet_flops(inputs, 1, filters=_FILTERS[0], depth=depth) * _BATCH_PIXELS
+        share = min(_MOST_GPU_PIXELS, max(1, int(rate * _LEAST_GPU_STEP_S / work)))
+        wanted *= share
+        why = (
+            f", {share} times as many as on a CPU: the GPU does {rate / 1e12:.3g} TFLOP/s, and "
+            f"steps of less than {1e3 * _LEAST_GPU_STEP_S:g} ms are not faster"
+        )
+    batch = min(_MOST_BATCH, max(_LEAST_BATCH, wanted // pixels))
+    return batch, f"about {wanted} pixels per step, {_LEAST_BATCH} to {_MOST_BATCH} tiles{why}"
+
+
 class _Load(NamedTuple):
     """Pixels of a tile, and operations per second: the work of a step, and its speed."""
 
@@ -360,11 +381,12 @@ class _Load(NamedTuple):
 
 def _filters(recipe: Recipe, load: _Load) -> tuple[int, str]:
     """Return the largest number of filters for which the budget allows enough steps."""
-    widest = _FILTERS[0]
     if recipe.minutes is None or load.rate == inf:
-        return widest, _UNCOUNTED.format("the widest network")
-    steps = {width: int(_steps(replace(recipe, filters=width), load)) for width in _FILTERS}
-    chosen = next((width for width in _FILTERS if steps[width] >= ENOUGH_STEPS), _FILTERS[-1])
+        return _FILTERS[0], _UNCOUNTED.format("the usual width")
+    widths = _GPU_FILTERS if isinstance(load.rate, GpuRate) else _FILTERS
+    widest = widths[0]
+    steps = {width: int(_steps(replace(recipe, filters=width), load)) for width in widths}
+    chosen = next((width for width in widths if steps[width] >= ENOUGH_STEPS), widths[-1])
     why = (
         f"with {widest} filters there is time for about {steps[widest]} steps of each network at "
         f"{load.rate / 1e9:.0f} GFLOP/s, "
@@ -388,11 +410,12 @@ def _members(recipe: Recipe, load: _Load) -> tuple[int, str]:
 
 def _steps(recipe: Recipe, load: _Load) -> float:
     """Return the number of steps that each network has time for."""
-    operations = 60 * settled(recipe.minutes) * load.rate / len(recipe.networks)
+    seconds = 60 * settled(recipe.minutes) / len(recipe.networks)
     inputs = load.channels * settled(recipe.context_slices)
     filters, depth = settled(recipe.filters), settled(recipe.depth)
     each = unet_flops(inputs, load.outputs, filters=filters, depth=depth)
-    return operations / (_PASSES * each * load.pixels * settled(recipe.batch))
+    step_s = _PASSES * each * load.pixels * settled(recipe.batch) / load.rate
+    return seconds / max(step_s, _LEAST_GPU_STEP_S if isinstance(load.rate, GpuRate) else 0.0)
 
 
 def _channel_dropout(fingerprint: Fingerprint) -> tuple[float, str]:

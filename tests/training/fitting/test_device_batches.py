@@ -12,10 +12,10 @@ import pytest
 from device_tiles import PROCESSOR, cut, held, plain, stack
 
 from voxtile.models.spec import Label
-from voxtile.scoring.overlap import plain_labels
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.fitting.dataset import Sampling, TileBatches, targets
 from voxtile.training.fitting.device_batches import on_device
+from voxtile.training.fitting.rotation import STEPS
 
 # Everything but noise, which a device draws in another way.
 STRONG = Augmentation(geometry_rate=0.8, intensity_rate=0.5, noise=0)
@@ -38,7 +38,7 @@ def test_the_same_choices_give_the_same_tiles(tmp_path: Path, tile: tuple[int, i
     how = plain(tile, batch=48, flips=("R", "A", "S"), augmentation=STRONG, seed=3)
     batches = TileBatches(cases, how)
     found = held(batches)
-    assert "float16" in str(found.stored["images"].dtype)
+    assert "float16" in str(found.stored(0)["images"].dtype)
     for number in (0, 7):
         tiles, wanted = cut(found, number)
         known, truth = expected(batches, number)
@@ -56,7 +56,7 @@ def test_large_offsets_are_kept_in_float32(tmp_path: Path) -> None:
         [[stack(tmp_path, offset=3000.0)]], plain(augmentation=replace(STRONG, intensity_rate=0))
     )
     found = held(batches)
-    assert "float32" in str(found.stored["images"].dtype)
+    assert "float32" in str(found.stored(0)["images"].dtype)
     np.testing.assert_allclose(cut(found, 0)[0], expected(batches, 0)[0], atol=2e-3)
 
 
@@ -138,13 +138,37 @@ def test_planes_that_do_not_fit_stay_on_the_processor(tmp_path: Path) -> None:
     assert on_device(batches, PROCESSOR, memory_mb=0.04) is not None
 
 
+def test_groups_of_cases_take_turns_where_not_all_fit(tmp_path: Path) -> None:
+    cases = [[stack(tmp_path, (5, 10, columns))] for columns in range(11, 21)]
+    how = plain()
+    batches = TileBatches(cases, how)
+    # All have 7750 pixels of 6 bytes. There are three groups at a time, of at most 2048 pixels.
+    found = on_device(batches, PROCESSOR, memory_mb=6150 * 6e-6)
+    assert found is not None
+    begins = sorted({found.rotation.at(step)[0] for step in range(10 * STEPS)})
+    groups = [found.rotation.at(step)[1] for step in begins]
+    assert len(groups) in (4, 5) and sorted(sum(groups, ())) == list(range(10))
+    programs = set()
+    for number in (0, begins[1], 1):
+        tiles, wanted = cut(found, number)
+        group = found.rotation.at(number)[1]
+        chosen = batches.choices(number, patterns=False, among=group)
+        known, truth = zip(*(batches.cut(one) for one in chosen), strict=True)
+        np.testing.assert_allclose(tiles, np.stack(known), atol=5e-3)
+        expected = targets(np.stack(truth), how.labels, softmax=how.softmax)
+        np.testing.assert_array_equal(wanted, expected)
+        shapes = {name: tuple(one.shape) for name, one in found.stored(number).items()}
+        programs.add(tuple(shapes.items()))
+    assert len(programs) == 1  # groups of other sizes would be compiled again
+
+
 def test_a_batch_is_decided_by_seed_and_number_alone(tmp_path: Path) -> None:
     batches = TileBatches([[stack(tmp_path)]], plain(augmentation=Augmentation()))
     one, other = held(batches), held(batches)
     one[0], one[4]
-    for name, values in one[7].items():
-        np.testing.assert_array_equal(values, other[7][name])
-    assert plain_labels({1: "a"}) and not np.array_equal(one[7]["centre"], one[8]["centre"])
+    for ours, theirs, later in zip(one[7], other[7], one[8], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert np.ndim(ours) == 0 or not np.array_equal(ours, later)
 
 
 def test_the_same_channels_are_dropped_on_a_device(tmp_path: Path) -> None:

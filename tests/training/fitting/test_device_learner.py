@@ -1,5 +1,9 @@
 """A network that cuts its own tiles learns as one that gets them, with each backend."""
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -15,6 +19,7 @@ from voxtile.models.backend_name import backend_name
 from voxtile.models.unet import build_unet
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.fitting.dataset import TileBatches
+from voxtile.training.fitting.device_batches import FixedBatches
 from voxtile.training.fitting.device_learner import DeviceLearner
 from voxtile.training.fitting.fit import FitTask, fit
 from voxtile.training.fitting.judging import Scores
@@ -39,14 +44,10 @@ def network(channels: int = 1):
     return model
 
 
-@pytest.mark.parametrize("loops", [False, True])
-def test_steps_are_those_of_a_learner_that_gets_the_tiles(tmp_path: Path, loops: bool) -> None:
-    if loops and backend_name() != "jax":
-        pytest.skip("only JAX takes several steps in one program")
+def test_steps_are_those_of_a_learner_that_gets_the_tiles(tmp_path: Path) -> None:
     found = held(batches_of(tmp_path))
     start = network()
     ours = DeviceLearner(found, start, RECIPE, **OPTIONS)
-    ours.loops = loops  # as on a GPU
     theirs = Learner(start, RECIPE, **OPTIONS)
     losses = ours.steps([found[0], found[1]], RATES[:2]) + ours.steps([found[2]], RATES[2:])
     known = [theirs.step(*cut(found, number), rate) for number, rate in enumerate(RATES)]
@@ -59,6 +60,88 @@ def test_steps_are_those_of_a_learner_that_gets_the_tiles(tmp_path: Path, loops:
         tiles = cut(found, 3)[0]
         np.testing.assert_allclose(predict(tiles), other(tiles), atol=1e-3)
     assert len(mean) == len(start.get_weights())
+
+
+def test_an_overflow_in_float16_changes_no_weight(tmp_path: Path) -> None:
+    found = held(batches_of(tmp_path))
+    learner = DeviceLearner(found, network(), RECIPE, **{**OPTIONS, "precision": "mixed_float16"})
+    state = learner.state()
+    # A scale with which every gradient is infinite.
+    scale = max(name for name, value in state.items() if value.shape == () and value == 2**15)
+    learner.restore({**state, scale: np.float32(3e38)})
+    learner.steps([found[0]], [1e-2])
+    after = learner.state()
+    assert after[scale] == np.float32(1.5e38)
+    trained = {id(variable) for variable in learner.model.trainable_variables}
+    for place, variable in enumerate(learner.model.variables):
+        if id(variable) in trained:
+            name = f"model/{place:04d}"
+            np.testing.assert_array_equal(after[name], state[name])
+
+
+def test_the_program_of_a_step_stays_small(tmp_path: Path) -> None:
+    if backend_name() != "jax":
+        pytest.skip("JAX compiles tiles, network and optimiser as one program")
+    import jax
+
+    def size(depth: int, batches) -> tuple[int, int]:
+        """The number of operations and of convolutions."""
+        model = build_unet((None, None, 1), 3, filters=2, depth=depth, normalisation="batch")
+        learner = DeviceLearner(batches, model, RECIPE, **OPTIONS)
+        numbers, stored = batches[0], batches.stored(0)
+        state = learner._packing.state()
+        program = jax.make_jaxpr(learner._one)(state, np.float32(0), stored, *numbers[:2])
+        return len(re.findall(" = ", str(program))), str(program).count("conv_general_dilated[")
+
+    found = held(batches_of(tmp_path))
+    (small, few), (large, many) = size(1, found), size(2, found)
+    # A compiler's time grows with the operations; before, each weight had 30 in the optimiser.
+    assert small < 900
+    assert (large - small) / (many - few) < 25
+    # To measure the speed of steps, the same program with tiles that are there.
+    fixed = FixedBatches(*map(jax.numpy.asarray, cut(found, 0)))
+    assert size(1, fixed)[0] < small - 200
+
+
+TWO_DEVICES = """
+import sys
+from pathlib import Path
+
+import jax
+from device_tiles import plain, stack
+from voxtile.engines.device import Device
+from voxtile.models.unet import build_unet
+from voxtile.training.fitting.dataset import TileBatches
+from voxtile.training.fitting.device_batches import on_device
+from voxtile.training.fitting.device_learner import DeviceLearner
+from voxtile.training.recipe.recipe import Recipe
+
+network = build_unet((None, None, 6), 3, filters=2, depth=1, normalisation="none")
+batches, losses = TileBatches([[stack(Path(sys.argv[1]))]], plain((8, 8))), []
+for number, place in enumerate(jax.devices("cpu")):
+    device = Device(f"cpu:{number}")
+    found = on_device(batches, device)
+    how = {"softmax": True, "precision": "float32", "device": device}
+    learner = DeviceLearner(found, network, Recipe(learning_rate=1e-2), **how)
+    losses += learner.steps([found[0]], [1e-2])
+    arrays = [*jax.tree.leaves(learner._newer), *found.stored(0).values()]
+    assert {one for array in arrays for one in array.devices()} == {place}, place
+assert len(losses) == 2 and abs(losses[0] - losses[1]) < 1e-4 * losses[0], losses
+"""
+
+
+def test_networks_on_two_devices_learn_the_same_each_on_its_own(tmp_path: Path) -> None:
+    if backend_name() != "jax":
+        pytest.skip("only JAX divides the processor into two devices")
+    paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    program = [sys.executable, "-c", TWO_DEVICES, str(tmp_path)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_state_goes_on_where_it_was(tmp_path: Path) -> None:

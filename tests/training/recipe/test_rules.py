@@ -12,7 +12,7 @@ from voxtile.training.data.case_facts import CaseFacts, ChannelFacts, LabelFacts
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.recipe.recipe import Recipe
-from voxtile.training.recipe.rules import settle
+from voxtile.training.recipe.rules import GpuRate, settle
 
 ONE = (LabelFacts(1, voxels=10),)
 shapes = st.tuples(*[st.integers(1, 600)] * 3)
@@ -256,3 +256,22 @@ def test_elastic_shifts_are_a_pixel_or_a_tenth_of_the_largest_part() -> None:
     asked = Recipe(augmentation=Augmentation(elastic_mm=0.7))
     recipe, reasons = settle(asked, fingerprint(mouse))
     assert recipe.augmentation.elastic_mm == 0.7 and "augmentation" not in reasons
+
+
+def test_a_gpu_gets_larger_batches_wider_networks_and_more_members_by_its_rate() -> None:
+    cube = fingerprint(CaseFacts((64, 64, 64), (1.0, 1.0, 1.0), ONE))
+    processor, _ = settle(Recipe(), cube, rate=1e11)
+    fast, reasons = settle(Recipe(), cube, rate=GpuRate(4.0**23))  # 70 TFLOP/s
+    assert fast.batch == 4 * (processor.batch or 0)
+    assert (fast.filters, fast.members) == (64, 3)
+    assert "70.4 TFLOP/s" in reasons["batch"] and "64 filters" in reasons["filters"]
+    assert fast.steps_per_epoch == 100
+    slow, _ = settle(Recipe(), cube, rate=GpuRate(1e12))
+    assert slow.batch == processor.batch
+    # A step takes a least time, however fast the GPU is: 60 / 0.005 steps for three networks.
+    short, _ = settle(Recipe(minutes=1), cube, rate=GpuRate(4.0**30))
+    assert (short.filters, short.members) == (64, 1)
+    # Other budgets mean the same on every machine, and a GPU of unknown rate has the usual recipe.
+    for budget in (Recipe(epochs=1), Recipe(steps=9)):
+        assert settle(budget, cube, rate=GpuRate(4.0**23)) == settle(budget, cube, rate=1e11)
+    assert settle(Recipe(), cube)[0].filters == 32
