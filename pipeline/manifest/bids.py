@@ -63,7 +63,6 @@ def read_bids(
     entities : mapping of str to sequence of str, optional
         Use only images with one of these values of each entity, such as
         ``{"sub": ("01", "02"), "ses": ("1",)}``.
-
     gaps : bool
         Keep cases that lack some of several suffixes; by default they are left out.
 
@@ -73,12 +72,7 @@ def read_bids(
         If no such image is found, or a suffix or label must be chosen.
     """
     images, others = _images(folder, (entities or {}).get("sub"))
-    notices: list[str] = []
-    if others:
-        notices.append(
-            f"left out {counted(len(others), 'image file')} whose names do not follow BIDS, "
-            f"sub-<label>_..._<suffix> with only letters and digits: {first_few(others)}"
-        )
+    notices = _misnamed(others)
     if others and not images:
         raise ManifestError([f"{folder} has no image whose name follows BIDS", *notices])
     images = _chosen(images, entities or {}, folder)
@@ -114,6 +108,13 @@ def read_bids(
     if label_pattern and without:
         notices.append(f"no label for {first_few(without)}")
     return Found(tuple(sorted(cases, key=lambda case: case.case_id)), tuple(notices))
+
+
+def _misnamed(others: Sequence[str]) -> list[str]:
+    """Return a notice about files whose names do not follow BIDS, if there are any."""
+    rule = "sub-<label>_..._<suffix> with only letters and digits"
+    words = f"{counted(len(others), 'image file')} whose names do not follow BIDS, {rule}"
+    return [f"left out {words}: {first_few(others)}"] if others else []
 
 
 def _scans(

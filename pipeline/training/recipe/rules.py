@@ -151,18 +151,22 @@ def settle(
     if recipe.class_weights == ():  # an empty list is not written
         recipe = replace(recipe, class_weights=(1.0,) * outputs)
     choose("class_weights", *_class_weights(fingerprint, recipe.labels))
-    weights = len(settled(recipe.class_weights))
-    if weights != outputs:
-        raise UsageError(
-            f"class_weights has {weights} numbers, but there are {outputs} outputs (softmax: "
-            "background first)"
-        )
+    _check_class_weights(settled(recipe.class_weights), outputs)
     return recipe, reasons
 
 
 def is_exclusive(labels: tuple[Label, ...]) -> bool:
     """Whether labels exclude each other: softmax with a background; else sigmoid."""
     return len(labels) > 1 and not overlapping(labels)
+
+
+def _check_class_weights(weights: Sequence[float], outputs: int) -> None:
+    """Refuse weights of another number of outputs."""
+    if len(weights) != outputs:
+        raise UsageError(
+            f"class_weights has {len(weights)} numbers, but there are {outputs} outputs (softmax: "
+            "background first)"
+        )
 
 
 def _class_weights(
