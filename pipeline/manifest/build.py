@@ -81,7 +81,9 @@ def build_manifest(
     """
     options = options or BuildOptions()
     for name, kinds in _USED.items():
-        if getattr(options, name) not in (None, (), False) and kind not in kinds:
+        value = getattr(options, name)
+        chosen = value is not None and value is not False and value != ()  # fold 0 is chosen
+        if chosen and kind not in kinds:
             raise UsageError(f"{name} is an option of --from {' or '.join(kinds)}, not of {kind}")
     if outputs.key is not None and kind != "dicom":
         raise UsageError(f"a key is written only for --from dicom; {kind} uses no pseudonyms")

@@ -82,7 +82,7 @@ def test_the_page_about_the_verdict_has_every_rule_in_order_and_every_warning() 
     table = text.partition("## The rules")[2].partition("\n\n[metrics.md]")[0]
     rows = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert rows == list(RULES)
-    warnings = (docs / "ingest.md").read_text("utf-8")
+    warnings = (docs / "errors.md").read_text("utf-8")
     assert [code for code in DOUBTS if f"`{code}`" not in table] == []
     assert [code for code in DOUBTS if f"| `{code}` |" not in warnings] == []
 

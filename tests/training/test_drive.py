@@ -130,7 +130,7 @@ def test_overlapping_regions_train_by_time_and_an_interrupted_training_continues
     recipe = replace(TINY, epochs=None, minutes=0.02, labels=(whole, INNER))
     publish = drive.publish
 
-    def interrupt(work: Path, out: Path) -> None:
+    def interrupt(work: Path, out: Path, *, replaces: bool) -> None:
         assert load_bundle(work / "bundle").spec.activation == "sigmoid"
         raise KeyboardInterrupt
 
