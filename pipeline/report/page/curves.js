@@ -61,7 +61,7 @@ function drawCurves() {
 
 /** The grid of a pair of axes with its ticks, and how values become positions. */
 function drawAxes([left, top], [width, height], [start, end], [low, high]) {
-  const [west, east, north, south] = [left + 54, left + width - 14, top + 24, top + height - 36];
+  const [west, east, north, south] = [left + 54, left + width - 22, top + 24, top + height - 36];
   const x = (value) => west + ((value - start) / (end - start)) * (east - west);
   const y = (value) => south - ((value - low) / (high - low)) * (south - north);
   const marks = [

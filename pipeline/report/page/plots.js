@@ -209,7 +209,7 @@ function drawScatter(place, points, axes) {
     return;
   }
   const lines = axes.lines ?? [];
-  const width = plotWidth(place, axes.same ? 520 : 760);
+  const width = plotWidth(place, axes.same ? 460 : 760); // not above the height of a panel
   const height = axes.same ? width : Math.min(360, width);
   const [start, end, top, bottom] = [62, width - 12, 10, height - 44];
   const xs = points.map((point) => point.x);

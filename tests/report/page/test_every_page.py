@@ -36,6 +36,19 @@ SMALL = """
   }
   return [...found];
 """
+CUT = """
+  const found = [];
+  for (const text of document.querySelectorAll("svg.chart text")) {
+    if (!text.checkVisibility() || text.closest("#distribution, .legend")) continue;
+    const one = text.getBoundingClientRect();
+    const frames = [text.ownerSVGElement, text.closest(".plot")].filter(Boolean);
+    for (const frame of frames.map((frame) => frame.getBoundingClientRect())) {
+      const out = [frame.left - one.left, one.right - frame.right, one.bottom - frame.bottom];
+      if (Math.max(...out) > 1) found.push([text.textContent, ...out]);
+    }
+  }
+  return found;
+"""
 PALE = """
   const parse = (color) => {
     const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number);
@@ -134,7 +147,7 @@ def open_case(browser: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280, 1400])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_text_is_smaller_than_11_pixels_and_nothing_is_wider_than_the_window(
+def test_no_text_is_small_or_cut_off_and_nothing_is_wider_than_the_window(
     browser: Any, pages: dict[str, Path], kind: str, width: int
 ) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -143,6 +156,7 @@ def test_no_text_is_smaller_than_11_pixels_and_nothing_is_wider_than_the_window(
         show(browser, pages[kind])
         wide = "return document.documentElement.scrollWidth"
         assert browser.execute_script(SMALL) == []
+        assert browser.execute_script(CUT) == []
         assert browser.execute_script(wide) <= width
         open_case(browser, kind)
         assert browser.execute_script(SMALL) == []
