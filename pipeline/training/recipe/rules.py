@@ -46,6 +46,9 @@ ENOUGH_STEPS = 3000
 _FILTERS = (32, 16)
 # On a GPU a wider network costs less than a processor's.
 _GPU_FILTERS = (64, *_FILTERS)
+# Filters of the last level of the first U-Net (Ronneberger et al. 2015); with more, most weights
+# would be there.
+_MOST_CHANNELS = 1024
 # Maximum of networks of each kind; the time of a batch run grows with their number.
 _MOST_MEMBERS = 3
 # A step is one pass forward and two backward, for activations and for weights.
@@ -387,7 +390,9 @@ def _filters(recipe: Recipe, load: _Load) -> tuple[int, str]:
     """Return the largest number of filters for which the budget allows enough steps."""
     if recipe.minutes is None or load.rate == inf:
         return _FILTERS[0], _UNCOUNTED.format("the usual width")
-    widths = _GPU_FILTERS if isinstance(load.rate, GpuRate) else _FILTERS
+    known = _GPU_FILTERS if isinstance(load.rate, GpuRate) else _FILTERS
+    fitting = [width for width in known if width << settled(recipe.depth) <= _MOST_CHANNELS]
+    widths = fitting or [_FILTERS[-1]]
     widest = widths[0]
     steps = {width: int(_steps(replace(recipe, filters=width), load)) for width in widths}
     chosen = next((width for width in widths if steps[width] >= ENOUGH_STEPS), widths[-1])

@@ -268,6 +268,12 @@ def test_a_gpu_gets_larger_batches_wider_networks_and_more_members_by_its_rate()
     assert fast.steps_per_epoch == 100
     slow, _ = settle(Recipe(), cube, rate=GpuRate(1e12))
     assert slow.batch == processor.batch
+    # Five poolings of 64 filters would end with 2048.
+    spine = fingerprint(
+        CaseFacts((20, 224, 224), (4.0, 1.0, 1.0), (*ONE, LabelFacts(2, voxels=10)))
+    )
+    deep, _ = settle(Recipe(), spine, rate=GpuRate(4.0**23))
+    assert (deep.depth, deep.filters) == (5, 32)
     # A step takes a least time, however fast the GPU is: 60 / 0.005 steps for three networks.
     short, _ = settle(Recipe(minutes=1), cube, rate=GpuRate(4.0**30))
     assert (short.filters, short.members) == (64, 1)
