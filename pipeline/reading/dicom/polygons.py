@@ -62,8 +62,13 @@ def place(polygons: Sequence[np.ndarray], shape: tuple[int, int, int]) -> Placed
     CaseError
         If a polygon in the image is between slices or across them.
     """
-    spread = np.max([np.ptp(polygon, axis=0) for polygon in polygons], axis=0, initial=0)
-    axis = int(np.argmin(spread))
+    spreads = [np.ptp(polygon, axis=0) for polygon in polygons]
+    # Polygons that are lines along an axis are flat across both others: slices are whole numbers.
+    offs = [np.abs(polygon - np.rint(polygon.mean(axis=0))).max(axis=0) for polygon in polygons]
+    spread, off_slice = (
+        np.max(np.reshape(each, (-1, 3)), axis=0, initial=0).tolist() for each in (spreads, offs)
+    )
+    axis = min(range(3), key=lambda one: (round(spread[one], 6), off_slice[one]))
     size = np.delete(np.array(shape), axis)
     by_slice: dict[int, list[np.ndarray]] = defaultdict(list)
     beyond = outside = 0

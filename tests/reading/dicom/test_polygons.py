@@ -77,6 +77,12 @@ def crossed_by_pairs(polygons) -> np.ndarray:
     return crossed
 
 
+def test_a_contour_that_is_a_line_is_on_the_slice_where_it_was_drawn() -> None:
+    line = np.array([[0, 1.5, 1], [0, 1.5, 1], [1, 1.5, 1]])  # flat across two axes
+    placed = place([line], (10, 9, 3))
+    assert (placed.axis, list(placed.by_slice)) == (2, [1])
+
+
 @given(st.lists(shapes, max_size=6))
 def test_crossings_are_those_of_the_definition(flats) -> None:
     placed = place([np.insert(flat, 2, 1.0, axis=1) for flat in flats], (10, 9, 3))
