@@ -12,13 +12,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from voxtile.errors import EnvironmentFault
+from voxtile.machine.cache import trim
 from voxtile.machine.files import write_json
 from voxtile.machine.json_objects import ANY_KEY, read_object
 from voxtile.models.own_folder import is_private
@@ -90,7 +90,7 @@ def write_entry(path: Path, make: Callable[[Path], dict[str, Any]]) -> dict[str,
             f"{path.parent} cannot be written ({error.strerror or error}); free space there, or "
             "set VOXTILE_CACHE to another folder"
         ) from error
-    _trim(path.parent, path)
+    trim(filter(Path.is_dir, path.parent.iterdir()), _MOST_BYTES, idle_s=_IN_USE_S)
     return entry
 
 
@@ -121,20 +121,3 @@ def alone(folder: Path, timeout_s: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _trim(folder: Path, newest: Path) -> None:
-    """Remove the least recently used entries until the rest is small enough."""
-    entries = []
-    for path in folder.iterdir():
-        with suppress(OSError):  # another process may remove it
-            if path.is_dir():
-                size = sum(file.stat().st_size for file in path.iterdir())
-                entries.append((path.stat().st_mtime, size, path))
-    total = sum(size for _, size, _ in entries)
-    for used, size, path in sorted(entries):
-        if total <= _MOST_BYTES:
-            return
-        if path != newest and time.time() - used > _IN_USE_S:
-            shutil.rmtree(path, ignore_errors=True)
-            total -= size

@@ -6,8 +6,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf, log
-from time import perf_counter
+from math import log
 
 import numpy as np
 
@@ -19,12 +18,12 @@ from voxtile.models.backend import keras
 
 from .device import Device, Tensor
 from .measurements import processor_kind
+from .short_numbers import best_times
 
 _FORMAT = 1
 _SHAPE = {"rate": float, "device": str}
 # Tiles, pixels along each side, channels and layers: like the first level of a U-Net.
 _WORK = (16, 128, 64, 3)
-_TRIAL_S, _LEAST_TURNS = 1.0, 3
 # Rates are powers of this number: a GPU that is busy while it is measured counts as an idle one.
 _STEP = 4.0
 
@@ -66,11 +65,5 @@ def measured_rate(name: str, work: tuple[int, int, int, int] = _WORK) -> float:
     run = device.compiled(convolve)
     shapes = (tiles, side, side, channels), (layers, 3, 3, channels, channels)
     sent = [device.send(rng.normal(0, 0.04, shape).astype(np.float32)) for shape in shapes]
-    device.fetch(run(*sent))()  # compiles
-    best, begin, turns = inf, perf_counter(), 0
-    while turns < _LEAST_TURNS or perf_counter() - begin < _TRIAL_S:
-        before = perf_counter()
-        device.fetch(run(*sent))()
-        best = min(best, perf_counter() - before)
-        turns += 1
+    best = best_times({name: lambda: device.fetch(run(*sent))()})[name]
     return 2 * 9 * channels**2 * side**2 * tiles * layers / best

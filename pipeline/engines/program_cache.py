@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.cache import cache_folder
+from voxtile.machine.cache import cache_folder, trim
 from voxtile.machine.files import replacing
 from voxtile.models.own_folder import is_private
 
@@ -69,7 +69,7 @@ class Programs:
             path = _path(key)
             with replacing(path, private=True) as file:
                 file.write(_digest(path, value) + value)
-            _trim(path.parent)
+            trim(path.parent.iterdir(), _MOST_BYTES)
 
 
 def _path(key: str) -> Path:
@@ -81,19 +81,3 @@ def _path(key: str) -> Path:
 def _digest(path: Path, program: bytes) -> bytes:
     """Return the digest of a program under its name."""
     return hashlib.sha256(path.name.encode() + program).digest()
-
-
-def _trim(folder: Path) -> None:
-    """Remove the least recently used programs until the others are small enough."""
-    found = []
-    for path in folder.iterdir():
-        with suppress(OSError):  # another process may remove it
-            facts = path.stat()
-            found.append((facts.st_mtime, facts.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= _MOST_BYTES:
-            return
-        with suppress(OSError):
-            path.unlink()
-        total -= size

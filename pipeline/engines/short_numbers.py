@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import inf
 from time import perf_counter
+from typing import TypeVar
 
 from voxtile.errors import EnvironmentFault
 from voxtile.machine.cache import cache_folder
@@ -27,6 +28,8 @@ from voxtile.machine.versions import installed_version
 
 from .engine import ENGINES, Precision
 from .measurements import LEAST_GAIN, processor_kind
+
+Name = TypeVar("Name", bound=str)
 
 _FORMAT = 1
 _SHAPE = {"gains": {ANY_KEY: float}}
@@ -66,12 +69,22 @@ def pays(library: str, precision: Precision = "bfloat16") -> bool:
 
 
 def measured(steps: Mapping[Precision, Callable[[], object]]) -> dict[Precision, float]:
-    """Return the gain of each step against that in float32; their best times count.
+    """Return the gain of each step against that in float32; their best times count."""
+    best = best_times(steps)
+    return {
+        name: round(best["float32"] / seconds, 2)
+        for name, seconds in best.items()
+        if name != "float32"
+    }
+
+
+def best_times(steps: Mapping[Name, Callable[[], object]]) -> dict[Name, float]:
+    """Return the shortest time of each step, in seconds, after one call that compiles.
 
     The steps take turns, so that another program disturbs all of them.
     """
     for step in steps.values():
-        step()  # compiles
+        step()
     best = dict.fromkeys(steps, inf)
     begin, turns = perf_counter(), 0
     while turns < _LEAST_TURNS or perf_counter() - begin < _TRIAL_S:
@@ -80,11 +93,7 @@ def measured(steps: Mapping[Precision, Callable[[], object]]) -> dict[Precision,
             step()
             best[name] = min(best[name], perf_counter() - before)
         turns += 1
-    return {
-        name: round(best["float32"] / seconds, 2)
-        for name, seconds in best.items()
-        if name != "float32"
-    }
+    return best
 
 
 def serve(library: str) -> None:

@@ -9,6 +9,9 @@ import functools
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from voxtile.errors import EnvironmentFault
@@ -44,6 +47,28 @@ def cache_problem(part: str = "") -> str:
                 return f"the cache {one} is not used: {problem}"
         return ""
     return "there is no cache: the home folder does not exist; set VOXTILE_CACHE to a folder"
+
+
+def trim(entries: Iterable[Path], most_bytes: int, *, idle_s: float = 0.0) -> None:
+    """Remove the least recently used of some files or folders, until the others are small enough.
+
+    Entries that were used in the last `idle_s` seconds stay: another process may be about to read
+    them.
+    """
+    found = []
+    for path in entries:
+        with suppress(OSError):  # another process may remove it
+            files = list(path.iterdir()) if path.is_dir() else [path]
+            found.append((path.stat().st_mtime, sum(one.stat().st_size for one in files), path))
+    total = sum(size for _, size, _ in found)
+    for used, size, path in sorted(found):
+        if total <= most_bytes or time.time() - used < idle_s:
+            return
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        total -= size
 
 
 def _temporary(parent: str) -> Path:

@@ -7,7 +7,7 @@ from voxtile.errors import UsageError
 
 from .columns import area_column, nsd_column
 
-# Choices that versions before 0.3 did not have.
+# Choices that version 0.1.0 did not have: a folder of it keeps its hash of the settings.
 _LATER = ("ignore", "per_lesion", "nsd_area")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from voxtile.engines import device_rate as module
+from voxtile.engines import short_numbers
 from voxtile.engines.device_rate import device_rate, measured_rate
 
 
@@ -34,5 +34,5 @@ def test_a_gpu_that_cannot_be_measured_has_no_rate() -> None:
 
 
 def test_convolutions_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TRIAL_S", 0.0)
+    monkeypatch.setattr(short_numbers, "_TRIAL_S", 0.0)
     assert measured_rate("cpu", (1, 8, 4, 2)) > 0

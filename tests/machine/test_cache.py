@@ -1,12 +1,13 @@
 """Where the user's cache folder is."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from voxtile.errors import EnvironmentFault
-from voxtile.machine.cache import cache_folder, cache_problem
+from voxtile.machine.cache import cache_folder, cache_problem, trim
 
 
 def test_the_cache_is_where_it_should_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +106,18 @@ def test_without_a_folder_for_temporary_files_there_is_a_sentence(
     monkeypatch.setenv("VOXTILE_CACHE", str(tmp_path / "file/cache"))
     with pytest.raises(EnvironmentFault, match=r"cannot be written .* set VOXTILE_CACHE"):
         cache_folder()
+
+
+def test_what_was_not_used_for_longest_is_removed_first(tmp_path: Path) -> None:
+    for age_s, name in ((300, "oldest"), (200, "folder/part"), (100, "newer"), (1, "newest")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(10))
+        for one in {path, path.parent} - {tmp_path}:
+            os.utime(one, (time.time() - age_s,) * 2)
+    trim(tmp_path.iterdir(), 40)
+    assert len(list(tmp_path.iterdir())) == 4
+    trim(tmp_path.iterdir(), 25)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["newer", "newest"]
+    trim(tmp_path.iterdir(), 0, idle_s=50)
+    assert [path.name for path in tmp_path.iterdir()] == ["newest"]

@@ -176,9 +176,9 @@ def _class_weights(
     fingerprint: Fingerprint, labels: Sequence[Label]
 ) -> tuple[tuple[float, ...], str]:
     """Return the weight of each output's pixels, which is larger for rare labels."""
-    outputs = len(labels) + is_exclusive(tuple(labels))
     shares = {label.value: label.share for label in fingerprint.labels}
     if not is_exclusive(tuple(labels)) or not shares:
+        outputs = len(labels) + is_exclusive(tuple(labels))
         return (1.0,) * outputs, "the outputs are independent, and each label has its own Dice"
     most = max(shares.values())
     roots = ((most / shares.get(label.value, most)) ** 0.5 for label in labels)
