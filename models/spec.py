@@ -172,7 +172,9 @@ Intensity = Annotated[
 ]
 # Keys of `spec.json` since version 0.3, for what networks of other programs see.
 _PREPARATION = ("orientation", "crop", "resampling", "padding", "average", "channel_intensity")
-_LATER = (*_PREPARATION, "ignore", "unlabelled", "optional_channels")
+_LATER = (*_PREPARATION, "ignore", "unlabelled", "optional_channels", "position")
+# Row, column and plane, see `voxtile.preparation.position`.
+POSITION_CHANNELS = 3
 # Methods that need more than a voxel and numbers of its volume: the whole volume is scaled at once.
 WHOLE = (Foreground, Clahe)
 
@@ -328,6 +330,9 @@ class ModelSpec(_Frozen):
     # Number of planes that the network sees at once, odd; it segments the middle one. Each channel
     # of the scan gives this many input channels, its planes in order.
     context_slices: Annotated[int, Field(ge=1, le=63)] = 1
+    # Whether three more input channels, the last, say where in the scan a pixel is: row, column and
+    # plane, each from -1 to 1. See `voxtile.preparation.position`.
+    position: bool = False
     # (R, A, S): pixel spacing to which planes are resampled. Each view uses its two in-plane
     # entries; the through-plane one is never resampled. None means the scan's own spacing.
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] | None = None
@@ -508,7 +513,7 @@ class ModelSpec(_Frozen):
     @property
     def input_channels(self) -> int:
         """Channels of a tile."""
-        return len(self.channels) * self.context_slices
+        return len(self.channels) * self.context_slices + POSITION_CHANNELS * self.position
 
     @property
     def output_channels(self) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 
 from voxtile.models.backend import keras
 from voxtile.models.spec import ModelSpec, View
+from voxtile.preparation.position import relative
 from voxtile.preparation.resampling import Resampler
 from voxtile.preparation.tiling import Padding, TileGrid
 from voxtile.volume import Shape2D
@@ -157,7 +158,9 @@ def bands(resampler: Resampler) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> tuple[Tensor, ...]:
+def prepare(
+    geometry: Geometry, block: Tensor, scaling: Tensor, there: Any, along: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """Return the tiles of a block of planes, ready for the networks.
 
     Parameters
@@ -169,6 +172,8 @@ def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> t
         Lower and upper limit, shift and scale of each channel.
     there : list of (indices, weights) or None
         From `bands`.
+    along : tensor of float32, shape (planes,), or None
+        For networks that see positions: that of each plane in the scan, from -1 to 1.
 
     Returns
     -------
@@ -183,7 +188,15 @@ def prepare(geometry: Geometry, block: Tensor, scaling: Tensor, there: Any) -> t
     if geometry.clips and there:
         low, high = (end(x, axis=(1, 2), keepdims=True) for end in (ops.min, ops.max))
         y = ops.clip(y, low, high)
-    return _calls(geometry, _cut(geometry, _with_context(geometry, y)))
+    y = _with_context(geometry, y)
+    if along is not None:
+        rows, columns = (relative(np.arange(size), size) for size in geometry.resampled)
+        where = (along[:, None, None], rows[:, None], columns)
+        plane, row, column = (
+            ops.broadcast_to(ops.convert_to_tensor(part), y.shape[:3])[..., None] for part in where
+        )
+        y = ops.concatenate([y, row, column, plane], axis=-1)
+    return _calls(geometry, _cut(geometry, y))
 
 
 def occupied(

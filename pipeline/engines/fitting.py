@@ -38,7 +38,8 @@ def check_shapes(takes: Shape, gives: Shape, network: Network, spec: ModelSpec, 
     if channels not in (None, spec.input_channels):
         raise ModelError(
             f"{name} takes {channels} channels, but the spec says {len(spec.channels)} x "
-            f"{spec.context_slices} context slices = {spec.input_channels}{hint}"
+            f"{spec.context_slices} context slices{' + 3 of the position' * spec.position} = "
+            f"{spec.input_channels}{hint}"
         )
     if classes not in (None, spec.output_channels):
         raise ModelError(

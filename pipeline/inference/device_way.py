@@ -17,6 +17,7 @@ from voxtile.models.spec import View
 from voxtile.preparation.intensity import Scaling, scaled_planes
 from voxtile.preparation.plan import Tiling
 from voxtile.preparation.planes import in_plane_axes
+from voxtile.preparation.position import relative
 from voxtile.preparation.prepared import resampling
 from voxtile.preparation.resampling import Resampler
 from voxtile.preparation.tiling import TileGrid, tile_weight, trust
@@ -111,6 +112,15 @@ class Way:
         name = part.dtype.name
         return np.ascontiguousarray(part, np.dtype(name if name in _SENT else "float32"))
 
+    def along(self, start: int, planes: int) -> np.ndarray | None:
+        """Return where each plane of a block is in the scan; None if the networks see no position.
+
+        Planes beyond the last, which fill up a block, count as the last.
+        """
+        if not self.member.spec.position:
+            return None
+        return relative(np.arange(start, start + planes), self.count)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
@@ -124,12 +134,15 @@ class Block:
         Planes with their neighbours, in the order of memory.
     unscaled : Tensor
         The same planes as they were stored.
+    along : Tensor or None
+        Where each plane is in the scan, if the networks see positions.
     """
 
     way: Way
     geometry: Geometry
     planes: Tensor
     unscaled: Tensor
+    along: Tensor | None = None
 
 
 def ways_through(

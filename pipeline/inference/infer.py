@@ -176,7 +176,9 @@ def view_probabilities(
     if spec.background is not None:
         occupied = occupied_planes(planes, spec.background, there, spec.context_slices, indices)
     judged = predict_planes(
-        prepare_planes(planes, scalings, there, spec.context_slices, indices),
+        prepare_planes(
+            planes, scalings, there, spec.context_slices, indices, position=spec.position
+        ),
         size,
         plan.for_view(view).for_plane(size),
         panel,

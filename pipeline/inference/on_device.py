@@ -272,11 +272,12 @@ class DeviceLine:
             zeros=way.tiling.zeros,
             activation=way.member.spec.activation if way.gives_logits else "",
         )
-        block = self.device.send(way.block(start, planes, scaled=way.scaled_here))
-        if not way.scaled_here or way.member.spec.background is None:
-            return Block(way, geometry, block, block)
-        unscaled = self.device.send(way.block(start, planes, scaled=False))
-        return Block(way, geometry, block, unscaled)
+        block = unscaled = self.device.send(way.block(start, planes, scaled=way.scaled_here))
+        if way.scaled_here and way.member.spec.background is not None:
+            unscaled = self.device.send(way.block(start, planes, scaled=False))
+        along = way.along(start, planes)
+        where = None if along is None else self.device.send(along)
+        return Block(way, geometry, block, unscaled, where)
 
     def _probabilities(self, sent: Sequence[Block]) -> tuple[Tensor, list[Tensor]]:
         """Begin to compute a block of planes of one view.
@@ -303,7 +304,7 @@ class DeviceLine:
         """Begin a block of planes of one member; return their probabilities, and their range."""
         way, geometry = block.way, block.geometry
         background = way.member.spec.background
-        tiles = self._prepare(geometry)(block.planes, way.scaling, way.there)
+        tiles = self._prepare(geometry)(block.planes, way.scaling, way.there, block.along)
         judged = [self._judge(way, part) for part in tiles]
         answers, ranges = [answer for answer, _ in judged], [found for _, found in judged]
         busy = None

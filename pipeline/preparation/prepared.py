@@ -9,6 +9,7 @@ from voxtile.volume import Shape2D, Volume
 
 from .intensity import Scaling
 from .planes import in_plane, neighbours, with_context
+from .position import of_plane
 from .resampling import Resampler, resamplers
 
 # Spacings that differ by a smaller fraction count as equal: resampling would only blur.
@@ -21,11 +22,14 @@ def prepare_planes(
     resampler: Resampler | None,
     context_slices: int,
     indices: Sequence[int] | None = None,
+    *,
+    position: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield planes as a network sees them, float32, (rows, columns, channels * context_slices).
 
     `planes` has the shape (planes, rows, columns, channels), and each channel has its scaling.
-    Without a resampler the spacing stays. If `indices` is given, only its planes are yielded.
+    Without a resampler the spacing stays. If `indices` is given, only its planes are yielded. With
+    `position`, three more channels say where a pixel is.
     """
     recent: dict[int, np.ndarray] = {}
     for index in range(len(planes)) if indices is None else indices:
@@ -37,7 +41,11 @@ def prepare_planes(
             else _prepare(planes[other], scalings, resampler)
             for other in wanted
         }
-        yield with_context([recent[other] for other in wanted])
+        plane = with_context([recent[other] for other in wanted])
+        if position:
+            where = of_plane((plane.shape[0], plane.shape[1]), index, len(planes))
+            plane = np.concatenate([plane, where], axis=-1)
+        yield plane
 
 
 def _prepare(

@@ -3,7 +3,8 @@
 A scan is described by its spacing and by a few percentiles of its intensities
 after the scaling of the spec, as the network sees them. So the arbitrary scale
 of a scanner does not matter if the scaling removes it, and Hounsfield units do
-matter if a fixed window keeps them.
+matter if a fixed window keeps them. For networks that see where in a scan a pixel is, the extent
+of the scan counts too: in a scan that shows more or less of the body, anatomy is elsewhere.
 
 Training stores `training_domain` of its cases as ``spec.training["domain"]``;
 without it there is no check.
@@ -30,6 +31,8 @@ _FENCE = 3.0
 _FEWEST = 5
 # Spacings that differ by less come from the same protocol.
 _SAME_SPACING = 0.05
+# Augmentation magnifies by as much.
+_SAME_EXTENT = 0.25
 
 Valid = TypeVar("Valid")
 _SIZES = TypeAdapter(Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)])
@@ -47,6 +50,7 @@ class ScanFacts:
     spacing_mm: tuple[float, float, float]  # (R, A, S): spacing of the closest-canonical array
     # For each channel the `PERCENTILES` of its scaled voxels.
     intensity: dict[str, tuple[float, ...]]
+    extent_mm: tuple[float, float, float] | None = None  # (R, A, S): voxels times spacing
 
     def dump(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -86,30 +90,35 @@ def describe_scan(
         voxels = np.ascontiguousarray(sample[..., index])
         scaled = measure(voxels, intensity).apply(voxels)
         described[channel] = tuple(np.percentile(scaled, PERCENTILES).tolist())
-    return ScanFacts(ras.spacing_mm, described)
+    return ScanFacts(ras.spacing_mm, described, extent_mm(ras))
 
 
-def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
+def extent_mm(ras: Volume) -> tuple[float, float, float]:
+    """Return the size of a canonical volume along R, A and S."""
+    r, a, s = (float(n * mm) for n, mm in zip(ras.shape, ras.spacing_mm, strict=True))
+    return r, a, s
+
+
+def training_domain(scans: Sequence[ScanFacts], *, position: bool = False) -> dict[str, Any]:
     """Describe training scans for the spec of a bundle, as JSON values.
 
-    ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); and under ``intensity``, for
-    each channel and each of ``percentiles``, the minimum, quartiles and maximum over the scans.
+    ``cases``; ``spacing_mm`` with the smallest and largest (R, A, S); ``extent_mm`` with the same
+    for networks that see positions; and under ``intensity``, for each channel and each of
+    ``percentiles``, the minimum, quartiles and maximum over the scans.
     A channel that is missing in some scans needs the same number of other scans as a flag.
     Empty without scans.
     """
     if not scans:
         return {}
-    spacing = np.array([scan.spacing_mm for scan in scans])
+    extents = [scan.extent_mm for scan in scans if position and scan.extent_mm]
     described: dict[str, list[tuple[float, ...]]] = {}
     for scan in scans:
         for channel, values in scan.intensity.items():
             described.setdefault(channel, []).append(values)
     return {
         "cases": len(scans),
-        "spacing_mm": {
-            "min": spacing.min(axis=0).round(6).tolist(),
-            "max": spacing.max(axis=0).round(6).tolist(),
-        },
+        "spacing_mm": size_range([scan.spacing_mm for scan in scans]),
+        **({"extent_mm": size_range(extents)} if extents else {}),
         "percentiles": list(PERCENTILES),
         "intensity": {
             channel: [
@@ -122,6 +131,15 @@ def training_domain(scans: Sequence[ScanFacts]) -> dict[str, Any]:
     }
 
 
+def size_range(sizes: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Return the smallest and the largest size along each axis, as JSON values."""
+    rows = np.array(sizes)
+    return {
+        "min": rows.min(axis=0).round(6).tolist(),
+        "max": rows.max(axis=0).round(6).tolist(),
+    }
+
+
 def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ...]:
     """Flag how a scan differs from the training scans.
 
@@ -130,31 +148,35 @@ def compare_scan(scan: ScanFacts, training: Mapping[str, Any]) -> tuple[Flag, ..
     domain = training.get("domain")
     if not isinstance(domain, Mapping):
         return ()
-    found = [_compare_spacing(scan, domain)]
+    found = [
+        _compare_sizes("spacing", scan.spacing_mm, domain, _SAME_SPACING),
+        _compare_sizes("extent", scan.extent_mm, domain, _SAME_EXTENT),
+    ]
     found += [_compare_intensity(scan, channel, domain) for channel in scan.intensity]
     return tuple(flag for flag in found if flag is not None)
 
 
-def _compare_spacing(scan: ScanFacts, domain: Mapping[str, Any]) -> Flag | None:
-    """Compare the spacing with the range of the training scans."""
-    known = domain.get("spacing_mm")
-    if not isinstance(known, Mapping):
+def _compare_sizes(
+    what: str, sizes: Sequence[float] | None, domain: Mapping[str, Any], tolerance: float
+) -> Flag | None:
+    """Compare spacing or extent with the range of the training scans, if it is known."""
+    known = domain.get(f"{what}_mm")
+    if sizes is None or not isinstance(known, Mapping):
         return None
     low, high = (_valid(_SIZES, known.get(end)) for end in ("min", "max"))
     if low is None or high is None:
         return None
     factors = [
-        max(size / most, least / size)
-        for size, least, most in zip(scan.spacing_mm, low, high, strict=True)
+        max(size / most, least / size) for size, least, most in zip(sizes, low, high, strict=True)
     ]
-    if max(factors) <= 1 + _SAME_SPACING:
+    if max(factors) <= 1 + tolerance:
         return None
     axis = factors.index(max(factors))
     return Flag(
-        "spacing",
-        f"the spacing along {'RAS'[axis]} is {scan.spacing_mm[axis]:.3g} mm, but the training "
+        what,
+        f"the {what} along {'RAS'[axis]} is {sizes[axis]:.3g} mm, but the training "
         f"scans had {low[axis]:.3g} to {high[axis]:.3g} mm",
-        max(factors) / (1 + _SAME_SPACING),
+        max(factors) / (1 + tolerance),
     )
 
 

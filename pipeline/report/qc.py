@@ -23,7 +23,8 @@ from .domain import Flag, compare_scan, describe_scan
 from .quality import DicePrediction, dice_flags
 
 CODES = (
-    "empty", "border", "volume", "components", "entropy", "intensity", "spacing", "dice",
+    "empty", "border", "volume", "components", "entropy", "intensity", "spacing",
+    "extent", "dice",
 )  # fmt: skip
 # With fewer cases, no case can be called an outlier.
 _FEWEST = 5

@@ -10,7 +10,7 @@ from voxtile.models.bundle import Bundle
 from voxtile.models.spec import ModelSpec
 from voxtile.volume import Volume, canonical
 
-from .domain import ScanFacts, compare_scan, describe_scan
+from .domain import ScanFacts, compare_scan, describe_scan, extent_mm
 
 # Hounsfield units go from air to tissue in almost every CT, as training assumes too.
 _AIR_HU, _TISSUE_HU = -500.0, 100.0
@@ -40,7 +40,8 @@ class Suitability:
         elif self.modality == "other" and like_ct and not stated:
             words = f"goes from below {_AIR_HU:g} to above {_TISSUE_HU:g}, as a CT does"
             yield _modality(words, "scans of another modality")
-        facts = ScanFacts(canonical(volume).spacing_mm, {})
+        ras = canonical(volume)
+        facts = ScanFacts(ras.spacing_mm, {}, extent_mm(ras))
         if voxels:
             facts = describe_scan(volume, self.spec.channels, self.spec.intensity, case.missing)
         for flag in compare_scan(facts, self.spec.training):

@@ -29,6 +29,7 @@ RULES = {
     "scan": "with a doubtful scan",
     "intensity": "outside the training's intensities",
     "spacing": "outside the training's spacings",
+    "extent": "outside the training's extents",
     "border": "at the border of the scan",
     "components": "with many separate parts",
     "volume": "of unusual volume",

@@ -43,6 +43,17 @@ class Components:
         whole: np.ndarray = sizes.astype(np.int64)
         return whole
 
+    def middle(self, component: int) -> tuple[float, float, float]:
+        """Return the mean index (i, j, k) of the voxels of a component."""
+        mine = self.component == component
+        lines, starts = np.divmod(self.runs.starts[mine], self.runs.shape[2] + 1)
+        lengths = self.runs.stops[mine] - self.runs.starts[mine]
+        i, j = np.divmod(lines, self.runs.shape[1])
+        i, j, k = (
+            float(np.average(part, weights=lengths)) for part in (i, j, starts + (lengths - 1) / 2)
+        )
+        return i, j, k
+
     def hit_by(self, other: "Components") -> np.ndarray:
         """Return which components, shape (count,), share a voxel with those of another mask."""
         here, _ = meetings(self.runs, other.runs, (0, 0), reach=0)

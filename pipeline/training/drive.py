@@ -296,7 +296,7 @@ def _cut_planes(
         scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity, missing))
         stacks.append(store_planes(case, plan.recipe, work))
         shown.advance()
-    return stacks, training_domain(scans)
+    return stacks, training_domain(scans, position=plan.spec.position)
 
 
 def _fits(

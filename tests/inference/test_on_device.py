@@ -136,6 +136,13 @@ def test_labels_agree_with_neighbours_and_at_any_spacing(context, spacing) -> No
     assert_same(noise(), member_of(context_slices=context, spacing_mm=spacing))
 
 
+@pytest.mark.parametrize("spacing", [None, (0.7, 0.9, 1.0)])
+@pytest.mark.parametrize("tile", [(8, 8), (40, 36)])
+def test_labels_agree_where_networks_see_positions(tile, spacing) -> None:
+    changes = {"context_slices": 3, "position": True, "tile": tile, "spacing_mm": spacing}
+    assert_same(noise(), member_of(PlanWish(flips=("R",)), **changes))
+
+
 @pytest.mark.parametrize(
     ("tile", "weighting"), [((8, 8), "gaussian"), ((16, 8), "constant"), ((40, 36), "gaussian")]
 )

@@ -39,6 +39,22 @@ def test_a_scan_unlike_the_training_scans_is_flagged() -> None:
     assert all(part.severity > found[part.code].severity for part in farther)
 
 
+def test_the_extent_of_a_scan_counts_where_networks_see_positions() -> None:
+    def long(size_mm: float) -> ScanFacts:
+        return ScanFacts((1, 1, 1), {}, (100, 100, size_mm))
+
+    scans = [long(size) for size in (200, 240)]
+    positions, others = (
+        {"domain": training_domain(scans, position=position)} for position in (True, False)
+    )
+    assert compare_scan(long(290), positions) == compare_scan(long(165), positions) == ()
+    (flag,) = compare_scan(long(600), positions)
+    assert flag.code == "extent" and flag.severity == 2
+    assert "the extent along S is 600 mm, but the training scans had 200 to 240 mm" in flag.sentence
+    assert compare_scan(long(100), positions)[0].severity == pytest.approx(1.6)
+    assert compare_scan(long(600), others) == ()
+
+
 @pytest.mark.parametrize(
     "training",
     [

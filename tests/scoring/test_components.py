@@ -29,6 +29,18 @@ def test_components_are_those_of_a_label_image(pair) -> None:
     assert (counts.true, counts.false) == (len(true), images[0][1] - len(true))
 
 
+@given(pairs())
+def test_the_middle_of_a_component_is_the_mean_of_its_voxels(pair) -> None:
+    mask, _ = pair
+    numbers, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    found = find_components(mask)
+    middles = sorted(found.middle(number) for number in range(found.count))
+    expected = sorted(
+        tuple(np.argwhere(numbers == number).mean(axis=0)) for number in range(1, found.count + 1)
+    )
+    np.testing.assert_allclose(middles, expected)
+
+
 def test_lesions_by_hand() -> None:
     pred, ref = np.zeros((2, 1, 1, 20), np.uint8)
     ref[..., [1, 2, 5, 9]] = 1  # three lesions

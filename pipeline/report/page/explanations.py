@@ -51,6 +51,7 @@ FLAGS = {  # and other reasons to look at a mask
     "components": "The label has far more parts than in the other cases of the run.",
     "entropy": "The model is far less certain than in the other cases of the run.",
     "intensity": "The intensities are outside those of the model's training scans.",
+    "extent": "The scan shows more or less of the body than the model's training scans.",
     "spacing": "The voxels are larger or smaller than those of the model's training scans.",
 }
 

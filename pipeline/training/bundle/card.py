@@ -68,9 +68,9 @@ def model_card(spec: ModelSpec, *, has_licence: bool) -> str:
 ## What it does
 
 - Input: {_channels(spec)}; {", ".join(spec.views)} planes with \
-{counted(spec.context_slices, "slice")} at once, {_spacing(spec)}, intensities by `{
-        spec.intensity.method
-    }`.
+{counted(spec.context_slices, "slice")} at once{
+        ", with the position in the scan" if spec.position else ""
+    }, {_spacing(spec)}, intensities by `{spec.intensity.method}`.
 - Output: a label map on the scan's own grid.
 
 | value | label | colour |

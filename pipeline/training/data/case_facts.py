@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from voxtile.label_values import label_values
+from voxtile.preparation.position import relative
 from voxtile.scoring.components import find_components
 from voxtile.volume import Shape3D, Volume, canonical
 
@@ -33,11 +34,13 @@ class ChannelFacts:
 
 @dataclass(frozen=True, slots=True)
 class LabelFacts:
-    """One label value of one case, and the rising volumes of its parts (26-neighbourhood)."""
+    """One label value of one case: its parts (26-neighbourhood), and where the largest is."""
 
     value: int
     voxels: int = 1
-    component_ml: tuple[float, ...] = ()
+    component_ml: tuple[float, ...] = ()  # volumes, rising
+    # (R, A, S): middle of the largest part, from -1 to 1 in the scan.
+    place: Triple = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,15 @@ def triple(values: Any) -> Triple:
 def _describe_label(array: np.ndarray, value: int, voxel_ml: float) -> LabelFacts:
     """Describe one label value."""
     # Components are found as runs along the last axis, which should be contiguous in memory.
-    parts = find_components(np.ascontiguousarray(array == value)).voxels
-    return LabelFacts(value, int(parts.sum()), tuple(sorted((parts * voxel_ml).round(6).tolist())))
+    found = find_components(np.ascontiguousarray(array == value))
+    parts = found.voxels
+    middle = found.middle(int(parts.argmax()))
+    return LabelFacts(
+        value,
+        int(parts.sum()),
+        tuple(sorted((parts * voxel_ml).round(6).tolist())),
+        triple(round(float(relative(at, n)), 6) for at, n in zip(middle, array.shape, strict=True)),
+    )
 
 
 def _describe_channel(

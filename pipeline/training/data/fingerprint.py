@@ -62,6 +62,9 @@ class LabelSummary:
     share: float  # fraction of all voxels of all cases
     components: Spread  # number of connected parts, over the cases with this label
     component_ml: Spread  # volume of a connected part, in ml
+    # (R, A, S): standard deviation over the cases of the middle of the largest part, where a scan
+    # goes from -1 to 1; None if fewer than two cases have the label.
+    place_sd: Triple | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,9 @@ def _summarise_label(value: int, cases: Sequence[CaseFacts], voxels: int) -> Lab
         share=sum(label.voxels for label in found) / max(voxels, 1),
         components=_spread([len(label.component_ml) for label in found]),
         component_ml=_spread([volume for label in found for volume in label.component_ml]),
+        place_sd=triple(np.std([label.place for label in found], axis=0, ddof=1))
+        if len(found) > 1
+        else None,
     )
 
 

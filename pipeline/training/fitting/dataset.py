@@ -18,6 +18,7 @@ import numpy as np
 from voxtile.machine.processors import thread_count
 from voxtile.models.spec import Label
 from voxtile.preparation.planes import neighbours, slice_axis
+from voxtile.preparation.position import of_tile, position_channels, relative
 from voxtile.training.data.plane_stacks import PlaneStack
 from voxtile.volume import Shape2D
 
@@ -64,6 +65,7 @@ class Sampling:
     ignore: int | None = None  # label value of pixels that take no part
     optional: tuple[int, ...] = ()  # indices of channels that some cases lack
     channel_dropout: float = 0.0  # probability that a tile lacks one of these
+    position: bool = False  # whether channels say where in its scan a pixel is
 
 
 class TileBatches:
@@ -86,7 +88,8 @@ class TileBatches:
         """Return one batch.
 
         Images are float32, (batch, rows, columns, channels): for each channel its neighbour slices
-        in order. Targets are float32, (batch, rows, columns, classes); -1 for ignored pixels.
+        in order, then the position if it is wanted. Targets are float32, (batch, rows, columns,
+        classes); -1 for ignored pixels.
         """
         tiles = [self.cut(choice) for choice in self.choices(index)]
         images = np.stack([image for image, _ in tiles])
@@ -142,7 +145,11 @@ class TileBatches:
         tile = vary_intensity(tile, choice.variations)
         tile[..., list(choice.dropped)] = 0
         # The order is that of planes.with_context: for each channel its planes.
-        return np.swapaxes(tile, 2, 3).reshape(*how.tile, -1), truth
+        tile = np.swapaxes(tile, 2, 3).reshape(*how.tile, -1)
+        if how.position:
+            where_in_scan = position_channels(*choice.positions(how.tile))
+            tile = np.concatenate([tile, where_in_scan], axis=-1)
+        return tile, truth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +163,24 @@ class TileChoice:
     flips: list[int]  # axes that are mirrored: rows (0), columns (1), neighbour slices (2)
     variations: tuple[Variation, ...]  # one for each channel
     dropped: tuple[int, ...] = ()  # indices of channels that are set to 0
+
+    def positions(self, tile: Shape2D) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where the tile's rows, its columns and its plane are in the scan, from -1 to 1.
+
+        They are those of a scan in which anatomy is rotated, magnified and shifted as in the tile:
+        only mirrored tiles have mirrored positions, because whole mirrored planes have these, too.
+        """
+        first = [
+            _middle(size, length) - (length - 1) / 2
+            if size <= length
+            else centre - (length - 1) / 2
+            for size, length, centre in zip(self.stack.shape[1:], tile, self.centre, strict=True)
+        ]
+        rows, columns = (
+            np.flip(where) if axis in self.flips else where
+            for axis, where in enumerate(of_tile(self.stack.shape[1:], first, tile))
+        )
+        return rows, columns, relative(self.plane, self.stack.shape[0])
 
 
 def targets(
@@ -245,9 +270,7 @@ def _centre(
     centre = []
     for axis, (size, length) in enumerate(zip(plane, tile, strict=True)):
         if size <= length:
-            # The plane's middle, as in inference; tiling.Padding adds the odd pixel at the end.
-            middle = (length - 1) / 2 - (length - size) // 2
-            centre.append(middle + round(rng.uniform(-shift, shift) * length))
+            centre.append(_middle(size, length) + round(rng.uniform(-shift, shift) * length))
             continue
         first = int(rng.integers(size - length + 1))
         if focus is not None:
@@ -255,6 +278,15 @@ def _centre(
             first = min(max(around, 0), size - length)
         centre.append(float(first) + (length - 1) / 2)
     return centre[0], centre[1]
+
+
+def _middle(size: int, length: int) -> float:
+    """Return the index of the plane that the middle of a larger tile shows in inference.
+
+    It is the plane's middle, except that `voxtile.preparation.tiling.Padding` adds the odd pixel at
+    the end.
+    """
+    return (length - 1) / 2 - (length - size) // 2
 
 
 def _crop(where: np.ndarray, plane: Sequence[int]) -> tuple[tuple[slice, slice], np.ndarray]:

@@ -41,6 +41,9 @@ _KINDS = {
     "rows.part": "float32",
     "columns.kept": "int32",
     "columns.part": "float32",
+    "position.rows": "float32",
+    "position.columns": "float32",
+    "position.plane": "float32",
 }
 _NAMES = {
     kind: [name for name, one in _KINDS.items() if one == kind] for kind in ("int32", "float32")
@@ -174,6 +177,7 @@ class DeviceBatches:
                 for one in chosen
             ],
             **_of_variations([one.variations for one in chosen], how),
+            **_positions(chosen, how),
         }
         return {name: np.asarray(numbers[name], kind) for name, kind in _KINDS.items()}
 
@@ -284,6 +288,17 @@ def _steps(how: Sampling, chosen: Sequence[TileChoice]) -> np.ndarray:
     half = how.context_slices // 2
     signs = [[-1] if 2 in one.flips else [1] for one in chosen]
     return np.asarray(np.arange(-half, half + 1) * np.array(signs))
+
+
+def _positions(chosen: Sequence[TileChoice], how: Sampling) -> dict[str, Any]:
+    """Return where the rows, the columns and the plane of each tile are, (n, ...), if wanted."""
+    names = [f"position.{name}" for name in ("rows", "columns", "plane")]
+    if not how.position:
+        return dict.fromkeys(names, np.zeros((len(chosen), 0)))
+    parts = zip(*(one.positions(how.tile) for one in chosen), strict=True)
+    return {
+        name: np.reshape(part, (len(chosen), -1)) for name, part in zip(names, parts, strict=True)
+    }
 
 
 def _of_variations(chosen: Sequence[Sequence[Variation]], how: Sampling) -> dict[str, Any]:

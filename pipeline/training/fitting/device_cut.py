@@ -41,7 +41,16 @@ def cut(how: Sampling, stored: Tensors, numbers: Tensors) -> tuple[Tensor, Tenso
     if how.channel_dropout:
         tiles = ops.where(numbers["shown"][:, None, None, :, None] > 0, tiles, 0.0)
     # For each channel its planes, as in planes.with_context.
-    return ops.reshape(tiles, (*tiles.shape[:3], -1)), wanted
+    tiles = ops.reshape(tiles, (*tiles.shape[:3], -1))
+    if how.position:
+        where = (
+            numbers["position.rows"][:, :, None],
+            numbers["position.columns"][:, None],
+            numbers["position.plane"][:, :, None],
+        )
+        channels = [ops.broadcast_to(part, tiles.shape[:3])[..., None] for part in where]
+        tiles = ops.concatenate([tiles, *channels], axis=-1)
+    return tiles, wanted
 
 
 def _coordinates(tile: Shape2D, stored: Tensors, numbers: Tensors) -> Tensor:

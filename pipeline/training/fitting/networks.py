@@ -69,7 +69,14 @@ def build_network(
         if same and start.spec.channels == spec.channels:
             return network
         channels, outputs = (start.spec.channels, spec.channels), spec.output_channels
-        return adapted(network, channels, outputs, spec.activation, new_last=not same)
+        return adapted(
+            network,
+            channels,
+            outputs,
+            spec.activation,
+            new_last=not same,
+            context_slices=spec.context_slices,
+        )
     return build_unet(
         (None, None, spec.input_channels),
         spec.output_channels,
@@ -141,6 +148,7 @@ def fit_network(
             ignore=spec.ignore,
             optional=tuple(map(spec.channels.index, spec.optional_channels)),
             channel_dropout=recipe.channel_dropout or 0.0,
+            position=spec.position,
         ),
     )
     found = read_checkpoint(this.checkpoint)

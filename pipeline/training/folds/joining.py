@@ -16,6 +16,7 @@ import pandas as pd
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name
 from voxtile.models.quality import FILE, Quality
+from voxtile.report.domain import size_range
 from voxtile.report.quality import learn_quality
 from voxtile.report.tables import csv_text
 from voxtile.training.bundle.card import LIMITS, card_head, init_words
@@ -130,7 +131,11 @@ def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str
     known = [domain for domain in domains if domain]
     if not known:
         return {}
-    spacing = [domain["spacing_mm"] for domain in known]
+    sizes = {}
+    for name in ("spacing_mm", "extent_mm"):
+        ranges = [domain[name] for domain in known if name in domain]
+        if ranges:
+            sizes[name] = size_range([part[end] for part in ranges for end in ("min", "max")])
     intensity = {}
     for channel in known[0]["intensity"]:
         rows = np.array([domain["intensity"][channel] for domain in known])
@@ -140,10 +145,7 @@ def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str
         intensity[channel] = [[float(f"{value:.6g}") for value in row] for row in mean.tolist()]
     return {
         "cases": cases,
-        "spacing_mm": {
-            "min": np.min([part["min"] for part in spacing], axis=0).tolist(),
-            "max": np.max([part["max"] for part in spacing], axis=0).tolist(),
-        },
+        **sizes,
         "percentiles": known[0]["percentiles"],
         "intensity": intensity,
     }

@@ -68,6 +68,8 @@ class Recipe:
         and Scalable Predictive Uncertainty Estimation using Deep Ensembles").
     context_slices : int, optional
         How many neighbouring planes a network sees at once; an odd number.
+    position : bool, optional
+        Whether channels say where in its scan a pixel is, see `voxtile.preparation.position`.
     spacing_mm : (R, A, S) or "native", optional
         Pixel spacing in mm that planes are resampled to; native leaves each scan's own.
     intensity : Intensity, optional
@@ -138,6 +140,7 @@ class Recipe:
     network: Literal["per_view", "shared"] | None = None
     members: int | None = None
     context_slices: int | None = None
+    position: bool | None = None
     spacing_mm: tuple[float, float, float] | Literal["native"] | None = None
     intensity: "Intensity | None" = None
     tile: "Shape2D | dict[View, Shape2D] | None" = None

@@ -7,11 +7,20 @@ the choices of the user, never a score.
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, floor, inf, log2, pi
+from statistics import median
 from typing import Any, NamedTuple
 
 from voxtile.errors import UsageError
 from voxtile.models.cost import unet_flops
-from voxtile.models.spec import Intensity, Label, View, Window, ZScore, overlapping
+from voxtile.models.spec import (
+    POSITION_CHANNELS,
+    Intensity,
+    Label,
+    View,
+    Window,
+    ZScore,
+    overlapping,
+)
 from voxtile.preparation.planes import in_plane, slice_axis
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.fingerprint import Fingerprint
@@ -30,6 +39,9 @@ _SAME_SPACING = 1.25
 # If slices are this many times as far apart as pixels, neighbour slices have little in common.
 _THICK = 2.0
 _CONTEXT, _THICK_CONTEXT = 5, 3
+# The middles of most labels vary by at most this (standard deviation), where a scan goes from -1 to
+# 1. If labels were anywhere, it would be 0.58.
+_SAME_PLACE = 0.2
 _LARGEST_TILE = 256
 # A tile shows this many diameters of the largest part of any label, but has at least
 # `_LEAST_TILE` pixels per side. A batch has many small tiles, each centred on another part.
@@ -111,6 +123,7 @@ def settle(
     why = "there is one view" if len(views) == 1 else "the anatomy looks different in each view"
     choose("network", "per_view", why)
     choose("context_slices", *_context(fingerprint, views))
+    choose("position", *_position(fingerprint))
     choose("intensity", *_intensity(fingerprint))
     shown, _ = _shown(fingerprint, recipe, views)
     choose("depth", *_depth(shown, recipe.tiles))
@@ -250,6 +263,20 @@ def _context(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[int, st
     )
 
 
+def _position(fingerprint: Fingerprint) -> tuple[bool, str]:
+    """Return whether channels say where a pixel is: if labels are at about the same place."""
+    known = [max(label.place_sd) for label in fingerprint.labels if label.place_sd is not None]
+    if not known:
+        return False, "too few cases say whether labels are at the same place in all scans"
+    spread = median(known)
+    same = spread <= _SAME_PLACE
+    return same, (
+        f"the middle of a label varies by {spread:.2g} (SD, along the axis where it varies most; "
+        f"a scan goes from -1 to 1), {'at most' if same else 'more than'} {_SAME_PLACE:g}: "
+        f"{'its place tells labels apart' if same else 'labels can be anywhere'}"
+    )
+
+
 def _intensity(fingerprint: Fingerprint) -> tuple[Intensity, str]:
     """Return a fixed window for Hounsfield units, else a z-score of each scan."""
     if fingerprint.is_ct:
@@ -365,7 +392,7 @@ def _batch(recipe: Recipe, channels: int, pixels: int, rate: float) -> tuple[int
     """Return how many tiles a step takes: more on a GPU that a usual step would not keep busy."""
     wanted, why = _BATCH_PIXELS, ""
     if isinstance(rate, GpuRate) and recipe.minutes is not None:
-        inputs, depth = channels * settled(recipe.context_slices), settled(recipe.depth)
+        inputs, depth = _inputs(recipe, channels), settled(recipe.depth)
         work = _PASSES * unet_flops(inputs, 1, filters=_FILTERS[0], depth=depth) * _BATCH_PIXELS
         share = min(_MOST_GPU_PIXELS, max(1, int(rate * _LEAST_GPU_STEP_S / work)))
         wanted *= share
@@ -420,11 +447,17 @@ def _members(recipe: Recipe, load: _Load) -> tuple[int, str]:
 def _steps(recipe: Recipe, load: _Load) -> float:
     """Return the number of steps that each network has time for."""
     seconds = 60 * settled(recipe.minutes) / len(recipe.networks)
-    inputs = load.channels * settled(recipe.context_slices)
+    inputs = _inputs(recipe, load.channels)
     filters, depth = settled(recipe.filters), settled(recipe.depth)
     each = unet_flops(inputs, load.outputs, filters=filters, depth=depth)
     step_s = _PASSES * each * load.pixels * settled(recipe.batch) / load.rate
     return seconds / max(step_s, _LEAST_GPU_STEP_S if isinstance(load.rate, GpuRate) else 0.0)
+
+
+def _inputs(recipe: Recipe, channels: int) -> int:
+    """Return the number of input channels of the networks."""
+    position = POSITION_CHANNELS * settled(recipe.position)
+    return channels * settled(recipe.context_slices) + position
 
 
 def _channel_dropout(fingerprint: Fingerprint) -> tuple[float, str]:

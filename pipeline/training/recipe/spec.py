@@ -36,6 +36,7 @@ def make_spec(
             channels=channels,
             optional_channels=optional,
             context_slices=settled(recipe.context_slices),
+            position=settled(recipe.position),
             spacing_mm=recipe.pixel_mm,
             intensity=recipe.scaling,
             tile=whole,

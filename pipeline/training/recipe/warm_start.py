@@ -32,6 +32,7 @@ def continued(recipe: Recipe, start: Bundle) -> Recipe:
         "network": "shared" if len(_kinds(start)) < len(spec.views) else "per_view",
         "members": len(spec.networks) // len(_kinds(start)),
         "context_slices": spec.context_slices,
+        "position": spec.position,
         "spacing_mm": spec.spacing_mm or "native",
         "intensity": spec.intensity,
         "depth": spec.multiple.bit_length() - 1,

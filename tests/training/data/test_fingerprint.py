@@ -36,7 +36,12 @@ def test_the_facts_of_a_case_are_exact(axes: str) -> None:
     facts = blocks(axes)
     assert (facts.shape, facts.spacing_mm) == ((10, 8, 6), (1.0, 2.0, 2.5))
     # A voxel has 5 cubic millimetres; blocks of 4 and 2 voxels, and one of 1.
-    assert facts.labels == (LabelFacts(1, 6, (0.01, 0.02)), LabelFacts(2, 1, (0.005,)))
+    first, second = facts.labels
+    assert (first.voxels, first.component_ml) == (6, (0.01, 0.02))
+    assert (second.voxels, second.component_ml) == (1, (0.005,))
+    # The middle of the block of four is at (1.5, 1.5, 1) of (10, 8, 6) voxels.
+    assert first.place == pytest.approx((3 / 9 - 1, 3 / 7 - 1, 2 / 5 - 1), abs=1e-6)
+    assert second.place == pytest.approx((8 / 9 - 1, 8 / 7 - 1, 4 / 5 - 1), abs=1e-6)
     assert facts.box_mm == (7.0, 10.0, 10.0)
     assert facts.labelled_planes == pytest.approx((5 / 10, 4 / 8, 3 / 6))
     (channel,) = facts.channels
@@ -58,8 +63,19 @@ def test_a_cohort_is_the_sum_of_its_cases() -> None:
     assert (both.spacing_mm[2].median, both.spacing_mm[2].most) == (2.5, 5.0)
     assert both.labels[0].components.median == 2
     assert both.labels[0].component_ml.most == pytest.approx(0.02)
+    assert both.labels[0].place_sd == (0, 0, 0)
     assert both.is_ct
     assert both.channels[0].foreground["50"] == 10
+
+
+def test_the_spread_of_places_is_that_of_the_cases() -> None:
+    cases = [
+        replace(blocks(), labels=(LabelFacts(1, place=(at, 0.1, -0.2)),)) for at in (-0.5, 0.0, 0.5)
+    ]
+    (label,) = take_fingerprint(cases).labels
+    assert label.place_sd == pytest.approx((0.5, 0, 0))
+    (alone,) = take_fingerprint(cases[:1]).labels
+    assert alone.place_sd is None
 
 
 @given(st.permutations([0, 1, 2]))

@@ -1,12 +1,14 @@
 """Networks with other channels and labels keep what fits."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from voxtile.errors import UsageError
 from voxtile.models.backend import keras
 from voxtile.models.unet import build_unet
-from voxtile.training.fitting.adapted import adapted
+from voxtile.training.fitting.adapted import adapted as adapted_to
 
 CONTEXT, TILES = 3, np.random.default_rng(0).random((2, 8, 8, 3, 2), np.float32)
 
@@ -15,6 +17,11 @@ def network(channels: int = 2, **changes: object) -> keras.Model:
     """A small network of some channels with three planes each."""
     shape = (None, None, CONTEXT * channels)
     return build_unet(shape, 3, filters=4, depth=1, normalisation="batch", **changes)  # type: ignore[arg-type]
+
+
+def adapted(*arguments: Any, **options: Any) -> keras.Model:
+    """Networks of this module see three planes at once."""
+    return adapted_to(*arguments, **options, context_slices=CONTEXT)
 
 
 def shown(*parts: np.ndarray) -> np.ndarray:
@@ -43,6 +50,16 @@ def test_a_new_channel_of_zeros_changes_nothing_and_one_left_out_counts_as_zeros
         np.testing.assert_allclose(same, expected, atol=1e-6)
     kernel = more.get_layer("down1_conv_a").get_weights()[0]
     np.testing.assert_array_equal(kernel[:, :, :3], kernel[:, :, 3:])
+
+
+def test_channels_with_the_position_keep_their_weights() -> None:
+    start = build_unet((None, None, CONTEXT + 3), 3, filters=4, depth=1)
+    more = adapted(start, (("a",), ("new", "a")), 3, "softmax", new_last=False)
+    before, after = (one.get_layer("down1_conv_a").get_weights()[0] for one in (start, more))
+    assert more.input_shape[-1] == 2 * CONTEXT + 3
+    for planes in (slice(CONTEXT), slice(CONTEXT, 2 * CONTEXT)):
+        np.testing.assert_array_equal(after[:, :, planes], before[:, :, :CONTEXT])
+    np.testing.assert_array_equal(after[:, :, -3:], before[:, :, -3:])
 
 
 def test_other_labels_keep_all_but_the_last_layer() -> None:

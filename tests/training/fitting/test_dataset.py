@@ -70,17 +70,49 @@ def test_shapes_and_types_are_what_the_network_takes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(wanted.sum(axis=-1), 1)
 
 
-def test_a_tile_without_augmentation_is_a_tile_of_inference(tmp_path: Path) -> None:
+@pytest.mark.parametrize("position", [False, True])
+def test_a_tile_without_augmentation_is_a_tile_of_inference(tmp_path: Path, position: bool) -> None:
     planes = stack(tmp_path)
     image, _ = planes.open()
     padding = Padding(planes.shape[1:], (16, 12))
     known = [
         padding.apply(plane)
-        for plane in prepare_planes(np.asarray(image), [Scaling(0, 1)], None, 3)
+        for plane in prepare_planes(np.asarray(image), [Scaling(0, 1)], None, 3, position=position)
     ]
-    images, _ = TileBatches([[planes]], plain(batch=20))[0]
+    images, _ = TileBatches([[planes]], plain(batch=20, position=position))[0]
     for tile in images:
         assert any(np.array_equal(tile, plane) for plane in known)
+
+
+def test_positions_stay_where_anatomy_is_moved_and_are_mirrored_with_it(tmp_path: Path) -> None:
+    moved = Augmentation(geometry_rate=1, intensity_rate=1, shift=0.2)
+    how = plain((16, 12), batch=50, position=True, flips=("R", "A", "S"), augmentation=moved)
+    images, _ = TileBatches([[stack(tmp_path, (5, 9, 12))]], how)[0]
+    rows, columns, plane = np.moveaxis(images[..., -3:], 3, 0)
+    # The nine rows are in the middle of the sixteen, and padding repeats the outermost.
+    down = np.concatenate([[-1] * 3, np.linspace(-1, 1, 9), [1] * 4])
+    for found, along in ((rows, down), (columns.swapaxes(1, 2), np.linspace(-1, 1, 12))):
+        mirrored = found[:, 0, 0] > 0
+        assert set(mirrored) == {True, False}
+        for tile, turned in zip(found, mirrored, strict=True):
+            for line in tile.T:
+                np.testing.assert_allclose(line, along[::-1] if turned else along, atol=1e-6)
+    assert set(np.unique(plane)) == {-1, -0.5, 0, 0.5, 1}
+    assert (plane.max(axis=(1, 2)) == plane.min(axis=(1, 2))).all()
+
+
+def test_a_tile_of_a_larger_plane_has_the_positions_of_its_pixels(tmp_path: Path) -> None:
+    shape = (1, 30, 20)
+    image = np.arange(600, dtype=np.float32).reshape(*shape, 1)
+    np.save(tmp_path / "i.npy", image)
+    np.save(tmp_path / "l.npy", np.zeros(shape, np.uint8))
+    planes = PlaneStack("axial", tmp_path / "i.npy", tmp_path / "l.npy", shape, (1, 1), ())
+    how = plain((8, 8), context_slices=1, batch=50, position=True)
+    images, _ = TileBatches([[planes]], how)[0]
+    row, column = np.divmod(images[..., 0], 20)
+    np.testing.assert_allclose(images[..., 1], 2 * row / 29 - 1, atol=1e-6)
+    np.testing.assert_allclose(images[..., 2], 2 * column / 19 - 1, atol=1e-6)
+    np.testing.assert_array_equal(images[..., 3], 0)
 
 
 def test_foreground_tiles_show_a_label(tmp_path: Path) -> None:

@@ -31,11 +31,14 @@ def expected(batches: TileBatches, number: int) -> tuple[np.ndarray, np.ndarray]
     )
 
 
-@pytest.mark.parametrize("tile", [(24, 32), (16, 48)])
-def test_the_same_choices_give_the_same_tiles(tmp_path: Path, tile: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("tile", "position"), [((24, 32), True), ((16, 48), False)])
+def test_the_same_choices_give_the_same_tiles(
+    tmp_path: Path, tile: tuple[int, int], position: bool
+) -> None:
     shapes = (5, 30, 40), (9, 20, 60), (3, 15, 14), (2, 1, 9), (1, 64, 64)
     cases = [[stack(tmp_path, shape)] for shape in shapes]
     how = plain(tile, batch=48, flips=("R", "A", "S"), augmentation=STRONG, seed=3)
+    how = replace(how, position=position)
     batches = TileBatches(cases, how)
     found = held(batches)
     assert "float16" in str(found.stored(0)["images"].dtype)

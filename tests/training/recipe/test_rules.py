@@ -154,6 +154,23 @@ def test_several_labels_are_told_apart_by_their_place_so_tiles_show_whole_planes
     assert settled(replace(spine, labels=small[:1])).tile == (64, 64)
 
 
+def test_networks_see_positions_if_labels_are_at_the_same_place() -> None:
+    def cohort(*places: float) -> list[CaseFacts]:
+        return [
+            CaseFacts((64, 64, 20), (1, 1, 5), (LabelFacts(1, 50, (0.05,), (0.3, at, 0.0)),))
+            for at in places
+        ]
+
+    recipe, reasons = settle(Recipe(), fingerprint(*cohort(-0.1, 0.0, 0.1)))
+    assert recipe.position is True
+    assert "varies by 0.1 (SD" in reasons["position"]
+    recipe, reasons = settle(Recipe(), fingerprint(*cohort(-0.5, 0.0, 0.5)))
+    assert recipe.position is False
+    assert "can be anywhere" in reasons["position"]
+    assert settled(*cohort(0.0)).position is False
+    assert settled(*cohort(0.0), asked=Recipe(position=True)).position is True
+
+
 def test_rare_labels_weigh_more_in_the_cross_entropy() -> None:
     voxels = {1: 4000, 2: 3900, 3: 1000, 4: 1, 5: 250}
     labels = tuple(LabelFacts(value, count) for value, count in voxels.items())
