@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, floor, inf, log2, pi
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from voxtile.errors import UsageError
 from voxtile.models.cost import unet_flops
@@ -43,9 +43,9 @@ _CONTEXT, _THICK_CONTEXT = 5, 3
 # 1. If labels were anywhere, it would be 0.58.
 _SAME_PLACE = 0.2
 _LARGEST_TILE = 256
-# A tile shows this many diameters of the largest part of any label, but has at least
+# A tile shows this many diameters of a label's median part and of its largest, but has at least
 # `_LEAST_TILE` pixels per side. A batch has many small tiles, each centred on another part.
-_DIAMETERS = 4
+_DIAMETERS, _LARGEST_DIAMETERS = 3, 1
 _LEAST_TILE = 64
 # Minimum of pixels of a plane's shorter side after all poolings; with fewer, most is padding.
 _LEAST_BOTTOM = 5
@@ -318,26 +318,31 @@ def _shown(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> t
     if len(fingerprint.labels) > 1:
         return planes, f"{planes[0]}x{planes[1]}"
     spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
-    diameter_mm = _diameter_mm(fingerprint)
+    usual_mm, largest_mm = _diameter_mm(fingerprint, "median"), _diameter_mm(fingerprint, "most")
+    wanted_mm = max(_DIAMETERS * usual_mm, _LARGEST_DIAMETERS * largest_mm)
     finest = [min(in_plane(view, spacing)[axis] for view in views) for axis in (0, 1)]
-    enough = [max(_LEAST_TILE, _DIAMETERS * diameter_mm / mm) for mm in finest]
+    enough = [max(_LEAST_TILE, wanted_mm / mm) for mm in finest]
     if all(size <= most for size, most in zip(planes, enough, strict=True)):
         return planes, f"{planes[0]}x{planes[1]}"
     rows, columns = (ceil(min(size, most)) for size, most in zip(planes, enough, strict=True))
     return (rows, columns), (
-        f"{planes[0]}x{planes[1]}, but {rows}x{columns} is enough around parts of at most "
-        f"{diameter_mm:.2g} mm"
+        f"{planes[0]}x{planes[1]}, but {rows}x{columns} is enough around parts of {usual_mm:.2g} "
+        f"mm (median), at most {largest_mm:.2g} mm"
     )
 
 
-def _diameter_mm(fingerprint: Fingerprint) -> float:
-    """Return the diameter of the largest part of any label; infinity if nothing is labelled."""
-    largest_ml = max((label.component_ml.most for label in fingerprint.labels), default=0) or inf
-    diameter_mm = (6000 * largest_ml / pi) ** (1 / 3)
+def _diameter_mm(fingerprint: Fingerprint, size: Literal["median", "most"]) -> float:
+    """Return the diameter of the median or the largest part; infinity if nothing is labelled.
+
+    Of several labels, the largest of these diameters counts.
+    """
+    parts = (getattr(label.component_ml, size) for label in fingerprint.labels)
+    volume_ml = max(parts, default=0) or inf
+    diameter_mm = (6000 * volume_ml / pi) ** (1 / 3)
     for view in _VIEWS:
         if _is_flat(fingerprint, view):  # a disc and not a ball
             thick_mm = fingerprint.spacing_mm[slice_axis(view)].median
-            diameter_mm = (4000 * largest_ml / thick_mm / pi) ** (1 / 2)
+            diameter_mm = (4000 * volume_ml / thick_mm / pi) ** (1 / 2)
     return float(diameter_mm)
 
 
@@ -345,7 +350,7 @@ def _elastic(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) ->
     """Return the standard deviation of elastic shifts, which follows pixels and structures."""
     spacing = recipe.pixel_mm or [spread.median for spread in fingerprint.spacing_mm]
     pixel_mm = min(mm for view in views for mm in in_plane(view, spacing))
-    most_mm = _ELASTIC_SHARE * _diameter_mm(fingerprint)
+    most_mm = _ELASTIC_SHARE * _diameter_mm(fingerprint, "most")
     return float(f"{min(pixel_mm, most_mm):.3g}"), (
         f"elastic_mm: the finest pixel is {pixel_mm:.3g} mm, and a tenth of the largest part "
         + (f"{most_mm:.2g} mm" if most_mm < inf else "unknown")

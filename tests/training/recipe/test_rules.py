@@ -80,10 +80,10 @@ def test_near_isotropic_scans_get_every_view() -> None:
 def test_single_planes_have_one_view_and_no_neighbours(pixel, axis, view) -> None:
     shape, spacing = [512, 512, 512], [pixel] * 3
     shape[axis], spacing[axis] = 1, 1.0
-    # A disc of 20 pixels' diameter: a tile shows four diameters.
-    disc = LabelFacts(1, 314, component_ml=(314 * pixel**2 / 1000,))
+    # A disc of 32 pixels' diameter: a tile shows three diameters.
+    disc = LabelFacts(1, 804, component_ml=(804 * pixel**2 / 1000,))
     recipe = settled(CaseFacts(tuple(shape), tuple(spacing), (disc,)))
-    assert (recipe.views, recipe.context_slices, recipe.tile) == ((view,), 1, (80, 80))
+    assert (recipe.views, recipe.context_slices, recipe.tile) == ((view,), 1, (96, 96))
 
 
 def test_a_network_is_as_wide_as_the_budget_allows() -> None:
@@ -129,13 +129,16 @@ def test_more_time_than_enough_steps_goes_into_more_networks() -> None:
 
 def test_tiles_are_small_if_labels_are_small() -> None:
     def tile_of(part_ml: float, **asked) -> tuple[object, int | None]:
-        label = LabelFacts(1, 50, (part_ml / 10, part_ml))
+        label = LabelFacts(1, 50, (part_ml, part_ml))
         case = CaseFacts((150, 300, 20), (1.0, 0.5, 4.0), (label,))
         recipe = settled(case, asked=Recipe(**asked))
         return recipe.tile, recipe.depth
 
-    # 4.18 ml are a ball of 20 mm: 80 mm are 80 pixels along R and 160 along A.
-    assert tile_of(4.18) == ((80, 160), 4)
+    # 14.1 ml are a ball of 30 mm: 90 mm are 90 pixels along R and 180 along A.
+    assert tile_of(14.1) == ((96, 192), 4)
+    # Parts of 30 mm at most, of which most have 4 mm: once the largest.
+    small = LabelFacts(1, 50, (0.03,) * 3 + (14.1,))
+    assert settled(CaseFacts((500, 500, 20), (0.3, 0.3, 4.0), (small,))).tile == (112, 112)
     # A ball of 4.6 mm: 64 pixels are always shown.
     assert tile_of(0.05) == ((64, 64), 3)
     # What is larger than the plane is shown the plane, and at most 256.
