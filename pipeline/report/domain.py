@@ -31,7 +31,7 @@ _FENCE = 3.0
 _FEWEST = 5
 # Spacings that differ by less come from the same protocol.
 _SAME_SPACING = 0.05
-# Augmentation magnifies by as much.
+# Patients differ by less than this, and fields of view by more.
 _SAME_EXTENT = 0.25
 
 Valid = TypeVar("Valid")

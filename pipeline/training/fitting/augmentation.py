@@ -30,24 +30,24 @@ Range = tuple[float, float]
 class Augmentation:
     """How much training tiles are varied.
 
-    The kinds and their frequencies follow nnU-Net (Isensee et al. 2021,
-    "nnU-Net", supplementary note 4), with a smaller rotation. Values are drawn
-    uniformly from the ranges; a frequency is the fraction of tiles that a kind of
+    The kinds follow nnU-Net (Isensee et al. 2021, "nnU-Net", supplementary note 4), with
+    smaller and rarer variations by default, which suit training runs of minutes. Values are
+    drawn uniformly from the ranges; a frequency is the fraction of tiles that a kind of
     variation changes.
     """
 
-    rotation_deg: float = 20.0  # largest angle in both directions
-    scale: Range = (0.8, 1.25)  # (low, high): magnification; its logarithm is drawn uniformly
+    rotation_deg: float = 10.0  # largest angle in both directions
+    scale: Range = (0.9, 1.1)  # (low, high): magnification; its logarithm is drawn uniformly
     # Largest additional magnification of one axis relative to the other, as a fraction.
-    stretch: float = 0.1
+    stretch: float = 0.05
     # Standard deviation of the shift of each control point, in mm; None: by rule, else one pixel.
     elastic_mm: float | None = None
     elastic_spacing: int = 16  # pixels between control points
     # Largest shift of a tile, as a fraction of the tile, if the plane is not larger than the tile.
     shift: float = 0.05
     # Frequency of each kind of geometric variation, and of each kind of intensity variation.
-    geometry_rate: float = 0.7
-    intensity_rate: float = 0.2
+    geometry_rate: float = 0.3
+    intensity_rate: float = 0.1
     noise: float = 0.15  # largest standard deviation, as a fraction of the tile's own
     blur_pixels: Range = (0.4, 0.9)  # (low, high): standard deviation of a Gaussian
     # (low, high): fraction of the rows and columns that remain before a tile is resized to its
@@ -62,6 +62,17 @@ class Augmentation:
     def none(cls) -> "Augmentation":
         """Return the augmentation that changes nothing."""
         return cls(geometry_rate=0, intensity_rate=0, shift=0)
+
+    @classmethod
+    def strong(cls) -> "Augmentation":
+        """Return the augmentation for training runs that see each plane very often."""
+        return cls(
+            rotation_deg=20.0,
+            scale=(0.8, 1.25),
+            stretch=0.1,
+            geometry_rate=0.7,
+            intensity_rate=0.2,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

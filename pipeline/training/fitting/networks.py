@@ -144,7 +144,7 @@ def fit_network(
             seed=recipe.seed + this.number,
             foreground=settled(recipe.foreground),
             flips=recipe.flips,
-            augmentation=recipe.augmentation,
+            augmentation=settled(recipe.augmentation),
             ignore=spec.ignore,
             optional=tuple(map(spec.channels.index, spec.optional_channels)),
             channel_dropout=recipe.channel_dropout or 0.0,

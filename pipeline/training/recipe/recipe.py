@@ -4,7 +4,7 @@ This module imports nothing heavy, because `voxtile --help` reads options from i
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from voxtile.errors import UsageError
@@ -26,13 +26,6 @@ _POSITIVE = (
     *BUDGETS, "patience", "members", "filters", "depth", "batch", "steps_per_epoch",
     "learning_rate",
 )  # fmt: skip
-
-
-def _default_augmentation() -> "Augmentation":
-    """Return the augmentation of a recipe that names none."""
-    from voxtile.training.fitting.augmentation import Augmentation
-
-    return Augmentation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +115,7 @@ class Recipe:
         The left and the right of a body differ, and labels may depend on the side.
     channel_dropout : float, optional
         Probability that a tile is learned without one of the channels that some cases lack.
-    augmentation : Augmentation
+    augmentation : Augmentation, optional
         How tiles are varied.
 
     Raises
@@ -162,7 +155,7 @@ class Recipe:
     class_weights: tuple[float, ...] | None = None
     flips: "tuple[Axis, ...]" = ()
     channel_dropout: float | None = None
-    augmentation: "Augmentation" = field(default_factory=_default_augmentation)
+    augmentation: "Augmentation | None" = None
 
     def __post_init__(self) -> None:
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]

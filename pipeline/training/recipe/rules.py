@@ -24,6 +24,7 @@ from voxtile.models.spec import (
 from voxtile.preparation.planes import in_plane, slice_axis
 from voxtile.scoring.overlap import plain_labels
 from voxtile.training.data.fingerprint import Fingerprint
+from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.volume import Shape2D
 
 from .recipe import BUDGETS, Recipe, check_tile, settled
@@ -34,7 +35,7 @@ _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
 _ALIKE = 1.5
 # A plane with fewer pixels along a side shows no shapes.
 _LEAST_SIDE = 16
-# Pixel spacings within this factor are not resampled, because augmentation magnifies as much.
+# Pixel spacings within this factor are not resampled, which would only blur.
 _SAME_SPACING = 1.25
 # If slices are this many times as far apart as pixels, neighbour slices have little in common.
 _THICK = 2.0
@@ -82,6 +83,8 @@ _LEAST_GPU_STEP_S, _MOST_GPU_PIXELS = 5e-3, 4
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
 _FOREGROUND, _MORE_FOREGROUND = 1 / 3, 0.5
 _RARE_VOXELS, _RARE_PLANES = 1e-3, 1 / 3
+# With so many looks at every pixel, tiles are varied as much as in nnU-Net's long training runs.
+_OFTEN = 100
 # Largest standard deviation of elastic shifts, in diameters of the largest part of any label.
 _ELASTIC_SHARE = 0.1
 # Largest weight of a rare label's pixels in the cross-entropy.
@@ -146,9 +149,6 @@ def settle(
     choose("foreground", *_foreground(fingerprint, views))
     if any(channel.missing for channel in fingerprint.channels):
         choose("channel_dropout", *_channel_dropout(fingerprint))
-    if recipe.augmentation.elastic_mm is None:
-        elastic_mm, reasons["augmentation"] = _elastic(fingerprint, recipe, views)
-        recipe = replace(recipe, augmentation=replace(recipe.augmentation, elastic_mm=elastic_mm))
     if not recipe.labels:
         found = {value: f"label {value}" for value in fingerprint.values}
         recipe = replace(recipe, labels=plain_labels(found))
@@ -157,6 +157,11 @@ def settle(
     load = _Load(len(fingerprint.channels) or 1, outputs, pixels, rate)
     choose("filters", *_filters(recipe, load))
     choose("members", *_members(recipe, load))
+    choose("augmentation", *_augmentation(fingerprint, recipe, load))
+    if (varied := settled(recipe.augmentation)).elastic_mm is None:
+        elastic_mm, why = _elastic(fingerprint, recipe, views)
+        recipe = replace(recipe, augmentation=replace(varied, elastic_mm=elastic_mm))
+        reasons["augmentation"] = "; ".join(filter(None, (reasons.get("augmentation"), why)))
     filters = settled(recipe.filters)
     choose(
         "learning_rate",
@@ -240,7 +245,7 @@ def _spacing(fingerprint: Fingerprint, views: tuple[View, ...]) -> tuple[Any, st
     if spread <= _SAME_SPACING:
         return "native", (
             f"pixel spacings differ by a factor of {spread:.3g}, at most {_SAME_SPACING:g}: "
-            "augmentation magnifies by as much"
+            "networks learn such differences, and resampling blurs"
         )
     median = tuple(float(f"{spread.median:.4g}") for spread in fingerprint.spacing_mm)
     return median, (
@@ -344,6 +349,34 @@ def _diameter_mm(fingerprint: Fingerprint, size: Literal["median", "most"]) -> f
             thick_mm = fingerprint.spacing_mm[slice_axis(view)].median
             diameter_mm = (4000 * volume_ml / thick_mm / pi) ** (1 / 2)
     return float(diameter_mm)
+
+
+def _augmentation(
+    fingerprint: Fingerprint, recipe: Recipe, load: "_Load"
+) -> tuple[Augmentation, str]:
+    """Return how much tiles are varied: more if the budget shows every plane very often."""
+    steps: float | None = recipe.steps
+    if recipe.epochs is not None:
+        steps = recipe.epochs * settled(recipe.steps_per_epoch)
+    if recipe.minutes is not None and load.rate != inf:
+        steps = _steps(recipe, load)
+    if steps is None:
+        return Augmentation(), _UNCOUNTED.format("the usual variation")
+    shape = [spread.median for spread in fingerprint.shape]
+    if recipe.pixel_mm is not None:
+        pairs = zip(fingerprint.extent_mm, recipe.pixel_mm, strict=True)
+        shape = [extent.median / mm for extent, mm in pairs]
+    pixels = 0.0
+    for view in recipe.kinds[0]:
+        rows, columns = in_plane(view, shape)
+        pixels += fingerprint.planes[slice_axis(view)] * rows * columns
+    often = steps * settled(recipe.batch) * load.pixels / max(pixels, 1)
+    if often < _OFTEN:
+        return Augmentation(), f"tiles show every pixel about {often:.2g} times, less than {_OFTEN}"
+    return Augmentation.strong(), (
+        f"tiles show every pixel about {often:.2g} times, at least {_OFTEN}: without strong "
+        "variations the networks would learn the planes by heart"
+    )
 
 
 def _elastic(fingerprint: Fingerprint, recipe: Recipe, views: Sequence[View]) -> tuple[float, str]:

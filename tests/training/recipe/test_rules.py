@@ -188,7 +188,21 @@ def test_a_slab_is_cut_along_its_short_side_only() -> None:
     assert settled(CaseFacts((200, 200, 10), (1.0, 1.0, 1.0), ONE)).views == ("axial",)
 
 
-def test_spacings_are_resampled_only_if_augmentation_does_not_cover_them() -> None:
+def test_tiles_are_varied_more_if_the_budget_shows_them_often() -> None:
+    cases = fingerprint(CaseFacts((100, 100, 10), (1.0, 1.0, 4.0), ONE))
+    # Ten planes of 10,000 pixels, and steps of 4 tiles of 112x112: 100 times in 199.3 steps.
+    for steps, expected in ((199, Augmentation()), (200, Augmentation.strong())):
+        recipe, reasons = settle(Recipe(steps=steps), cases)
+        assert (recipe.batch, recipe.tile) == (4, (112, 112))
+        assert replace(recipe.augmentation, elastic_mm=None) == expected
+        assert reasons["augmentation"].startswith("tiles show every pixel about 1e+02 times")
+    gpu = settle(Recipe(), cases, rate=GpuRate(1e14))[0].augmentation
+    assert gpu.rotation_deg == Augmentation.strong().rotation_deg
+    asked = Augmentation(rotation_deg=3.0, elastic_mm=1.0)
+    assert settle(Recipe(augmentation=asked), cases)[0].augmentation == asked
+
+
+def test_spacings_are_resampled_only_if_they_differ_much() -> None:
     cases = [CaseFacts((100, 100, 20), (size, size, 5.0), ONE) for size in (0.7, 0.8, 0.85)]
     assert settled(*cases).spacing_mm == "native"
     wide = [*cases, CaseFacts((100, 100, 20), (1.4, 1.4, 7.5), ONE)]
