@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from voxtile.errors import counted
-from voxtile.training.recipe.rules import ENOUGH_STEPS
+from voxtile.training.recipe.budget_rules import ENOUGH_STEPS
 
 # Below this mean Dice, a mask is of little use.
 _USELESS = 0.5

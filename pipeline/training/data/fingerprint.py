@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import TypeAdapter
 
-from voxtile.models.spec import Label
+from voxtile.models.spec import Label, View
+from voxtile.preparation.planes import slice_axis
 
 from .case_facts import CaseFacts, ChannelFacts, Triple, triple
 
@@ -85,6 +86,10 @@ class Fingerprint:
     labelled_planes: Triple = (0.0, 0.0, 0.0)
     # Size of the box around the labels of a case.
     box_mm: tuple[Spread, Spread, Spread] = (Spread(0, 0, 0),) * 3
+
+    def is_flat(self, view: View) -> bool:
+        """Whether every case is a single plane in a view."""
+        return self.shape[slice_axis(view)].most == 1
 
     @property
     def values(self) -> tuple[int, ...]:

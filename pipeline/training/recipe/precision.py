@@ -12,8 +12,8 @@ from voxtile.engines.short_numbers import gains, pays
 from voxtile.machine.processors import thread_count
 from voxtile.models.backend_name import backend_name
 
+from .budget_rules import GpuRate
 from .recipe import Precision, Recipe
-from .rules import GpuRate
 
 # Operations per second of one core in float32, forward and backward. Two cores with AVX-512 do 130
 # to 200 * 10^9 (docs/training.md); the rules expect a little less.

@@ -8,8 +8,8 @@ import pytest
 from voxtile.engines import device_rate
 from voxtile.training.fitting import learner
 from voxtile.training.recipe import precision
+from voxtile.training.recipe.budget_rules import GpuRate
 from voxtile.training.recipe.precision import fitting_rate
-from voxtile.training.recipe.rules import GpuRate
 
 
 def test_a_processor_counts_though_the_machine_has_a_gpu(

@@ -11,8 +11,9 @@ from voxtile.models.spec import Label, Window, ZScore
 from voxtile.training.data.case_facts import CaseFacts, ChannelFacts, LabelFacts
 from voxtile.training.data.fingerprint import Fingerprint, take_fingerprint
 from voxtile.training.fitting.augmentation import Augmentation
+from voxtile.training.recipe.budget_rules import GpuRate
 from voxtile.training.recipe.recipe import Recipe
-from voxtile.training.recipe.rules import GpuRate, settle
+from voxtile.training.recipe.rules import settle
 
 ONE = (LabelFacts(1, voxels=10),)
 shapes = st.tuples(*[st.integers(1, 600)] * 3)
