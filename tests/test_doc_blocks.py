@@ -44,6 +44,7 @@ ELSEWHERE = {
 # ... or in no test, for this reason.
 NOWHERE = {
     "./scripts/demo": "installs; `voxtile demo` runs in tests/phantoms/test_demo.py",
+    "scripts/demo": "installs; `voxtile demo` runs in tests/phantoms/test_demo.py",
     ".venv/bin/voxtile demo": "runs in tests/phantoms/test_demo.py",
     "./scripts/test": "is what runs this test",
     "scripts/test": "is what runs this test",

@@ -55,6 +55,7 @@ def test_ci_runs_scripts_that_exist() -> None:
     assert sorted(commands) == [
         "scripts/check",
         "scripts/container ${{ matrix.kind }}",
+        "scripts/demo",
         "scripts/install workflows",
         "scripts/site",
         "scripts/test",
