@@ -30,9 +30,10 @@ from .budget_rules import (
     batch_for,
     filters_for,
     members_for,
+    steps_for,
 )
 from .recipe import BUDGETS, Recipe, check_tile, settled
-from .tile_rules import depth_for, elastic, shown, tile_for
+from .tile_rules import depth_for, elastic, shown, tile_for, tile_pixels
 
 _MINUTES = 18.0
 _VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
@@ -45,6 +46,8 @@ _SAME_SPACING = 1.25
 # If slices are this many times as far apart as pixels, neighbour slices have little in common.
 _THICK = 2.0
 _CONTEXT, _THICK_CONTEXT = 5, 3
+# With fewer steps for each view, one network that learns all views is better.
+_ENOUGH_TO_DIFFER = 1500
 # The middles of most labels vary by at most this (standard deviation), where a scan goes from -1 to
 # 1. If labels were anywhere, it would be 0.58.
 _SAME_PLACE = 0.2
@@ -90,8 +93,8 @@ def settle(
     choose("views", *_views(fingerprint))
     views = recipe.views or ()
     choose("spacing_mm", *_spacing(fingerprint, views))
-    why = "there is one view" if len(views) == 1 else "the anatomy looks different in each view"
-    choose("network", "per_view", why)
+    if recipe.network is None:
+        choose("network", *_network(recipe, fingerprint, rate))
     choose("context_slices", *_context(fingerprint, views))
     choose("position", *_position(fingerprint))
     choose("intensity", *_intensity(fingerprint))
@@ -101,8 +104,7 @@ def settle(
     choose("tile", *tile_for(fingerprint, recipe, depth))
     for tile in recipe.tiles:
         check_tile(tile, depth)
-    sizes = [recipe.tile_of(kind) for kind in recipe.kinds]
-    pixels = sum(rows * columns for rows, columns in sizes) // len(sizes)
+    pixels = tile_pixels(recipe)
     choose("batch", *batch_for(recipe, len(fingerprint.channels) or 1, pixels, rate))
     count = sum(fingerprint.planes[slice_axis(view)] for view in recipe.kinds[0])
     # A budget of epochs must mean the same on every machine.
@@ -141,6 +143,25 @@ def settle(
     choose("class_weights", *_class_weights(fingerprint, recipe.labels))
     _check_class_weights(settled(recipe.class_weights), outputs)
     return recipe, reasons
+
+
+def _network(recipe: Recipe, fingerprint: Fingerprint, rate: float) -> tuple[str, str]:
+    """Return whether each view has its own network, or one network learns all views."""
+    if len(settled(recipe.views)) == 1:
+        return "per_view", "there is one view"
+    why = "the anatomy looks different in each view"
+    if recipe.minutes is None or rate == inf:
+        return "per_view", why
+    each, _ = settle(replace(recipe, network="per_view", members=1), fingerprint, rate=rate)
+    outputs = len(each.labels) + is_exclusive(each.labels)
+    load = Load(len(fingerprint.channels) or 1, outputs, tile_pixels(each), rate)
+    steps = steps_for(each, load)
+    if steps >= _ENOUGH_TO_DIFFER:
+        return "per_view", why
+    return "shared", (
+        f"a network for each view would have time for about {steps:.2g} steps, fewer than "
+        f"{_ENOUGH_TO_DIFFER}; one network for all views has time for all of them"
+    )
 
 
 def is_exclusive(labels: tuple[Label, ...]) -> bool:

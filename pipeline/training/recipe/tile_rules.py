@@ -118,3 +118,9 @@ def tile_for(
     tiles = {views[0]: fitted(views) for views in recipe.kinds}
     planes = ", ".join(f"{view} {plane}" for view, (_, plane) in tiles.items())
     return {view: tile for view, (tile, _) in tiles.items()}, f"the largest planes: {planes}; {why}"
+
+
+def tile_pixels(recipe: Recipe) -> int:
+    """Return the pixels of a tile, the mean over the networks, of a recipe with tiles."""
+    sizes = [recipe.tile_of(kind) for kind in recipe.kinds]
+    return sum(rows * columns for rows, columns in sizes) // len(sizes)

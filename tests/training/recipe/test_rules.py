@@ -189,6 +189,23 @@ def test_a_slab_is_cut_along_its_short_side_only() -> None:
     assert settled(CaseFacts((200, 200, 10), (1.0, 1.0, 1.0), ONE)).views == ("axial",)
 
 
+def test_views_share_a_network_if_there_is_no_time_for_one_each() -> None:
+    cube = fingerprint(CaseFacts((160, 160, 160), (1.0, 1.0, 1.0), ONE))
+    plain, _ = settle(Recipe(filters=16), cube)
+    assert (plain.network, len(plain.networks)) == ("per_view", 3)
+    each = 3 * (plain.batch or 0) * 160 * 160 * unet_flops(5, 1, filters=16, depth=5)
+    enough = 1500 * each / (18 * 60 / 3)
+    own, reasons = settle(Recipe(filters=16), cube, rate=1.01 * enough)
+    assert own.network == "per_view"
+    shared, reasons = settle(Recipe(filters=16), cube, rate=0.99 * enough)
+    assert (shared.network, len(shared.networks)) == ("shared", 1)
+    assert reasons["network"].startswith(
+        "a network for each view would have time for about 1.5e+03"
+    )
+    assert settle(Recipe(steps=10), cube)[0].network == "per_view"
+    assert settle(Recipe(network="per_view"), cube, rate=1.0)[0].network == "per_view"
+
+
 def test_tiles_are_varied_more_if_the_budget_shows_them_often() -> None:
     cases = fingerprint(CaseFacts((100, 100, 10), (1.0, 1.0, 4.0), ONE))
     # Ten planes of 10,000 pixels, and steps of 4 tiles of 112x112: 100 times in 199.3 steps.
