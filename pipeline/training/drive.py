@@ -22,7 +22,7 @@ from voxtile.training.data.stored_cases import StoredCase, notice_lines, store_c
 from voxtile.training.folds.folds import Fold
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
-from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe
+from voxtile.training.recipe.recipe_file import dump_recipe, read_settled
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.spec import make_spec
 from voxtile.training.recipe.warm_start import adapted_words, continued, seen_words
@@ -214,7 +214,7 @@ def _work_plan(
         check_fingerprint(source.start, fingerprint)
     if (work / _RECIPE).exists():
         # On another machine the rules might make other choices, which do not fit the checkpoints.
-        recipe = read_recipe(work / _RECIPE)
+        recipe = read_settled(work / _RECIPE)
     else:
         recipe, settled_reasons = settle(recipe, fingerprint, rate=fitting_rate(device))
         reasons = reasons | settled_reasons

@@ -27,7 +27,7 @@ from voxtile.run_folder.lock import locked
 
 from .data.fingerprint import Fingerprint
 from .recipe.recipe import BUDGETS, Recipe
-from .recipe.recipe_file import read_recipe
+from .recipe.recipe_file import read_settled
 from .recipe.rules import Reasons
 from .recipe.warm_start import same_outputs
 from .source import reading_facts
@@ -82,7 +82,7 @@ def further(asked: Recipe, start: Bundle) -> tuple[Recipe, Reasons]:
 
     UsageError if `asked` has no budget, or a choice that the model did not have.
     """
-    known = read_recipe(start.folder / "recipe.toml")
+    known = read_settled(start.folder / "recipe.toml")
     usual = Recipe()
     budget = {name: getattr(asked, name) for name in BUDGETS}
     if not any(budget.values()):
@@ -145,6 +145,9 @@ def check_fingerprint(start: Bundle, fingerprint: Fingerprint) -> None:
     """Refuse training cases with other content than those of the model."""
     now = json.loads(json_text(fingerprint.dump()))
     before = json.loads((start.folder / "fingerprint.json").read_bytes())
+    for new, old in zip(now["labels"], before.get("labels", ()), strict=False):
+        if "place_sd" not in old:  # earlier versions did not measure it
+            del new["place_sd"]
     if different := [key for key in now if now[key] != before.get(key)]:
         raise UsageError(
             f"the training cases are not those of {start.name}: the fingerprint has other "

@@ -1,6 +1,8 @@
 """A finished model is trained further, and replaced only by a whole one."""
 
 import csv
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +120,25 @@ def test_the_first_weights_stay_if_no_later_ones_are_better(
     for one, other in zip(weights(first), weights(bundle), strict=True):
         np.testing.assert_array_equal(one, other)
     assert bundle.spec.training["networks"][0]["best_epoch"] == 2
+
+
+@pytest.mark.slow
+def test_a_model_of_a_version_without_positions_is_trained_further(
+    manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "old"
+    train(manifest, out, recipe=replace(FIRST, position=False), progress=False)
+    for name, line in (("recipe.toml", r"position = .*\n"), ("spec.json", r' *"position": .*\n')):
+        text = (out / name).read_text()
+        assert re.search(line, text)
+        (out / name).write_text(re.sub(line, "", text))
+    described = json.loads((out / "fingerprint.json").read_text())
+    for label in described["labels"]:
+        del label["place_sd"]
+    (out / "fingerprint.json").write_text(json.dumps(described))
+    bundle = go_on(manifest, out)
+    assert bundle.spec.position is False
+    assert bundle.spec.training["networks"][0]["steps"] > 0
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ from voxtile.training.options import FoldOptions, TrainKeywords, TrainOptions
 from voxtile.training.plan import fingerprint_cases
 from voxtile.training.recipe.precision import fitting_rate
 from voxtile.training.recipe.recipe import Recipe
-from voxtile.training.recipe.recipe_file import dump_recipe, read_recipe, recipe_facts
+from voxtile.training.recipe.recipe_file import dump_recipe, read_settled, recipe_facts
 from voxtile.training.recipe.rules import Reasons, settle
 from voxtile.training.recipe.warm_start import continued
 from voxtile.training.source import reading_facts
@@ -282,7 +282,7 @@ def _common_recipe(
     """Return the recipe of all folds, as it was settled before or now."""
     path = out / _RECIPE
     if (out / _IDENTITY).exists() and path.exists():
-        return read_recipe(path)
+        return read_settled(path)
     recipe = how.recipe or Recipe()
     device = how.fitting_devices[0]
     common, reasons = _settle(

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,15 @@ def read_recipe(path: Path) -> Recipe:
         except ValidationError as error:
             problems = complaints(error)
     raise ManifestError([f"{path}: {problem}" for problem in problems])
+
+
+def read_settled(path: Path) -> Recipe:
+    """Read a recipe that was settled when it was written.
+
+    Earlier versions wrote no `position`: their networks do not see any.
+    """
+    recipe = read_recipe(path)
+    return recipe if recipe.position is not None else replace(recipe, position=False)
 
 
 def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:
