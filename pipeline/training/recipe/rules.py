@@ -98,8 +98,7 @@ def settle(
     choose("context_slices", *_context(fingerprint, views))
     choose("position", *_position(fingerprint))
     choose("intensity", *_intensity(fingerprint))
-    planes, _ = shown(fingerprint, recipe, views)
-    choose("depth", *depth_for(planes, recipe.tiles))
+    choose("depth", *depth_for(shown(fingerprint, recipe, views)[0], recipe.tiles))
     depth = recipe.depth or 1
     choose("tile", *tile_for(fingerprint, recipe, depth))
     for tile in recipe.tiles:
