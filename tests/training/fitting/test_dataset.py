@@ -101,12 +101,15 @@ def test_positions_stay_where_anatomy_is_moved_and_are_mirrored_with_it(tmp_path
     assert (plane.max(axis=(1, 2)) == plane.min(axis=(1, 2))).all()
 
 
-def test_a_tile_of_a_larger_plane_has_the_positions_of_its_pixels(tmp_path: Path) -> None:
-    shape = (1, 30, 20)
-    image = np.arange(600, dtype=np.float32).reshape(*shape, 1)
-    np.save(tmp_path / "i.npy", image)
+def numbered(tmp_path: Path, shape: tuple[int, int, int]) -> PlaneStack:
+    """Planes without labels, whose pixels have their own number."""
+    np.save(tmp_path / "i.npy", np.arange(np.prod(shape), dtype=np.float32).reshape(*shape, 1))
     np.save(tmp_path / "l.npy", np.zeros(shape, np.uint8))
-    planes = PlaneStack("axial", tmp_path / "i.npy", tmp_path / "l.npy", shape, (1, 1), ())
+    return PlaneStack("axial", tmp_path / "i.npy", tmp_path / "l.npy", shape, (1, 1), ())
+
+
+def test_a_tile_of_a_larger_plane_has_the_positions_of_its_pixels(tmp_path: Path) -> None:
+    planes = numbered(tmp_path, (1, 30, 20))
     how = plain((8, 8), context_slices=1, batch=50, position=True)
     images, _ = TileBatches([[planes]], how)[0]
     row, column = np.divmod(images[..., 0], 20)
@@ -125,11 +128,7 @@ def test_foreground_tiles_show_a_label(tmp_path: Path) -> None:
 
 
 def test_every_place_of_a_large_plane_is_seen(tmp_path: Path) -> None:
-    shape = (1, 20, 20)
-    image = np.arange(400, dtype=np.float32).reshape(*shape, 1)
-    np.save(tmp_path / "i.npy", image)
-    np.save(tmp_path / "l.npy", np.zeros(shape, np.uint8))
-    planes = PlaneStack("axial", tmp_path / "i.npy", tmp_path / "l.npy", shape, (1, 1), ())
+    planes = numbered(tmp_path, (1, 20, 20))
     images, _ = TileBatches([[planes]], plain((8, 8), context_slices=1, batch=2000))[0]
     assert set(images.ravel().tolist()) == set(range(400))
 
