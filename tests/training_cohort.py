@@ -22,6 +22,7 @@ TINY = Recipe(
     batch=8,
     tile=(24, 24),
     context_slices=1,
+    optimizer="muon",
     learning_rate=1e-2,
     ema=0.8,
     intensity=NoScaling(),

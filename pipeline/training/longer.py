@@ -34,7 +34,7 @@ from .source import reading_facts
 from .workfolder import BEFORE, work_path
 
 # Choices that may differ from those of the model.
-_FREE = (*BUDGETS, "patience", "precision", "learning_rate")
+_FREE = (*BUDGETS, "patience", "precision", "optimizer", "learning_rate")
 _REASON = re.compile(r"^(?:\[\[?)?(\w+)(?:\]\]?| = .*?)  # (.+)$", re.MULTILINE)
 _WHOLE = ("epoch", "steps")
 _TRAIN_NEW = "train a new model, with --init to start from this one"

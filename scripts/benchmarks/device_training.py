@@ -61,7 +61,7 @@ def training_ways(
         "precision": "float32" if precision == "float32" else f"mixed_{precision}",
         "device": device,
     }
-    recipe = Recipe(learning_rate=1e-3)
+    recipe = Recipe(learning_rate=1e-3, optimizer="muon")
     with tempfile.TemporaryDirectory(prefix="voxtile-tiles-") as folder:
         batches = batches_of(Path(folder), workload.classes, batch, size)
         own = on_device(batches, device)

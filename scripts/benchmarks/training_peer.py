@@ -34,7 +34,7 @@ def keras_step(
     )
     learner = Learner(
         network,
-        Recipe(learning_rate=1e-3),
+        Recipe(learning_rate=1e-3, optimizer="adamw"),  # the optimiser of the peer
         softmax=True,
         precision="float32" if precision == "float32" else "mixed_bfloat16",
     )

@@ -123,12 +123,17 @@ def test_the_first_weights_stay_if_no_later_ones_are_better(
 
 
 @pytest.mark.slow
-def test_a_model_of_a_version_without_positions_is_trained_further(
+def test_a_model_of_a_version_without_positions_and_muon_is_trained_further(
     manifest: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "old"
-    train(manifest, out, recipe=replace(FIRST, position=False), progress=False)
-    for name, line in (("recipe.toml", r"position = .*\n"), ("spec.json", r' *"position": .*\n')):
+    recipe = replace(FIRST, position=False, optimizer="adamw")
+    train(manifest, out, recipe=recipe, progress=False)
+    for name, line in (
+        ("recipe.toml", r"position = .*\n"),
+        ("recipe.toml", r"optimizer = .*\n"),
+        ("spec.json", r' *"position": .*\n'),
+    ):
         text = (out / name).read_text()
         assert re.search(line, text)
         (out / name).write_text(re.sub(line, "", text))
@@ -138,6 +143,7 @@ def test_a_model_of_a_version_without_positions_is_trained_further(
     (out / "fingerprint.json").write_text(json.dumps(described))
     bundle = go_on(manifest, out)
     assert bundle.spec.position is False
+    assert bundle.spec.training["recipe"]["optimizer"] == "adamw"
     assert bundle.spec.training["networks"][0]["steps"] > 0
 
 

@@ -16,7 +16,7 @@ from voxtile.models.backend import keras
 from voxtile.training.recipe.recipe import Recipe
 
 from .device_batches import DeviceBatches, FixedBatches, Numbers
-from .learner import UNDECAYED, Learner, Predict, make_optimizer
+from .learner import UNDECAYED, Learner, Predict
 from .packed import Packing, State
 
 # Steps of one call; with more, the processor's part of a step is not noticeably smaller.
@@ -50,8 +50,7 @@ class DeviceLearner(Learner):
         """Give the copy its optimiser and loss; on JAX they work on packed variables."""
         super()._compile(recipe)
         if keras.config.backend() == "jax":
-            optimizer = make_optimizer(recipe, scaled=self._overflows)
-            self._packing = Packing(self._model, optimizer, UNDECAYED)
+            self._packing = Packing(self._model, self._make_optimizer(recipe), UNDECAYED)
 
     def steps(self, batches: Sequence[Numbers], rates: Sequence[float]) -> list[float]:
         """Learn from at most `at_once` batches, each with its rate, and return their losses."""

@@ -17,6 +17,7 @@ from voxtile.training.recipe.recipe import Precision, Recipe, settled
 
 from .fused_norm import FusedBatchNormalization
 from .loss import make_loss
+from .muon import Muon
 from .schedule import rate_at
 
 # Longer gradients are shortened, so that one unusual batch does not undo the work of many.
@@ -60,7 +61,7 @@ class Learner:
 
     def _compile(self, recipe: Recipe) -> None:
         """Give the copy its optimiser and loss."""
-        optimizer = make_optimizer(recipe, scaled=self._overflows)
+        optimizer = self._make_optimizer(recipe)
         self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         # On a CPU, TensorFlow's own kernels are faster than XLA's; JAX always compiles with XLA.
         own_kernels = keras.config.backend() == "tensorflow" and not self.device.is_gpu
@@ -70,6 +71,10 @@ class Learner:
             jit_compile=False if own_kernels else "auto",
         )
         self._model.optimizer.build(self._model.trainable_variables)
+
+    def _make_optimizer(self, recipe: Recipe) -> Any:
+        """Return an optimiser for this precision and device."""
+        return make_optimizer(recipe, scaled=self._overflows, exact=not self.device.is_gpu)
 
     def steps(self, batches: Sequence[Any], rates: Sequence[float]) -> list[float]:
         """Learn from at most `at_once` batches, each with its rate, and return their losses."""
@@ -147,15 +152,23 @@ class Learner:
         return self._model
 
 
-def make_optimizer(recipe: Recipe, *, scaled: bool) -> Any:
-    """Return the optimiser of a settled recipe; `scaled` scales the loss, which float16 needs."""
-    optimizer = keras.optimizers.AdamW(
-        rate_at(0, settled(recipe.learning_rate)),
-        weight_decay=recipe.weight_decay,
-        global_clipnorm=_LONGEST_GRADIENT,
-        use_ema=recipe.ema > 0,
-        ema_momentum=recipe.ema or 0.99,
-    )
+def make_optimizer(recipe: Recipe, *, scaled: bool, exact: bool = True) -> Any:
+    """Return the optimiser of a settled recipe.
+
+    `scaled` scales the loss, which float16 needs; `exact` says whether matrices are multiplied
+    exactly to float32, see `Muon`.
+    """
+    rate = rate_at(0, settled(recipe.learning_rate))
+    options: dict[str, Any] = {
+        "weight_decay": recipe.weight_decay,
+        "global_clipnorm": _LONGEST_GRADIENT,
+        "use_ema": recipe.ema > 0,
+        "ema_momentum": recipe.ema or 0.99,
+    }
+    if settled(recipe.optimizer) == "muon":
+        optimizer = Muon(rate, exact=exact, **options)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, **options)
     optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     # In float16 small gradients become 0 (Micikevicius et al. 2018, section 3.2). Keras scales
     # the loss itself only if the model has the policy, but in a clone only the layers have it.

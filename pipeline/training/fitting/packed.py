@@ -1,12 +1,12 @@
 """The variables of a network in training, packed into a few long vectors, for JAX.
 
-An optimiser treats every number alike, but as 64 variables they are 2,000 operations for
-the compiler, and as two vectors 80. So a step holds vectors, and the network gets its
-variables as parts of them:
+AdamW treats every number alike, but as 64 variables they are 2,000 operations for the
+compiler, and as two vectors 80. So a step holds vectors, and the network gets its variables
+as parts of them:
 
-    weights    two vectors: with and without weight decay
+    weights    a vector for each kind: hidden kernels, last kernel, weights without decay
     others     one vector for each type, such as all moving statistics
-    kept       the variables of Keras' optimiser, built for the two vectors
+    kept       the variables of Keras' optimiser, built for these vectors
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -16,11 +16,15 @@ import numpy as np
 
 from voxtile.models.backend import keras
 
+from .muon import Muon, is_hidden_kernel
+
 # Weights, others and kept, as described above.
 State = tuple[list[Any], list[Any], list[Any]]
 
 # What Keras' AdamW has for each variable.
 _SLOTS = ("_momentums", "_velocities", "_model_variables_moving_average")
+# Names of the vectors with weight decay.
+_HIDDEN, _LAST = "hidden_kernels", "last_kernel"
 
 
 class _Vectors:
@@ -61,27 +65,29 @@ class Packing:
     optimizer : keras.optimizers.Optimizer
         Like that of the model, but not built.
     undecayed : sequence of str
-        Names of variables without weight decay.
+        Parts of the names of variables without weight decay.
     """
 
     def __init__(self, model: Any, optimizer: Any, undecayed: Sequence[str]) -> None:
-        def name(variable: Any) -> str:
-            return next((word for word in undecayed if word in variable.name), "kernel")
-
-        def decays(variable: Any) -> bool:
-            return name(variable) == "kernel"
+        def kind(variable: Any) -> str:
+            if any(word in variable.name for word in undecayed):
+                return undecayed[0]
+            return _HIDDEN if is_hidden_kernel(variable) else _LAST
 
         self.model, self.optimizer = model, optimizer
         trainable = model.trainable_variables
-        self._weights = _Vectors(trainable, decays)
+        self._weights = _Vectors(trainable, kind)
         self._others = _Vectors(model.non_trainable_variables, lambda variable: variable.dtype)
-        names = {decays(variable): name(variable) for variable in reversed(trainable)}
-        order = dict.fromkeys(decays(variable) for variable in trainable)
+        kinds = dict.fromkeys(map(kind, trainable))
         sizes = [len(vector) for vector in self._weights.joined(_values(trainable))]
         vectors = [
-            keras.Variable(np.zeros(size, np.float32), name=names[each])
-            for each, size in zip(order, sizes, strict=True)
+            keras.Variable(np.zeros(size, np.float32), name=each)
+            for each, size in zip(kinds, sizes, strict=True)
         ]
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if isinstance(inner, Muon):
+            hidden = [tuple(one.shape) for one in trainable if kind(one) == _HIDDEN]
+            inner.pack(_HIDDEN, hidden)
         optimizer.build(vectors)
         self._places = {id(one): place for place, one in enumerate(optimizer.variables)}
         for variable in (*vectors, *optimizer.variables):

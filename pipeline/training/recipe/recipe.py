@@ -97,10 +97,13 @@ class Recipe:
         How many tiles a step takes.
     steps_per_epoch : int, optional
         Steps between two validations.
+    optimizer : {"muon", "adamw"}, optional
+        How a gradient becomes a step: Muon for the kernels of hidden layers and AdamW for all other
+        weights, or AdamW for all, see `voxtile.training.fitting.muon`.
     learning_rate : float, optional
-        Learning rate of AdamW at the peak of its schedule.
+        Learning rate at the peak of its schedule.
     weight_decay : float
-        Weight decay of AdamW.
+        Weight decay, in units of the learning rate.
     ema : float
         Momentum of the running mean of the weights, which is what is validated and saved; 0 saves
         the weights themselves.
@@ -148,6 +151,7 @@ class Recipe:
     precision: Precision | None = None
     batch: int | None = None
     steps_per_epoch: int | None = None
+    optimizer: Literal["muon", "adamw"] | None = None
     learning_rate: float | None = None
     weight_decay: float = 1e-2
     ema: float = 0.99

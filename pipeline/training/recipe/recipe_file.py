@@ -47,10 +47,11 @@ def read_recipe(path: Path) -> Recipe:
 def read_settled(path: Path) -> Recipe:
     """Read a recipe that was settled when it was written.
 
-    Earlier versions wrote no `position`: their networks do not see any.
+    Earlier versions wrote no `position`, because their networks do not see any, and no
+    `optimizer`, because all learned with AdamW.
     """
     recipe = read_recipe(path)
-    return recipe if recipe.position is not None else replace(recipe, position=False)
+    return replace(recipe, position=bool(recipe.position), optimizer=recipe.optimizer or "adamw")
 
 
 def asked_recipe(path: Path | None, given: Mapping[str, Any]) -> Recipe:

@@ -95,8 +95,8 @@ def test_the_program_of_a_step_stays_small(tmp_path: Path) -> None:
 
     found = held(batches_of(tmp_path))
     (small, few), (large, many) = size(1, found), size(2, found)
-    # A compiler's time grows with the operations; before, each weight had 30 in the optimiser.
-    assert small < 900
+    # A compiler's time grows with the operations; in AdamW alone, each weight apart would have 30.
+    assert small < 1150
     assert (large - small) / (many - few) < 25
     # To measure the speed of steps, the same program with tiles that are there.
     fixed = FixedBatches(*map(jax.numpy.asarray, cut(found, 0)))
@@ -122,7 +122,7 @@ for number, place in enumerate(jax.devices("cpu")):
     device = Device(f"cpu:{number}")
     found = on_device(batches, device)
     how = {"softmax": True, "precision": "float32", "device": device}
-    learner = DeviceLearner(found, network, Recipe(learning_rate=1e-2), **how)
+    learner = DeviceLearner(found, network, Recipe(learning_rate=1e-2, optimizer="muon"), **how)
     losses += learner.steps([found[0]], [1e-2])
     arrays = [*jax.tree.leaves(learner._newer), *found.stored(0).values()]
     assert {one for array in arrays for one in array.devices()} == {place}, place

@@ -11,7 +11,12 @@ from voxtile.errors import ManifestError
 from voxtile.models.spec import Concept, Label, NoScaling, Window, ZScore
 from voxtile.training.fitting.augmentation import Augmentation
 from voxtile.training.recipe.recipe import Recipe
-from voxtile.training.recipe.recipe_file import asked_recipe, dump_recipe, read_recipe
+from voxtile.training.recipe.recipe_file import (
+    asked_recipe,
+    dump_recipe,
+    read_recipe,
+    read_settled,
+)
 
 recipes = st.builds(
     Recipe,
@@ -48,6 +53,19 @@ def test_a_recipe_reads_back_as_it_was_written(
     path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
     path.write_text(dump_recipe(recipe, {"minutes": "a reason"}), "utf-8")
     assert read_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("written", "position", "optimizer"),
+    [("", False, "adamw"), ('position = true\noptimizer = "muon"\n', True, "muon")],
+)
+def test_what_earlier_versions_did_not_write_is_what_they_did(
+    tmp_path: Path, written: str, position: bool, optimizer: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"filters = 16\n{written}")
+    recipe = read_settled(path)
+    assert (recipe.position, recipe.optimizer) == (position, optimizer)
 
 
 def test_reasons_stand_beside_their_choices() -> None:
