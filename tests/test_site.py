@@ -20,6 +20,7 @@ from chromium import wait_for
 import voxtile
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.xdist_group("site")  # it is built once
 SITE = ROOT / "docs/site"
 
 

@@ -1,6 +1,8 @@
 """Networks in 8-bit integers: made from scans, measured, and used only where that was shown."""
 
 import hashlib
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from voxtile.models.spec import Network
 from voxtile.writing.nifti import write_mask, write_volume
 
 pytest.importorskip("nncf")
+pytestmark = pytest.mark.xdist_group("quantised")  # the networks are made once
 INT8 = Wish("openvino", "int8", "cpu")
 
 
@@ -36,23 +39,46 @@ def bundle(tmp_path: Path, network: bytes, monkeypatch: pytest.MonkeyPatch) -> B
     return load_bundle(folder)
 
 
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
     image, truth = ball()
     lines = ["case_id,image,label"]
     for name in "abc":
-        write_volume(tmp_path / f"{name}.nii.gz", image)
+        write_volume(folder / f"{name}.nii.gz", image)
         lines.append(f"{name},{name}.nii.gz,l.nii.gz")
-    write_mask(tmp_path / "l.nii.gz", truth)
-    path = tmp_path / "cases.csv"
+    write_mask(folder / "l.nii.gz", truth)
+    path = folder / "cases.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def test_they_are_made_from_scans_and_say_nearly_the_same(bundle: Bundle, manifest: Path) -> None:
+@pytest.fixture(scope="module")
+def cache_and_evidence(
+    tmp_path_factory: pytest.TempPathFactory, network: bytes, manifest: Path
+) -> tuple[Path, Evidence]:
+    """The cache with the int8 networks of such a bundle, and what was measured."""
+    folder = tmp_path_factory.mktemp("verified")
+    made = write_bundle(folder / "b", network, intensity={"method": "zscore"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXTILE_CACHE", str(folder / "cache"))
+        return folder / "cache", verify_model(made, manifest, cases=2, planes=3)
+
+
+@pytest.fixture
+def found(cache_and_evidence: tuple[Path, Evidence], bundle: Bundle) -> Evidence:
+    """What was measured, and a copy of that cache for the bundle."""
+    folder, evidence = cache_and_evidence
+    shutil.copytree(folder, os.environ["VOXTILE_CACHE"])
+    return evidence
+
+
+def test_without_any_it_is_said_how_to_make_them(bundle: Bundle) -> None:
     with pytest.raises(EnvironmentFault, match="no int8 networks here; voxtile models verify"):
         choose_engine(bundle, INT8)
-    found = verify_model(bundle.folder, manifest, cases=2, planes=3)
+
+
+def test_they_are_made_from_scans_and_say_nearly_the_same(bundle: Bundle, found: Evidence) -> None:
     (entry,) = bundle.spec.networks
     assert quantised(entry) is not None
     last = found.measurements[-1]
@@ -68,9 +94,7 @@ def test_they_are_made_from_scans_and_say_nearly_the_same(bundle: Bundle, manife
     np.testing.assert_array_equal(short(tiles)[1:], short(tiles[1:]))
 
 
-def test_evidence_of_other_int8_networks_does_not_count(bundle: Bundle, manifest: Path) -> None:
-    found = verify_model(bundle.folder, manifest, cases=2, planes=3)
-
+def test_evidence_of_other_int8_networks_does_not_count(bundle: Bundle, found: Evidence) -> None:
     def shown(made: str) -> Evidence:
         """Evidence as it may be for a network that was trained."""
         best = replace(
@@ -100,9 +124,9 @@ def test_other_engines_do_not_compute_in_integers(bundle: Bundle) -> None:
         choose_engine(bundle, Wish("keras", "int8", "cpu"))
 
 
-def test_a_run_says_which_networks_it_used(bundle: Bundle, manifest: Path) -> None:
-    verify_model(bundle.folder, manifest, cases=2, planes=3)
-    out = manifest.parent / "out"
+@pytest.mark.usefixtures("found")
+def test_a_run_says_which_networks_it_used(bundle: Bundle, manifest: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     words = ["run", str(manifest), str(bundle.folder), "--out", str(out), "--precision", "int8"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output

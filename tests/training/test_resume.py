@@ -27,6 +27,8 @@ from voxtile.training.fitting.networks import NetworkFit
 from voxtile.training.recipe.recipe import Recipe
 from voxtile.training.recipe.recipe_file import dump_recipe
 
+pytestmark = pytest.mark.xdist_group("resume")  # the training without interruptions is done once
+
 # Dropout, because it has a state of its own; two networks, because each has a checkpoint.
 RECIPE = replace(
     TINY, epochs=2, steps_per_epoch=6, dropout=0.2, views=("axial", "coronal"), network="per_view"

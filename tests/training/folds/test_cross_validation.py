@@ -33,6 +33,7 @@ from voxtile.volume import Axes, reorient
 from voxtile.writing.nifti import write_mask
 
 runner = CliRunner()
+pytestmark = pytest.mark.xdist_group("cross-validation")  # its folds are trained once
 
 RECIPE = replace(TINY, epochs=1, steps_per_epoch=15, views=("axial", "coronal"), network="per_view")
 
