@@ -24,7 +24,13 @@ from voxtile.training.recipe.recipe import Recipe
 
 # Without mean weights, which are known only after a step.
 RECIPE = Recipe(
-    filters=2, depth=2, normalisation="batch", learning_rate=1e-3, precision="float32", ema=0
+    filters=2,
+    depth=2,
+    normalisation="batch",
+    optimizer="muon",
+    learning_rate=1e-3,
+    precision="float32",
+    ema=0,
 )
 TILES = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
 
