@@ -1,7 +1,8 @@
 """Fixtures that several rooms use: real data, a tiny network, a cohort, a browser."""
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from functools import cache as kept
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from chromium import start_browser
 from hypothesis import settings
 from phantoms import ball
 
+from voxtile.engines import exchange, translated
+from voxtile.errors import EnvironmentFault
+from voxtile.models.backend_name import backend_name
+from voxtile.models.bundle import Bundle
+from voxtile.models.spec import Network
 from voxtile.writing.nifti import write_mask, write_volume
 
 # No deadline: the time of an example depends on how busy the machine is, not on the code.
@@ -39,6 +45,37 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "cache"
     os.environ["VOXTILE_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def translating_child() -> Callable[..., dict[str, Any]]:
+    """The function that translates networks in a new process."""
+    return translated.ask_child
+
+
+@pytest.fixture(scope="session", autouse=True)
+def translated_here(translating_child: Callable[..., dict[str, Any]]) -> Iterator[None]:
+    """Translate networks in this process, where a new one would first import TensorFlow.
+
+    Commands that tests run in other processes, and tests that ask for `translating_child`, make
+    new processes, as users do.
+    """
+
+    def here(form: str, bundle: Bundle, network: Network, folder: Path) -> dict[str, Any]:
+        if backend_name() != "tensorflow":  # which the translation reads
+            return translating_child(form, bundle, network, folder)
+        from voxtile.engines.translating import answer
+
+        with warnings.catch_warnings(action="ignore"):  # as in a process of its own
+            found = answer(form, bundle, network, folder)
+        if "fault" in found:
+            raise EnvironmentFault(found["fault"])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (translated, exchange):
+            patch.setattr(module, "ask_child", here)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,8 +234,9 @@ def test_a_translation_that_gives_other_values_is_refused(
 
 
 def test_the_last_line_of_an_exporter_that_died_is_in_the_error(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    empty_cache: Path, translating_child: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(translated, "ask_child", translating_child)
     monkeypatch.setattr(translated, "command", lambda _: "import sys; sys.exit('no room')")
     network = BUNDLE.spec.networks[0]
     with pytest.raises(
@@ -266,8 +269,9 @@ def test_running_out_of_memory_is_not_cached_as_a_refusal(
 
 
 def test_an_export_that_failed_for_lack_of_memory_is_tried_again(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+    empty_cache: Path, translating_child: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(translated, "ask_child", translating_child)
     monkeypatch.setattr(translated, "command", lambda _: """print('{"fault": "memory ran out"}')""")
     with pytest.raises(EnvironmentFault, match="memory ran out; use --engine keras"):
         translated.ensure(BUNDLE, BUNDLE.spec.networks[0])
