@@ -8,7 +8,7 @@ training", section 2.2). Biases, normalisation and the last layer learn with Ada
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import prod
 from typing import Any
 
@@ -23,6 +23,9 @@ _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315
 _ROUNDS = 5
 # Root mean square of AdamW's steps, in units of the rate (Liu et al. 2025, section 2.2).
 _STEP_RMS = 0.2
+# A kernel with more outputs is made orthogonal in parts, because the work grows with the cube
+# (Khaled et al. 2025, "MuonBP: Faster Muon via block-periodic orthogonalization").
+_MOST_OUTPUTS = 256
 # The layer of the last weights (`voxtile.models.unet`).
 _LAST = "logits"
 
@@ -79,20 +82,31 @@ class Muon(keras.optimizers.AdamW):  # type: ignore[misc]
         shapes = self._kernels[place]
         ends = list(accumulate(map(prod, shapes)))
         parts = ops.split(ahead, ends[:-1]) if len(shapes) > 1 else [ahead]
-        matrices = [
-            ops.reshape(part, (-1, shape[-1])) for part, shape in zip(parts, shapes, strict=True)
+        blocks = [
+            _blocks(ops.reshape(part, (-1, shape[-1])))
+            for part, shape in zip(parts, shapes, strict=True)
         ]
-        steps = [
-            ops.reshape(_STEP_RMS * max(matrix.shape) ** 0.5 * step, (-1,))
-            for matrix, step in zip(matrices, orthogonal(matrices, exact=self._exact), strict=True)
-        ]
-        step = ops.concatenate(steps) if len(steps) > 1 else steps[0]
-        self.assign_sub(variable, rate * ops.reshape(step, variable.shape))
+        found = iter(orthogonal(list(chain(*blocks)), exact=self._exact))
+        steps = []
+        for kernel in blocks:
+            step = _joined([next(found) for _ in kernel], axis=1)
+            steps.append(ops.reshape(_STEP_RMS * max(step.shape) ** 0.5 * step, (-1,)))
+        self.assign_sub(variable, rate * ops.reshape(_joined(steps, axis=0), variable.shape))
 
 
 def is_hidden_kernel(variable: Any) -> bool:
     """Whether a variable is the kernel of a convolution that is not the last."""
     return len(variable.shape) == 4 and _LAST not in variable.path
+
+
+def _blocks(matrix: Any) -> list[Any]:
+    """Return a matrix in parts of at most `_MOST_OUTPUTS` columns."""
+    return list(ops.split(matrix, -(-matrix.shape[1] // _MOST_OUTPUTS), axis=1))
+
+
+def _joined(parts: Sequence[Any], axis: int) -> Any:
+    """Return parts as one tensor."""
+    return ops.concatenate(parts, axis=axis) if len(parts) > 1 else parts[0]
 
 
 def orthogonal(matrices: Sequence[Any], *, exact: bool) -> list[Any]:

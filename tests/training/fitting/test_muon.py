@@ -101,6 +101,17 @@ def test_a_step_is_as_long_as_one_of_adamw_whatever_the_gradient() -> None:
             assert (step * first[0][name]).sum() < 0
 
 
+def test_many_outputs_are_made_orthogonal_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = gradients(6, count=1)
+    monkeypatch.setattr("voxtile.training.fitting.muon._MOST_OUTPUTS", 3)
+    after = moved(Muon(0.1, exact=True, weight_decay=0.0), given)
+    step = 1 - after["up/kernel"].reshape(-1, 6)  # twelve rows, and parts of three columns
+    gradient = given[0]["up/kernel"].reshape(-1, 6)
+    for part in (slice(3), slice(3, 6)):
+        (found,) = orthogonal([keras.ops.convert_to_tensor(gradient[:, part])], exact=True)
+        np.testing.assert_allclose(step[:, part], 0.1 * 0.2 * 12**0.5 * numpy(found), rtol=1e-4)
+
+
 def test_a_vector_of_kernels_moves_as_the_kernels_do() -> None:
     given = gradients(5)
     apart = moved(Muon(0.1, exact=True, **ADAM), given)
