@@ -5,6 +5,8 @@ about 1, so that the few directions that dominate a gradient do not decide how f
 (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). Its length is that
 of a step of AdamW, so that both have the same rates (Liu et al. 2025, "Muon is scalable for LLM
 training", section 2.2). Biases, normalisation and the last layer learn with AdamW.
+
+Keras' own Muon takes only variables that are matrices, so convolutions would learn with AdamW.
 """
 
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ _LEAST_GPU_STEPS = 100
 # Peak of the learning rate times filters. Adam's best rate is inversely proportional to the width
 # (Yang et al. 2021, "Tensor Programs V", table 3).
 _RATE = 0.08
-_WHY_MUON = "three times fewer steps than AdamW to the same score, see docs/accuracy.md"
+_WHY_MUON = "AdamW needs up to three times as many steps to the same score, see docs/accuracy.md"
 # A tile is learned without a channel as often as cases lack it, within these limits.
 _LEAST_DROPPED, _MOST_DROPPED = 0.1, 0.5
 # nnU-Net's fraction of tiles on a label, and the fraction for small or rare labels.
@@ -132,18 +132,20 @@ def settle(
         recipe = replace(recipe, augmentation=replace(varied, elastic_mm=elastic_mm))
         reasons["augmentation"] = "; ".join(filter(None, (reasons.get("augmentation"), why)))
     choose("optimizer", "muon", _WHY_MUON)
-    filters = settled(recipe.filters)
-    choose(
-        "learning_rate",
-        float(f"{_RATE / filters:.2g}"),
-        f"{_RATE:g} / {filters} filters: the peak of the schedule, for networks with random first "
-        "weights",
-    )
+    choose("learning_rate", *_learning_rate(settled(recipe.filters)))
     if recipe.class_weights == ():  # an empty list is not written
         recipe = replace(recipe, class_weights=(1.0,) * outputs)
     choose("class_weights", *_class_weights(fingerprint, recipe.labels))
     _check_class_weights(settled(recipe.class_weights), outputs)
     return recipe, reasons
+
+
+def _learning_rate(filters: int) -> tuple[float, str]:
+    """Return the peak of the schedule for networks with random first weights."""
+    return float(f"{_RATE / filters:.2g}"), (
+        f"{_RATE:g} / {filters} filters: the peak of the schedule, for networks with random first "
+        "weights"
+    )
 
 
 def _network(recipe: Recipe, fingerprint: Fingerprint, rate: float) -> tuple[str, str]:
