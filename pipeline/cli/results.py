@@ -162,7 +162,8 @@ def report(
     voxtile report my_model
     """
     from voxtile.report.page.writing import protect_report
-    from voxtile.report.tables import check_columns, write_reports
+    from voxtile.report.summary_columns import check_columns
+    from voxtile.report.tables import write_reports
     from voxtile.run_folder.case_report import read_run
     from voxtile.run_folder.layout import RunFolder
     from voxtile.run_folder.lock import locked

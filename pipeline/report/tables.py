@@ -10,8 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from voxtile.case import Case
-from voxtile.errors import ManifestError
 from voxtile.machine.files import remove, write_text
 from voxtile.machine.spreadsheet import csv_lines, escaped
 from voxtile.run_folder.case_report import CaseReport, plain
@@ -105,17 +103,6 @@ def lesion_table(reports: Sequence[CaseReport]) -> pd.DataFrame:
                 named = {"label": label.label, "label_name": label.label_name, "lesion": number}
                 rows.append({"case_id": report.case_id, **named, **values, **centre})
     return pd.DataFrame(rows)
-
-
-def check_columns(by: Sequence[str], cases: Sequence[Case] | Sequence[CaseReport]) -> None:
-    """Refuse to summarise by a column that the manifest lacks, before anything runs."""
-    extras = dict.fromkeys(name for case in cases for name in dict(case.extras))
-    known = ["split", "group", *extras]
-    for column in by:
-        if column not in known:
-            raise ManifestError(
-                f"cannot summarise by {column!r}; the manifest has {', '.join(known)}"
-            )
 
 
 def csv_text(table: pd.DataFrame) -> str:

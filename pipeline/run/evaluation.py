@@ -15,7 +15,8 @@ from voxtile.models.spec import Label
 from voxtile.reading.formats import SUFFIXES, find_volume
 from voxtile.reading.reference import integral, on_grid_of, read_label_map
 from voxtile.report.qc import inspect_case
-from voxtile.report.tables import check_columns, write_reports
+from voxtile.report.summary_columns import check_columns
+from voxtile.report.tables import write_reports
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.run_folder.facts import KEY, NUMBER, new_facts, next_number, refuse_run, write_facts
 from voxtile.run_folder.fingerprint import InputWatch, case_fingerprint, content_hash

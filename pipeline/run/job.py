@@ -24,7 +24,7 @@ from voxtile.models.thresholds import changed_thresholds, with_thresholds
 from voxtile.preparation.plan import PLANNED_SHARE, Plan, PlanWish
 from voxtile.reading.channels import policy_of, scan_paths
 from voxtile.reading.nifti import channel_paths
-from voxtile.report.tables import check_columns
+from voxtile.report.summary_columns import check_columns
 from voxtile.run_folder.fingerprint import case_fingerprint
 from voxtile.run_folder.layout import RunFolder
 from voxtile.scoring.measures import Measures

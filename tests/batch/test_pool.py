@@ -1,6 +1,8 @@
 """A worker that dies, hangs or uses too much memory costs one case."""
 
 import pickle
+import subprocess
+import sys
 from collections import Counter, deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,3 +133,12 @@ def test_workers_are_spread_over_the_cards_also_after_one_was_lost(monkeypatch, 
     del pool._workers[[worker.device for worker in pool._workers].index("gpu:3")]
     pool._fill(waiting)
     assert Counter(worker.device for worker in pool._workers) == {"gpu:1": 2, "gpu:3": 2}
+
+
+def test_a_worker_starts_without_what_only_tables_and_training_need() -> None:
+    code = (
+        "import sys, voxtile.batch.worker; "
+        "print([m for m in ('pandas', 'keras', 'skimage', 'openvino') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,8 @@ from voxtile.case import Case
 from voxtile.errors import ManifestError, Notice
 from voxtile.report.bootstrap import mean_intervals
 from voxtile.report.summary import summary_json, summary_latex, summary_markdown, summary_table
-from voxtile.report.tables import check_columns, report_table
+from voxtile.report.summary_columns import check_columns
+from voxtile.report.tables import report_table
 from voxtile.run_folder.case_report import failed_report
 
 
