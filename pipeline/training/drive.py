@@ -1,7 +1,7 @@
 """`train`: from a manifest with labels to a trained bundle."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -132,10 +132,8 @@ def train_bundle(
         fits, together = _fits(source, validation, plan, stacks, work, devices)
         beside_s = monotonic() - begin
 
-        from voxtile.training.bundle.calibration import calibrate
         from voxtile.training.bundle.packing import write_bundle
         from voxtile.training.bundle.training_page import write_training_page
-        from voxtile.training.choosing.choosing import choose
         from voxtile.training.fitting.side_by_side import fit_networks
 
         fitted = fit_networks(fits, together=together, devices=devices, shown=shown, on_row=on_row)
@@ -150,10 +148,8 @@ def train_bundle(
             licence=licence,
         )
         shown.begin("choosing how the networks are used", 1.0)
-        groups = [unit_name(case.group, case.case_id) for case in source.validation]
-        for line in choose(work / "bundle", validation, groups, work / "choosing", devices[0]):
+        for line in _choose(source, training, validation, work, devices[0]):
             shown.line(line)
-        shown.line(calibrate(work / "bundle", validation, groups))
         write_training_page(load_bundle(work / "bundle"))
         publish(work, out, replaces=options.longer)
     return load_bundle(out)
@@ -338,6 +334,27 @@ def _fits(
         for number, entry in enumerate(networks)
     ]
     return fits, together
+
+
+def _choose(
+    source: Source,
+    training: Sequence[StoredCase],
+    validation: Sequence[StoredCase],
+    work: Path,
+    device: str,
+) -> Iterator[str]:
+    """Choose how the networks of the bundle are used; yield the choices in words."""
+    from voxtile.training.bundle.calibration import calibrate
+    from voxtile.training.choosing.by_references import choose_by_references
+    from voxtile.training.choosing.choosing import choose
+
+    bundle = work / "bundle"
+    groups = [unit_name(case.group, case.case_id) for case in source.validation]
+    if validation:
+        yield from choose(bundle, validation, groups, work / "choosing", device)
+    else:
+        yield choose_by_references(bundle, training)
+    yield calibrate(bundle, validation, groups)
 
 
 def _missing_facts(plan: TrainingPlan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from voxtile.training.choosing.mask_choices import (
     DecidedMask,
     choose_divisions,
     likely_divisions,
+    usual_divisions,
 )
 from voxtile.training.folds.ensemble import ensemble_spec
 from voxtile.volume import Axes, Volume, reorient
@@ -165,6 +166,14 @@ def test_labels_that_share_planes_or_never_touch_are_not_divided() -> None:
     apart[:, 4:6] = 0
     assert not list(likely_divisions([apart], LABELS))
     assert not list(likely_divisions([np.zeros((2, 2, 2), np.uint8)], LABELS))
+
+
+def test_without_masks_the_labels_must_touch_in_half_of_the_references() -> None:
+    apart = halves()
+    apart[:, 4:6] = 0
+    assert usual_divisions([halves()] * 3 + [apart] * 3, LABELS) == (HALVES,)
+    assert usual_divisions([halves()] * 2 + [apart] * 3, LABELS) == ()
+    assert usual_divisions([halves()] * (FEWEST - 1), LABELS) == ()
 
 
 def test_one_slip_in_fifty_planes_is_forgiven() -> None:

@@ -16,7 +16,7 @@ from voxtile import Bundle, load_bundle, score, segment, train
 from voxtile.batch.drive import run_manifest
 from voxtile.engines.keras_engine import build as build_network
 from voxtile.errors import EnvironmentFault, ManifestError, UsageError
-from voxtile.models.spec import Label, ZScore
+from voxtile.models.spec import Division, Label, ZScore
 from voxtile.phantoms.ellipsoids import Ellipsoid, centred_affine, draw
 from voxtile.reading.nifti import read_nifti
 from voxtile.reading.scan import ReadPolicy
@@ -522,19 +522,28 @@ def test_merged_labels_are_planned_as_if_the_files_were_merged(tmp_path: Path) -
     assert [plan.spec.activation for plan in plans] == ["softmax", "softmax"]
 
 
-def test_all_cases_may_train_and_the_card_says_that_nothing_was_held_out(tmp_path: Path) -> None:
-    manifest = cohort(tmp_path, "tv")
+def test_all_cases_may_train_and_only_their_references_choose(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "ttttv")
+    for path in tmp_path.glob("*_label.nii.gz"):
+        truth = read_nifti(path).volume
+        behind = np.arange(truth.shape[1])[:, np.newaxis] < truth.shape[1] // 2
+        write_mask(
+            path, truth.with_array(np.where(behind, 2, 1).astype(np.uint8) * (truth.array > 0))
+        )
     recipe = replace(TINY, epochs=2, steps_per_epoch=2, views=("axial",))
     model = train(manifest, tmp_path / "model", recipe=recipe, validation=False, progress=False)
     facts = model.spec.training
-    assert (facts["n_train"], facts["n_val"], facts["train"]) == (2, 0, ["c0", "c1"])
+    assert (facts["n_train"], facts["n_val"], facts["train"][-1]) == (5, 0, "c4")
     assert "validation_dice" not in {**facts, **facts["networks"][0]}
     assert facts["networks"][0]["best_epoch"] == 2
-    assert "Nothing was held out" in (model.folder / "README.md").read_text()
+    assert model.spec.divisions == (Division(axis="A", labels=(1, 2)),)
+    card = (model.folder / "README.md").read_text()
+    assert "Nothing was held out" in card
+    assert "chose: only one of labels 1 and 2 in each plane along A" in card
     with pytest.raises(UsageError, match="--patience counts validations"):
         train(manifest, tmp_path / "m", recipe=replace(recipe, patience=1), validation=False)
     written = plan_training(manifest, recipe=recipe, validation=False, progress=False)
-    assert written.fingerprint.cases == 2
+    assert written.fingerprint.cases == 5
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from voxtile.training.longer import longer_words
 from voxtile.training.recipe.recipe import BUDGETS
 from voxtile.training.recipe.warm_start import seen_words
 
-from .selection_card import selection_section
+from .selection_card import reference_section, selection_section
 from .too_short import warning_if_useless
 
 LIMITS = """## Limits
@@ -93,7 +93,7 @@ has the loss and the validation Dice of every epoch, and training.html shows all
 ## Scores
 
 {_scores(facts)}
-{selection_section(facts.get("selection"))}
+{selection_section(facts.get("selection")) or reference_section(spec.divisions)}
 {LIMITS}
 ## Licence
 

@@ -1,9 +1,10 @@
 """What the validation cases chose, in words: for the screen and for the bundle's card."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from voxtile.errors import counted
+from voxtile.models.spec import Division
 
 
 def selection_lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -27,8 +28,7 @@ def chosen_words(facts: Mapping[str, Any]) -> str:
     if facts["thresholds_changed"]:
         words.append("thresholds " + ", ".join(f"{value:g}" for value in facts["thresholds"]))
     for division in facts.get("divisions", ()):
-        shared = " and ".join(map(str, division["labels"]))
-        words.append(f"only one of labels {shared} in each plane along {division['axis']}")
+        words.append(division_words(division["labels"], division["axis"]))
     for step in facts["postprocess"]:
         largest = step.get("largest", 0)
         done = [
@@ -39,6 +39,24 @@ def chosen_words(facts: Mapping[str, Any]) -> str:
         ]
         words.append(f"label {step['label']}: " + ", ".join(filter(None, done)))
     return "; ".join(words) or "no change (no candidate was better)"
+
+
+def division_words(labels: Sequence[int], axis: str) -> str:
+    """Return what a division of labels does."""
+    return f"only one of labels {' and '.join(map(str, labels))} in each plane along {axis}"
+
+
+def reference_section(divisions: Sequence[Division]) -> str:
+    """Return a section of a model card on what the references chose; empty without a division."""
+    if not divisions:
+        return ""
+    chosen = "; ".join(division_words(one.labels, one.axis) for one in divisions)
+    return f"""
+## How its probabilities become masks
+
+The references of the training cases chose: {chosen}. They hardly ever have both labels in \
+such a plane. No other choice was made, because no case was held out.
+"""
 
 
 def selection_section(facts: Mapping[str, Any] | None) -> str:

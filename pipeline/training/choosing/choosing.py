@@ -38,15 +38,10 @@ def choose(
 
     The spec is written again and the card for the first time, and a network with
     weight 0 is removed. `groups` has the group of each case, such as its patient;
-    `work` gets the probabilities of the views. The result is returned as lines. Without
-    cases, only the card is written.
+    `work` gets the probabilities of the views. The result is returned as lines.
     """
     bundle = load_bundle(folder)
     spec = bundle.spec
-    licence = (folder / "LICENSE").exists()
-    if not cases:
-        write_text(folder / "README.md", model_card(spec, has_licence=licence))
-        return ["nothing was held out, so there are no scores and nothing was chosen"]
     plan = make_plan(bundle)
     models = load_models(bundle, choose_engine(bundle, Wish(device=device)))
     sigmoid = spec.activation == "sigmoid"
@@ -62,7 +57,7 @@ def choose(
     }
     chosen = chosen.model_copy(update={"training": facts})
     write_text(folder / "spec.json", chosen.dump())
-    write_text(folder / "README.md", model_card(chosen, has_licence=licence))
+    write_text(folder / "README.md", model_card(chosen, has_licence=(folder / "LICENSE").exists()))
     used = {network.file for network in chosen.networks}
     for unused in {network.file for network in spec.networks} - used:
         remove(folder / unused)

@@ -1,6 +1,7 @@
 """Choices that need whole masks: divisions of labels, and post-processing."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -19,6 +20,8 @@ _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 _AXES: tuple[Axis, ...] = ("R", "A", "S")
 # References have errors: this fraction of the planes with one of two labels may have both labels.
 _SHARED = 0.02
+# Without masks to compare, the labels must touch in this fraction of the references.
+_USUAL = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,14 +55,27 @@ def choose_divisions(
     return chosen
 
 
-def likely_divisions(
+def usual_divisions(
     references: Sequence[np.ndarray], labels: Sequence[Label]
+) -> tuple[Division, ...]:
+    """Return the divisions that the references alone show, without masks to compare.
+
+    As in `likely_divisions`, but the labels touch in at least half of the references.
+    With fewer than five references nothing is chosen.
+    """
+    if len(references) < FEWEST:
+        return ()
+    return tuple(likely_divisions(references, labels, touching=_USUAL * len(references)))
+
+
+def likely_divisions(
+    references: Iterable[np.ndarray], labels: Sequence[Label], touching: float = 1
 ) -> Iterator[Division]:
     """Yield each pair of labels that planes along an axis divide in the references.
 
-    The labels touch along the axis, and at most one in fifty of the planes
-    with either label has both. Labels with regions overlap on purpose and are
-    left out.
+    The labels touch along the axis in at least `touching` references, and at most one
+    in fifty of the planes with either label has both. Labels with regions overlap on
+    purpose and are left out.
 
     Examples
     --------
@@ -78,7 +94,7 @@ def likely_divisions(
     for number, axis in enumerate(_AXES):
         planes = np.zeros(len(values), np.int64)
         shared = np.zeros((len(values), len(values)), np.int64)
-        touching: set[tuple[int, int]] = set()
+        touched: Counter[tuple[int, int]] = Counter()
         for reference in labelled:
             along = np.moveaxis(reference, number, 0)
             has = np.zeros((len(along), len(values)), np.int64)
@@ -86,10 +102,11 @@ def likely_divisions(
                 row[[index_of[value] for value in label_values(plane) if value in index_of]] = 1
             planes += has.sum(axis=0)
             shared += has.T @ has
-            touching |= _touching(along)
+            touched.update(_touching(along))
         for one, other in combinations(range(len(values)), 2):
             either = planes[one] + planes[other] - shared[one, other]
-            if (values[one], values[other]) in touching and shared[one, other] <= _SHARED * either:
+            often = touched[values[one], values[other]] >= touching
+            if often and shared[one, other] <= _SHARED * either:
                 yield Division(axis=axis, labels=(values[one], values[other]))
 
 
