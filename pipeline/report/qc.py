@@ -12,14 +12,13 @@ from math import exp, log
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from voxtile.models.spec import Label, ModelSpec
 from voxtile.run_folder.case_report import CaseReport
 from voxtile.scoring.rows import LabelRow
-from voxtile.volume import Volume, canonical
+from voxtile.volume import Volume
 
 from .domain import Flag, compare_scan, describe_scan
+from .faces import touched_faces, usual_faces
 from .quality import DicePrediction, dice_flags
 
 CODES = (
@@ -35,7 +34,6 @@ _MOST_SEVERE = 10.0
 # otherwise be outliers; 0.02 is 2 % of a volume.
 _LEAST_LOG_VOLUME = 0.02
 _LEAST_ENTROPY = 0.005
-_FACES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +63,18 @@ def inspect_case(
 
     This part has ``entropy``, ``scan`` (spacing and intensities), ``dice`` and ``flags``. `mask` is
     the prediction; `image` is the scan, which is compared with the training scans if there is a
-    spec, but not its `missing` channels; `entropy` is the mean entropy, from
-    `voxtile.inference.entropy`; `dice` are the predicted Dice.
+    spec, but not its `missing` channels. With a spec, faces of the scan that labels touch in
+    training too are no flag. `entropy` is the mean entropy, from `voxtile.inference.entropy`;
+    `dice` are the predicted Dice.
     """
     flags = list(dice_flags(dice, labels))
-    for label, row, faces in zip(labels, rows, _faces(mask, labels), strict=True):
+    training = {} if spec is None else spec.training
+    for label, row, faces in zip(labels, rows, touched_faces(mask, labels), strict=True):
+        usual = usual_faces(training, label.value)
         if not row.voxels_pred:
             flags.append(Flag("empty", f"no voxel of {label.name} was predicted", 5.0, label.value))
-        elif faces:
-            sentence = f"{label.name} touches the {', '.join(faces)} border of the scan"
+        elif odd := [face for face in faces if face not in usual]:
+            sentence = f"{label.name} touches the {', '.join(odd)} border of the scan"
             flags.append(Flag("border", sentence, 1.0, label.value))
     facts: dict[str, Any] = {"entropy": entropy, "scan": None, "dice": list(map(asdict, dice))}
     if image is not None and spec is not None:
@@ -115,20 +116,6 @@ def flag_cases(reports: Sequence[CaseReport]) -> dict[str, CaseFlags]:
         )
         for case_id, of_case in flags.items()
     }
-
-
-def _faces(mask: Volume, labels: Sequence[Label]) -> list[tuple[str, ...]]:
-    """Return which faces of the scan each label touches; axes with only one plane do not count."""
-    array = canonical(mask).array
-    touching: dict[str, set[int]] = {}
-    for axis, names in enumerate(_FACES):
-        if array.shape[axis] > 1:
-            for name, index in zip(names, (0, -1), strict=True):
-                touching[name] = set(np.unique(np.moveaxis(array, axis, 0)[index]).tolist())
-    return [
-        tuple(name for name, values in touching.items() if values & set(label.values))
-        for label in labels
-    ]
 
 
 def _high_entropies(reports: Sequence[CaseReport]) -> Iterator[tuple[str, Flag]]:

@@ -14,6 +14,7 @@ from voxtile.machine.progress import Progress, show_progress
 from voxtile.manifest.dealing import unit_name
 from voxtile.models.bundle import Bundle, bundle_name, load_bundle
 from voxtile.report.domain import describe_scan, training_domain
+from voxtile.report.faces import KEY, count_faces
 from voxtile.training.bundle.tensorboard import scalar_events
 from voxtile.training.data.fingerprint import take_fingerprint
 from voxtile.training.data.plane_stacks import PlaneStack, store_planes
@@ -284,7 +285,7 @@ def _with_precision(
 def _cut_planes(
     source: Source, training: Sequence[StoredCase], plan: TrainingPlan, work: Path, shown: Progress
 ) -> tuple[list[list[PlaneStack]], dict[str, Any]]:
-    """Cut the training cases into planes; return the planes, and facts about the intensities."""
+    """Cut the training cases into planes; return the planes, and facts about the scans."""
     shown.begin("cutting planes", len(training))
     stacks, scans = [], []
     for case in training:
@@ -292,7 +293,9 @@ def _cut_planes(
         scans.append(describe_scan(case.volume, source.channels, plan.spec.intensity, missing))
         stacks.append(store_planes(case, plan.recipe, work))
         shown.advance()
-    return stacks, training_domain(scans, position=plan.spec.position)
+    domain = training_domain(scans, position=plan.spec.position)
+    references = (case.reference for case in training)
+    return stacks, domain | {KEY: count_faces(references, plan.spec.labels)}
 
 
 def _fits(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import ball
+from phantoms import ball, make_spec
 from runs import add_case, run, write_manifest
 
 from voxtile.case import Case
@@ -46,6 +46,18 @@ def test_an_empty_label_and_a_label_at_the_border_are_flagged() -> None:
     array[1, 3, 5] = array[1, 3, 0] = 1
     (flag,) = inspected(array)["flags"]
     assert "left, inferior, superior" in flag["sentence"]
+
+
+def test_a_border_that_labels_touch_in_training_too_is_no_flag() -> None:
+    array = np.zeros((6, 6, 6))
+    array[2, 2, :3], array[2, 0, 3] = 1, 2  # inferior and posterior
+    spec = make_spec(training={"domain": {"faces": {"1": {"cases": 9, "inferior": 8}}}})
+    (flag,) = inspected(array, spec=spec)["flags"]
+    assert (flag["label"], flag["sentence"]) == (2, "two touches the posterior border of the scan")
+    array[2, 5, 2] = 1
+    first, second = inspected(array, spec=spec)["flags"]
+    assert first["sentence"] == "one touches the anterior border of the scan"
+    assert second["label"] == 2
 
 
 def test_an_axis_with_a_single_plane_has_no_border() -> None:

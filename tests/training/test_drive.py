@@ -91,6 +91,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(trained: Trained) -> None:
     assert facts["train"] == ["c0", "c1", "c2", "c3"]
     assert facts["steps"] == 90
     assert facts["domain"]["cases"] == 4
+    assert facts["domain"]["faces"] == {"1": {"cases": 4}, "2": {"cases": 4}}
     assert set(facts["domain"]["intensity"]) == set(spec.channels)
     card = (trained.bundle.folder / "README.md").read_text()
     for words in ("Balls.", "core", "Not a medical device", "95 % interval"):

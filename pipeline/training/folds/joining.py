@@ -17,6 +17,7 @@ from voxtile.machine.files import write_text
 from voxtile.models.bundle import Bundle, bundle_name
 from voxtile.models.quality import FILE, Quality
 from voxtile.report.domain import size_range
+from voxtile.report.faces import KEY, add_counts
 from voxtile.report.quality import learn_quality
 from voxtile.report.tables import csv_text
 from voxtile.training.bundle.card import LIMITS, card_head, init_words
@@ -148,6 +149,7 @@ def _domain(domains: Sequence[Mapping[str, Any] | None], cases: int) -> dict[str
         **sizes,
         "percentiles": known[0]["percentiles"],
         "intensity": intensity,
+        KEY: add_counts(domain.get(KEY, {}) for domain in known),
     }
 
 

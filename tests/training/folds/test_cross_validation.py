@@ -117,6 +117,7 @@ def test_the_ensemble_is_a_bundle_of_every_network(folds: Path) -> None:
     assert bundle.spec.name == "cv"
     assert (bundle.spec.training["n_train"], len(bundle.spec.training["folds"])) == (6, 2)
     assert bundle.spec.training["domain"]["cases"] == 6
+    assert bundle.spec.training["domain"]["faces"]["1"]["cases"] > 0
     card = (bundle.folder / "README.md").read_text()
     assert "mean of labels" in card and "Not a medical device" in card
     scan = read_nifti(folds / "0.nii").volume
