@@ -9,7 +9,7 @@ import typer
 from voxtile.engines.options import Wish
 
 from .help import HelpfulGroup, add_command
-from .options import AsJson, Manifest, OneModel, Option, Root, SomeCases, Splits, argument
+from .options import AsJson, OneModel, Option, Root, SomeCases, Splits, argument
 from .output import answering, counter, echo_lines
 
 app = typer.Typer(
@@ -182,17 +182,33 @@ def verify(
         answer({**asdict(evidence), "chosen": evidence.chosen, "saved": saved})
 
 
-def calibrate(*, model: OneModel, manifest: Manifest, root: Root, split: Splits) -> None:
+def calibrate(
+    *,
+    model: OneModel,
+    cases: Annotated[
+        Path, argument("CSV of cases that did not train the model, or the folder of --folds.")
+    ],
+    root: Root,
+    split: Splits,
+) -> None:
     """Learn from cases with references how the Dice of a model's masks is predicted.
 
     Examples
     --------
-    voxtile models calibrate my_model cases.csv
     voxtile models calibrate my_model cases.csv --split test
+    voxtile models calibrate my_model cv
     """
+    if cases.is_dir():
+        from voxtile.errors import UsageError
+        from voxtile.measuring.calibration_by_folds import calibrate_by_folds
+
+        if root is not None or split:
+            raise UsageError("--root and --split belong to a CSV of cases; leave them out")
+        echo_lines(calibrate_by_folds(model, cases).lines())
+        return
     from voxtile.measuring.calibration import calibrate_model
 
-    done = calibrate_model(model, manifest, root=root, splits=split, on_case=counter("cases"))
+    done = calibrate_model(model, cases, root=root, splits=split, on_case=counter("cases"))
     echo_lines(done.lines())
 
 

@@ -50,14 +50,10 @@ def calibrate_model(
     UsageError for several models at once. ManifestError if a case trained the model, or if too few
     cases can be used; then nothing is written.
     """
-    bundle = load_bundle(model)
-    if bundle.others:
-        raise UsageError(f"{model} names several models; calibrate each one alone")
+    bundle, path = calibrated_alone(model)
     cases = [case for case in read_manifest(manifest, root=root) if _chosen(case, splits)]
-    path = bundle.folder / FILE
     protect([Input("the manifest", manifest), *inputs_of(cases)], path)
-    if path.exists() and b"voxtile-quality" not in regular(path).read_bytes():
-        raise ManifestError(f"{path} would be replaced, but is not a calibration; move it away")
+    check_replaced(path)
     _check_cases(cases, bundle, manifest)
     segmenter = load_segmenter(bundle, make_plans(bundle, PlanWish()), choose_engine(bundle))
     observations, problems = [], []
@@ -80,6 +76,20 @@ def calibrate_model(
         )
     write_text(path, quality.dump())
     return Calibration(path, quality, tuple(problems))
+
+
+def calibrated_alone(model: str) -> tuple[Bundle, Path]:
+    """Return the bundle of one model, and the path of its calibration; refuse several models."""
+    bundle = load_bundle(model)
+    if bundle.others:
+        raise UsageError(f"{model} names several models; calibrate each one alone")
+    return bundle, bundle.folder / FILE
+
+
+def check_replaced(path: Path) -> None:
+    """Refuse to replace a file that is not a calibration."""
+    if path.exists() and b"voxtile-quality" not in regular(path).read_bytes():
+        raise ManifestError(f"{path} would be replaced, but is not a calibration; move it away")
 
 
 def _chosen(case: Case, splits: Sequence[Split]) -> bool:
