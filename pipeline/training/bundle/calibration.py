@@ -31,7 +31,7 @@ def calibrate(folder: Path, cases: Sequence[StoredCase], groups: Sequence[str]) 
         few = f", there are {several}" if several < FEWEST else ", and some masks are empty"
         return (
             f"no predicted Dice: at least {FEWEST} independent validation cases with a mask of a "
-            f"label are needed{few}; voxtile models calibrate takes further cases"
+            f"label are needed{few}; voxtile models calibrate takes cases or a cross-validation"
         )
     write_text(folder / FILE, quality.dump())
     return f"predicted Dice: learned from {quality.source}"
