@@ -33,7 +33,7 @@ _LEAST_BATCH, _MOST_BATCH = 4, 64
 # With less work a GPU's step is not faster, so a batch has up to so many times as many pixels.
 _LEAST_GPU_STEP_S, _MOST_GPU_PIXELS = 5e-3, 4
 # With so many looks at every pixel, tiles are varied as much as in nnU-Net's long training runs.
-_OFTEN = 10
+_OFTEN = 7
 _UNCOUNTED = "{}: steps can be predicted only for a budget in minutes, at a known speed"
 
 
