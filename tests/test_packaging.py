@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import voxtile
@@ -75,3 +76,11 @@ def test_a_commit_is_checked_by_the_tools_of_scripts_check() -> None:
     for line in check.splitlines():
         if line.startswith(".venv/bin/"):
             assert line.removesuffix(" .") in hooks
+
+
+@pytest.mark.xdist_group("alone")
+def test_the_tests_of_a_group_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist 3.8 groups by the end of the name, which pytest 9.2 silently takes away.
+    if not request.config.getoption("loadgroup", False):
+        pytest.skip("tests are divided between processes by group only in scripts/test")
+    assert request.node.nodeid.endswith("@alone")
