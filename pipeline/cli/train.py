@@ -55,12 +55,10 @@ def train(
     common: dict[str, Any] = {"root": options.root, "recipe": options.recipe, "init": options.init}
     common |= {"policy": options.policy, "device": options.fitting_devices[0]}
     name = bundle_name(out)
-    if folds.count is not None and not options.validation:
-        raise UsageError("each fold of --folds needs cases that choose; leave --no-validation out")
     print_warnings(manifest_notices(manifest))
     if dry_run:
         if folds.count is not None:
-            echo_lines(plan_folds(manifest, folds.count, **common))
+            echo_lines(plan_folds(manifest, folds.count, validation=options.validation, **common))
         else:
             plan = plan_training(manifest, name=name, validation=options.validation, **common)
             echo_lines(plan.lines())

@@ -179,6 +179,7 @@ def plan_folds(
     recipe: Recipe | None = None,
     init: str | Path | None = None,
     policy: ReadPolicy | None = None,
+    validation: bool = True,
     progress: bool = True,
     device: str = "auto",
 ) -> list[str]:
@@ -193,7 +194,12 @@ def plan_folds(
         recipe = continued(recipe, load_bundle(init))
     common, reasons = _settle(cases, recipe, manifest, policy, progress=progress, device=device)
     own = [_OWN] if folds[0].own else []
-    return ["# recipe of every fold", dump_recipe(common, reasons), *own, *map(_words, folds)]
+    return [
+        "# recipe of every fold",
+        dump_recipe(common, reasons),
+        *own,
+        *(_words(fold, validation) for fold in folds),
+    ]
 
 
 def _train_missing(
@@ -214,6 +220,7 @@ def _train_missing(
         "recipe": to_jsonable_python(recipe),
         "init": None if start is None else start.sha256,
         **reading_facts(how.policy),
+        "validation": how.validation,
     }
     _check_same(out, identity)
     open_folds = [fold for fold in folds if read_held_out(fold_folder(out, fold.number)) is None]
@@ -238,7 +245,7 @@ def _train_missing(
         folder = fold_folder(out, fold.number)
         remove_finished(folder)
         if not (folder / "spec.json").exists():
-            say(_words(fold))
+            say(_words(fold, how.validation))
             events = None if how.tensorboard is None else Path(how.tensorboard, folder.name)
             options = replace(how, recipe=common, tensorboard=events)
             train_bundle(manifest, folder, options, fold)
@@ -248,9 +255,9 @@ def _train_missing(
         say(f"fold {fold.number}: {folder}")
 
 
-def _words(fold: Fold) -> str:
+def _words(fold: Fold, validation: bool) -> str:
     """Return the size of a fold in words."""
-    choosing = sum(case.split == "val" for case in fold.cases)
+    choosing = sum(case.split == "val" for case in fold.cases) if validation else 0
     return (
         f"fold {fold.number} of {fold.count}: {counted(len(fold.cases) - choosing, 'case')} to "
         f"train with, {choosing} to choose with, {len(fold.held_out)} held out"
@@ -305,7 +312,8 @@ def _check_same(out: Path, identity: dict[str, Any]) -> None:
         raise EnvironmentFault(
             f"{path} cannot be read; remove it, or name another folder"
         ) from error
-    if found := differences(known, identity):
+    # Folders of earlier versions do not say whether cases choose; they always do.
+    if found := differences({"validation": True, **known}, identity):
         raise EnvironmentFault(
             f"{out} holds a different cross-validation ({'; '.join(found)}); use the same options "
             "as at the start, or name another folder"

@@ -77,5 +77,6 @@ def _identity(bundle: Bundle) -> dict[str, Any]:
         "column of folds": facts["fold"].get("column"),
         "init": facts.get("init", {}).get("sha256"),
         "recipe": facts["recipe"],
+        "choosing cases": facts["n_val"] > 0,
         "spec": bundle.spec.model_dump(mode="json", exclude=set(_OWN)),
     }

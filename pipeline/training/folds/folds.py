@@ -6,8 +6,9 @@
                   a tenth of these chooses: checkpoint, view weights,
                   thresholds, post-processing
 
-Cases with split ``test`` are not used. If the manifest has a column `fold`, these are
-the folds; ``voxtile manifest split --folds`` makes the same folds as the seed here.
+Without validation, the cases that would choose train too. Cases with split ``test`` are not used.
+If the manifest has a column `fold`, these are the folds; ``voxtile manifest split --folds`` makes
+the same folds as the seed here.
 """
 
 import re

@@ -238,6 +238,23 @@ def test_an_ensemble_names_the_model_that_its_folds_started_with(
     assert "1 of the 6 scored cases" in card
 
 
+@pytest.mark.slow
+def test_without_validation_every_case_outside_a_fold_trains(tmp_path: Path) -> None:
+    manifest = cohort(tmp_path, "tttv")
+    settings = {"recipe": replace(RECIPE, views=("axial",)), "progress": False}
+    assert (
+        cross_validate(manifest, tmp_path / "cv", 2, only=0, validation=False, **settings) is None
+    )
+    facts = load_bundle(tmp_path / "cv/fold0").spec.training
+    assert (facts["n_train"], facts["n_val"], len(facts["fold"]["held_out"])) == (2, 0, 2)
+    scored = read_held_out(tmp_path / "cv/fold0")
+    assert scored is not None and {*scored["case_id"]} == {*facts["fold"]["held_out"]}
+    with pytest.raises(
+        EnvironmentFault, match=r"different cross-validation \(validation false instead"
+    ):
+        cross_validate(manifest, tmp_path / "cv", 2, only=1, **settings)
+
+
 def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     manifest = cohort(tmp_path, "ttv")
     with pytest.raises(ValueError, match="fold 3 does not exist; choose 0 to 2"):
@@ -375,4 +392,6 @@ def test_the_command_line_says_what_belongs_together(tmp_path: Path) -> None:
     plan = runner.invoke(app, [*words, "--folds", "2", "--dry-run"])
     assert plan.exit_code == 0
     assert "fold 1 of 2: 1 case to train with, 1 to choose with, 2 held out" in plan.output
+    plan = runner.invoke(app, [*words, "--folds", "2", "--dry-run", "--no-validation"])
+    assert "fold 1 of 2: 2 cases to train with, 0 to choose with, 2 held out" in plan.output
     assert not (tmp_path / "cv").exists()
