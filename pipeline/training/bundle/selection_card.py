@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from voxtile.errors import counted
-from voxtile.models.spec import Division
+from voxtile.models.spec import Division, ModelSpec
 
 
 def selection_lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -46,16 +46,27 @@ def division_words(labels: Sequence[int], axis: str) -> str:
     return f"only one of labels {' and '.join(map(str, labels))} in each plane along {axis}"
 
 
+def choices_of(spec: ModelSpec) -> str:
+    """Return what validation cases, or references alone, chose for a trained bundle, in words."""
+    facts = spec.training.get("selection")
+    return reference_words(spec.divisions) if facts is None else chosen_words(facts)
+
+
+def reference_words(divisions: Sequence[Division]) -> str:
+    """Return what references alone chose, in words."""
+    chosen = "; ".join(division_words(one.labels, one.axis) for one in divisions)
+    return f"the references chose: {chosen}" if chosen else "nothing was chosen"
+
+
 def reference_section(divisions: Sequence[Division]) -> str:
     """Return a section of a model card on what the references chose; empty without a division."""
     if not divisions:
         return ""
-    chosen = "; ".join(division_words(one.labels, one.axis) for one in divisions)
     return f"""
 ## How its probabilities become masks
 
-The references of the training cases chose: {chosen}. They hardly ever have both labels in \
-such a plane. No other choice was made, because no case was held out.
+No case was held out, and {reference_words(divisions)}. They hardly ever have both labels in \
+such a plane. No other choice was made.
 """
 
 

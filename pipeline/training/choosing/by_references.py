@@ -6,7 +6,7 @@ from pathlib import Path
 from voxtile.machine.files import write_text
 from voxtile.models.bundle import load_bundle
 from voxtile.training.bundle.card import model_card
-from voxtile.training.bundle.selection_card import division_words
+from voxtile.training.bundle.selection_card import reference_words
 from voxtile.training.data.stored_cases import StoredCase
 from voxtile.volume import canonical
 
@@ -24,6 +24,4 @@ def choose_by_references(folder: Path, training: Sequence[StoredCase]) -> str:
     write_text(folder / "spec.json", spec.dump())
     write_text(folder / "README.md", model_card(spec, has_licence=(folder / "LICENSE").exists()))
     load_bundle(folder)  # verify it before the training ends
-    chosen = "; ".join(division_words(one.labels, one.axis) for one in spec.divisions)
-    by = f"the references chose: {chosen}" if chosen else "nothing was chosen"
-    return f"nothing was held out, so there are no scores; {by}"
+    return f"nothing was held out, so there are no scores; {reference_words(spec.divisions)}"

@@ -9,7 +9,7 @@ import pandas as pd
 from voxtile.errors import counted
 from voxtile.report.summary import EMPTY, summary_table
 from voxtile.scoring.columns import column_named, metrics_of
-from voxtile.training.bundle.selection_card import chosen_words
+from voxtile.training.bundle.selection_card import choices_of
 from voxtile.training.recipe.warm_start import seen_words
 
 from .finished_folds import FinishedFold
@@ -93,7 +93,7 @@ def _fold_lines(table: pd.DataFrame, folds: Sequence[FinishedFold]) -> Iterator[
     yield (
         "| fold | cases | "
         + " | ".join(f"Dice {_escaped(name)}" for name in names.values())
-        + (" | time of fit | chosen on a tenth of the other cases |")
+        + " | time of fit | chosen without the fold |"
     )
     yield "|---" * (len(names) + 4) + "|"
     for fold in folds:
@@ -105,7 +105,7 @@ def _fold_lines(table: pd.DataFrame, folds: Sequence[FinishedFold]) -> Iterator[
             str(of_fold["case_id"].nunique()),
             *(number_cell("dice", mean) for mean in means),
             f"{facts['fit_seconds'] / 60:.1f} min",
-            chosen_words(facts["selection"]),
+            choices_of(fold.bundle.spec),
         ]
         yield "| " + " | ".join(map(_escaped, cells)) + " |"
 

@@ -16,7 +16,7 @@ from voxtile.report.page.cohort import summary_values
 from voxtile.report.page.page import TRAINING, build_page
 from voxtile.report.tables import csv_text
 from voxtile.scoring.columns import Column, column_named, metrics_of
-from voxtile.training.bundle.selection_card import chosen_words
+from voxtile.training.bundle.selection_card import choices_of
 from voxtile.training.bundle.training_page import curves_of, recipe_table, training_data
 
 from .finished_folds import FinishedFold
@@ -74,7 +74,7 @@ def _folds(fused: pd.DataFrame, folds: Sequence[FinishedFold]) -> dict[str, Any]
                 of_fold["case_id"].nunique(),
                 *(None if pd.isna(mean) else round(float(mean), 4) for mean in means),
                 f"{facts['fit_seconds'] / 60:.1f}",
-                chosen_words(facts["selection"]),
+                choices_of(fold.bundle.spec),
             ]
         )
     return {
@@ -82,7 +82,7 @@ def _folds(fused: pd.DataFrame, folds: Sequence[FinishedFold]) -> dict[str, Any]
         "header": [
             *("Fold", "Cases"),
             *(f"Mean Dice, {label.name}" for label in labels),
-            *("Time of the fit (min)", "Chosen on a tenth of the other cases"),
+            *("Time of the fit (min)", "Chosen without the fold"),
         ],
         "rows": rows,
     }

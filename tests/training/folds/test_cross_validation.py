@@ -242,9 +242,8 @@ def test_an_ensemble_names_the_model_that_its_folds_started_with(
 def test_without_validation_every_case_outside_a_fold_trains(tmp_path: Path) -> None:
     manifest = cohort(tmp_path, "tttv")
     settings = {"recipe": replace(RECIPE, views=("axial",)), "progress": False}
-    assert (
-        cross_validate(manifest, tmp_path / "cv", 2, only=0, validation=False, **settings) is None
-    )
+    done = cross_validate(manifest, tmp_path / "cv", 2, validation=False, **settings)
+    assert done is not None and "nothing was chosen" in done.page
     facts = load_bundle(tmp_path / "cv/fold0").spec.training
     assert (facts["n_train"], facts["n_val"], len(facts["fold"]["held_out"])) == (2, 0, 2)
     scored = read_held_out(tmp_path / "cv/fold0")
