@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from voxtile.label_values import label_values
 from voxtile.models.spec import Label
 from voxtile.volume import Volume, canonical
 
@@ -53,8 +54,9 @@ def count_faces(references: Iterable[Volume], labels: Sequence[Label]) -> dict[s
     """
     counts: dict[int, Counter[str]] = {label.value: Counter() for label in labels}
     for reference in references:
+        present = set(label_values(reference.array))  # read once, however many labels there are
         for label, faces in zip(labels, touched_faces(reference, labels), strict=True):
-            if faces or np.isin(reference.array, label.values).any():
+            if present & set(label.values):
                 counts[label.value].update(("cases", *faces))
     return {str(value): dict(found) for value, found in counts.items()}
 
